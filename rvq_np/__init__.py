@@ -1,0 +1,78 @@
+"""Residual vector quantization without a deep-learning framework.
+
+A map of the rooms, from the ground up; imports only point down.
+
+=====================  =======================================================================
+`rvq_np.errors`        every exception raised on purpose
+`rvq_np.kernels`       loops over plain arrays, in Numba and in NumPy
+`rvq_np.backends`      one file per array library: the array decides who computes
+`rvq_np.codebooks`     `Stage`, `Codebooks`: frozen values
+`rvq_np.codec`         `encode`, `decode`: the two functions the rest is built on
+`rvq_np.train`         k-means, moving averages, dead words; state in, new state out
+`rvq_np.checkpoints`   one file per family of published models
+`rvq_np.bitstream`     the container for codes
+`rvq_np.quantizer`     `ResidualVectorQuantizer`: the class, torch-free
+`rvq_np.grad`          one file per autograd framework
+`rvq_np.testing`       the oracle, for proving any implementation right
+`rvq_np.cli`           the command ``rvq-np``
+`rvq_np.demo`          what RVQ does to real speech
+=====================  =======================================================================
+
+Importing this loads nothing but the standard library: each name below is fetched when first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Codebooks": "codebooks",
+    "Linear": "codebooks",
+    "NotInitializedWarning": "errors",
+    "QuantizedResult": "quantizer",
+    "ResidualVectorQuantizer": "quantizer",
+    "RvqError": "errors",
+    "Stage": "codebooks",
+    "decode": "codec",
+    "encode": "codec",
+}
+_ROOMS = (
+    "backends",
+    "checkpoints",
+    "codebooks",
+    "codec",
+    "errors",
+    "grad",
+    "quantizer",
+    "testing",
+    "train",
+    "bitstream",
+)
+
+__all__ = ["__version__", *sorted(_HOME)]
+
+if TYPE_CHECKING:
+    from .codebooks import Codebooks as Codebooks
+    from .codebooks import Linear as Linear
+    from .codebooks import Stage as Stage
+    from .codec import decode as decode
+    from .codec import encode as encode
+    from .errors import NotInitializedWarning as NotInitializedWarning
+    from .errors import RvqError as RvqError
+    from .quantizer import QuantizedResult as QuantizedResult
+    from .quantizer import ResidualVectorQuantizer as ResidualVectorQuantizer
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(f".{_HOME[name]}", __name__), name)
+    if name in _ROOMS:
+        return import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *_ROOMS])

@@ -1,0 +1,116 @@
+"""Which library computes? The array says, by the name of a file in this folder.
+
+`backend_of` takes the top-level package of the array's class (``torch`` for a tensor) and loads
+the file of that name: `numpy`, `torch`, `jax`.  A package outside joins by an entry point of
+that name in the group ``rvq_np.backends``.  Anything else that follows the array API standard
+goes to `_array_api`.  There is no table to edit and no setting to choose.
+
+A backend is a module with four functions, written for vectors (N, D) of its library that are
+checked and finite:
+
+``prepare(codebooks, like)``
+    Whatever it needs of the stages to compute on arrays of the kind of `like` (dtype, device): a
+    sequence with one entry a stage, so that a prefix of it serves fewer levels.
+``encode(x, prepared, beam_size=1)``
+    Codes (Q, N), int32, in the library and on the device of `x`.  Without projections they are
+    the defined codes: the word nearest in exact arithmetic, the lowest on a tie, the residual
+    rounded once per stage.
+``decode(codes, prepared)``
+    The sum (N, D), in stage order and starting from zero, of the words that `codes` (n, N) name.
+``tally(x, codes, prepared)``
+    ``(counts, sums)``: per stage, as float64 NumPy arrays, how often each word was chosen (K,)
+    and the sum of the (projected) residuals that chose it (K, C).  Tallies of two sets of rows
+    add up to the tally of both: all of training stands on this.
+
+Files named after a library never import one another, nor the codebooks they are handed; what lives
+on a device they hand to `_array_api`.
+"""
+
+from __future__ import annotations
+
+import functools
+from importlib import import_module
+from importlib.metadata import entry_points
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from ..errors import BackendError
+
+
+def backend_of(x: Any) -> ModuleType:
+    """Return the module that computes on arrays of the type of `x`.
+
+    Raises
+    ------
+    BackendError
+        If nothing serves that type.
+    """
+    if isinstance(x, np.ma.MaskedArray):  # its library is numpy, which would lose the mask
+        raise BackendError(
+            "rvq_np cannot compute on a numpy.ma.MaskedArray: the mask would be lost. Pass "
+            "x.data, and mask=~x.mask where the call takes a mask."
+        )
+    return _backend_for(type(x))  # type: ignore[arg-type]  # a type is hashable
+
+
+@functools.cache
+def _backend_for(cls: Any) -> ModuleType:
+    outside = {entry.name: entry for entry in entry_points(group="rvq_np.backends")}
+    for base in cls.__mro__:
+        library = base.__module__.partition(".")[0]
+        if library in outside:
+            module: ModuleType = outside[library].load()
+            return module
+        # The underscore rule keeps a class from a package named _array_api off that file.
+        if not library.startswith("_") and find_spec(f"{__name__}.{library}"):
+            return import_module(f"{__name__}.{library}")
+    if hasattr(cls, "__array_namespace__"):
+        return import_module(f"{__name__}._array_api")
+    raise BackendError(
+        f"rvq_np cannot compute on {cls.__module__}.{cls.__qualname__}: no backend is named after "
+        "its library and it does not follow the array API standard. For a list, call numpy.asarray."
+    )
+
+
+def namespace(*arrays: Any) -> Any:
+    """Return the array API namespace of `arrays`, which must be of one library.
+
+    Raises
+    ------
+    BackendError
+        If they are of several libraries.
+    """
+    if all(isinstance(each, np.ndarray) for each in arrays):
+        return np
+    from array_api_compat import array_namespace
+
+    try:
+        return array_namespace(*arrays)
+    except TypeError as error:
+        kinds = ", ".join(f"{type(each).__module__}.{type(each).__qualname__}" for each in arrays)
+        raise BackendError(
+            f"rvq_np got arrays of kinds {kinds}; wanted one library that follows the array API "
+            "standard. Convert them to the kind of x first."
+        ) from error
+
+
+def asarray(values: np.ndarray, like: Any) -> Any:
+    """Return the NumPy array `values` as an array of the library and on the device of `like`."""
+    if isinstance(like, np.ndarray):
+        return values
+    from array_api_compat import device
+
+    return namespace(like).asarray(values, device=device(like))
+
+
+def to_numpy(x: Any) -> np.ndarray:
+    """Return `x` as a NumPy array, copied off its device if it is on one."""
+    if hasattr(x, "detach"):
+        x = x.detach()
+    try:
+        return np.asarray(x)
+    except (TypeError, RuntimeError, ValueError):
+        return np.from_dlpack(x, device="cpu", copy=True)

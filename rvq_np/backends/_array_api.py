@@ -1,0 +1,150 @@
+"""Any library that follows the array API standard, on the device where its arrays live.
+
+Scores are computed where the array is, in float64 where the device has it: some libraries round
+the factors of a float32 product further (TF32, bfloat16) and no bound on that is known.  Where
+there is no float64, products are formed element by element, which rounds as IEEE says.  Rows in
+which more than one word comes within the error bound travel to the host, and are decided there by
+the kernels for NumPy arrays; so are beams.  Only those rows and their codes are copied.
+
+The files named after a library hand their device arrays to this one.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..kernels import host, tables
+from . import asarray, namespace, to_numpy
+
+SCORES = 1 << 22  # scores held at once on the device
+
+
+class Stage(NamedTuple):
+    """One stage on the device, beside the host's tables it was made of."""
+
+    words: Any  # (K, C), the screen's float type
+    half: Any  # (K,)
+    bounds: np.ndarray  # (7,) as `tables.error_bounds`, for the screen's float type
+    table: Any  # (K, D), the working float type
+    weight_in: Any  # (D, C) or None, the screen's float type
+    bias_in: Any
+    here: Any  # `tables.Tables`
+
+
+def prepare(codebooks, like):
+    """Return the stages, as `Stage`, for vectors on the device of `like`."""
+    from array_api_compat import device
+
+    xp, where = namespace(like), device(like)
+    dtype = host.working_dtype(_numpy_dtype(xp, like), codebooks.dtype)
+    screen = np.dtype(np.float64) if _has_float64(xp, where) else dtype
+
+    def there(array):
+        return None if array is None else xp.asarray(array, device=where)
+
+    stages = []
+    for here in host.prepare(codebooks, dtype):
+        half = here.half64.astype(screen)
+        half[np.isinf(here.half)] = np.inf
+        stages.append(
+            Stage(
+                words=there(here.words.astype(screen)),
+                half=there(half),
+                bounds=tables.error_bounds(here.half64, here.words.shape[1], screen),
+                table=there(here.table),
+                weight_in=there(None if here.weight_in is None else here.weight_in.astype(screen)),
+                bias_in=there(None if here.bias_in is None else here.bias_in.astype(screen)),
+                here=here,
+            )
+        )
+    return tuple(stages)
+
+
+def encode(x, stages, beam_size=1):
+    xp = namespace(x)
+    if beam_size > 1:
+        return asarray(host.encode(to_numpy(x), [stage.here for stage in stages], beam_size), x)
+    rows = xp.astype(x, stages[0].table.dtype)
+    codes = []
+    for stage in stages:
+        chosen = _nearest(xp, _projected(xp, rows, stage), stage)
+        rows = rows - xp.take(stage.table, chosen, axis=0)
+        codes.append(chosen)
+    return xp.astype(xp.stack(codes), xp.int32)
+
+
+def decode(codes, stages):
+    xp = namespace(codes)
+    total = None
+    for q in range(codes.shape[0]):
+        words = xp.take(stages[q].table, codes[q, :], axis=0)
+        total = words + 0.0 if total is None else total + words  # + 0.0: never -0.0
+    if total is None:
+        table = stages[0].table
+        total = xp.zeros((codes.shape[1], table.shape[1]), dtype=table.dtype, device=table.device)
+    return total
+
+
+def tally(x, codes, stages):
+    """The sums are float64 and want a scatter, which the standard lacks: they run on the host."""
+    return host.tally(to_numpy(x), to_numpy(codes), [stage.here for stage in stages])
+
+
+def _nearest(xp, rows, stage):
+    """Return codes (n,) of one stage: the device's where its bound decides, else the host's."""
+    if rows.shape[0] == 0:
+        return asarray(np.empty(0, np.int32), rows)
+    has_wide = stage.words.dtype == getattr(xp, "float64", None)
+    step = max(1, SCORES // (stage.words.shape[0] * (1 if has_wide else stage.words.shape[1])))
+    parts = []
+    for start in range(0, rows.shape[0], step):
+        part = rows[start : min(start + step, rows.shape[0]), :]
+        wide = xp.astype(part, stage.words.dtype)
+        if has_wide:
+            scores = stage.half - xp.matmul(wide, xp.matrix_transpose(stage.words))
+        else:
+            scores = stage.half - xp.sum(wide[:, None, :] * stage.words[None, :, :], axis=2)
+        norms = xp.sqrt(xp.sum(wide * wide, axis=1))
+        size = norms * float(stage.bounds[0]) + float(stage.bounds[1])
+        # The norm itself is rounded, by at most the same share: twice the bound covers it.
+        slack = 2.0 * (float(stage.bounds[2]) * size + float(stage.bounds[3]))
+        limit = xp.min(scores, axis=1) + 2.0 * slack
+        close = xp.sum(xp.astype(scores <= limit[:, None], xp.int32), axis=1)
+        decided = (close == 1) & (size < float(stage.bounds[6]))
+        codes = xp.astype(xp.argmin(scores, axis=1), xp.int32)
+        if not bool(xp.all(decided)):
+            codes = _settled(xp, part, codes, decided, stage)
+        parts.append(codes)
+    return xp.concat(parts) if len(parts) > 1 else parts[0]
+
+
+def _settled(xp, rows, codes, decided, stage):
+    """Return `codes` with the undecided rows decided on the host."""
+    open_rows = xp.nonzero(~decided)[0]
+    all_codes = to_numpy(codes).copy()
+    settled = np.empty(open_rows.shape[0], np.int32)
+    few = np.array(to_numpy(xp.take(rows, open_rows, axis=0)), order="C")
+    host.nearest(few, stage.here, settled)
+    all_codes[to_numpy(open_rows)] = settled
+    return asarray(all_codes, codes)
+
+
+def _projected(xp, rows, stage):
+    if stage.weight_in is None:
+        return rows
+    wide = xp.astype(rows, stage.weight_in.dtype)
+    return xp.astype(xp.matmul(wide, stage.weight_in) + stage.bias_in, rows.dtype)
+
+
+def _numpy_dtype(xp, x):
+    for name in ("float16", "float64"):
+        if x.dtype == getattr(xp, name, None):
+            return np.dtype(name)
+    return np.dtype(np.float32)
+
+
+def _has_float64(xp, where):
+    try:
+        return bool(xp.zeros(1, dtype=xp.float64, device=where).dtype == xp.float64)
+    except (AttributeError, ValueError, TypeError, RuntimeError):
+        return False

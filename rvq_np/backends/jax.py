@@ -1,0 +1,46 @@
+"""JAX arrays.  Those in host memory are lent to the NumPy kernels, without a copy.
+
+NumPy's exact tiers need float64, which JAX has switched off by default: one more reason to
+compute there.  An array on a device goes the way of the array API.  Inside ``jax.jit`` there are
+no values to look at, and that is said plainly.
+"""
+
+import jax
+import numpy as np
+
+from ..errors import BackendError
+from ..kernels import host
+from . import _array_api
+
+
+def prepare(codebooks, like):
+    if _on_host(like):
+        return host.prepare(codebooks, like.dtype)
+    return _array_api.prepare(codebooks, like)
+
+
+def encode(x, prepared, beam_size=1):
+    if _on_host(x):
+        return jax.numpy.asarray(host.encode(np.asarray(x), prepared, beam_size))
+    return _array_api.encode(x, prepared, beam_size)
+
+
+def decode(codes, prepared):
+    if _on_host(codes):
+        return jax.numpy.asarray(host.decode(np.asarray(codes), prepared))
+    return _array_api.decode(codes, prepared)
+
+
+def tally(x, codes, prepared):
+    if _on_host(x):
+        return host.tally(np.asarray(x), np.asarray(codes), prepared)
+    return _array_api.tally(x, codes, prepared)
+
+
+def _on_host(x):
+    if isinstance(x, jax.core.Tracer):
+        raise BackendError(
+            "rvq_np got a traced JAX value: under jax.jit, grad or vmap an array has no values to "
+            "search with. Call it outside the transform, or through jax.pure_callback."
+        )
+    return all(device.platform == "cpu" for device in x.devices())

@@ -1,0 +1,115 @@
+"""What every public call makes sure of before a kernel, which checks nothing, sees an array.
+
+Each function takes the name of the call it speaks for, and raises or returns.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from . import backends
+from .codebooks import Codebooks
+from .errors import (
+    CodeRangeError,
+    DtypeError,
+    LevelsError,
+    NonFiniteError,
+    ParameterError,
+    ShapeError,
+)
+
+
+def levels(call: str, n_q: Any, lowest: int, highest: int) -> int:
+    """Return `n_q` as an int in ``[lowest, highest]``, or raise LevelsError."""
+    if isinstance(n_q, (bool, np.bool_)) or not isinstance(n_q, (int, np.integer)):
+        raise LevelsError(f"{call}: n_q is {n_q!r}; wanted a whole number of levels.")
+    if not lowest <= n_q <= highest:
+        raise LevelsError(
+            f"{call}: n_q is {n_q}; choose {lowest} to {highest}, the stages there are."
+        )
+    return int(n_q)
+
+
+def beam(call: str, beam_size: Any) -> None:
+    """Raise ParameterError unless `beam_size` is a whole number from 1."""
+    whole = isinstance(beam_size, (int, np.integer)) and not isinstance(beam_size, bool)
+    if not whole or beam_size < 1:
+        raise ParameterError(f"{call}: beam_size is {beam_size!r}; wanted a whole number from 1.")
+
+
+def vectors(call: str, x: Any, codebooks: Codebooks) -> None:
+    """Raise unless `x` is (..., D), floating, finite and small enough for its residuals."""
+    if x.ndim == 0 or x.shape[-1] != codebooks.dim:
+        raise ShapeError(
+            f"{call}: x has shape {tuple(x.shape)}; its last axis must be {codebooks.dim}, the "
+            "length of a vector here. For (B, D, T), move axis 1 to the end or use the class."
+        )
+    floating(call, x)
+    if 0 not in x.shape:
+        finite(call, x, codebooks)
+
+
+def floating(call: str, x: Any) -> None:
+    """Raise DtypeError unless `x` holds real floating-point numbers."""
+    xp = backends.namespace(x)
+    if not (xp.isdtype(x.dtype, "real floating") or "bfloat16" in str(x.dtype)):
+        raise DtypeError(
+            f"{call}: x has dtype {x.dtype}; wanted floating-point numbers. Convert with "
+            "astype(float32)."
+        )
+
+
+def finite(call: str, x: Any, codebooks: Codebooks) -> None:
+    """Raise NonFiniteError if `x` has a bad number, naming the first, or if one is too large."""
+    xp = backends.namespace(x)
+    low, high = float(xp.min(x)), float(xp.max(x))  # NaN comes through both
+    limit = float(np.finfo(_wide_type(x, codebooks)).max) - codebooks.reach
+    if -limit < low and high < limit:
+        return
+    finite = backends.to_numpy(xp.isfinite(x))
+    if not finite.all():
+        first = tuple(int(i) for i in np.argwhere(~finite)[0])
+        raise NonFiniteError(
+            f"{call}: x holds {float(x[first])} at {first}; wanted finite numbers only. Nothing "
+            "was changed. Mask or drop such vectors."
+        )
+    raise NonFiniteError(
+        f"{call}: x reaches {max(-low, high):g}, so that a residual may overflow its float type. "
+        "Scale x and the codebooks down, or pass x as float64."
+    )
+
+
+def codes(call: str, codes: Any, codebooks: Codebooks) -> None:
+    """Raise unless `codes` (n, ...) are integers, n is at most Q and each names a word."""
+    if codes.ndim == 0:
+        raise ShapeError(f"{call}: codes has shape (); wanted (n, ...), one row a stage.")
+    xp = backends.namespace(codes)
+    if not xp.isdtype(codes.dtype, "integral"):
+        raise DtypeError(
+            f"{call}: codes have dtype {codes.dtype}; wanted integers. A float cannot hold every "
+            "index: convert where they were made."
+        )
+    if codes.shape[0] > codebooks.n_q:
+        raise LevelsError(
+            f"{call}: codes have {codes.shape[0]} rows, one a stage, but there are "
+            f"{codebooks.n_q} stages; pass codes[:{codebooks.n_q}] or fewer."
+        )
+    if 0 in codes.shape:
+        return
+    for q, size in enumerate(codebooks.sizes[: codes.shape[0]]):
+        row = codes[q, ...]
+        if int(xp.min(row)) >= 0 and int(xp.max(row)) < size:
+            continue
+        here = backends.to_numpy(row)
+        first = tuple(int(i) for i in np.argwhere((here < 0) | (here >= size))[0])
+        raise CodeRangeError(
+            f"{call}: code {int(here[first])} at {(q, *first)} names no word; wanted 0 to "
+            f"{size - 1} at level {q}. To drop levels, pass fewer rows."
+        )
+
+
+def _wide_type(x: Any, codebooks: Codebooks) -> np.dtype:
+    wide = "float64" in str(x.dtype) or codebooks.dtype == np.float64
+    return np.dtype(np.float64 if wide else np.float32)

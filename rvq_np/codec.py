@@ -1,0 +1,252 @@
+"""Vectors to codes and back: the two functions the rest is built on, and the tally of training.
+
+Checks stand here, once; below, kernels check nothing.  Vectors are on the last axis, codes are
+stage first: ``(..., D)`` gives ``(n_q, ...)``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from . import backends, checks
+from .codebooks import Codebooks
+from .errors import ShapeError
+from .kernels import host
+
+
+def encode(x: Any, codebooks: Any, n_q: int | None = None, beam_size: int = 1) -> Any:
+    """Turn vectors into codes: per stage, the word nearest to what earlier stages left over.
+
+    Parameters
+    ----------
+    x : array (..., D), floating
+        Vectors along the last axis, of any library `rvq_np.backends` serves. Half precision is
+        widened to float32.
+    codebooks : Codebooks or array (Q, K, D), floating
+        Q stages of K words of length D.
+    n_q : int, optional
+        Use the first `n_q` stages, ``1 <= n_q <= Q``. All by default.
+    beam_size : int, optional
+        Hypotheses kept per vector. 1, the default, is the greedy search; more find codes with a
+        smaller error, at `beam_size` times the cost and more.
+
+    Returns
+    -------
+    codes : array (n_q, ...), int32
+        In ``[0, K)``, in the library and on the device of `x`. With ``beam_size=1`` a stage
+        never looks at a later one: ``codes[:n]`` is the answer for ``n_q=n``.
+
+    Raises
+    ------
+    BackendError
+        If nothing serves the type of `x`.
+    ShapeError
+        If the last axis of `x` is not D.
+    DtypeError
+        If `x` does not hold floating-point numbers.
+    NonFiniteError
+        If `x` holds NaN or infinity, or numbers so large that a residual would overflow.
+    LevelsError
+        If `n_q` is outside ``[1, Q]``.
+    ParameterError
+        If `beam_size` is below 1.
+
+    Notes
+    -----
+    Without projections the codes are defined, not approximate: the residual is rounded once per
+    stage in the wider of the float types of `x` and the codebooks (float32 at least), and each
+    code names the word nearest to it in exact real arithmetic, the lowest on a tie. Every
+    backend, number of threads and batch split gives the same.
+
+    About ``2 * N * n_q * K * D`` floating-point operations for N vectors, and memory for a few
+    tiles of rows. Greedy (Juang and Gray, ICASSP 1982): it need not find the nearest of all
+    ``K**n_q`` sums.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from rvq_np import encode
+    >>> words = np.float32([[[0, 0], [4, 4]], [[0, 0], [1, 0]]])
+    >>> encode(np.float32([[5, 4], [0, 1]]), words)
+    array([[1, 0],
+           [1, 0]], dtype=int32)
+    """
+    backends.backend_of(x)
+    codebooks = Codebooks.of(codebooks)
+    n_q = checks.levels("encode", codebooks.n_q if n_q is None else n_q, 1, codebooks.n_q)
+    checks.beam("encode", beam_size)
+    checks.vectors("encode", x, codebooks)
+    if x.ndim == 2:
+        return encode_rows(x, codebooks, n_q, beam_size)
+    xp = backends.namespace(x)
+    rows = xp.reshape(x, (_product(x.shape[:-1]), codebooks.dim))
+    return xp.reshape(encode_rows(rows, codebooks, n_q, beam_size), (n_q, *x.shape[:-1]))
+
+
+def decode(codes: Any, codebooks: Any) -> Any:
+    """Turn codes into vectors: the sum of the words they name.
+
+    Parameters
+    ----------
+    codes : array (n, ...), integer
+        One row a stage, the first n of them, ``0 <= n <= Q``: a prefix is always legal. Of any
+        library `rvq_np.backends` serves.
+    codebooks : Codebooks or array (Q, K, D), floating
+
+    Returns
+    -------
+    x : array (..., D)
+        In the library and on the device of `codes`, in the float type of the codebooks. Summed
+        in the order of the stages, starting from zero, so the same bits everywhere.
+
+    Raises
+    ------
+    BackendError
+        If nothing serves the type of `codes`.
+    DtypeError
+        If `codes` are not integers.
+    LevelsError
+        If there are more rows than stages.
+    CodeRangeError
+        If a code names no word; the first one is named.
+
+    Notes
+    -----
+    Bound by memory: ``n * N`` words are read and N vectors written.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from rvq_np import decode
+    >>> words = np.float32([[[0, 0], [4, 4]], [[0, 0], [1, 0]]])
+    >>> decode(np.int32([[1, 0], [1, 0]]), words)
+    array([[5., 4.],
+           [0., 0.]], dtype=float32)
+    """
+    backends.backend_of(codes)
+    codebooks = Codebooks.of(codebooks)
+    checks.codes("decode", codes, codebooks)
+    xp = backends.namespace(codes)
+    flat = xp.reshape(codes, (codes.shape[0], _product(codes.shape[1:])))
+    return xp.reshape(decode_rows(flat, codebooks), (*codes.shape[1:], codebooks.dim))
+
+
+def tally(x: Any, codes: Any, codebooks: Any) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Count how often each word was chosen and sum what chose it: all that training needs.
+
+    Parameters
+    ----------
+    x : array (..., D), floating
+        The vectors that were encoded.
+    codes : array (n, ...), integer
+        Their codes, for the first n stages.
+    codebooks : Codebooks or array (Q, K, D), floating
+
+    Returns
+    -------
+    counts : list of n numpy.ndarray (K,), float64
+    sums : list of n numpy.ndarray (K, C), float64
+        Per word the sum of the residuals (projected, if the stage projects) that chose it. The
+        tallies of two sets of rows add up to the tally of both. Bits do not depend on threads.
+
+    Raises
+    ------
+    BackendError, ShapeError, DtypeError, NonFiniteError, LevelsError, CodeRangeError
+        As `encode` and `decode`; also ShapeError if `x` and `codes` do not match.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from rvq_np.codec import tally
+    >>> words = np.float32([[[0, 0], [4, 4]]])
+    >>> counts, sums = tally(np.float32([[5, 4], [3, 4], [0, 1]]), np.int32([[1, 1, 0]]), words)
+    >>> counts[0], sums[0]
+    (array([1., 2.]), array([[0., 1.],
+           [8., 8.]]))
+    """
+    backends.backend_of(x)
+    codebooks = Codebooks.of(codebooks)
+    checks.vectors("tally", x, codebooks)
+    checks.codes("tally", codes, codebooks)
+    if tuple(codes.shape[1:]) != tuple(x.shape[:-1]):
+        raise ShapeError(
+            f"tally: x has shape {tuple(x.shape)}, codes {tuple(codes.shape)}; wanted codes "
+            f"(n, {', '.join(map(str, x.shape[:-1]))})."
+        )
+    xp = backends.namespace(x, codes)
+    n_rows = _product(x.shape[:-1])
+    rows = xp.reshape(x, (n_rows, codebooks.dim))
+    return tally_rows(rows, xp.reshape(codes, (codes.shape[0], n_rows)), codebooks)
+
+
+def encode_rows(x: Any, codebooks: Codebooks, n_q: int, beam_size: int = 1) -> Any:
+    """`encode` for `x` (N, D), without the checks: codes (n_q, N)."""
+    backend = backends.backend_of(x)
+    return backend.encode(x, codebooks.prepared(backend, x)[:n_q], beam_size)
+
+
+def decode_rows(codes: Any, codebooks: Codebooks, levels: np.ndarray | None = None) -> Any:
+    """`decode` for `codes` (n, N), without the checks: vectors (N, D).
+
+    `levels` (N,), from 1: add up only so many levels of each row.
+    """
+    backend = backends.backend_of(codes)
+    prepared = codebooks.prepared(backend, _vector_like(codes, codebooks))
+    if levels is None:
+        return backend.decode(codes, prepared)
+    xp = backends.namespace(codes)
+    total = backend.decode(codes[:1, :], prepared[:1])
+    for level in range(1, codes.shape[0]):  # the additions of `decode`, in its order
+        part = backend.decode(codes[level : level + 1, :], prepared[level : level + 1])
+        active = backends.asarray(levels > level, codes)[:, None]
+        total = xp.where(active, total + part, total)
+    return total
+
+
+def tally_rows(x: Any, codes: Any, codebooks: Codebooks) -> tuple[list[Any], list[Any]]:
+    """`tally` for `x` (N, D) and `codes` (n, N), without the checks."""
+    backend = backends.backend_of(x)
+    counts, sums = backend.tally(x, codes, codebooks.prepared(backend, x)[: codes.shape[0]])
+    return counts, sums
+
+
+def walk(x: np.ndarray, codes: np.ndarray, codebooks: Codebooks) -> Iterator[tuple[Any, Any]]:
+    """Yield per stage what it quantized, rows (N, C), and the words (N, C) it chose.
+
+    The rows are the residuals, bit for bit those that `encode` searched with, projected if the
+    stage projects. NumPy only: `x` (N, D) and `codes` (n, N), valid and finite.
+    """
+    yield from host.walk(x, codes, _host_tables(x, codebooks))
+
+
+def searched(x: np.ndarray, codebooks: Codebooks) -> np.ndarray:
+    """Return what the first stage searches with: `x` (N, D) itself, or projected (N, C)."""
+    return host.searched(x, _host_tables(x, codebooks)[0])
+
+
+def residual(x: np.ndarray, codes: np.ndarray, codebooks: Codebooks) -> np.ndarray:
+    """Return what is left of `x` (N, D) after the stages of `codes` (n, N), as `encode` does."""
+    return host.residual(x, codes, _host_tables(x, codebooks))
+
+
+def _host_tables(x: np.ndarray, codebooks: Codebooks) -> Any:
+    return codebooks.prepared(backends.backend_of(x), x)
+
+
+def _vector_like(codes: Any, codebooks: Codebooks) -> Any:
+    """Return an empty vector array beside `codes`: what `prepare` wants to see."""
+    if isinstance(codes, np.ndarray):
+        return np.empty(0, codebooks.dtype)
+    from array_api_compat import device
+
+    xp = backends.namespace(codes)
+    dtype = xp.float64 if codebooks.dtype == np.float64 else xp.float32
+    return xp.zeros((0,), dtype=dtype, device=device(codes))
+
+
+def _product(lengths: Any) -> int:
+    return math.prod(int(length) for length in lengths)

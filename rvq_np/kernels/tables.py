@@ -1,0 +1,96 @@
+"""What the kernels read from one stage: its words laid out, its norms, its error bounds."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Tables(NamedTuple):
+    """One stage, prepared for NumPy kernels in one float type T."""
+
+    words: np.ndarray  # (K, C) T: what is searched
+    panel: np.ndarray  # (C, K) T: the same, transposed
+    half: np.ndarray  # (K,) T: half the squared norms; inf marks a repeat of an earlier word
+    half64: np.ndarray  # (K,) float64
+    bounds: np.ndarray  # (7,) float64: see `error_bounds`
+    table: np.ndarray  # (K, D) T: what a code decodes to; `words` where there is no projection
+    weight_in: np.ndarray | None  # (D, C) float64, transposed
+    bias_in: np.ndarray | None  # (C,) float64
+
+    @property
+    def search(self):
+        """What `nearest` takes between the rows and the codes."""
+        return self.words, self.panel, self.half, self.half64, self.bounds
+
+
+def stage_tables(stage, dtype):
+    """Prepare `stage` (``words``, ``project_in``, ``project_out``) for rows of type `dtype`."""
+    dtype = np.dtype(dtype)
+    # New and writable: a read-only array is another type to Numba, hence another compilation.
+    words = np.array(stage.words, dtype=dtype, order="C")
+    with np.errstate(over="ignore"):
+        half64 = 0.5 * np.square(words, dtype=np.float64).sum(axis=1)
+        half = np.minimum(half64, np.finfo(dtype).max).astype(dtype)
+    bounds = error_bounds(half64, words.shape[1], dtype)
+    half64 = np.minimum(half64, np.finfo(np.float64).max)
+    half[repeats(words)] = np.inf
+    table = words
+    weight_in = bias_in = None
+    if stage.project_in is not None:
+        weight_in = np.array(stage.project_in.weight.T, dtype=np.float64, order="C")
+        bias_in = np.array(stage.project_in.bias, dtype=np.float64)
+    if stage.project_out is not None:  # folded into the decode table, never into the search
+        weight, bias = stage.project_out.weight, stage.project_out.bias
+        wide = words.astype(np.float64) @ weight.T.astype(np.float64) + bias
+        table = np.array(wide, dtype=dtype, order="C")
+    panel = np.array(words.T, order="C")
+    return Tables(words, panel, half, half64, bounds, table, weight_in, bias_in)
+
+
+def repeats(words):
+    """Return a mask (K,) of the words equal to an earlier one: they can never be chosen.
+
+    Folding them here keeps every tie between repeats (an all-zero codebook is nothing else)
+    away from the exact tier.
+    """
+    plain = np.ascontiguousarray(words + 0.0)  # -0.0 equals 0.0 but has other bytes
+    rows = plain.view(np.dtype((np.void, plain.dtype.itemsize * plain.shape[1]))).ravel()
+    mask = np.ones(len(words), dtype=bool)
+    mask[np.unique(rows, return_index=True)[1]] = False
+    return mask
+
+
+def error_bounds(half64, dim, dtype):
+    """Return what bounds the error of a computed score, as float64 (7,).
+
+    A score is ``fl(half) - fl(<row, word>)``.  Whatever the order of the sum, fused or not, an
+    inner product of `dim` terms is off by at most ``g(dim) |row| |word|`` with ``g(n) = n u /
+    (1 - n u)`` and u the unit roundoff (Higham, Accuracy and Stability, 2nd ed., 3.1), plus the
+    smallest normal number per term where products underflow, flushed to zero or not.  The half
+    norm is off by g(dim) of itself and one rounding, the subtraction adds u of the result, and
+    comparing with a rounded limit another u of it.  With ``m = dim + 8`` all of that is below
+    ``g(m) (|row| |word| + |word|^2 / 2) + m * tiny``.
+
+    0: largest norm of a word; 1: largest half squared norm; 2, 3: g(m) and m * tiny in T;
+    4, 5: the same in float64; 6: above this, T may overflow.
+    """
+    type_info, wide_info = np.finfo(dtype), np.finfo(np.float64)
+    terms = dim + 8
+    largest = float(half64.max())
+
+    def gamma(info):
+        share = terms * float(info.eps) / 2
+        return share / (1 - share) if share < 0.5 else np.inf
+
+    with np.errstate(over="ignore"):
+        return np.array(
+            [
+                np.sqrt(2.0 * largest) * (1 + 1e-9),
+                largest,
+                gamma(type_info),
+                terms * float(type_info.tiny),
+                gamma(wide_info) * (1 + 1e-9),
+                terms * float(wide_info.tiny),
+                float(type_info.max) / 8,
+            ]
+        )

@@ -1,0 +1,141 @@
+"""Between the layouts users have, (B, D, T) or (N, D), and the rows (N, D) the codec works on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from . import backends, checks
+from .codebooks import Codebooks
+from .config import Config
+from .errors import DtypeError, ShapeError
+
+
+@dataclass
+class QuantizedResult:
+    """What quantizing a batch gives; unpacks like the tuple ESPnet returns.
+
+    Attributes
+    ----------
+    quantized : array (B, D, T) or (N, D)
+        In the library, on the device and in the float type of the input: ``decode(codes)``.
+    codes : array (n_q, B, T) or (n_q, N), int32
+        All levels in use, under dropout too: those a row was not given are not in `quantized`.
+    bandwidth : array () or, under dropout in training, (B,)
+        kb/s of the levels used.
+    penalty : array ()
+        Commitment loss, averaged over the levels used; 0 in eval.
+    quantization_loss : array () or None
+        The same without the commitment weight; None where the quantizer has no dropout.
+    """
+
+    quantized: Any
+    codes: Any
+    bandwidth: Any
+    penalty: Any = None
+    quantization_loss: Any = None
+
+    def __iter__(self) -> Iterator[Any]:
+        yield from (self.quantized, self.codes, self.bandwidth, self.penalty)
+        if self.quantization_loss is not None:
+            yield self.quantization_loss
+
+    def __len__(self) -> int:
+        return 4 if self.quantization_loss is None else 5
+
+    def __getitem__(self, place: Any) -> Any:
+        return tuple(self)[place]
+
+
+class Batch:
+    """A batch of vectors as rows, remembering how to give results back as they came.
+
+    Attributes
+    ----------
+    rows : array (N, D)
+        Vectors, zeros where masked; N = B * T for ``(B, D, T)``.
+    valid : numpy.ndarray (N,), bool, or None
+        Which rows are no padding; None: all.
+    groups : int
+        B, or N for ``(N, D)``: the items that quantizer dropout treats alike.
+    """
+
+    def __init__(self, call: str, x: Any, codebooks: Codebooks, mask: Any = None):
+        backends.backend_of(x)
+        dim = codebooks.dim
+        self.time_last = x.ndim == 3
+        fits = x.ndim in (2, 3) and x.shape[1] == dim
+        if not fits:
+            raise ShapeError(
+                f"{call}: x has shape {tuple(x.shape)}; wanted (B, {dim}, T) or (N, {dim}), where "
+                f"{dim} is the dimension of the quantizer."
+            )
+        checks.floating(call, x)
+        self.like = x
+        self._xp = xp = backends.namespace(x)
+        self.valid = None
+        if mask is not None:
+            x, self.valid = self._masked(call, x, mask)
+        if 0 not in x.shape:
+            checks.finite(call, x, codebooks)
+        if self.time_last:
+            x = xp.reshape(xp.permute_dims(x, (0, 2, 1)), (x.shape[0] * x.shape[2], dim))
+        self.rows = x
+        self.groups = self.like.shape[0]
+
+    def _masked(self, call: str, x: Any, mask: Any) -> tuple[Any, np.ndarray]:
+        xp = backends.namespace(x, mask)
+        wanted = (x.shape[0], x.shape[2]) if self.time_last else (x.shape[0],)
+        if tuple(mask.shape) != wanted:
+            raise ShapeError(
+                f"{call}: mask has shape {tuple(mask.shape)}; wanted {wanted}, one for each vector."
+            )
+        if not xp.isdtype(mask.dtype, "bool"):
+            raise DtypeError(
+                f"{call}: mask has dtype {mask.dtype}; wanted bool, True where there is a vector."
+            )
+        kept = mask[:, None, :] if self.time_last else mask[:, None]
+        return xp.where(kept, x, xp.zeros_like(x)), backends.to_numpy(mask).reshape(-1)
+
+    def vectors(self, rows: Any) -> Any:
+        """Return rows (N, D) in the layout and float type of the batch."""
+        return as_vectors(self._xp.astype(rows, self.like.dtype), self._time_shape())
+
+    def codes(self, codes: Any) -> Any:
+        """Return codes (n, N) as (n, B, T), or as they are for ``(N, D)``."""
+        shape = self._time_shape()
+        return codes if shape is None else self._xp.reshape(codes, (codes.shape[0], *shape))
+
+    def scalar(self, value: Any) -> Any:
+        """Return a number or NumPy array in the library of the batch, float32 at least."""
+        half = "16" in str(self.like.dtype)
+        dtype = self._xp.float32 if half else self.like.dtype
+        array = np.asarray(value, dtype=np.float64 if "64" in str(dtype) else np.float32)
+        return backends.asarray(array, self.like)
+
+    def _time_shape(self) -> tuple[int, int] | None:
+        return (self.like.shape[0], self.like.shape[2]) if self.time_last else None
+
+
+def result(
+    batch: Batch, quantized: Any, codes: Any, bandwidth: Any, loss: float, config: Config
+) -> QuantizedResult:
+    """Return rows, codes and numbers as the user of `batch` gets them."""
+    return QuantizedResult(
+        batch.vectors(quantized),
+        batch.codes(codes),
+        batch.scalar(bandwidth),
+        batch.scalar(config.commitment_weight * loss),
+        batch.scalar(loss) if config.quantizer_dropout else None,
+    )
+
+
+def as_vectors(rows: Any, time_shape: tuple[int, int] | None) -> Any:
+    """Return rows (N, D) as (B, D, T), or as they are where `time_shape` is None."""
+    if time_shape is None:
+        return rows
+    xp = backends.namespace(rows)
+    return xp.permute_dims(xp.reshape(rows, (*time_shape, rows.shape[1])), (0, 2, 1))

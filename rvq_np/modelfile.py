@@ -1,0 +1,92 @@
+"""Model files: safetensors, the config as JSON in the metadata. Nothing is ever unpickled.
+
+Writes are atomic: a file of that name is the old one or the new one, never half of either.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .errors import ModelFileError
+
+FORMAT = "rvq_np"
+VERSION = "1"
+
+
+def save(path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray], config: Any) -> None:
+    """Write `tensors` and the JSON-able `config` to `path`."""
+    from safetensors.numpy import save as to_bytes
+
+    metadata = {"format": FORMAT, "version": VERSION, "config": json.dumps(config)}
+    content = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
+    write_atomically(Path(path), to_bytes(content, metadata))
+
+
+def load(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], Any]:
+    """Return the tensors and the config that `save` wrote.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ModelFileError
+        If it is truncated, not safetensors, another program's, or from a later version.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"load: there is no file {str(path)!r}.")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != FORMAT:
+                raise ModelFileError(
+                    f"load: {str(path)!r} is a safetensors file of another program; wanted one "
+                    "written by save() or `rvq-np fit`."
+                )
+            if metadata.get("version") != VERSION:
+                raise ModelFileError(
+                    f"load: {str(path)!r} has format version {metadata.get('version')!r}; this "
+                    f"release reads {VERSION!r}. Upgrade rvq_np."
+                )
+            config = json.loads(metadata.get("config", ""))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, ValueError, TypeError, KeyError, OverflowError, OSError) as error:
+        if isinstance(error, ModelFileError):
+            raise
+        raise ModelFileError(
+            f"load: {str(path)!r} is no readable safetensors file ({error}). It may be truncated: "
+            "copy it again, or write it anew with save()."
+        ) from error
+    return tensors, config
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a temporary file beside `path`, make it durable, rename it into place."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

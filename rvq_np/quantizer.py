@@ -1,0 +1,449 @@
+"""`ResidualVectorQuantizer`: the class of ESPnet without torch, same names, defaults and layouts.
+
+A thin, changeable shell around frozen values: it owns a `Config`, one `CodebookState` a level,
+the projections and a random generator, and hands everything else to `codec` and `train`.  Where
+it differs from ESPnet on purpose, ``docs/espnet.md`` says so and a test proves it.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from . import backends, checks, codec, layout, modelfile
+from . import train as training
+from .config import Config
+from .errors import ModelFileError, NotInitializedWarning, RvqError, ShapeError
+from .layout import QuantizedResult
+
+
+class ResidualVectorQuantizer:
+    """Residual vector quantizer: trains codebooks, turns vectors into codes and back.
+
+    Parameters
+    ----------
+    dimension : int, optional
+        D, the length of a vector.
+    codebook_dim : int or None, optional
+        C, the length of a word. Unlike `dimension`, it adds a linear map in and out to every
+        level. None: as `dimension`.
+    n_q : int, optional
+        Q, the number of levels.
+    bins : int, optional
+        K, the words of each codebook.
+    decay : float, optional
+        Share of the past the moving averages keep at each training step, 0 to 1.
+    kmeans_init : bool, optional
+        Find the first words by k-means on the first training batch. Until then, or without it,
+        they are small random vectors.
+    kmeans_iters : int, optional
+        Rounds of that k-means, and at most of `fit`'s.
+    threshold_ema_dead_code : float, optional
+        In training, a word chosen less often than this per step, on average, is replaced by a
+        vector of the batch. 0: never.
+    quantizer_dropout : bool or float, optional
+        In training, quantize rows of a batch with a random number of levels: True for each row,
+        a number for that share of them.
+    commitment_weight : float, optional
+        Factor of ``penalty``.
+    epsilon : float, optional
+        Laplace smoothing of counts.
+    relative_threshold : float, optional
+        Instead of `threshold_ema_dead_code`: this share of the mean count, e.g. 0.1; a replaced
+        word then starts at the mean.
+    rng : int or numpy.random.Generator, optional
+        Source of all randomness, through `numpy.random.default_rng`.
+
+    Attributes
+    ----------
+    codebooks : Codebooks
+        The current words and projections, a frozen value for `rvq_np.encode` and `decode`.
+    training : bool
+        Whether calling it trains it. True at first, as in torch; see `train` and `eval`.
+
+    Raises
+    ------
+    ParameterError
+        If an argument is outside what it may be.
+
+    Notes
+    -----
+    ``sample_rate`` is in vectors per second everywhere here, as in ESPnet (for 44.1 kHz audio
+    at a hop of 512 about 86.13, not 44100), and ``bandwidth`` in kb/s.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from rvq_np import ResidualVectorQuantizer
+    >>> x = np.random.default_rng(0).standard_normal((2, 16, 100)).astype(np.float32)
+    >>> rvq = ResidualVectorQuantizer(dimension=16, codebook_dim=16, n_q=4, bins=32, rng=0)
+    >>> quantized, codes, bandwidth, penalty = rvq(x, sample_rate=50)
+    >>> quantized.shape, codes.shape, float(bandwidth)
+    ((2, 16, 100), (4, 2, 100), 1.0)
+    >>> codes = rvq.eval().encode(x, 50, bandwidth=0.5)
+    >>> codes.shape, rvq.decode(codes).shape
+    ((2, 2, 100), (2, 16, 100))
+    """
+
+    def __init__(
+        self,
+        dimension: int = 256,
+        codebook_dim: int | None = 512,
+        n_q: int = 8,
+        bins: int = 1024,
+        decay: float = 0.99,
+        kmeans_init: bool = True,
+        kmeans_iters: int = 50,
+        threshold_ema_dead_code: float = 2,
+        quantizer_dropout: bool | float = False,
+        *,
+        commitment_weight: float = 1.0,
+        epsilon: float = 1e-5,
+        relative_threshold: float | None = None,
+        rng: Any = None,
+    ):
+        config = Config(
+            dimension, codebook_dim, n_q, bins, decay, kmeans_init, kmeans_iters,
+            threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon,
+            relative_threshold,
+        )  # fmt: skip
+        self._begin(config, rng)
+        self._use(*training.fresh(config, self._rng))
+
+    def __repr__(self) -> str:
+        arguments = ", ".join(f"{name}={value!r}" for name, value in self.config.as_dict().items())
+        return f"{type(self).__name__}({arguments})"
+
+    def train(self, mode: bool = True) -> ResidualVectorQuantizer:
+        """Make calls train the codebooks (or, with ``mode=False``, not); return the quantizer."""
+        self.training = bool(mode)
+        return self
+
+    def eval(self) -> ResidualVectorQuantizer:
+        """Make calls leave the codebooks alone; return the quantizer."""
+        return self.train(False)
+
+    def get_bandwidth_per_quantizer(self, sample_rate: float) -> float:
+        """Return kb/s per level: ``log2(bins) * sample_rate / 1000``.
+
+        Raises
+        ------
+        ParameterError
+            If `sample_rate` is not a positive number.
+
+        Examples
+        --------
+        >>> ResidualVectorQuantizer(bins=1024, n_q=1).get_bandwidth_per_quantizer(75)
+        0.75
+        """
+        return self.config.bandwidth_per_quantizer(sample_rate)
+
+    def get_num_quantizers_for_bandwidth(
+        self, sample_rate: float, bandwidth: float | None = None
+    ) -> int:
+        """Return how many levels fit into `bandwidth` kb/s: at least one, at most `n_q`.
+
+        None and 0 mean all levels. No level is lost to rounding.
+
+        Raises
+        ------
+        ParameterError
+            If `sample_rate` is not positive, or `bandwidth` is negative or NaN.
+
+        Examples
+        --------
+        >>> rvq = ResidualVectorQuantizer(bins=1024, n_q=8)
+        >>> [rvq.get_num_quantizers_for_bandwidth(40, each) for each in (0.1, 1.2, 99, None)]
+        [1, 3, 8, 8]
+        """
+        return self.config.levels_for(sample_rate, bandwidth)
+
+    def forward(
+        self, x: Any, sample_rate: float, bandwidth: float | None = None, mask: Any = None
+    ) -> QuantizedResult:
+        """Quantize a batch; in training, learn from it.
+
+        Parameters
+        ----------
+        x : array (B, D, T) or (N, D), floating
+            Vectors, of any library `rvq_np.backends` serves.
+        sample_rate : float
+            Vectors per second.
+        bandwidth : float, optional
+            kb/s to spend; all levels by default. Obeyed in training, too.
+        mask : array (B, T) or (N,), bool, optional
+            True where there is a vector, False where there is padding. Padding, whatever it
+            holds, takes part in nothing: no statistics, no losses. What comes back there is
+            the quantized zero vector.
+
+        Returns
+        -------
+        result : QuantizedResult
+            ``quantized, codes, bandwidth, penalty`` and, with dropout, ``quantization_loss``;
+            unpacks as a tuple. ``quantized`` is exactly ``decode(codes)``, by the words before
+            this step's training; under dropout, of the levels each row was given.
+
+        Raises
+        ------
+        ShapeError, DtypeError, NonFiniteError, BackendError, ParameterError
+            As `encode`; nothing has changed then.
+
+        Notes
+        -----
+        A training step initializes levels that have no words yet, encodes, moves the averages
+        (`rvq_np.train.ema`) and replaces dead words (`rvq_np.train.expire`). Without a single
+        vector nothing changes.
+        """
+        per_level = self.config.bandwidth_per_quantizer(sample_rate)
+        n_q = self.config.levels_for(sample_rate, bandwidth)
+        batch = layout.Batch("forward", x, self.codebooks, mask)
+        if not self.training:
+            self._warn_if_random()
+            codes = codec.encode_rows(batch.rows, self.codebooks, n_q)
+            quantized = codec.decode_rows(codes, self.codebooks)
+            return layout.result(batch, quantized, codes, n_q * per_level, 0.0, self.config)
+        dropout = self.config.quantizer_dropout
+        levels = per_row = None
+        if dropout:
+            levels = training.draw_levels(batch.groups, n_q, dropout, self._rng)
+            per_row = np.repeat(levels, batch.rows.shape[0] // max(1, batch.groups))
+        learned = training.learn(
+            self._states, batch.rows, batch.valid, per_row, n_q, self.config, self._rng,
+            self._projections,
+        )  # fmt: skip
+        quantized = codec.decode_rows(learned.codes, learned.codebooks, per_row)
+        spent = per_level * (n_q if levels is None else levels)
+        result = layout.result(batch, quantized, learned.codes, spent, learned.loss, self.config)
+        self._use(learned.states, self._projections)
+        return result
+
+    __call__ = forward
+
+    def encode(
+        self,
+        x: Any,
+        sample_rate: float,
+        bandwidth: float | None = None,
+        st: int | None = None,
+        beam_size: int = 1,
+    ) -> Any:
+        """Turn vectors into codes; trains nothing.
+
+        Parameters
+        ----------
+        x : array (B, D, T) or (N, D), floating
+        sample_rate : float
+            Vectors per second.
+        bandwidth : float, optional
+            kb/s to spend; all levels by default.
+        st : int, optional
+            First level: `x` is taken for what the levels before it left over.
+        beam_size : int, optional
+            Hypotheses kept per vector, see `rvq_np.encode`.
+
+        Returns
+        -------
+        codes : array (n - st, B, T) or (n - st, N), int32
+            For the n levels that fit into `bandwidth`.
+
+        Raises
+        ------
+        ShapeError, DtypeError, NonFiniteError, BackendError
+            If `x` is not one of those arrays.
+        ParameterError, LevelsError
+            If `sample_rate`, `bandwidth`, `beam_size` or `st` is not what it may be.
+
+        Warns
+        -----
+        NotInitializedWarning
+            Once, if the words were never trained or loaded: they are random.
+        """
+        n_q = self.config.levels_for(sample_rate, bandwidth)
+        start = self.config.check_start("encode", st, n_q)
+        checks.beam("encode", beam_size)
+        codebooks = self.codebooks[start:n_q]
+        batch = layout.Batch("encode", x, codebooks)
+        self._warn_if_random()
+        return batch.codes(codec.encode_rows(batch.rows, codebooks, n_q - start, beam_size))
+
+    def decode(self, codes: Any, st: int | None = None) -> Any:
+        """Turn codes into vectors: the sum of the words they name.
+
+        Parameters
+        ----------
+        codes : array (n, B, T) or (n, N), integer
+            Any number of levels, from level `st` on.
+        st : int, optional
+            Level of the first row, as given to `encode`.
+
+        Returns
+        -------
+        x : array (B, D, T) or (N, D), float32
+            In the library and on the device of `codes`.
+
+        Raises
+        ------
+        ShapeError, DtypeError, LevelsError, CodeRangeError, BackendError
+            As `rvq_np.decode`.
+
+        Warns
+        -----
+        NotInitializedWarning
+            As `encode`.
+        """
+        backends.backend_of(codes)
+        if codes.ndim not in (2, 3):
+            raise ShapeError(
+                f"decode: codes have shape {tuple(codes.shape)}; wanted (n, B, T) or (n, N)."
+            )
+        codebooks = self.codebooks[self.config.check_start("decode", st, self.n_q) :]
+        checks.codes("decode", codes, codebooks)
+        self._warn_if_random()
+        shape = tuple(codes.shape)
+        if codes.ndim == 2:
+            return codec.decode_rows(codes, codebooks)
+        flat = backends.namespace(codes).reshape(codes, (shape[0], shape[1] * shape[2]))
+        return layout.as_vectors(codec.decode_rows(flat, codebooks), (shape[1], shape[2]))
+
+    def fit(
+        self,
+        x: Any,
+        *,
+        iterations: int | None = None,
+        rows_per_word: int | None = 256,
+        tolerance: float = 1e-4,
+        callback: Callable[[training.FitProgress], None] | None = None,
+        progress: bool = False,
+    ) -> ResidualVectorQuantizer:
+        """Train offline: k-means level by level, replacing whatever words there were.
+
+        Parameters
+        ----------
+        x : array (N, D) or (B, D, T), or numpy.memmap (N, D), floating
+            All the data. A memory map is read in batches and never held whole.
+        iterations : int, optional
+            Rounds of k-means per level, at most; `kmeans_iters` by default.
+        rows_per_word : int or None, optional
+            Train on at most this many random vectors per word; None: on all of them.
+        tolerance : float, optional
+            A level is finished when a round lowers its error by less than this share.
+        callback : callable, optional
+            Called with a `rvq_np.train.FitProgress` after each round.
+        progress : bool, optional
+            Show a progress bar on standard error (needs ``tqdm``).
+
+        Returns
+        -------
+        self : ResidualVectorQuantizer
+
+        Raises
+        ------
+        ShapeError, DtypeError, NonFiniteError, ParameterError
+            Nothing has changed then; nor if `callback` raises.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> x = np.random.default_rng(0).standard_normal((2000, 8)).astype(np.float32)
+        >>> rvq = ResidualVectorQuantizer(8, 8, n_q=3, bins=16, rng=0).fit(x)
+        >>> errors = [np.square(x - rvq.decode(rvq.encode(x, 1)[:n])).mean() for n in (1, 2, 3)]
+        >>> bool(errors[0] > errors[1] > errors[2])
+        True
+        """
+        backends.backend_of(x)
+        if x.ndim == 3:
+            rows = backends.to_numpy(layout.Batch("fit", x, self.codebooks).rows)
+        elif x.ndim == 2 and x.shape[1] == self.dimension:
+            rows = x if isinstance(x, np.ndarray) else backends.to_numpy(x)
+        else:
+            raise ShapeError(
+                f"fit: x has shape {tuple(x.shape)}; wanted (N, {self.dimension}) or "
+                f"(B, {self.dimension}, T)."
+            )
+        rounds = self.config.kmeans_iters if iterations is None else iterations
+        with training.reporting(callback, progress) as report:
+            states = training.fit(
+                rows, self.n_q, self.bins, rounds, self._rng, projections=self._projections,
+                epsilon=self.config.epsilon, rows_per_word=rows_per_word, tolerance=tolerance,
+                callback=report,
+            )  # fmt: skip
+        self._use(states, self._projections)
+        return self
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Return copies of all arrays under ESPnet's names, float32.
+
+        Examples
+        --------
+        >>> list(ResidualVectorQuantizer(4, 4, n_q=1, bins=8).state_dict())[:2]
+        ['vq.layers.0._codebook.inited', 'vq.layers.0._codebook.cluster_size']
+        """
+        return training.state_dict(self._states, self._projections)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Take over arrays named as by `state_dict`; torch tensors in host memory will do.
+
+        Raises
+        ------
+        StateError
+            Listing every missing, extra or misshaped entry; nothing has changed then.
+        """
+        self._use(*training.from_state_dict(state_dict, self.config))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the arrays and arguments to a safetensors file, atomically."""
+        modelfile.save(path, self.state_dict(), self.config.as_dict())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, rng: Any = None) -> ResidualVectorQuantizer:
+        """Return the quantizer that `save` wrote, in eval mode.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ModelFileError
+            If it is truncated, another program's, or contradicts itself.
+        """
+        tensors, arguments = modelfile.load(path)
+        try:
+            config = Config.from_dict(arguments)
+            states, projections = training.from_state_dict(tensors, config)
+        except (RvqError, TypeError) as error:
+            raise ModelFileError(f"load: {str(path)!r} contradicts itself: {error}") from error
+        quantizer = cls.__new__(cls)
+        quantizer._begin(config, rng)
+        quantizer._use(states, projections)
+        return quantizer.eval()
+
+    @property
+    def usage(self) -> list[tuple[float, float]]:
+        """Utilisation and perplexity of each level, from its moving counts."""
+        return [training.usage(state.counts) for state in self._states]
+
+    def _begin(self, config: Config, rng: Any) -> None:
+        self.config = config
+        self.dimension, self.codebook_dim = config.dimension, config.codebook_dim
+        self.n_q, self.bins = config.n_q, config.bins
+        self.training = True
+        self._rng = np.random.default_rng(rng)
+        self._warned = False
+
+    def _use(self, states: Any, projections: training.Projections) -> None:
+        """Take over new values, all at once and after everything that can fail."""
+        codebooks = training.codebooks_of(states, projections)
+        self._states, self._projections, self.codebooks = tuple(states), projections, codebooks
+
+    def _warn_if_random(self) -> None:
+        if not self._warned and not all(state.initialized for state in self._states):
+            self._warned = True
+            warnings.warn(
+                "these codebooks were never trained or loaded: their words are random. Train them "
+                "with fit() or in train mode, or load a model.",
+                NotInitializedWarning,
+                stacklevel=3,
+            )

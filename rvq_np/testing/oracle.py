@@ -1,0 +1,78 @@
+"""The definition, in exact rationals and pure Python.  Slow; imports nothing of ours.
+
+The residual starts as the vector.  At each stage the code names the word with the smallest
+``|word|^2 / 2 - <residual, word>``, in exact arithmetic, the lowest index on a tie; then the
+residual less that word is rounded, number by number, to the working float type.  Decoding adds
+the named words to zero in the order of the stages, rounding after each.
+"""
+
+from fractions import Fraction
+
+# Digits of the significand, exponent of the smallest positive number.
+FLOAT_TYPES = {"float32": (24, -149), "float64": (53, -1074)}
+
+
+def encode(row, codebooks, float_type="float32"):
+    """Return the codes of one vector.
+
+    Parameters
+    ----------
+    row : sequence of D floats
+        As the working float type holds them.
+    codebooks : sequence of Q sequences of K sequences of D floats
+    float_type : {"float32", "float64"}
+        What the residual is rounded to.
+
+    Returns
+    -------
+    codes : list of Q int
+    """
+    residual = [Fraction(float(number)) for number in row]
+    codes = []
+    for words in codebooks:
+        code = nearest(residual, words)
+        codes.append(code)
+        residual = [
+            rounded(left - Fraction(float(number)), float_type)
+            for left, number in zip(residual, words[code], strict=True)
+        ]
+    return codes
+
+
+def decode(codes, codebooks, float_type="float32"):
+    """Return the vector that `codes` name, a list of D floats."""
+    total = [Fraction(0)] * len(codebooks[0][0])
+    for code, words in zip(codes, codebooks, strict=False):
+        total = [
+            rounded(part + Fraction(float(number)), float_type)
+            for part, number in zip(total, words[code], strict=True)
+        ]
+    return [float(number) for number in total]
+
+
+def nearest(residual, words):
+    """Return the lowest index among the words nearest to `residual`."""
+    scores = [score(residual, word) for word in words]
+    return scores.index(min(scores))
+
+
+def score(residual, word):
+    """Return half the squared distance, less what no word can change, as a fraction."""
+    total = Fraction(0)
+    for left, number in zip(residual, word, strict=True):
+        number = Fraction(float(number))
+        total += number * number / 2 - Fraction(left) * number
+    return total
+
+
+def rounded(number, float_type):
+    """Return the fraction `number` rounded as IEEE 754 does: to nearest, ties to even."""
+    digits, lowest = FLOAT_TYPES[float_type]
+    if number == 0:
+        return number
+    size = abs(number)
+    exponent = size.numerator.bit_length() - size.denominator.bit_length()
+    if size < Fraction(2) ** exponent:
+        exponent -= 1  # now 2**exponent <= size < 2**(exponent + 1)
+    step = Fraction(2) ** max(exponent - digits + 1, lowest)
+    return round(number / step) * step  # round() of a fraction is to even

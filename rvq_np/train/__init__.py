@@ -1,0 +1,40 @@
+"""Training as pure functions over values: a state in, a new state out, randomness handed in.
+
+`CodebookState` is what one level remembers: its words, and the moving counts and sums they come
+from.  `kmeans` makes one from data, `ema` moves one along with a batch, `expire` gives words that
+nobody chooses a vector of the batch.  `step` does that for all levels.  `fit` is the offline way:
+k-means level by level on what earlier levels leave over, on data of any size.
+
+All of them stand on `rvq_np.codec.tally`; nothing here makes an array of vectors by words.
+"""
+
+from .fit import FitProgress, fit
+from .initial import initialize
+from .kmeans import kmeans, sample_rows
+from .learning import Learned, Projections, draw_levels, fresh, learn
+from .moving import ema, expire, step
+from .names import from_state_dict, state_dict
+from .progress import reporting
+from .state import CodebookState, codebooks_of, usage
+
+__all__ = [
+    "CodebookState",
+    "FitProgress",
+    "Learned",
+    "Projections",
+    "codebooks_of",
+    "draw_levels",
+    "ema",
+    "expire",
+    "fit",
+    "fresh",
+    "from_state_dict",
+    "initialize",
+    "kmeans",
+    "learn",
+    "reporting",
+    "sample_rows",
+    "state_dict",
+    "step",
+    "usage",
+]

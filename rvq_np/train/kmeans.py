@@ -1,0 +1,147 @@
+"""Lloyd's algorithm on exact assignments, and the random draws around it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .. import backends, codec
+from ..codebooks import Codebooks
+from ..errors import ShapeError
+from .moving import smoothed
+from .state import CodebookState
+
+
+class Clusters(NamedTuple):
+    """Words with the counts and sums of the rows nearest to them, float64."""
+
+    words: np.ndarray  # (K, D)
+    counts: np.ndarray  # (K,)
+    sums: np.ndarray  # (K, D)
+
+
+def sample_rows(n_rows: int, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Return `count` random row numbers: distinct if there are enough rows, else with repeats."""
+    if n_rows >= count:
+        return rng.choice(n_rows, size=count, replace=False, shuffle=True)
+    return rng.integers(0, n_rows, size=count)
+
+
+def take_rows(x: Any, rows: np.ndarray) -> np.ndarray:
+    """Return the given rows of `x` (N, D), of any library, as NumPy."""
+    if isinstance(x, np.ndarray):
+        return np.asarray(x[rows])
+    xp = backends.namespace(x)
+    return backends.to_numpy(xp.take(x, backends.asarray(rows, x), axis=0))
+
+
+def kmeans(
+    x: Any,
+    size: int,
+    iterations: int,
+    rng: np.random.Generator,
+    *,
+    epsilon: float = 1e-5,
+    start: np.ndarray | None = None,
+) -> CodebookState:
+    """Make one level's state from data: `iterations` rounds of Lloyd's algorithm.
+
+    Parameters
+    ----------
+    x : array (N, C), floating, N >= 1
+        What the level quantizes, of any library.
+    size : int
+        K, the number of words.
+    iterations : int
+        Rounds; a word nobody chose keeps the vector it has.
+    rng : numpy.random.Generator
+        Draws the first words: distinct rows, or with repeats when N < K.
+    epsilon : float, optional
+        Laplace smoothing, as in `ema`.
+    start : numpy.ndarray (K, C), optional
+        First words instead of drawn ones.
+
+    Returns
+    -------
+    state : CodebookState
+        Sums are means times counts, so the next `ema` step leaves the words where they are. A
+        word nobody chose keeps a vector of the data and a count of one, never the zero vector.
+
+    Raises
+    ------
+    ShapeError
+        If there is no row to learn from, or `start` has another shape.
+    NonFiniteError, DtypeError
+        As `rvq_np.encode`.
+
+    Notes
+    -----
+    ``2 * N * K * C`` operations a round, memory for the words. Lloyd, IEEE Trans. IT 1982.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.float32([[0, 0], [0, 2], [8, 8], [8, 6]])
+    >>> state = kmeans(x, 2, 10, np.random.default_rng(1))
+    >>> np.sort(state.words.round(3), axis=0)
+    array([[0., 1.],
+           [8., 7.]], dtype=float32)
+    """
+    if x.shape[0] == 0:
+        raise ShapeError("kmeans: got no rows; wanted at least one vector to learn from.")
+    if start is None:
+        start = take_rows(x, sample_rows(x.shape[0], size, rng))
+    elif start.shape != (size, x.shape[1]):
+        raise ShapeError(
+            f"kmeans: start has shape {start.shape}; wanted ({size}, {x.shape[1]}), first words."
+        )
+    found = lloyd(lambda: [x], np.asarray(start, dtype=np.float32), iterations)
+    return state_of(found, epsilon)
+
+
+def lloyd(
+    batches: Callable[[], Iterable[Any]],
+    words: np.ndarray,
+    iterations: int,
+    *,
+    refill: Callable[[int], np.ndarray] | None = None,
+    watch: Callable[[int, Clusters], bool] | None = None,
+) -> Clusters:
+    """Alternate between assigning every row to its nearest word and moving words to the means.
+
+    `batches()` gives the rows anew for each round, in as many arrays as they come in.
+    ``refill(n)`` gives vectors for n words nobody chose; without it they keep what they have.
+    ``watch(iteration, clusters)`` sees each round and may end it by returning True.
+    """
+    words = np.array(words, dtype=np.float32)
+    found = Clusters(words, np.zeros(len(words)), np.zeros(words.shape))
+    for iteration in range(iterations):
+        codebooks = Codebooks([words])
+        counts, sums = np.zeros(len(words)), np.zeros(words.shape)
+        for batch in batches():
+            part = codec.tally(batch, codec.encode(batch, codebooks), codebooks)
+            counts += part[0][0]
+            sums += part[1][0]
+        used = counts > 0
+        moved = words.copy()
+        moved[used] = sums[used] / counts[used, None]
+        found = Clusters(moved, counts, sums)
+        last = iteration == iterations - 1
+        if (watch is not None and watch(iteration, found)) or last:
+            break
+        if refill is not None and not used.all():
+            moved[~used] = refill(int((~used).sum()))
+        words = moved
+    return found
+
+
+def state_of(found: Clusters, epsilon: float) -> CodebookState:
+    """Return the level's state for these clusters: an unused word holds its vector, count one."""
+    used = found.counts > 0
+    counts = np.where(used, found.counts, 1.0)
+    sums = np.where(used[:, None], found.sums, found.words)
+    words = sums / smoothed(counts, epsilon)[:, None]
+    words[~used] = found.words[~used]
+    return CodebookState(words, sums, counts, initialized=True)

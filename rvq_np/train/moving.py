@@ -1,0 +1,154 @@
+"""Exponential moving averages, and new life for words nobody chooses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import codec
+from ..codebooks import Codebooks
+from .state import CodebookState
+
+
+def smoothed(counts: np.ndarray, epsilon: float) -> np.ndarray:
+    """Return Laplace-smoothed counts (K,): each gains `epsilon`, their total is unchanged."""
+    counts = np.asarray(counts, dtype=np.float64)
+    total = counts.sum()
+    return (counts + epsilon) / (total + len(counts) * epsilon) * total
+
+
+def ema(
+    state: CodebookState, counts: np.ndarray, sums: np.ndarray, decay: float, epsilon: float = 1e-5
+) -> CodebookState:
+    """Move a level along with one batch.
+
+    Parameters
+    ----------
+    state : CodebookState
+    counts, sums : numpy.ndarray (K,), (K, C)
+        The batch's tally for this level.
+    decay : float in [0, 1]
+        Share of the past that stays.
+    epsilon : float, optional
+        Laplace smoothing of the counts.
+
+    Returns
+    -------
+    state : CodebookState
+        ``counts`` and ``sums`` are moving averages, words are sums by smoothed counts.
+
+    Notes
+    -----
+    As ESPnet from 202511 on, computed in float64, with two mends. A count of exactly zero
+    carries no sum (a fresh ESPnet state says otherwise, and its words explode). A word whose
+    count has sunk below ``100 * epsilon`` stays where it is: the smoothing would shrink it to
+    the zero vector for want of data.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> old = CodebookState(np.float32([[1, 1]]), np.float32([[4, 4]]), np.float32([4]), True)
+    >>> ema(old, np.array([4.0]), np.array([[8.0, 8.0]]), decay=0.5).words
+    array([[1.5, 1.5]], dtype=float32)
+    """
+    past = np.where((state.counts > 0)[:, None], state.sums, 0.0).astype(np.float64)
+    new_counts = decay * state.counts.astype(np.float64) + (1 - decay) * np.asarray(counts)
+    new_sums = decay * past + (1 - decay) * np.asarray(sums)
+    held = new_counts <= 100 * epsilon
+    share = np.where(held, 1.0, smoothed(new_counts, epsilon))
+    words = np.where(held[:, None], state.words, new_sums / share[:, None])
+    return CodebookState(words, new_sums, new_counts, state.initialized)
+
+
+def expire(
+    state: CodebookState,
+    vectors: Any,
+    threshold: float,
+    *,
+    relative: float | None = None,
+) -> CodebookState:
+    """Give each word whose count is below the threshold a new vector, sum and count at once.
+
+    Parameters
+    ----------
+    state : CodebookState
+    vectors : callable
+        ``vectors(n)`` returns n vectors (n, C) of the batch, as `numpy.ndarray`.
+    threshold : float
+        Hits per step, in moving average. A new word starts with this count. 0: never.
+    relative : float, optional
+        Instead of `threshold`: this share of the mean count; a new word starts at the mean. An
+        absolute threshold of 2 replaces 45 of 64 words every step when a batch has one vector
+        per word; 0.1 of the mean (Moshi) does not.
+
+    Returns
+    -------
+    state : CodebookState
+        The same object if every word is alive.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> state = CodebookState(np.eye(2), 3 * np.eye(2), np.float32([3, 1]), True)
+    >>> expire(state, lambda n: np.full((n, 2), 7.0), threshold=2).words
+    array([[1., 0.],
+           [7., 7.]], dtype=float32)
+    """
+    start = float(threshold)
+    if relative is not None:
+        start = float(state.counts.mean(dtype=np.float64))
+        threshold = relative * start
+    dead = state.counts < threshold
+    if not dead.any():
+        return state
+    fresh = np.asarray(vectors(int(dead.sum())), dtype=np.float64)
+    words, sums, counts = state.words.copy(), state.sums.copy(), state.counts.copy()
+    words[dead], sums[dead], counts[dead] = fresh, fresh * start, start
+    return CodebookState(words, sums, counts, state.initialized)
+
+
+def step(
+    states: Sequence[CodebookState],
+    x: Any,
+    codes: Any,
+    codebooks: Codebooks,
+    draw: Any,
+    *,
+    decay: float,
+    epsilon: float = 1e-5,
+    threshold: float = 2,
+    relative: float | None = None,
+) -> tuple[CodebookState, ...]:
+    """Move every level that was used along with one batch, then expire its dead words.
+
+    Parameters
+    ----------
+    states : sequence of CodebookState
+        All levels.
+    x : array (N, D)
+        The batch.
+    codes : array (n, N)
+        Its codes by `codebooks`, the words before this step.
+    codebooks : Codebooks
+    draw : callable
+        ``draw(level, n)`` returns n vectors (n, C) that the level quantized in this batch.
+    decay, epsilon, threshold, relative
+        See `ema` and `expire`.
+
+    Returns
+    -------
+    states : tuple of CodebookState
+        Levels beyond ``len(codes)`` are returned as they were.
+    """
+    counts, sums = codec.tally_rows(x, codes, codebooks)
+    moved = []
+    for level, state in enumerate(states):
+        if level < len(counts):
+            state = ema(state, counts[level], sums[level], decay, epsilon)
+            state = expire(
+                state, lambda n, level=level: draw(level, n), threshold, relative=relative
+            )
+        moved.append(state)
+    return tuple(moved)

@@ -1,0 +1,112 @@
+"""Training states under the names ESPnet stores them, and back, with every mismatch named.
+
+``vq.layers.{level}._codebook.{inited (1,), cluster_size (K,), embed (K, C), embed_avg (K, C)}``
+and, with projections, ``vq.layers.{level}.project_{in,out}.{weight, bias}``; all float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..codebooks import Linear
+from ..config import Config
+from ..errors import StateError
+from .learning import Projections
+from .state import CodebookState
+
+
+def state_dict(
+    states: Sequence[CodebookState], projections: Projections = None
+) -> dict[str, np.ndarray]:
+    """Return all arrays under ESPnet's names, copies, in the order torch lists them."""
+    named = {}
+    for level, state in enumerate(states):
+        layer = f"vq.layers.{level}."
+        pair = None if projections is None else projections[level]
+        for name, linear in zip(("project_in", "project_out"), pair or (), strict=False):
+            named[f"{layer}{name}.weight"] = linear.weight
+            named[f"{layer}{name}.bias"] = linear.bias
+        named[f"{layer}_codebook.inited"] = np.array([state.initialized])
+        named[f"{layer}_codebook.cluster_size"] = state.counts
+        named[f"{layer}_codebook.embed"] = state.words
+        named[f"{layer}_codebook.embed_avg"] = state.sums
+    return {name: np.array(value, dtype=np.float32) for name, value in named.items()}
+
+
+def from_state_dict(
+    entries: Mapping[str, Any], config: Config
+) -> tuple[tuple[CodebookState, ...], Projections]:
+    """Return states and projections from entries named as by `state_dict`.
+
+    Raises
+    ------
+    StateError
+        Listing every missing, extra, misshaped or non-finite entry.
+    """
+    wanted = _shapes(config)
+    problems = [f"missing {name}" for name in wanted if name not in entries]
+    problems += [f"extra {name}" for name in entries if name not in wanted]
+    arrays = {}
+    for name, shape in wanted.items():
+        if name not in entries:
+            continue
+        array = np.asarray(entries[name])
+        if array.shape != shape:
+            problems.append(f"{name} has shape {array.shape}, wanted {shape}")
+        elif array.dtype.kind not in "fbiu":
+            problems.append(f"{name} has dtype {array.dtype}, wanted float32")
+        elif not np.isfinite(array).all():
+            problems.append(f"{name} holds NaN or infinity")
+        elif name.endswith("cluster_size") and (array < 0).any():
+            problems.append(f"{name} holds negative counts")
+        else:
+            arrays[name] = array
+    if problems:
+        shown = "; ".join(problems[:8]) + ("; ..." if len(problems) > 8 else "")
+        raise StateError(
+            f"load_state_dict: {len(problems)} of the entries do not fit a quantizer of n_q="
+            f"{config.n_q}, bins={config.bins}, dimension={config.dimension}, codebook_dim="
+            f"{config.codebook_dim}: {shown}. Nothing was changed. Make the quantizer with the "
+            "arguments the state was saved with, and strip any prefix before 'vq.'."
+        )
+    states, projections = [], []
+    for level in range(config.n_q):
+        layer = f"vq.layers.{level}."
+        book = {
+            name: arrays[f"{layer}_codebook.{name}"]
+            for name in ("embed", "embed_avg", "cluster_size", "inited")
+        }
+        states.append(
+            CodebookState(
+                book["embed"], book["embed_avg"], book["cluster_size"], bool(book["inited"][0])
+            )
+        )
+        if config.projects:
+            pair = [
+                Linear(*(arrays[f"{layer}{name}.{part}"].astype(np.float32)
+                         for part in ("weight", "bias")))
+                for name in ("project_in", "project_out")
+            ]  # fmt: skip
+            projections.append((pair[0], pair[1]))
+    return tuple(states), projections if config.projects else None
+
+
+def _shapes(config: Config) -> dict[str, tuple[int, ...]]:
+    size, wide, narrow = config.bins, config.dimension, config.codebook_dim
+    assert narrow is not None
+    shapes: dict[str, tuple[int, ...]] = {}
+    for level in range(config.n_q):
+        layer = f"vq.layers.{level}."
+        if config.projects:
+            shapes[f"{layer}project_in.weight"] = (narrow, wide)
+            shapes[f"{layer}project_in.bias"] = (narrow,)
+            shapes[f"{layer}project_out.weight"] = (wide, narrow)
+            shapes[f"{layer}project_out.bias"] = (wide,)
+        shapes[f"{layer}_codebook.inited"] = (1,)
+        shapes[f"{layer}_codebook.cluster_size"] = (size,)
+        shapes[f"{layer}_codebook.embed"] = (size, narrow)
+        shapes[f"{layer}_codebook.embed_avg"] = (size, narrow)
+    return shapes

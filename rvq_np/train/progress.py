@@ -1,0 +1,39 @@
+"""A progress bar over `fit`, where tqdm is installed."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from .fit import FitProgress
+
+Report = Callable[[FitProgress], None]
+
+
+@contextlib.contextmanager
+def reporting(callback: Report | None, progress: bool) -> Iterator[Report | None]:
+    """Yield a callback that draws a bar on standard error, if asked for, and calls `callback`."""
+    tqdm = _tqdm() if progress else None
+    if tqdm is None:
+        yield callback
+        return
+    with tqdm(desc="fit", unit="round", leave=False) as bar:
+
+        def report(info: FitProgress) -> None:
+            bar.total = info.n_q * info.iterations
+            bar.n = info.level * info.iterations + info.iteration
+            bar.set_description(f"fit level {info.level + 1}/{info.n_q}", refresh=False)
+            bar.set_postfix(error=f"{info.error:.4g}", used=f"{info.utilisation:.0%}")
+            if callback is not None:
+                callback(info)
+
+        yield report
+
+
+def _tqdm() -> Any:
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        return None
+    return tqdm

@@ -1,0 +1,96 @@
+"""What one level remembers between steps, and what its counts say about its use."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..codebooks import Codebooks, Linear, Stage
+
+
+@dataclass(frozen=True, eq=False)
+class CodebookState:
+    """One level in training: a frozen value, float32 as ESPnet stores it.
+
+    Parameters
+    ----------
+    words : numpy.ndarray (K, C)
+        The codebook.
+    sums : numpy.ndarray (K, C)
+        Moving sum of the vectors that chose each word.
+    counts : numpy.ndarray (K,)
+        Moving number of vectors that chose each word.
+    initialized : bool
+        Whether the words came from data, a file or a request, not from want of anything better.
+    """
+
+    words: np.ndarray
+    sums: np.ndarray
+    counts: np.ndarray
+    initialized: bool
+
+    def __post_init__(self):
+        for name in ("words", "sums", "counts"):
+            frozen = np.array(getattr(self, name), dtype=np.float32, order="C")
+            frozen.setflags(write=False)
+            object.__setattr__(self, name, frozen)
+
+
+def random_state(size: int, dim: int, rng: np.random.Generator, initialized: bool) -> CodebookState:
+    """Return small random words, each with a count of one.
+
+    Uniform within ``sqrt(6 / dim)``, as ESPnet without k-means.  Its counts start at zero, and
+    the first step then divides by about nothing (2.1 becomes 190 000); here they start at one.
+    """
+    bound = np.sqrt(6.0 / dim)
+    words = rng.uniform(-bound, bound, (size, dim)).astype(np.float32)
+    return CodebookState(words, words, np.ones(size), initialized)
+
+
+def random_projections(wide: int, narrow: int, rng: np.random.Generator) -> tuple[Linear, Linear]:
+    """Return a random linear map from `wide` numbers to `narrow`, and its pseudo-inverse.
+
+    The first is drawn as ESPnet draws it.  ESPnet draws the second independently, so a quantizer
+    with untrained projections destroys its input; here the pair loses only what does not fit.
+    """
+    bound = 1.0 / np.sqrt(wide)
+    weight = rng.uniform(-bound, bound, (narrow, wide))
+    bias = rng.uniform(-bound, bound, narrow)
+    back = np.linalg.pinv(weight)
+    return (
+        Linear(weight.astype(np.float32), bias.astype(np.float32)),
+        Linear(back.astype(np.float32), (-back @ bias).astype(np.float32)),
+    )
+
+
+def codebooks_of(
+    states: Sequence[CodebookState],
+    projections: Sequence[tuple[Linear, Linear] | None] | None = None,
+) -> Codebooks:
+    """Return the frozen codebooks of `states`, one stage a level."""
+    maps = projections or [None] * len(states)
+    return Codebooks(
+        [Stage(state.words, *(pair or ())) for state, pair in zip(states, maps, strict=True)]
+    )
+
+
+def usage(counts: np.ndarray) -> tuple[float, float]:
+    """Return utilisation and perplexity of a codebook from how often each word was chosen.
+
+    Utilisation is the share of words chosen at all; perplexity is ``exp`` of the entropy: the
+    number of words that would carry as much if all were chosen equally often.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> usage(np.array([4.0, 4.0, 0.0, 0.0]))
+    (0.5, 2.0)
+    """
+    total = float(np.sum(counts, dtype=np.float64))
+    if total <= 0:
+        return 0.0, 0.0
+    shares = np.asarray(counts, dtype=np.float64)[np.asarray(counts) > 0] / total
+    perplexity = float(np.exp(-(shares * np.log(shares)).sum()))
+    return len(shares) / len(counts), perplexity
