@@ -120,9 +120,8 @@ def tally(x, codes, stages):
             kernels.subtract(rows, stage.table, chosen)
         return part
 
-    waiting: list[
-        Any
-    ] = []  # a binary counter of (leaves inside, tally): logarithmically many at a time
+    # A binary counter of (leaves inside, tally): logarithmically many at a time.
+    waiting: list[Any] = []
     width = max(1, tiles.threads())
     for first in range(0, len(starts), width):
         for part in tiles.spread(leaf, starts[first : first + width]):
