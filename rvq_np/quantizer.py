@@ -425,6 +425,11 @@ class ResidualVectorQuantizer:
         """Utilisation and perplexity of each level, from its moving counts."""
         return [training.usage(state.counts) for state in self._states]
 
+    @property
+    def is_initialized(self) -> bool:
+        """Whether every level's words were trained, loaded or asked to be random."""
+        return all(state.initialized for state in self._states)
+
     def _begin(self, config: Config, rng: Any) -> None:
         self.config = config
         self.dimension, self.codebook_dim = config.dimension, config.codebook_dim
@@ -439,7 +444,7 @@ class ResidualVectorQuantizer:
         self._states, self._projections, self.codebooks = tuple(states), projections, codebooks
 
     def _warn_if_random(self) -> None:
-        if not self._warned and not all(state.initialized for state in self._states):
+        if not self._warned and not self.is_initialized:
             self._warned = True
             warnings.warn(
                 "these codebooks were never trained or loaded: their words are random. Train them "

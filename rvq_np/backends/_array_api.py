@@ -44,7 +44,7 @@ def prepare(codebooks, like):
 
     stages = []
     for here in host.prepare(codebooks, dtype):
-        half = here.half64.astype(screen)
+        half = np.minimum(here.half64, np.finfo(screen).max).astype(screen)
         half[np.isinf(here.half)] = np.inf
         stages.append(
             Stage(

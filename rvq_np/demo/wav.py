@@ -1,0 +1,68 @@
+"""WAV files by the standard library: PCM of 8 to 32 bits in, 16 bits out; and a resampler."""
+
+import wave
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import InputFileError
+
+
+def read(path):
+    """Return the samples (N,), float64 in [-1, 1], channels averaged, and the sample rate.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    InputFileError
+        If it is no PCM WAV file, truncated in its header, or holds no sound.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"demo: there is no file {str(path)!r}.")
+    try:
+        with wave.open(str(path), "rb") as file:
+            channels, width = file.getnchannels(), file.getsampwidth()
+            rate, content = file.getframerate(), file.readframes(file.getnframes())
+    except (wave.Error, EOFError, ValueError) as error:
+        raise InputFileError(
+            f"demo: {str(path)!r} is no PCM WAV file ({error}). Convert it, for example with "
+            "`ffmpeg -i in.mp3 out.wav`."
+        ) from error
+    usable = len(content) // (channels * width) * channels * width
+    samples = _samples(content[:usable], width)
+    if not len(samples) or rate < 1:
+        raise InputFileError(f"demo: {str(path)!r} holds no sound; wanted at least one sample.")
+    return samples.reshape(-1, channels).mean(axis=1), rate
+
+
+def _samples(content, width):
+    if width == 1:  # the one unsigned width
+        return np.frombuffer(content, np.uint8) / 128.0 - 1.0
+    raw = np.frombuffer(content, np.uint8).reshape(-1, width)
+    padded = np.zeros((len(raw), 4), np.uint8)
+    padded[:, 4 - width :] = raw  # little-endian: shifts left
+    return padded.view("<i4")[:, 0] / 2.0**31
+
+
+def write(path, samples, rate):
+    """Write `samples` in [-1, 1] as 16-bit PCM; louder ones are clipped."""
+    scaled = np.clip(np.round(samples * 32768), -32768, 32767).astype("<i2")
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes(scaled.tobytes())
+
+
+def resample(samples, rate, wanted):
+    """Return `samples` at another rate, band-limited: the spectrum is cut or padded."""
+    if rate == wanted:
+        return samples
+    length = max(1, round(len(samples) * wanted / rate))
+    spectrum = np.fft.rfft(samples)
+    kept = np.zeros(length // 2 + 1, complex)
+    shared = min(len(kept), len(spectrum))
+    kept[:shared] = spectrum[:shared]
+    return np.fft.irfft(kept, length) * (length / len(samples))

@@ -1,0 +1,84 @@
+"""Pictures of what a quantizer does. Needs matplotlib: ``pip install 'rvq-np[plot]'``.
+
+Nothing here opens a window or touches matplotlib's global state.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+
+def rate_distortion(
+    kbps: Sequence[float], snr: Mapping[str, Sequence[float]], path: str | os.PathLike[str]
+) -> None:
+    """Draw signal-to-noise ratio over bitrate, one line a recording, into a PNG file.
+
+    Parameters
+    ----------
+    kbps : sequence of float
+        Bitrates, kb/s.
+    snr : mapping of str to sequence of float
+        Per recording, its ratios in dB, one a bitrate.
+    path : path
+        Where to write.
+    """
+    figure, axes = _figure(6.4, 4.4, 1)
+    for name, ratios in snr.items():
+        axes[0].plot(kbps, ratios, marker="o", label=name)
+    axes[0].set(xlabel="bitrate, kb/s", ylabel="signal-to-noise ratio, dB")
+    axes[0].set_title("Held-out speech: each level adds")
+    axes[0].grid(alpha=0.3)
+    axes[0].legend(frameon=False)
+    figure.savefig(path, dpi=120)
+
+
+def spectrograms(
+    sounds: Sequence[tuple[str, np.ndarray]], rate: float, path: str | os.PathLike[str]
+) -> None:
+    """Draw spectrograms one above the other, on one scale, into a PNG file.
+
+    Parameters
+    ----------
+    sounds : sequence of (str, numpy.ndarray (N,))
+        Titles and samples; the first sets the scale, 80 dB down from its loudest point.
+    rate : float
+        Samples per second.
+    path : path
+        Where to write.
+    """
+    figure, axes = _figure(8.0, 2.0 * len(sounds) + 0.6, len(sounds))
+    loudest = None
+    for axis, (title, samples) in zip(axes, sounds, strict=True):
+        levels = _decibels(np.asarray(samples, dtype=np.float64))
+        loudest = float(levels.max()) if loudest is None else loudest
+        axis.imshow(
+            levels.T,
+            origin="lower",
+            aspect="auto",
+            cmap="magma",
+            vmin=loudest - 80,
+            vmax=loudest,
+            extent=(0, len(samples) / rate, 0, rate / 2000),
+        )
+        axis.set_title(title, loc="left", fontsize=10)
+        axis.set_ylabel("kHz")
+    axes[-1].set_xlabel("seconds")
+    figure.savefig(path, dpi=110)
+
+
+def _decibels(samples: np.ndarray, window: int = 512, hop: int = 128) -> np.ndarray:
+    padded = np.pad(samples, (0, max(window, window - len(samples))))
+    frames = np.lib.stride_tricks.sliding_window_view(padded, window)[::hop]
+    power = np.square(np.abs(np.fft.rfft(frames * np.hanning(window), axis=1)))
+    return np.asarray(10 * np.log10(power + 1e-12))
+
+
+def _figure(width: float, height: float, rows: int) -> tuple[Figure, list]:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, [figure.add_subplot(rows, 1, row + 1) for row in range(rows)]

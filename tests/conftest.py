@@ -1,0 +1,20 @@
+"""Settings all tests share: reproducible Hypothesis runs, no deadline on a shared machine."""
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "rvq_np",
+    deadline=None,
+    derandomize=True,  # a red run is red again; other seeds: --hypothesis-profile=search
+    max_examples=60,
+    suppress_health_check=[HealthCheck.differing_executors, HealthCheck.too_slow],
+)
+settings.register_profile("search", deadline=None, max_examples=1000)
+settings.load_profile("rvq_np")
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(20261122)

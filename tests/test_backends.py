@@ -1,0 +1,123 @@
+"""The one answer: every path gives the codes of the exact oracle, ties and near-ties included."""
+
+import numpy as np
+import paths
+import pytest
+
+import rvq_np
+from rvq_np import backends
+from rvq_np.errors import BackendError
+from rvq_np.testing import rvq_tests
+
+TestNumba = rvq_tests(**paths.inside())
+TestNumbaFloat64 = rvq_tests(**paths.inside(), dtype=np.float64)
+TestTinyTilesOnTwoThreads = rvq_tests(**paths.inside(paths.tiny_tiles))
+TestPlain = rvq_tests(**paths.inside(paths.without_numba))
+TestPlainFloat64 = rvq_tests(**paths.inside(paths.without_numba), dtype=np.float64)
+TestPlainSmallBlocks = rvq_tests(**paths.inside(paths.without_numba, paths.small_blocks))
+TestFortranOrder = rvq_tests(**paths.laid_out(np.asfortranarray))
+TestStridedReadOnly = rvq_tests(**paths.laid_out(paths.strided))
+TestRowByRow = rvq_tests(**paths.row_by_row())
+TestBeamOfOne = rvq_tests(**paths.beam_of_one())
+TestBeamOfOneFloat64 = rvq_tests(**paths.beam_of_one(), dtype=np.float64)
+TestArrayApi = rvq_tests(**paths.array_api())
+TestArrayApiDevice = rvq_tests(**paths.array_api("device1"))
+TestArrayApiDeviceFloat64 = rvq_tests(**paths.array_api("device1"), dtype=np.float64)
+TestArrayApiNoFloat64 = rvq_tests(**paths.array_api("no_float64"))
+
+
+@pytest.fixture(scope="module")
+def large():
+    rng = np.random.default_rng(5)
+    x = rng.standard_normal((1500, 24)).astype(np.float32)
+    return x, rng.standard_normal((4, 200, 24)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        paths.inside(paths.without_numba),
+        paths.inside(lambda: paths.threads(1)),
+        paths.inside(lambda: paths.threads(2)),
+        paths.inside(lambda: paths.threads(3)),
+        paths.laid_out(np.asfortranarray),
+        paths.array_api(),
+        paths.array_api("no_float64"),
+    ],
+    ids=["plain", "1 thread", "2 threads", "3 threads", "Fortran", "strict", "no float64"],
+)
+def test_all_paths_agree_on_many_rows(large, path):
+    x, books = large
+    codes = rvq_np.encode(x, books)
+    np.testing.assert_array_equal(path["encode"](x, books), codes)
+    np.testing.assert_array_equal(path["decode"](codes, books), rvq_np.decode(codes, books))
+
+
+@pytest.mark.parametrize("split", [1, 7, 256, 257, 1499])
+def test_any_batch_split_gives_the_same_codes(large, split):
+    x, books = large
+    parts = [rvq_np.encode(x[i : i + split], books) for i in range(0, len(x), split)]
+    np.testing.assert_array_equal(np.concatenate(parts, axis=1), rvq_np.encode(x, books))
+
+
+def test_projected_stages_give_the_same_codes_on_every_path(large):
+    x, _ = large
+    rng = np.random.default_rng(6)
+    stages = [
+        rvq_np.Stage(
+            rng.standard_normal((50, 16)),
+            rvq_np.Linear(rng.standard_normal((16, 24)) / 5, rng.standard_normal(16)),
+            rvq_np.Linear(rng.standard_normal((24, 16)) / 5, rng.standard_normal(24)),
+        )
+        for _ in range(3)
+    ]
+    books = rvq_np.Codebooks(stages)
+    codes = rvq_np.encode(x, books)
+    for path in (
+        paths.inside(paths.without_numba),
+        paths.inside(paths.tiny_tiles),
+        paths.array_api("device1"),
+    ):
+        np.testing.assert_array_equal(path["encode"](x[:200], books), codes[:, :200])
+
+
+def test_an_outside_backend_joins_by_an_entry_point(monkeypatch):
+    class Entry:
+        name = "made_up_library"
+
+        @staticmethod
+        def load():
+            return "the module"
+
+    class Array:
+        __module__ = "made_up_library.arrays"
+
+    monkeypatch.setattr(backends, "entry_points", lambda group: [Entry] if group else [])
+    assert backends.backend_of(Array()) == "the module"
+
+
+def test_a_list_is_refused_with_what_to_do():
+    with pytest.raises(BackendError, match=r"compute on builtins\.list.*call numpy\.asarray"):
+        rvq_np.encode([[1.0]], np.ones((1, 1, 1)))
+
+
+def test_a_masked_array_is_refused_as_its_mask_would_be_lost():
+    x = np.ma.masked_array(np.ones((2, 3)), mask=[[True] * 3, [False] * 3])
+    with pytest.raises(BackendError, match=r"MaskedArray: the mask would be lost"):
+        rvq_np.encode(x, np.ones((1, 2, 3)))
+
+
+def test_a_class_from_a_module_with_an_underscore_does_not_pick_a_private_file():
+    class Array:
+        __module__ = "_array_api.arrays"
+
+    with pytest.raises(BackendError, match="does not follow the array API"):
+        backends.backend_of(Array())
+
+
+def test_arrays_of_two_libraries_are_refused():
+    import array_api_strict
+
+    strict = array_api_strict.asarray(np.ones(3, np.float32))
+    with pytest.raises(BackendError, match=r"arrays of kinds numpy\.ndarray, array_api_strict"):
+        backends.namespace(np.ones(3), strict)
