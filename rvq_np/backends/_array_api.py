@@ -99,23 +99,29 @@ def _nearest(xp, rows, stage):
     parts = []
     for start in range(0, rows.shape[0], step):
         part = rows[start : min(start + step, rows.shape[0]), :]
-        wide = xp.astype(part, stage.words.dtype)
-        if has_wide:
-            scores = stage.half - xp.matmul(wide, xp.matrix_transpose(stage.words))
-        else:
-            scores = stage.half - xp.sum(wide[:, None, :] * stage.words[None, :, :], axis=2)
-        norms = xp.sqrt(xp.sum(wide * wide, axis=1))
-        size = norms * float(stage.bounds[0]) + float(stage.bounds[1])
-        # The norm itself is rounded, by at most the same share: twice the bound covers it.
-        slack = 2.0 * (float(stage.bounds[2]) * size + float(stage.bounds[3]))
-        limit = xp.min(scores, axis=1) + 2.0 * slack
-        close = xp.sum(xp.astype(scores <= limit[:, None], xp.int32), axis=1)
-        decided = (close == 1) & (size < float(stage.bounds[6]))
-        codes = xp.astype(xp.argmin(scores, axis=1), xp.int32)
+        with np.errstate(over="ignore", invalid="ignore"):  # for libraries made of NumPy
+            codes, decided = _screened(xp, part, stage, has_wide)
         if not bool(xp.all(decided)):
             codes = _settled(xp, part, codes, decided, stage)
         parts.append(codes)
     return xp.concat(parts) if len(parts) > 1 else parts[0]
+
+
+def _screened(xp, rows, stage, has_wide):
+    """Return the best word of each row (n,) by computed scores, and where the bound decides."""
+    wide = xp.astype(rows, stage.words.dtype)
+    if has_wide:
+        scores = stage.half - xp.matmul(wide, xp.matrix_transpose(stage.words))
+    else:
+        scores = stage.half - xp.sum(wide[:, None, :] * stage.words[None, :, :], axis=2)
+    norms = xp.sqrt(xp.sum(wide * wide, axis=1))
+    size = norms * float(stage.bounds[0]) + float(stage.bounds[1])
+    # The norm itself is rounded, by at most the same share: twice the bound covers it.
+    slack = 2.0 * (float(stage.bounds[2]) * size + float(stage.bounds[3]))
+    limit = xp.min(scores, axis=1) + 2.0 * slack
+    close = xp.sum(xp.astype(scores <= limit[:, None], xp.int32), axis=1)
+    decided = (close == 1) & (size < float(stage.bounds[6]))
+    return xp.astype(xp.argmin(scores, axis=1), xp.int32), decided
 
 
 def _settled(xp, rows, codes, decided, stage):

@@ -24,12 +24,12 @@ def _nearest_block(rows, words, panel, half, half64, bounds, codes):
         scores = half - rows @ panel
         size = np.sqrt(np.square(rows, dtype=np.float64).sum(axis=1)) * bounds[0] + bounds[1]
         slack = bounds[2] * size + bounds[3]
-        codes[:] = scores.argmin(axis=1)
-        low = scores[np.arange(len(rows)), codes].astype(np.float64)
+        low = scores.min(axis=1).astype(np.float64)
         limit = (low + 2.0 * slack).astype(rows.dtype)
         close = scores <= limit[:, None]
     close[~(size < bounds[6])] = True  # T may overflow: nothing the screen said can be used
     close &= half < np.inf
+    codes[:] = close.argmax(axis=1)
     settle(rows, words, half64, bounds, size, close, codes)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 
 from . import oracle, strategies
 
@@ -63,6 +63,7 @@ def rvq_tests(
         ) -> None:
             check(case)
 
+        @settings(max_examples=3 * settings.default.max_examples)  # the point of it all
         @given(strategies.near_ties(dtype=kind.type))
         def test_codes_near_ties_are_those_of_the_definition(
             self, case: tuple[np.ndarray, np.ndarray]

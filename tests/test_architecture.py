@@ -1,0 +1,197 @@
+"""Imports point down, importing is light, and a machine without Numba is served as well."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import rvq_np
+
+PACKAGE = Path(rvq_np.__file__).parent
+
+LEVELS = {
+    "errors": 0,
+    "kernels": 0,
+    "backends": 1,
+    "codebooks": 1,
+    "config": 1,
+    "checks": 2,
+    "codec": 3,
+    "bitstream": 4,
+    "checkpoints": 4,
+    "layout": 4,
+    "modelfile": 4,
+    "train": 4,
+    "quantizer": 5,
+    "cli": 6,
+    "demo": 6,
+    "grad": 6,
+    "plot": 6,
+    "testing": 6,
+}
+# Rooms that are one piece in several files; in the others files named after a library, family or
+# framework never meet.
+ONE_PIECE = {"kernels", "train", "testing", "demo"}
+# The command line is the way to the demo, the demo the way to pictures.
+ALLOWED = {("cli", "demo"), ("demo", "plot")}
+
+
+def imports_of(path):
+    """Yield (room, file) pairs of ours that a file imports, wherever in the file."""
+    here = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    package = here if path.name == "__init__.py" else here[:-1]
+    if path.name == "__init__.py":
+        package = here[:-1]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = package[: len(package) - node.level + 1]
+            target = base + tuple(node.module.split(".")) if node.module else base
+            for alias in node.names:
+                full = (*target, alias.name)
+                if len(full) > 1:
+                    yield full[1], full[2] if len(full) > 2 else None
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                assert not alias.name.startswith("rvq_np"), f"{path}: import relatively"
+
+
+def test_every_room_has_a_level():
+    rooms = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or path.is_dir()}
+    rooms -= {"__init__", "__main__", "__pycache__", "py"}
+    assert rooms == set(LEVELS)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [each for each in sorted(PACKAGE.rglob("*.py")) if each.parent != PACKAGE
+     or each.stem not in ("__init__", "__main__")],
+    ids=lambda path: str(path.relative_to(PACKAGE)),
+)  # fmt: skip
+def test_imports_point_down(path):
+    room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    for target, name in imports_of(path):
+        if target == room:
+            private = name is not None and (
+                name.startswith("_") or not (PACKAGE / room / f"{name}.py").exists()
+            )
+            assert room in ONE_PIECE or private, f"{path.name} imports its sibling {name}"
+        elif target in LEVELS and (room, target) not in ALLOWED:
+            assert LEVELS[target] < LEVELS[room], f"{room} must not import {target}"
+
+
+def test_modules_open_with_a_docstring():
+    for path in PACKAGE.rglob("*.py"):
+        assert ast.get_docstring(ast.parse(path.read_text())), f"{path} has no contract at its top"
+
+
+def run_python(code, **environment):
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=PACKAGE.parent,
+    ).stdout
+
+
+def test_importing_loads_nothing_heavy():
+    code = (
+        "import sys, rvq_np; heavy = {'numba', 'llvmlite', 'scipy', 'torch', 'jax', 'cupy', "
+        "'safetensors', 'hypothesis', 'matplotlib', 'tqdm', 'array_api_compat'}; "
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    assert run_python(code).strip() == "[]"
+
+
+def test_every_public_name_is_there():
+    for name in rvq_np.__all__:
+        assert getattr(rvq_np, name) is not None
+    assert set(rvq_np.__all__) <= set(dir(rvq_np))
+    with pytest.raises(AttributeError, match="has no attribute 'no_such_name'"):
+        _ = rvq_np.no_such_name
+
+
+def test_without_numba_the_codes_are_the_same(tmp_path):
+    rng = np.random.default_rng(0)
+    x = rng.integers(-4, 5, (200, 6)).astype(np.float32)
+    x[100:] += rng.standard_normal((100, 6)).astype(np.float32)
+    books = rng.integers(-4, 5, (3, 20, 6)).astype(np.float32)
+    np.savez(tmp_path / "case.npz", x=x, books=books)
+    code = f"""
+import sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("numba", "llvmlite"):
+            raise ImportError(f"{{name}} is not here")
+sys.meta_path.insert(0, Refuse())
+import numpy as np, rvq_np
+from rvq_np.kernels import host
+assert type(host.kernels).__name__ == "_Plain"
+case = np.load({str(tmp_path / "case.npz")!r})
+codes = rvq_np.encode(case["x"], case["books"])
+np.save({str(tmp_path / "codes.npy")!r}, codes)
+rvq = rvq_np.ResidualVectorQuantizer(6, 6, n_q=2, bins=4, rng=0)
+result = rvq(case["x"], 50)
+np.save({str(tmp_path / "words.npy")!r}, rvq.codebooks.stages[1].words)
+assert "numba" not in sys.modules
+"""
+    run_python(code)
+    np.testing.assert_array_equal(np.load(tmp_path / "codes.npy"), rvq_np.encode(x, books))
+    rvq = rvq_np.ResidualVectorQuantizer(6, 6, n_q=2, bins=4, rng=0)
+    rvq(x, 50)
+    np.testing.assert_array_equal(np.load(tmp_path / "words.npy"), rvq.codebooks.stages[1].words)
+
+
+def test_kernels_compile_where_nothing_can_be_cached(monkeypatch):
+    """Numba refuses to decorate where it finds no place for its cache; the import must live."""
+    import numba
+
+    from rvq_np.kernels import jit
+
+    real = numba.njit
+
+    def njit(**options):
+        if options.get("cache"):
+            raise RuntimeError("cannot cache function: no locator available")
+        return real(**options)
+
+    monkeypatch.setattr(numba, "njit", njit)
+
+    @jit.kernel
+    def double(x):
+        return 2 * x
+
+    assert double(4) == 8
+
+
+def test_a_forked_child_encodes_on_threads_of_its_own():
+    code = """
+import os
+os.environ["RVQ_NP_NUM_THREADS"] = "2"
+import numpy as np, rvq_np
+x = np.random.default_rng(0).standard_normal((2000, 4)).astype(np.float32)
+books = x[None, :16]
+codes = rvq_np.encode(x, books)
+import warnings
+warnings.simplefilter("ignore", DeprecationWarning)  # forking with threads is what is tested
+child = os.fork()
+if child == 0:
+    os._exit(0 if (rvq_np.encode(x, books) == codes).all() else 1)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    assert run_python(code).strip() == "0"
+
+
+def test_many_python_threads_may_call_at_once():
+    from concurrent.futures import ThreadPoolExecutor
+
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((3000, 8)).astype(np.float32)
+    books = rng.standard_normal((2, 32, 8)).astype(np.float32)
+    codes = rvq_np.encode(x, books)
+    with ThreadPoolExecutor(8) as pool:
+        for answer in pool.map(lambda _: rvq_np.encode(x, books), range(16)):
+            np.testing.assert_array_equal(answer, codes)

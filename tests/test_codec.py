@@ -1,0 +1,364 @@
+"""encode, decode and tally: shapes, types, what is refused and in which words."""
+
+import numpy as np
+import paths
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rvq_np import Codebooks, Linear, Stage, codec, decode, encode
+from rvq_np.errors import (
+    CodeRangeError,
+    DtypeError,
+    LevelsError,
+    NonFiniteError,
+    ParameterError,
+    RvqError,
+    ShapeError,
+)
+from rvq_np.kernels import tables
+from rvq_np.testing import oracle, strategies
+
+WORDS = np.float32([[[0, 0], [4, 4], [9, 9]], [[0, 0], [1, 0], [0, 1]]])
+
+
+@pytest.mark.parametrize("shape", [(2,), (5, 2), (2, 3, 2), (0, 2), (2, 0, 2), (1, 2, 3, 2)])
+def test_codes_are_stage_first_and_vectors_come_back_in_their_shape(shape, rng):
+    x = rng.standard_normal(shape).astype(np.float32)
+    codes = encode(x, WORDS)
+    assert codes.shape == (2, *shape[:-1])
+    assert codes.dtype == np.int32
+    decoded = decode(codes, WORDS)
+    assert decoded.shape == shape
+    assert decoded.dtype == np.float32
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("words_dtype", [np.float16, np.float32, np.float64])
+def test_every_float_type_goes_in(dtype, words_dtype):
+    x = np.array([[5, 4], [0, 1]], dtype)
+    codes = encode(x, WORDS.astype(words_dtype))
+    np.testing.assert_array_equal(codes, [[1, 0], [1, 2]])
+    decoded = decode(codes, WORDS.astype(words_dtype))
+    assert decoded.dtype == (np.float64 if words_dtype == np.float64 else np.float32)
+    np.testing.assert_array_equal(decoded, x)
+
+
+def test_half_precision_is_widened_before_it_is_compared(rng):
+    x = rng.standard_normal((50, 8)).astype(np.float16)
+    books = rng.standard_normal((3, 30, 8)).astype(np.float32)
+    np.testing.assert_array_equal(encode(x, books), encode(x.astype(np.float32), books))
+
+
+@given(strategies.near_ties(dtype=np.float64))
+def test_float64_vectors_with_float32_words_are_settled_in_float64(case):
+    x, books = case
+    if np.abs(books).max() > 1e30 or 0 < np.abs(x).max() < 1e-30:
+        return  # outside float32
+    books = books.astype(np.float32)
+    expected = [oracle.encode(row, books, "float64") for row in x.tolist()]
+    np.testing.assert_array_equal(encode(x, books).T, expected)
+
+
+@pytest.mark.parametrize("integer", [np.int8, np.uint8, np.int16, np.int64, np.uint64])
+def test_decode_takes_codes_of_any_integer_type(integer):
+    np.testing.assert_array_equal(decode(np.array([[1], [2]], integer), WORDS), [[4, 5]])
+
+
+def test_no_rows_of_codes_are_the_zero_vector():
+    np.testing.assert_array_equal(decode(np.empty((0, 3), int), WORDS), np.zeros((3, 2)))
+
+
+def test_decode_starts_from_zero_so_that_no_minus_zero_comes_out():
+    words = np.float32([[[-0.0, 1.0]]])
+    for path in (paths.inside(), paths.inside(paths.without_numba), paths.array_api()):
+        assert not np.signbit(path["decode"](np.zeros((1, 1), np.int32), words)).any()
+
+
+def test_the_input_is_left_as_it_was(rng):
+    x = rng.standard_normal((300, 2)).astype(np.float32)
+    before = x.copy()
+    encode(x, WORDS)
+    codec.tally(x, encode(x, WORDS), WORDS)
+    np.testing.assert_array_equal(x, before)
+
+
+def test_repeated_words_are_never_chosen_twice_over(rng):
+    words = rng.standard_normal((5, 3)).astype(np.float32)
+    doubled = np.concatenate([words, words[::-1], -0.0 * words, 0.0 * words])
+    codes = encode(rng.standard_normal((500, 3)).astype(np.float32), doubled[None])
+    assert codes.max() <= 10
+    mask = tables.repeats(doubled)
+    np.testing.assert_array_equal(mask, [False] * 5 + [True] * 5 + [False] + [True] * 9)
+
+
+def test_an_all_zero_codebook_gives_code_zero(rng):
+    x = rng.standard_normal((40, 3)).astype(np.float32)
+    assert not encode(x, np.zeros((2, 1024, 3), np.float32)).any()
+
+
+def test_a_codebook_of_one_huge_word_among_small_ones_is_still_exact(rng):
+    words = rng.standard_normal((20, 4)).astype(np.float32)
+    words[7] = 1e18
+    x = rng.standard_normal((50, 4)).astype(np.float32)
+    expected = [oracle.encode(row, words[None]) for row in x.tolist()]
+    np.testing.assert_array_equal(encode(x, words[None]).T, expected)
+
+
+@pytest.mark.parametrize("beam", [2, 5, 100])
+def test_a_wider_beam_never_loses_to_the_greedy_search_on_average(beam, rng):
+    x = rng.standard_normal((400, 6)).astype(np.float32)
+    books = rng.standard_normal((4, 16, 6)).astype(np.float32)
+    greedy = np.square(x - decode(encode(x, books), books)).sum()
+    codes = encode(x, books, beam_size=beam)
+    assert codes.shape == (4, 400)
+    assert np.square(x - decode(codes, books)).sum() < greedy
+
+
+def test_a_beam_over_everything_finds_the_best_sum_there_is():
+    rng = np.random.default_rng(3)
+    x = rng.integers(-9, 10, (30, 2)).astype(np.float32)
+    books = rng.integers(-5, 6, (3, 4, 2)).astype(np.float32)
+    sums = books[0][:, None, None] + books[1][None, :, None] + books[2][None, None]
+    best = np.square(x[:, None] - sums.reshape(-1, 2)).sum(axis=2).min(axis=1)
+    codes = encode(x, books, beam_size=64)
+    np.testing.assert_array_equal(np.square(x - decode(codes, books)).sum(axis=1), best)
+
+
+@given(strategies.lattices(max_stages=3, max_words=4), st.integers(2, 4))
+def test_beams_are_the_same_on_every_path(case, beam):
+    x, books = case
+    codes = encode(x, books, beam_size=beam)
+    with paths.without_numba(), paths.small_blocks():
+        np.testing.assert_array_equal(encode(x, books, beam_size=beam), codes)
+
+
+def naive_beam(row, books, beam):
+    """The definition of the beam search, in exact whole numbers."""
+    alive = [(0, (), tuple(row))]
+    for words in books:
+        distinct = [
+            k for k in range(len(words)) if not any((words[k] == w).all() for w in words[:k])
+        ]
+        found = []
+        for place, (_, codes, left) in enumerate(alive):
+            ranked = sorted(
+                (sum((a - b) ** 2 for a, b in zip(left, words[k], strict=True)), k)
+                for k in distinct
+            )
+            for error, k in ranked[:beam]:
+                rest = tuple(a - b for a, b in zip(left, words[k], strict=True))
+                found.append((error, place, k, (*codes, k), rest))
+        found.sort(key=lambda each: each[:3])
+        alive = [(error, codes, rest) for error, _, _, codes, rest in found[:beam]]
+    return alive[0][1]
+
+
+@given(strategies.lattices(max_stages=3, max_words=4, max_dim=3), st.integers(1, 5))
+def test_the_beam_search_is_that_of_its_definition(case, beam):
+    x, books = case
+    expected = [naive_beam(row, books, beam) for row in x]
+    codes = encode(x, books, beam_size=beam)
+    np.testing.assert_array_equal(codes.T, np.reshape(expected, codes.T.shape))
+
+
+@given(strategies.lattices())
+def test_tallies_of_two_parts_add_up_to_that_of_the_whole(case):
+    x, books = case
+    codes = encode(x, books)
+    counts, sums = codec.tally(x, codes, books)
+    half = len(x) // 2
+    left = codec.tally(x[:half], codes[:, :half], books)
+    right = codec.tally(x[half:], codes[:, half:], books)
+    residual = x.copy()
+    for q, words in enumerate(books):
+        np.testing.assert_array_equal(counts[q], np.bincount(codes[q], minlength=len(words)))
+        np.testing.assert_array_equal(counts[q], left[0][q] + right[0][q])
+        np.testing.assert_array_equal(sums[q], left[1][q] + right[1][q])
+        expected = np.zeros(words.shape)
+        for code, row in zip(codes[q], residual, strict=True):
+            expected[code] += row
+        np.testing.assert_array_equal(sums[q], expected)
+        residual -= words[codes[q]]
+
+
+def test_the_bits_of_a_tally_depend_on_neither_threads_nor_kernels(rng):
+    x = (rng.standard_normal((5000, 6)) * 1e3).astype(np.float32)
+    books = rng.standard_normal((2, 9, 6)).astype(np.float32)
+    codes = encode(x, books)
+    with paths.patched((codec.host, "LEAF", 300)):
+        with paths.threads(1):
+            one = codec.tally(x, codes, books)
+        with paths.threads(3):
+            three = codec.tally(x, codes, books)
+        with paths.without_numba():
+            plain = codec.tally(x, codes, books)
+    for other in (three, plain):
+        np.testing.assert_array_equal(one[1], other[1])
+        np.testing.assert_array_equal(one[0], other[0])
+
+
+def test_projected_stages_keep_their_regret_bound(rng):
+    """Each word chosen is as near as the best one, within rounding, to the projected residual."""
+    stages = [
+        Stage(
+            rng.standard_normal((40, 6)),
+            Linear(rng.standard_normal((6, 10)), rng.standard_normal(6)),
+            Linear(rng.standard_normal((10, 6)) / 6, rng.standard_normal(10)),
+        )
+        for _ in range(3)
+    ]
+    books = Codebooks(
+        [Stage(s.words.astype(np.float32), s.project_in, s.project_out) for s in stages]
+    )
+    x = rng.standard_normal((200, 10)).astype(np.float32)
+    codes = encode(x, books)
+    left = x.astype(np.float64)
+    for q, stage in enumerate(books.stages):
+        searched = left @ stage.project_in.weight.T + stage.project_in.bias
+        distances = np.square(searched[:, None] - stage.words[None]).sum(axis=2)
+        chosen = distances[np.arange(len(x)), codes[q]]
+        scale = np.square(searched).sum(axis=1) + np.square(stage.words).sum(axis=1).max()
+        assert (chosen - distances.min(axis=1) <= 32 * np.finfo(np.float32).eps * scale).all()
+        decoded = stage.words.astype(np.float64) @ stage.project_out.weight.T
+        left = left - (decoded + stage.project_out.bias)[codes[q]]
+    np.testing.assert_allclose(decode(codes, books), x - left, rtol=0, atol=2e-5)
+
+
+def refused(error, builtin, message, call, *arguments, **options):
+    with pytest.raises(error, match=message) as caught:
+        call(*arguments, **options)
+    assert isinstance(caught.value, RvqError)
+    assert isinstance(caught.value, builtin)
+
+
+X = np.ones((4, 2), np.float32)
+CODES = np.zeros((2, 4), np.int32)
+
+
+def with_value(value, place):
+    x = np.ones((3, 4, 2), np.float32)
+    x[place] = value
+    return x
+
+
+def test_encode_says_what_is_wrong():
+    refused(
+        ShapeError,
+        ValueError,
+        r"encode: x has shape \(4, 3\); its last axis must be 2, the length of a vector here. "
+        r"For \(B, D, T\), move axis 1",
+        encode,
+        np.ones((4, 3)),
+        WORDS,
+    )
+    refused(ShapeError, ValueError, r"encode: x has shape \(\);", encode, np.float32(1), WORDS)
+    refused(
+        DtypeError,
+        TypeError,
+        r"encode: x has dtype int64; wanted floating-point numbers",
+        encode,
+        np.ones((4, 2), np.int64),
+        WORDS,
+    )
+    refused(DtypeError, TypeError, "encode: x has dtype complex64", encode, X * 1j, WORDS)
+    refused(
+        NonFiniteError,
+        ValueError,
+        r"encode: x holds nan at \(1, 2, 0\); wanted finite",
+        encode,
+        with_value(np.nan, (1, 2, 0)),
+        WORDS,
+    )
+    refused(
+        NonFiniteError,
+        ValueError,
+        r"encode: x holds -inf at \(2, 3, 1\)",
+        encode,
+        with_value(-np.inf, (2, 3, 1)),
+        WORDS,
+    )
+    refused(
+        LevelsError,
+        ValueError,
+        r"encode: n_q is 3; choose 1 to 2, the stages there are",
+        encode,
+        X,
+        WORDS,
+        3,
+    )
+    refused(LevelsError, ValueError, r"encode: n_q is 0; choose 1 to 2", encode, X, WORDS, 0)
+    refused(
+        LevelsError, ValueError, r"encode: n_q is 1.0; wanted a whole number", encode, X, WORDS, 1.0
+    )
+    refused(
+        ParameterError,
+        ValueError,
+        r"encode: beam_size is 0; wanted a whole number from 1",
+        encode,
+        X,
+        WORDS,
+        beam_size=0,
+    )
+    refused(ParameterError, ValueError, r"beam_size is True", encode, X, WORDS, beam_size=True)
+    refused(
+        NonFiniteError,
+        ValueError,
+        r"encode: x reaches 3e\+38, so that a residual may overflow.*pass x as float64",
+        encode,
+        np.full((1, 2), 3e38, np.float32),
+        WORDS * np.float32(1e37),
+    )
+
+
+def test_numbers_that_overflow_float32_work_as_float64():
+    x, words = np.full((1, 2), 3e38, np.float32), WORDS * np.float32(1e37)
+    np.testing.assert_array_equal(encode(x.astype(np.float64), words), [[2], [1]])
+
+
+def test_decode_says_what_is_wrong():
+    refused(
+        DtypeError,
+        TypeError,
+        r"decode: codes have dtype float32; wanted integers",
+        decode,
+        CODES.astype(np.float32),
+        WORDS,
+    )
+    refused(DtypeError, TypeError, "decode: codes have dtype bool", decode, CODES > 0, WORDS)
+    refused(
+        LevelsError,
+        ValueError,
+        r"decode: codes have 3 rows, one a stage, but there are 2 stages; pass codes\[:2\]",
+        decode,
+        np.zeros((3, 4), np.int32),
+        WORDS,
+    )
+    bad = CODES.copy()
+    bad[1, 2] = 3
+    refused(
+        CodeRangeError,
+        IndexError,
+        r"decode: code 3 at \(1, 2\) names no word; wanted 0 to 2 at level 1",
+        decode,
+        bad,
+        WORDS,
+    )
+    bad[1, 2] = -1
+    refused(
+        CodeRangeError, IndexError, r"decode: code -1 at \(1, 2\) names no word", decode, bad, WORDS
+    )
+    refused(ShapeError, ValueError, r"decode: codes has shape \(\)", decode, np.int32(1), WORDS)
+
+
+def test_tally_says_what_is_wrong():
+    refused(
+        ShapeError,
+        ValueError,
+        r"tally: x has shape \(4, 2\), codes \(2, 5\); wanted codes",
+        codec.tally,
+        X,
+        np.zeros((2, 5), np.int32),
+        WORDS,
+    )
+    refused(CodeRangeError, IndexError, "tally: code 9", codec.tally, X, CODES + 9, WORDS)
