@@ -151,6 +151,9 @@ def _decode(options: argparse.Namespace) -> None:
 
 def _info(options: argparse.Namespace) -> None:
     rvq = _model(options.model)
+    usage, source = rvq.usage, "training counts"
+    if options.codes:
+        usage, source = _usage_of_codes(options.codes, rvq), options.codes
     config = rvq.config
     per_level = float(np.log2(config.bins))
     print(f"model                {options.model}")
@@ -161,9 +164,6 @@ def _info(options: argparse.Namespace) -> None:
         print(f"word length          {config.codebook_dim} (projected in and out at each level)")
     print(f"bits per vector      {config.n_q * per_level:g} ({per_level:g} a level)")
     print(f"fingerprint          {rvq.codebooks.fingerprint[:16]}")
-    usage, source = rvq.usage, "training counts"
-    if options.codes:
-        usage, source = _usage_of_codes(options.codes, rvq), options.codes
     print(f"use of words in {source}:")
     print("level  words  words used  perplexity  bits used")
     for level, (utilisation, perplexity) in enumerate(usage):

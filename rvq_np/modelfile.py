@@ -17,15 +17,15 @@ import numpy as np
 
 from .errors import ModelFileError
 
-FORMAT = "rvq_np"
-VERSION = "1"
+KEY = "rvq_np"  # one metadata entry: safetensors writes several in random order
+VERSION = 1
 
 
 def save(path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray], config: Any) -> None:
-    """Write `tensors` and the JSON-able `config` to `path`."""
+    """Write `tensors` and the JSON-able `config` to `path`: the same bytes for the same values."""
     from safetensors.numpy import save as to_bytes
 
-    metadata = {"format": FORMAT, "version": VERSION, "config": json.dumps(config)}
+    metadata = {KEY: json.dumps({"version": VERSION, "config": config})}
     content = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
     write_atomically(Path(path), to_bytes(content, metadata))
 
@@ -48,17 +48,18 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], Any]:
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
-            if metadata.get("format") != FORMAT:
+            if KEY not in metadata:
                 raise ModelFileError(
                     f"load: {str(path)!r} is a safetensors file of another program; wanted one "
                     "written by save() or `rvq-np fit`."
                 )
-            if metadata.get("version") != VERSION:
+            about = json.loads(metadata[KEY])
+            if about["version"] != VERSION:
                 raise ModelFileError(
-                    f"load: {str(path)!r} has format version {metadata.get('version')!r}; this "
-                    f"release reads {VERSION!r}. Upgrade rvq_np."
+                    f"load: {str(path)!r} has format version {about['version']!r}; this release "
+                    f"reads {VERSION!r}. Upgrade rvq_np."
                 )
-            config = json.loads(metadata.get("config", ""))
+            config = about["config"]
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, ValueError, TypeError, KeyError, OverflowError, OSError) as error:
         if isinstance(error, ModelFileError):

@@ -202,7 +202,7 @@ class ResidualVectorQuantizer:
         n_q = self.config.levels_for(sample_rate, bandwidth)
         batch = layout.Batch("forward", x, self.codebooks, mask)
         if not self.training:
-            self._warn_if_random()
+            self._warn_if_random(0, n_q)
             codes = codec.encode_rows(batch.rows, self.codebooks, n_q)
             quantized = codec.decode_rows(codes, self.codebooks)
             return layout.result(batch, quantized, codes, n_q * per_level, 0.0, self.config)
@@ -267,7 +267,7 @@ class ResidualVectorQuantizer:
         checks.beam("encode", beam_size)
         codebooks = self.codebooks[start:n_q]
         batch = layout.Batch("encode", x, codebooks)
-        self._warn_if_random()
+        self._warn_if_random(start, n_q)
         return batch.codes(codec.encode_rows(batch.rows, codebooks, n_q - start, beam_size))
 
     def decode(self, codes: Any, st: int | None = None) -> Any:
@@ -300,9 +300,10 @@ class ResidualVectorQuantizer:
             raise ShapeError(
                 f"decode: codes have shape {tuple(codes.shape)}; wanted (n, B, T) or (n, N)."
             )
-        codebooks = self.codebooks[self.config.check_start("decode", st, self.n_q) :]
+        start = self.config.check_start("decode", st, self.n_q)
+        codebooks = self.codebooks[start:]
         checks.codes("decode", codes, codebooks)
-        self._warn_if_random()
+        self._warn_if_random(start, start + codes.shape[0])
         shape = tuple(codes.shape)
         if codes.ndim == 2:
             return codec.decode_rows(codes, codebooks)
@@ -443,8 +444,9 @@ class ResidualVectorQuantizer:
         codebooks = training.codebooks_of(states, projections)
         self._states, self._projections, self.codebooks = tuple(states), projections, codebooks
 
-    def _warn_if_random(self) -> None:
-        if not self._warned and not self.is_initialized:
+    def _warn_if_random(self, start: int, stop: int) -> None:
+        used = self._states[start:stop]
+        if not self._warned and not all(state.initialized for state in used):
             self._warned = True
             warnings.warn(
                 "these codebooks were never trained or loaded: their words are random. Train them "

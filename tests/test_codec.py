@@ -1,5 +1,7 @@
 """encode, decode and tally: shapes, types, what is refused and in which words."""
 
+from fractions import Fraction
+
 import numpy as np
 import paths
 import pytest
@@ -90,6 +92,8 @@ def test_repeated_words_are_never_chosen_twice_over(rng):
     assert codes.max() <= 10
     mask = tables.repeats(doubled)
     np.testing.assert_array_equal(mask, [False] * 5 + [True] * 5 + [False] + [True] * 9)
+    table = tables.stage_tables(Stage(doubled), np.float32)
+    np.testing.assert_array_equal(np.isinf(table.half), mask)
 
 
 def test_an_all_zero_codebook_gives_code_zero(rng):
@@ -134,32 +138,53 @@ def test_beams_are_the_same_on_every_path(case, beam):
 
 
 def naive_beam(row, books, beam):
-    """The definition of the beam search, in exact whole numbers."""
-    alive = [(0, (), tuple(row))]
+    """The definition of the beam search, in exact rationals."""
+    alive = [((), [Fraction(number) for number in row])]
     for words in books:
-        distinct = [
-            k for k in range(len(words)) if not any((words[k] == w).all() for w in words[:k])
-        ]
+        repeated = [any((words[k] == w).all() for w in words[:k]) for k in range(len(words))]
+        distinct = [k for k, again in enumerate(repeated) if not again]
         found = []
-        for place, (_, codes, left) in enumerate(alive):
-            ranked = sorted(
-                (sum((a - b) ** 2 for a, b in zip(left, words[k], strict=True)), k)
-                for k in distinct
-            )
+        for place, (codes, left) in enumerate(alive):
+            exact = {k: [a - Fraction(b) for a, b in zip(left, words[k].tolist(), strict=True)]
+                     for k in distinct}  # fmt: skip
+            ranked = sorted((sum(a * a for a in exact[k]), k) for k in distinct)
             for error, k in ranked[:beam]:
-                rest = tuple(a - b for a, b in zip(left, words[k], strict=True))
+                rest = [oracle.rounded(a, "float32") for a in exact[k]]
                 found.append((error, place, k, (*codes, k), rest))
         found.sort(key=lambda each: each[:3])
-        alive = [(error, codes, rest) for error, _, _, codes, rest in found[:beam]]
-    return alive[0][1]
+        alive = [(codes, rest) for _, _, _, codes, rest in found[:beam]]
+    return alive[0][0]
 
 
-@given(strategies.lattices(max_stages=3, max_words=4, max_dim=3), st.integers(1, 5))
+@given(
+    st.one_of(
+        strategies.lattices(max_stages=3, max_words=4, max_dim=3),
+        strategies.near_ties(max_words=4, max_dim=5),
+    ),
+    st.integers(1, 5),
+)
 def test_the_beam_search_is_that_of_its_definition(case, beam):
     x, books = case
-    expected = [naive_beam(row, books, beam) for row in x]
+    expected = [naive_beam(row, books, beam) for row in x.tolist()]
     codes = encode(x, books, beam_size=beam)
     np.testing.assert_array_equal(codes.T, np.reshape(expected, codes.T.shape))
+
+
+def test_a_beam_spends_nothing_on_repeated_words():
+    words = np.float32([[[1.0]] * 3 + [[2.0]], [[0.0], [0.5], [-0.96875], [9.0]]])
+    np.testing.assert_array_equal(encode(np.float32([[1.4]]), words, beam_size=2), [[0], [1]])
+    np.testing.assert_array_equal(encode(np.float32([[1.03]]), words, beam_size=2), [[3], [2]])
+
+
+@pytest.mark.parametrize(
+    "path",
+    [paths.inside(), paths.inside(paths.without_numba), paths.array_api("no_float64")],
+    ids=["numba", "plain", "no float64"],
+)
+def test_products_beyond_float32_do_not_win(path):
+    """The product with word 0 is infinite in float32, and its score minus infinity."""
+    x, words = np.float32([[1.3e19]]), np.float32([[[4e19], [1.3e19]]])
+    np.testing.assert_array_equal(path["encode"](x, words), [[1]])
 
 
 @given(strategies.lattices())

@@ -57,7 +57,8 @@ def near_ties(
 
     A row whose numbers are all equal is equally far from every permutation of a word; but sums of
     the same numbers in another order round differently, in float32 and in float64, so whoever
-    trusts a sum picks the wrong one. Some words then move by the smallest step there is. The
+    trusts a sum picks the wrong one. So does a word mirrored at the row, whose products are all
+    others. Some words then move by the smallest step there is. The
     whole is scaled to where squares underflow or come near overflow, or shifted by a common
     offset that swallows most digits.
     """
@@ -72,9 +73,11 @@ def near_ties(
     word = (offset + spread * rng.standard_normal(dim)).astype(dtype)
     words = np.stack([rng.permutation(word) for _ in range(count)])
     for k in range(count):
-        move = draw(st.sampled_from(["none", "none", "none", "up", "down", "far"]))
+        move = draw(st.sampled_from(["none", "none", "none", "mirror", "up", "down", "far"]))
         place = int(rng.integers(dim))
-        if move == "far":
+        if move == "mirror":  # as far on the other side, but for the rounding of 2 * row - word
+            words[k] = 2 * level - words[k]
+        elif move == "far":
             words[k] += dtype(3 + abs(offset)) * np.sign(words[k, place])
         elif move != "none":
             towards = dtype(np.inf if move == "up" else -np.inf)

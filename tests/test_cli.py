@@ -1,0 +1,243 @@
+"""The command line: what it writes, prints and says when a file is bad."""
+
+import io
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import rvq_np
+from rvq_np import cli
+
+
+@pytest.fixture
+def files(tmp_path):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((400, 5)).astype(np.float32)
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "bdt.npy", x.reshape(4, 100, 5).transpose(0, 2, 1))
+    assert run(tmp_path, "fit x.npy -o m.safetensors --n-q 3 --bins 8 --seed 4") == 0
+    return tmp_path
+
+
+def run(folder, line):
+    """Run one command line, in this process, in `folder`."""
+    before = os.getcwd()
+    os.chdir(folder)
+    try:
+        return cli.main(line.split())
+    finally:
+        os.chdir(before)
+
+
+def failed(capsys, folder, line, message):
+    """The command fails with one line that says why, and no traceback."""
+    capsys.readouterr()
+    before = sorted(os.listdir(folder))
+    assert run(folder, line) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("rvq-np: error: ")
+    assert err.count("\n") == 1
+    assert message in err
+    assert sorted(os.listdir(folder)) == before  # nothing half-written stays behind
+
+
+def test_fit_writes_a_model_and_says_what_it_came_to(files, capsys):
+    assert run(files, "fit x.npy -o again.safetensors --n-q 3 --bins 8 --seed 4") == 0
+    out, err = capsys.readouterr()
+    lines = out.splitlines()
+    assert lines[0].split() == [
+        "level",
+        "words",
+        "mean",
+        "squared",
+        "error",
+        "words",
+        "used",
+        "perplexity",
+    ]
+    assert len(lines) == 4
+    assert err == ""  # no terminal, no bar
+    rvq = rvq_np.ResidualVectorQuantizer.load(files / "again.safetensors")
+    assert (rvq.dimension, rvq.codebook_dim, rvq.n_q, rvq.bins) == (5, 5, 3, 8)
+    assert (files / "again.safetensors").read_bytes() == (files / "m.safetensors").read_bytes()
+    errors = [float(line.split()[2]) for line in lines[1:]]
+    assert errors == sorted(errors, reverse=True)
+
+
+def test_encode_and_decode_are_those_of_the_library(files):
+    assert run(files, "encode x.npy -m m.safetensors -o c.npy") == 0
+    assert run(files, "decode c.npy -m m.safetensors -o y.npy") == 0
+    rvq = rvq_np.ResidualVectorQuantizer.load(files / "m.safetensors")
+    x, codes, y = (np.load(files / name) for name in ("x.npy", "c.npy", "y.npy"))
+    np.testing.assert_array_equal(codes, rvq.encode(x, 1))
+    np.testing.assert_array_equal(y, rvq.decode(codes))
+    assert codes.dtype == np.int32
+    assert y.dtype == np.float32
+
+
+def test_three_axes_are_batch_dimension_time(files):
+    assert run(files, "encode bdt.npy -m m.safetensors -o c.npy --n-q 2") == 0
+    assert run(files, "decode c.npy -m m.safetensors -o y.npy") == 0
+    rvq = rvq_np.ResidualVectorQuantizer.load(files / "m.safetensors")
+    x, codes, y = (np.load(files / name) for name in ("bdt.npy", "c.npy", "y.npy"))
+    np.testing.assert_array_equal(codes, rvq.encode(x, 1)[:2])
+    np.testing.assert_array_equal(y, rvq.decode(codes))
+    assert run(files, "fit bdt.npy -o b.safetensors --n-q 3 --bins 8 --seed 4") == 0
+    assert (files / "b.safetensors").read_bytes() == (files / "m.safetensors").read_bytes()
+
+
+def test_large_files_go_through_in_batches(files, monkeypatch):
+    run(files, "encode x.npy -m m.safetensors -o whole.npy --beam-size 3")
+    run(files, "decode whole.npy -m m.safetensors -o back.npy")
+    monkeypatch.setattr(cli, "ROWS", 7)
+    run(files, "encode x.npy -m m.safetensors -o parts.npy --beam-size 3")
+    run(files, "decode parts.npy -m m.safetensors -o parts-back.npy")
+    for one, other in (("whole.npy", "parts.npy"), ("back.npy", "parts-back.npy")):
+        assert (files / one).read_bytes() == (files / other).read_bytes()
+
+
+def test_no_vectors_are_no_codes(files):
+    np.save(files / "none.npy", np.empty((0, 5), np.float32))
+    assert run(files, "encode none.npy -m m.safetensors -o c.npy") == 0
+    assert np.load(files / "c.npy").shape == (3, 0)
+    assert run(files, "decode c.npy -m m.safetensors -o y.npy") == 0
+    assert np.load(files / "y.npy").shape == (0, 5)
+
+
+def test_info_says_what_a_model_is_and_how_its_words_are_used(files, capsys):
+    capsys.readouterr()
+    assert run(files, "info m.safetensors") == 0
+    out = capsys.readouterr().out
+    assert "levels               3\n" in out
+    assert "words per level      8\n" in out
+    assert "vector length        5\n" in out
+    assert "bits per vector      9 (3 a level)\n" in out
+    assert "use of words in training counts:" in out
+    np.save(files / "c.npy", np.int64([[0, 0, 1, 1], [2, 2, 2, 2], [0, 1, 2, 3]]))
+    assert run(files, "info m.safetensors --codes c.npy") == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()[-3:]]
+    assert [row[2:] for row in rows] == [
+        ["25.0%", "2.0", "1.00"], ["12.5%", "1.0", "0.00"], ["50.0%", "4.0", "2.00"],
+    ]  # fmt: skip
+
+
+def test_info_of_a_projected_model_names_the_length_of_its_words(files, capsys):
+    run(files, "fit x.npy -o p.safetensors --n-q 1 --bins 4 --codebook-dim 2")
+    capsys.readouterr()
+    run(files, "info p.safetensors")
+    assert "word length          2 (projected in and out" in capsys.readouterr().out
+
+
+def test_a_model_that_was_never_trained_is_used_with_a_warning(files, capsys):
+    rvq_np.ResidualVectorQuantizer(5, 5, n_q=1, bins=4).save(files / "f.safetensors")
+    capsys.readouterr()
+    assert run(files, "encode x.npy -m f.safetensors -o c.npy") == 0
+    assert capsys.readouterr().err == (
+        "rvq-np: warning: this model was never trained: its words are random.\n"
+    )
+
+
+def test_bad_files_are_one_line_each(files, capsys):
+    (files / "text.npy").write_text("these are not vectors")
+    (files / "empty.npy").write_bytes(b"")
+    whole = (files / "x.npy").read_bytes()
+    (files / "cut.npy").write_bytes(whole[:-100])
+    (files / "lie.npy").write_bytes(whole.replace(b"(400, 5)", b"(9**9,5)"))
+    (files / "big.npy").write_bytes(whole.replace(b"(400, 5), ", b"(999999,5)"))
+    np.save(files / "objects.npy", np.array([{}, []], dtype=object), allow_pickle=True)
+    np.savez(files / "many.npz", x=np.ones(3))
+    np.save(files / "ints.npy", np.ones((4, 5), int))
+    np.save(files / "flat.npy", np.ones(5))
+    np.save(files / "wide.npy", np.ones((4, 6), np.float32))
+    np.save(files / "nan.npy", np.full((4, 5), np.nan, np.float32))
+    np.save(files / "floats.npy", np.ones((2, 4)))
+    np.save(files / "high.npy", np.full((2, 4), 8))
+    np.save(files / "deep.npy", np.zeros((4, 4), int))
+    (files / "foreign.safetensors").write_bytes(b"PK" * 50)
+    rest = "-m m.safetensors -o out.npy"
+    for line, message in (
+        (f"encode nothing.npy {rest}", "there is no file 'nothing.npy'"),
+        (f"encode text.npy {rest}", "'text.npy' is no readable .npy file"),
+        (f"encode empty.npy {rest}", "'empty.npy' is no readable .npy file"),
+        (f"encode cut.npy {rest}", "'cut.npy' is no readable .npy file"),
+        (f"encode lie.npy {rest}", "'lie.npy' is no readable .npy file"),
+        (f"encode big.npy {rest}", "'big.npy' is no readable .npy file"),
+        (f"encode objects.npy {rest}", "'objects.npy' is no readable .npy file"),
+        (f"encode many.npz {rest}", "'many.npz' is an .npz archive; wanted one array"),
+        (f"encode ints.npy {rest}", "'ints.npy' holds int64; wanted vectors: floating-point"),
+        (f"encode flat.npy {rest}", "of shape (5,); wanted vectors of rank 2 or 3"),
+        (f"encode wide.npy {rest}", "encode: x has shape (4, 6); its last axis must be 5"),
+        (f"encode nan.npy {rest}", "encode: x holds nan at (0, 0)"),
+        (f"encode x.npy {rest} --n-q 4", "encode: n_q is 4; choose 1 to 3"),
+        (f"encode x.npy {rest} --beam-size 0", "encode: beam_size is 0"),
+        ("encode x.npy -m foreign.safetensors -o out.npy", "no readable safetensors file"),
+        ("encode x.npy -m missing.safetensors -o out.npy", "there is no file"),
+        ("encode x.npy -m m.safetensors -o no/out.npy", "there is no folder"),
+        (f"decode floats.npy {rest}", "'floats.npy' holds float64; wanted codes: integers"),
+        (f"decode high.npy {rest}", "code 8 at (0, 0) names no word"),
+        (f"decode deep.npy {rest}", "codes have 4 rows, one a stage, but there are 3"),
+        ("info foreign.safetensors", "no readable safetensors file"),
+        ("info m.safetensors --codes high.npy", "info: code 8 at (0, 0) names no word"),
+        ("fit nan.npy -o out.safetensors", "fit: x holds nan at (0, 0)"),
+        ("fit x.npy -o no/out.safetensors", "there is no folder"),
+        ("fit x.npy -o out.safetensors --bins 0", "bins is 0; wanted a whole number from 1"),
+        ("demo --wav nothing.wav", "there is no file 'nothing.wav'"),
+        ("demo --wav text.npy", "'text.npy' is no PCM WAV file"),
+    ):
+        failed(capsys, files, line, message)
+
+
+def test_a_wrong_command_line_is_exit_code_2(capsys):
+    for line in ("", "no-such-command", "encode x.npy"):
+        with pytest.raises(SystemExit) as caught:
+            cli.main(line.split())
+        assert caught.value.code == 2
+    assert "usage: rvq-np" in capsys.readouterr().err
+
+
+def test_an_interrupt_leaves_no_file(files, monkeypatch, capsys):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("rvq_np.codec.encode", stop)
+    assert run(files, "encode x.npy -m m.safetensors -o c.npy") == 130
+    assert sorted(os.listdir(files)) == ["bdt.npy", "m.safetensors", "x.npy"]
+    assert "interrupted" in capsys.readouterr().err
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_bars_show_on_a_terminal_only(files, monkeypatch):
+    monkeypatch.setattr(cli, "ROWS", 50)
+    for stream, shown in ((Terminal(), True), (io.StringIO(), False)):
+        monkeypatch.setattr(sys, "stderr", stream)
+        assert run(files, "encode x.npy -m m.safetensors -o c.npy") == 0
+        assert run(files, "fit x.npy -o n.safetensors --n-q 2 --bins 4 --iterations 3") == 0
+        assert ("encode" in stream.getvalue()) == shown
+        assert ("fit level 2/2" in stream.getvalue()) == shown
+
+
+def test_it_runs_as_a_module_and_stops_quietly_when_nobody_reads(files):
+    command = [sys.executable, "-m", "rvq_np"]
+    root = os.path.dirname(os.path.dirname(rvq_np.__file__))
+    environment = {**os.environ, "PYTHONPATH": root}
+    version = subprocess.run(
+        [*command, "--version"], capture_output=True, text=True, check=True, env=environment
+    )
+    assert version.stdout == f"rvq-np {rvq_np.__version__}\n"
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [*command, "info", str(files / "m.safetensors")], stdout=writing, stderr=subprocess.PIPE,
+        text=True, env=environment,
+    )  # fmt: skip
+    os.close(writing)
+    assert done.stderr == ""
+    assert done.returncode == 0

@@ -1,0 +1,67 @@
+"""Every docstring example runs, and every public name has a whole docstring."""
+
+import doctest
+import inspect
+import pkgutil
+import re
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+import rvq_np
+
+ROOT = Path(__file__).parent.parent
+ELSEWHERE = {"rvq_np.backends.torch", "rvq_np.backends.jax"}  # imported by tests/peers
+MODULES = [
+    each.name
+    for each in pkgutil.walk_packages(rvq_np.__path__, "rvq_np.")
+    if each.name not in ELSEWHERE and not each.name.endswith("__main__")
+]
+
+
+@pytest.mark.parametrize("name", ["rvq_np", *MODULES])
+def test_examples_in_docstrings_run(name):
+    result = doctest.testmod(import_module(name))
+    assert result.failed == 0
+
+
+def test_the_public_functions_have_examples():
+    for thing in (
+        rvq_np.encode, rvq_np.decode, rvq_np.Codebooks, rvq_np.Stage,
+        rvq_np.ResidualVectorQuantizer, rvq_np.train.kmeans, rvq_np.train.ema,
+        rvq_np.train.expire, rvq_np.train.fit, rvq_np.testing.rvq_tests,
+    ):  # fmt: skip
+        assert ">>>" in inspect.getdoc(thing), thing
+
+
+def test_public_functions_say_what_they_take_give_and_refuse():
+    for function in (
+        rvq_np.encode, rvq_np.decode, rvq_np.train.kmeans, rvq_np.train.fit,
+        rvq_np.ResidualVectorQuantizer.encode, rvq_np.ResidualVectorQuantizer.decode,
+        rvq_np.ResidualVectorQuantizer.forward, rvq_np.ResidualVectorQuantizer.fit,
+    ):  # fmt: skip
+        text = inspect.getdoc(function)
+        for section in ("Parameters", "Returns", "Raises"):
+            assert f"{section}\n{'-' * len(section)}" in text, (function, section)
+        for name in inspect.signature(function).parameters:
+            assert name == "self" or re.search(rf"^{name}.* : |, {name}", text, re.M), name
+
+
+def test_the_readme_sets_up_in_two_lines():
+    text = (ROOT / "README.md").read_text()
+    blocks = re.findall(r"```sh\n(.*?)```", text, re.S)
+    assert len(blocks) == 2
+    for block in blocks:
+        assert block.count("\n") == 1
+        assert "pip install" in block
+    assert "rvq-np demo" in blocks[0]
+    assert "pytest" in blocks[1]
+
+
+def test_the_readme_example_runs(tmp_path, monkeypatch):
+    text = (ROOT / "README.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", text, re.S)
+    assert 8 <= len(example.splitlines()) <= 20
+    monkeypatch.chdir(tmp_path)
+    exec(compile(example, "README.md", "exec"), {})

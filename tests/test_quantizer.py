@@ -1,0 +1,703 @@
+"""The seed's class: every argument, every layout, every promise, every refusal."""
+
+import inspect
+import math
+import warnings
+
+import numpy as np
+import paths
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+
+import rvq_np
+from rvq_np import NotInitializedWarning, QuantizedResult, ResidualVectorQuantizer
+from rvq_np.errors import (
+    BackendError,
+    CodeRangeError,
+    DtypeError,
+    LevelsError,
+    NonFiniteError,
+    ParameterError,
+    RvqError,
+    ShapeError,
+    StateError,
+)
+
+RATE = 50  # vectors per second
+
+
+def small(**options):
+    arguments = {"dimension": 6, "codebook_dim": 6, "n_q": 3, "bins": 8, "rng": 0}
+    return ResidualVectorQuantizer(**{**arguments, **options})
+
+
+def trained(**options):
+    rvq = small(**options)
+    rvq(batch(seed=7, b=4, t=60), RATE)
+    return rvq.eval()
+
+
+def batch(seed=1, b=2, t=20, d=6, dtype=np.float32):
+    return np.random.default_rng(seed).standard_normal((b, d, t)).astype(dtype)
+
+
+def same_state(one, other):
+    return all(np.array_equal(one[name], other[name]) for name in one.keys() | other.keys())
+
+
+# The seed's own examples ---------------------------------------------------------------------
+
+
+def test_the_signature_and_defaults_are_the_seeds():
+    parameters = inspect.signature(ResidualVectorQuantizer).parameters
+    seeds = {
+        "dimension": 256, "codebook_dim": 512, "n_q": 8, "bins": 1024, "decay": 0.99,
+        "kmeans_init": True, "kmeans_iters": 50, "threshold_ema_dead_code": 2,
+        "quantizer_dropout": False,
+    }  # fmt: skip
+    assert {name: parameters[name].default for name in seeds} == seeds
+    assert list(parameters)[:9] == list(seeds)
+    assert parameters["commitment_weight"].kind is inspect.Parameter.KEYWORD_ONLY
+
+
+def test_the_seeds_documentation_examples_run():
+    """With arrays for tensors. It prints 128.0 and 2, which contradicts its own formula."""
+    quantizer = ResidualVectorQuantizer(dimension=256, n_q=8, bins=1024, rng=0)
+    input_tensor = np.random.default_rng(0).standard_normal((10, 256)).astype(np.float32)
+    result = quantizer(input_tensor, sample_rate=16000, bandwidth=256)
+    assert isinstance(result, QuantizedResult)
+    assert result.quantized.shape == (10, 256)
+    assert result.codes.shape == (1, 10)
+    assert float(result.bandwidth) == 160.0
+    with pytest.warns(NotInitializedWarning):  # one level was trained, all eight are used
+        codes = quantizer.encode(input_tensor, sample_rate=16000)
+    assert codes.shape == (8, 10)
+    assert quantizer.decode(codes).shape == (10, 256)
+    assert quantizer.get_bandwidth_per_quantizer(16000) == 160.0
+    assert quantizer.get_num_quantizers_for_bandwidth(16000, bandwidth=256) == 1
+
+
+# Layouts, types, kinds -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("shape", [(2, 6, 5), (1, 6, 1), (7, 6), (2, 6, 0), (0, 6, 3), (0, 6)])
+@pytest.mark.parametrize("codebook_dim", [6, 4])
+@pytest.mark.parametrize("dropout", [False, 0.5])
+def test_shapes(training, shape, codebook_dim, dropout):
+    rvq = trained(codebook_dim=codebook_dim, quantizer_dropout=dropout).train(training)
+    x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    result = rvq(x, RATE)
+    codes_shape = (3, shape[0]) if len(shape) == 2 else (3, shape[0], shape[2])
+    assert result.quantized.shape == shape
+    assert result.codes.shape == codes_shape
+    assert result.codes.dtype == np.int32
+    assert result.bandwidth.shape == ((shape[0],) if training and dropout else ())
+    assert result.penalty.shape == ()
+    codes = rvq.encode(x, RATE)
+    assert codes.shape == codes_shape
+    assert rvq.decode(codes).shape == shape
+
+
+def test_time_is_the_last_axis_and_vectors_the_middle_one():
+    rvq, x = trained(), batch()
+    codes = rvq.encode(x, RATE)
+    rows = rvq.encode(x[1].T, RATE)
+    np.testing.assert_array_equal(codes[:, 1], rows)
+    np.testing.assert_array_equal(rvq.decode(codes)[1].T, rvq.decode(rows))
+    np.testing.assert_array_equal(rows, rvq_np.encode(x[1].T, rvq.codebooks))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("training", [True, False])
+def test_vectors_come_back_in_the_float_type_they_had(dtype, training):
+    rvq = trained(quantizer_dropout=True).train(training)
+    result = rvq(batch(dtype=dtype), RATE)
+    assert result.quantized.dtype == dtype
+    scalars = np.float64 if dtype == np.float64 else np.float32
+    assert result.bandwidth.dtype == scalars
+    assert result.penalty.dtype == result.quantization_loss.dtype == scalars
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("dropout", [False, 0.5])
+@pytest.mark.parametrize("device", ["CPU_DEVICE", "device1", "no_float64"])
+def test_array_api_arrays_give_what_numpy_gives_on_their_device(training, dropout, device):
+    import array_api_strict as xp
+
+    where, x = xp.Device(device), batch()
+    mask = np.arange(20)[None] < np.array([20, 9])[:, None]
+    ours, theirs = (small(quantizer_dropout=dropout).train(training) for _ in range(2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotInitializedWarning)
+        expected = ours(x, RATE, mask=mask)
+        result = theirs(xp.asarray(x, device=where), RATE, mask=xp.asarray(mask, device=where))
+    for one, other in zip(expected, result, strict=True):
+        assert other.device == where
+        np.testing.assert_array_equal(np.from_dlpack(other), one)
+    assert same_state(ours.state_dict(), theirs.state_dict())
+
+
+def test_the_result_unpacks_as_the_seeds_tuple():
+    quantized, codes, bandwidth, penalty = result = trained()(batch(), RATE)
+    assert quantized is result.quantized
+    assert codes is result[1]
+    assert bandwidth is result.bandwidth
+    assert penalty is result.penalty
+    assert len(result) == 4
+    assert result.quantization_loss is None
+    dropped = trained(quantizer_dropout=True)(batch(), RATE)
+    assert len(dropped) == len(tuple(dropped)) == 5
+    assert dropped[4] is dropped.quantization_loss
+
+
+def test_any_split_of_the_batch_gives_the_same_codes():
+    for codebook_dim in (6, 4):
+        rvq, x = trained(codebook_dim=codebook_dim), batch(b=5, t=33)
+        codes = rvq.encode(x, RATE)
+        one_by_one = [rvq.encode(x[b : b + 1, :, t : t + 1], RATE)
+                      for b in range(5) for t in range(33)]  # fmt: skip
+        np.testing.assert_array_equal(np.concatenate(one_by_one, axis=2).reshape(3, 5, 33), codes)
+
+
+# Bandwidth -----------------------------------------------------------------------------------
+
+RATES = [12.5, 21.5, 25, 40, 43, 50, 75, 80, 86, 100, 150]
+
+
+def test_no_level_is_lost_to_rounding_on_exact_bitrates():
+    for bits in range(8, 15):
+        rvq = small(n_q=32, bins=2**bits, dimension=1, codebook_dim=1)
+        for rate in RATES:
+            for n in range(1, 33):
+                assert rvq.get_num_quantizers_for_bandwidth(rate, n * bits * rate / 1000) == n
+
+
+@given(st.integers(1, 5000), st.floats(0.01, 1e5), st.floats(0, 1e6))
+def test_levels_are_the_most_that_fit_at_least_one_at_most_all(bins, rate, bandwidth):
+    rvq = small(n_q=5, bins=bins, dimension=1, codebook_dim=1)
+    n = rvq.get_num_quantizers_for_bandwidth(rate, bandwidth)
+    per_level = rvq.get_bandwidth_per_quantizer(rate)
+    assert per_level == math.log2(bins) * rate / 1000
+    assert 1 <= n <= 5
+    if bandwidth > 0:
+        assert n == 1 or n * per_level <= bandwidth * (1 + 1e-6)
+        assert n == 5 or (n + 1) * per_level >= bandwidth * (1 - 1e-6)
+    else:
+        assert n == 5
+
+
+def test_what_is_reported_is_what_is_delivered():
+    rvq = trained()
+    for asked, n in ((None, 3), (0, 3), (0.15, 1), (0.3, 2), (0.4, 2), (99.0, 3), (1e-9, 1)):
+        result = rvq(batch(), RATE, asked)
+        assert result.codes.shape[0] == n
+        assert float(result.bandwidth) == pytest.approx(n * 0.15)
+        assert rvq.encode(batch(), RATE, asked).shape[0] == n
+
+
+def test_bandwidth_is_obeyed_in_training_too():
+    rvq = small()
+    before = rvq.state_dict()
+    result = rvq(batch(), RATE, bandwidth=0.15)
+    after = rvq.state_dict()
+    assert result.codes.shape[0] == 1
+    assert after["vq.layers.0._codebook.inited"] == 1
+    for level in (1, 2):
+        names = [name for name in before if f"layers.{level}." in name]
+        assert len(names) == 4
+        assert same_state({n: before[n] for n in names}, {n: after[n] for n in names})
+    dropped = small(quantizer_dropout=True)(batch(b=50), RATE, bandwidth=0.3)
+    assert set(np.round(dropped.bandwidth, 2)) == {np.float32(0.15), np.float32(0.3)}
+
+
+# st ------------------------------------------------------------------------------------------
+
+
+def test_levels_from_st_on_take_the_input_for_a_residual_and_decode_mirrors_it():
+    rvq, x = trained(), batch()
+    codes = rvq.encode(x, RATE)
+    left = x - rvq.decode(codes[:1])
+    later = rvq.encode(left, RATE, st=1)
+    np.testing.assert_array_equal(later, codes[1:])
+    np.testing.assert_allclose(
+        rvq.decode(codes[:1]) + rvq.decode(later, st=1), rvq.decode(codes), atol=1e-6
+    )
+    np.testing.assert_array_equal(
+        rvq.decode(codes[2:3], st=2).transpose(0, 2, 1),
+        rvq.codebooks.stages[2].words[codes[2]],
+    )
+    np.testing.assert_array_equal(rvq.encode(x, RATE, st=0), codes)
+    for start in (3, -1, 1.0, True):
+        with pytest.raises(LevelsError, match=r"encode: st is .*; choose 0 to 2"):
+            rvq.encode(x, RATE, st=start)
+        with pytest.raises(LevelsError, match=r"decode: st is .*; choose 0 to 2"):
+            rvq.decode(codes, st=start)
+    with pytest.raises(LevelsError, match=r"encode: st is 1; choose 0 to 0"):
+        rvq.encode(x, RATE, bandwidth=0.15, st=1)
+    with pytest.raises(LevelsError, match="codes have 3 rows, one a stage, but there are 2"):
+        rvq.decode(codes, st=1)
+
+
+# Training ------------------------------------------------------------------------------------
+
+
+def test_a_fresh_quantizer_trains_as_in_torch_and_eval_never_does():
+    rvq = small()
+    assert rvq.training
+    assert rvq.eval() is rvq
+    assert not rvq.training
+    before = rvq.state_dict()
+    with pytest.warns(NotInitializedWarning):
+        rvq(batch(), RATE)
+    rvq.encode(batch(), RATE)
+    assert same_state(rvq.state_dict(), before)
+    assert rvq.train() is rvq
+    rvq(batch(), RATE)
+    assert rvq.is_initialized
+    assert not same_state(rvq.state_dict(), before)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("codebook_dim", [6, 4, 9])
+def test_quantized_is_exactly_decode_of_the_codes_by_the_words_before_the_step(
+    training, codebook_dim
+):
+    rvq = trained(codebook_dim=codebook_dim, threshold_ema_dead_code=5).train(training)
+    before = rvq.codebooks
+    x = batch()
+    result = rvq(x, RATE)
+    rows = rvq_np.decode(result.codes, before).transpose(0, 2, 1)
+    np.testing.assert_array_equal(result.quantized, rows)
+    np.testing.assert_array_equal(result.codes, rvq_np.encode(x.transpose(0, 2, 1), before))
+    assert (rvq.codebooks is not before) == training
+
+
+def test_the_penalty_is_the_mean_over_levels_of_the_distance_to_the_chosen_word():
+    rvq = trained(commitment_weight=0.25).train()
+    x = batch().transpose(0, 2, 1)
+    books = rvq.codebooks
+    result = rvq(batch(), RATE)
+    left, losses = x.astype(np.float64), []
+    for stage, codes in zip(books, result.codes, strict=True):
+        losses.append(np.square(left - stage.words[codes]).mean())
+        left = left - stage.words[codes]
+    assert float(result.penalty) == pytest.approx(0.25 * np.mean(losses), rel=1e-5)
+    assert float(rvq.eval()(batch(), RATE).penalty) == 0.0
+
+
+def test_losses_under_dropout_average_over_the_rows_active_at_a_level():
+    rvq = trained(quantizer_dropout=True, commitment_weight=2.0).train()
+    x, books = batch(b=6).transpose(0, 2, 1), rvq.codebooks
+    result = rvq(batch(b=6), RATE)
+    levels = np.round(np.asarray(result.bandwidth) / 0.15).astype(int)
+    assert set(levels) == {1, 2, 3}
+    left, losses, total = x.astype(np.float64), [], np.zeros_like(x)
+    for q, (stage, codes) in enumerate(zip(books, result.codes, strict=True)):
+        active = levels > q
+        losses.append(np.square(left - stage.words[codes])[active].mean())
+        left = left - stage.words[codes]
+        total[active] += stage.words[codes][active]
+    assert float(result.quantization_loss) == pytest.approx(np.mean(losses), rel=1e-5)
+    assert float(result.penalty) == pytest.approx(2 * np.mean(losses), rel=1e-5)
+    np.testing.assert_array_equal(result.quantized, total.transpose(0, 2, 1))
+
+
+def test_statistics_under_dropout_use_all_rows():
+    rvq = trained(quantizer_dropout=True, decay=0.0, threshold_ema_dead_code=0).train()
+    rvq(batch(b=5, t=8), RATE)
+    state = rvq.state_dict()
+    for level in range(3):
+        assert state[f"vq.layers.{level}._codebook.cluster_size"].sum() == 40
+
+
+def test_decay_and_expiry_reach_the_training_step():
+    x = batch(b=4, t=50)
+    rvq = trained(decay=0.5, threshold_ema_dead_code=0).train()
+    before = rvq.state_dict()["vq.layers.0._codebook.cluster_size"]
+    counts = np.bincount(rvq(x, RATE).codes[0].ravel(), minlength=8)
+    after = rvq.state_dict()["vq.layers.0._codebook.cluster_size"]
+    np.testing.assert_allclose(after, 0.5 * before + 0.5 * counts, rtol=1e-6)
+
+    state = rvq.state_dict()
+    state["vq.layers.1._codebook.embed"][3] = 200  # planted: far from everything
+    state["vq.layers.1._codebook.cluster_size"][3] = 0.1
+    rvq = small(decay=0.99, threshold_ema_dead_code=2)
+    rvq.load_state_dict(state)
+    books = rvq.codebooks
+    result = rvq(x, RATE)
+    state = rvq.state_dict()
+    word = state["vq.layers.1._codebook.embed"][3]
+    residuals = x.transpose(0, 2, 1) - books.stages[0].words[result.codes[0]]
+    assert np.abs(residuals - word).max(axis=2).min() == 0  # a vector level 1 quantized
+    assert state["vq.layers.1._codebook.cluster_size"][3] == 2
+    np.testing.assert_array_equal(state["vq.layers.1._codebook.embed_avg"][3], 2 * word)
+
+
+def test_relative_expiry_reaches_the_training_step():
+    rvq = trained(relative_threshold=0.5).train()
+    state = rvq.state_dict()
+    state["vq.layers.0._codebook.cluster_size"][:] = [100, 100, 100, 100, 100, 100, 100, 20]
+    rvq.load_state_dict(state)
+    rvq(batch(b=1, t=2), RATE)
+    sizes = rvq.state_dict()["vq.layers.0._codebook.cluster_size"]
+    assert sizes[7] == pytest.approx(sizes.mean(), rel=0.2)
+    assert sizes[7] > 80
+
+
+def test_kmeans_iterations_reach_the_first_step():
+    words = []
+    for iterations in (0, 20):
+        rvq = small(kmeans_iters=iterations, n_q=1, threshold_ema_dead_code=0, decay=1.0)
+        rvq(batch(b=4, t=60), RATE)
+        words.append(rvq.codebooks.stages[0].words)
+    x = batch(b=4, t=60).transpose(0, 2, 1).reshape(-1, 6)
+    distances = [np.abs(x[:, None] - each[None]).max(axis=2).min(axis=0) for each in words]
+    assert distances[0].max() < 1e-4  # rows of the batch
+    assert distances[1].max() > 0.1  # means
+
+
+def test_without_kmeans_the_words_are_small_random_and_no_warning_is_due():
+    rvq = small(kmeans_init=False).eval()
+    assert rvq.is_initialized
+    rvq.encode(batch(), RATE)
+    assert np.abs(rvq.codebooks.stages[0].words).max() <= 1.0
+    assert rvq.state_dict()["vq.layers.0._codebook.inited"] == 1
+    words = rvq.codebooks.stages[0].words
+    rvq.train()(batch(b=4, t=60), RATE)
+    assert np.abs(rvq.codebooks.stages[0].words).max() < 5
+    assert not np.array_equal(rvq.codebooks.stages[0].words, words)
+
+
+def test_training_lowers_the_error():
+    rvq = small(bins=16)
+    x = batch(b=8, t=100)
+    errors = [float(np.square(x - rvq(x, RATE).quantized).mean()) for _ in range(30)]
+    assert errors[-1] < errors[0]
+    assert errors[-1] < 0.35
+
+
+def test_training_is_the_same_under_the_same_seed_and_differs_under_another():
+    def states(seed):
+        rvq = small(rng=seed, quantizer_dropout=0.5)
+        for k in range(3):
+            rvq(batch(seed=k), RATE)
+        return rvq.state_dict()
+
+    assert same_state(states(3), states(3))
+    assert not same_state(states(3), states(4))
+    assert same_state(states(3), states(np.random.default_rng(3)))
+
+
+def test_fit_replaces_the_words_and_leaves_the_mode(tmp_path):
+    x = batch(b=3, t=200)
+    for layout in (x, x.transpose(0, 2, 1).reshape(-1, 6)):
+        rvq = small().fit(layout)
+        assert rvq.training
+        assert rvq.is_initialized
+        assert np.square(x - rvq.decode(rvq.encode(x, RATE))).mean() < 0.3
+    np.save(tmp_path / "x.npy", layout)
+    mapped = small().fit(np.load(tmp_path / "x.npy", mmap_mode="r"))
+    assert same_state(mapped.state_dict(), rvq.state_dict())
+
+
+def test_fit_shows_a_progress_bar_only_when_asked(capsys):
+    seen = []
+    small().fit(batch(), iterations=3, callback=seen.append)
+    assert capsys.readouterr().err == ""
+    assert {each.level for each in seen} == {0, 1, 2}
+    assert all(each.iterations == 3 for each in seen)
+    small().fit(batch(), iterations=3, progress=True)
+    assert "fit level 3/3" in capsys.readouterr().err
+
+
+def test_fit_without_tqdm_is_quiet(monkeypatch, capsys):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    assert small().fit(batch(), iterations=3, progress=True).is_initialized
+    assert capsys.readouterr().err == ""
+
+
+def test_a_fit_that_fails_changes_nothing():
+    rvq, x = small(), batch(b=3, t=200)
+    before = rvq.state_dict()
+
+    def stop(info):
+        if info.level == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        rvq.fit(x, callback=stop)
+    x[1, 2, 3] = np.nan
+    with pytest.raises(NonFiniteError, match=r"fit: x holds nan at \(1, 2, 3\)"):
+        rvq.fit(x)
+    with pytest.raises(ShapeError, match=r"fit: x has shape \(9, 5\); wanted \(N, 6\) or"):
+        rvq.fit(np.ones((9, 5), np.float32))
+    assert same_state(rvq.state_dict(), before)
+
+
+# Mask ----------------------------------------------------------------------------------------
+
+
+@given(npst.arrays(bool, (3, 7)), st.booleans(), st.sampled_from([False, 0.5]))
+def test_padding_takes_part_in_nothing(mask, first, dropout):
+    """Whatever is under the mask, poison included, nothing that comes out depends on it."""
+    x = batch(b=3, t=7)
+    poison = np.where(mask[:, None], x, np.nan)
+    other = np.where(mask[:, None], x, np.inf)
+    ours = [small(bins=4, quantizer_dropout=dropout) if first
+            else trained(bins=4, quantizer_dropout=dropout).train() for _ in range(2)]  # fmt: skip
+    results = [rvq(each, RATE, mask=mask) for rvq, each in zip(ours, (poison, other), strict=True)]
+    for one, two in zip(*results, strict=True):
+        np.testing.assert_array_equal(one, two)
+    assert same_state(ours[0].state_dict(), ours[1].state_dict())
+    assert np.isfinite(results[0].quantized).all()
+
+
+def test_a_masked_batch_trains_as_its_valid_vectors_alone():
+    mask = np.arange(20)[None] < np.array([20, 6])[:, None]
+    x = batch()
+    rows = x.transpose(0, 2, 1)[mask]
+    ours, alone = trained(threshold_ema_dead_code=0), trained(threshold_ema_dead_code=0)
+    result, expected = ours.train()(x, RATE, mask=mask), alone.train()(rows, RATE)
+    assert same_state(ours.state_dict(), alone.state_dict())
+    assert float(result.penalty) == float(expected.penalty)
+    np.testing.assert_array_equal(result.codes[:, mask], expected.codes)
+    np.testing.assert_array_equal(result.quantized.transpose(0, 2, 1)[mask], expected.quantized)
+
+
+def test_under_the_mask_comes_the_quantized_zero_vector():
+    rvq, x = trained(), batch()
+    mask = np.zeros((2, 20), bool)
+    result = rvq(x, RATE, mask=mask)
+    zero = rvq(np.zeros_like(x), RATE)
+    np.testing.assert_array_equal(result.codes, zero.codes)
+    np.testing.assert_array_equal(result.quantized, rvq.decode(result.codes))
+
+
+def test_a_batch_without_a_vector_changes_nothing():
+    for rvq in (small(), trained().train()):
+        before = rvq.state_dict()
+        for x, mask in ((batch(t=0), None), (batch(), np.zeros((2, 20), bool))):
+            result = rvq(x, RATE, mask=mask)
+            assert float(result.penalty) == 0.0
+        assert same_state(rvq.state_dict(), before)
+
+
+def test_a_mask_that_does_not_fit_is_refused():
+    rvq, x = trained(), batch()
+    for mask in (np.ones((2, 19), bool), np.ones(40, bool)):
+        with pytest.raises(ShapeError, match=r"forward: mask has shape .*; wanted \(2, 20\)"):
+            rvq(x, RATE, mask=mask)
+    with pytest.raises(DtypeError, match="forward: mask has dtype int64; wanted bool"):
+        rvq(x, RATE, mask=np.ones((2, 20), int))
+    rows = x[0].T
+    assert rvq(rows, RATE, mask=np.ones(20, bool)).codes.shape == (3, 20)
+
+
+# Warnings and refusals -----------------------------------------------------------------------
+
+
+def test_random_words_work_and_warn_once():
+    rvq = small()
+    with pytest.warns(NotInitializedWarning, match="never trained or loaded: their words are"):
+        codes = rvq.encode(batch(), RATE)
+    assert len(np.unique(codes)) > 1
+    rvq.decode(codes)
+    rvq.eval()(batch(), RATE)  # silent from now on: any warning is an error here
+    with pytest.warns(NotInitializedWarning):
+        small().decode(codes)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_refused_input_leaves_everything_as_it_was(training):
+    rvq = trained(quantizer_dropout=0.5).train(training)
+    before = rvq.state_dict()
+    drawn = rvq._rng.bit_generator.state
+
+    def refused(error, message, x, *arguments, **options):
+        for call in (rvq, rvq.encode):
+            with pytest.raises(error, match=message) as caught:
+                call(x, *arguments, **options)
+            assert isinstance(caught.value, RvqError)
+
+    x = batch()
+    refused(ShapeError, r": x has shape \(2, 5, 20\); wanted \(B, 6, T\) or \(N, 6\)", x[:, :5],
+            RATE)  # fmt: skip
+    refused(ShapeError, r": x has shape \(6,\)", x[0, :, 0], RATE)
+    refused(ShapeError, r": x has shape \(1, 2, 6, 20\)", x[None], RATE)
+    refused(DtypeError, ": x has dtype int32; wanted floating", x.astype(np.int32), RATE)
+    refused(BackendError, r"builtins\.list", [[1.0] * 6], RATE)
+    for value in (np.nan, np.inf, -np.inf):
+        bad = x.copy()
+        bad[1, 4, 7] = value
+        bad[1, 5, 2] = value
+        refused(NonFiniteError, rf": x holds {value} at \(1, 4, 7\); wanted finite", bad, RATE)
+    for rate in (0, -1, np.nan, np.inf, "50", None):
+        refused(ParameterError, r"sample_rate is .*; wanted a positive number", x, rate)
+    for bandwidth in (-1, np.nan, np.inf, "6"):
+        refused(ParameterError, r"bandwidth is .*; wanted kb/s from 0", x, RATE, bandwidth)
+    with pytest.raises(ParameterError, match="encode: beam_size is 0"):
+        rvq.encode(x, RATE, beam_size=0)
+    assert same_state(rvq.state_dict(), before)
+    assert rvq._rng.bit_generator.state == drawn
+
+
+def test_refused_codes():
+    rvq = trained()
+    codes = np.zeros((3, 2, 4), np.int64)
+    with pytest.raises(ShapeError, match=r"decode: codes have shape \(4,\); wanted \(n, B, T\)"):
+        rvq.decode(codes[0, 0])
+    with pytest.raises(DtypeError, match="decode: codes have dtype float64; wanted integers"):
+        rvq.decode(codes * 1.0)
+    with pytest.raises(LevelsError, match="decode: codes have 4 rows"):
+        rvq.decode(np.zeros((4, 2, 4), int))
+    for code in (-1, 8):
+        codes[1, 0, 2] = code
+        with pytest.raises(CodeRangeError, match=rf"code {code} at \(1, 0, 2\) names no word"):
+            rvq.decode(codes)
+
+
+@pytest.mark.parametrize(
+    ("argument", "values"),
+    [
+        ("dimension", (0, -1, 2.5, "6", True, None)),
+        ("codebook_dim", (0, 1.5)),
+        ("n_q", (0, -3, 1.0)),
+        ("bins", (0, -1, 8.0)),
+        ("decay", (-0.1, 1.1, np.nan, "0.9")),
+        ("kmeans_iters", (-1, 2.5)),
+        ("threshold_ema_dead_code", (-1, np.inf)),
+        ("quantizer_dropout", (-0.5, 1.5, np.nan)),
+        ("commitment_weight", (-1, np.nan)),
+        ("epsilon", (-1e-5, np.inf)),
+        ("relative_threshold", (-0.1, 2, np.nan)),
+    ],
+)
+def test_refused_arguments(argument, values):
+    for value in values:
+        with pytest.raises(ParameterError, match=f"{argument} is .*; wanted ") as caught:
+            small(**{argument: value})
+        assert isinstance(caught.value, ValueError)
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [{"decay": 0}, {"decay": 1}, {"bins": 1}, {"n_q": 1}, {"kmeans_iters": 0}, {"epsilon": 0},
+     {"codebook_dim": None}, {"quantizer_dropout": 1.0}, {"dimension": 1, "codebook_dim": 3}],
+)  # fmt: skip
+def test_arguments_at_their_edges_train(argument):
+    rvq = small(**argument)
+    x = batch(d=rvq.dimension)
+    for _ in range(2):
+        result = rvq(x, RATE)
+    assert np.isfinite(result.quantized).all()
+    assert np.isfinite(rvq.codebooks.stages[0].words).all()
+
+
+def test_its_repr_evaluates():
+    rvq = small(decay=0.5, quantizer_dropout=0.25)
+    again = eval(repr(rvq), {"ResidualVectorQuantizer": ResidualVectorQuantizer})
+    assert again.config == rvq.config
+
+
+# State ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("codebook_dim", [6, 4])
+def test_a_state_carries_everything_over(codebook_dim):
+    one = trained(codebook_dim=codebook_dim).train()
+    other = small(codebook_dim=codebook_dim, rng=99)
+    other.load_state_dict(one.state_dict())
+    assert same_state(one.state_dict(), other.state_dict())
+    one._rng, other._rng = np.random.default_rng(1), np.random.default_rng(1)
+    for k in range(3):
+        results = one(batch(seed=k), RATE), other(batch(seed=k), RATE)
+        for mine, yours in zip(*results, strict=True):
+            np.testing.assert_array_equal(mine, yours)
+    assert same_state(one.state_dict(), other.state_dict())
+
+
+def test_the_names_and_shapes_are_espnets():
+    state = small(codebook_dim=4, n_q=2).state_dict()
+    layer = {
+        "project_in.weight": (4, 6), "project_in.bias": (4,),
+        "project_out.weight": (6, 4), "project_out.bias": (6,),
+        "_codebook.inited": (1,), "_codebook.cluster_size": (8,),
+        "_codebook.embed": (8, 4), "_codebook.embed_avg": (8, 4),
+    }  # fmt: skip
+    expected = {f"vq.layers.{q}.{name}": shape for q in (0, 1) for name, shape in layer.items()}
+    assert {name: value.shape for name, value in state.items()} == expected
+    assert list(state) == list(expected)
+    assert {value.dtype for value in state.values()} == {np.dtype(np.float32)}
+
+
+def test_a_state_dict_is_a_copy():
+    rvq = trained()
+    rvq.state_dict()["vq.layers.0._codebook.embed"][:] = 0
+    assert np.abs(rvq.codebooks.stages[0].words).max() > 0
+
+
+def test_a_state_that_does_not_fit_is_refused_with_every_mismatch():
+    rvq = trained()
+    before = rvq.state_dict()
+
+    def refused(message, change):
+        state = rvq.state_dict()
+        change(state)
+        with pytest.raises(StateError, match=message) as caught:
+            rvq.load_state_dict(state)
+        assert isinstance(caught.value, ValueError)
+        assert "Nothing was changed" in str(caught.value)
+        assert same_state(rvq.state_dict(), before)
+
+    name = "vq.layers.1._codebook.embed"
+    refused(rf"1 of the entries do not fit .*n_q=3, bins=8.*missing {name}", lambda s: s.pop(name))
+    refused(
+        "extra vq.layers.3._codebook.embed",
+        lambda s: s.update({"vq.layers.3._codebook.embed": s[name]}),
+    )
+    refused(
+        rf"{name} has shape \(8, 5\), wanted \(8, 6\)", lambda s: s.update({name: s[name][:, :5]})
+    )
+    refused(f"{name} holds NaN or infinity", lambda s: s[name].__setitem__((0, 0), np.nan))
+    refused(
+        f"{name} has dtype <U1, wanted float32", lambda s: s.update({name: np.full((8, 6), "a")})
+    )
+    refused(
+        "cluster_size holds negative counts",
+        lambda s: s["vq.layers.0._codebook.cluster_size"].__setitem__(0, -1),
+    )
+
+    def two(state):
+        del state[name]
+        state["more"] = np.ones(2)
+
+    refused(f"2 of the entries.*missing {name}; extra more", two)
+
+
+# Round trips ---------------------------------------------------------------------------------
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([6, 4]), st.integers(1, 3))
+def test_codes_of_decoded_words_of_the_first_level_come_back(seed, codebook_dim, n_q):
+    rng = np.random.default_rng(seed)
+    rvq = trained(codebook_dim=codebook_dim)
+    codes = rng.integers(0, 8, (1, 2, 5))
+    vectors = rvq.decode(codes)
+    if codebook_dim == 6:
+        np.testing.assert_array_equal(rvq.encode(vectors, RATE)[:1], codes)
+    errors = [np.square(batch() - rvq.decode(rvq.encode(batch(), RATE)[:n])).sum()
+              for n in (n_q, 3)]  # fmt: skip
+    assert errors[1] <= errors[0]
+
+
+def test_every_path_gives_the_class_the_same_codes():
+    rvq, x = trained(), batch(b=3, t=50)
+    codes = rvq.encode(x, RATE)
+    for context in (paths.without_numba, paths.tiny_tiles, paths.small_blocks):
+        with context():
+            np.testing.assert_array_equal(rvq.encode(np.asfortranarray(x), RATE), codes)
