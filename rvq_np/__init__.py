@@ -15,6 +15,8 @@ A map of the rooms, from the ground up; imports only point down.
 `rvq_np.grad`          one file per autograd framework
 `rvq_np.testing`       the oracle, for proving any implementation right
 `rvq_np.cli`           the command ``rvq-np``
+`rvq_np.plot`          pictures, with matplotlib
+`rvq_np.sklearn`       a transformer for scikit-learn
 `rvq_np.demo`          what RVQ does to real speech
 =====================  =======================================================================
 

@@ -30,6 +30,7 @@ LEVELS = {
     "demo": 6,
     "grad": 6,
     "plot": 6,
+    "sklearn": 6,
     "testing": 6,
 }
 # Rooms that are one piece in several files; in the others files named after a library, family or

@@ -12,7 +12,11 @@ import pytest
 import rvq_np
 
 ROOT = Path(__file__).parent.parent
-ELSEWHERE = {"rvq_np.backends.torch", "rvq_np.backends.jax"}  # imported by tests/peers
+ELSEWHERE = {
+    "rvq_np.backends.torch",
+    "rvq_np.backends.jax",
+    "rvq_np.sklearn",
+}  # imported by tests/peers
 MODULES = [
     each.name
     for each in pkgutil.walk_packages(rvq_np.__path__, "rvq_np.")

@@ -1,0 +1,109 @@
+"""A scikit-learn transformer, vectors to codes. Needs ``pip install 'rvq-np[sklearn]'``.
+
+The one place where codes are vectors first, ``(n_samples, n_q)``, and randomness is called
+``random_state``: what users of scikit-learn expect.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+
+from . import codec, train
+
+
+class ResidualQuantizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """Residual vector quantizer as a transformer.
+
+    Parameters
+    ----------
+    n_q : int, optional
+        Levels.
+    bins : int, optional
+        Words per level.
+    max_iter : int, optional
+        Rounds of k-means per level, at most.
+    tol : float, optional
+        A level is finished when a round lowers its error by less than this share.
+    beam_size : int, optional
+        Hypotheses kept per vector when encoding.
+    random_state : int, RandomState or None, optional
+
+    Attributes
+    ----------
+    codebooks_ : Codebooks
+        What was fitted.
+    n_features_in_ : int
+    n_iter_ : int
+        Rounds of k-means the slowest level took.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from rvq_np.sklearn import ResidualQuantizer
+    >>> x = np.random.default_rng(0).standard_normal((500, 8))
+    >>> quantizer = ResidualQuantizer(n_q=3, bins=16, random_state=0).fit(x)
+    >>> codes = quantizer.transform(x)
+    >>> codes.shape, quantizer.inverse_transform(codes).shape
+    ((500, 3), (500, 8))
+    """
+
+    def __init__(
+        self,
+        n_q: int = 4,
+        bins: int = 16,
+        *,
+        max_iter: int = 25,
+        tol: float = 1e-4,
+        beam_size: int = 1,
+        random_state: Any = None,
+    ):
+        self.n_q = n_q
+        self.bins = bins
+        self.max_iter = max_iter
+        self.tol = tol
+        self.beam_size = beam_size
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any = None) -> ResidualQuantizer:
+        """Train all levels on `X` (n_samples, n_features)."""
+        X = validate_data(self, X, dtype=[np.float64, np.float32])
+        seed = check_random_state(self.random_state).randint(2**31 - 1)
+        rounds = [0] * self.n_q
+
+        def count(info: train.FitProgress) -> None:
+            rounds[info.level] += 1
+
+        states = train.fit(
+            X, self.n_q, self.bins, self.max_iter, np.random.default_rng(seed),
+            tolerance=self.tol, callback=count,
+        )  # fmt: skip
+        self.codebooks_ = train.codebooks_of(states)
+        self.n_iter_ = max(rounds)
+        return self
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Return codes (n_samples, n_q), int32."""
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        codes = codec.encode(X, self.codebooks_, beam_size=self.beam_size)
+        return np.ascontiguousarray(codes.T)
+
+    def inverse_transform(self, X: Any) -> np.ndarray:
+        """Return vectors (n_samples, n_features), float32, of codes (n_samples, n)."""
+        check_is_fitted(self)
+        X = check_array(X, dtype="numeric")
+        return np.asarray(codec.decode(np.ascontiguousarray(X.T), self.codebooks_))
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.codebooks_.n_q
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = []  # codes are integers
+        return tags
