@@ -9,7 +9,6 @@ given and can never change; ``codebooks[:n]`` is the same quantizer with fewer l
 from __future__ import annotations
 
 import hashlib
-import operator
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -196,9 +195,7 @@ class Codebooks:
         if len(key) == self.n_q and key[0] == 0:
             return self
         if key not in self._slices:
-            self._slices[key] = Codebooks(
-                operator.itemgetter(*key)(self.stages) if len(key) > 1 else [self.stages[key[0]]]
-            )
+            self._slices[key] = Codebooks([self.stages[level] for level in key])
         return self._slices[key]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -215,6 +212,7 @@ class Codebooks:
 
     @property
     def fingerprint(self) -> str:
+        """SHA-256 over all words and projections."""
         if self._fingerprint is None:
             digest = hashlib.sha256()
             for stage in self.stages:

@@ -546,6 +546,17 @@ def test_refused_input_leaves_everything_as_it_was(training):
     assert rvq._rng.bit_generator.state == drawn
 
 
+@pytest.mark.parametrize("scale", [1e37, 1e38])
+def test_vectors_too_large_to_add_up_in_float32_are_refused(scale):
+    rvq, x = small(bins=2, n_q=4), batch(b=1, t=500)
+    x = (np.sign(x) * scale).astype(np.float32)
+    before = rvq.state_dict()
+    for call in (lambda: rvq(x, RATE), lambda: rvq.fit(x)):
+        with pytest.raises(NonFiniteError, match=r"beyond float32|may overflow"):
+            call()
+        assert same_state(rvq.state_dict(), before)
+
+
 def test_refused_codes():
     rvq = trained()
     codes = np.zeros((3, 2, 4), np.int64)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import backends, codec
+from .. import backends, checks, codec
 from ..codebooks import Codebooks, Linear
 from ..config import Config
 from .initial import initialize
@@ -93,6 +93,8 @@ def learn(
             projections=projections, epsilon=config.epsilon,
         )  # fmt: skip
     codebooks = codebooks_of(states, projections)
+    if len(places):
+        checks.finite("forward", seen, codebooks)  # new words may reach further than the old
     codes = codec.encode_rows(x, codebooks, n_q)
     if not len(places):
         return Learned(tuple(states), codebooks, codes, 0.0)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..codebooks import Codebooks, Linear, Stage
+from ..errors import NonFiniteError
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +25,11 @@ class CodebookState:
         Moving number of vectors that chose each word.
     initialized : bool
         Whether the words came from data, a file or a request, not from want of anything better.
+
+    Raises
+    ------
+    NonFiniteError
+        If a number is NaN or infinite in float32.
     """
 
     words: np.ndarray
@@ -33,7 +39,13 @@ class CodebookState:
 
     def __post_init__(self):
         for name in ("words", "sums", "counts"):
-            frozen = np.array(getattr(self, name), dtype=np.float32, order="C")
+            with np.errstate(over="ignore"):
+                frozen = np.array(getattr(self, name), dtype=np.float32, order="C")
+            if frozen.size and not (np.isfinite(frozen.min()) and np.isfinite(frozen.max())):
+                raise NonFiniteError(
+                    f"CodebookState: {name} are beyond float32 (3.4e38). Nothing was changed. "
+                    "Scale the vectors down."
+                )
             frozen.setflags(write=False)
             object.__setattr__(self, name, frozen)
 
