@@ -5,7 +5,7 @@ from fractions import Fraction
 import numpy as np
 import paths
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rvq_np import Codebooks, Linear, Stage, codec, decode, encode
@@ -168,6 +168,14 @@ def test_the_beam_search_is_that_of_its_definition(case, beam):
     expected = [naive_beam(row, books, beam) for row in x.tolist()]
     codes = encode(x, books, beam_size=beam)
     np.testing.assert_array_equal(codes.T, np.reshape(expected, codes.T.shape))
+
+
+@settings(max_examples=300)
+@given(strategies.near_ties(), st.integers(2, 8))
+def test_over_one_stage_every_beam_finds_the_nearest_word(case, beam):
+    x, books = case
+    expected = [oracle.encode(row, books[:1]) for row in x.tolist()]
+    np.testing.assert_array_equal(encode(x, books[:1], beam_size=beam).T, expected)
 
 
 def test_a_beam_spends_nothing_on_repeated_words():
