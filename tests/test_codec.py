@@ -184,6 +184,34 @@ def test_a_beam_spends_nothing_on_repeated_words():
     np.testing.assert_array_equal(encode(np.float32([[1.03]]), words, beam_size=2), [[3], [2]])
 
 
+def rounding_one_way(dim=128):
+    """A row and two words whose float64 sums err by almost the whole bound, in opposite ways.
+
+    The half norm is just above one, and every product just below, or above, half its last place:
+    each addition to the running sum rounds the same way.
+    """
+    small = 2.0**-20
+    row = np.full(dim, 2.0**-27 * (1 - 2 * small))
+    near, far = np.full(dim, 2.0**-26 * (1 + small)), np.full(dim, -(2.0**-26) * (1 - small))
+    row[0] = 0
+    far[0] = near[0] = np.sqrt(2 * (1 + 2.0**-40))
+    while oracle.score(row.tolist(), near) < oracle.score(row.tolist(), far):
+        last = near[0]
+        near[0] = np.nextafter(near[0], np.inf)
+    near[0] = last
+    return row, np.stack([far, near])
+
+
+@pytest.mark.parametrize(
+    "path",
+    [paths.inside(), paths.inside(paths.without_numba), paths.array_api(), paths.beam_of_one()],
+    ids=["numba", "plain", "array api", "beam"],
+)
+def test_the_bound_covers_sums_that_round_one_way_all_along(path):
+    row, words = rounding_one_way()
+    np.testing.assert_array_equal(path["encode"](row[None], words[None]), [[1]])
+
+
 @pytest.mark.parametrize(
     "path",
     [paths.inside(), paths.inside(paths.without_numba), paths.array_api("no_float64")],

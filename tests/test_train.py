@@ -269,6 +269,15 @@ def test_fit_tells_of_every_round_and_may_be_stopped(rng):
     states = train.fit(x, 1, 8, 200, rng, callback=seen.append, tolerance=0)
     assert seen[-1].error == pytest.approx(error_of(x, states)[0], rel=1e-3)
 
+    seen.clear()
+    train.fit(x, 2, 8, 30, rng, callback=seen.append)
+    for level in (0, 1):
+        rounds = [each for each in seen if each.level == level]
+        assert 3 < len(rounds) < 30  # it goes on while it gains, and then stops
+        assert rounds[-1].iteration == rounds[-1].iterations
+        assert rounds[-2].error - rounds[-1].error <= 1e-4 * rounds[-2].error
+        assert rounds[0].error - rounds[1].error > 1e-4 * rounds[0].error
+
     class Stop(Exception):
         pass
 

@@ -63,22 +63,24 @@ def repeats(words):
 def error_bounds(half64, dim, dtype):
     """Return what bounds the error of a computed score, as float64 (7,).
 
-    A score is ``fl(half) - fl(<row, word>)``.  Whatever the order of the sum, fused or not, an
-    inner product of `dim` terms is off by at most ``g(dim) |row| |word|`` with ``g(n) = n u /
-    (1 - n u)`` and u the unit roundoff (Higham, Accuracy and Stability, 2nd ed., 3.1), plus the
-    smallest normal number per term where products underflow, flushed to zero or not.  The half
-    norm is off by g(dim) of itself and one rounding, the subtraction adds u of the result, and
-    comparing with a rounded limit another u of it.  With ``m = dim + 8`` all of that is below
-    ``g(m) (|row| |word| + |word|^2 / 2) + m * tiny``.
+    A score is a sum of the half norm and `dim` products, in whatever order, fused or not, so each
+    term passes through at most `dim` additions.  With u the unit roundoff and ``g(n) = n u / (1 -
+    n u)`` (Higham, Accuracy and Stability, 2nd ed., 3.1) that is off by at most ``g(dim + 1)
+    |row| |word|`` for the products, and for the half norm by its own error on top: two roundings
+    where it was summed in float64 for a float32 screen, ``g(dim)`` where the screen is float64 too.
+    Comparing with a rounded limit adds u of the result.  Where products underflow, flushed to
+    zero or not, the smallest normal number per term is lost at most.  All of that is below ``g(m)
+    (|row| |word| + |word|^2 / 2) + m * tiny`` with ``m = dim + 8``, or ``2 dim + 8`` in float64.
 
     0: largest norm of a word; 1: largest half squared norm; 2, 3: g(m) and m * tiny in T;
     4, 5: the same in float64; 6: above this, T may overflow.
     """
     type_info, wide_info = np.finfo(dtype), np.finfo(np.float64)
-    terms = dim + 8
     largest = float(half64.max())
+    wide_terms = 2 * dim + 8
+    terms = wide_terms if np.dtype(dtype) == np.float64 else dim + 8
 
-    def gamma(info):
+    def gamma(info, terms):
         share = terms * float(info.eps) / 2
         return share / (1 - share) if share < 0.5 else np.inf
 
@@ -87,10 +89,10 @@ def error_bounds(half64, dim, dtype):
             [
                 np.sqrt(2.0 * largest) * (1 + 1e-9),
                 largest,
-                gamma(type_info),
+                gamma(type_info, terms),
                 terms * float(type_info.tiny),
-                gamma(wide_info) * (1 + 1e-9),
-                terms * float(wide_info.tiny),
+                gamma(wide_info, wide_terms) * (1 + 1e-9),
+                wide_terms * float(wide_info.tiny),
                 float(type_info.max) / 8,
             ]
         )

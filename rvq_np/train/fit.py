@@ -19,8 +19,9 @@ ROWS = 1 << 16  # rows read at once: 32 MB of float32 at D = 128
 class FitProgress(NamedTuple):
     """What `fit` tells its callback after each round of k-means.
 
-    ``error`` is the mean squared distance to the chosen word, per number, in the space the level
-    searches; ``utilisation`` and ``perplexity`` are of this level's words, see `usage`.
+    ``error`` is the mean squared distance, per number, of what the level searches to the mean of
+    all that chose the same word; ``utilisation`` and ``perplexity`` are of this level's words, see
+    `usage`.
     """
 
     level: int
@@ -206,7 +207,7 @@ class _Watch:
         used = found.counts > 0
         explained = np.square(found.sums[used]).sum(axis=1) / found.counts[used]
         error = max(0.0, self.energy - float(explained.sum())) / self.numbers
-        settled = self.previous - error <= self.tolerance * self.previous
+        settled = iteration > 0 and self.previous - error <= self.tolerance * self.previous
         finished = settled and bool(used.all())
         self.previous = error
         if self.callback is not None:
