@@ -184,20 +184,23 @@ def test_a_beam_spends_nothing_on_repeated_words():
     np.testing.assert_array_equal(encode(np.float32([[1.03]]), words, beam_size=2), [[3], [2]])
 
 
-def rounding_one_way(dim=128):
-    """A row and two words whose float64 sums err by almost the whole bound, in opposite ways.
+def rounding_one_way(dtype, dim=128):
+    """A row and two words whose computed scores err by almost the whole bound, in opposite ways.
 
     The half norm is just above one, and every product just below, or above, half its last place:
     each addition to the running sum rounds the same way.
     """
-    small = 2.0**-20
-    row = np.full(dim, 2.0**-27 * (1 - 2 * small))
-    near, far = np.full(dim, 2.0**-26 * (1 + small)), np.full(dim, -(2.0**-26) * (1 - small))
+    digits = np.finfo(dtype).nmant + 1
+    small = 2.0 ** (-digits // 3)
+    left, right = 2.0 ** -(digits // 2 + 1), 2.0 ** -(digits - digits // 2 - 1)
+    row = np.full(dim, left * (1 - 2 * small), dtype)
+    near, far = np.full(dim, right * (1 + small), dtype), np.full(dim, -right * (1 - small), dtype)
     row[0] = 0
-    far[0] = near[0] = np.sqrt(2 * (1 + 2.0**-40))
-    while oracle.score(row.tolist(), near) < oracle.score(row.tolist(), far):
+    far[0] = near[0] = np.sqrt(2 * (1 + 2.0 ** (-digits + 13)))
+    assert oracle.score(row.tolist(), near.tolist()) < oracle.score(row.tolist(), far.tolist())
+    while oracle.score(row.tolist(), near.tolist()) < oracle.score(row.tolist(), far.tolist()):
         last = near[0]
-        near[0] = np.nextafter(near[0], np.inf)
+        near[0] = np.nextafter(near[0], dtype(np.inf))
     near[0] = last
     return row, np.stack([far, near])
 
@@ -207,8 +210,9 @@ def rounding_one_way(dim=128):
     [paths.inside(), paths.inside(paths.without_numba), paths.array_api(), paths.beam_of_one()],
     ids=["numba", "plain", "array api", "beam"],
 )
-def test_the_bound_covers_sums_that_round_one_way_all_along(path):
-    row, words = rounding_one_way()
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_bound_covers_sums_that_round_one_way_all_along(path, dtype):
+    row, words = rounding_one_way(dtype)
     np.testing.assert_array_equal(path["encode"](row[None], words[None]), [[1]])
 
 
