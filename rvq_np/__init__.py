@@ -7,10 +7,14 @@ A map of the rooms, from the ground up; imports only point down.
 `rvq_np.kernels`       loops over plain arrays, in Numba and in NumPy
 `rvq_np.backends`      one file per array library: the array decides who computes
 `rvq_np.codebooks`     `Stage`, `Codebooks`: frozen values
+`rvq_np.config`        the arguments of a quantizer, checked; levels and bandwidth
+`rvq_np.checks`        what every public call makes sure of
 `rvq_np.codec`         `encode`, `decode`: the two functions the rest is built on
 `rvq_np.train`         k-means, moving averages, dead words; state in, new state out
 `rvq_np.checkpoints`   one file per family of published models
 `rvq_np.bitstream`     the container for codes
+`rvq_np.modelfile`     safetensors with the arguments in the metadata
+`rvq_np.layout`        between (B, D, T) and rows
 `rvq_np.quantizer`     `ResidualVectorQuantizer`: the class, torch-free
 `rvq_np.grad`          one file per autograd framework
 `rvq_np.testing`       the oracle, for proving any implementation right

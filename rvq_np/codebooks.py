@@ -123,8 +123,6 @@ class Codebooks:
         Words per stage.
     dtype : numpy.dtype
         float32 or float64: the widest of the stages.
-    fingerprint : str
-        SHA-256 over all words and projections, for telling codebooks apart in files.
 
     Raises
     ------
@@ -212,7 +210,7 @@ class Codebooks:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over all words and projections."""
+        """SHA-256 over all words and projections, for telling codebooks apart in files."""
         if self._fingerprint is None:
             digest = hashlib.sha256()
             for stage in self.stages:

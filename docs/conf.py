@@ -1,0 +1,32 @@
+"""Sphinx settings: Markdown pages by MyST, API pages by autosummary from the docstrings."""
+
+from rvq_np import __version__
+
+project = "rvq_np"
+author = "the rvq_np authors"
+copyright = author
+version = release = __version__
+
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "numpydoc",
+    "myst_parser",
+]
+exclude_patterns = ["_build"]
+templates_path = ["_templates"]
+default_role = "py:obj"  # `name` in a docstring is a link where there is something to link to
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"  # the docstrings say shape and dtype, which hints cannot
+autosummary_generate = True
+numpydoc_class_members_toctree = False
+numpydoc_show_class_members = False  # the class template lists them, once
+
+myst_enable_extensions = ["dollarmath"]
+myst_heading_anchors = 3
+
+html_theme = "pydata_sphinx_theme"
+html_title = f"rvq_np {version}"
+html_theme_options = {"show_toc_level": 2, "secondary_sidebar_items": ["page-toc"]}
+html_show_sourcelink = False
