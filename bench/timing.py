@@ -1,0 +1,45 @@
+"""Contestants take turns, so that whatever else the machine does hits all of them."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping
+
+PAUSE = 0.05  # seconds; the idle threads of OpenBLAS and OpenMP spin for up to half of that
+SAMPLE = 0.05  # seconds a measurement lasts at least: shorter calls are repeated
+
+
+def round_robin(
+    calls: Mapping[str, Callable[[], object]], rounds: int, question: str
+) -> dict[str, float]:
+    """Return the median seconds of a call, by name, each call measured once a round.
+
+    Calls are warm when they come here: whoever verified them has made them once. Every round
+    starts with another contestant, so that nobody always runs after the same neighbour.
+    """
+    names = list(calls)
+    repeats = {name: _repeats(calls[name]) for name in names}
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for turn in range(rounds):
+        shift = turn % len(names)
+        print(f"{question}: round {turn + 1}/{rounds}", file=sys.stderr, flush=True)
+        for name in names[shift:] + names[:shift]:
+            time.sleep(PAUSE)
+            seconds[name].append(_seconds(calls[name], repeats[name]))
+    return {name: statistics.median(each) for name, each in seconds.items()}
+
+
+def _repeats(call: Callable[[], object]) -> int:
+    once = _seconds(call, 1)
+    if once < SAMPLE:
+        once = min(once, _seconds(call, 1))
+    return max(1, min(1000, int(SAMPLE / max(once, 1e-9))))
+
+
+def _seconds(call: Callable[[], object], repeats: int) -> float:
+    start = time.perf_counter()
+    for _ in range(repeats):
+        call()
+    return (time.perf_counter() - start) / repeats
