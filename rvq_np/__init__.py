@@ -5,6 +5,7 @@ A map of the rooms, from the ground up; imports only point down.
 =====================  =======================================================================
 `rvq_np.errors`        every exception raised on purpose
 `rvq_np.kernels`       loops over plain arrays, in Numba and in NumPy
+`rvq_np.arrays`        arrays of any library: the way here and the way back
 `rvq_np.backends`      one file per array library: the array decides who computes
 `rvq_np.codebooks`     `Stage`, `Codebooks`: frozen values
 `rvq_np.config`        the arguments of a quantizer, checked; levels and bandwidth

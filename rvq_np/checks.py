@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from . import backends
+from . import arrays
 from .codebooks import Codebooks
 from .errors import (
     CodeRangeError,
@@ -53,7 +53,7 @@ def vectors(call: str, x: Any, codebooks: Codebooks) -> None:
 
 def floating(call: str, x: Any) -> None:
     """Raise DtypeError unless `x` holds real floating-point numbers."""
-    xp = backends.namespace(x)
+    xp = arrays.namespace(x)
     if not (xp.isdtype(x.dtype, "real floating") or "bfloat16" in str(x.dtype)):
         raise DtypeError(
             f"{call}: x has dtype {x.dtype}; wanted floating-point numbers. Convert with "
@@ -63,12 +63,12 @@ def floating(call: str, x: Any) -> None:
 
 def finite(call: str, x: Any, codebooks: Codebooks) -> None:
     """Raise NonFiniteError if `x` has a bad number, naming the first, or if one is too large."""
-    xp = backends.namespace(x)
+    xp = arrays.namespace(x)
     low, high = float(xp.min(x)), float(xp.max(x))  # NaN comes through both
     limit = float(np.finfo(_wide_type(x, codebooks)).max) - codebooks.reach
     if -limit < low and high < limit:
         return
-    finite = backends.to_numpy(xp.isfinite(x))
+    finite = arrays.to_numpy(xp.isfinite(x))
     if not finite.all():
         first = tuple(int(i) for i in np.argwhere(~finite)[0])
         raise NonFiniteError(
@@ -85,7 +85,7 @@ def codes(call: str, codes: Any, codebooks: Codebooks) -> None:
     """Raise unless `codes` (n, ...) are integers, n is at most Q and each names a word."""
     if codes.ndim == 0:
         raise ShapeError(f"{call}: codes has shape (); wanted (n, ...), one row a stage.")
-    xp = backends.namespace(codes)
+    xp = arrays.namespace(codes)
     if not xp.isdtype(codes.dtype, "integral"):
         raise DtypeError(
             f"{call}: codes have dtype {codes.dtype}; wanted integers. A float cannot hold every "
@@ -102,7 +102,7 @@ def codes(call: str, codes: Any, codebooks: Codebooks) -> None:
         row = codes[q, ...]
         if int(xp.min(row)) >= 0 and int(xp.max(row)) < size:
             continue
-        here = backends.to_numpy(row)
+        here = arrays.to_numpy(row)
         first = tuple(int(i) for i in np.argwhere((here < 0) | (here >= size))[0])
         raise CodeRangeError(
             f"{call}: code {int(here[first])} at {(q, *first)} names no word; wanted 0 to "

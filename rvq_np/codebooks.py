@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from .arrays import to_numpy
 from .errors import DtypeError, LevelsError, NonFiniteError, ShapeError
 
 
@@ -139,7 +140,7 @@ class Codebooks:
 
     def __init__(self, stages: Any):
         if hasattr(stages, "shape"):
-            array = np.asarray(stages)
+            array = to_numpy(stages)
             if array.ndim != 3:
                 raise ShapeError(
                     f"Codebooks: got an array of shape {array.shape}; wanted (Q, K, D), that is "
@@ -250,7 +251,7 @@ def _largest(stage: Stage) -> float:
 
 def _frozen(call: str, name: str, values: Any, rank: int) -> np.ndarray:
     """Return a read-only float copy of `values`, or say what is wrong with them."""
-    array = np.asarray(values)
+    array = to_numpy(values)
     if array.dtype.kind != "f":
         raise DtypeError(
             f"{call}: {name} has dtype {array.dtype}; wanted float16, float32 or float64. "

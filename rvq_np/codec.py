@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from . import backends, checks
+from . import arrays, backends, checks
 from .codebooks import Codebooks
 from .errors import ShapeError
 from .kernels import host
@@ -76,13 +76,14 @@ def encode(x: Any, codebooks: Any, n_q: int | None = None, beam_size: int = 1) -
            [1, 0]], dtype=int32)
     """
     backends.backend_of(x)
+    x = arrays.detached(x)
     codebooks = Codebooks.of(codebooks)
     n_q = checks.levels("encode", codebooks.n_q if n_q is None else n_q, 1, codebooks.n_q)
     checks.beam("encode", beam_size)
     checks.vectors("encode", x, codebooks)
     if x.ndim == 2:
         return encode_rows(x, codebooks, n_q, beam_size)
-    xp = backends.namespace(x)
+    xp = arrays.namespace(x)
     rows = xp.reshape(x, (_product(x.shape[:-1]), codebooks.dim))
     return xp.reshape(encode_rows(rows, codebooks, n_q, beam_size), (n_q, *x.shape[:-1]))
 
@@ -130,7 +131,7 @@ def decode(codes: Any, codebooks: Any) -> Any:
     backends.backend_of(codes)
     codebooks = Codebooks.of(codebooks)
     checks.codes("decode", codes, codebooks)
-    xp = backends.namespace(codes)
+    xp = arrays.namespace(codes)
     flat = xp.reshape(codes, (codes.shape[0], _product(codes.shape[1:])))
     return xp.reshape(decode_rows(flat, codebooks), (*codes.shape[1:], codebooks.dim))
 
@@ -169,6 +170,8 @@ def tally(x: Any, codes: Any, codebooks: Any) -> tuple[list[np.ndarray], list[np
            [8., 8.]]))
     """
     backends.backend_of(x)
+    backends.backend_of(codes)
+    x = arrays.detached(x)
     codebooks = Codebooks.of(codebooks)
     checks.vectors("tally", x, codebooks)
     checks.codes("tally", codes, codebooks)
@@ -177,7 +180,7 @@ def tally(x: Any, codes: Any, codebooks: Any) -> tuple[list[np.ndarray], list[np
             f"tally: x has shape {tuple(x.shape)}, codes {tuple(codes.shape)}; wanted codes "
             f"(n, {', '.join(map(str, x.shape[:-1]))})."
         )
-    xp = backends.namespace(x, codes)
+    xp = arrays.namespace(x, codes)
     n_rows = _product(x.shape[:-1])
     rows = xp.reshape(x, (n_rows, codebooks.dim))
     return tally_rows(rows, xp.reshape(codes, (codes.shape[0], n_rows)), codebooks)
@@ -195,14 +198,14 @@ def decode_rows(codes: Any, codebooks: Codebooks, levels: np.ndarray | None = No
     `levels` (N,), from 1: add up only so many levels of each row.
     """
     backend = backends.backend_of(codes)
-    prepared = codebooks.prepared(backend, _vector_like(codes, codebooks))
+    prepared = codebooks.prepared(backend, _vector_like(codes))
     if levels is None:
         return backend.decode(codes, prepared)
-    xp = backends.namespace(codes)
+    xp = arrays.namespace(codes)
     total = backend.decode(codes[:1, :], prepared[:1])
     for level in range(1, codes.shape[0]):  # the additions of `decode`, in its order
         part = backend.decode(codes[level : level + 1, :], prepared[level : level + 1])
-        active = backends.asarray(levels > level, codes)[:, None]
+        active = arrays.asarray(levels > level, codes)[:, None]
         total = xp.where(active, total + part, total)
     return total
 
@@ -237,15 +240,9 @@ def _host_tables(x: np.ndarray, codebooks: Codebooks) -> Any:
     return codebooks.prepared(backends.backend_of(x), x)
 
 
-def _vector_like(codes: Any, codebooks: Codebooks) -> Any:
-    """Return an empty vector array beside `codes`: what `prepare` wants to see."""
-    if isinstance(codes, np.ndarray):
-        return np.empty(0, codebooks.dtype)
-    from array_api_compat import device
-
-    xp = backends.namespace(codes)
-    dtype = xp.float64 if codebooks.dtype == np.float64 else xp.float32
-    return xp.zeros((0,), dtype=dtype, device=device(codes))
+def _vector_like(codes: Any) -> Any:
+    """Return an empty float32 array beside `codes`: what `prepare` wants to see."""
+    return arrays.asarray(np.empty(0, np.float32), codes)
 
 
 def _product(lengths: Any) -> int:

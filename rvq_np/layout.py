@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from . import backends, checks
+from . import arrays, backends, checks
 from .codebooks import Codebooks
 from .config import Config
 from .errors import DtypeError, ShapeError
@@ -64,8 +64,9 @@ class Batch:
     """
 
     def __init__(self, call: str, x: Any, codebooks: Codebooks, mask: Any = None):
-        backends.backend_of(x)
-        dim = codebooks.dim
+        for each in (x,) if mask is None else (x, mask):
+            backends.backend_of(each)
+        x, dim = arrays.detached(x), codebooks.dim
         self.time_last = x.ndim == 3
         fits = x.ndim in (2, 3) and x.shape[1] == dim
         if not fits:
@@ -75,7 +76,7 @@ class Batch:
             )
         checks.floating(call, x)
         self.like = x
-        self._xp = xp = backends.namespace(x)
+        self._xp = xp = arrays.namespace(x)
         self.valid = None
         if mask is not None:
             x, self.valid = self._masked(call, x, mask)
@@ -87,7 +88,7 @@ class Batch:
         self.groups = self.like.shape[0]
 
     def _masked(self, call: str, x: Any, mask: Any) -> tuple[Any, np.ndarray]:
-        xp = backends.namespace(x, mask)
+        xp = arrays.namespace(x, mask)
         wanted = (x.shape[0], x.shape[2]) if self.time_last else (x.shape[0],)
         if tuple(mask.shape) != wanted:
             raise ShapeError(
@@ -98,7 +99,7 @@ class Batch:
                 f"{call}: mask has dtype {mask.dtype}; wanted bool, True where there is a vector."
             )
         kept = mask[:, None, :] if self.time_last else mask[:, None]
-        return xp.where(kept, x, xp.zeros_like(x)), backends.to_numpy(mask).reshape(-1)
+        return xp.where(kept, x, xp.zeros_like(x)), arrays.to_numpy(mask).reshape(-1)
 
     def vectors(self, rows: Any) -> Any:
         """Return rows (N, D) in the layout and float type of the batch."""
@@ -115,7 +116,7 @@ class Batch:
         dtype = self._xp.float32 if half else self.like.dtype
         with np.errstate(over="ignore"):  # a loss beyond float32 is infinite, and says so
             array = np.asarray(value, dtype=np.float64 if "64" in str(dtype) else np.float32)
-        return backends.asarray(array, self.like)
+        return arrays.asarray(array, self.like)
 
     def _time_shape(self) -> tuple[int, int] | None:
         return (self.like.shape[0], self.like.shape[2]) if self.time_last else None
@@ -138,5 +139,5 @@ def as_vectors(rows: Any, time_shape: tuple[int, int] | None) -> Any:
     """Return rows (N, D) as (B, D, T), or as they are where `time_shape` is None."""
     if time_shape is None:
         return rows
-    xp = backends.namespace(rows)
+    xp = arrays.namespace(rows)
     return xp.permute_dims(xp.reshape(rows, (*time_shape, rows.shape[1])), (0, 2, 1))

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from . import backends, checks, codec, layout, modelfile
+from . import arrays, backends, checks, codec, layout, modelfile
 from . import train as training
 from .config import Config
 from .errors import ModelFileError, NotInitializedWarning, RvqError, ShapeError
@@ -307,7 +307,7 @@ class ResidualVectorQuantizer:
         shape = tuple(codes.shape)
         if codes.ndim == 2:
             return codec.decode_rows(codes, codebooks)
-        flat = backends.namespace(codes).reshape(codes, (shape[0], shape[1] * shape[2]))
+        flat = arrays.namespace(codes).reshape(codes, (shape[0], shape[1] * shape[2]))
         return layout.as_vectors(codec.decode_rows(flat, codebooks), (shape[1], shape[2]))
 
     def fit(
@@ -357,9 +357,9 @@ class ResidualVectorQuantizer:
         """
         backends.backend_of(x)
         if x.ndim == 3:
-            rows = backends.to_numpy(layout.Batch("fit", x, self.codebooks).rows)
+            rows = arrays.to_numpy(layout.Batch("fit", x, self.codebooks).rows)
         elif x.ndim == 2 and x.shape[1] == self.dimension:
-            rows = x if isinstance(x, np.ndarray) else backends.to_numpy(x)
+            rows = x if isinstance(x, np.ndarray) else arrays.to_numpy(x)
         else:
             raise ShapeError(
                 f"fit: x has shape {tuple(x.shape)}; wanted (N, {self.dimension}) or "

@@ -6,6 +6,7 @@ leaves of two rows.
 
 import contextlib
 import os
+import tracemalloc
 
 import array_api_strict
 import numpy as np
@@ -26,6 +27,18 @@ def patched(*changes):
     finally:
         for target, name, value in before:
             setattr(target, name, value)
+
+
+@contextlib.contextmanager
+def traced_memory():
+    """Yield a list that holds, afterwards, the most bytes that were allocated at one time."""
+    peak = []
+    tracemalloc.start()
+    try:
+        yield peak
+        peak.append(tracemalloc.get_traced_memory()[1])
+    finally:
+        tracemalloc.stop()
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ import paths
 import pytest
 
 import rvq_np
-from rvq_np import backends
+from rvq_np import arrays, backends
 from rvq_np.errors import BackendError
 from rvq_np.testing import rvq_tests
 
@@ -120,4 +120,4 @@ def test_arrays_of_two_libraries_are_refused():
 
     strict = array_api_strict.asarray(np.ones(3, np.float32))
     with pytest.raises(BackendError, match=r"arrays of kinds numpy\.ndarray, array_api_strict"):
-        backends.namespace(np.ones(3), strict)
+        arrays.namespace(np.ones(3), strict)

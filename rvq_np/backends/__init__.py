@@ -22,6 +22,9 @@ checked and finite:
     and the sum of the (projected) residuals that chose it (K, C).  Tallies of two sets of rows
     add up to the tally of both: all of training stands on this.
 
+It may have a fifth, ``check(x)``, which raises `BackendError` for an array of its library that it
+cannot compute on after all.
+
 Files named after a library never import one another, nor the codebooks they are handed; what lives
 on a device they hand to `_array_api`.
 """
@@ -53,7 +56,10 @@ def backend_of(x: Any) -> ModuleType:
             "rvq_np cannot compute on a numpy.ma.MaskedArray: the mask would be lost. Pass "
             "x.data, and mask=~x.mask where the call takes a mask."
         )
-    return _backend_for(type(x))  # type: ignore[arg-type]  # a type is hashable
+    backend = _backend_for(type(x))  # type: ignore[arg-type]  # a type is hashable
+    if hasattr(backend, "check"):
+        backend.check(x)
+    return backend
 
 
 @functools.cache
@@ -73,44 +79,3 @@ def _backend_for(cls: Any) -> ModuleType:
         f"rvq_np cannot compute on {cls.__module__}.{cls.__qualname__}: no backend is named after "
         "its library and it does not follow the array API standard. For a list, call numpy.asarray."
     )
-
-
-def namespace(*arrays: Any) -> Any:
-    """Return the array API namespace of `arrays`, which must be of one library.
-
-    Raises
-    ------
-    BackendError
-        If they are of several libraries.
-    """
-    if all(isinstance(each, np.ndarray) for each in arrays):
-        return np
-    from array_api_compat import array_namespace
-
-    try:
-        return array_namespace(*arrays)
-    except TypeError as error:
-        kinds = ", ".join(f"{type(each).__module__}.{type(each).__qualname__}" for each in arrays)
-        raise BackendError(
-            f"rvq_np got arrays of kinds {kinds}; wanted one library that follows the array API "
-            "standard. Convert them to the kind of x first."
-        ) from error
-
-
-def asarray(values: np.ndarray, like: Any) -> Any:
-    """Return the NumPy array `values` as an array of the library and on the device of `like`."""
-    if isinstance(like, np.ndarray):
-        return values
-    from array_api_compat import device
-
-    return namespace(like).asarray(values, device=device(like))
-
-
-def to_numpy(x: Any) -> np.ndarray:
-    """Return `x` as a NumPy array, copied off its device if it is on one."""
-    if hasattr(x, "detach"):
-        x = x.detach()
-    try:
-        return np.asarray(x)
-    except (TypeError, RuntimeError, ValueError):
-        return np.from_dlpack(x, device="cpu", copy=True)

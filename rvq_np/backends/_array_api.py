@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..arrays import asarray, namespace, to_numpy
 from ..kernels import host, tables
-from . import asarray, namespace, to_numpy
 
 SCORES = 1 << 22  # scores held at once on the device
 

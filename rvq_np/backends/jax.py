@@ -13,6 +13,15 @@ from ..kernels import host
 from . import _array_api
 
 
+def check(x):
+    """Refuse a traced value: under ``jax.jit`` there is nothing to look at."""
+    if isinstance(x, jax.core.Tracer):
+        raise BackendError(
+            "rvq_np got a traced JAX value: under jax.jit, grad or vmap an array has no values to "
+            "search with. Call it outside the transform, or through jax.pure_callback."
+        )
+
+
 def prepare(codebooks, like):
     if _on_host(like):
         return host.prepare(codebooks, like.dtype)
@@ -21,13 +30,13 @@ def prepare(codebooks, like):
 
 def encode(x, prepared, beam_size=1):
     if _on_host(x):
-        return jax.numpy.asarray(host.encode(np.asarray(x), prepared, beam_size))
+        return _beside(x, host.encode(np.asarray(x), prepared, beam_size))
     return _array_api.encode(x, prepared, beam_size)
 
 
 def decode(codes, prepared):
     if _on_host(codes):
-        return jax.numpy.asarray(host.decode(np.asarray(codes), prepared))
+        return _beside(codes, host.decode(np.asarray(codes), prepared))
     return _array_api.decode(codes, prepared)
 
 
@@ -38,9 +47,9 @@ def tally(x, codes, prepared):
 
 
 def _on_host(x):
-    if isinstance(x, jax.core.Tracer):
-        raise BackendError(
-            "rvq_np got a traced JAX value: under jax.jit, grad or vmap an array has no values to "
-            "search with. Call it outside the transform, or through jax.pure_callback."
-        )
     return all(device.platform == "cpu" for device in x.devices())
+
+
+def _beside(x, result):
+    """Return a NumPy array as a JAX array on the device of `x`, one of several hosts' perhaps."""
+    return jax.device_put(result, min(x.devices(), key=lambda device: device.id))

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import backends, codec
+from .. import arrays, codec
 from ..codebooks import Codebooks
 from ..errors import ShapeError
 from .moving import smoothed
@@ -33,8 +33,8 @@ def take_rows(x: Any, rows: np.ndarray) -> np.ndarray:
     """Return the given rows of `x` (N, D), of any library, as NumPy."""
     if isinstance(x, np.ndarray):
         return np.asarray(x[rows])
-    xp = backends.namespace(x)
-    return backends.to_numpy(xp.take(x, backends.asarray(rows, x), axis=0))
+    xp = arrays.namespace(x)
+    return arrays.to_numpy(xp.take(x, arrays.asarray(rows, x), axis=0))
 
 
 def kmeans(

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import backends, checks, codec
+from .. import arrays, checks, codec
 from ..codebooks import Codebooks, Linear
 from ..config import Config
 from .initial import initialize
@@ -86,7 +86,9 @@ def learn(
     projections : sequence of (Linear, Linear), optional
     """
     places = np.arange(x.shape[0]) if valid is None else np.flatnonzero(valid)
-    seen = _rows(x, places, valid)
+    seen = arrays.to_numpy(x)
+    if valid is not None:
+        seen = seen[places]
     if len(places):
         states = initialize(
             states, seen, n_q, config.kmeans_iters, rng,
@@ -98,7 +100,7 @@ def learn(
     codes = codec.encode_rows(x, codebooks, n_q)
     if not len(places):
         return Learned(tuple(states), codebooks, codes, 0.0)
-    seen_codes = np.ascontiguousarray(backends.to_numpy(codes)[:, places])
+    seen_codes = np.ascontiguousarray(arrays.to_numpy(codes)[:, places])
     loss = _loss(seen, seen_codes, codebooks, None if levels is None else levels[places])
 
     def draw(level: int, count: int) -> np.ndarray:
@@ -112,14 +114,6 @@ def learn(
         threshold=config.threshold_ema_dead_code, relative=config.relative_threshold,
     )  # fmt: skip
     return Learned(moved, codebooks, codes, loss)
-
-
-def _rows(x: Any, places: np.ndarray, valid: np.ndarray | None) -> np.ndarray:
-    """Return the rows to learn from as NumPy, in a float type the kernels work in."""
-    if getattr(x, "dtype", None) is not None and "bfloat16" in str(x.dtype):
-        x = backends.namespace(x).astype(x, backends.namespace(x).float32)
-    rows = backends.to_numpy(x)
-    return rows if valid is None else rows[places]
 
 
 def _loss(

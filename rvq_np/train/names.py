@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import arrays
 from ..codebooks import Linear
 from ..config import Config
 from ..errors import StateError
@@ -49,11 +50,11 @@ def from_state_dict(
     wanted = _shapes(config)
     problems = [f"missing {name}" for name in wanted if name not in entries]
     problems += [f"extra {name}" for name in entries if name not in wanted]
-    arrays = {}
+    fitting = {}
     for name, shape in wanted.items():
         if name not in entries:
             continue
-        array = np.asarray(entries[name])
+        array = arrays.to_numpy(entries[name])
         if array.shape != shape:
             problems.append(f"{name} has shape {array.shape}, wanted {shape}")
         elif array.dtype.kind not in "fbiu":
@@ -63,7 +64,7 @@ def from_state_dict(
         elif name.endswith("cluster_size") and (array < 0).any():
             problems.append(f"{name} holds negative counts")
         else:
-            arrays[name] = array
+            fitting[name] = array
     if problems:
         shown = "; ".join(problems[:8]) + ("; ..." if len(problems) > 8 else "")
         raise StateError(
@@ -76,7 +77,7 @@ def from_state_dict(
     for level in range(config.n_q):
         layer = f"vq.layers.{level}."
         book = {
-            name: arrays[f"{layer}_codebook.{name}"]
+            name: fitting[f"{layer}_codebook.{name}"]
             for name in ("embed", "embed_avg", "cluster_size", "inited")
         }
         states.append(
@@ -86,7 +87,7 @@ def from_state_dict(
         )
         if config.projects:
             pair = [
-                Linear(*(arrays[f"{layer}{name}.{part}"].astype(np.float32)
+                Linear(*(fitting[f"{layer}{name}.{part}"].astype(np.float32)
                          for part in ("weight", "bias")))
                 for name in ("project_in", "project_out")
             ]  # fmt: skip
