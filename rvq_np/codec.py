@@ -101,8 +101,9 @@ def decode(codes: Any, codebooks: Any) -> Any:
     Returns
     -------
     x : array (..., D)
-        In the library and on the device of `codes`, in the float type of the codebooks. Summed
-        in the order of the stages, starting from zero, so the same bits everywhere.
+        In the library and on the device of `codes`, in the float type of the codebooks (float32
+        where JAX has float64 off). Summed in the order of the stages, starting from zero, so the
+        same bits everywhere.
 
     Raises
     ------

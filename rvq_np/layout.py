@@ -112,10 +112,9 @@ class Batch:
 
     def scalar(self, value: Any) -> Any:
         """Return a number or NumPy array in the library of the batch, float32 at least."""
-        half = "16" in str(self.like.dtype)
-        dtype = self._xp.float32 if half else self.like.dtype
+        dtype = np.float64 if "float64" in str(self.like.dtype) else np.float32
         with np.errstate(over="ignore"):  # a loss beyond float32 is infinite, and says so
-            array = np.asarray(value, dtype=np.float64 if "64" in str(dtype) else np.float32)
+            array = np.asarray(value, dtype=dtype)
         return arrays.asarray(array, self.like)
 
     def _time_shape(self) -> tuple[int, int] | None:
