@@ -221,11 +221,11 @@ def _load(path: str, what: str, kinds: str, ranks: tuple[int, ...]) -> np.ndarra
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError, OSError, SyntaxError) as error:
-        if os.path.getsize(path) and _is_empty_array(path):
-            return np.load(path, allow_pickle=False)  # nothing to map
-        raise InputFileError(
-            f"{path!r} is no readable .npy file ({error}). Write one with numpy.save."
-        ) from error
+        array = _empty_array(path)  # of which there is nothing to map
+        if array is None:
+            raise InputFileError(
+                f"{path!r} is no readable .npy file ({error}). Write one with numpy.save."
+            ) from error
     if not isinstance(array, np.ndarray):
         raise InputFileError(f"{path!r} is an .npz archive; wanted one array, from numpy.save.")
     if array.dtype.kind not in kinds:
@@ -238,12 +238,18 @@ def _load(path: str, what: str, kinds: str, ranks: tuple[int, ...]) -> np.ndarra
     return array
 
 
-def _is_empty_array(path: str) -> bool:
+def _empty_array(path: str) -> np.ndarray | None:
+    """Return the array of an .npy file without a number in it; None if it is anything else."""
+    read = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
     try:
-        array = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError, SyntaxError, MemoryError):
-        return False
-    return isinstance(array, np.ndarray) and array.size == 0
+        with open(path, "rb") as file:  # only the header: what it says of sizes may be a lie
+            shape, _, dtype = read[np.lib.format.read_magic(file)](file)
+    except (ValueError, EOFError, OSError, SyntaxError, KeyError):
+        return None
+    return np.empty(shape, dtype) if 0 in shape and not dtype.hasobject else None
 
 
 def _check_folder(path: str) -> None:

@@ -5,7 +5,7 @@ import paths
 import pytest
 
 import rvq_np
-from rvq_np import arrays, backends
+from rvq_np import arrays, backends, codec, train
 from rvq_np.errors import BackendError
 from rvq_np.testing import rvq_tests
 
@@ -79,6 +79,31 @@ def test_projected_stages_give_the_same_codes_on_every_path(large):
         paths.array_api("device1"),
     ):
         np.testing.assert_array_equal(path["encode"](x[:200], books), codes[:, :200])
+
+
+@pytest.mark.parametrize("device", ["CPU_DEVICE", "device1", "no_float64"])
+def test_all_of_a_backend_works_on_a_device(large, device):
+    import array_api_strict as xp
+
+    x, books = large[0][:50], large[1]
+    there = xp.asarray(x, device=xp.Device(device))
+    for beam in (1, 3):
+        codes = rvq_np.encode(there, books, beam_size=beam)
+        assert codes.device == there.device
+        np.testing.assert_array_equal(
+            np.from_dlpack(codes), rvq_np.encode(x, books, beam_size=beam)
+        )
+    counts, sums = codec.tally(there, codes, books)
+    expected = codec.tally(x, np.from_dlpack(codes), books)
+    np.testing.assert_array_equal(counts, expected[0])
+    np.testing.assert_array_equal(sums, expected[1])
+    none = rvq_np.decode(codes[:0, :], books)
+    assert none.device == there.device
+    assert none.shape == (50, 24)
+    assert not np.from_dlpack(none).any()
+    found = train.kmeans(there, 6, 3, np.random.default_rng(0))
+    again = train.kmeans(x, 6, 3, np.random.default_rng(0))
+    np.testing.assert_array_equal(found.words, again.words)
 
 
 def test_an_outside_backend_joins_by_an_entry_point(monkeypatch):

@@ -148,6 +148,8 @@ def test_bad_files_are_one_line_each(files, capsys):
     (files / "cut.npy").write_bytes(whole[:-100])
     (files / "lie.npy").write_bytes(whole.replace(b"(400, 5)", b"(9**9,5)"))
     (files / "big.npy").write_bytes(whole.replace(b"(400, 5), ", b"(999999,5)"))
+    (files / "header.npy").write_bytes(whole[:40])
+    np.save(files / "none.npy", np.empty((0, 5), int))
     np.save(files / "objects.npy", np.array([{}, []], dtype=object), allow_pickle=True)
     np.savez(files / "many.npz", x=np.ones(3))
     np.save(files / "ints.npy", np.ones((4, 5), int))
@@ -165,6 +167,8 @@ def test_bad_files_are_one_line_each(files, capsys):
         (f"encode empty.npy {rest}", "'empty.npy' is no readable .npy file"),
         (f"encode cut.npy {rest}", "'cut.npy' is no readable .npy file"),
         (f"encode lie.npy {rest}", "'lie.npy' is no readable .npy file"),
+        (f"encode header.npy {rest}", "'header.npy' is no readable .npy file"),
+        (f"encode none.npy {rest}", "'none.npy' holds int64; wanted vectors"),
         (f"encode big.npy {rest}", "'big.npy' is no readable .npy file"),
         (f"encode objects.npy {rest}", "'objects.npy' is no readable .npy file"),
         (f"encode many.npz {rest}", "'many.npz' is an .npz archive; wanted one array"),
