@@ -117,7 +117,7 @@ def fit(
     ShapeError, DtypeError, NonFiniteError
         If `x` is not (N, D), not floating, or holds NaN or infinity among the rows read.
     ParameterError
-        If `rows_per_word` is below 1.
+        If `rows_per_word` is below 1 or `iterations` below 0.
 
     Notes
     -----
@@ -140,6 +140,8 @@ def fit(
         raise DtypeError(f"fit: x has dtype {x.dtype}; wanted floating-point numbers.")
     if rows_per_word is not None and rows_per_word < 1:
         raise ParameterError(f"fit: rows_per_word is {rows_per_word}; wanted 1 or more, or None.")
+    if not isinstance(iterations, (int, np.integer)) or iterations < 0:
+        raise ParameterError(f"fit: iterations is {iterations!r}; wanted a whole number from 0.")
     rows = None
     if rows_per_word is not None and len(x) > rows_per_word * size:
         rows = np.sort(sample_rows(len(x), rows_per_word * size, rng))

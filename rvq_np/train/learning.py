@@ -89,13 +89,14 @@ def learn(
     seen = arrays.to_numpy(x)
     if valid is not None:
         seen = seen[places]
+    fresh_words = not all(state.initialized for state in states[:n_q])
     if len(places):
         states = initialize(
             states, seen, n_q, config.kmeans_iters, rng,
             projections=projections, epsilon=config.epsilon,
         )  # fmt: skip
     codebooks = codebooks_of(states, projections)
-    if len(places):
+    if len(places) and fresh_words:
         checks.finite("forward", seen, codebooks)  # new words may reach further than the old
     codes = codec.encode_rows(x, codebooks, n_q)
     if not len(places):
