@@ -21,7 +21,7 @@ def nearest(rows, words, panel, half, half64, bounds, codes):
 
 def _nearest_block(rows, words, panel, half, half64, bounds, codes):
     with np.errstate(over="ignore", invalid="ignore"):
-        scores = half - rows @ panel
+        scores = half - rows @ panel[:, : len(half)]
         size = np.sqrt(np.square(rows, dtype=np.float64).sum(axis=1)) * bounds[0] + bounds[1]
         slack = bounds[2] * size + bounds[3]
         low = scores.min(axis=1).astype(np.float64)

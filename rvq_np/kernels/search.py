@@ -2,7 +2,7 @@
 
     rows    (n, D)  T        what earlier stages left over; T is float32 or float64
     words   (K, D)  T        the codebook
-    panel   (D, K)  T        the same, transposed
+    panel   (D, K+) T        the same, transposed; rows begin cache lines, so they may be longer
     half    (K,)    T        half the squared norm of each word; inf: a repeat, never chosen
     half64  (K,)    float64  the same before rounding to T
     bounds  (7,)    float64  what the error bound needs, see `tables.error_bounds`
@@ -31,7 +31,10 @@ BLOCK = 4  # rows that share one pass over the panel: each word loaded serves fo
 @kernel
 def nearest(rows, words, panel, half, half64, bounds, codes):
     n_rows, n_words = rows.shape[0], words.shape[0]
-    scores = np.empty((BLOCK, n_words), rows.dtype)
+    width = panel.shape[1]
+    store = np.empty(BLOCK * width + 16, rows.dtype)
+    first = (-store.ctypes.data % 64) // store.itemsize  # rows begin cache lines, as in the panel
+    scores = store[first : first + BLOCK * width].reshape(BLOCK, width)
     close = np.empty(n_words, np.int64)
     close_scores = np.empty(n_words, np.float64)
     partials = np.empty(1100, np.float64)  # a non-adjacent expansion over float64's 2100 bits
@@ -42,18 +45,18 @@ def nearest(rows, words, panel, half, half64, bounds, codes):
             _score_block(rows, start, panel, half, scores)
         else:
             for i in range(count):
-                _score_row(rows[start + i], panel, half, scores[i])
+                _score_row(rows[start + i], panel, half, scores[i, :n_words])
         for i in range(count):
             row = rows[start + i]
             codes[start + i] = _pick(
-                row, words, half, half64, bounds, scores[i], close, close_scores, partials
+                row, words, half, half64, bounds, scores[i, :n_words], close, close_scores, partials
             )
         start += count
 
 
 @kernel(fastmath={"contract"})
 def _score_block(rows, start, panel, half, scores):
-    dim, n_words = panel.shape
+    dim, n_words = panel.shape[0], half.shape[0]
     s0, s1, s2, s3 = scores[0], scores[1], scores[2], scores[3]
     for k in range(n_words):
         s0[k] = half[k]
@@ -61,29 +64,31 @@ def _score_block(rows, start, panel, half, scores):
         s2[k] = half[k]
         s3[k] = half[k]
     d = 0
-    while d + 1 < dim:  # two dimensions a pass: half the loads and stores of the sums
-        p, q = panel[d], panel[d + 1]
-        a0, b0 = rows[start, d], rows[start, d + 1]
-        a1, b1 = rows[start + 1, d], rows[start + 1, d + 1]
-        a2, b2 = rows[start + 2, d], rows[start + 2, d + 1]
-        a3, b3 = rows[start + 3, d], rows[start + 3, d + 1]
+    while d + 3 < dim:  # four dimensions a pass: a quarter of the loads and stores of the sums
+        p, q, u, v = panel[d], panel[d + 1], panel[d + 2], panel[d + 3]
+        r0, r1, r2, r3 = rows[start], rows[start + 1], rows[start + 2], rows[start + 3]
+        a0, b0, c0, e0 = r0[d], r0[d + 1], r0[d + 2], r0[d + 3]
+        a1, b1, c1, e1 = r1[d], r1[d + 1], r1[d + 2], r1[d + 3]
+        a2, b2, c2, e2 = r2[d], r2[d + 1], r2[d + 2], r2[d + 3]
+        a3, b3, c3, e3 = r3[d], r3[d + 1], r3[d + 2], r3[d + 3]
         for k in range(n_words):
-            s0[k] = s0[k] - a0 * p[k] - b0 * q[k]
-            s1[k] = s1[k] - a1 * p[k] - b1 * q[k]
-            s2[k] = s2[k] - a2 * p[k] - b2 * q[k]
-            s3[k] = s3[k] - a3 * p[k] - b3 * q[k]
-        d += 2
-    if d < dim:
+            s0[k] = s0[k] - a0 * p[k] - b0 * q[k] - c0 * u[k] - e0 * v[k]
+            s1[k] = s1[k] - a1 * p[k] - b1 * q[k] - c1 * u[k] - e1 * v[k]
+            s2[k] = s2[k] - a2 * p[k] - b2 * q[k] - c2 * u[k] - e2 * v[k]
+            s3[k] = s3[k] - a3 * p[k] - b3 * q[k] - c3 * u[k] - e3 * v[k]
+        d += 4
+    while d < dim:
         p = panel[d]
         for i in range(BLOCK):
             a, s = rows[start + i, d], scores[i]
             for k in range(n_words):
                 s[k] -= a * p[k]
+        d += 1
 
 
 @kernel(fastmath={"contract"})
 def _score_row(row, panel, half, scores):
-    dim, n_words = panel.shape
+    dim, n_words = panel.shape[0], half.shape[0]
     for k in range(n_words):
         scores[k] = half[k]
     for d in range(dim):

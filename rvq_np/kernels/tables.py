@@ -4,12 +4,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+LINE = 64  # bytes of a cache line
+
 
 class Tables(NamedTuple):
     """One stage, prepared for NumPy kernels in one float type T."""
 
     words: np.ndarray  # (K, C) T: what is searched
-    panel: np.ndarray  # (C, K) T: the same, transposed
+    panel: np.ndarray  # (C, K or more) T: the same, transposed, aligned
     half: np.ndarray  # (K,) T: half the squared norms; inf marks a repeat of an earlier word
     half64: np.ndarray  # (K,) float64
     bounds: np.ndarray  # (7,) float64: see `error_bounds`
@@ -43,8 +45,22 @@ def stage_tables(stage, dtype):
         weight, bias = stage.project_out.weight, stage.project_out.bias
         wide = words.astype(np.float64) @ weight.T.astype(np.float64) + bias
         table = np.array(wide, dtype=dtype, order="C")
-    panel = np.array(words.T, order="C")
+    panel = _aligned(words.shape[1], len(words), dtype)
+    panel[:, : len(words)] = words.T
     return Tables(words, panel, half, half64, bounds, table, weight_in, bias_in)
+
+
+def _aligned(rows, columns, dtype):
+    """Return zeros with room for (rows, columns), each row beginning a cache line.
+
+    A vector load that straddles two lines costs two, and rows a multiple of 4 kB apart contend
+    for the same lines.
+    """
+    each = LINE // dtype.itemsize
+    width = (-(-columns // each) + 1) * each
+    store = np.zeros(rows * width + each, dtype)
+    start = -store.ctypes.data % LINE // dtype.itemsize
+    return store[start : start + rows * width].reshape(rows, width)
 
 
 def repeats(words):
