@@ -69,7 +69,7 @@ def small_blocks():
 @contextlib.contextmanager
 def tiny_tiles():
     """One row a tile on two threads, two rows a leaf."""
-    with patched((tiles, "ROWS", 1), (host, "LEAF", 2)), threads(2):
+    with patched((tiles, "ROWS", 1), (host, "DECODE_ROWS", 1), (host, "LEAF", 2)), threads(2):
         yield
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from . import beam, exact, plain, tables, tiles
 
+DECODE_ROWS = 2048  # so little work a row that tiles of 256 cost two threads more than they gain
 LEAF = 16384  # rows summed in order before sums are merged pairwise: fixed, so bits are too
 
 
@@ -97,7 +98,7 @@ def decode(codes, stages):
         for stage, row_codes in zip(stages[: len(codes)], codes, strict=True):
             kernels.add(x[start:stop], stage.table, row_codes[start:stop])
 
-    kernels.over_rows(tile, len(x))
+    kernels.over_rows(tile, len(x), DECODE_ROWS)
     return x
 
 
