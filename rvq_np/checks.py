@@ -65,7 +65,8 @@ def finite(call: str, x: Any, codebooks: Codebooks) -> None:
     """Raise NonFiniteError if `x` has a bad number, naming the first, or if one is too large."""
     xp = arrays.namespace(x)
     low, high = float(xp.min(x)), float(xp.max(x))  # NaN comes through both
-    limit = float(np.finfo(_wide_type(x, codebooks)).max) - codebooks.reach
+    largest = float(np.finfo(_wide_type(x, codebooks)).max)
+    limit = largest / codebooks.gain - codebooks.reach
     if -limit < low and high < limit:
         return
     finite = arrays.to_numpy(xp.isfinite(x))

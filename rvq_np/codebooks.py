@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -166,8 +167,6 @@ class Codebooks:
         self.dtype = np.result_type(np.float32, *(stage.words.dtype for stage in made))
         self._prepared: dict[Any, Any] = {}
         self._slices: dict[tuple[int, ...], Codebooks] = {}
-        self._fingerprint: str | None = None
-        self._reach: float | None = None
 
     @classmethod
     def of(cls, codebooks: Any) -> Codebooks:
@@ -209,28 +208,34 @@ class Codebooks:
         stages = "1 stage" if self.n_q == 1 else f"{self.n_q} stages"
         return f"Codebooks({stages}, {words} words of {self.dim})"
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over all words and projections, for telling codebooks apart in files."""
-        if self._fingerprint is None:
-            digest = hashlib.sha256()
-            for stage in self.stages:
-                arrays = [stage.words]
-                for linear in (stage.project_in, stage.project_out):
-                    if linear is not None:
-                        arrays += [linear.weight, linear.bias]
-                for array in arrays:
-                    digest.update(f"{array.dtype.str}{array.shape}".encode())
-                    digest.update(array.astype(array.dtype.newbyteorder("<")).tobytes())
-            self._fingerprint = digest.hexdigest()
-        return self._fingerprint
+        digest = hashlib.sha256()
+        for stage in self.stages:
+            arrays = [stage.words]
+            for linear in (stage.project_in, stage.project_out):
+                if linear is not None:
+                    arrays += [linear.weight, linear.bias]
+            for array in arrays:
+                digest.update(f"{array.dtype.str}{array.shape}".encode())
+                digest.update(array.astype(array.dtype.newbyteorder("<")).tobytes())
+        return digest.hexdigest()
 
-    @property
+    @cached_property
     def reach(self) -> float:
         """How far the numbers of a residual can move from those of its vector, at most."""
-        if self._reach is None:
-            self._reach = sum(_largest(stage) for stage in self.stages)
-        return self._reach
+        return sum(_largest(stage) for stage in self.stages)
+
+    @cached_property
+    def gain(self) -> float:
+        """How much larger than a residual what a stage searches with can be, at least 1."""
+        sums = [
+            float(np.abs(stage.project_in.weight).sum(axis=1, dtype=np.float64).max())
+            for stage in self.stages
+            if stage.project_in is not None
+        ]
+        return max([1.0, *(2.0 * each for each in sums)])  # twice: room for the bias
 
     def prepared(self, backend: Any, like: Any) -> Any:
         """Return ``backend.prepare(self, like)``, made once for each kind of `like`."""

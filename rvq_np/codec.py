@@ -228,7 +228,7 @@ def walk(x: np.ndarray, codes: np.ndarray, codebooks: Codebooks) -> Iterator[tup
 
 
 def searched(x: np.ndarray, codebooks: Codebooks) -> np.ndarray:
-    """Return what the first stage searches with: `x` (N, D) itself, or projected (N, C)."""
+    """Return what the first stage searches with: a copy of `x` (N, D), or projected (N, C)."""
     return host.searched(x, _host_tables(x, codebooks)[0])
 
 

@@ -376,6 +376,14 @@ def test_encode_says_what_is_wrong():
     )
 
 
+def test_a_projection_that_would_overflow_is_refused():
+    pair = Linear(np.full((3, 2), 100.0), np.zeros(3)), Linear(np.ones((2, 3)), np.zeros(2))
+    books = Codebooks([Stage(np.float32([[0, 0, 0], [1, 2, 3]]), *pair)])
+    refused(NonFiniteError, ValueError, "may overflow",
+            encode, np.full((1, 2), 3e37, np.float32), books)  # fmt: skip
+    assert encode(np.full((1, 2), 3e35, np.float32), books).shape == (1, 1)
+
+
 def test_numbers_that_overflow_float32_work_as_float64():
     x, words = np.full((1, 2), 3e38, np.float32), WORDS * np.float32(1e37)
     np.testing.assert_array_equal(encode(x.astype(np.float64), words), [[2], [1]])

@@ -143,7 +143,7 @@ def walk(x, codes, stages):
     """Yield per stage what it quantized, rows (N, C), and the words (N, C) its codes name."""
     rows = _working_copy(x, stages)
     for stage, row_codes in zip(stages[: len(codes)], codes, strict=True):
-        yield searched(rows, stage), stage.words[row_codes]
+        yield _projected(rows, stage), stage.words[row_codes]
         rows = residual(rows, row_codes[None], [stage])
 
 
