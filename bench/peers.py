@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import rvq_np
-from rvq_np.kernels import host
+from rvq_np.kernels import host, plain
 
 AGREEMENT = 0.99  # share of first codes that must be ours: float32 may lose a near-tie, no more
 
@@ -34,7 +34,7 @@ def ours(codebooks: np.ndarray) -> Contestant:
 def ours_without_numba(codebooks: np.ndarray) -> Contestant:
     """`rvq_np.encode` on a machine that has no Numba: the same codes from NumPy."""
     books = rvq_np.Codebooks(codebooks)
-    plain = host._Plain()
+    host.load()
 
     def run(x):
         compiled, host.kernels = host.kernels, plain

@@ -4,6 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
+from rvq_np.kernels import host
+
+host.load()  # or NumPy would serve the first small calls, that is, most tests
+
 settings.register_profile(
     "rvq_np",
     deadline=None,

@@ -13,7 +13,7 @@ import numpy as np
 
 import rvq_np
 from rvq_np.backends import _array_api
-from rvq_np.kernels import beam, host, plain, tiles
+from rvq_np.kernels import beam, compiled, host, plain
 
 
 @contextlib.contextmanager
@@ -55,22 +55,36 @@ def threads(count):
 
 
 def without_numba():
-    return patched((host, "kernels", host._Plain()))
+    return patched((host, "kernels", plain))
 
 
 @contextlib.contextmanager
 def small_blocks():
     with patched(
-        (plain, "SCORES", 1), (plain, "PAIRS", 1), (beam, "SCORES", 1), (_array_api, "SCORES", 1)
-    ):
+        (plain, "SCORES", 1), (plain, "PAIRS", 1), (plain, "ROWS", 1), (beam, "SCORES", 1),
+        (_array_api, "SCORES", 1),
+    ):  # fmt: skip
         yield
 
 
 @contextlib.contextmanager
 def tiny_tiles():
     """One row a tile on two threads, two rows a leaf."""
-    with patched((tiles, "ROWS", 1), (host, "DECODE_ROWS", 1), (host, "LEAF", 2)), threads(2):
+    with patched(
+        (compiled, "ROWS", 1), (compiled, "DECODE_ROWS", 1), (compiled, "ALONE", 0),
+        (host, "LEAF", 2),
+    ), threads(2):  # fmt: skip
         yield
+
+
+def screen(*dtypes):
+    """Return a context in which only these screens serve."""
+    return lambda: patched((compiled, "TARGET", compiled.TARGET._replace(screens=dtypes)))
+
+
+def impatient():
+    """Give up every screen for the next one after the first row."""
+    return patched((compiled, "PATIENCE", 1), (compiled, "FEW", -1))
 
 
 def inside(*contexts):
@@ -145,6 +159,6 @@ def beam_of_one():
     def encode(x, books):
         stages = host.prepare(rvq_np.Codebooks(books), x.dtype)
         rows = np.array(x, dtype=stages[0].words.dtype)
-        return beam.search(rows, stages, 1, host._projected)
+        return beam.search(rows, stages, 1, host.kernels.project)
 
     return {"encode": encode, "decode": rvq_np.decode}

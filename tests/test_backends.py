@@ -11,6 +11,11 @@ from rvq_np.testing import rvq_tests
 
 TestNumba = rvq_tests(**paths.inside())
 TestNumbaFloat64 = rvq_tests(**paths.inside(), dtype=np.float64)
+TestInt16 = rvq_tests(**paths.inside(paths.screen("int16")))
+TestInt16Float64 = rvq_tests(**paths.inside(paths.screen("int16")), dtype=np.float64)
+TestFloat32 = rvq_tests(**paths.inside(paths.screen("float32")))
+TestFloat32Float64 = rvq_tests(**paths.inside(paths.screen("float32")), dtype=np.float64)
+TestScreensGivenUp = rvq_tests(**paths.inside(paths.impatient, paths.tiny_tiles))
 TestTinyTilesOnTwoThreads = rvq_tests(**paths.inside(paths.tiny_tiles))
 TestPlain = rvq_tests(**paths.inside(paths.without_numba))
 TestPlainFloat64 = rvq_tests(**paths.inside(paths.without_numba), dtype=np.float64)

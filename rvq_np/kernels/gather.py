@@ -1,48 +1,50 @@
-"""Rows plus or minus the words their codes name, and rows through a linear map.  Compiled.
+"""Words looked up: added to nothing, subtracted from rows, summed per word.  Compiled by Numba.
 
-    rows     (n, D)  float32 or float64   changed in place by `add` and `subtract`
-    table    (K, D)  the rows' float type the words
-    codes    (n,)    int32                which word, already checked
-    weight   (C, D)  float64              a linear map, transposed
-    bias     (D,)    float64
-    out      (n, D)  the rows' float type written by `project`
+    rows    (n, D)  T        float32 or float64
+    codes   (Q, N)  int32    which word at each stage, already checked
+    table           T        all words of all stages, word k of stage q at ``first[q] + k * D``
+    counts  (K,)    float64  how often each word was chosen, added to
+    sums    (K, D)  float64  the sum of the rows that chose it, added to in the order of the rows
 
 One rounding a number: nothing is fused, nothing reordered, so each machine gets the same bits.
 """
 
-import numpy as np
-
 from .jit import kernel
+from .simd import add_to, project_row, subtract_from, sum_words
 
 
 @kernel
-def add(rows, table, codes):
-    for n in range(rows.shape[0]):
-        word = table[codes[n]]
-        row = rows[n]
-        for d in range(rows.shape[1]):
-            row[d] += word[d]
+def decode(codes, table, first, out, start, stop):
+    """Write into rows ``start ... stop`` of `out` (N, D) the sums of the words of their codes."""
+    dim = out.shape[1]
+    flat = out.reshape(out.size)
+    for n in range(start, stop):
+        sum_words(codes, n, table, first, dim, flat, n * dim)
 
 
 @kernel
 def subtract(rows, table, codes):
+    """Subtract from each row the word of `table` (K, D) that its code (n,) names."""
+    dim = rows.shape[1]
+    flat, words = rows.reshape(rows.size), table.reshape(table.size)
     for n in range(rows.shape[0]):
-        word = table[codes[n]]
-        row = rows[n]
-        for d in range(rows.shape[1]):
-            row[d] -= word[d]
+        subtract_from(flat, n * dim, words, codes[n] * dim, dim)
 
 
 @kernel
-def project(rows, weight, bias, out):
-    n_rows, width = rows.shape[0], rows.shape[1]
-    total = np.empty(bias.shape[0], np.float64)
-    for n in range(n_rows):
-        total[:] = bias
-        for c in range(width):
-            value = np.float64(rows[n, c])
-            column = weight[c]
-            for d in range(total.shape[0]):
-                total[d] += value * column[d]
-        for d in range(total.shape[0]):
-            out[n, d] = total[d]
+def project(rows, maps, weight, bias, out):
+    """Write ``rows @ weight + bias``; `weight` (D, C) and `bias` begin there in `maps`."""
+    dim, width = rows.shape[1], out.shape[1]
+    flat, target = rows.reshape(rows.size), out.reshape(out.size)
+    for n in range(rows.shape[0]):
+        project_row(flat, n * dim, dim, maps, weight, bias, width, target, n * width)
+
+
+@kernel
+def tally(rows, codes, counts, sums):
+    """Count the codes (n,) and add up the rows of each."""
+    dim = rows.shape[1]
+    flat, totals = rows.reshape(rows.size), sums.reshape(sums.size)
+    for n in range(rows.shape[0]):
+        counts[codes[n]] += 1.0
+        add_to(totals, codes[n] * dim, flat, n * dim, dim)

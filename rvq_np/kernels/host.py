@@ -1,51 +1,49 @@
-"""Encode, decode and tally for NumPy arrays: kernels chosen, rows tiled, threads used.
+"""Encode, decode and tally for NumPy arrays: which kernels, and what both kinds share.
 
 This is what every backend whose arrays live in host memory calls.  Compiled kernels serve where
 Numba can be imported, the same functions in plain NumPy elsewhere; both give the same codes.
+Importing Numba takes half a second, so the first few small calls of a process are served by
+NumPy: a script that encodes one clip is done before Numba would have been there.  `load` makes
+an end of that.
 """
 
+import threading
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from . import beam, exact, plain, tables, tiles
+from . import beam, plain, tables, tiles
 
-DECODE_ROWS = 2048  # so little work a row that tiles of 256 cost two threads more than they gain
 LEAF = 16384  # rows summed in order before sums are merged pairwise: fixed, so bits are too
+WAIVED = 1 << 29  # products done by NumPy, about a tenth of a second, before Numba is loaded
+
+kernels: ModuleType | None = None  # `compiled` or `plain`, once that is known
+_loading = threading.Lock()
+_waived = 0
 
 
-class _Compiled:
-    """The compiled kernels under the names of `plain`."""
+def load() -> ModuleType:
+    """Return the kernels that serve from now on: compiled, unless Numba cannot be imported."""
+    global kernels
+    with _loading:
+        if kernels is None:
+            try:
+                from . import compiled
 
-    def __init__(self):
-        from . import gather, search
-        from . import tally as tallies
-
-        self.nearest, self.tally = search.nearest, tallies.tally
-        self.add, self.subtract, self.project = gather.add, gather.subtract, gather.project
-        self.over_rows = tiles.over_rows
-
-
-class _Plain:
-    """The same in NumPy.  BLAS brings its own threads, so rows stay in one tile."""
-
-    nearest, tally = staticmethod(plain.nearest), staticmethod(plain.tally)
-    add, subtract = staticmethod(plain.add), staticmethod(plain.subtract)
-    project = staticmethod(plain.project)
-
-    @staticmethod
-    def over_rows(function, rows, tile=None):
-        function(0, rows)
+                kernels = compiled
+            except Exception:  # whatever is wrong with Numba must not take the NumPy path down
+                kernels = plain
+    return kernels
 
 
-def _load_kernels():
-    try:
-        return _Compiled()
-    except Exception:  # whatever is wrong with Numba, it must not take the NumPy path down
-        return _Plain()
-
-
-kernels = _load_kernels()
+def _kernels(products: int) -> Any:
+    """Return the kernels for a call of so many products."""
+    global _waived
+    if kernels is not None:
+        return kernels
+    _waived += products
+    return plain if _waived < WAIVED else load()
 
 
 def working_dtype(like, words_dtype):
@@ -58,48 +56,35 @@ def working_dtype(like, words_dtype):
 def prepare(codebooks, dtype):
     """Return the `Tables` of each stage, for vectors of type `dtype`."""
     dtype = working_dtype(dtype, codebooks.dtype)
-    return tuple(tables.stage_tables(stage, dtype) for stage in codebooks.stages)
+    return tables.Stages(tables.stage_tables(stage, dtype) for stage in codebooks.stages)
 
 
-def encode(x, stages, beam_size=1):
-    """Return int32 codes (Q, N) for `x` (N, D), finite, of any float type."""
-    rows = _working_copy(x, stages)  # it is used up
-    codes = np.empty((len(stages), len(rows)), np.int32)
+def encode(x, stages, beam_size=1, codes=None):
+    """Return int32 codes (Q, N) of `x` (N, D), finite, of any float type; in `codes`, if given."""
+    if codes is None:
+        codes = np.empty((len(stages), len(x)), np.int32)
+    using = _kernels(len(x) * len(stages) * stages[0].words.size)
     if beam_size > 1:
-        codes[:] = beam.search(rows, stages, beam_size, _projected)
-        return codes
-
-    def tile(start, stop):
-        part = rows[start:stop]
-        for stage, out in zip(stages, codes, strict=True):
-            nearest(_projected(part, stage), stage, out[start:stop])
-            kernels.subtract(part, stage.table, out[start:stop])
-
-    kernels.over_rows(tile, len(rows))
+        codes[:] = beam.search(_working_copy(x, stages), stages, beam_size, using.project)
+    else:
+        using.encode(x, stages, codes)
     return codes
 
 
 def nearest(rows, stage, codes):
     """Write into `codes` (n,) the word of one stage nearest to each of `rows` (n, C)."""
-    kernels.nearest(rows, *stage.search, codes)
-    if len(codes) and codes.min() < 0:  # float64 beyond what expansions hold: fractions decide
-        usable = np.flatnonzero(stage.half < np.inf).tolist()
-        for n in np.flatnonzero(codes < 0):
-            codes[n] = exact.nearest_of(rows[n], stage.words, usable)
+    _kernels(len(rows) * stage.words.size).nearest(rows, stage, codes)
 
 
-def decode(codes, stages):
+def decode(codes, stages, out=None):
     """Return the sum, in stage order, of the words that `codes` (n, N) name: (N, D)."""
     dtype, dim = stages[0].table.dtype, stages[0].table.shape[1]
-    codes = np.ascontiguousarray(codes, dtype=np.int32)
-    x = np.zeros((codes.shape[1], dim), dtype)
-
-    def tile(start, stop):
-        for stage, row_codes in zip(stages[: len(codes)], codes, strict=True):
-            kernels.add(x[start:stop], stage.table, row_codes[start:stop])
-
-    kernels.over_rows(tile, len(x), DECODE_ROWS)
-    return x
+    if codes.dtype != np.int32 or not codes.flags.c_contiguous or not codes.flags.writeable:
+        codes = np.array(codes, dtype=np.int32, order="C")  # one type for the compiled kernels
+    if out is None:
+        out = np.empty((codes.shape[1], dim), dtype)
+    _kernels(codes.size * dim).decode(codes, stages, out)
+    return out
 
 
 def tally(x, codes, stages):
@@ -110,6 +95,7 @@ def tally(x, codes, stages):
     same bits for any number of threads.
     """
     codes = np.ascontiguousarray(codes, dtype=np.int32)
+    using = _kernels(codes.size * x.shape[1])
     starts = range(0, len(x), LEAF)
 
     def leaf(start):
@@ -117,8 +103,8 @@ def tally(x, codes, stages):
         part = _empty_tally(stages)
         for stage, row_codes, counts, sums in zip(stages, codes, *part, strict=True):
             chosen = row_codes[start : start + LEAF]
-            kernels.tally(_projected(rows, stage), chosen, counts, sums)
-            kernels.subtract(rows, stage.table, chosen)
+            using.tally(using.project(rows, stage), chosen, counts, sums)
+            using.subtract(rows, stage.table, chosen)
         return part
 
     # A binary counter of (leaves inside, tally): logarithmically many at a time.
@@ -143,20 +129,20 @@ def walk(x, codes, stages):
     """Yield per stage what it quantized, rows (N, C), and the words (N, C) its codes name."""
     rows = _working_copy(x, stages)
     for stage, row_codes in zip(stages[: len(codes)], codes, strict=True):
-        yield _projected(rows, stage), stage.words[row_codes]
+        yield _kernels(0).project(rows, stage), stage.words[row_codes]
         rows = residual(rows, row_codes[None], [stage])
 
 
 def searched(x, stage):
     """Return `x` (N, D) as `stage` searches it, in its float type; never `x` itself."""
-    return _projected(_working_copy(x, [stage]), stage)
+    return _kernels(0).project(_working_copy(x, [stage]), stage)
 
 
 def residual(x, codes, stages):
     """Return what the stages of `codes` (n, N) leave of `x` (N, D): one rounding a stage."""
     rows = _working_copy(x, stages)
     for stage, row_codes in zip(stages[: len(codes)], codes, strict=True):
-        kernels.subtract(rows, stage.table, np.ascontiguousarray(row_codes, dtype=np.int32))
+        _kernels(0).subtract(rows, stage.table, np.ascontiguousarray(row_codes, dtype=np.int32))
     return rows
 
 
@@ -175,12 +161,3 @@ def merge(left, right):
 def _empty_tally(stages):
     counts = [np.zeros(len(stage.words), np.float64) for stage in stages]
     return counts, [np.zeros(stage.words.shape, np.float64) for stage in stages]
-
-
-def _projected(rows, stage):
-    """Return `rows` as the stage searches them: themselves, or through ``project_in``."""
-    if stage.weight_in is None:
-        return rows
-    out = np.empty((len(rows), stage.weight_in.shape[1]), rows.dtype)
-    kernels.project(rows, stage.weight_in, stage.bias_in, out)
-    return out

@@ -16,13 +16,20 @@ import numba
 _log = logging.getLogger("rvq_np")
 
 
-def kernel(function=None, *, fastmath=False):
-    """Compile `function` on its first call: ``nogil``, cached where that is possible."""
+def kernel(function=None, *, fastmath=False, inner=False):
+    """Compile `function` on its first call: ``nogil``, cached where that is possible.
+
+    One that is `inner` is called by other kernels only and allocates nothing: without Numba's
+    reference counts, two atomic operations per array and call.
+    """
     if function is None:
-        return lambda each: kernel(each, fastmath=fastmath)
+        return lambda each: kernel(each, fastmath=fastmath, inner=inner)
+    options = {"nogil": True, "fastmath": fastmath, "error_model": "numpy"}
+    if inner:
+        return numba.njit(_nrt=False, **options)(function)
     cache = os.environ.get("RVQ_NP_NUMBA_CACHE", "1") != "0"
     try:
-        return numba.njit(nogil=True, cache=cache, fastmath=fastmath)(function)
+        return numba.njit(cache=cache, **options)(function)
     except RuntimeError as error:
         _log.info("compiling %s without a cache: %s", function.__name__, error)
-        return numba.njit(nogil=True, fastmath=fastmath)(function)
+        return numba.njit(**options)(function)

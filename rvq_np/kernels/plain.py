@@ -1,27 +1,48 @@
-"""The kernels of `search`, `gather` and `tally` without Numba: same arguments, same results.
+"""The kernels of `compiled` without Numba: the same functions, the same results.
 
 The screen is one BLAS product per block of rows; what its bound cannot separate is scored again
-in float64, and what that cannot separate is settled exactly.  See `search` for the arrays.
+in float64, and what that cannot separate is settled exactly.  BLAS brings its own threads.
 """
 
 import numpy as np
 
 from . import exact
 
+ROWS = 4096  # rows that pass all stages together
 SCORES = 1 << 20  # scores held at once: 4 MB of float32, whatever the number of rows
 PAIRS = 1 << 20  # numbers of (row, word) pairs gathered at once while settling
 
 
-def nearest(rows, words, panel, half, half64, bounds, codes):
-    step = max(1, SCORES // len(words))
+def encode(x, stages, codes):
+    """Write the codes (Q, n) of `x` (n, D), of any float type."""
+    for start in range(0, len(x), ROWS):
+        rows = np.array(x[start : start + ROWS], dtype=stages[0].words.dtype, order="C")
+        for stage, out in zip(stages, codes, strict=True):
+            some = out[start : start + ROWS]
+            nearest(project(rows, stage), stage, some)
+            subtract(rows, stage.table, some)
+
+
+def decode(codes, stages, out):
+    """Write the sum (n, D), in stage order, of the words that `codes` (Q, n) name."""
+    for start in range(0, len(out), ROWS):
+        part = slice(start, start + ROWS)
+        out[part] = 0
+        for stage, row_codes in zip(stages, codes, strict=False):
+            out[part] += stage.table[row_codes[part]]
+
+
+def nearest(rows, stage, codes):
+    """Write into `codes` (n,) the word of one stage nearest to each of `rows` (n, C)."""
+    step = max(1, SCORES // len(stage.words))
     for start in range(0, len(rows), step):
         part = slice(start, start + step)
-        _nearest_block(rows[part], words, panel, half, half64, bounds, codes[part])
+        _nearest_block(rows[part], stage.words, stage.half, stage.half64, stage.bounds, codes[part])
 
 
-def _nearest_block(rows, words, panel, half, half64, bounds, codes):
+def _nearest_block(rows, words, half, half64, bounds, codes):
     with np.errstate(over="ignore", invalid="ignore"):
-        scores = half - rows @ panel[:, : len(half)]
+        scores = half - rows @ words.T
         size = np.sqrt(np.square(rows, dtype=np.float64).sum(axis=1)) * bounds[0] + bounds[1]
         slack = bounds[2] * size + bounds[3]
         low = scores.min(axis=1).astype(np.float64)
@@ -58,19 +79,20 @@ def settle(rows, words, half64, bounds, size, close, codes):
                 codes[some[i]] = exact.nearest_of(rows[some[i]], words, left_over.tolist())
 
 
-def project(rows, weight, bias, out):
-    out[:] = rows.astype(np.float64) @ weight + bias
-
-
-def add(rows, table, codes):
-    rows += table[codes]
+def project(rows, stage):
+    """Return `rows` as the stage searches them: themselves, or through ``project_in``."""
+    if stage.weight_in is None:
+        return rows
+    return (rows.astype(np.float64) @ stage.weight_in + stage.bias_in).astype(rows.dtype)
 
 
 def subtract(rows, table, codes):
+    """Subtract from each row the word of `table` (K, D) that its code names."""
     rows -= table[codes]
 
 
 def tally(rows, codes, counts, sums):
+    """Add to `counts` (K,) and `sums` (K, C), float64, in the order of the rows."""
     counts += np.bincount(codes, minlength=len(counts))
     for d in range(rows.shape[1]):  # bincount adds in the order of the rows, in float64
         sums[:, d] += np.bincount(codes, rows[:, d], minlength=len(counts))

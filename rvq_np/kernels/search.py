@@ -1,224 +1,225 @@
-"""The word nearest to each row, exactly: a screen, float64, then expansions.  Compiled by Numba.
+"""Codes of all stages, exactly: a screen of few bits, float64, then expansions.  Compiled by Numba.
 
-    rows    (n, D)  T        what earlier stages left over; T is float32 or float64
-    words   (K, D)  T        the codebook
-    panel   (D, K+) T        the same, transposed; rows begin cache lines, so they may be longer
-    half    (K,)    T        half the squared norm of each word; inf: a repeat, never chosen
-    half64  (K,)    float64  the same before rounding to T
-    bounds  (7,)    float64  what the error bound needs, see `tables.error_bounds`
-    codes   (n,)    int32    out; -1 where the numbers are outside what the last tier can hold
+    rows    (n, D)  T       the vectors; used up: what the last stage leaves over
+    plan                    the arrays of a `pack.Plan`: T is float32 or float64
+    codes   (Q, N)  int32   out, columns ``start ... start + n``; -1 where the numbers are outside
+                            what the last tier can hold, and that row goes no further
+    spent   (2,)    int64   added to: rows times stages, words scored in float64
 
-The score of a word is ``half[k] - <row, word>``: half the squared distance less a part no word
-can change.  Each tier carries a bound on its error, and only the words whose scores lie within
-twice the bound of the best go on to the next:
+The score of a word is half the squared distance less a part no word can change.  Each tier passes
+on only what it cannot rule out:
 
-1. scores in T, all words; the sum may be fused and in any order, the bound covers it;
-2. scores in float64, the few words left;
-3. the sign of the exact difference of two scores, by error-free transformations (Dekker 1971,
-   Shewchuk 1997): products split in two, summed in a growing expansion.
+1. the screen (`simd`, `pack`) bounds every word's score from below;
+2. the word with the lowest bound is scored in float64: what is bounded above that is out.  Most
+   often nothing else is left; otherwise all that is left is scored in float64;
+3. what float64 cannot separate is compared exactly (`settle`).
 
-An exact tie goes to the lowest index, as words are visited in order and replaced only when
-strictly worse.  About ``2 * n * K * D`` operations; tiers 2 and 3 are rare on ordinary data.
+About ``2 * n * K * D`` operations a stage, in the arithmetic of the screen.  A tile of rows passes
+all stages, so that it stays in the cache; blocks of it meet one run of panels after the other.
 """
 
 import numpy as np
 
 from .jit import kernel
+from .pack import NORM, TINY, U
+from .settle import PARTIALS, settle
+from .simd import (
+    LANES,
+    ROWS,
+    VECTORS,
+    collect,
+    dot,
+    largest,
+    lowest,
+    project_row,
+    round_row,
+    screen_block,
+    screen_row,
+    subtract_from,
+)
 
-BLOCK = 4  # rows that share one pass over the panel: each word loaded serves four rows
-
-
-@kernel
-def nearest(rows, words, panel, half, half64, bounds, codes):
-    n_rows, n_words = rows.shape[0], words.shape[0]
-    width = panel.shape[1]
-    store = np.empty(BLOCK * width + 16, rows.dtype)
-    first = (-store.ctypes.data % 64) // store.itemsize  # rows begin cache lines, as in the panel
-    scores = store[first : first + BLOCK * width].reshape(BLOCK, width)
-    close = np.empty(n_words, np.int64)
-    close_scores = np.empty(n_words, np.float64)
-    partials = np.empty(1100, np.float64)  # a non-adjacent expansion over float64's 2100 bits
-    start = 0
-    while start < n_rows:
-        count = min(BLOCK, n_rows - start)
-        if count == BLOCK:
-            _score_block(rows, start, panel, half, scores)
-        else:
-            for i in range(count):
-                _score_row(rows[start + i], panel, half, scores[i, :n_words])
-        for i in range(count):
-            row = rows[start + i]
-            codes[start + i] = _pick(
-                row, words, half, half64, bounds, scores[i, :n_words], close, close_scores, partials
-            )
-        start += count
-
-
-@kernel(fastmath={"contract"})
-def _score_block(rows, start, panel, half, scores):
-    dim, n_words = panel.shape[0], half.shape[0]
-    s0, s1, s2, s3 = scores[0], scores[1], scores[2], scores[3]
-    for k in range(n_words):
-        s0[k] = half[k]
-        s1[k] = half[k]
-        s2[k] = half[k]
-        s3[k] = half[k]
-    d = 0
-    while d + 3 < dim:  # four dimensions a pass: a quarter of the loads and stores of the sums
-        p, q, u, v = panel[d], panel[d + 1], panel[d + 2], panel[d + 3]
-        r0, r1, r2, r3 = rows[start], rows[start + 1], rows[start + 2], rows[start + 3]
-        a0, b0, c0, e0 = r0[d], r0[d + 1], r0[d + 2], r0[d + 3]
-        a1, b1, c1, e1 = r1[d], r1[d + 1], r1[d + 2], r1[d + 3]
-        a2, b2, c2, e2 = r2[d], r2[d + 1], r2[d + 2], r2[d + 3]
-        a3, b3, c3, e3 = r3[d], r3[d + 1], r3[d + 2], r3[d + 3]
-        for k in range(n_words):
-            s0[k] = s0[k] - a0 * p[k] - b0 * q[k] - c0 * u[k] - e0 * v[k]
-            s1[k] = s1[k] - a1 * p[k] - b1 * q[k] - c1 * u[k] - e1 * v[k]
-            s2[k] = s2[k] - a2 * p[k] - b2 * q[k] - c2 * u[k] - e2 * v[k]
-            s3[k] = s3[k] - a3 * p[k] - b3 * q[k] - c3 * u[k] - e3 * v[k]
-        d += 4
-    while d < dim:
-        p = panel[d]
-        for i in range(BLOCK):
-            a, s = rows[start + i, d], scores[i]
-            for k in range(n_words):
-                s[k] -= a * p[k]
-        d += 1
-
-
-@kernel(fastmath={"contract"})
-def _score_row(row, panel, half, scores):
-    dim, n_words = panel.shape[0], half.shape[0]
-    for k in range(n_words):
-        scores[k] = half[k]
-    for d in range(dim):
-        a, p = row[d], panel[d]
-        for k in range(n_words):
-            scores[k] -= a * p[k]
-
-
-@kernel(fastmath={"nnan", "nsz"})  # `_pick` calls this only where no score can be NaN
-def _lowest(scores):
-    low = scores[0]
-    for k in range(scores.shape[0]):
-        low = min(low, scores[k])
-    return low
+TILE = 384  # rows that pass a stage together
+SMALL = 1 << 19  # bytes of a stage's panels that stay in L2 while rows pass
+RUN = 1 << 17  # bytes of panels met at a time where they do not
+IN_PANEL = LANES * VECTORS
+WIDTH = LANES * (VECTORS + 1)  # of a panel in `bounds`
 
 
 @kernel
-def _pick(row, words, half, half64, bounds, scores, close, close_scores, partials):
-    """Return the winner of one row: the screen's, if no other word comes within the bound."""
-    squares = 0.0
-    for d in range(row.shape[0]):
-        squares += np.float64(row[d]) * np.float64(row[d])
-    size = np.sqrt(squares) * bounds[0] + bounds[1]  # |row| |word| + |word|^2 / 2, at most
-    n_close = 0
-    if size < bounds[6]:
-        slack = bounds[2] * size + bounds[3]
-        low = np.float64(_lowest(scores))
-        limit = row.dtype.type(low + 2.0 * slack)
-        for k in range(scores.shape[0]):
-            n_close += scores[k] <= limit
-        if n_close == 1:
-            for k in range(scores.shape[0]):
-                if scores[k] <= limit:
-                    return k
-        n_close = 0
-        for k in range(scores.shape[0]):
-            if scores[k] <= limit and half[k] < np.inf:
-                close[n_close] = k
-                n_close += 1
-    else:  # T may overflow: nothing the screen said can be used
-        for k in range(scores.shape[0]):
-            if half[k] < np.inf:
-                close[n_close] = k
-                n_close += 1
-    return _settle(row, words, half64, bounds, size, close, n_close, close_scores, partials)
+def encode(rows, words, table, half, panels, side, maps, blank, whole, real, codes, start, spent):
+    n_rows, dim = rows.shape
+    group, width, n_panels, widest = ROWS, 1, 1, 1
+    for q in range(whole.shape[0]):
+        widest = max(widest, whole[q, 1])
+        width = max(width, whole[q, 2] * 4 // blank.itemsize)
+        n_panels = max(n_panels, whole[q, 3])
+        if whole[q, 2] * whole[q, 3] * IN_PANEL * 4 > SMALL:
+            group = 8 * ROWS  # that meet a run of panels while it is in the cache
+    quantized = np.zeros((group, width), blank.dtype)
+    params = np.zeros((group, 4), np.float32)
+    starts = params.view(np.int32)
+    norms = np.zeros(group, np.float64)
+    store = np.empty(group * n_panels * WIDTH + 16, np.float32)
+    at = (-store.ctypes.data % 64) // 4
+    bounds = store[at : at + group * n_panels * WIDTH].reshape(group, n_panels * WIDTH)
+    found = np.empty(n_panels * IN_PANEL, np.int32)
+    scores = np.empty(n_panels * IN_PANEL, np.float64)
+    partials = np.empty(PARTIALS, np.float64)
+    mapped = np.empty(group * widest, rows.dtype)
+    flat = rows.reshape(n_rows * dim)
+    lost = 0
+    for first in range(0, n_rows, TILE):
+        last = min(first + TILE, n_rows)
+        for q in range(whole.shape[0]):
+            for low in range(first, last, group):
+                count = min(group, last - low)
+                searched, at = flat, low * dim
+                if whole[q, 9] >= 0:
+                    _project(flat, at, count, dim, maps, whole, q, mapped)
+                    searched, at = mapped, 0
+                _quantize(searched, at, count, whole, real, q, quantized, params, starts, norms)
+                _screen(quantized, count, panels, whole, q, side, params, bounds)
+                _pick(
+                    searched, at, count, norms, bounds, words, half, whole, real, q,
+                    codes, start + low, found, scores, partials, spent,
+                )  # fmt: skip
+                lost += _subtract(
+                    flat, low * dim, count, dim, table, whole[q, 5], codes, q, start + low
+                )
+    return lost
 
 
-@kernel
-def _settle(row, words, half64, bounds, size, close, n_close, close_scores, partials):
-    """Decide among the words the screen could not tell apart."""
-    low = np.inf
-    for i in range(n_close):
-        word = words[close[i]]
-        dot = 0.0
-        for d in range(row.shape[0]):  # the casts matter: float32 * float32 rounds to float32
-            dot += np.float64(row[d]) * np.float64(word[d])
-        close_scores[i] = half64[close[i]] - dot
-        low = min(low, close_scores[i])
-    limit = low + 2.0 * (bounds[4] * size + bounds[5])
-    if not (size < 1e300 and np.isfinite(limit)):
-        limit = np.inf
-    best = -1
-    for i in range(n_close):
-        if close_scores[i] <= limit or limit == np.inf:
-            if best < 0:
-                best = close[i]
-            else:
-                order = _compare(row, words[best], words[close[i]], partials)
-                if order == 2:
-                    return -1
-                if order < 0:
-                    best = close[i]
-    return best
+@kernel(inner=True)
+def _screen(quantized, count, panels, whole, q, side, params, bounds):
+    """Bound the scores of `count` rows with all words of a stage."""
+    steps, n_panels, at, side_at = whole[q, 2], whole[q, 3], whole[q, 7], whole[q, 8]
+    run = n_panels
+    if steps * n_panels * IN_PANEL * 4 > SMALL:
+        run = max(1, RUN // (steps * IN_PANEL * 4))
+    for begin in range(0, n_panels, run):
+        end = min(begin + run, n_panels)
+        i = 0
+        while i + ROWS // 2 <= count:  # the rows that fill up a block are there, if meaningless
+            screen_block(quantized, i, panels, at, steps, begin, end, side, side_at, params, bounds)
+            i += ROWS
+        while i < count:
+            screen_row(quantized, i, panels, at, steps, begin, end, side, side_at, params, bounds)
+            i += 1
 
 
-@kernel
-def _compare(row, a, b, partials):
-    """Return the sign of ``|row - b|^2 - |row - a|^2``, exact; 2 if out of range."""
-    count = 0
-    for d in range(row.shape[0]):
-        r, x, y = np.float64(row[d]), np.float64(a[d]), np.float64(b[d])
-        if _out_of_range(r) or _out_of_range(x) or _out_of_range(y):
-            return 2
-        if x != y:
-            count = _grow_product(partials, count, y, y)
-            count = _grow_product(partials, count, -x, x)
-            count = _grow_product(partials, count, -2.0 * r, y)
-            count = _grow_product(partials, count, 2.0 * r, x)
-    if count == 0:
-        return 0
-    return 1 if partials[count - 1] > 0.0 else -1  # the last partial outweighs the others
+@kernel(inner=True)
+def _quantize(rows, at, count, whole, real, q, quantized, params, starts, norms):
+    """Write rows as the screen reads them, with their `params` and norms, inf if out of range.
 
-
-@kernel
-def _out_of_range(value):
-    """Whether a product with such a number may overflow, or its error underflow."""
-    size = abs(value)
-    return not (size == 0.0 or (size > 1e-144 and size < 1e150))
-
-
-@kernel
-def _grow_product(partials, count, x, y):
-    """Add the exact product ``x * y`` to an expansion: Dekker's product, Veltkamp's split."""
-    high = x * y
-    if high == 0.0:
-        return count
-    t = 134217729.0 * x
-    x_high = t - (t - x)
-    x_low = x - x_high
-    t = 134217729.0 * y
-    y_high = t - (t - y)
-    y_low = y - y_high
-    low = x_low * y_low - (((high - x_high * y_high) - x_low * y_high) - x_high * y_low)
-    return _grow(partials, _grow(partials, count, low), high)
-
-
-@kernel
-def _grow(partials, count, x):
-    """Add `x` to a non-overlapping expansion in ascending order; zeros are dropped."""
-    kept = 0
+    See `pack` for what is promised; norms, like all numbers here, are in the stage's units.
+    """
+    width, padded = whole[q, 1], whole[q, 2] * 4 // quantized.itemsize
+    unit, ratio, lowered, usable, levels = (
+        real[q, 7], real[q, 8], real[q, 9], real[q, 10] > 0.0, real[q, 11],
+    )  # fmt: skip
+    grown = 1.0 + (width + 8) * U  # of a float32 sum of squares
+    share = lowered if levels == 0.0 else ratio + 8.0 * U * (1.0 + ratio)
+    flat = quantized.reshape(quantized.size)
     for i in range(count):
-        y = partials[i]
-        total = x + y
-        y_part = total - x
-        error = (x - (total - y_part)) + (y - y_part)
-        if error != 0.0:
-            partials[kept] = error
-            kept += 1
-        x = total
-    if x != 0.0:
-        partials[kept] = x
-        kept += 1
-    return kept
+        row, out = at + i * width, i * quantized.shape[1]
+        reach = np.float64(largest(rows, row, width)) * unit
+        if not (usable and reach < 1.0 / TINY):
+            norms[i] = np.inf
+            continue
+        for d in range(width, padded):
+            flat[out + d] = 0
+        step = 0.0
+        if levels == 0.0:
+            step = 1.0
+        elif reach >= TINY:
+            step = reach / levels
+            if levels > 127.0:  # int16: the norm, too, must fit
+                step = max(step, np.sqrt(dot(rows, row, rows, row, width)) * unit / NORM)
+            step = np.float64(np.float32(step))
+        factor = rows.dtype.type(unit / step) if step > 0.0 else rows.dtype.type(np.inf)
+        total = np.int32(0)
+        norm = rest = reach * np.sqrt(np.float64(width)) * (1.0 + 4.0 * U)
+        if factor < np.inf:
+            squares, lefts, total = round_row(rows, row, width, factor, flat, out)
+            if reach >= 2.0**10 * TINY:  # else float32 might lose the squares
+                norm = step * np.sqrt(squares * grown) * (1.0 + 4.0 * U)
+            rest = step * (np.sqrt(lefts * grown) + 4.0 * U * np.sqrt(squares * grown))
+        elif levels == 0.0:
+            norms[i] = np.inf
+            continue
+        else:  # next to nothing: all of it is rest
+            step = 0.0
+            for d in range(width):
+                flat[out + d] = 0
+        if levels == 0.0:
+            rest = 0.0
+        slack = rest + (norm + rest) * share
+        params[i, 0] = -step
+        params[i, 1] = -slack * (1.0 + 4.0 * U)
+        starts[i, 2] = -128 * total if levels == 127.0 else 0
+        norms[i] = norm
+
+
+@kernel(inner=True)
+def _pick(
+    rows, at, count, norms, bounds, words, half, whole, real, q,
+    codes, start, found, scores, partials, spent,
+):  # fmt: skip
+    """Write the nearest word of each row."""
+    size, width, n_panels = whole[q, 0], whole[q, 1], whole[q, 3]
+    words_at, half_at = whole[q, 4], whole[q, 6]
+    longest, heaviest, share, least, unit = (
+        real[q, 0], real[q, 1], real[q, 4], real[q, 5], real[q, 7],
+    )  # fmt: skip
+    scored = 0
+    for i in range(count):
+        row = at + i * width
+        near, error = 0, np.inf
+        if norms[i] < np.inf:
+            reach = norms[i] / unit * longest + heaviest
+            if reach < 1e300:
+                error = share * reach + least
+            collect(bounds, i, n_panels, lowest(bounds, i, n_panels), found)
+            first = found[0]
+            score = half[half_at + first] - dot(rows, row, words, words_at + first * width, width)
+            limit = (score + 1.5 * error) * unit * unit
+            rounded = np.float32(limit)
+            if rounded < limit:
+                rounded = np.nextafter(rounded, np.float32(np.inf))
+            if rounded < np.inf:
+                near = collect(bounds, i, n_panels, rounded, found)
+                scored += near
+                if near == 1:
+                    codes[q, start + i] = first
+                    continue
+        if near == 0:  # numbers too large for the screen: every word may be the one
+            for k in range(size):
+                if half[half_at + k] < np.inf:
+                    found[near] = k
+                    near += 1
+        codes[q, start + i] = settle(
+            rows, row, words, words_at, width, half, half_at, error, found, near, scores, partials
+        )
+    spent[0] += count
+    spent[1] += scored
+
+
+@kernel(inner=True)
+def _project(rows, at, count, dim, maps, whole, q, out):
+    width, weight = whole[q, 1], whole[q, 9]
+    bias = weight + dim * width
+    for i in range(count):
+        project_row(rows, at + i * dim, dim, maps, weight, bias, width, out, i * width)
+
+
+@kernel(inner=True)
+def _subtract(rows, at, count, dim, table, table_at, codes, q, start):
+    """Leave the residual; count the rows without a code."""
+    lost = 0
+    for i in range(count):
+        if codes[q, start + i] < 0:
+            lost += 1
+        else:
+            word = table_at + codes[q, start + i] * dim
+            subtract_from(rows, at + i * dim, table, word, dim)
+    return lost

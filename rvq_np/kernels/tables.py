@@ -1,28 +1,78 @@
 """What the kernels read from one stage: its words laid out, its norms, its error bounds."""
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
-LINE = 64  # bytes of a cache line
 
-
-class Tables(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Tables:
     """One stage, prepared for NumPy kernels in one float type T."""
 
     words: np.ndarray  # (K, C) T: what is searched
-    panel: np.ndarray  # (C, K or more) T: the same, transposed, aligned
     half: np.ndarray  # (K,) T: half the squared norms; inf marks a repeat of an earlier word
-    half64: np.ndarray  # (K,) float64
+    half64: np.ndarray  # (K,) float64, finite
     bounds: np.ndarray  # (7,) float64: see `error_bounds`
     table: np.ndarray  # (K, D) T: what a code decodes to; `words` where there is no projection
-    weight_in: np.ndarray | None  # (D, C) float64, transposed
-    bias_in: np.ndarray | None  # (C,) float64
+    weight_in: np.ndarray | None = None  # (D, C) float64, transposed
+    bias_in: np.ndarray | None = None  # (C,) float64
 
     @property
-    def search(self):
-        """What `nearest` takes between the rows and the codes."""
-        return self.words, self.panel, self.half, self.half64, self.bounds
+    def usable_half(self) -> np.ndarray:
+        """Half squared norms (K,), float64; inf marks a repeat."""
+        return np.where(np.isinf(self.half), np.inf, self.half64)
+
+    @cached_property
+    def alone(self) -> Stages:
+        """The search of this stage as stages of their own: rows come projected."""
+        return Stages([Tables(self.words, self.half, self.half64, self.bounds, self.words)])
+
+
+class Stages(tuple):
+    """The `Tables` of all stages, their words in one array; a slice shares all that is kept.
+
+    ``words`` and ``table`` hold those of all stages one after the other, and `kept` is for what
+    kernels derive from the whole.
+    """
+
+    words: np.ndarray
+    table: np.ndarray
+    kept: dict[str, Any]
+    whole: Stages
+    part: slice
+
+    def __new__(cls, tables: Any) -> Stages:
+        tables = list(tables)
+        words = np.concatenate([each.words.ravel() for each in tables])
+        shared = all(each.table is each.words for each in tables)
+        table = words if shared else np.concatenate([each.table.ravel() for each in tables])
+        made, words_at, table_at = [], 0, 0
+        for each in tables:  # views, so that nothing is held twice
+            of_words = words[words_at : words_at + each.words.size].reshape(each.words.shape)
+            of_table = table[table_at : table_at + each.table.size].reshape(each.table.shape)
+            words_at, table_at = words_at + each.words.size, table_at + each.table.size
+            made.append(replace(each, words=of_words, table=of_words if shared else of_table))
+        self = super().__new__(cls, made)
+        self.words, self.table, self.kept, self.whole, self.part = (
+            words, table, {}, self, slice(None),
+        )  # fmt: skip
+        return self
+
+    def __getitem__(self, index: Any) -> Any:
+        found = super().__getitem__(index)
+        if not isinstance(index, slice) or len(found) == len(self):
+            return found if not isinstance(index, slice) else self
+        places = range(len(self.whole))[self.part][index]
+        some = super().__new__(Stages, found)
+        some.words, some.table, some.kept, some.whole = (
+            self.words, self.table, self.kept, self.whole,
+        )  # fmt: skip
+        some.part = slice(places.start, places.stop, places.step)
+        return some
 
 
 def stage_tables(stage, dtype):
@@ -45,22 +95,7 @@ def stage_tables(stage, dtype):
         weight, bias = stage.project_out.weight, stage.project_out.bias
         wide = words.astype(np.float64) @ weight.T.astype(np.float64) + bias
         table = np.array(wide, dtype=dtype, order="C")
-    panel = _aligned(words.shape[1], len(words), dtype)
-    panel[:, : len(words)] = words.T
-    return Tables(words, panel, half, half64, bounds, table, weight_in, bias_in)
-
-
-def _aligned(rows, columns, dtype):
-    """Return zeros with room for (rows, columns), each row beginning a cache line.
-
-    A vector load that straddles two lines costs two, and rows a multiple of 4 kB apart contend
-    for the same lines.
-    """
-    each = LINE // dtype.itemsize
-    width = (-(-columns // each) + 1) * each
-    store = np.zeros(rows * width + each, dtype)
-    start = -store.ctypes.data % LINE // dtype.itemsize
-    return store[start : start + rows * width].reshape(rows, width)
+    return Tables(words, half, half64, bounds, table, weight_in, bias_in)
 
 
 def repeats(words):

@@ -9,8 +9,6 @@ import functools
 import os
 from concurrent.futures import ThreadPoolExecutor
 
-ROWS = 256  # rows a tile: 128 kB of float32 at D = 128, which stays in L2 through all stages
-
 
 def threads():
     """Return how many threads to use: ``RVQ_NP_NUM_THREADS``, else the cores we may run on."""
@@ -43,7 +41,6 @@ def spread(function, items):
     return list(_pool(threads()).map(function, items))  # list(), or an exception is lost
 
 
-def over_rows(function, rows, tile=None):
-    """Call ``function(start, stop)`` for every tile of `rows` rows."""
-    tile = tile or ROWS
+def over_rows(function, rows, tile):
+    """Call ``function(start, stop)`` for every `tile` of `rows` rows."""
     spread(lambda start: function(start, min(start + tile, rows)), range(0, rows, tile))

@@ -1,0 +1,125 @@
+"""The kernels of `plain`, compiled by Numba: rows tiled, threads used, screens chosen.
+
+Importing this module imports Numba.
+"""
+
+import numpy as np
+
+from . import exact, gather, pack, search, tiles
+from .simd import LANES, PER_STEP, TARGET, VECTORS
+
+ROWS = 768  # rows a tile: 384 kB of float32 at D = 128
+BYTES = 1 << 20  # of a tile, at most
+ALONE = 1 << 26  # products below which other threads cost more than they help
+DECODE_ROWS = 2048
+PATIENCE = 256  # rows times stages after which a screen is judged
+FEW = 4  # words a screen may leave per row,
+CROWDED = 16  # or one in so many: one that leaves more is given up
+DEEP = 60000  # numbers a word beyond which sums of bytes might leave int32
+
+
+def encode(x, stages, codes):
+    """Write the codes (Q, n) of `x` (n, D), of any float type."""
+    dtype = stages[0].words.dtype
+    plan = _plan(stages)
+
+    def tile(start, stop):
+        rows = np.array(x[start:stop], dtype=dtype, order="C")  # it is used up
+        spent = np.zeros(2, np.int64)
+        lost = search.encode(rows, *plan, codes, start, spent)
+        if lost:
+            for n in start + np.flatnonzero((codes[:, start:stop] < 0).any(axis=0)):
+                codes[:, n] = _by_hand(np.array(x[n], dtype=dtype), stages)
+        _judge(stages, spent)
+
+    rows = min(ROWS, max(search.ROWS, BYTES // (x.shape[1] * dtype.itemsize)))
+    if len(x) * sum(stage.words.size for stage in stages) < ALONE:
+        for start in range(0, len(x), rows):
+            tile(start, min(start + rows, len(x)))
+    else:
+        share = -(-len(x) // (tiles.threads() * search.ROWS)) * search.ROWS
+        tiles.over_rows(tile, len(x), max(1, min(rows, share)))
+
+
+def decode(codes, stages, out):
+    """Write the sum (n, D), in stage order, of the words that `codes` (Q, n) name."""
+    if not len(codes):
+        out[:] = 0
+        return
+    sizes = [stage.table.size for stage in stages.whole]
+    first = (np.cumsum(sizes) - sizes)[stages.part]
+
+    def tile(start, stop):
+        gather.decode(codes, stages.table, first, out, start, stop)
+
+    tiles.over_rows(tile, len(out), DECODE_ROWS)
+
+
+def nearest(rows, stage, codes):
+    """Write into `codes` (n,) the word of one stage nearest to each of `rows` (n, C)."""
+    encode(rows, stage.alone, codes[None])
+
+
+def project(rows, stage):
+    """Return `rows` as the stage searches them: themselves, or through ``project_in``."""
+    if stage.weight_in is None:
+        return rows
+    out = np.empty((len(rows), stage.weight_in.shape[1]), rows.dtype)
+    maps = np.concatenate([stage.weight_in.ravel(), stage.bias_in])
+    gather.project(rows, maps, 0, stage.weight_in.size, out)
+    return out
+
+
+subtract, tally = gather.subtract, gather.tally
+
+
+def _plan(stages):
+    """Return the packed `stages` for the screen in use."""
+    kept = stages.kept
+    screen = kept.setdefault("screen", _screens(stages)[0])
+    if screen not in kept:
+        kept[screen] = pack.plan(stages.whole, screen, LANES, VECTORS, PER_STEP[screen])
+    plan = kept[screen]
+    return plan if stages.whole is stages else plan.some(stages.part)
+
+
+def _screens(stages):
+    deep = max(stage.words.shape[1] for stage in stages.whole) > DEEP
+    return TARGET.screens[-1:] if deep else TARGET.screens
+
+
+def _judge(stages, spent):
+    """Give up a screen whose bounds leave too many words: the next one is slower but closer.
+
+    Which one serves never shows in the codes, so threads may disagree for a moment.
+    """
+    kept = stages.kept
+    rows, words = (kept.get("spent", 0) + spent).tolist()
+    if rows < PATIENCE:
+        kept["spent"] = np.array([rows, words])
+        return
+    kept["spent"] = np.zeros(2, np.int64)
+    screens = _screens(stages)
+    rank = screens.index(kept["screen"])
+    smallest = min(len(stage.words) for stage in stages.whole)
+    if words > rows * _allowed(smallest) and rank + 1 < len(screens):
+        kept["screen"] = screens[rank + 1]
+
+
+def _allowed(n_words):
+    return max(FEW, n_words / CROWDED) if FEW >= 0 else -1
+
+
+def _by_hand(row, stages):
+    """Return the codes of one row (D,), used up, whose numbers expansions cannot hold."""
+    codes = np.empty(len(stages), np.int32)
+    for q, stage in enumerate(stages):
+        searched = project(row[None], stage)
+        code = np.empty(1, np.int32)
+        plan = _plan(stage.alone)
+        if search.encode(searched.copy(), *plan, code[None], 0, np.zeros(2, np.int64)):
+            usable = np.flatnonzero(stage.half < np.inf).tolist()
+            code[0] = exact.nearest_of(searched[0], stage.words, usable)
+        codes[q] = code[0]
+        subtract(row[None], stage.table, code)
+    return codes

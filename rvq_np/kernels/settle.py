@@ -1,0 +1,109 @@
+"""Which word is nearest, exactly, among the few a screen could not tell apart.  Compiled.
+
+Scores in float64 with their error bound first; what those cannot separate is decided by the sign
+of the exact difference of two scores, by error-free transformations (Dekker 1971, Shewchuk 1997):
+products split in two, summed in a growing expansion.  An exact tie goes to the lowest index.
+"""
+
+import numpy as np
+
+from .jit import kernel
+from .simd import dot
+
+PARTIALS = 1100  # numbers a non-adjacent expansion over float64's 2100 bits may have
+
+
+@kernel(inner=True)
+def settle(rows, at, words, words_at, width, half, half_at, error, found, count, scores, partials):
+    """Return the nearest of the words ``found[:count]``; -1 if out of an expansion's range.
+
+    The row begins at element `at` of `rows`, word k at ``words_at + k * width`` of `words`, and
+    its half squared norm is ``half[half_at + k]``.  `error` bounds that of a float64 score.
+    """
+    low = second = np.inf
+    best = -1
+    for i in range(count):
+        score = half[half_at + found[i]] - dot(rows, at, words, words_at + found[i] * width, width)
+        scores[i] = score
+        if score < low:
+            low, second = score, low
+            best = found[i]
+        elif score < second:
+            second = score
+    limit = low + 2.0 * error
+    if second > limit:  # never, if one of them is not a number
+        return best
+    best = -1
+    for i in range(count):
+        if scores[i] <= limit or not np.isfinite(limit):
+            word = found[i]
+            if best < 0:
+                best = word
+            else:
+                a, b = words_at + best * width, words_at + word * width
+                order = _compare(rows, at, words, a, b, width, partials)
+                if order == 2:
+                    return -1
+                if order < 0:  # they come in order: a tie is the earlier one's
+                    best = word
+    return best
+
+
+@kernel(inner=True)
+def _compare(rows, at, words, a, b, width, partials):
+    """Return the sign of ``|row - b|^2 - |row - a|^2``, exact; 2 if out of range."""
+    count = 0
+    for d in range(width):
+        r, x, y = np.float64(rows[at + d]), np.float64(words[a + d]), np.float64(words[b + d])
+        if _out_of_range(r) or _out_of_range(x) or _out_of_range(y):
+            return 2
+        if x != y:
+            count = _grow_product(partials, count, y, y)
+            count = _grow_product(partials, count, -x, x)
+            count = _grow_product(partials, count, -2.0 * r, y)
+            count = _grow_product(partials, count, 2.0 * r, x)
+    if count == 0:
+        return 0
+    return 1 if partials[count - 1] > 0.0 else -1  # the last partial outweighs the others
+
+
+@kernel(inner=True)
+def _out_of_range(value):
+    """Whether a product with such a number may overflow, or its error underflow."""
+    size = abs(value)
+    return not (size == 0.0 or (size > 1e-144 and size < 1e150))
+
+
+@kernel(inner=True)
+def _grow_product(partials, count, x, y):
+    """Add the exact product ``x * y`` to an expansion: Dekker's product, Veltkamp's split."""
+    high = x * y
+    if high == 0.0:
+        return count
+    t = 134217729.0 * x
+    x_high = t - (t - x)
+    x_low = x - x_high
+    t = 134217729.0 * y
+    y_high = t - (t - y)
+    y_low = y - y_high
+    low = x_low * y_low - (((high - x_high * y_high) - x_low * y_high) - x_high * y_low)
+    return _grow(partials, _grow(partials, count, low), high)
+
+
+@kernel(inner=True)
+def _grow(partials, count, x):
+    """Add `x` to a non-overlapping expansion in ascending order; zeros are dropped."""
+    kept = 0
+    for i in range(count):
+        y = partials[i]
+        total = x + y
+        y_part = total - x
+        error = (x - (total - y_part)) + (y - y_part)
+        if error != 0.0:
+            partials[kept] = error
+            kept += 1
+        x = total
+    if x != 0.0:
+        partials[kept] = x
+        kept += 1
+    return kept
