@@ -21,6 +21,9 @@ from .errors import (
 )
 
 
+_SINGLE, _DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
+
+
 def levels(call: str, n_q: Any, lowest: int, highest: int) -> int:
     """Return `n_q` as an int in ``[lowest, highest]``, or raise LevelsError."""
     if isinstance(n_q, (bool, np.bool_)) or not isinstance(n_q, (int, np.integer)):
@@ -53,8 +56,11 @@ def vectors(call: str, x: Any, codebooks: Codebooks) -> None:
 
 def floating(call: str, x: Any) -> None:
     """Raise DtypeError unless `x` holds real floating-point numbers."""
-    xp = arrays.namespace(x)
-    if not (xp.isdtype(x.dtype, "real floating") or "bfloat16" in str(x.dtype)):
+    if isinstance(x, np.ndarray):
+        real = x.dtype.kind == "f" or str(x.dtype) == "bfloat16"
+    else:
+        real = arrays.namespace(x).isdtype(x.dtype, "real floating") or "bfloat16" in str(x.dtype)
+    if not real:
         raise DtypeError(
             f"{call}: x has dtype {x.dtype}; wanted floating-point numbers. Convert with "
             "astype(float32)."
@@ -65,8 +71,7 @@ def finite(call: str, x: Any, codebooks: Codebooks) -> None:
     """Raise NonFiniteError if `x` has a bad number, naming the first, or if one is too large."""
     xp = arrays.namespace(x)
     low, high = float(xp.min(x)), float(xp.max(x))  # NaN comes through both
-    largest = float(np.finfo(_wide_type(x, codebooks)).max)
-    limit = largest / codebooks.gain - codebooks.reach
+    limit = codebooks.limit(_wide_type(x, codebooks))
     if -limit < low and high < limit:
         return
     finite = arrays.to_numpy(xp.isfinite(x))
@@ -112,5 +117,5 @@ def codes(call: str, codes: Any, codebooks: Codebooks) -> None:
 
 
 def _wide_type(x: Any, codebooks: Codebooks) -> np.dtype:
-    wide = "float64" in str(x.dtype) or codebooks.dtype == np.float64
-    return np.dtype(np.float64 if wide else np.float32)
+    wide = x.dtype == np.float64 if isinstance(x, np.ndarray) else "float64" in str(x.dtype)
+    return _DOUBLE if wide or codebooks.dtype == _DOUBLE else _SINGLE

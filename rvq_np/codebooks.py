@@ -166,6 +166,7 @@ class Codebooks:
         self.sizes = tuple(stage.size for stage in made)
         self.dtype = np.result_type(np.float32, *(stage.words.dtype for stage in made))
         self._prepared: dict[Any, Any] = {}
+        self._limits: dict[Any, float] = {}
         self._slices: dict[tuple[int, ...], Codebooks] = {}
 
     @classmethod
@@ -227,6 +228,12 @@ class Codebooks:
         """How far the numbers of a residual can move from those of its vector, at most."""
         return sum(_largest(stage) for stage in self.stages)
 
+    def limit(self, dtype: Any) -> float:
+        """Vectors whose numbers stay below leave residuals that a float type can hold."""
+        if dtype not in self._limits:
+            self._limits[dtype] = float(np.finfo(dtype).max) / self.gain - self.reach
+        return self._limits[dtype]
+
     @cached_property
     def gain(self) -> float:
         """How much larger than a residual what a stage searches with can be, at least 1."""
@@ -239,7 +246,7 @@ class Codebooks:
 
     def prepared(self, backend: Any, like: Any) -> Any:
         """Return ``backend.prepare(self, like)``, made once for each kind of `like`."""
-        key = (backend.__name__, str(like.dtype), str(getattr(like, "device", "cpu")))
+        key = (backend, like.dtype, str(getattr(like, "device", "cpu")))
         if key not in self._prepared:
             self._prepared[key] = backend.prepare(self, like)
         return self._prepared[key]

@@ -5,13 +5,14 @@ Importing this module imports Numba.
 
 import numpy as np
 
-from . import exact, gather, pack, search, tiles
+from . import exact, gather, hypotheses, pack, plain, search, tiles
 from .simd import LANES, PER_STEP, TARGET, VECTORS
 
 ROWS = 768  # rows a tile: 384 kB of float32 at D = 128
 BYTES = 1 << 20  # of a tile, at most
 ALONE = 1 << 26  # products below which other threads cost more than they help
 DECODE_ROWS = 2048
+BEAMED = 1 << 20  # bounds held for one row, at most
 PATIENCE = 256  # rows times stages after which a screen is judged
 FEW = 4  # words a screen may leave per row,
 CROWDED = 16  # or one in so many: one that leaves more is given up
@@ -33,12 +34,32 @@ def encode(x, stages, codes):
         _judge(stages, spent)
 
     rows = min(ROWS, max(search.ROWS, BYTES // (x.shape[1] * dtype.itemsize)))
-    if len(x) * sum(stage.words.size for stage in stages) < ALONE:
+    if len(x) * stages.words.size < ALONE:
         for start in range(0, len(x), rows):
             tile(start, min(start + rows, len(x)))
     else:
         share = -(-len(x) // (tiles.threads() * search.ROWS)) * search.ROWS
         tiles.over_rows(tile, len(x), max(1, min(rows, share)))
+
+
+def search_beams(x, stages, beam_size, codes):
+    """Write the codes (Q, n) that a beam search finds for `x` (n, D), of any float type."""
+    dtype = stages[0].words.dtype
+    projects = any(stage.weight_in is not None for stage in stages)
+    if projects or beam_size * max(len(stage.words) for stage in stages) > BEAMED:
+        plain.search_beams(x, stages, beam_size, codes)
+        return
+    plan = _plan(stages)
+
+    def tile(start, stop):
+        rows = np.array(x[start:stop], dtype=dtype, order="C")
+        if hypotheses.encode(rows, beam_size, *plan, codes, start):
+            lost = start + np.flatnonzero(codes[0, start:stop] < 0)
+            few = np.empty((len(codes), len(lost)), np.int32)
+            plain.search_beams(x[lost], stages, beam_size, few)
+            codes[:, lost] = few
+
+    tiles.over_rows(tile, len(x), ROWS // 4)
 
 
 def decode(codes, stages, out):

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from . import beam, plain, tables, tiles
+from . import plain, tables, tiles
 
 LEAF = 16384  # rows summed in order before sums are merged pairwise: fixed, so bits are too
 WAIVED = 1 << 29  # products done by NumPy, about a tenth of a second, before Numba is loaded
@@ -65,7 +65,7 @@ def encode(x, stages, beam_size=1, codes=None):
         codes = np.empty((len(stages), len(x)), np.int32)
     using = _kernels(len(x) * len(stages) * stages[0].words.size)
     if beam_size > 1:
-        codes[:] = beam.search(_working_copy(x, stages), stages, beam_size, using.project)
+        using.search_beams(x, stages, beam_size, codes)
     else:
         using.encode(x, stages, codes)
     return codes

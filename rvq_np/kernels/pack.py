@@ -48,8 +48,9 @@ class Plan(NamedTuple):
     blank: np.ndarray  # (0,) of the type of a quantized row
     whole: np.ndarray  # (Q, 10) int64: words, their length, steps, panels, then where the stage
     # begins in `words`, `table`, `half`, `panels`, `side` and, unless it is -1, `maps`
-    real: np.ndarray  # (Q, 12) float64: `tables.error_bounds`, then `unit`, `ratio`, the share by
-    # which half norms are lowered, whether the screen can be used, and the largest whole number
+    real: np.ndarray  # (Q, 13) float64: `tables.error_bounds`, then `unit`, `ratio`, the share by
+    # which half norms are lowered, whether the screen can be used, the largest whole number and
+    # the largest of the norms in `side`
 
     def some(self, stages):
         """Return the plan of a slice of the stages, sharing all arrays."""
@@ -60,7 +61,7 @@ def plan(stages, screen, lanes, vectors, per_step):
     """Return the `Plan` of `tables.Stages` for one kind of screen."""
     parts = [_Packed(stage, screen, lanes, vectors, per_step) for stage in stages]
     whole = np.zeros((len(stages), 10), np.int64)
-    real = np.zeros((len(stages), 12), np.float64)
+    real = np.zeros((len(stages), 13), np.float64)
     words_at = table_at = half_at = panels_at = side_at = maps_at = 0
     maps = []
     levels = LEVELS.get(screen, 0)
@@ -72,7 +73,7 @@ def plan(stages, screen, lanes, vectors, per_step):
             side_at, maps_at if has_map else -1,
         )  # fmt: skip
         numbers[:7] = stage.bounds
-        numbers[7:] = part.unit, part.ratio, part.lowered, part.safe, levels
+        numbers[7:] = part.unit, part.ratio, part.lowered, part.safe, levels, part.side[2].max()
         words_at += stage.words.size
         table_at += stage.table.size
         half_at += n_words

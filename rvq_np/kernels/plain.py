@@ -6,7 +6,7 @@ in float64, and what that cannot separate is settled exactly.  BLAS brings its o
 
 import numpy as np
 
-from . import exact
+from . import beam, exact
 
 ROWS = 4096  # rows that pass all stages together
 SCORES = 1 << 20  # scores held at once: 4 MB of float32, whatever the number of rows
@@ -21,6 +21,13 @@ def encode(x, stages, codes):
             some = out[start : start + ROWS]
             nearest(project(rows, stage), stage, some)
             subtract(rows, stage.table, some)
+
+
+def search_beams(x, stages, beam_size, codes):
+    """Write the codes (Q, n) that a beam search finds for `x` (n, D), of any float type."""
+    for start in range(0, len(x), ROWS):
+        rows = np.array(x[start : start + ROWS], dtype=stages[0].words.dtype, order="C")
+        codes[:, start : start + ROWS] = beam.search(rows, stages, beam_size, project)
 
 
 def decode(codes, stages, out):

@@ -30,7 +30,7 @@ from .simd import (
     collect,
     dot,
     largest,
-    lowest,
+    nearest,
     project_row,
     round_row,
     screen_block,
@@ -179,13 +179,10 @@ def _pick(
             reach = norms[i] / unit * longest + heaviest
             if reach < 1e300:
                 error = share * reach + least
-            collect(bounds, i, n_panels, lowest(bounds, i, n_panels), found)
-            first = found[0]
+            first = nearest(bounds, i, n_panels)
             score = half[half_at + first] - dot(rows, row, words, words_at + first * width, width)
             limit = (score + 1.5 * error) * unit * unit
-            rounded = np.float32(limit)
-            if rounded < limit:
-                rounded = np.nextafter(rounded, np.float32(np.inf))
+            rounded = np.float32(limit + abs(limit) * (4.0 * U) + TINY * TINY)  # never below
             if rounded < np.inf:
                 near = collect(bounds, i, n_panels, rounded, found)
                 scored += near

@@ -107,6 +107,19 @@ class _Build:
             return self.call(f"llvm.fma.v{LANES}f32", _FLOATS, x, y, total)
         return self.b.fadd(self.b.fmul(x, y), total)
 
+    def bits(self, lanes):
+        """Return a vector of truth values as the bits of an int64."""
+        return self.b.zext(self.b.bitcast(lanes, ir.IntType(LANES)), _I64)
+
+    def first(self, bits):
+        """Return the place of the lowest bit that is set in an int64, of which there is one."""
+        return self.call("llvm.cttz.i64", _I64, bits, ir.Constant(ir.IntType(1), 1))
+
+    def contracted(self, operation):
+        """Allow LLVM to fuse a product with the sum it goes into."""
+        operation.flags.append("contract")
+        return operation
+
     def least(self, x, y):
         return self.b.select(self.b.fcmp_ordered("<", x, y), x, y)
 
@@ -373,16 +386,14 @@ def dot(context, rows, at, words, word_at, length):
     def code(context, builder, signature, arguments):
         build, b = _Build(builder), builder
         left, right = (_stretch(context, build, signature, arguments, n) for n in (0, 2))
-        total = _Running(build, ir.DoubleType(), b.fadd)
+        total = _Running(build, ir.DoubleType(), lambda x, y: build.contracted(b.fadd(x, y)))
 
         def body(place, lanes):
             x, y = left(place, lanes), right(place, lanes)
             if x.type.element != ir.DoubleType():
                 doubles = ir.VectorType(ir.DoubleType(), lanes)
                 x, y = b.fpext(x, doubles), b.fpext(y, doubles)
-            product = b.fmul(x, y)
-            product.flags.append("contract")
-            total.join(product)
+            total.join(build.contracted(b.fmul(x, y)))
 
         _pieces(build, arguments[4], body)
         return total.total()
@@ -482,14 +493,10 @@ def project_row(context, rows, at, dim, maps, weight, bias, width, out, out_at):
                 x = b.load(b.gep(data, [b.add(at, d)]))
                 x = x if x.type == double else b.fpext(x, double)
                 column = load(b.add(b.add(weight, b.mul(d, width)), place))
-                made = b.fmul(build.spread(x, vector), column)
-                made.flags.append("contract")
-                return made
+                return build.contracted(b.fmul(build.spread(x, vector), column))
 
             def plus(total, value):
-                total = b.fadd(total, value)
-                total.flags.append("contract")
-                return total
+                return build.contracted(b.fadd(total, value))
 
             sums = [cgutils.alloca_once_value(b, load(b.add(bias, place)))]
             sums += [cgutils.alloca_once_value(b, ir.Constant(vector, None)) for _ in range(3)]
@@ -553,11 +560,43 @@ def lowest(context, bounds, row, panels):
 
 
 @intrinsic
+def nearest(context, bounds, row, panels):
+    """Return the word of the least bound of a row, one of them if several words share it."""
+
+    def code(context, builder, signature, arguments):
+        build, b = _Build(builder), builder
+        data, _ = _row_of(context, b, signature, arguments)
+        each = build.loop(arguments[2])
+        least, which = b.phi(_FLOATS), b.phi(_INTS)
+        least.add_incoming(ir.Constant(_FLOATS, [float("inf")] * LANES), each[2])
+        which.add_incoming(ir.Constant(_INTS, None), each[2])
+        group = b.mul(each[0], build.number((VECTORS + 1) * _BYTES))
+        bound = build.load(data, group, _FLOATS)
+        less = b.fcmp_ordered("<", bound, least)
+        lower = b.select(less, bound, least)
+        panel = b.select(less, build.spread(b.trunc(each[0], _I32), _INTS), which)
+        build.close(each, [(least, lower), (which, panel)])
+        low = build.spread(build.folded(lower, build.least), _FLOATS)
+        lane = build.first(build.bits(b.fcmp_ordered("==", lower, low)))
+        panel = b.zext(b.extract_element(panel, b.trunc(lane, _I32)), _I64)
+        group = b.mul(panel, build.number((VECTORS + 1) * _BYTES))
+        bits = build.number(0)
+        for v in range(VECTORS):
+            bound = build.load(data, build.offset(group, (v + 1) * _BYTES), _FLOATS)
+            part = build.bits(b.fcmp_ordered("==", bound, low))
+            bits = b.or_(bits, b.shl(part, build.number(v * LANES)))
+        return b.add(b.mul(panel, build.number(VECTORS * LANES)), build.first(bits))
+
+    return types.intp(bounds, types.intp, types.intp), code
+
+
+@intrinsic
 def collect(context, bounds, row, panels, limit, found):
     """Write into `found` the words of a row whose bound is at most `limit`, ascending; count them.
 
-    Per panel, `bounds` holds the least over its vectors in each lane, then the vectors: so one
-    comparison a panel tells whether to look closer.
+    Per panel, `bounds` holds the least over its vectors in each lane, then the vectors.  The least
+    of 64 panels become 64 bits without a branch; then one turn a bit, and one a word: a processor
+    cannot guess where the few words are.
     """
 
     def code(context, builder, signature, arguments):
@@ -566,38 +605,58 @@ def collect(context, bounds, row, panels, limit, found):
         out = context.make_array(signature.args[4])(context, b, arguments[4]).data
         limit = build.spread(arguments[3], _FLOATS)
         count = cgutils.alloca_once_value(b, build.number(0))  # not on the stack of each call
-        lanes = ir.IntType(LANES)
+        one = build.number(1)
 
         def within(place):
             """Return a bit a lane: whether the bound there is at most the limit."""
-            return b.bitcast(b.fcmp_ordered("<=", build.load(data, place, _FLOATS), limit), lanes)
+            return build.bits(b.fcmp_ordered("<=", build.load(data, place, _FLOATS), limit))
 
-        each = build.loop(arguments[2])
-        group = b.mul(each[0], build.number((VECTORS + 1) * _BYTES))
-        with b.if_then(b.icmp_unsigned("!=", within(group), ir.Constant(lanes, 0)), likely=False):
+        def group(panel):
+            return b.mul(panel, build.number((VECTORS + 1) * _BYTES))
+
+        def each_bit(bits, body):
+            """Call ``body(place)`` for each bit of an int64 that is set, from the lowest."""
+            with b.if_then(b.icmp_unsigned("!=", bits, build.number(0))):
+                entry, turn = b.block, b.append_basic_block("turn")
+                b.branch(turn)
+                b.position_at_end(turn)
+                left = b.phi(_I64)
+                left.add_incoming(bits, entry)
+                body(build.first(left))
+                rest = b.and_(left, b.sub(left, one))
+                left.add_incoming(rest, b.block)
+                after = b.append_basic_block("after")
+                b.cbranch(b.icmp_unsigned("!=", rest, build.number(0)), turn, after)
+                b.position_at_end(after)
+
+        runs = build.loop(b.udiv(build.offset(arguments[2], 63), build.number(64)))
+        begin = b.mul(runs[0], build.number(64))
+        left = b.sub(arguments[2], begin)
+        some = b.select(b.icmp_signed("<", left, build.number(64)), left, build.number(64))
+        panels = build.loop(some)
+        hits = b.phi(_I64)
+        hits.add_incoming(build.number(0), panels[2])
+        hit = b.icmp_unsigned("!=", within(group(b.add(begin, panels[0]))), build.number(0))
+        more = b.or_(hits, b.shl(b.zext(hit, _I64), panels[0]))
+        build.close(panels, [(hits, more)])
+
+        def panel_hit(place):
+            panel = b.add(begin, place)
+            bits = build.number(0)
             for v in range(VECTORS):
-                mask = within(build.offset(group, (v + 1) * _BYTES))
-                word = b.mul(each[0], build.number(VECTORS * LANES))
-                with b.if_then(b.icmp_unsigned("!=", mask, ir.Constant(lanes, 0))):
-                    entry, body = b.block, b.append_basic_block("lane")
-                    after = b.append_basic_block("done")
-                    b.branch(body)
-                    b.position_at_end(body)
-                    left = b.phi(lanes)
-                    left.add_incoming(mask, entry)
-                    name = f"llvm.cttz.i{LANES}"
-                    place = build.call(name, lanes, left, ir.Constant(ir.IntType(1), 1))
-                    lane = b.zext(place, _I64)
-                    so_far = b.load(count)
-                    index = build.offset(word, v * LANES, lane)
-                    b.store(b.trunc(index, _I32), b.gep(out, [so_far]))
-                    b.store(b.add(so_far, build.number(1)), count)
-                    rest = b.and_(left, b.sub(left, ir.Constant(lanes, 1)))
-                    left.add_incoming(rest, body)
-                    more = b.icmp_unsigned("!=", rest, ir.Constant(lanes, 0))
-                    b.cbranch(more, body, after)
-                    b.position_at_end(after)
-        build.close(each)
+                part = within(build.offset(group(panel), (v + 1) * _BYTES))
+                bits = b.or_(bits, b.shl(part, build.number(v * LANES)))
+            word = b.mul(panel, build.number(VECTORS * LANES))
+
+            def word_hit(lane):
+                so_far = b.load(count)
+                b.store(b.trunc(b.add(word, lane), _I32), b.gep(out, [so_far]))
+                b.store(b.add(so_far, one), count)
+
+            each_bit(bits, word_hit)
+
+        each_bit(more, panel_hit)
+        build.close(runs)
         return b.load(count)
 
     return types.intp(bounds, types.intp, types.intp, types.float32, found), code
