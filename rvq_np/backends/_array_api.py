@@ -63,7 +63,8 @@ def prepare(codebooks, like):
 def encode(x, stages, beam_size=1):
     xp = namespace(x)
     if beam_size > 1:
-        return asarray(host.encode(to_numpy(x), [stage.here for stage in stages], beam_size), x)
+        here = tables.Stages(stage.here for stage in stages)
+        return asarray(host.encode(to_numpy(x), here, beam_size), x)
     rows = xp.astype(x, stages[0].table.dtype)
     codes = []
     for stage in stages:

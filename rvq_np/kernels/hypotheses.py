@@ -23,10 +23,14 @@ from .simd import LANES, ROWS, collect, dot, lowest, subtract_from
 LARGEST = np.float32(np.finfo(np.float32).max)  # below infinity, which marks padding and repeats
 
 
+TOGETHER = 8 * ROWS  # hypotheses of several rows that meet a stage together, about
+
+
 @kernel
 def encode(x, beam, words, table, half, panels, side, maps, blank, whole, real, codes, start):
     n_stages, dim = whole.shape[0], x.shape[1]
-    room = -(-beam // ROWS) * ROWS
+    group = max(1, min(ROWS, TOGETHER // beam))
+    room = -(-group * beam // ROWS) * ROWS
     width, n_panels = 1, 1
     for q in range(n_stages):
         width = max(width, whole[q, 2] * 4 // blank.itemsize)
@@ -38,59 +42,70 @@ def encode(x, beam, words, table, half, panels, side, maps, blank, whole, real, 
     store = np.empty(room * n_panels * WIDTH + 16, np.float32)
     first = (-store.ctypes.data % 64) // 4
     bounds = store[first : first + room * n_panels * WIDTH].reshape(room, n_panels * WIDTH)
-    found = np.empty(n_panels * IN_PANEL, np.int32)
     residuals, following = np.empty(room * dim, x.dtype), np.empty(room * dim, x.dtype)
-    history, later = np.empty((beam, n_stages), np.int32), np.empty((beam, n_stages), np.int32)
-    few = np.empty(beam, np.float64)
+    history, later = np.empty((room, n_stages), np.int32), np.empty((room, n_stages), np.int32)
+    alive = np.empty(group, np.int64)
+    few, lanes = np.empty(beam, np.float64), np.empty(LANES, np.float32)
+    found = np.empty(n_panels * IN_PANEL, np.int32)
     parents = np.empty(beam * n_panels * IN_PANEL, np.int32)
     words_found = np.empty(beam * n_panels * IN_PANEL, np.int32)
     values = np.empty(beam * n_panels * IN_PANEL, np.float64)
     best_words, best_parents = np.empty(beam + 1, np.int64), np.empty(beam + 1, np.int64)
     best_errors = np.empty(beam + 1, np.float64)
     lost = 0
-    for n in range(x.shape[0]):
-        alive = 1
-        for d in range(dim):
-            residuals[d] = x[n, d]
+    for low in range(0, x.shape[0], group):
+        rows = min(group, x.shape[0] - low)
+        for n in range(rows):
+            residuals[n * dim : n * dim + dim] = x[low + n]
+            alive[n] = 1
         for q in range(n_stages):
-            _quantize(residuals, 0, alive, whole, real, q, quantized, params, starts, norms)
-            _screen(quantized, alive, panels, whole, q, side, params, bounds)
-            reach = _reach(residuals, alive, dim, bounds, whole, real, q, params, norms,
-                           energies, offs, few)  # fmt: skip
-            kept = _select(
-                residuals, alive, dim, bounds, words, side, whole, q, real, energies, offs, reach,
-                found, few, parents, words_found, values, best_words, best_parents, best_errors,
-            )  # fmt: skip
-            if kept < 0:
-                alive = 0
-                break
-            for i in range(kept):
-                parent, word = best_parents[i], best_words[i]
-                from_, to = parent * dim, i * dim
-                following[to : to + dim] = residuals[from_ : from_ + dim]
-                subtract_from(following, i * dim, table, whole[q, 5] + word * dim, dim)
-                for earlier in range(q):
-                    later[i, earlier] = history[parent, earlier]
-                later[i, q] = word
+            total = alive[:rows].sum()
+            _quantize(residuals, 0, total, whole, real, q, quantized, params, starts, norms)
+            _screen(quantized, total, panels, whole, q, side, params, bounds)
+            here = to = 0
+            for n in range(rows):
+                kept = 0
+                if alive[n] > 0:
+                    reach = _reach(residuals, here, alive[n], dim, bounds, whole, real, q, params,
+                                   norms, energies, offs, few, lanes)  # fmt: skip
+                    kept = _select(
+                        residuals, here, alive[n], dim, bounds, words, side, whole, q, real,
+                        energies, offs, reach, found, few, parents, words_found, values,
+                        best_words, best_parents, best_errors,
+                    )  # fmt: skip
+                here += alive[n]
+                alive[n] = max(kept, 0)
+                for i in range(alive[n]):
+                    parent, word = best_parents[i], best_words[i]
+                    at = parent * dim
+                    following[to * dim : to * dim + dim] = residuals[at : at + dim]
+                    subtract_from(following, to * dim, table, whole[q, 5] + word * dim, dim)
+                    for earlier in range(q):
+                        later[to, earlier] = history[parent, earlier]
+                    later[to, q] = word
+                    to += 1
             residuals, following = following, residuals
             history, later = later, history
-            alive = kept
-        if alive == 0:
-            lost += 1
-        for q in range(n_stages):
-            codes[q, start + n] = history[0, q] if alive else -1
+        here = 0
+        for n in range(rows):
+            lost += alive[n] == 0
+            for q in range(n_stages):
+                codes[q, start + low + n] = history[here, q] if alive[n] > 0 else -1
+            here += alive[n]
     return lost
 
 
 @kernel(inner=True)
-def _reach(residuals, alive, dim, bounds, whole, real, q, params, norms, energies, offs, few):
+def _reach(
+    residuals, first, alive, dim, bounds, whole, real, q, params, norms, energies, offs, few, lanes
+):  # fmt: skip
     """Return what errors, in the stage's units, may be kept at most; -1: unknown.
 
     Sets the `energies` of the residuals, half their squares, rounded down, and `offs`, how far a
     bound may be off: that of a word of norm w by ``offs[h, 0] * w + offs[h, 1]``.
     """
-    count, n_panels, unit = 0, whole[q, 3], real[q, 7]
-    for h in range(alive):
+    count, n_panels, unit = 0, np.uint64(whole[q, 3]), real[q, 7]
+    for h in range(first, first + alive):
         if not norms[h] < np.inf:
             return -1.0
         square = dot(residuals, h * dim, residuals, h * dim, dim) * unit * unit
@@ -99,12 +114,19 @@ def _reach(residuals, alive, dim, bounds, whole, real, q, params, norms, energie
         offs[h, 0] = -2.0 * np.float64(params[h, 1])
         offs[h, 1] = (2.0 * real[q, 9] + 16.0 * U) * (norms[h] + 1.0) + 2e-11 * square
         off = energies[h] + offs[h, 0] * real[q, 12] + offs[h, 1]
-        if h == 0:  # the one with the best words
-            for p in range(n_panels):
-                for lane in range(LANES):
-                    count = _keep(off + bounds[h, p * WIDTH + lane], few, count)
-        else:
-            count = _keep(off + lowest(bounds, h, n_panels), few, count)
+        if h > first:
+            count = _keep(off + lowest(bounds, h, whole[q, 3]), few, count)
+            continue
+        # The one with the best words: the least of each lane over some runs of panels.
+        run = np.uint64(max(1, whole[q, 3] * LANES // (4 * few.shape[0])))
+        for begin in range(np.uint64(0), n_panels, run):
+            lanes[:] = np.inf
+            for p in range(begin, min(begin + run, n_panels)):
+                for lane in range(np.uint64(LANES)):
+                    bound = bounds[h, p * np.uint64(WIDTH) + lane]
+                    lanes[lane] = bound if bound < lanes[lane] else lanes[lane]
+            for lane in range(LANES):
+                count = _keep(off + lanes[lane], few, count)
     return few[-1] if count == few.shape[0] else np.inf
 
 
@@ -124,7 +146,7 @@ def _keep(value, few, count):
 
 @kernel(inner=True)
 def _select(
-    residuals, alive, dim, bounds, words, side, whole, q, real, energies, offs, reach, found, few,
+    residuals, first, alive, dim, bounds, words, side, whole, q, real, energies, offs, reach, found, few,
     parents, words_found, values, best_words, best_parents, errors,
 ):  # fmt: skip
     """Find the words and parents of the smallest errors, in order; return how many.
@@ -135,7 +157,7 @@ def _select(
         return -1
     beam, n_panels, words_at, side_at = few.shape[0], whole[q, 3], whole[q, 4], whole[q, 8]
     listed = seen = 0
-    for h in range(alive):
+    for h in range(first, first + alive):
         count = collect(bounds, h, n_panels, _above(reach - energies[h]), found)
         for i in range(count):
             word = found[i]

@@ -8,8 +8,11 @@ decorating ("no locator available"), which must not make the import die: compile
 Fast-math is never on as a whole.  A kernel whose error bound covers it may name single flags.
 """
 
+import functools
+import hashlib
 import logging
 import os
+from pathlib import Path
 
 import numba
 
@@ -29,7 +32,25 @@ def kernel(function=None, *, fastmath=False, inner=False):
         return numba.njit(_nrt=False, **options)(function)
     cache = os.environ.get("RVQ_NP_NUMBA_CACHE", "1") != "0"
     try:
-        return numba.njit(cache=cache, **options)(function)
+        made = numba.njit(cache=cache, **options)(function)
+        if cache:
+            _stamp(made)
+        return made
     except RuntimeError as error:
         _log.info("compiling %s without a cache: %s", function.__name__, error)
         return numba.njit(**options)(function)
+
+
+def _stamp(made):
+    """Let a change in any kernel's file outdate the cache: Numba looks at one file only."""
+    file = getattr(getattr(made, "_cache", None), "_cache_file", None)
+    if hasattr(file, "_source_stamp"):
+        file._source_stamp = (file._source_stamp, _sources())
+
+
+@functools.cache
+def _sources():
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.digest()
