@@ -7,7 +7,7 @@ stage first: ``(..., D)`` gives ``(n_q, ...)``.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -191,6 +191,18 @@ def encode_rows(x: Any, codebooks: Codebooks, n_q: int, beam_size: int = 1) -> A
     """`encode` for `x` (N, D), without the checks: codes (n_q, N)."""
     backend = backends.backend_of(x)
     return backend.encode(x, codebooks.prepared(backend, x)[:n_q], beam_size)
+
+
+def follow(x: Any) -> Callable[[Codebooks], Any]:
+    """Return a function that gives the codes of `x` (N, D) by one stage, without the checks.
+
+    For calling again and again while the stage's float32 words move a little: on NumPy arrays
+    most rows then need no search. `x` must stay as it is.
+    """
+    if not isinstance(x, np.ndarray):
+        return lambda codebooks: encode_rows(x, codebooks, 1)
+    following = host.follow(x, np.dtype(np.float32))
+    return lambda codebooks: following(_host_tables(x, codebooks))
 
 
 def decode_rows(codes: Any, codebooks: Codebooks, levels: np.ndarray | None = None) -> Any:

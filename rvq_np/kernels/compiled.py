@@ -16,22 +16,23 @@ BEAMED = 1 << 20  # bounds held for one row, at most
 PATIENCE = 256  # rows times stages after which a screen is judged
 FEW = 4  # words a screen may leave per row,
 CROWDED = 16  # or one in so many: one that leaves more is given up
+NONE = np.empty(0)
 DEEP = 60000  # numbers a word beyond which sums of bytes might leave int32
 
 
 def encode(x, stages, codes):
     """Write the codes (Q, n) of `x` (n, D), of any float type."""
     dtype = stages[0].words.dtype
-    plan = _plan(stages)
+    plan = packed(stages)
 
     def tile(start, stop):
         rows = np.array(x[start:stop], dtype=dtype, order="C")  # it is used up
         spent = np.zeros(2, np.int64)
-        lost = search.encode(rows, *plan, codes, start, spent)
+        lost = search.encode(rows, *plan, codes, start, spent, NONE)
         if lost:
             for n in start + np.flatnonzero((codes[:, start:stop] < 0).any(axis=0)):
-                codes[:, n] = _by_hand(np.array(x[n], dtype=dtype), stages)
-        _judge(stages, spent)
+                codes[:, n] = by_hand(np.array(x[n], dtype=dtype), stages)
+        judge(stages, spent)
 
     rows = min(ROWS, max(search.ROWS, BYTES // (x.shape[1] * dtype.itemsize)))
     if len(x) * stages.words.size < ALONE:
@@ -49,7 +50,7 @@ def search_beams(x, stages, beam_size, codes):
     if projects or beam_size * max(len(stage.words) for stage in stages) > BEAMED:
         plain.search_beams(x, stages, beam_size, codes)
         return
-    plan = _plan(stages)
+    plan = packed(stages)
 
     def tile(start, stop):
         rows = np.array(x[start:stop], dtype=dtype, order="C")
@@ -60,6 +61,13 @@ def search_beams(x, stages, beam_size, codes):
             codes[:, lost] = few
 
     tiles.over_rows(tile, len(x), ROWS // 4)
+
+
+def follow(x):
+    """Return ``encode(stages)`` for the rows `x` (N, D): a single stage whose words move a little."""
+    from .follow import Followed
+
+    return Followed(x).encode
 
 
 def decode(codes, stages, out):
@@ -94,7 +102,7 @@ def project(rows, stage):
 subtract, tally = gather.subtract, gather.tally
 
 
-def _plan(stages):
+def packed(stages):
     """Return the packed `stages` for the screen in use."""
     kept = stages.kept
     screen = kept.setdefault("screen", _screens(stages)[0])
@@ -109,7 +117,7 @@ def _screens(stages):
     return TARGET.screens[-1:] if deep else TARGET.screens
 
 
-def _judge(stages, spent):
+def judge(stages, spent):
     """Give up a screen whose bounds leave too many words: the next one is slower but closer.
 
     Which one serves never shows in the codes, so threads may disagree for a moment.
@@ -131,14 +139,14 @@ def _allowed(n_words):
     return max(FEW, n_words / CROWDED) if FEW >= 0 else -1
 
 
-def _by_hand(row, stages):
+def by_hand(row, stages):
     """Return the codes of one row (D,), used up, whose numbers expansions cannot hold."""
     codes = np.empty(len(stages), np.int32)
     for q, stage in enumerate(stages):
         searched = project(row[None], stage)
         code = np.empty(1, np.int32)
-        plan = _plan(stage.alone)
-        if search.encode(searched.copy(), *plan, code[None], 0, np.zeros(2, np.int64)):
+        plan = packed(stage.alone)
+        if search.encode(searched.copy(), *plan, code[None], 0, np.zeros(2, np.int64), NONE):
             usable = np.flatnonzero(stage.half < np.inf).tolist()
             code[0] = exact.nearest_of(searched[0], stage.words, usable)
         codes[q] = code[0]

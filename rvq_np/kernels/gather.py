@@ -10,7 +10,7 @@ One rounding a number: nothing is fused, nothing reordered, so each machine gets
 """
 
 from .jit import kernel
-from .simd import add_to, project_row, subtract_from, sum_words
+from .simd import add_to, dot, project_row, subtract_from, sum_words
 
 
 @kernel
@@ -48,3 +48,17 @@ def tally(rows, codes, counts, sums):
     for n in range(rows.shape[0]):
         counts[codes[n]] += 1.0
         add_to(totals, codes[n] * dim, flat, n * dim, dim)
+
+
+@kernel
+def squared_distances(x, rows, squares, words, half, codes, out, start, stop):
+    """Write the squared distances of some `rows` (m,) of `x` to the words their `codes` (m,) name.
+
+    `squares` (N,) and `half` (K,), float64, are those of the norms of rows and words.  float64,
+    off by what cancels: see `follow`.
+    """
+    dim = x.shape[1]
+    flat, table = x.reshape(x.size), words.reshape(words.size)
+    for i in range(start, stop):
+        product = dot(flat, rows[i] * dim, table, codes[i] * dim, dim)
+        out[i] = squares[rows[i]] + 2.0 * (half[codes[i]] - product)

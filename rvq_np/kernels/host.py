@@ -71,6 +71,12 @@ def encode(x, stages, beam_size=1, codes=None):
     return codes
 
 
+def follow(x, dtype):
+    """Return ``encode(stages)`` for the rows `x` (N, D) and one stage whose words move a little."""
+    x = np.ascontiguousarray(x, dtype=working_dtype(x.dtype, dtype))
+    return load().follow(x)
+
+
 def nearest(rows, stage, codes):
     """Write into `codes` (n,) the word of one stage nearest to each of `rows` (n, C)."""
     _kernels(len(rows) * stage.words.size).nearest(rows, stage, codes)
@@ -94,17 +100,20 @@ def tally(x, codes, stages):
     leaves of `LEAF` rows, and leaves are merged as a balanced tree over their positions: the
     same bits for any number of threads.
     """
-    codes = np.ascontiguousarray(codes, dtype=np.int32)
+    if codes.dtype != np.int32 or not codes.flags.c_contiguous or not codes.flags.writeable:
+        codes = np.array(codes, dtype=np.int32, order="C")
     using = _kernels(codes.size * x.shape[1])
     starts = range(0, len(x), LEAF)
 
     def leaf(start):
-        rows = _working_copy(x[start : start + LEAF], stages)
+        rows = x[start : start + LEAF]
+        rows = _working_copy(rows, stages) if len(stages) > 1 else _as_working(rows, stages)
         part = _empty_tally(stages)
-        for stage, row_codes, counts, sums in zip(stages, codes, *part, strict=True):
-            chosen = row_codes[start : start + LEAF]
+        for q, (stage, counts, sums) in enumerate(zip(stages, *part, strict=True)):
+            chosen = codes[q, start : start + LEAF]
             using.tally(using.project(rows, stage), chosen, counts, sums)
-            using.subtract(rows, stage.table, chosen)
+            if q + 1 < len(stages):
+                using.subtract(rows, stage.table, chosen)
         return part
 
     # A binary counter of (leaves inside, tally): logarithmically many at a time.
@@ -144,6 +153,12 @@ def residual(x, codes, stages):
     for stage, row_codes in zip(stages[: len(codes)], codes, strict=True):
         _kernels(0).subtract(rows, stage.table, np.ascontiguousarray(row_codes, dtype=np.int32))
     return rows
+
+
+def _as_working(x, stages):
+    """Return `x` itself if kernels can take it as it is; not for writing."""
+    rows = np.ascontiguousarray(x, dtype=stages[0].words.dtype)
+    return rows if rows.flags.writeable else rows.copy()  # read-only: another type to Numba
 
 
 def _working_copy(x, stages):

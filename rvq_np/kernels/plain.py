@@ -30,6 +30,17 @@ def search_beams(x, stages, beam_size, codes):
         codes[:, start : start + ROWS] = beam.search(rows, stages, beam_size, project)
 
 
+def follow(x):
+    """Return ``encode(stages)`` for the rows `x` (N, D): codes (Q, N)."""
+
+    def again(stages):
+        codes = np.empty((len(stages), len(x)), np.int32)
+        encode(x, stages, codes)
+        return codes
+
+    return again
+
+
 def decode(codes, stages, out):
     """Write the sum (n, D), in stage order, of the words that `codes` (Q, n) name."""
     for start in range(0, len(out), ROWS):

@@ -5,6 +5,8 @@
     codes   (Q, N)  int32   out, columns ``start ... start + n``; -1 where the numbers are outside
                             what the last tier can hold, and that row goes no further
     spent   (2,)    int64   added to: rows times stages, words scored in float64
+    others  (n,)    float64 out, unless it is empty: a lower bound on the scores of all words but
+                            the nearest, at the last stage
 
 The score of a word is half the squared distance less a part no word can change.  Each tier passes
 on only what it cannot rule out:
@@ -30,6 +32,7 @@ from .simd import (
     collect,
     dot,
     largest,
+    lowest,
     nearest,
     project_row,
     round_row,
@@ -46,7 +49,9 @@ WIDTH = LANES * (VECTORS + 1)  # of a panel in `bounds`
 
 
 @kernel
-def encode(rows, words, table, half, panels, side, maps, blank, whole, real, codes, start, spent):
+def encode(
+    rows, words, table, half, panels, side, maps, blank, whole, real, codes, start, spent, others
+):  # fmt: skip
     n_rows, dim = rows.shape
     group, width, n_panels, widest = ROWS, 1, 1, 1
     for q in range(whole.shape[0]):
@@ -82,7 +87,10 @@ def encode(rows, words, table, half, panels, side, maps, blank, whole, real, cod
                 _pick(
                     searched, at, count, norms, bounds, words, half, whole, real, q,
                     codes, start + low, found, scores, partials, spent,
-                )  # fmt: skip
+                )
+                if others.size:
+                    _bound_others(bounds, count, norms, whole, real, q, codes, start + low,
+                                  others, low)  # fmt: skip
                 lost += _subtract(
                     flat, low * dim, count, dim, table, whole[q, 5], codes, q, start + low
                 )
@@ -199,6 +207,23 @@ def _pick(
         )
     spent[0] += count
     spent[1] += scored
+
+
+@kernel(inner=True)
+def _bound_others(bounds, count, norms, whole, real, q, codes, start, others, at):
+    """Write a lower bound on all scores but that of the word chosen."""
+    unit = real[q, 7]
+    for i in range(count):
+        others[at + i] = -np.inf
+        if codes[q, start + i] >= 0 and norms[i] < np.inf:
+            panel, place = divmod(codes[q, start + i], IN_PANEL)
+            lane, first = place % LANES, panel * WIDTH
+            bounds[i, first + LANES + place] = np.inf
+            least = np.float32(np.inf)
+            for v in range(VECTORS):
+                least = min(least, bounds[i, first + (v + 1) * LANES + lane])
+            bounds[i, first + lane] = least
+            others[at + i] = np.float64(lowest(bounds, i, whole[q, 3])) / unit / unit
 
 
 @kernel(inner=True)

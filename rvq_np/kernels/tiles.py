@@ -42,5 +42,5 @@ def spread(function, items):
 
 
 def over_rows(function, rows, tile):
-    """Call ``function(start, stop)`` for every `tile` of `rows` rows."""
-    spread(lambda start: function(start, min(start + tile, rows)), range(0, rows, tile))
+    """Return ``function(start, stop)`` of every `tile` of `rows` rows."""
+    return spread(lambda start: function(start, min(start + tile, rows)), range(0, rows, tile))

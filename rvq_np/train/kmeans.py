@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import arrays, codec
+from .. import arrays, checks, codec
 from ..codebooks import Codebooks
 from ..errors import ShapeError
 from .moving import smoothed
@@ -97,12 +98,14 @@ def kmeans(
         raise ShapeError(
             f"kmeans: start has shape {start.shape}; wanted ({size}, {x.shape[1]}), first words."
         )
-    found = lloyd(lambda: [x], np.asarray(start, dtype=np.float32), iterations)
+    first = np.asarray(start, dtype=np.float32)
+    checks.vectors("kmeans", x, Codebooks([first]))
+    found = lloyd([x], first, iterations)
     return state_of(found, epsilon)
 
 
 def lloyd(
-    batches: Callable[[], Iterable[Any]],
+    batches: Callable[[], Iterable[Any]] | Sequence[Any],
     words: np.ndarray,
     iterations: int,
     *,
@@ -111,17 +114,21 @@ def lloyd(
 ) -> Clusters:
     """Alternate between assigning every row to its nearest word and moving words to the means.
 
-    `batches()` gives the rows anew for each round, in as many arrays as they come in.
+    `batches` are arrays of checked rows, or a function that gives them anew for each round. Of
+    arrays in memory most rows need no search in later rounds, see `codec.follow`.
     ``refill(n)`` gives vectors for n words nobody chose; without it they keep what they have.
     ``watch(iteration, clusters)`` sees each round and may end it by returning True.
     """
     words = np.array(words, dtype=np.float32)
     found = Clusters(words, np.zeros(len(words)), np.zeros(words.shape))
+    followed = [] if callable(batches) else [(each, codec.follow(each)) for each in batches]
     for iteration in range(iterations):
         codebooks = Codebooks([words])
         counts, sums = np.zeros(len(words)), np.zeros(words.shape)
-        for batch in batches():
-            part = codec.tally(batch, codec.encode(batch, codebooks), codebooks)
+        if callable(batches):
+            followed = ((each, partial(codec.encode_rows, each, n_q=1)) for each in batches())
+        for batch, encode in followed:
+            part = codec.tally_rows(batch, encode(codebooks), codebooks)
             counts += part[0][0]
             sums += part[1][0]
         used = counts > 0

@@ -1,0 +1,136 @@
+"""Nearest words kept up to date while the words move a little, as they do in k-means.
+
+A row keeps its word while its distance to it is below a lower bound on its distance to every
+other; the bound shrinks by what the others have moved (Hamerly, Making k-means even faster, SDM
+2010).  One word that moves far would spoil all bounds, so those that moved most stay out of them:
+rows whose bound on the rest holds are searched among the movers alone, only the others among all
+words.  How many words count as movers is chosen each round from a sample of rows, by what it
+would cost.  The codes are those of the search: bounds carry a margin for the rounding of float64,
+and what they cannot tell is searched.
+"""
+
+import numpy as np
+
+from . import compiled, gather, search, tables, tiles
+
+ROWS = 8192  # rows a tile of the distances
+SAMPLE = 1024  # rows that tell how many words should count as movers
+SHARES = (0, 64, 16, 8, 4, 2)  # try none, and one word in so many
+FIXED = 0.25  # what a row costs in any search, as a share of the search among all words
+MARGIN = 1e-11  # of the squares in a distance: their rounding, for rows of up to 40,000 numbers
+
+
+class Followed:
+    """The rows `x` (N, D), in their words' float type and C order, and their codes."""
+
+    def __init__(self, x):
+        self.x = x
+        self.every = np.arange(len(x))
+        self.codes = np.empty((1, len(x)), np.int32)
+        self.squares = np.einsum("nd,nd->n", x, x, dtype=np.float64)
+        self.others = np.empty(len(x))  # lower bounds on the distance to every word but one's own
+        self.stage = None
+
+    def encode(self, stages):
+        """Return the codes (1, N) by a single stage without projections."""
+        before, self.stage = self.stage, stages[0]
+        if np.isinf(self.stage.half).any():  # repeats: one might move away from its twin
+            self.stage = None
+            compiled.encode(self.x, stages, self.codes)
+        elif before is None:
+            self._search(stages, self.every)
+        else:
+            self._follow(stages, before)
+        return self.codes
+
+    def _follow(self, stages, before):
+        words = self.stage.words
+        moved = np.sqrt(np.square(words - before.words, dtype=np.float64).sum(axis=1)) * (1 + 1e-6)
+        order = np.argsort(-moved, kind="stable")
+        movers = self._movers(moved[order])
+        if movers is None:
+            self._search(stages, self.every)
+            return
+        self.others -= moved[order[movers]] if movers < len(moved) else 0.0
+        near, far = self._distances(self.every, self.codes[0])
+        calm = far < self.others
+        if movers:
+            some = np.flatnonzero(calm)
+            calm[some] = self._among(np.sort(order[:movers]), some, near[some], far[some])
+        self._search(stages, np.flatnonzero(~calm))
+
+    def _movers(self, moved):
+        """Return how many words, of those that moved most, to leave out of the bounds.
+
+        None: to search all rows among all words is no more work.
+        """
+        rows = self.every[:: max(1, len(self.every) // SAMPLE)]
+        gaps = self.others[rows] - self._distances(rows, self.codes[0, rows])[1]
+        best, least = None, 1.0 + FIXED
+        for share in SHARES:
+            movers = len(moved) // share if share else 0
+            calm = (gaps > moved[movers]).mean() if movers < len(moved) else 0.0
+            cost = (1.0 - calm) * (1.0 + FIXED)
+            cost += calm * (movers / len(moved) + FIXED) if movers else 0.0
+            if cost < 0.6 * least:
+                best, least = movers, cost
+        return best
+
+    def _among(self, movers, rows, near, far):
+        """Search calm `rows` among the words `movers`; return which of them are settled."""
+        stage = self.stage
+        half = stage.half64[movers]
+        some = tables.Stages(
+            [tables.Tables(stage.words[movers], stage.half[movers], half,
+                           stage.bounds, stage.words[movers])]
+        )  # fmt: skip
+        found, others = self._nearest(some, rows)
+        word = movers[found].astype(np.int32)
+        own = self.codes[0, rows]
+        word_near, word_far = self._distances(rows, word)
+        # `others` is a bound on the movers but for the one found, which may be the row's own.
+        same, stays, goes = word == own, word_near > far, word_far < near
+        rest = np.where(same, np.inf, np.where(stays, word_near, near))
+        rest = np.minimum(np.where(np.isin(own, movers), others, np.minimum(others, rest)), rest)
+        self.others[rows] = np.minimum(self.others[rows], rest)
+        self.codes[0, rows] = np.where(goes & ~same, word, own)
+        return same | stays | goes
+
+    def _search(self, stages, rows):
+        """Search some `rows` among all words."""
+        self.codes[0, rows], self.others[rows] = self._nearest(stages, rows)
+
+    def _nearest(self, stages, rows):
+        """Return the nearest words of some `rows`, and bounds on the distance to all others."""
+        plan, every = compiled.packed(stages), len(rows) == len(self.x)
+        codes, others = np.empty((1, len(rows)), np.int32), np.empty(len(rows))
+
+        def tile(start, stop):
+            some = slice(start, stop) if every else rows[start:stop]  # a slice is copied faster
+            x = self.x[some].copy() if every else self.x[some]
+            spent, bounds = np.zeros(2, np.int64), np.empty(len(x))
+            if search.encode(x, *plan, codes, start, spent, bounds):
+                for n in start + np.flatnonzero(codes[0, start:stop] < 0):
+                    codes[:, n] = compiled.by_hand(self.x[rows[n]].copy(), stages)
+            compiled.judge(stages, spent)
+            squares = self.squares[some]
+            with np.errstate(invalid="ignore"):  # where nothing is known
+                bounds = squares + 2.0 * bounds
+                bounds -= MARGIN * (squares + np.abs(bounds))
+                others[start:stop] = np.sqrt(np.maximum(0.0, bounds))
+
+        tiles.over_rows(tile, len(rows), compiled.ROWS)
+        return codes[0], others
+
+    def _distances(self, rows, codes):
+        """Return numbers that are not above, and not below, the distance of rows to words."""
+        stage, out = self.stage, np.empty(len(rows))
+
+        def tile(start, stop):
+            gather.squared_distances(
+                self.x, rows, self.squares, stage.words, stage.half64, codes, out, start, stop
+            )
+
+        tiles.over_rows(tile, len(rows), ROWS)
+        margin = MARGIN * (self.squares[rows] + 2.0 * stage.half64[codes])
+        return np.sqrt(np.maximum(0.0, out - margin)), np.sqrt(np.maximum(0.0, out) + margin)
