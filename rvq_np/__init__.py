@@ -45,6 +45,7 @@ _HOME = {
     "Stage": "codebooks",
     "decode": "codec",
     "encode": "codec",
+    "warmup": "codec",
 }
 _ROOMS = (
     "backends",
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
     from .codebooks import Stage as Stage
     from .codec import decode as decode
     from .codec import encode as encode
+    from .codec import warmup as warmup
     from .errors import NotInitializedWarning as NotInitializedWarning
     from .errors import RvqError as RvqError
     from .quantizer import QuantizedResult as QuantizedResult

@@ -12,6 +12,7 @@ import numpy as np
 from . import arrays
 from .codebooks import Codebooks
 from .errors import (
+    BackendError,
     CodeRangeError,
     DtypeError,
     LevelsError,
@@ -19,7 +20,6 @@ from .errors import (
     ParameterError,
     ShapeError,
 )
-
 
 _SINGLE, _DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
 
@@ -119,3 +119,19 @@ def codes(call: str, codes: Any, codebooks: Codebooks) -> None:
 def _wide_type(x: Any, codebooks: Codebooks) -> np.dtype:
     wide = x.dtype == np.float64 if isinstance(x, np.ndarray) else "float64" in str(x.dtype)
     return _DOUBLE if wide or codebooks.dtype == _DOUBLE else _SINGLE
+
+
+def out(call: str, out: Any, like: Any, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """Return `out` if it can take the result of a call on `like`, or raise."""
+    if not (type(out) is np.ndarray and type(like) is np.ndarray):
+        raise BackendError(
+            f"{call}: out is a {type(out).__name__} for a {type(like).__name__}; out= is for NumPy "
+            "arrays. Leave it away for others."
+        )
+    if out.dtype != dtype:
+        raise DtypeError(f"{call}: out has dtype {out.dtype}; wanted {np.dtype(dtype)}.")
+    if out.shape != shape or not (out.flags.c_contiguous and out.flags.writeable):
+        raise ShapeError(
+            f"{call}: out has shape {out.shape}; wanted {shape}, writeable and in C order."
+        )
+    return out

@@ -1,4 +1,4 @@
-"""The command ``rvq-np``: fit, encode, decode, info, demo.
+"""The command ``rvq-np``: fit, encode, decode, info, warmup, demo.
 
 Vectors and codes are ``.npy`` files, models safetensors.  What is printed goes to standard
 output; progress bars go to standard error, and only if that is a terminal.  Exit codes: 0, done;
@@ -12,6 +12,7 @@ import contextlib
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,13 @@ def _parser() -> argparse.ArgumentParser:
     info.add_argument("model", help="model file")
     info.add_argument("--codes", help="count the use of words in this .npy file of codes instead")
     info.set_defaults(run=_info)
+
+    warmup = commands.add_parser("warmup", help="compile all kernels, as when an image is built")
+    warmup.add_argument(
+        "--dtype", nargs="+", choices=["float32", "float64"], default=["float32"],
+        help="of the vectors to come (default: float32)",
+    )  # fmt: skip
+    warmup.set_defaults(run=_warmup)
 
     demo = commands.add_parser("demo", help="hear what RVQ does to real speech")
     demo.add_argument("--wav", help="a PCM WAV file of yours instead of the held-out clips")
@@ -171,6 +179,17 @@ def _info(options: argparse.Namespace) -> None:
         print(
             f"{level:>5}  {config.bins:>5}  {utilisation:>10.1%}  {perplexity:>10.1f}  {bits:>9.2f}"
         )
+
+
+def _warmup(options: argparse.Namespace) -> None:
+    from .codec import warmup
+
+    begun = time.perf_counter()
+    if not warmup(*options.dtype):
+        print("Numba cannot be imported here; NumPy serves, and there is nothing to compile.")
+        return
+    print(f"All kernels are ready after {time.perf_counter() - begun:.1f} s; Numba's cache holds")
+    print("them for processors like this one. NUMBA_CACHE_DIR says where, if it is set.")
 
 
 def _demo(options: argparse.Namespace) -> None:

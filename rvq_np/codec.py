@@ -14,11 +14,18 @@ import numpy as np
 
 from . import arrays, backends, checks
 from .codebooks import Codebooks
-from .errors import ShapeError
+from .errors import DtypeError, ShapeError
 from .kernels import host
 
 
-def encode(x: Any, codebooks: Any, n_q: int | None = None, beam_size: int = 1) -> Any:
+def encode(
+    x: Any,
+    codebooks: Any,
+    n_q: int | None = None,
+    beam_size: int = 1,
+    *,
+    out: np.ndarray | None = None,
+) -> Any:
     """Turn vectors into codes: per stage, the word nearest to what earlier stages left over.
 
     Parameters
@@ -33,6 +40,8 @@ def encode(x: Any, codebooks: Any, n_q: int | None = None, beam_size: int = 1) -
     beam_size : int, optional
         Hypotheses kept per vector. 1, the default, is the greedy search; more find codes with a
         smaller error, at `beam_size` times the cost and more.
+    out : numpy.ndarray (n_q, ...), int32, optional
+        Where to write the codes of a NumPy array; returned. For calls that must not allocate.
 
     Returns
     -------
@@ -54,6 +63,8 @@ def encode(x: Any, codebooks: Any, n_q: int | None = None, beam_size: int = 1) -
         If `n_q` is outside ``[1, Q]``.
     ParameterError
         If `beam_size` is below 1.
+    ShapeError, DtypeError, BackendError
+        Also if `out` cannot take the codes.
 
     Notes
     -----
@@ -81,6 +92,13 @@ def encode(x: Any, codebooks: Any, n_q: int | None = None, beam_size: int = 1) -
     n_q = checks.levels("encode", codebooks.n_q if n_q is None else n_q, 1, codebooks.n_q)
     checks.beam("encode", beam_size)
     checks.vectors("encode", x, codebooks)
+    if out is not None:
+        codes = checks.out("encode", out, x, (n_q, *x.shape[:-1]), np.int32)
+        rows = x.reshape(-1, codebooks.dim)
+        host.encode(
+            rows, _host_tables(x, codebooks)[:n_q], beam_size, codes.reshape(n_q, len(rows))
+        )
+        return out
     if x.ndim == 2:
         return encode_rows(x, codebooks, n_q, beam_size)
     xp = arrays.namespace(x)
@@ -88,7 +106,7 @@ def encode(x: Any, codebooks: Any, n_q: int | None = None, beam_size: int = 1) -
     return xp.reshape(encode_rows(rows, codebooks, n_q, beam_size), (n_q, *x.shape[:-1]))
 
 
-def decode(codes: Any, codebooks: Any) -> Any:
+def decode(codes: Any, codebooks: Any, *, out: np.ndarray | None = None) -> Any:
     """Turn codes into vectors: the sum of the words they name.
 
     Parameters
@@ -97,6 +115,8 @@ def decode(codes: Any, codebooks: Any) -> Any:
         One row a stage, the first n of them, ``0 <= n <= Q``: a prefix is always legal. Of any
         library `rvq_np.backends` serves.
     codebooks : Codebooks or array (Q, K, D), floating
+    out : numpy.ndarray (..., D), optional
+        Where to write the vectors of NumPy codes, in the float type of the codebooks; returned.
 
     Returns
     -------
@@ -115,6 +135,8 @@ def decode(codes: Any, codebooks: Any) -> Any:
         If there are more rows than stages.
     CodeRangeError
         If a code names no word; the first one is named.
+    ShapeError, DtypeError, BackendError
+        If `out` cannot take the vectors.
 
     Notes
     -----
@@ -132,6 +154,13 @@ def decode(codes: Any, codebooks: Any) -> Any:
     backends.backend_of(codes)
     codebooks = Codebooks.of(codebooks)
     checks.codes("decode", codes, codebooks)
+    if out is not None:
+        shape = (*codes.shape[1:], codebooks.dim)
+        vectors = checks.out("decode", out, codes, shape, codebooks.dtype)
+        rows = vectors.reshape(-1, codebooks.dim)
+        prepared = codebooks.prepared(backends.backend_of(codes), _vector_like(codes))
+        host.decode(codes.reshape(len(codes), len(rows)), prepared, rows)
+        return out
     xp = arrays.namespace(codes)
     flat = xp.reshape(codes, (codes.shape[0], _product(codes.shape[1:])))
     return xp.reshape(decode_rows(flat, codebooks), (*codes.shape[1:], codebooks.dim))
@@ -260,3 +289,39 @@ def _vector_like(codes: Any) -> Any:
 
 def _product(lengths: Any) -> int:
     return math.prod(int(length) for length in lengths)
+
+
+def warmup(*dtypes: Any) -> bool:
+    """Compile every kernel, or load it from Numba's cache, so that no later call waits for it.
+
+    Without this, the first calls of a process are served by NumPy if they are small, and then one
+    call takes about half a second longer: for loading Numba, or some seconds where nothing is in
+    its cache yet. Call it while an image is built (``rvq-np warmup``) and when a live stream
+    starts.
+
+    Parameters
+    ----------
+    *dtypes : numpy.dtype, optional
+        float32 or float64: of the vectors to come. float32 by default.
+
+    Returns
+    -------
+    compiled : bool
+        False where Numba cannot be imported and NumPy serves.
+
+    Raises
+    ------
+    DtypeError
+        If a type is neither.
+
+    Examples
+    --------
+    >>> import rvq_np
+    >>> rvq_np.warmup()
+    True
+    """
+    for dtype in dtypes or (np.float32,):
+        if np.dtype(dtype) not in (np.float32, np.float64):
+            raise DtypeError(f"warmup: got {np.dtype(dtype)}; wanted float32 or float64.")
+        host.warm(np.dtype(dtype))
+    return host.load().__name__.endswith("compiled")

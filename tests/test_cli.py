@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import numpy as np
+import paths
 import pytest
 
 import rvq_np
@@ -245,3 +246,11 @@ def test_it_runs_as_a_module_and_stops_quietly_when_nobody_reads(files):
     os.close(writing)
     assert done.stderr == ""
     assert done.returncode == 0
+
+
+def test_warmup_says_when_the_kernels_are_ready(capsys):
+    assert cli.main(["warmup"]) == 0
+    assert "All kernels are ready after" in capsys.readouterr().out
+    with paths.without_numba():
+        assert cli.main(["warmup", "--dtype", "float64"]) == 0
+    assert "Numba cannot be imported" in capsys.readouterr().out

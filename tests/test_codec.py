@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rvq_np import Codebooks, Linear, Stage, codec, decode, encode
+from rvq_np import Codebooks, Linear, Stage, codec, decode, encode, warmup
 from rvq_np.errors import (
+    BackendError,
     CodeRangeError,
     DtypeError,
     LevelsError,
@@ -18,7 +19,7 @@ from rvq_np.errors import (
     RvqError,
     ShapeError,
 )
-from rvq_np.kernels import tables
+from rvq_np.kernels import follow, tables
 from rvq_np.testing import oracle, strategies
 
 WORDS = np.float32([[[0, 0], [4, 4], [9, 9]], [[0, 0], [1, 0], [0, 1]]])
@@ -288,6 +289,78 @@ def test_projected_stages_keep_their_regret_bound(rng):
         decoded = stage.words.astype(np.float64) @ stage.project_out.weight.T
         left = left - (decoded + stage.project_out.bias)[codes[q]]
     np.testing.assert_allclose(decode(codes, books), x - left, rtol=0, atol=2e-5)
+
+
+def test_codes_and_vectors_are_written_where_the_caller_says(rng):
+    x = rng.standard_normal((3, 50, 2)).astype(np.float32)
+    codes, vectors = np.empty((2, 3, 50), np.int32), np.empty((3, 50, 2), np.float32)
+    assert encode(x, WORDS, out=codes) is codes
+    np.testing.assert_array_equal(codes, encode(x, WORDS))
+    assert decode(codes, WORDS, out=vectors) is vectors
+    np.testing.assert_array_equal(vectors, decode(codes, WORDS))
+    encode(x, WORDS, 1, out=codes[:1])
+    np.testing.assert_array_equal(codes[:1], encode(x, WORDS, 1))
+    encode(x, WORDS, beam_size=3, out=codes)
+    np.testing.assert_array_equal(codes, encode(x, WORDS, beam_size=3))
+    decode(codes[:0], WORDS, out=vectors)
+    assert not vectors.any()
+
+
+def test_a_place_for_results_that_cannot_take_them_is_refused():
+    codes, vectors = np.zeros((2, 4), np.int32), np.empty((4, 2), np.float32)
+    refused(ShapeError, ValueError, r"encode: out has shape \(4, 2\); wanted \(2, 4\), writeable",
+            encode, X, WORDS, out=np.empty((4, 2), np.int32))  # fmt: skip
+    refused(ShapeError, ValueError, "in C order", encode, X, WORDS, out=np.empty((4, 2), "i4").T)
+    refused(DtypeError, TypeError, "encode: out has dtype int64; wanted int32",
+            encode, X, WORDS, out=np.empty((2, 4), np.int64))  # fmt: skip
+    refused(BackendError, TypeError, "encode: out is a list for a ndarray; out= is for NumPy",
+            encode, X, WORDS, out=[])  # fmt: skip
+    refused(DtypeError, TypeError, "decode: out has dtype float64; wanted float32",
+            decode, codes, WORDS, out=vectors.astype(float))  # fmt: skip
+    vectors.setflags(write=False)
+    refused(ShapeError, ValueError, "writeable", decode, codes, WORDS, out=vectors)
+
+
+@given(st.data(), st.one_of(strategies.lattices(max_stages=1), strategies.near_ties()))
+def test_codes_that_follow_moving_words_are_those_of_the_search(data, case):
+    """Rows whose word cannot have changed are not searched; that must never show."""
+    x, books = case
+    moving = np.random.default_rng(data.draw(st.integers(0, 99)))
+    scale = np.abs(books).max()
+    with paths.patched((follow, "SAMPLE", 4)):
+        again = codec.follow(x)
+        words = books[0]
+        for far in data.draw(st.lists(st.sampled_from([0, 1e-6, 0.01, 0.3, 2]), max_size=6)):
+            np.testing.assert_array_equal(again(Codebooks([words])), encode(x, words[None]))
+            steps = moving.standard_normal(words.shape) * (moving.random((len(words), 1)) < 0.5)
+            words = (words + far * scale * steps).astype(np.float32)
+
+
+def test_following_spares_most_of_the_search_on_clusters(rng):
+    centres = 10 * rng.standard_normal((64, 16))
+    x = (centres[rng.integers(0, 64, 4000)] + rng.standard_normal((4000, 16))).astype(np.float32)
+    searched = []
+    original = follow.Followed._nearest
+
+    def counted(self, stages, rows):
+        searched.append(len(rows) * len(stages[0].words))
+        return original(self, stages, rows)
+
+    with paths.patched((follow.Followed, "_nearest", counted)):
+        again = codec.follow(x)
+        for step in range(5):
+            words = (centres + 0.1 * rng.standard_normal(centres.shape)).astype(np.float32)
+            words[:2] += step  # these move far
+            np.testing.assert_array_equal(again(Codebooks([words])), encode(x, words[None]))
+    assert searched[0] == 4000 * 64
+    assert sum(searched[1:]) < searched[0]
+
+
+def test_warming_up_compiles_for_the_types_asked_for():
+    assert warmup()
+    with paths.without_numba():
+        assert not warmup(np.float32, np.float64)
+    refused(DtypeError, TypeError, "warmup: got int32; wanted float32 or float64", warmup, np.int32)
 
 
 def refused(error, builtin, message, call, *arguments, **options):

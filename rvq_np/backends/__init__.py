@@ -33,7 +33,6 @@ from __future__ import annotations
 
 import functools
 from importlib import import_module
-from importlib.metadata import entry_points
 from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
@@ -51,7 +50,9 @@ def backend_of(x: Any) -> ModuleType:
     BackendError
         If nothing serves that type.
     """
-    if isinstance(x, np.ma.MaskedArray):  # its library is numpy, which would lose the mask
+    if type(x) is np.ndarray:
+        return _backend_for(np.ndarray)
+    if isinstance(x, np.ndarray) and hasattr(x, "mask"):  # its library would lose the mask
         raise BackendError(
             "rvq_np cannot compute on a numpy.ma.MaskedArray: the mask would be lost. Pass "
             "x.data, and mask=~x.mask where the call takes a mask."
@@ -64,15 +65,17 @@ def backend_of(x: Any) -> ModuleType:
 
 @functools.cache
 def _backend_for(cls: Any) -> ModuleType:
-    outside = {entry.name: entry for entry in entry_points(group="rvq_np.backends")}
     for base in cls.__mro__:
         library = base.__module__.partition(".")[0]
-        if library in outside:
-            module: ModuleType = outside[library].load()
-            return module
         # The underscore rule keeps a class from a package named _array_api off that file.
         if not library.startswith("_") and find_spec(f"{__name__}.{library}"):
             return import_module(f"{__name__}.{library}")
+        if library != "builtins":
+            from importlib.metadata import entry_points  # slow, so only for what is not known here
+
+            for entry in entry_points(group="rvq_np.backends", name=library):
+                module: ModuleType = entry.load()
+                return module
     if hasattr(cls, "__array_namespace__"):
         return import_module(f"{__name__}._array_api")
     raise BackendError(

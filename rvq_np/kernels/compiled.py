@@ -8,6 +8,7 @@ import numpy as np
 from . import exact, gather, hypotheses, pack, plain, search, tiles
 from .simd import LANES, PER_STEP, TARGET, VECTORS
 
+SCREENS = TARGET.screens
 ROWS = 768  # rows a tile: 384 kB of float32 at D = 128
 BYTES = 1 << 20  # of a tile, at most
 ALONE = 1 << 26  # products below which other threads cost more than they help
@@ -28,7 +29,7 @@ def encode(x, stages, codes):
     def tile(start, stop):
         rows = np.array(x[start:stop], dtype=dtype, order="C")  # it is used up
         spent = np.zeros(2, np.int64)
-        lost = search.encode(rows, *plan, codes, start, spent, NONE)
+        lost = run(rows, plan, codes, start, spent)
         if lost:
             for n in start + np.flatnonzero((codes[:, start:stop] < 0).any(axis=0)):
                 codes[:, n] = by_hand(np.array(x[n], dtype=dtype), stages)
@@ -43,6 +44,12 @@ def encode(x, stages, codes):
         tiles.over_rows(tile, len(x), max(1, min(rows, share)))
 
 
+def run(rows, plan, codes, start, spent, others=NONE):
+    """Call `search.encode` with room to work in."""
+    room = search.workspace(plan, search.block(plan, len(rows)))
+    return search.encode(rows, *plan.arrays, *room, codes, start, spent, others)
+
+
 def search_beams(x, stages, beam_size, codes):
     """Write the codes (Q, n) that a beam search finds for `x` (n, D), of any float type."""
     dtype = stages[0].words.dtype
@@ -54,7 +61,7 @@ def search_beams(x, stages, beam_size, codes):
 
     def tile(start, stop):
         rows = np.array(x[start:stop], dtype=dtype, order="C")
-        if hypotheses.encode(rows, beam_size, *plan, codes, start):
+        if hypotheses.encode(rows, beam_size, *plan.arrays, plan.blank, codes, start):
             lost = start + np.flatnonzero(codes[0, start:stop] < 0)
             few = np.empty((len(codes), len(lost)), np.int32)
             plain.search_beams(x[lost], stages, beam_size, few)
@@ -64,7 +71,7 @@ def search_beams(x, stages, beam_size, codes):
 
 
 def follow(x):
-    """Return ``encode(stages)`` for the rows `x` (N, D): a single stage whose words move a little."""
+    """Return ``encode(stages)`` for the rows `x` (N, D) and one stage whose words move a little."""
     from .follow import Followed
 
     return Followed(x).encode
@@ -146,7 +153,7 @@ def by_hand(row, stages):
         searched = project(row[None], stage)
         code = np.empty(1, np.int32)
         plan = packed(stage.alone)
-        if search.encode(searched.copy(), *plan, code[None], 0, np.zeros(2, np.int64), NONE):
+        if run(searched.copy(), plan, code[None], 0, np.zeros(2, np.int64)):
             usable = np.flatnonzero(stage.half < np.inf).tolist()
             code[0] = exact.nearest_of(searched[0], stage.words, usable)
         codes[q] = code[0]

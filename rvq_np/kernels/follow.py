@@ -9,9 +9,11 @@ would cost.  The codes are those of the search: bounds carry a margin for the ro
 and what they cannot tell is searched.
 """
 
+from typing import Any
+
 import numpy as np
 
-from . import compiled, gather, search, tables, tiles
+from . import compiled, gather, tables, tiles
 
 ROWS = 8192  # rows a tile of the distances
 SAMPLE = 1024  # rows that tell how many words should count as movers
@@ -29,7 +31,7 @@ class Followed:
         self.codes = np.empty((1, len(x)), np.int32)
         self.squares = np.einsum("nd,nd->n", x, x, dtype=np.float64)
         self.others = np.empty(len(x))  # lower bounds on the distance to every word but one's own
-        self.stage = None
+        self.stage: Any = None
 
     def encode(self, stages):
         """Return the codes (1, N) by a single stage without projections."""
@@ -109,7 +111,7 @@ class Followed:
             some = slice(start, stop) if every else rows[start:stop]  # a slice is copied faster
             x = self.x[some].copy() if every else self.x[some]
             spent, bounds = np.zeros(2, np.int64), np.empty(len(x))
-            if search.encode(x, *plan, codes, start, spent, bounds):
+            if compiled.run(x, plan, codes, start, spent, bounds):
                 for n in start + np.flatnonzero(codes[0, start:stop] < 0):
                     codes[:, n] = compiled.by_hand(self.x[rows[n]].copy(), stages)
             compiled.judge(stages, spent)

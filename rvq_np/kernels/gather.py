@@ -17,37 +17,33 @@ from .simd import add_to, dot, project_row, subtract_from, sum_words
 def decode(codes, table, first, out, start, stop):
     """Write into rows ``start ... stop`` of `out` (N, D) the sums of the words of their codes."""
     dim = out.shape[1]
-    flat = out.reshape(out.size)
     for n in range(start, stop):
-        sum_words(codes, n, table, first, dim, flat, n * dim)
+        sum_words(codes, n, table, first, dim, out, n * dim)
 
 
 @kernel
 def subtract(rows, table, codes):
     """Subtract from each row the word of `table` (K, D) that its code (n,) names."""
     dim = rows.shape[1]
-    flat, words = rows.reshape(rows.size), table.reshape(table.size)
     for n in range(rows.shape[0]):
-        subtract_from(flat, n * dim, words, codes[n] * dim, dim)
+        subtract_from(rows, n * dim, table, codes[n] * dim, dim)
 
 
 @kernel
 def project(rows, maps, weight, bias, out):
     """Write ``rows @ weight + bias``; `weight` (D, C) and `bias` begin there in `maps`."""
     dim, width = rows.shape[1], out.shape[1]
-    flat, target = rows.reshape(rows.size), out.reshape(out.size)
     for n in range(rows.shape[0]):
-        project_row(flat, n * dim, dim, maps, weight, bias, width, target, n * width)
+        project_row(rows, n * dim, dim, maps, weight, bias, width, out, n * width)
 
 
 @kernel
 def tally(rows, codes, counts, sums):
     """Count the codes (n,) and add up the rows of each."""
     dim = rows.shape[1]
-    flat, totals = rows.reshape(rows.size), sums.reshape(sums.size)
     for n in range(rows.shape[0]):
         counts[codes[n]] += 1.0
-        add_to(totals, codes[n] * dim, flat, n * dim, dim)
+        add_to(sums, codes[n] * dim, rows, n * dim, dim)
 
 
 @kernel
@@ -58,7 +54,6 @@ def squared_distances(x, rows, squares, words, half, codes, out, start, stop):
     off by what cancels: see `follow`.
     """
     dim = x.shape[1]
-    flat, table = x.reshape(x.size), words.reshape(words.size)
     for i in range(start, stop):
-        product = dot(flat, rows[i] * dim, table, codes[i] * dim, dim)
+        product = dot(x, rows[i] * dim, words, codes[i] * dim, dim)
         out[i] = squares[rows[i]] + 2.0 * (half[codes[i]] - product)

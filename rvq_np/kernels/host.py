@@ -8,6 +8,7 @@ an end of that.
 """
 
 import threading
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -19,7 +20,7 @@ LEAF = 16384  # rows summed in order before sums are merged pairwise: fixed, so 
 WAIVED = 1 << 29  # products done by NumPy, about a tenth of a second, before Numba is loaded
 
 kernels: ModuleType | None = None  # `compiled` or `plain`, once that is known
-_loading = threading.Lock()
+_loading = threading.RLock()
 _waived = 0
 
 
@@ -35,6 +36,22 @@ def load() -> ModuleType:
             except Exception:  # whatever is wrong with Numba must not take the NumPy path down
                 kernels = plain
     return kernels
+
+
+def warm(dtype):
+    """Run every kernel once on rows of type `dtype`."""
+    using = load()
+    words = np.random.default_rng(0).standard_normal((4, 2)).astype(dtype)
+    for screen in using.SCREENS:
+        stages = tables.Stages([tables.word_tables(words)] * 2)
+        stages.kept["screen"] = screen
+        codes = encode(words, stages)
+        encode(words, stages, 2)
+        follow(words, dtype)(stages[:1])
+    decode(codes, stages)
+    tally(words, codes, stages)
+    mapped = replace(stages[0], weight_in=np.eye(2), bias_in=np.zeros(2))
+    using.project(words, mapped)
 
 
 def _kernels(products: int) -> Any:

@@ -27,7 +27,7 @@ TOGETHER = 8 * ROWS  # hypotheses of several rows that meet a stage together, ab
 
 
 @kernel
-def encode(x, beam, words, table, half, panels, side, maps, blank, whole, real, codes, start):
+def encode(x, beam, words, table, half, panels, side, maps, whole, real, blank, codes, start):
     n_stages, dim = whole.shape[0], x.shape[1]
     group = max(1, min(ROWS, TOGETHER // beam))
     room = -(-group * beam // ROWS) * ROWS
@@ -146,8 +146,8 @@ def _keep(value, few, count):
 
 @kernel(inner=True)
 def _select(
-    residuals, first, alive, dim, bounds, words, side, whole, q, real, energies, offs, reach, found, few,
-    parents, words_found, values, best_words, best_parents, errors,
+    residuals, first, alive, dim, bounds, words, side, whole, q, real, energies, offs, reach,
+    found, few, parents, words_found, values, best_words, best_parents, errors,
 ):  # fmt: skip
     """Find the words and parents of the smallest errors, in order; return how many.
 

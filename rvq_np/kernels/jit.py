@@ -13,6 +13,7 @@ import hashlib
 import logging
 import os
 from pathlib import Path
+from typing import Any
 
 import numba
 
@@ -43,7 +44,7 @@ def kernel(function=None, *, fastmath=False, inner=False):
 
 def _stamp(made):
     """Let a change in any kernel's file outdate the cache: Numba looks at one file only."""
-    file = getattr(getattr(made, "_cache", None), "_cache_file", None)
+    file: Any = getattr(getattr(made, "_cache", None), "_cache_file", None)
     if hasattr(file, "_source_stamp"):
         file._source_stamp = (file._source_stamp, _sources())
 

@@ -52,6 +52,11 @@ class Plan(NamedTuple):
     # which half norms are lowered, whether the screen can be used, the largest whole number and
     # the largest of the norms in `side`
 
+    @property
+    def arrays(self):
+        """What kernels take: all but `blank`."""
+        return (*self[:6], self.whole, self.real)
+
     def some(self, stages):
         """Return the plan of a slice of the stages, sharing all arrays."""
         return self._replace(whole=self.whole[stages], real=self.real[stages])
@@ -161,11 +166,17 @@ class _Packed:
 
 def aligned(array):
     """Return a copy that begins a cache line."""
-    store = np.empty(array.nbytes + 64, np.uint8)
-    first = -store.ctypes.data % 64
-    copy = store[first : first + array.nbytes].view(array.dtype)
+    copy = aligned_empty(1, array.size, array.dtype)[0]
     copy[:] = array
     return copy
+
+
+def aligned_empty(rows, columns, dtype=np.float32):
+    """Return an array (rows, columns) of anything that begins a cache line."""
+    dtype = np.dtype(dtype)
+    store = np.empty(rows * columns * dtype.itemsize + 64, np.uint8)
+    first = -store.ctypes.data % 64
+    return store[first : first + rows * columns * dtype.itemsize].view(dtype).reshape(rows, columns)
 
 
 def _up(values):

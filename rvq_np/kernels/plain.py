@@ -8,6 +8,7 @@ import numpy as np
 
 from . import beam, exact
 
+SCREENS = ("BLAS",)
 ROWS = 4096  # rows that pass all stages together
 SCORES = 1 << 20  # scores held at once: 4 MB of float32, whatever the number of rows
 PAIRS = 1 << 20  # numbers of (row, word) pairs gathered at once while settling

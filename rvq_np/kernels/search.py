@@ -23,7 +23,7 @@ all stages, so that it stays in the cache; blocks of it meet one run of panels a
 import numpy as np
 
 from .jit import kernel
-from .pack import NORM, TINY, U
+from .pack import NORM, TINY, U, aligned_empty
 from .settle import PARTIALS, settle
 from .simd import (
     LANES,
@@ -43,6 +43,7 @@ from .simd import (
 
 TILE = 384  # rows that pass a stage together
 SMALL = 1 << 19  # bytes of a stage's panels that stay in L2 while rows pass
+BOUNDS = 1 << 22  # bytes of the bounds of a block, unless a single one needs more
 RUN = 1 << 17  # bytes of panels met at a time where they do not
 IN_PANEL = LANES * VECTORS
 WIDTH = LANES * (VECTORS + 1)  # of a panel in `bounds`
@@ -50,51 +51,63 @@ WIDTH = LANES * (VECTORS + 1)  # of a panel in `bounds`
 
 @kernel
 def encode(
-    rows, words, table, half, panels, side, maps, blank, whole, real, codes, start, spent, others
+    rows, words, table, half, panels, side, maps, whole, real,
+    quantized, params, starts, norms, bounds, mapped, found, scores, partials,
+    codes, start, spent, others,
 ):  # fmt: skip
     n_rows, dim = rows.shape
-    group, width, n_panels, widest = ROWS, 1, 1, 1
-    for q in range(whole.shape[0]):
-        widest = max(widest, whole[q, 1])
-        width = max(width, whole[q, 2] * 4 // blank.itemsize)
-        n_panels = max(n_panels, whole[q, 3])
-        if whole[q, 2] * whole[q, 3] * IN_PANEL * 4 > SMALL:
-            group = 8 * ROWS  # that meet a run of panels while it is in the cache
-    quantized = np.zeros((group, width), blank.dtype)
-    params = np.zeros((group, 4), np.float32)
-    starts = params.view(np.int32)
-    norms = np.zeros(group, np.float64)
-    store = np.empty(group * n_panels * WIDTH + 16, np.float32)
-    at = (-store.ctypes.data % 64) // 4
-    bounds = store[at : at + group * n_panels * WIDTH].reshape(group, n_panels * WIDTH)
-    found = np.empty(n_panels * IN_PANEL, np.int32)
-    scores = np.empty(n_panels * IN_PANEL, np.float64)
-    partials = np.empty(PARTIALS, np.float64)
-    mapped = np.empty(group * widest, rows.dtype)
-    flat = rows.reshape(n_rows * dim)
-    lost = 0
+    group, lost = norms.shape[0], 0
     for first in range(0, n_rows, TILE):
         last = min(first + TILE, n_rows)
         for q in range(whole.shape[0]):
             for low in range(first, last, group):
                 count = min(group, last - low)
-                searched, at = flat, low * dim
+                searched, at = rows, low * dim
                 if whole[q, 9] >= 0:
-                    _project(flat, at, count, dim, maps, whole, q, mapped)
+                    _project(rows, at, count, dim, maps, whole, q, mapped)
                     searched, at = mapped, 0
                 _quantize(searched, at, count, whole, real, q, quantized, params, starts, norms)
                 _screen(quantized, count, panels, whole, q, side, params, bounds)
                 _pick(
                     searched, at, count, norms, bounds, words, half, whole, real, q,
                     codes, start + low, found, scores, partials, spent,
-                )
+                )  # fmt: skip
                 if others.size:
-                    _bound_others(bounds, count, norms, whole, real, q, codes, start + low,
-                                  others, low)  # fmt: skip
+                    _bound_others(
+                        bounds, count, norms, whole, real, q, codes, start + low, others, low
+                    )
                 lost += _subtract(
-                    flat, low * dim, count, dim, table, whole[q, 5], codes, q, start + low
+                    rows, low * dim, count, dim, table, whole[q, 5], codes, q, start + low
                 )
     return lost
+
+
+def workspace(plan, rows):
+    """Return what `encode` writes into besides its results: arrays for blocks of `rows` rows."""
+    n_panels = int(plan.whole[:, 3].max())
+    width = int(plan.whole[:, 2].max()) * 4 // plan.blank.itemsize
+    dtype = plan.words.dtype
+    params = np.empty((rows, 4), np.float32)
+    return (
+        np.zeros((rows, width), plan.blank.dtype),
+        params,
+        params.view(np.int32),
+        np.empty(rows),
+        aligned_empty(rows, n_panels * WIDTH),
+        np.empty((rows, int(plan.whole[:, 1].max()) if plan.maps.size else 0), dtype),
+        np.empty(n_panels * IN_PANEL, np.int32),
+        np.empty(n_panels * IN_PANEL),
+        np.empty(PARTIALS),
+    )
+
+
+def block(plan, n_rows):
+    """Return how many rows take a stage together: several blocks where panels leave the cache."""
+    panels = plan.whole[:, 2] * plan.whole[:, 3]
+    if n_rows <= ROWS or int(panels.max()) * IN_PANEL * 4 <= SMALL:
+        return ROWS
+    together = BOUNDS // (int(plan.whole[:, 3].max()) * WIDTH * 4 * ROWS)
+    return ROWS * max(1, min(8, together))
 
 
 @kernel(inner=True)
@@ -127,7 +140,6 @@ def _quantize(rows, at, count, whole, real, q, quantized, params, starts, norms)
     )  # fmt: skip
     grown = 1.0 + (width + 8) * U  # of a float32 sum of squares
     share = lowered if levels == 0.0 else ratio + 8.0 * U * (1.0 + ratio)
-    flat = quantized.reshape(quantized.size)
     for i in range(count):
         row, out = at + i * width, i * quantized.shape[1]
         reach = np.float64(largest(rows, row, width)) * unit
@@ -135,7 +147,7 @@ def _quantize(rows, at, count, whole, real, q, quantized, params, starts, norms)
             norms[i] = np.inf
             continue
         for d in range(width, padded):
-            flat[out + d] = 0
+            quantized[i, d] = 0
         step = 0.0
         if levels == 0.0:
             step = 1.0
@@ -148,7 +160,7 @@ def _quantize(rows, at, count, whole, real, q, quantized, params, starts, norms)
         total = np.int32(0)
         norm = rest = reach * np.sqrt(np.float64(width)) * (1.0 + 4.0 * U)
         if factor < np.inf:
-            squares, lefts, total = round_row(rows, row, width, factor, flat, out)
+            squares, lefts, total = round_row(rows, row, width, factor, quantized, out)
             if reach >= 2.0**10 * TINY:  # else float32 might lose the squares
                 norm = step * np.sqrt(squares * grown) * (1.0 + 4.0 * U)
             rest = step * (np.sqrt(lefts * grown) + 4.0 * U * np.sqrt(squares * grown))
@@ -158,7 +170,7 @@ def _quantize(rows, at, count, whole, real, q, quantized, params, starts, norms)
         else:  # next to nothing: all of it is rest
             step = 0.0
             for d in range(width):
-                flat[out + d] = 0
+                quantized[i, d] = 0
         if levels == 0.0:
             rest = 0.0
         slack = rest + (norm + rest) * share

@@ -8,7 +8,7 @@ products split in two, summed in a growing expansion.  An exact tie goes to the 
 import numpy as np
 
 from .jit import kernel
-from .simd import dot
+from .simd import dot, item
 
 PARTIALS = 1100  # numbers a non-adjacent expansion over float64's 2100 bits may have
 
@@ -54,14 +54,14 @@ def _compare(rows, at, words, a, b, width, partials):
     """Return the sign of ``|row - b|^2 - |row - a|^2``, exact; 2 if out of range."""
     count = 0
     for d in range(width):
-        r, x, y = np.float64(rows[at + d]), np.float64(words[a + d]), np.float64(words[b + d])
+        r = np.float64(item(rows, at + d))
+        x, y = np.float64(item(words, a + d)), np.float64(item(words, b + d))
         if _out_of_range(r) or _out_of_range(x) or _out_of_range(y):
             return 2
         if x != y:
-            count = _grow_product(partials, count, y, y)
-            count = _grow_product(partials, count, -x, x)
-            count = _grow_product(partials, count, -2.0 * r, y)
-            count = _grow_product(partials, count, 2.0 * r, x)
+            for part in range(4):  # one call, four times: LLVM need not inline it four times
+                left = y if part == 0 else -x if part == 1 else -2.0 * r if part == 2 else 2.0 * r
+                count = _grow_product(partials, count, left, y if part % 2 == 0 else x)
     if count == 0:
         return 0
     return 1 if partials[count - 1] > 0.0 else -1  # the last partial outweighs the others
@@ -87,7 +87,9 @@ def _grow_product(partials, count, x, y):
     y_high = t - (t - y)
     y_low = y - y_high
     low = x_low * y_low - (((high - x_high * y_high) - x_low * y_high) - x_high * y_low)
-    return _grow(partials, _grow(partials, count, low), high)
+    for part in range(2):
+        count = _grow(partials, count, high if part else low)
+    return count
 
 
 @kernel(inner=True)

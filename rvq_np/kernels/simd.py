@@ -380,6 +380,17 @@ def round_row(context, rows, at, length, factor, out, out_at):
 
 
 @intrinsic
+def item(context, array, place):
+    """Return the element at a place counted through an array of any shape, in C order."""
+
+    def code(context, builder, signature, arguments):
+        made = context.make_array(signature.args[0])(context, builder, arguments[0])
+        return builder.load(builder.gep(made.data, [arguments[1]]))
+
+    return array.dtype(array, types.intp), code
+
+
+@intrinsic
 def dot(context, rows, at, words, word_at, length):
     """Return the product of two stretches, summed in float64 in some fixed order."""
 

@@ -77,25 +77,26 @@ class Stages(tuple):
 
 def stage_tables(stage, dtype):
     """Prepare `stage` (``words``, ``project_in``, ``project_out``) for rows of type `dtype`."""
-    dtype = np.dtype(dtype)
-    # New and writable: a read-only array is another type to Numba, hence another compilation.
-    words = np.array(stage.words, dtype=dtype, order="C")
-    with np.errstate(over="ignore"):
-        half64 = 0.5 * np.square(words, dtype=np.float64).sum(axis=1)
-        half = np.minimum(half64, np.finfo(dtype).max).astype(dtype)
-    bounds = error_bounds(half64, words.shape[1], dtype)
-    half64 = np.minimum(half64, np.finfo(np.float64).max)
-    half[repeats(words)] = np.inf
-    table = words
-    weight_in = bias_in = None
+    made = word_tables(np.array(stage.words, dtype=dtype, order="C"))
+    changes = {}
     if stage.project_in is not None:
-        weight_in = np.array(stage.project_in.weight.T, dtype=np.float64, order="C")
-        bias_in = np.array(stage.project_in.bias, dtype=np.float64)
+        changes["weight_in"] = np.array(stage.project_in.weight.T, dtype=np.float64, order="C")
+        changes["bias_in"] = np.array(stage.project_in.bias, dtype=np.float64)
     if stage.project_out is not None:  # folded into the decode table, never into the search
         weight, bias = stage.project_out.weight, stage.project_out.bias
-        wide = words.astype(np.float64) @ weight.T.astype(np.float64) + bias
-        table = np.array(wide, dtype=dtype, order="C")
-    return Tables(words, half, half64, bounds, table, weight_in, bias_in)
+        wide = made.words.astype(np.float64) @ weight.T.astype(np.float64) + bias
+        changes["table"] = np.array(wide, dtype=dtype, order="C")
+    return replace(made, **changes)
+
+
+def word_tables(words):
+    """Return the `Tables` of `words` (K, D), searched and decoded as they are."""
+    with np.errstate(over="ignore"):
+        half64 = 0.5 * np.square(words, dtype=np.float64).sum(axis=1)
+        half = np.minimum(half64, np.finfo(words.dtype).max).astype(words.dtype)
+    bounds = error_bounds(half64, words.shape[1], words.dtype)
+    half[repeats(words)] = np.inf
+    return Tables(words, half, np.minimum(half64, np.finfo(np.float64).max), bounds, words)
 
 
 def repeats(words):

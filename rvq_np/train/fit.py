@@ -14,6 +14,8 @@ from .kmeans import Clusters, lloyd, sample_rows, state_of
 from .state import CodebookState, usage
 
 ROWS = 1 << 16  # rows read at once: 32 MB of float32 at D = 128
+HELD = 1 << 28  # bytes of what a level quantizes that are kept in memory instead
+POOL = 16  # rows per word among which spread first words are chosen
 
 
 class FitProgress(NamedTuple):
@@ -42,17 +44,28 @@ class _Data:
         self.codes: list[np.ndarray] = []  # of the finished levels, one per row
         self.tables: list[np.ndarray] = []  # what each of those codes decodes to
         self.pair: tuple[Linear, Linear] | None = None
+        self.held: np.ndarray | None = None  # all that the level quantizes, if that is not much
 
     def begin(self, pair: tuple[Linear, Linear] | None) -> None:
         """From now on batches are what a level with these projections quantizes."""
-        self.pair = pair
+        self.pair, self.held = pair, None
+        width = self.x.shape[1] if pair is None else len(pair[0].weight)
+        if 4 * self.n_rows * width <= HELD:
+            self.held = np.concatenate(list(self.batches()))
 
     def batches(self) -> Iterator[np.ndarray]:
         for start in range(0, self.n_rows, ROWS):
-            yield self.read(np.arange(start, min(start + ROWS, self.n_rows)))
+            stop = min(start + ROWS, self.n_rows)
+            yield self.read(np.arange(start, stop)) if self.held is None else self.held[start:stop]
+
+    def rounds(self) -> Callable[[], Iterator[np.ndarray]] | list[np.ndarray]:
+        """Return the batches as `lloyd` takes them."""
+        return self.batches if self.held is None else list(self.batches())
 
     def read(self, places: np.ndarray) -> np.ndarray:
         """Return what the current level quantizes at these places (sorted or not)."""
+        if self.held is not None:
+            return self.held[places]
         rows = places if self.rows is None else self.rows[places]
         x = np.array(self.x[rows], dtype=np.float32, order="C")
         for table, codes in zip(self.tables, self.codes, strict=True):
@@ -153,7 +166,7 @@ def fit(
         start = _first_words(data, size, rng)
         watch = _Watch(level, n_q, iterations, data, tolerance, callback)
         found = lloyd(
-            data.batches,
+            data.rounds(),
             start,
             iterations,
             refill=lambda count: data.read(rng.integers(0, data.n_rows, size=count)),
@@ -165,22 +178,44 @@ def fit(
 
 
 def _first_words(data: _Data, size: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw first words: random rows, as they are or drawn towards their mean, whichever is better.
+    """Choose first words: random rows, the same drawn towards their mean, or rows far apart.
 
     Rows of one length in many dimensions are further from each other than from a short word, so
     one word near the mean takes nearly all of them and Lloyd's algorithm hardly recovers (D = 128
     Gaussian residuals: perplexity 1.2 of 1024). At a quarter of the length directions decide
-    instead (1018 of 1024). On heavy-tailed data the plain rows are better: one round tells.
+    instead (1018 of 1024). On heavy-tailed data the plain rows are better, on clusters those far
+    apart. One round tells.
     """
     drawn = data.read(sample_rows(data.n_rows, size, rng))
     mean = drawn.mean(axis=0, dtype=np.float64).astype(np.float32)
-    starts = [drawn, mean + 0.25 * (drawn - mean)]
+    starts = [drawn, mean + 0.25 * (drawn - mean), _spread_words(data, size, rng)]
     explained = []
     for words in starts:
         found = lloyd(data.batches, words, 1)
         used = found.counts > 0
         explained.append((np.square(found.sums[used]).sum(axis=1) / found.counts[used]).sum())
     return starts[int(np.argmax(explained))]
+
+
+def _spread_words(data: _Data, size: int, rng: np.random.Generator) -> np.ndarray:
+    """Choose words among a sample of rows, each likelier the further from those before it.
+
+    As k-means++ (Arthur and Vassilvitskii, SODA 2007), but an eighth of the words at a time, as
+    in k-means|| (Bahmani et al., VLDB 2012): eight searches of the sample instead of one a word.
+    """
+    pool = data.read(sample_rows(data.n_rows, min(data.n_rows, POOL * size), rng))
+    step = -(-size // 8)
+    words = pool[:step]
+    while len(words) < size:
+        codes = codec.encode_rows(pool, Codebooks([words]), 1)[0]
+        far = np.square(pool - words[codes], dtype=np.float64).sum(axis=1)
+        count = min(step, size - len(words))
+        if np.count_nonzero(far) < count:  # fewer distinct rows than words
+            more = rng.integers(0, len(pool), size=count)
+        else:
+            more = rng.choice(len(pool), size=count, replace=False, p=far / far.sum())
+        words = np.concatenate([words, pool[more]])
+    return words
 
 
 class _Watch:

@@ -99,7 +99,6 @@ def kmeans(
             f"kmeans: start has shape {start.shape}; wanted ({size}, {x.shape[1]}), first words."
         )
     first = np.asarray(start, dtype=np.float32)
-    checks.vectors("kmeans", x, Codebooks([first]))
     found = lloyd([x], first, iterations)
     return state_of(found, epsilon)
 
@@ -114,20 +113,24 @@ def lloyd(
 ) -> Clusters:
     """Alternate between assigning every row to its nearest word and moving words to the means.
 
-    `batches` are arrays of checked rows, or a function that gives them anew for each round. Of
+    `batches` are arrays of rows, or a function that gives them anew for each round. Of
     arrays in memory most rows need no search in later rounds, see `codec.follow`.
     ``refill(n)`` gives vectors for n words nobody chose; without it they keep what they have.
     ``watch(iteration, clusters)`` sees each round and may end it by returning True.
     """
     words = np.array(words, dtype=np.float32)
     found = Clusters(words, np.zeros(len(words)), np.zeros(words.shape))
-    followed = [] if callable(batches) else [(each, codec.follow(each)) for each in batches]
+    followed: Iterable[tuple[Any, Callable[[Codebooks], Any]]] = ()
+    if not callable(batches):
+        followed = [(each, codec.follow(each)) for each in batches]
     for iteration in range(iterations):
         codebooks = Codebooks([words])
         counts, sums = np.zeros(len(words)), np.zeros(words.shape)
         if callable(batches):
             followed = ((each, partial(codec.encode_rows, each, n_q=1)) for each in batches())
         for batch, encode in followed:
+            if iteration == 0:
+                checks.vectors("kmeans", batch, codebooks)
             part = codec.tally_rows(batch, encode(codebooks), codebooks)
             counts += part[0][0]
             sums += part[1][0]
