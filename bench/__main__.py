@@ -1,7 +1,7 @@
 """``python -m bench``, from the root of the checkout: every question, in one run.
 
 All contestants of a question take turns within the run, since only such ratios mean anything.
-Takes a few minutes; nothing else should be running.
+Takes about ten minutes; nothing else should be running.
 """
 
 from __future__ import annotations
@@ -9,15 +9,17 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
-from . import problems, questions
-from .peers import Sgemm
-from .report import Neighbours, Table, heading
+from . import plotting
+from .machine import ROOT, Neighbours, facts, opening
+from .questions import QUESTIONS
+from .report import Answer, targets
+from .setting import Setting
 from .threads import cores
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
+PLOT = ROOT / "docs" / "_static" / "performance.svg"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -26,47 +28,55 @@ def main(arguments: list[str] | None = None) -> int:
     begun = time.perf_counter()
     neighbours = Neighbours()
     command = " ".join(["python -m bench", *(sys.argv[1:] if arguments is None else arguments)])
-    parts = []
-    for table in _tables(options):
-        print(table, flush=True)
-        parts.append(str(table))
-    # Only now: it lists the BLAS libraries that were loaded, and tells whether all was quiet.
-    opening = heading(command, neighbours.cores(), options.quick)
-    print(opening)
-    output = options.output or (None if options.quick else RESULTS)
+    answers = _answers(options)
+    busy = neighbours.cores()
+    checks = [check for answer in answers for check in answer.checks]
+    tables = [str(table) for answer in answers for table in answer.tables]
+    # Only now: the facts list the BLAS libraries that were loaded, and whether all was quiet.
+    head = [opening(busy, options.quick), str(targets(checks, options.threads))]
+    head.append(facts(command, busy))
+    print("\n".join(head))
+    whole = not (options.quick or options.only)
+    output = options.output or (RESULTS if whole else None)
     if output is not None:
-        output.write_text("\n".join([opening, *parts]), encoding="utf-8")
-    print(f"took {time.perf_counter() - begun:.0f} s; wrote {output}", file=sys.stderr)
+        output.write_text("\n".join([*head, *tables]), encoding="utf-8")
+    plot = options.plot or (PLOT if whole else None)
+    points = [point for answer in answers for point in answer.points]
+    if plot is not None and points:
+        plot = plotting.write(plot, points, options.quick)
+    print(f"took {time.perf_counter() - begun:.0f} s; wrote {output} and {plot}", file=sys.stderr)
     return 0
 
 
-def _tables(options: argparse.Namespace) -> Iterator[Table]:
-    quick = options.quick
-    rounds = 3 if quick else 5
-    shrunk = {"rows": 2048} if quick else {}
-    sgemm = Sgemm(2048 if quick else 4096)
-    cases = (
-        problems.BATCH._replace(**shrunk),
-        problems.FRAME,
-        problems.NARROW._replace(**shrunk),
-    )
-    for problem in cases:
-        for threads in options.threads:
-            yield questions.encoding(problem, threads, rounds, sgemm)
-    for threads in options.threads:
-        yield questions.clustering(8192 if quick else 65536, threads, 1 if quick else 3)
-    for threads in options.threads:
-        yield questions.decoding(problems.BATCH._replace(**shrunk), threads, rounds)
-    yield questions.starting(1 if quick else 5)
+def _answers(options: argparse.Namespace) -> list[Answer]:
+    """Ask every question, and print its tables as they come."""
+    setting = Setting(options.quick, options.threads)
+    answers = []
+    for name in options.only or QUESTIONS:
+        question = QUESTIONS[name]
+        for threads in options.threads if question.threaded else options.threads[:1]:
+            answer = question.ask(setting, threads)
+            print("\n".join(map(str, answer.tables)), flush=True)
+            answers.append(answer)
+    return answers
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=main.__doc__)
     parser.add_argument("--quick", action="store_true", help="small sizes, few rounds: a trial")
+    parser.add_argument("--only", nargs="+", choices=QUESTIONS, help="only these questions")
     parser.add_argument(
         "--output",
         type=Path,
-        help=f"file for the report; {RESULTS.name} beside this module, none if --quick",
+        help=f"file for the report; {RESULTS.name} beside this module, none if --quick or --only",
+    )
+    parser.add_argument(
+        "--plot",
+        type=Path,
+        nargs="?",
+        const=PLOT,
+        help="file for the curves of growth; in docs/_static, none if --quick or --only. Needs "
+        "matplotlib",
     )
     parser.add_argument(
         "--threads",

@@ -8,12 +8,15 @@ whatever form the library hands out.
 from __future__ import annotations
 
 from collections.abc import Callable
+from inspect import signature
 from typing import Any, NamedTuple
 
 import numpy as np
 
 import rvq_np
 from rvq_np.kernels import host, plain
+
+from .problems import Mapped
 
 AGREEMENT = 0.99  # share of first codes that must be ours: float32 may lose a near-tie, no more
 
@@ -28,6 +31,7 @@ class Contestant(NamedTuple):
 def ours(codebooks: np.ndarray) -> Contestant:
     """`rvq_np.encode` as it comes."""
     books = rvq_np.Codebooks(codebooks)
+    host.load()  # or NumPy would serve the first small calls of the process
     return Contestant(lambda x: rvq_np.encode(x, books), np.asarray)
 
 
@@ -47,15 +51,21 @@ def ours_without_numba(codebooks: np.ndarray) -> Contestant:
 
 
 def numpy_loop(codebooks: np.ndarray) -> Contestant:
-    """What one writes in NumPy in five minutes: a matrix product and an argmin per stage."""
+    """What one writes in NumPy in five minutes: a matrix product and an argmin per stage.
+
+    Many rows come in blocks, as one does when the products do not fit into memory.
+    """
     halves = 0.5 * np.square(codebooks).sum(axis=-1)
+    block = 16384
 
     def run(x):
-        residual = x.copy()
         codes = np.empty((len(codebooks), len(x)), np.int32)
-        for words, half, code in zip(codebooks, halves, codes, strict=True):
-            code[:] = np.argmin(half - residual @ words.T, axis=1)
-            residual -= words[code]
+        for start in range(0, len(x), block):
+            residual = x[start : start + block].copy()
+            for words, half, found in zip(codebooks, halves, codes, strict=True):
+                code = np.argmin(half - residual @ words.T, axis=1)
+                residual -= words[code]
+                found[start : start + block] = code
         return codes
 
     return Contestant(run, np.asarray)
@@ -83,14 +93,18 @@ def torch_encodec(codebooks: np.ndarray) -> Contestant:
     return Contestant(run, lambda codes: codes.numpy())
 
 
-def faiss_residual(codebooks: np.ndarray) -> Contestant:
-    """Faiss's ResidualQuantizer at beam 1. Its codes come bit-packed; unpacking is not timed.
+def faiss_residual(codebooks: np.ndarray, beam: int = 1, tables: bool = False) -> Contestant:
+    """Faiss's ResidualQuantizer. Its codes come bit-packed; unpacking is not timed.
 
-    Its tables for beam search (``use_beam_LUT``) made it slower at these sizes.
+    `tables` has it compute with products of words instead of residuals (``use_beam_LUT``).
     """
     import faiss
 
     quantizer, n_bits = faiss_quantizer(codebooks)
+    quantizer.max_beam_size = beam
+    if tables:
+        quantizer.use_beam_LUT = 1
+        quantizer.compute_codebook_tables()
 
     def codes(packed):
         return faiss.unpack_bitstrings(packed, len(codebooks), n_bits).T
@@ -128,6 +142,77 @@ def vector_quantize_pytorch(codebooks: np.ndarray) -> Contestant:
         return quantizer(torch.from_numpy(x))[1]
 
     return Contestant(run, lambda codes: codes.numpy().T)
+
+
+def dac_ours(levels: list[Mapped]) -> Contestant:
+    """`rvq_np.encode` with projections; by cosine if a `Stage` can, else see `problems.mapped`."""
+    cosine = {"metric": "cosine"} if "metric" in signature(rvq_np.Stage).parameters else {}
+    books = rvq_np.Codebooks(
+        rvq_np.Stage(
+            each.words,
+            rvq_np.Linear(each.weight_in, each.bias_in),
+            rvq_np.Linear(each.weight_out, each.bias_out),
+            **cosine,
+        )
+        for each in levels
+    )
+    host.load()
+    return Contestant(lambda x: rvq_np.encode(x, books), np.asarray)
+
+
+def dac_torch(levels: list[Mapped]) -> Contestant:
+    """DAC's ResidualVectorQuantize in eval mode (``dac/nn/quantize.py``), weight norm folded.
+
+    Its losses are left out. Like the original it normalises the words in each call and returns
+    the decoded vectors, too.
+    """
+    import torch
+    from torch.nn.functional import embedding, normalize
+
+    class Level(torch.nn.Module):
+        def __init__(self, level):
+            super().__init__()
+            width, dim = level.weight_in.shape
+            self.in_proj = torch.nn.Conv1d(dim, width, kernel_size=1)
+            self.out_proj = torch.nn.Conv1d(width, dim, kernel_size=1)
+            self.codebook = torch.nn.Embedding(*level.words.shape)
+            for own, given in (
+                (self.in_proj.weight, level.weight_in[:, :, None]),
+                (self.in_proj.bias, level.bias_in),
+                (self.out_proj.weight, level.weight_out[:, :, None]),
+                (self.out_proj.bias, level.bias_out),
+                (self.codebook.weight, level.words),
+            ):
+                own.data.copy_(torch.from_numpy(given))
+
+        def forward(self, z):
+            latents = self.in_proj(z)
+            rows = normalize(latents.transpose(1, 2).reshape(-1, latents.shape[1]))
+            words = normalize(self.codebook.weight)
+            distance = (
+                rows.pow(2).sum(1, keepdim=True)
+                - 2 * rows @ words.t()
+                + words.pow(2).sum(1, keepdim=True).t()
+            )
+            code = (-distance).max(1)[1].reshape(z.shape[0], z.shape[2])
+            chosen = embedding(code, self.codebook.weight).transpose(1, 2)
+            chosen = latents + (chosen - latents)
+            return self.out_proj(chosen), code
+
+    quantizers = torch.nn.ModuleList(map(Level, levels)).eval()
+
+    @torch.inference_mode()
+    def run(x):
+        residual = torch.from_numpy(x).t()[None]
+        quantized, codes = 0.0, []
+        for quantizer in quantizers:
+            found, code = quantizer(residual)
+            quantized = quantized + found
+            residual = residual - found
+            codes.append(code)
+        return torch.stack(codes, dim=1), quantized
+
+    return Contestant(run, lambda result: result[0][0].numpy())
 
 
 CONTESTANTS: dict[str, Callable[[np.ndarray], Contestant]] = {

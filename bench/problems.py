@@ -44,6 +44,37 @@ FRAME = BATCH._replace(rows=1)  # the same while streaming: one frame a call
 NARROW = Problem(dim=8, words=1024, stages=9, rows=16384)  # DAC: searches in 8 dimensions
 
 
+class Mapped(NamedTuple):
+    """One level that is searched in another space: maps in and out, each with a bias."""
+
+    words: np.ndarray  # (K, C)
+    weight_in: np.ndarray  # (C, D)
+    bias_in: np.ndarray  # (C,)
+    weight_out: np.ndarray  # (D, C)
+    bias_out: np.ndarray  # (D,)
+
+
+def mapped(
+    rows: int, dim: int = 1024, width: int = 8, words: int = 1024, levels: int = 9
+) -> tuple[np.ndarray, list[Mapped]]:
+    """Return vectors (rows, dim) and the levels of a quantizer of DAC's shape.
+
+    The words have norm one. So the nearest word is the one of the largest cosine, and DAC, which
+    searches with normalised words and decodes the others, decodes what it searched with.
+    """
+    rng = np.random.default_rng(4)
+    made = []
+    for _ in range(levels):
+        book = rng.standard_normal((words, width))
+        book /= np.linalg.norm(book, axis=1, keepdims=True)
+        into = rng.standard_normal((width, dim)) / np.sqrt(dim)
+        out = 2.0 * np.linalg.pinv(into)  # the length of a projected residual is about that
+        biases = 0.01 * rng.standard_normal(width), 0.01 * rng.standard_normal(dim)
+        level = Mapped(book, into, biases[0], out, biases[1])
+        made.append(Mapped(*(np.float32(each) for each in level)))
+    return rng.standard_normal((rows, dim), dtype=np.float32), made
+
+
 def clustered(rows: int, dim: int, centres: int) -> np.ndarray:
     """Return vectors (rows, dim) for k-means: a mixture, as embeddings are, not one cloud."""
     rng = np.random.default_rng(1)

@@ -7,18 +7,23 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 
+import numpy as np
+
 PAUSE = 0.05  # seconds; the idle threads of OpenBLAS and OpenMP spin for up to half of that
 SAMPLE = 0.05  # seconds a measurement lasts at least: shorter calls are repeated
+ENOUGH = 60.0  # seconds after which a question gets no further round
 
 
 def round_robin(
-    calls: Mapping[str, Callable[[], object]], rounds: int, question: str
+    calls: Mapping[str, Callable[[], object]], rounds: int, question: str, enough: float = ENOUGH
 ) -> dict[str, float]:
     """Return the median seconds of a call, by name, each call measured once a round.
 
     Calls are warm when they come here: whoever verified them has made them once. Every round
-    starts with another contestant, so that nobody always runs after the same neighbour.
+    starts with another contestant, so that nobody always runs after the same neighbour. After
+    `enough` seconds there are no further rounds, so that a slow machine comes to an end.
     """
+    begun = time.perf_counter()
     names = list(calls)
     repeats = {name: _repeats(calls[name]) for name in names}
     seconds: dict[str, list[float]] = {name: [] for name in names}
@@ -28,7 +33,20 @@ def round_robin(
         for name in names[shift:] + names[:shift]:
             time.sleep(PAUSE)
             seconds[name].append(_seconds(calls[name], repeats[name]))
+        if time.perf_counter() - begun > enough:
+            break
     return {name: statistics.median(each) for name, each in seconds.items()}
+
+
+def singles(call: Callable[[], object], count: int) -> np.ndarray:
+    """Return the seconds of each of `count` single calls in a row: for percentiles."""
+    seconds = np.empty(count)
+    time.sleep(PAUSE)
+    for turn in range(count):
+        start = time.perf_counter_ns()
+        call()
+        seconds[turn] = (time.perf_counter_ns() - start) * 1e-9
+    return seconds
 
 
 def _repeats(call: Callable[[], object]) -> int:

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
-from rvq_np.kernels import host
+from rvq_np.kernels import compiled, host
 
-host.load()  # or NumPy would serve the first small calls, that is, most tests
+# Or NumPy would serve the first small calls, that is, most tests.
+assert host.load() is compiled
 
 settings.register_profile(
     "rvq_np",

@@ -7,6 +7,7 @@ NumPy: a script that encodes one clip is done before Numba would have been there
 an end of that.
 """
 
+import logging
 import threading
 from dataclasses import replace
 from types import ModuleType
@@ -20,6 +21,7 @@ LEAF = 16384  # rows summed in order before sums are merged pairwise: fixed, so 
 WAIVED = 1 << 29  # products done by NumPy, about a tenth of a second, before Numba is loaded
 
 kernels: ModuleType | None = None  # `compiled` or `plain`, once that is known
+_log = logging.getLogger("rvq_np")
 _loading = threading.RLock()
 _waived = 0
 
@@ -33,7 +35,11 @@ def load() -> ModuleType:
                 from . import compiled
 
                 kernels = compiled
-            except Exception:  # whatever is wrong with Numba must not take the NumPy path down
+            except ImportError as error:
+                _log.info("NumPy serves instead of compiled kernels: %s", error)
+                kernels = plain
+            except Exception as error:  # a broken Numba must not take the NumPy path down
+                _log.warning("NumPy serves, as the compiled kernels cannot be loaded: %r", error)
                 kernels = plain
     return kernels
 

@@ -62,7 +62,8 @@ def nearest(rows, stage, codes):
 def _nearest_block(rows, words, half, half64, bounds, codes):
     with np.errstate(over="ignore", invalid="ignore"):
         scores = half - rows @ words.T
-        size = np.sqrt(np.square(rows, dtype=np.float64).sum(axis=1)) * bounds[0] + bounds[1]
+        norms = np.sqrt(np.square(rows, dtype=np.float64).sum(axis=1))
+        size = norms * bounds[0] + bounds[1]
         slack = bounds[2] * size + bounds[3]
         low = scores.min(axis=1).astype(np.float64)
         limit = (low + 2.0 * slack).astype(rows.dtype)
@@ -70,10 +71,10 @@ def _nearest_block(rows, words, half, half64, bounds, codes):
     close[~(size < bounds[6])] = True  # T may overflow: nothing the screen said can be used
     close &= half < np.inf
     codes[:] = close.argmax(axis=1)
-    settle(rows, words, half64, bounds, size, close, codes)
+    settle(rows, words, half64, bounds, norms, close, codes)
 
 
-def settle(rows, words, half64, bounds, size, close, codes):
+def settle(rows, words, half64, bounds, norms, close, codes):
     """Decide the rows in which more than one word is `close` (n, K), changing only those codes."""
     undecided = np.flatnonzero(close.sum(axis=1) != 1)
     step = max(1, PAIRS // close[undecided].sum(axis=1).max(initial=1) // words.shape[1])
@@ -84,11 +85,14 @@ def settle(rows, words, half64, bounds, size, close, codes):
             left = rows[some][row_of].astype(np.float64)
             dots = np.einsum("pd,pd->p", left, words[word_of].astype(np.float64))
             scores = half64[word_of] - dots
+            lengths = np.sqrt(2.0 * half64[word_of])
+            errors = norms[some][row_of] * lengths + half64[word_of]
+            errors = bounds[4] * errors * (1 + 1e-9) + bounds[5]
             first = np.searchsorted(row_of, np.arange(len(some)))
-            low = np.minimum.reduceat(scores, first)
-            limit = low + 2.0 * (bounds[4] * size[some] + bounds[5])
-        limit[~((size[some] < 1e300) & np.isfinite(limit))] = np.inf
-        near = (scores <= limit[row_of]) | np.isinf(limit[row_of])
+            limit = np.minimum.reduceat(scores + errors, first)
+            near = scores - errors <= limit[row_of]
+        known = np.logical_and.reduceat(np.isfinite(scores) & np.isfinite(errors), first)
+        near |= ~known[row_of]  # all of them
         for i, stop in enumerate(np.append(first[1:], len(row_of))):
             span = slice(first[i], stop)
             left_over = word_of[span][near[span]]

@@ -24,7 +24,7 @@ import numpy as np
 
 from .jit import kernel
 from .pack import NORM, TINY, U, aligned_empty
-from .settle import PARTIALS, settle
+from .settle import PARTIALS, error_of, settle
 from .simd import (
     LANES,
     ROWS,
@@ -188,19 +188,15 @@ def _pick(
     """Write the nearest word of each row."""
     size, width, n_panels = whole[q, 0], whole[q, 1], whole[q, 3]
     words_at, half_at = whole[q, 4], whole[q, 6]
-    longest, heaviest, share, least, unit = (
-        real[q, 0], real[q, 1], real[q, 4], real[q, 5], real[q, 7],
-    )  # fmt: skip
+    share, least, unit = real[q, 4], real[q, 5], real[q, 7]
     scored = 0
     for i in range(count):
         row = at + i * width
-        near, error = 0, np.inf
-        if norms[i] < np.inf:
-            reach = norms[i] / unit * longest + heaviest
-            if reach < 1e300:
-                error = share * reach + least
+        near, norm = 0, norms[i] / unit
+        if norm < np.inf:
             first = nearest(bounds, i, n_panels)
             score = half[half_at + first] - dot(rows, row, words, words_at + first * width, width)
+            error = error_of(norm, half[half_at + first], share, least)
             limit = (score + 1.5 * error) * unit * unit
             rounded = np.float32(limit + abs(limit) * (4.0 * U) + TINY * TINY)  # never below
             if rounded < np.inf:
@@ -215,8 +211,9 @@ def _pick(
                     found[near] = k
                     near += 1
         codes[q, start + i] = settle(
-            rows, row, words, words_at, width, half, half_at, error, found, near, scores, partials
-        )
+            rows, row, norm, words, words_at, width, half, half_at, share, least,
+            found, near, scores, partials,
+        )  # fmt: skip
     spent[0] += count
     spent[1] += scored
 

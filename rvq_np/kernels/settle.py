@@ -14,39 +14,55 @@ PARTIALS = 1100  # numbers a non-adjacent expansion over float64's 2100 bits may
 
 
 @kernel(inner=True)
-def settle(rows, at, words, words_at, width, half, half_at, error, found, count, scores, partials):
+def error_of(norm, half, share, least):
+    """Bound the error of a float64 score: of a row and a word with that half squared norm.
+
+    A share of ``|row| |word| + |word|^2 / 2``, see `tables.error_bounds`.
+    """
+    return share * (norm * np.sqrt(2.0 * half) + half) * (1.0 + 1e-9) + least
+
+
+@kernel(inner=True)
+def settle(
+    rows, at, norm, words, words_at, width, half, half_at, share, least,
+    found, count, scores, partials,
+):  # fmt: skip
     """Return the nearest of the words ``found[:count]``; -1 if out of an expansion's range.
 
     The row begins at element `at` of `rows`, word k at ``words_at + k * width`` of `words`, and
-    its half squared norm is ``half[half_at + k]``.  `error` bounds that of a float64 score.
+    its half squared norm is ``half[half_at + k]``.  `norm` is that of the row, or more; infinite
+    if nothing is known.
     """
-    low = second = np.inf
-    best = -1
+    limit = np.inf  # no score can be below it but that of the nearest, and its equals
+    best = second = np.inf
+    nearest = -1
     for i in range(count):
-        score = half[half_at + found[i]] - dot(rows, at, words, words_at + found[i] * width, width)
-        scores[i] = score
-        if score < low:
-            low, second = score, low
-            best = found[i]
-        elif score < second:
-            second = score
-    limit = low + 2.0 * error
+        word = found[i]
+        score = half[half_at + word] - dot(rows, at, words, words_at + word * width, width)
+        error = error_of(norm, half[half_at + word], share, least)
+        limit = min(limit, score + error)
+        low = score - error
+        scores[i] = low
+        if low < best:
+            best, second, nearest = low, best, word
+        elif low < second:
+            second = low
     if second > limit:  # never, if one of them is not a number
-        return best
-    best = -1
+        return nearest
+    nearest = -1
     for i in range(count):
-        if scores[i] <= limit or not np.isfinite(limit):
+        if scores[i] <= limit or not np.isfinite(limit + scores[i]):
             word = found[i]
-            if best < 0:
-                best = word
+            if nearest < 0:
+                nearest = word
             else:
-                a, b = words_at + best * width, words_at + word * width
+                a, b = words_at + nearest * width, words_at + word * width
                 order = _compare(rows, at, words, a, b, width, partials)
                 if order == 2:
                     return -1
                 if order < 0:  # they come in order: a tie is the earlier one's
-                    best = word
-    return best
+                    nearest = word
+    return nearest
 
 
 @kernel(inner=True)

@@ -126,5 +126,7 @@ def _loss(
         if levels is not None:
             searched, words = searched[levels > level], words[levels > level]
         if len(words):
-            per_level.append(float(np.square(searched - words, dtype=np.float64).mean()))
+            left = searched - words
+            squares = np.einsum("nd,nd->n", left, left, dtype=np.float64)
+            per_level.append(float(squares.mean()) / left.shape[1])
     return float(np.mean(per_level))
