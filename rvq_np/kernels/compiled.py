@@ -17,7 +17,6 @@ BEAMED = 1 << 20  # bounds held for one row, at most
 PATIENCE = 256  # rows times stages after which a screen is judged
 FEW = 4  # words a screen may leave per row,
 CROWDED = 16  # or one in so many: one that leaves more is given up
-NONE = np.empty(0)
 DEEP = 60000  # numbers a word beyond which sums of bytes might leave int32
 
 
@@ -44,7 +43,7 @@ def encode(x, stages, codes):
         tiles.over_rows(tile, len(x), max(1, min(rows, share)))
 
 
-def run(rows, plan, codes, start, spent, others=NONE):
+def run(rows, plan, codes, start, spent, others=None):
     """Call `search.encode` with room to work in."""
     room = search.workspace(plan, search.block(plan, len(rows)))
     return search.encode(rows, *plan.arrays, *room, codes, start, spent, others)

@@ -44,7 +44,7 @@ class Plan(NamedTuple):
     half: np.ndarray  # float64: half squared norms; inf marks a repeat
     panels: np.ndarray  # the screen's type
     side: np.ndarray  # (3, +) float32: lowered half norm, step and norm of each word
-    maps: np.ndarray  # float64: projections, weight then bias
+    maps: np.ndarray | None  # float64: projections, weight then bias; None if there are none
     blank: np.ndarray  # (0,) of the type of a quantized row
     whole: np.ndarray  # (Q, 10) int64: words, their length, steps, panels, then where the stage
     # begins in `words`, `table`, `half`, `panels`, `side` and, unless it is -1, `maps`
@@ -93,7 +93,7 @@ def plan(stages, screen, lanes, vectors, per_step):
         half=np.concatenate([stage.usable_half for stage in stages]),
         panels=aligned(np.concatenate([part.panels.ravel() for part in parts])),
         side=np.ascontiguousarray(np.concatenate([part.side for part in parts], axis=1)),
-        maps=np.concatenate(maps) if maps else np.empty(0),
+        maps=np.concatenate(maps) if maps else None,
         blank=np.empty(0, np.int8 if screen == "uint8" else screen),
         whole=whole,
         real=real,

@@ -5,7 +5,7 @@
     codes   (Q, N)  int32   out, columns ``start ... start + n``; -1 where the numbers are outside
                             what the last tier can hold, and that row goes no further
     spent   (2,)    int64   added to: rows times stages, words scored in float64
-    others  (n,)    float64 out, unless it is empty: a lower bound on the scores of all words but
+    others  (n,)    float64 out, unless it is None: a lower bound on the scores of all words but
                             the nearest, at the last stage
 
 The score of a word is half the squared distance less a part no word can change.  Each tier passes
@@ -15,6 +15,8 @@ on only what it cannot rule out:
 2. the word with the lowest bound is scored in float64: what is bounded above that is out.  Most
    often nothing else is left; otherwise all that is left is scored in float64;
 3. what float64 cannot separate is compared exactly (`settle`).
+
+What is None (`maps` where no stage projects, `others`) is left out when Numba compiles.
 
 About ``2 * n * K * D`` operations a stage, in the arithmetic of the screen.  A tile of rows passes
 all stages, so that it stays in the cache; blocks of it meet one run of panels after the other.
@@ -63,7 +65,7 @@ def encode(
             for low in range(first, last, group):
                 count = min(group, last - low)
                 searched, at = rows, low * dim
-                if whole[q, 9] >= 0:
+                if maps is not None and whole[q, 9] >= 0:
                     _project(rows, at, count, dim, maps, whole, q, mapped)
                     searched, at = mapped, 0
                 _quantize(searched, at, count, whole, real, q, quantized, params, starts, norms)
@@ -72,7 +74,7 @@ def encode(
                     searched, at, count, norms, bounds, words, half, whole, real, q,
                     codes, start + low, found, scores, partials, spent,
                 )  # fmt: skip
-                if others.size:
+                if others is not None:
                     _bound_others(
                         bounds, count, norms, whole, real, q, codes, start + low, others, low
                     )
@@ -94,7 +96,7 @@ def workspace(plan, rows):
         params.view(np.int32),
         np.empty(rows),
         aligned_empty(rows, n_panels * WIDTH),
-        np.empty((rows, int(plan.whole[:, 1].max()) if plan.maps.size else 0), dtype),
+        np.empty((rows, int(plan.whole[:, 1].max()) if plan.maps is not None else 0), dtype),
         np.empty(n_panels * IN_PANEL, np.int32),
         np.empty(n_panels * IN_PANEL),
         np.empty(PARTIALS),

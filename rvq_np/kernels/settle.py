@@ -8,7 +8,7 @@ products split in two, summed in a growing expansion.  An exact tie goes to the 
 import numpy as np
 
 from .jit import kernel
-from .simd import dot, item
+from .simd import apart, dot, item
 
 PARTIALS = 1100  # numbers a non-adjacent expansion over float64's 2100 bits may have
 
@@ -68,12 +68,14 @@ def settle(
 @kernel(inner=True)
 def _compare(rows, at, words, a, b, width, partials):
     """Return the sign of ``|row - b|^2 - |row - a|^2``, exact; 2 if out of range."""
+    apart()
     count = 0
     for d in range(width):
         r = np.float64(item(rows, at + d))
         x, y = np.float64(item(words, a + d)), np.float64(item(words, b + d))
-        if _out_of_range(r) or _out_of_range(x) or _out_of_range(y):
-            return 2
+        for value in (abs(r), abs(x), abs(y)):  # a product might overflow, or its error underflow
+            if value != 0.0 and not 1e-144 < value < 1e150:
+                return 2
         if x != y:
             for part in range(4):  # one call, four times: LLVM need not inline it four times
                 left = y if part == 0 else -x if part == 1 else -2.0 * r if part == 2 else 2.0 * r
@@ -81,13 +83,6 @@ def _compare(rows, at, words, a, b, width, partials):
     if count == 0:
         return 0
     return 1 if partials[count - 1] > 0.0 else -1  # the last partial outweighs the others
-
-
-@kernel(inner=True)
-def _out_of_range(value):
-    """Whether a product with such a number may overflow, or its error underflow."""
-    size = abs(value)
-    return not (size == 0.0 or (size > 1e-144 and size < 1e150))
 
 
 @kernel(inner=True)

@@ -380,6 +380,17 @@ def round_row(context, rows, at, length, factor, out, out_at):
 
 
 @intrinsic
+def apart(context):
+    """Keep the function this is called in out of its callers: rare work is compiled once."""
+
+    def code(context, builder, signature, arguments):
+        builder.function.attributes.add("noinline")
+        return context.get_dummy_value()
+
+    return types.void(), code
+
+
+@intrinsic
 def item(context, array, place):
     """Return the element at a place counted through an array of any shape, in C order."""
 

@@ -70,6 +70,18 @@ def rvq_tests(
         ) -> None:
             check(case)
 
+        @given(strategies.uneven(dtype=kind.type))
+        def test_codes_beside_norms_far_apart_are_those_of_the_definition(
+            self, case: tuple[np.ndarray, np.ndarray]
+        ) -> None:
+            check(case)
+
+        @given(strategies.lost_to_rounding(dtype=kind.type))
+        def test_codes_that_hang_on_what_rounding_lost_are_those_of_the_definition(
+            self, case: tuple[np.ndarray, np.ndarray]
+        ) -> None:
+            check(case)
+
         @given(strategies.lattices(dtype=kind.type))
         def test_a_prefix_of_the_codes_is_the_answer_of_fewer_stages(
             self, case: tuple[np.ndarray, np.ndarray]

@@ -8,7 +8,9 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-__all__ = ["lattices", "near_ties", "ordinary"]
+__all__ = ["lattices", "lost_to_rounding", "near_ties", "ordinary", "uneven"]
+
+_FEW, _SOME = st.integers(1, 9), st.integers(1, 40)
 
 
 @st.composite
@@ -86,3 +88,87 @@ def near_ties(
     more = rng.permuted(np.stack([words] * (stages - 1)), axis=2) if stages > 1 else words[:0]
     books = np.concatenate([words[None], np.asarray(more).reshape(-1, count, dim)])
     return (x * dtype(scale)).astype(dtype), (books * dtype(scale)).astype(dtype)
+
+
+@st.composite
+def uneven(
+    draw: Any,
+    counts: Any = _FEW,
+    dims: Any = _FEW,
+    max_rows: int = 4,
+    dtype: Any = np.float32,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw rows and words whose norms lie far apart, denormal to huge, some words repeated.
+
+    A screen of few bits measures a stage by its longest word and a row by its largest number.
+    What is small beside those is rounded most, or to nothing; what is far outside has to be
+    taken out of the screen; and a common offset leaves all that differs below the last bit.
+    `counts` and `dims` draw the numbers of words and of dimensions.
+    """
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    count, dim, rows = draw(counts), draw(dims), draw(st.integers(1, max_rows))
+    exponents = [0, 0, 0, 0, -1, -7, -20, -52, -62, -100, -130, -148, 9, 30, 58, 64, 100]
+    if dtype == np.float64:
+        exponents += [-1073, -1000, -600, -410, -250, 150, 398, 402, 480, 520, 1000]
+    sizes = st.lists(st.sampled_from(exponents), min_size=1, max_size=3)
+    offset = draw(st.sampled_from([0.0, 0.0, 0.0, 30.0, 1e4]))
+
+    def some(number: int, sizes: list[int], within: bool) -> np.ndarray:
+        shape = (number, dim if within else 1)
+        scale = 2.0 ** rng.choice(sizes, size=shape).astype(np.float64)
+        return ((offset + rng.standard_normal((number, dim))) * scale).astype(dtype)
+
+    words = some(count, draw(sizes), draw(st.booleans()))
+    if draw(st.booleans()):
+        words[rng.integers(count, size=count // 3)] = words[rng.integers(count)]
+    if draw(st.booleans()):
+        words[rng.integers(count)] *= dtype(0.0)  # with minus zeros
+    x = some(rows, draw(sizes), draw(st.booleans()))
+    if draw(st.booleans()):
+        x[0] = words[rng.integers(count)]
+    return x, words[None]
+
+
+@st.composite
+def lost_to_rounding(
+    draw: Any, dims: Any = _SOME, dtype: Any = np.float32
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw near-ties of two words where rounding to few bits moves one score as far as it can.
+
+    A screen sees a vector v as ``s * round(v / s)``, with a step s that gives its largest number
+    127 or 32767, or its numbers as float32.  What is lost changes a score most where the other
+    vector lies along it: then the bound of Cauchy and Schwarz is an equation, and a slack that is
+    any smaller lets the wrong word win.  So the row is drawn along what is lost of a word, or a
+    word along what is lost of the row, all numbers half a step off if need be.  The rival is that
+    word mirrored at the row: as far away, but for the smallest step or a little more, and rounded
+    otherwise.
+    """
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    dim = draw(dims)
+    levels = draw(st.sampled_from([127, 127, 32767, 2**24]))
+    given = rng.standard_normal(dim)
+    if draw(st.booleans()):  # all half a step off, but for the number that sets the step
+        step = np.abs(given).max() / levels
+        given = (np.floor(given / step) + draw(st.sampled_from([0.499, 0.501]))) * step
+        given[0] = levels * step
+    given = given.astype(dtype).astype(np.float64)
+    step = np.abs(given).max() / levels
+    seen = np.rint(given / step) * step if levels < 2**24 else given.astype(np.float32)
+    lost = given - seen
+    if not lost.any():
+        lost = rng.standard_normal(dim)
+    size = draw(st.sampled_from([0.01, 0.3, 1.0, 3.0, 100.0])) * draw(st.sampled_from([-1, 1]))
+    along = lost / np.abs(lost).max() * np.abs(given).max() * size
+    row, word = (along, given) if draw(st.booleans()) else (given, along)
+    row = row.astype(dtype)
+    word = word.astype(dtype)
+    gap = dtype(draw(st.sampled_from([-1e-2, -1e-4, -1e-6, 0.0, 0.0, 1e-6, 1e-4, 1e-2])))
+    rival = row + (row - word) * (1 + gap)
+    place = int(rng.integers(dim))
+    towards = draw(st.sampled_from([-np.inf, np.inf, rival[place], rival[place]]))
+    rival[place] = np.nextafter(rival[place], dtype(towards))
+    others = rng.standard_normal((draw(st.integers(0, 3)), dim)) * np.abs(word).max()
+    words = rng.permutation(np.concatenate([word[None], rival[None], row + others]).astype(dtype))
+    more = np.stack([row, -row, row + word, rng.standard_normal(dim)]).astype(dtype)
+    scale = dtype(2.0 ** draw(st.sampled_from([0, 0, 0, -55, 50])))
+    return more * scale, (words * scale)[None]
