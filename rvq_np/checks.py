@@ -42,6 +42,15 @@ def beam(call: str, beam_size: Any) -> None:
         raise ParameterError(f"{call}: beam_size is {beam_size!r}; wanted a whole number from 1.")
 
 
+def threads(call: str, count: Any) -> None:
+    """Raise ParameterError unless `count` is None or a whole number from 1."""
+    whole = isinstance(count, (int, np.integer)) and not isinstance(count, bool)
+    if count is not None and not (whole and count >= 1):
+        raise ParameterError(
+            f"{call}: threads is {count!r}; wanted a whole number from 1, or None."
+        )
+
+
 def vectors(call: str, x: Any, codebooks: Codebooks) -> None:
     """Raise unless `x` is (..., D), floating, finite and small enough for its residuals."""
     if x.ndim == 0 or x.shape[-1] != codebooks.dim:

@@ -15,7 +15,7 @@ import numpy as np
 from . import arrays, backends, checks
 from .codebooks import Codebooks
 from .errors import DtypeError, ShapeError
-from .kernels import host
+from .kernels import host, tiles
 
 
 def encode(
@@ -25,6 +25,7 @@ def encode(
     beam_size: int = 1,
     *,
     out: np.ndarray | None = None,
+    threads: int | None = None,
 ) -> Any:
     """Turn vectors into codes: per stage, the word nearest to what earlier stages left over.
 
@@ -42,6 +43,9 @@ def encode(
         smaller error, at `beam_size` times the cost and more.
     out : numpy.ndarray (n_q, ...), int32, optional
         Where to write the codes of a NumPy array; returned. For calls that must not allocate.
+    threads : int, optional
+        Threads of this call, where compiled kernels serve. By default ``RVQ_NP_NUM_THREADS``, or
+        the cores the process may run on. The codes do not depend on it.
 
     Returns
     -------
@@ -62,7 +66,7 @@ def encode(
     LevelsError
         If `n_q` is outside ``[1, Q]``.
     ParameterError
-        If `beam_size` is below 1.
+        If `beam_size` or `threads` is below 1.
     ShapeError, DtypeError, BackendError
         Also if `out` cannot take the codes.
 
@@ -91,22 +95,27 @@ def encode(
     codebooks = Codebooks.of(codebooks)
     n_q = checks.levels("encode", codebooks.n_q if n_q is None else n_q, 1, codebooks.n_q)
     checks.beam("encode", beam_size)
+    checks.threads("encode", threads)
     checks.vectors("encode", x, codebooks)
     if out is not None:
         codes = checks.out("encode", out, x, (n_q, *x.shape[:-1]), np.int32)
-        rows = x.reshape(-1, codebooks.dim)
-        host.encode(
-            rows, _host_tables(x, codebooks)[:n_q], beam_size, codes.reshape(n_q, len(rows))
-        )
+        rows = x.reshape(_product(x.shape[:-1]), codebooks.dim)
+        stages = _host_tables(x, codebooks)[:n_q]
+        with tiles.at_most(threads):
+            host.encode(rows, stages, beam_size, codes.reshape(n_q, len(rows)))
         return out
-    if x.ndim == 2:
+    if x.ndim == 2 and threads is None:
         return encode_rows(x, codebooks, n_q, beam_size)
     xp = arrays.namespace(x)
     rows = xp.reshape(x, (_product(x.shape[:-1]), codebooks.dim))
-    return xp.reshape(encode_rows(rows, codebooks, n_q, beam_size), (n_q, *x.shape[:-1]))
+    with tiles.at_most(threads):
+        codes = encode_rows(rows, codebooks, n_q, beam_size)
+    return xp.reshape(codes, (n_q, *x.shape[:-1]))
 
 
-def decode(codes: Any, codebooks: Any, *, out: np.ndarray | None = None) -> Any:
+def decode(
+    codes: Any, codebooks: Any, *, out: np.ndarray | None = None, threads: int | None = None
+) -> Any:
     """Turn codes into vectors: the sum of the words they name.
 
     Parameters
@@ -117,6 +126,8 @@ def decode(codes: Any, codebooks: Any, *, out: np.ndarray | None = None) -> Any:
     codebooks : Codebooks or array (Q, K, D), floating
     out : numpy.ndarray (..., D), optional
         Where to write the vectors of NumPy codes, in the float type of the codebooks; returned.
+    threads : int, optional
+        As in `encode`.
 
     Returns
     -------
@@ -135,6 +146,8 @@ def decode(codes: Any, codebooks: Any, *, out: np.ndarray | None = None) -> Any:
         If there are more rows than stages.
     CodeRangeError
         If a code names no word; the first one is named.
+    ParameterError
+        If `threads` is below 1.
     ShapeError, DtypeError, BackendError
         If `out` cannot take the vectors.
 
@@ -154,16 +167,20 @@ def decode(codes: Any, codebooks: Any, *, out: np.ndarray | None = None) -> Any:
     backends.backend_of(codes)
     codebooks = Codebooks.of(codebooks)
     checks.codes("decode", codes, codebooks)
+    checks.threads("decode", threads)
     if out is not None:
         shape = (*codes.shape[1:], codebooks.dim)
         vectors = checks.out("decode", out, codes, shape, codebooks.dtype)
-        rows = vectors.reshape(-1, codebooks.dim)
+        rows = vectors.reshape(_product(codes.shape[1:]), codebooks.dim)
         prepared = codebooks.prepared(backends.backend_of(codes), _vector_like(codes))
-        host.decode(codes.reshape(len(codes), len(rows)), prepared, rows)
+        with tiles.at_most(threads):
+            host.decode(codes.reshape(len(codes), len(rows)), prepared, rows)
         return out
     xp = arrays.namespace(codes)
     flat = xp.reshape(codes, (codes.shape[0], _product(codes.shape[1:])))
-    return xp.reshape(decode_rows(flat, codebooks), (*codes.shape[1:], codebooks.dim))
+    with tiles.at_most(threads):
+        vectors = decode_rows(flat, codebooks)
+    return xp.reshape(vectors, (*codes.shape[1:], codebooks.dim))
 
 
 def tally(x: Any, codes: Any, codebooks: Any) -> tuple[list[np.ndarray], list[np.ndarray]]:

@@ -19,7 +19,7 @@ from rvq_np.errors import (
     RvqError,
     ShapeError,
 )
-from rvq_np.kernels import follow, tables
+from rvq_np.kernels import compiled, follow, tables, tiles
 from rvq_np.testing import oracle, strategies
 
 WORDS = np.float32([[[0, 0], [4, 4], [9, 9]], [[0, 0], [1, 0], [0, 1]]])
@@ -304,6 +304,31 @@ def test_codes_and_vectors_are_written_where_the_caller_says(rng):
     np.testing.assert_array_equal(codes, encode(x, WORDS, beam_size=3))
     decode(codes[:0], WORDS, out=vectors)
     assert not vectors.any()
+
+
+def test_a_call_may_say_how_many_threads(rng):
+    x = rng.standard_normal((3000, 2)).astype(np.float32)
+    seen = []
+    original = tiles._pool
+
+    def pool(workers):
+        seen.append(workers)
+        return original(workers)
+
+    with paths.patched((tiles, "_pool", pool), (compiled, "ALONE", 0)), paths.threads(2):
+        codes = encode(x, WORDS, threads=3)
+        assert set(seen) == {3}
+        np.testing.assert_array_equal(encode(x, WORDS), codes)
+        assert set(seen) == {3, 2}
+        seen.clear()
+        np.testing.assert_array_equal(encode(x, WORDS, threads=1), codes)
+        np.testing.assert_array_equal(
+            decode(codes, WORDS, threads=1), decode(codes, WORDS, threads=4)
+        )
+    assert set(seen) <= {4}
+    refused(ParameterError, ValueError, "encode: threads is 0; wanted a whole number from 1",
+            encode, x, WORDS, threads=0)  # fmt: skip
+    refused(ParameterError, ValueError, "decode: threads is 1.5", decode, codes, WORDS, threads=1.5)
 
 
 def test_a_place_for_results_that_cannot_take_them_is_refused():

@@ -5,13 +5,32 @@ Kernels release the interpreter lock, hence plain Python threads: no threading l
 under other threads or after a fork, and no global setting to change.
 """
 
+import contextlib
 import functools
 import os
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
+
+_asked: ContextVar[int | None] = ContextVar("rvq_np_threads", default=None)
+
+
+@contextlib.contextmanager
+def at_most(count):
+    """Use so many threads for what this thread does inside; None: as ever."""
+    token = _asked.set(count)
+    try:
+        yield
+    finally:
+        _asked.reset(token)
 
 
 def threads():
-    """Return how many threads to use: ``RVQ_NP_NUM_THREADS``, else the cores we may run on."""
+    """Return how many threads to use.
+
+    What was asked for, else ``RVQ_NP_NUM_THREADS``, else the cores we may run on.
+    """
+    if _asked.get() is not None:
+        return _asked.get()
     asked = os.environ.get("RVQ_NP_NUM_THREADS", "")
     if asked.isdigit() and int(asked) > 0:
         return int(asked)
