@@ -26,7 +26,7 @@ import numpy as np
 
 from .jit import kernel
 from .pack import NORM, TINY, U, aligned_empty
-from .settle import PARTIALS, error_of, settle
+from .settle import PARTIALS, settle
 from .simd import (
     LANES,
     ROWS,
@@ -45,6 +45,7 @@ from .simd import (
 
 TILE = 384  # rows that pass a stage together
 SMALL = 1 << 19  # bytes of a stage's panels that stay in L2 while rows pass
+NEAR = 1 << 15  # bytes of bounds that stay in L1
 BOUNDS = 1 << 22  # bytes of the bounds of a block, unless a single one needs more
 RUN = 1 << 17  # bytes of panels met at a time where they do not
 IN_PANEL = LANES * VECTORS
@@ -71,7 +72,7 @@ def encode(
                 _quantize(searched, at, count, whole, real, q, quantized, params, starts, norms)
                 _screen(quantized, count, panels, whole, q, side, params, bounds)
                 _pick(
-                    searched, at, count, norms, bounds, words, half, whole, real, q,
+                    searched, at, count, norms, bounds, words, half, side, whole, real, q,
                     codes, start + low, found, scores, partials, spent,
                 )  # fmt: skip
                 if others is not None:
@@ -104,12 +105,14 @@ def workspace(plan, rows):
 
 
 def block(plan, n_rows):
-    """Return how many rows take a stage together: several blocks where panels leave the cache."""
-    panels = plan.whole[:, 2] * plan.whole[:, 3]
-    if n_rows <= ROWS or int(panels.max()) * IN_PANEL * 4 <= SMALL:
-        return ROWS
-    together = BOUNDS // (int(plan.whole[:, 3].max()) * WIDTH * 4 * ROWS)
-    return ROWS * max(1, min(8, together))
+    """Return how many rows take a stage together.
+
+    As many as keep their bounds in L1, or, where panels leave L2, share one reading of them.
+    """
+    panels = int((plan.whole[:, 2] * plan.whole[:, 3]).max()) * IN_PANEL * 4
+    a_block = int(plan.whole[:, 3].max()) * WIDTH * 4 * ROWS  # bytes of the bounds of ROWS rows
+    blocks = (BOUNDS if panels > SMALL else NEAR) // a_block
+    return ROWS * max(1, min(8, blocks, -(-n_rows // ROWS)))
 
 
 @kernel(inner=True)
@@ -184,13 +187,14 @@ def _quantize(rows, at, count, whole, real, q, quantized, params, starts, norms)
 
 @kernel(inner=True)
 def _pick(
-    rows, at, count, norms, bounds, words, half, whole, real, q,
+    rows, at, count, norms, bounds, words, half, side, whole, real, q,
     codes, start, found, scores, partials, spent,
 ):  # fmt: skip
     """Write the nearest word of each row."""
     size, width, n_panels = whole[q, 0], whole[q, 1], whole[q, 3]
     words_at, half_at = whole[q, 4], whole[q, 6]
-    share, least, unit = real[q, 4], real[q, 5], real[q, 7]
+    share, least, unit, side_at = real[q, 4], real[q, 5], real[q, 7], whole[q, 8]
+    scale = 1.0 / (unit * unit)
     scored = 0
     for i in range(count):
         row = at + i * width
@@ -198,7 +202,9 @@ def _pick(
         if norm < np.inf:
             first = nearest(bounds, i, n_panels)
             score = half[half_at + first] - dot(rows, row, words, words_at + first * width, width)
-            error = error_of(norm, half[half_at + first], share, least)
+            # As `error_of`, with a norm that need not be computed: it is not below the word's.
+            error = norms[i] * side[2, side_at + first] * scale + half[half_at + first]
+            error = share * error * (1.0 + 1e-9) + least
             limit = (score + 1.5 * error) * unit * unit
             rounded = np.float32(limit + abs(limit) * (4.0 * U) + TINY * TINY)  # never below
             if rounded < np.inf:

@@ -139,9 +139,9 @@ def lost_to_rounding(
     127 or 32767, or its numbers as float32.  What is lost changes a score most where the other
     vector lies along it: then the bound of Cauchy and Schwarz is an equation, and a slack that is
     any smaller lets the wrong word win.  So the row is drawn along what is lost of a word, or a
-    word along what is lost of the row, all numbers half a step off if need be.  The rival is that
-    word mirrored at the row: as far away, but for the smallest step or a little more, and rounded
-    otherwise.
+    word along what is lost of the row, all numbers half a step off if need be, or one against the
+    other, both half a step off.  The rival is that word mirrored at the row: as far away, but for
+    the smallest step or a little more, and rounded otherwise.
     """
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     dim = draw(dims)
@@ -159,7 +159,12 @@ def lost_to_rounding(
         lost = rng.standard_normal(dim)
     size = draw(st.sampled_from([0.01, 0.3, 1.0, 3.0, 100.0])) * draw(st.sampled_from([-1, 1]))
     along = lost / np.abs(lost).max() * np.abs(given).max() * size
-    row, word = (along, given) if draw(st.booleans()) else (given, along)
+    kind = draw(st.sampled_from(["row", "word", "both"]))
+    row, word = (along, given) if kind == "row" else (given, along)
+    if kind == "both":  # rounded up and down, so that what is lost of either adds up
+        row = np.full(dim, 1 - 0.499 / levels) * rng.choice([-1.0, 1.0], dim)
+        row[0] = 1.0
+        word = -row * abs(size)
     row = row.astype(dtype)
     word = word.astype(dtype)
     gap = dtype(draw(st.sampled_from([-1e-2, -1e-4, -1e-6, 0.0, 0.0, 1e-6, 1e-4, 1e-2])))
