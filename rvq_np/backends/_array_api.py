@@ -115,7 +115,8 @@ def _screened(xp, rows, stage, has_wide):
         scores = stage.half - xp.matmul(wide, xp.matrix_transpose(stage.words))
     else:
         scores = stage.half - xp.sum(wide[:, None, :] * stage.words[None, :, :], axis=2)
-    norms = xp.sqrt(xp.sum(wide * wide, axis=1))
+    lost = wide.shape[1] * 2.0 * float(xp.finfo(wide.dtype).smallest_normal)
+    norms = xp.sqrt(xp.sum(wide * wide, axis=1) + lost)
     size = norms * float(stage.bounds[0]) + float(stage.bounds[1])
     # The norm itself is rounded, by at most the same share: twice the bound covers it.
     slack = 2.0 * (float(stage.bounds[2]) * size + float(stage.bounds[3]))

@@ -54,7 +54,8 @@ def _proposals(rows, tables, beam):
     wide = rows.astype(np.float64)
     with np.errstate(over="ignore", invalid="ignore"):
         scores = tables.half64[usable] - wide @ words.T.astype(np.float64)
-        size = np.sqrt(np.square(wide).sum(axis=1)) * tables.bounds[0] + tables.bounds[1]
+        squares = np.square(wide).sum(axis=1) + rows.shape[1] * exact.LOST
+        size = np.sqrt(squares) * tables.bounds[0] + tables.bounds[1]
         slack = 2.0 * (tables.bounds[4] * size + tables.bounds[5])
         last = np.partition(scores, wanted - 1, axis=1)[:, wanted - 1]
         trusted = (size < 1e300) & np.isfinite(last)

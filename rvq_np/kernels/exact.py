@@ -10,6 +10,8 @@ from fractions import Fraction
 
 import numpy as np
 
+LOST = 2.0**-1021  # twice what a float64 square that underflows may lose, flushed to zero or not
+
 
 def nearest_of(row, words, candidates):
     """Return which of `candidates` (ascending) names the word nearest to `row`; ties: the first.

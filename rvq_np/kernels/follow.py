@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from . import compiled, gather, tables, tiles
+from . import compiled, exact, gather, tables, tiles
 
 ROWS = 8192  # rows a tile of the distances
 SAMPLE = 1024  # rows that tell how many words should count as movers
@@ -105,6 +105,7 @@ class Followed:
     def _nearest(self, stages, rows):
         """Return the nearest words of some `rows`, and bounds on the distance to all others."""
         plan, every = compiled.packed(stages), len(rows) == len(self.x)
+        lost = self.x.shape[1] * exact.LOST
         codes, others = np.empty((1, len(rows)), np.int32), np.empty(len(rows))
 
         def tile(start, stop):
@@ -118,7 +119,7 @@ class Followed:
             squares = self.squares[some]
             with np.errstate(invalid="ignore"):  # where nothing is known
                 bounds = squares + 2.0 * bounds
-                bounds -= MARGIN * (squares + np.abs(bounds))
+                bounds -= MARGIN * (squares + np.abs(bounds)) + lost
                 others[start:stop] = np.sqrt(np.maximum(0.0, bounds))
 
         tiles.over_rows(tile, len(rows), compiled.ROWS)
@@ -135,4 +136,5 @@ class Followed:
 
         tiles.over_rows(tile, len(rows), ROWS)
         margin = MARGIN * (self.squares[rows] + 2.0 * stage.half64[codes])
+        margin += self.x.shape[1] * exact.LOST
         return np.sqrt(np.maximum(0.0, out - margin)), np.sqrt(np.maximum(0.0, out) + margin)

@@ -62,7 +62,8 @@ def nearest(rows, stage, codes):
 def _nearest_block(rows, words, half, half64, bounds, codes):
     with np.errstate(over="ignore", invalid="ignore"):
         scores = half - rows @ words.T
-        norms = np.sqrt(np.square(rows, dtype=np.float64).sum(axis=1))
+        lost = rows.shape[1] * exact.LOST
+        norms = np.sqrt(np.square(rows, dtype=np.float64).sum(axis=1) + lost)
         size = norms * bounds[0] + bounds[1]
         slack = bounds[2] * size + bounds[3]
         low = scores.min(axis=1).astype(np.float64)
@@ -85,7 +86,7 @@ def settle(rows, words, half64, bounds, norms, close, codes):
             left = rows[some][row_of].astype(np.float64)
             dots = np.einsum("pd,pd->p", left, words[word_of].astype(np.float64))
             scores = half64[word_of] - dots
-            lengths = np.sqrt(2.0 * half64[word_of])
+            lengths = np.sqrt(2.0 * half64[word_of] + words.shape[1] * exact.LOST)
             errors = norms[some][row_of] * lengths + half64[word_of]
             errors = bounds[4] * errors * (1 + 1e-9) + bounds[5]
             first = np.searchsorted(row_of, np.arange(len(some)))

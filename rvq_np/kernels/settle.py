@@ -7,6 +7,7 @@ products split in two, summed in a growing expansion.  An exact tie goes to the 
 
 import numpy as np
 
+from .exact import LOST
 from .jit import kernel
 from .simd import apart, dot, item
 
@@ -14,12 +15,12 @@ PARTIALS = 1100  # numbers a non-adjacent expansion over float64's 2100 bits may
 
 
 @kernel(inner=True)
-def error_of(norm, half, share, least):
+def error_of(norm, half, width, share, least):
     """Bound the error of a float64 score: of a row and a word with that half squared norm.
 
     A share of ``|row| |word| + |word|^2 / 2``, see `tables.error_bounds`.
     """
-    return share * (norm * np.sqrt(2.0 * half) + half) * (1.0 + 1e-9) + least
+    return share * (norm * np.sqrt(2.0 * half + width * LOST) + half) * (1.0 + 1e-9) + least
 
 
 @kernel(inner=True)
@@ -39,7 +40,7 @@ def settle(
     for i in range(count):
         word = found[i]
         score = half[half_at + word] - dot(rows, at, words, words_at + word * width, width)
-        error = error_of(norm, half[half_at + word], share, least)
+        error = error_of(norm, half[half_at + word], width, share, least)
         limit = min(limit, score + error)
         low = score - error
         scores[i] = low

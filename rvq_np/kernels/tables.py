@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from . import exact
+
 
 @dataclass(frozen=True, eq=False)
 class Tables:
@@ -139,7 +141,7 @@ def error_bounds(half64, dim, dtype):
     with np.errstate(over="ignore"):
         return np.array(
             [
-                np.sqrt(2.0 * largest) * (1 + 1e-9),
+                np.sqrt(2.0 * largest + dim * exact.LOST) * (1 + 1e-9),
                 largest,
                 gamma(type_info, terms),
                 terms * float(type_info.tiny),

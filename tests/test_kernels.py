@@ -1,0 +1,683 @@
+"""The compiled kernels: no screen says too much, whatever the sizes, threads or processor."""
+
+import math
+import os
+import platform
+import re
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import paths
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from llvmlite import binding
+
+import rvq_np
+from rvq_np.kernels import compiled, gather, host, jit, pack, plain, search, simd, tables
+from rvq_np.testing import oracle, strategies
+
+EACH_SCREEN = pytest.mark.parametrize("screen", compiled.SCREENS)
+U = 2.0**-24
+IN_PANEL = simd.LANES * simd.VECTORS
+BY_PANEL = st.sampled_from([1, 2, 7, *(n * IN_PANEL + more for n in (1, 2) for more in (-1, 0, 1))])
+
+
+@jit.kernel
+def _bound(rows, panels, side, whole, real, quantized, params, starts, norms, bounds):
+    count = rows.shape[0]
+    search._quantize(rows, 0, count, whole, real, 0, quantized, params, starts, norms)
+    search._screen(quantized, count, panels, whole, 0, side, params, bounds)
+
+
+def stage_of(words):
+    return tables.Stages([tables.word_tables(np.array(words))])
+
+
+def screened(rows, words, screen):
+    """Return what a screen says of all pairs, and by which numbers.  Kernels are called here only.
+
+    `bounds` (n, K) and those of the `padding`; the same as `stored` (n, panels, vectors, lanes)
+    with the `least` over the vectors; `slack`, `norms` (n,), `heavy` (K,), `unit`, `ratio` and
+    `lowered` as in `pack`; `repeats` (K,).
+    """
+    plan = pack.plan(stage_of(words), screen, simd.LANES, simd.VECTORS, simd.PER_STEP[screen])
+    group = -(-len(rows) // search.ROWS) * search.ROWS
+    quantized, params, starts, norms, bounds = search.workspace(plan, group)[:5]
+    bounds[:] = np.nan
+    _bound(rows, plan.panels, plan.side, plan.whole, plan.real,
+           quantized, params, starts, norms, bounds)  # fmt: skip
+    n_panels = int(plan.whole[0, 3])
+    stored = bounds[: len(rows)].reshape(len(rows), n_panels, simd.VECTORS + 1, simd.LANES)
+    by_word = stored[:, :, 1:].reshape(len(rows), n_panels * IN_PANEL)
+    real = plan.real[0]
+    return SimpleNamespace(
+        bounds=by_word[:, : len(words)], padding=by_word[:, len(words) :], least=stored[:, :, 0],
+        stored=stored[:, :, 1:], slack=-params[: len(rows), 1].astype(float),
+        norms=norms[: len(rows)], heavy=plan.side[2, : len(words)].astype(float),
+        unit=real[7], ratio=real[8], lowered=real[9],
+        repeats=np.isinf(plan.half),
+    )  # fmt: skip
+
+
+def exact_scores(rows, words, unit):
+    """Return the exact scores in units: numerators (n, K), Python ints, and their denominator."""
+    places = 1074 if rows.dtype == np.float64 else 149
+
+    def whole(array):
+        pairs = [number.as_integer_ratio() for number in array.ravel().tolist()]
+        numbers = np.array([(n << places) // d for n, d in pairs], dtype=object)
+        return numbers.reshape(array.shape)
+
+    left, right = whole(rows), whole(words)
+    twice = (right * right).sum(axis=1)[None] - 2 * (left @ right.T)
+    share = Fraction(unit) ** 2
+    return twice * share.numerator, share.denominator << (2 * places + 1)
+
+
+def check_bounds(rows, words, screen):
+    """Compare every bound with the exact score: never above it, and as near as was derived."""
+    said = screened(rows, words, screen)
+    with np.errstate(over="ignore"):
+        reach = np.abs(rows).max(axis=1) * said.unit
+    in_range = 2.0**-100 < np.abs(words).max() < 2.0**100  # else little is promised but the bound
+    if in_range:
+        assert (said.norms[reach < 2.0**50] < np.inf).all()
+    np.testing.assert_array_equal(said.least[said.norms < np.inf],
+                                  said.stored.min(axis=2)[said.norms < np.inf])  # fmt: skip
+    scores, below = exact_scores(rows, words, said.unit)
+    width = words.shape[1]
+    for i in np.flatnonzero(said.norms < np.inf):
+        norm = math.hypot(*(rows[i].astype(float) * said.unit))
+        assert norm <= said.norms[i]
+        assert (said.padding[i] == np.inf).all()
+        for k, bound in enumerate(said.bounds[i].tolist()):
+            if said.repeats[k]:
+                assert bound == np.inf
+                continue
+            over, under = bound.as_integer_ratio()
+            assert over * below <= scores[i, k] * under, (i, k)
+            # As `hypotheses` has it: two slacks and twice what half norms are lowered by.
+            gap = float(Fraction(scores[i, k], below) - Fraction(over, under))
+            lowered = (2 * said.lowered + 16 * U) * (said.norms[i] + 1)
+            assert gap <= 2 * said.slack[i] * said.heavy[k] + lowered
+        if not in_range or reach[i] < 2.0**-50 or np.abs(rows[i]).max() < 2.0**-100:
+            continue
+        assert said.norms[i] <= norm * (1 + (width + 40) * U)
+        if screen == "float32":
+            derived = (width + 16) * U
+        else:  # half a step a number, of the row and of the word in the middle
+            half = math.sqrt(width) / 2 / pack.LEVELS[screen]
+            assert said.ratio <= 1.001 * half or said.ratio in (1.0, U)
+            ratio = max(said.ratio, U)
+            derived = half + (1 + half) * (ratio + 8 * U * (1 + ratio)) + 8 * U
+        assert said.slack[i] <= 1.001 * derived * norm
+
+
+def cases(dtype):
+    return st.one_of(
+        strategies.uneven(counts=BY_PANEL, dims=st.integers(1, 24), dtype=dtype),
+        strategies.lost_to_rounding(dims=st.integers(1, 70), dtype=dtype),
+        strategies.near_ties(dtype=dtype),
+        strategies.ordinary(max_dim=70, max_words=2 * IN_PANEL + 1, max_rows=7, dtype=dtype),
+    )
+
+
+@EACH_SCREEN
+@given(cases(np.float32))
+def test_no_bound_is_above_the_score(screen, case):
+    x, books = case
+    check_bounds(x, books[0], screen)
+
+
+@EACH_SCREEN
+@given(cases(np.float64))
+def test_no_bound_is_above_the_score_of_float64(screen, case):
+    x, books = case
+    check_bounds(x, books[0], screen)
+
+
+@EACH_SCREEN
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("largest", [0, 100, -80, -140])
+def test_no_bound_is_above_the_score_at_any_two_norms(screen, dtype, largest):
+    """Every size of a word beside the longest one meets every size of a row, at all thresholds."""
+    rng = np.random.default_rng(6)
+    near = [0, -1, -20, -49, -50, -51, -59, -60, -61, -62, -75, -100, -125, -127, -140, -148]
+    far = [*near, 10, 30, 57, 58, 59, 60, 61, 62, 64, 80, 100, 127, 131, 133, 140]
+    for dim in (1, 2, 7, 40):
+        words = rng.uniform(0.5, 1, (len(near), dim)) * 2.0 ** (np.array(near)[:, None] + largest)
+        words *= rng.choice([-1, 1], words.shape)
+        rows = rng.uniform(0.5, 1, (len(far), dim)) * 2.0 ** (np.array(far)[:, None] + largest)
+        rows = rows[np.abs(rows).max(axis=1) < np.finfo(dtype).max / 4].astype(dtype)
+        check_bounds(rows, words.astype(dtype), screen)
+        check_bounds(rows, np.sign(rows[0]) * -np.abs(words).astype(dtype), screen)
+
+
+@EACH_SCREEN
+def test_no_bound_is_above_the_score_where_both_are_rounded_up(screen):
+    """What is lost of row and word adds up, and their product with it: all numbers half a step."""
+    levels = pack.LEVELS.get(screen, 127)
+    row = np.full((1, 2000), 1 - 0.499 / levels, np.float32)
+    row[0, 0] = 1
+    for scale in (1.0, 2.0**-9, 2.0**9):
+        check_bounds(row, np.float32(-scale) * row, screen)
+        check_bounds(row, np.float32(scale) * row, screen)
+
+
+@EACH_SCREEN
+@pytest.mark.parametrize(
+    ("n_words", "dim"), [(1, 4096), (3, 4096), (65536, 1), (65536, 4), (2, compiled.DEEP)]
+)
+def test_no_bound_is_above_the_score_at_the_largest_sizes(screen, n_words, dim, rng):
+    """Whole numbers of 18 bits: their scores are exact in float64."""
+    words = rng.integers(1 - 2**18, 2**18, (n_words, dim)).astype(np.float32)
+    words[0] = 2**18 - 1  # the largest sum there can be
+    rows = np.stack([words[0], -words[0], words[-1], rng.integers(-99, 99, dim)]).astype(np.float32)
+    said = screened(rows, words, screen)
+    wide = words.astype(np.float64)
+    scores = np.square(wide).sum(axis=1) / 2 - rows.astype(np.float64) @ wide.T
+    usable = ~said.repeats
+    assert (said.norms < np.inf).all()
+    assert (said.bounds[:, usable] <= (scores * said.unit**2)[:, usable]).all()
+    assert (said.bounds[:, ~usable] == np.inf).all()
+
+
+@EACH_SCREEN
+def test_a_screen_leaves_few_words_of_ordinary_data(screen, rng):
+    x, words = (rng.standard_normal((n, 64)).astype(np.float32) for n in (200, 500))
+    said = screened(x, words, screen)
+    scores = np.square(words).sum(axis=1) / 2 - x @ words.T
+    low = scores.min(axis=1, keepdims=True) * said.unit**2
+    left = (said.bounds <= low).sum(axis=1).mean()
+    assert left < {"uint8": 2.5, "int16": 1.02, "float32": 1.001}[screen]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@EACH_SCREEN
+@given(st.data())
+def test_what_is_said_of_all_other_words_is_never_above_their_scores(screen, dtype, data):
+    x, books = data.draw(cases(dtype))
+    stages = stage_of(books[0])
+    stages.kept["screen"] = screen
+    codes, others = np.empty((1, len(x)), np.int32), np.empty(len(x))
+    lost = compiled.run(x.copy(), compiled.packed(stages), codes, 0, np.zeros(2, np.int64), others)
+    assert lost == (codes[0] < 0).sum()
+    scores, below = exact_scores(x, books[0], 1.0)
+    usable = ~tables.repeats(books[0])
+    for i in np.flatnonzero(codes[0] >= 0):
+        usable[codes[0, i]] = False
+        if others[i] > -np.inf and usable.any():
+            assert Fraction(others[i]) <= Fraction(scores[i, usable].min(), below)
+        usable[codes[0, i]] = True
+
+
+# Tiles, blocks, panels, threads
+
+
+def grid(rng, *shape, steps=8):
+    """Return multiples of 1/8: sums are exact in any order, so that projections are, too."""
+    return rng.integers(-4 * steps, 4 * steps + 1, shape).astype(np.float32) / 8
+
+
+def projected(rng, n_words, width, dim):
+    pick = rng.integers(-1, 2, (width, dim)), rng.integers(-1, 2, (dim, width))
+    return rvq_np.Stage(
+        grid(rng, n_words, width),
+        rvq_np.Linear(pick[0].astype(np.float64), grid(rng, width).astype(np.float64)),
+        rvq_np.Linear(pick[1].astype(np.float64), grid(rng, dim).astype(np.float64)),
+    )
+
+
+@pytest.fixture(scope="module")
+def small():
+    """Stages whose panels stay in the cache, of all sizes, two of them projected."""
+    rng = np.random.default_rng(1)
+    dim = 11
+    stages = [rvq_np.Stage(grid(rng, k, dim)) for k in (40, 1, IN_PANEL + 1, 200)]
+    stages.insert(1, projected(rng, 30, 5, dim))
+    stages.insert(4, projected(rng, 3 * IN_PANEL, 23, dim))
+    return grid(rng, 1600, dim) + grid(rng, 1600, dim) / 64, rvq_np.Codebooks(stages)
+
+
+@pytest.fixture(scope="module")
+def large():
+    """Stages whose panels do not stay in the cache, met a run at a time, and a small one."""
+    rng = np.random.default_rng(2)
+    dim = 160
+    stages = [
+        rvq_np.Stage(rng.standard_normal((k, dim)).astype(np.float32)) for k in (4096, 90, 3001)
+    ]
+    stages.insert(1, projected(rng, 2048, 257, dim))
+    return rng.standard_normal((776, dim)).astype(np.float32), rvq_np.Codebooks(stages)
+
+
+def plain_codes(x, books):
+    with paths.without_numba():
+        return rvq_np.encode(x, books)
+
+
+@EACH_SCREEN
+def test_any_number_of_rows_gives_the_same_codes(screen, small):
+    x, books = small
+    expected = plain_codes(x, books)
+    near = [n for edge in (48, 384, 768, 1152, 1536) for n in range(edge - 1, edge + 2)]
+    with paths.screen(screen)():
+        stages = host.prepare(books, x.dtype)
+        for n in [*range(14), *near, 389, 390, 391, 1600]:
+            np.testing.assert_array_equal(host.encode(x[:n], stages), expected[:, :n])
+
+
+@EACH_SCREEN
+def test_panels_met_a_run_at_a_time_give_the_same_codes(screen, large):
+    x, books = large
+    expected = plain_codes(x, books)
+    with paths.screen(screen)():
+        prepared = host.prepare(books, x.dtype)
+        plan = compiled.packed(prepared)
+        panels = plan.whole[0, 2] * plan.whole[0, 3] * IN_PANEL * 4
+        assert panels > search.SMALL
+        assert search.block(plan, 100) > search.ROWS
+        for n in (1, 2, 3, 6, 7, 8, 9, 47, 48, 49, 51, 53, 54, 385, 776):
+            np.testing.assert_array_equal(host.encode(x[:n], prepared), expected[:, :n])
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_any_number_of_threads_gives_the_same_codes(count, large, small):
+    for x, books in (large, small):
+        expected = plain_codes(x, books)
+        with paths.threads(count), paths.patched((compiled, "ALONE", 0)):
+            for n in (5, 13, 389, len(x)):
+                np.testing.assert_array_equal(rvq_np.encode(x[:n], books), expected[:, :n])
+
+
+def test_any_layout_and_float_type_gives_the_same_codes(small):
+    x, books = small
+    halves = x.astype(np.float16)
+    expected = plain_codes(halves.astype(np.float32), books)
+    wide = plain_codes(halves.astype(np.float64), books)
+    frozen = halves.astype(np.float32)
+    frozen.setflags(write=False)
+    for same in (halves, frozen, np.asfortranarray(frozen), paths.strided(frozen), frozen[::-1]):
+        codes = rvq_np.encode(same, books)
+        np.testing.assert_array_equal(codes[:, ::-1] if same.base is frozen else codes, expected)
+    np.testing.assert_array_equal(rvq_np.encode(halves.astype(np.float64), books), wide)
+
+
+@EACH_SCREEN
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("n_words", "dim"),
+    [(65536, 1), (65536, 2), (65536, 3), (65536, 4), (1, 1), (1, 4096), (70, 4096)],
+)
+def test_the_largest_and_smallest_sizes_give_the_same_codes(screen, dtype, n_words, dim, rng):
+    words = rng.standard_normal((2, n_words, dim)).astype(dtype)
+    x = np.concatenate([rng.standard_normal((9, dim)), words[0, -4:]]).astype(dtype)
+    expected = plain_codes(x, words)
+    with paths.screen(screen)():
+        np.testing.assert_array_equal(rvq_np.encode(x, words), expected)
+
+
+def test_beyond_the_longest_sums_of_bytes_floats_serve(rng):
+    words = rng.standard_normal((2, compiled.DEEP + 1)).astype(np.float32)
+    stages = stage_of(words)
+    np.testing.assert_array_equal(host.encode(words[::-1], stages), [[1, 0]])
+    assert stages.kept["screen"] == compiled.SCREENS[-1]
+
+
+def test_only_the_codes_of_the_rows_are_written(small):
+    x, books = small
+    stages = host.prepare(books, x.dtype)
+    codes = np.full((len(stages), 30), -7, np.int32)
+    compiled.run(x[:13].copy(), compiled.packed(stages), codes, 11, np.zeros(2, np.int64))
+    np.testing.assert_array_equal(codes[:, 11:24], rvq_np.encode(x[:13], books))
+    assert (codes[:, :11] == -7).all()
+    assert (codes[:, 24:] == -7).all()
+
+
+def test_many_python_threads_may_encode_large_batches_at_once(rng):
+    x = rng.standard_normal((6000, 64)).astype(np.float32)
+    books = rng.standard_normal((2, 200, 64)).astype(np.float32)
+    assert len(x) * books.size > compiled.ALONE
+    expected = plain_codes(x, books)
+    with paths.threads(3), ThreadPoolExecutor(4) as pool:
+        for answer in pool.map(lambda _: rvq_np.encode(x, books), range(8)):
+            np.testing.assert_array_equal(answer, expected)
+
+
+def test_memory_above_input_and_output_does_not_grow_with_the_rows(rng):
+    x = rng.standard_normal((200_000, 8)).astype(np.float32)
+    books = rvq_np.Codebooks(rng.standard_normal((2, 64, 8)).astype(np.float32))
+    codes = np.empty((2, len(x)), np.int32)
+    rvq_np.encode(x[:100], books)
+    with paths.traced_memory() as peak:
+        rvq_np.encode(x, books, out=codes)
+    assert peak[0] < 1 << 21
+
+
+# Rows outside, screens given up
+
+
+@EACH_SCREEN
+@pytest.mark.parametrize(
+    ("sizes", "most"),
+    [((1.0, 1e-3, 1e-151, 1e-200, 1e-308, 5e-324), 55), ((1.0, 1e100, 1e148, 1e152, 1e300), 60)],
+    ids=["tiny", "huge"],
+)
+def test_rows_no_expansion_can_hold_are_decided_by_hand(screen, sizes, most, monkeypatch):
+    """Ties and near ties at norms whose squares, or what these lose, leave float64."""
+    rng = np.random.default_rng(4)
+    books = rng.integers(-3, 4, (3, 9, 4)) * rng.choice(sizes, (3, 9, 1))
+    books[1] = books[0][::-1]
+    books[2, 3:] = rng.standard_normal((6, 4))
+    x = rng.integers(-3, 4, (60, 4)) * rng.choice(sizes, (60, 1))
+    x[::3] = rng.standard_normal((20, 4))
+    x[1::6] = books[0, rng.integers(9, size=10)] + books[1, rng.integers(9, size=10)]
+    expected = np.transpose([oracle.encode(row, books, "float64") for row in x.tolist()])
+    by_hand, original = [], compiled.by_hand
+
+    def counted(row, stages):
+        by_hand.append(row)
+        return original(row, stages)
+
+    monkeypatch.setattr(compiled, "by_hand", counted)
+    with paths.screen(screen)():
+        np.testing.assert_array_equal(rvq_np.encode(x, books), expected)
+        assert 5 < len(by_hand) <= most
+        with paths.patched((compiled, "ROWS", 7)):  # so that most tiles do not begin at row 0
+            np.testing.assert_array_equal(rvq_np.encode(x, books), expected)
+
+
+@pytest.mark.parametrize(
+    ("largest", "words_exponent", "row_exponent"),
+    [(0.0, -565, 390), (2.0**390, -565, 390), (0.0, -505, -505), (0.0, 505, 505)],
+    ids=["small words", "beside a large one", "all small", "all large"],
+)
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(paths.inside(paths.screen(each)) for each in compiled.SCREENS),
+        paths.inside(paths.without_numba),
+        paths.array_api(),
+        paths.beam_of_one(),
+    ],
+    ids=[*compiled.SCREENS, "plain", "array api", "beam"],
+)
+def test_ties_are_settled_where_squares_underflow(path, largest, words_exponent, row_exponent, rng):
+    """The half norms of small words are zero: their products with a row may be large, and err.
+
+    Where all is small, what a product loses to rounding is lost altogether.
+    """
+    for _ in range(25):
+        word = 2.0 ** rng.integers(-26, 3, 8) * rng.standard_normal(8)
+        words = np.zeros((6, 9))
+        words[0, 0] = largest
+        words[1:, 1:] = 2.0**words_exponent * np.stack([rng.permutation(word) for _ in range(5)])
+        x = np.full((1, 9), 0.7 * 2.0**row_exponent)
+        x[0, 0] *= -1
+        expected = oracle.encode(x[0], words[None], "float64")
+        np.testing.assert_array_equal(path["encode"](x, words[None])[:, 0], expected)
+
+
+def test_a_row_decided_by_hand_goes_through_projections_as_others_do():
+    rng = np.random.default_rng(5)
+    stages = [projected(rng, 9, 3, 4), rvq_np.Stage(grid(rng, 7, 4))]
+    stages = [replace(each, words=each.words.astype(np.float64)) for each in stages]
+    books = rvq_np.Codebooks(stages)
+    x = grid(rng, 40, 4).astype(np.float64)
+    prepared = host.prepare(books, x.dtype)
+    codes = plain_codes(x, books)
+    for n, row in enumerate(x):
+        np.testing.assert_array_equal(compiled.by_hand(row.copy(), prepared), codes[:, n])
+
+
+def test_a_screen_that_leaves_too_many_words_is_given_up(rng):
+    """Words that differ by less than a step of any screen, far from the origin."""
+    words = (1e4 + 1e-2 * rng.standard_normal((2, 300, 16))).astype(np.float32)
+    words[1] -= words[0].mean(axis=0)
+    x = (1e4 + 1e-2 * rng.standard_normal((800, 16))).astype(np.float32)
+    expected = plain_codes(x, words)
+    stages = host.prepare(rvq_np.Codebooks(words), x.dtype)
+    for rank in (*range(len(compiled.SCREENS)), len(compiled.SCREENS) - 1):
+        assert compiled.packed(stages) is stages.kept[compiled.SCREENS[rank]]
+        codes = host.encode(x[: compiled.PATIENCE], stages)
+        np.testing.assert_array_equal(codes, expected[:, : compiled.PATIENCE])
+    np.testing.assert_array_equal(host.encode(x, stages), expected)
+
+
+@pytest.mark.parametrize(("n_words", "dim"), [(256, 8), (1024, 64), (1024, 256)])
+def test_the_fastest_screen_is_kept_on_ordinary_data(n_words, dim, rng):
+    x = rng.standard_normal((2000, dim)).astype(np.float32)
+    words = rng.standard_normal((2, n_words, dim)).astype(np.float32)
+    stages = host.prepare(rvq_np.Codebooks(words), x.dtype)
+    for _ in range(3):
+        np.testing.assert_array_equal(host.encode(x, stages), plain_codes(x, words))
+    assert stages.kept["screen"] == compiled.SCREENS[0]
+
+
+# Decode, tally, subtract, project
+
+
+WIDTHS = [1, 2, 3, 7, 15, 16, 17, 31, 33, 63, 127, 128, 129, 255, 257]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("dim", WIDTHS)
+def test_words_are_looked_up_and_added_as_numpy_does(dtype, dim, rng):
+    """Bit for bit; and not a number is written behind the last row."""
+    sizes = (5, 1, 40)
+    stages = host.prepare(
+        rvq_np.Codebooks(
+            [rvq_np.Stage(rng.standard_normal((k, dim)).astype(dtype)) for k in sizes]
+        ),
+        dtype,
+    )
+    codes = np.stack([rng.integers(0, k, 37) for k in sizes]).astype(np.int32)
+
+    def filled(kind, *shape):
+        whole = np.full((shape[0] + 2, *shape[1:]), 3, kind)
+        return whole[1:-1], lambda: (whole[0] == 3).all() and (whole[-1] == 3).all()
+
+    for n in range(4):
+        for part in (stages, stages[: max(n, 1)]):
+            ours, untouched = filled(dtype, 37, dim)
+            theirs = np.empty((37, dim), dtype)
+            compiled.decode(codes[:n], part, ours)
+            plain.decode(codes[:n], part, theirs)
+            np.testing.assert_array_equal(ours, theirs)
+            assert untouched()
+    middle = stages[1:]  # a slice knows where its words begin
+    compiled.decode(codes[1:], middle, ours)
+    plain.decode(codes[1:], middle, theirs)
+    np.testing.assert_array_equal(ours, theirs)
+
+    rows, untouched = filled(dtype, 37, dim)
+    rows[:] = rng.standard_normal((37, dim))
+    counts, wanted = np.ones(40), np.ones(40)
+    sums, untouched_sums = filled(np.float64, 40, dim)
+    wanted_sums = sums.copy()
+    gather.tally(rows, codes[2], counts, sums)
+    plain.tally(rows, codes[2], wanted, wanted_sums)
+    # `plain` adds up from zero and then to what was there.
+    fresh = np.zeros((40, dim))
+    gather.tally(rows, codes[2], np.zeros(40), fresh)
+    np.testing.assert_array_equal(fresh + 3, wanted_sums)
+    np.testing.assert_array_equal(counts, wanted)
+    np.testing.assert_allclose(sums, wanted_sums, rtol=0, atol=1e-12)
+    assert untouched_sums()
+
+    expected = rows.copy()
+    plain.subtract(expected, stages[2].table, codes[2])
+    gather.subtract(rows, stages[2].table, codes[2])
+    np.testing.assert_array_equal(rows, expected)
+    assert untouched()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("dim", WIDTHS)
+def test_rows_are_projected_as_numpy_does(dtype, dim, rng):
+    """On a grid, where sums in float64 are exact; elsewhere within what a sum may be off."""
+    for width in (1, 3, 8, 16, 21, 130):
+        stage = host.prepare(rvq_np.Codebooks([projected(rng, 2, width, dim)]), dtype)[0]
+        rows = grid(rng, 9, dim).astype(dtype)
+        np.testing.assert_array_equal(compiled.project(rows, stage), plain.project(rows, stage))
+        stage = replace(stage, weight_in=rng.standard_normal((dim, width)))
+        rows = rng.standard_normal((9, dim)).astype(dtype)
+        size = np.abs(rows) @ np.abs(stage.weight_in) + np.abs(stage.bias_in)
+        off = 2 * (dim + 2) * 2.0**-53 * size
+        ours, theirs = compiled.project(rows, stage), plain.project(rows, stage)
+        rounding = np.finfo(dtype).eps * np.abs(theirs)
+        assert (np.abs(ours.astype(float) - theirs) <= off + rounding).all()
+
+
+# Other processors
+
+
+@pytest.mark.parametrize(
+    ("triple", "features", "target"),
+    [
+        ("aarch64-unknown-linux-gnu", "+neon", simd.Target(4, 4, ("float32",), True)),
+        ("arm64-apple-darwin23", "", simd.Target(4, 4, ("float32",), True)),
+        (
+            "x86_64-unknown-linux-gnu",
+            "+sse2,+avx2,+fma,+avx512f,+avx512bw,+avx512vl,+avx512vnni",
+            simd.Target(16, 4, ("uint8", "int16", "float32"), True),
+        ),
+        (
+            "x86_64-unknown-linux-gnu",
+            "+sse2,+avx2,+fma,+avx512f,+avx512bw,+avx512vl,-avx512vnni",
+            simd.Target(16, 4, ("int16", "float32"), True),
+        ),
+        (
+            "x86_64-pc-windows-msvc",
+            "+sse2,+avx2,+fma,+avx512f,-avx512bw,+avx512vl",
+            simd.Target(8, 2, ("int16", "float32"), True),
+        ),
+        (
+            "x86_64-apple-darwin",
+            "+avx,+avx2,-fma,+sse2",
+            simd.Target(4, 2, ("int16", "float32"), False),
+        ),
+        (
+            "x86_64-unknown-linux-gnu",
+            "+64bit,+sse2",
+            simd.Target(4, 2, ("int16", "float32"), False),
+        ),
+        ("riscv64-unknown-linux-gnu", "+m,+v", simd.Target(4, 2, ("float32",), False)),
+        ("x86_64-unknown-linux-gnu", "", simd.Target(4, 2, ("float32",), False)),
+    ],
+)
+def test_the_shape_of_the_kernels_follows_the_processor(triple, features, target):
+    assert simd.target_of(triple, features) == target
+
+
+# What a processor is taken for, the triple if it is another than this one's, and the shape.
+PROCESSORS = {
+    "AVX2": (
+        "haswell",
+        "+avx,+avx2,+fma,+bmi,+bmi2,+f16c,+sse2,+sse4.1,+sse4.2,+ssse3,+popcnt",
+        None,
+        simd.Target(8, 2, ("int16", "float32"), True),
+    ),
+    "SSE2": (
+        "nehalem",
+        "+cx16,+sse,+sse2,+sse3,+sse4.1,+sse4.2,+ssse3,+popcnt",
+        None,
+        simd.Target(4, 2, ("int16", "float32"), False),
+    ),
+    "unknown": ("generic", "", None, simd.Target(4, 2, ("float32",), False)),
+    "NEON": (None, None, "aarch64-unknown-linux-gnu", simd.Target(4, 4, ("float32",), True)),
+}
+ON_X86 = platform.machine().lower() in ("x86_64", "amd64")
+SELECTED = [
+    *(f"test_backends.py::{name}" for name in ("TestNumba", "TestNumbaFloat64")),
+    "test_kernels.py::test_no_bound_is_above_the_score",
+    "test_kernels.py::test_no_bound_is_above_the_score_of_float64",
+    "test_kernels.py::test_no_bound_is_above_the_score_at_the_largest_sizes",
+    "test_kernels.py::test_any_number_of_rows_gives_the_same_codes",
+    "test_kernels.py::test_panels_met_a_run_at_a_time_give_the_same_codes",
+]
+AS_ANOTHER = """
+import contextlib, sys
+from unittest import mock
+from numba.core.registry import cpu_target
+
+taken_for = contextlib.nullcontext()
+if {triple!r}:
+    codegen = type(cpu_target.target_context.codegen())
+    taken_for = mock.patch.object(codegen, "magic_tuple", lambda self: ({triple!r}, "", ""))
+with taken_for:
+    from rvq_np.kernels import simd
+assert tuple(simd.TARGET) == {target!r}, simd.TARGET
+
+{more}
+
+class Fewer:
+    def pytest_configure(self):
+        from hypothesis import settings
+        settings.register_profile("few", settings.get_profile("rvq_np"), max_examples=15)
+        settings.load_profile("few")
+
+import pytest
+sys.exit(pytest.main({arguments!r}, [Fewer()]))
+"""
+
+
+def run_as(processor, arguments=(), more=""):
+    """Run tests, and before them some code, in a process that takes its processor for another."""
+    name, features, triple, target = PROCESSORS[processor]
+    here = Path(__file__).parent
+    told = {"NUMBA_CPU_NAME": name, "NUMBA_CPU_FEATURES": features} if name else {}
+    code = AS_ANOTHER.format(
+        triple=triple, target=tuple(target), more=more,
+        arguments=[*(str(here / each) for each in arguments), "-q", "-x", "-p", "no:cacheprovider"],
+    )  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True, text=True, cwd=here.parent, env={**os.environ, **told},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("processor", PROCESSORS if ON_X86 else ["NEON"])
+def test_other_processors_give_the_same_codes(processor, tmp_path, monkeypatch):
+    """NEON's shape runs here, too: LLVM lowers its vectors of four for any processor."""
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    selected = SELECTED
+    if len(PROCESSORS[processor][3].screens) > 1:
+        selected = [
+            *selected,
+            "test_backends.py::TestFloat32",
+            "test_backends.py::TestFloat32Float64",
+        ]
+    assert " passed in " in run_as(processor, selected)
+
+
+def show_code_for_arm():
+    """Print what LLVM makes of a float32 screen for another processor than this one."""
+    screened(np.ones((1, 3), np.float32), np.ones((1, 3), np.float32), "float32")
+    fresh = jit.kernel(inner=True)(_bound.py_func)  # without reference counts: they are x86 code
+    fresh.compile(_bound.signatures[-1])
+    binding.initialize_all_targets()
+    binding.initialize_all_asmprinters()
+    triple = "aarch64-unknown-linux-gnu"
+    machine = binding.Target.from_triple(triple).create_target_machine(features="+neon")
+    lines = fresh.inspect_llvm(fresh.signatures[0]).splitlines()
+    module = binding.parse_assembly("\n".join(each for each in lines if each[:7] != "target "))
+    module.triple, module.data_layout = triple, str(machine.target_data)
+    module.verify()
+    print(machine.emit_assembly(module))
+
+
+def test_the_float32_kernels_compile_for_arm():
+    """In a process of its own: LLVM ends the one in which it meets code it cannot translate."""
+    more = f"sys.path.insert(0, {str(Path(__file__).parent)!r})\nimport test_kernels\n"
+    made = run_as("NEON", more=more + "test_kernels.show_code_for_arm()\nsys.exit()")
+    assert len(re.findall(r"\bfmla\s+v\d+\.4s", made)) >= search.ROWS * 4
