@@ -218,6 +218,20 @@ def test_what_is_said_of_all_other_words_is_never_above_their_scores(screen, dty
         usable[codes[0, i]] = True
 
 
+@EACH_SCREEN
+def test_what_is_said_of_all_other_words_tells_most_rows_apart(screen, rng):
+    words = rng.standard_normal((3 * IN_PANEL, 24)).astype(np.float32)
+    near = rng.integers(len(words), size=60)
+    x = words[near] + 0.1 * rng.standard_normal((60, 24)).astype(np.float32)
+    stages = stage_of(words)
+    stages.kept["screen"] = screen
+    codes, others = np.empty((1, 60), np.int32), np.empty(60)
+    compiled.run(x.copy(), compiled.packed(stages), codes, 0, np.zeros(2, np.int64), others)
+    np.testing.assert_array_equal(codes[0], near)
+    chosen = np.square(words[near]).sum(axis=1) / 2 - (x * words[near]).sum(axis=1)
+    assert (others > chosen + 1e-3).all()
+
+
 # Tiles, blocks, panels, threads
 
 
@@ -314,7 +328,16 @@ def test_any_layout_and_float_type_gives_the_same_codes(small):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(
     ("n_words", "dim"),
-    [(65536, 1), (65536, 2), (65536, 3), (65536, 4), (1, 1), (1, 4096), (70, 4096)],
+    [
+        (65536, 1),
+        (65536, 2),
+        (65536, 3),
+        (65536, 4),
+        (64 * IN_PANEL + 1, 2),
+        (1, 1),
+        (1, 4096),
+        (70, 4096),
+    ],
 )
 def test_the_largest_and_smallest_sizes_give_the_same_codes(screen, dtype, n_words, dim, rng):
     words = rng.standard_normal((2, n_words, dim)).astype(dtype)
