@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-PAUSE = 0.05  # seconds; the idle threads of OpenBLAS and OpenMP spin for up to half of that
+PAUSE = 0.15  # seconds; idle threads of OpenBLAS spin for up to 0.1 and would take a core from the next
 SAMPLE = 0.05  # seconds a measurement lasts at least: shorter calls are repeated
 ENOUGH = 60.0  # seconds after which a question gets no further round
 
