@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-PAUSE = 0.15  # seconds; idle threads of OpenBLAS spin for up to 0.1 and would take a core from the next
+# Seconds. Idle threads of OpenBLAS spin for up to 0.1, and would take a core from whoever is next.
+PAUSE = 0.15
 SAMPLE = 0.05  # seconds a measurement lasts at least: shorter calls are repeated
 ENOUGH = 60.0  # seconds after which a question gets no further round
 

@@ -30,6 +30,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from . import tiles
+
 U = 2.0**-24  # unit roundoff of float32
 TINY = 2.0**-60  # rows and words below this count as rest
 LEVELS = {"uint8": 127, "int16": 32767}
@@ -64,7 +66,7 @@ class Plan(NamedTuple):
 
 def plan(stages, screen, lanes, vectors, per_step):
     """Return the `Plan` of `tables.Stages` for one kind of screen."""
-    parts = [_Packed(stage, screen, lanes, vectors, per_step) for stage in stages]
+    parts = tiles.spread(lambda stage: _Packed(stage, screen, lanes, vectors, per_step), stages)
     whole = np.zeros((len(stages), 10), np.int64)
     real = np.zeros((len(stages), 13), np.float64)
     words_at = table_at = half_at = panels_at = side_at = maps_at = 0
