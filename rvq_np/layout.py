@@ -10,7 +10,6 @@ import numpy as np
 
 from . import arrays, backends, checks
 from .codebooks import Codebooks
-from .config import Config
 from .errors import DtypeError, ShapeError
 
 
@@ -119,19 +118,6 @@ class Batch:
 
     def _time_shape(self) -> tuple[int, int] | None:
         return (self.like.shape[0], self.like.shape[2]) if self.time_last else None
-
-
-def result(
-    batch: Batch, quantized: Any, codes: Any, bandwidth: Any, loss: float, config: Config
-) -> QuantizedResult:
-    """Return rows, codes and numbers as the user of `batch` gets them."""
-    return QuantizedResult(
-        batch.vectors(quantized),
-        batch.codes(codes),
-        batch.scalar(bandwidth),
-        batch.scalar(config.commitment_weight * loss),
-        batch.scalar(loss) if config.quantizer_dropout else None,
-    )
 
 
 def as_vectors(rows: Any, time_shape: tuple[int, int] | None) -> Any:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from . import arrays, backends, checks, codec, layout, modelfile
+from . import arrays, backends, checks, codec, layout, modelfile, passes
 from . import train as training
 from .config import Config
 from .errors import ModelFileError, NotInitializedWarning, RvqError, ShapeError
@@ -57,6 +57,9 @@ class ResidualVectorQuantizer:
         word then starts at the mean.
     rng : int or numpy.random.Generator, optional
         Source of all randomness, through `numpy.random.default_rng`.
+    all_reduce : rvq_np.train.AllReduce, optional
+        Adds up the statistics of several processes that train the same quantizer, so that all
+        end each step with the same words. Also an attribute, to be set after `load`.
 
     Attributes
     ----------
@@ -105,6 +108,7 @@ class ResidualVectorQuantizer:
         epsilon: float = 1e-5,
         relative_threshold: float | None = None,
         rng: Any = None,
+        all_reduce: training.AllReduce | None = None,
     ):
         config = Config(
             dimension, codebook_dim, n_q, bins, decay, kmeans_init, kmeans_iters,
@@ -112,6 +116,7 @@ class ResidualVectorQuantizer:
             relative_threshold,
         )  # fmt: skip
         self._begin(config, rng)
+        self.all_reduce = all_reduce
         self._use(*training.fresh(config, self._rng))
 
     def __repr__(self) -> str:
@@ -198,30 +203,29 @@ class ResidualVectorQuantizer:
         (`rvq_np.train.ema`) and replaces dead words (`rvq_np.train.expire`). Without a single
         vector nothing changes.
         """
-        per_level = self.config.bandwidth_per_quantizer(sample_rate)
-        n_q = self.config.levels_for(sample_rate, bandwidth)
-        batch = layout.Batch("forward", x, self.codebooks, mask)
-        if not self.training:
-            self._warn_if_random(0, n_q)
-            codes = codec.encode_rows(batch.rows, self.codebooks, n_q)
-            quantized = codec.decode_rows(codes, self.codebooks)
-            return layout.result(batch, quantized, codes, n_q * per_level, 0.0, self.config)
-        dropout = self.config.quantizer_dropout
-        levels = per_row = None
-        if dropout:
-            levels = training.draw_levels(batch.groups, n_q, dropout, self._rng)
-            per_row = np.repeat(levels, batch.rows.shape[0] // max(1, batch.groups))
-        learned = training.learn(
-            self._states, batch.rows, batch.valid, per_row, n_q, self.config, self._rng,
-            self._projections,
-        )  # fmt: skip
-        quantized = codec.decode_rows(learned.codes, learned.codebooks, per_row)
-        spent = per_level * (n_q if levels is None else levels)
-        result = layout.result(batch, quantized, learned.codes, spent, learned.loss, self.config)
-        self._use(learned.states, self._projections)
-        return result
+        return self.passed("forward", x, sample_rate, bandwidth, mask).result(self.config)
 
     __call__ = forward
+
+    def passed(
+        self, call: str, x: Any, sample_rate: float, bandwidth: float | None, mask: Any
+    ) -> passes.Pass:
+        """Do what `forward` does; return all that its result and gradients are made of."""
+        per_level = self.config.bandwidth_per_quantizer(sample_rate)
+        n_q = self.config.levels_for(sample_rate, bandwidth)
+        batch = layout.Batch(call, x, self.codebooks, mask)
+        seed = None
+        if self.training:
+            seed = self._rng.integers(1 << 32, size=passes.SEED).tolist()
+        else:
+            self._warn_if_random(0, n_q)
+        passed = passes.forward(
+            self._states, self._projections, self.codebooks, batch, self.config, n_q, per_level,
+            seed=seed, all_reduce=self.all_reduce or training.ALONE,
+        )  # fmt: skip
+        if passed.trained:
+            self._use(passed.states, self._projections)
+        return passed
 
     def encode(
         self,
@@ -416,10 +420,17 @@ class ResidualVectorQuantizer:
             states, projections = training.from_state_dict(tensors, config)
         except (RvqError, TypeError) as error:
             raise ModelFileError(f"load: {str(path)!r} contradicts itself: {error}") from error
+        return cls.made_of(config, states, projections, rng=rng).eval()
+
+    @classmethod
+    def made_of(
+        cls, config: Config, states: Any, projections: training.Projections, *, rng: Any = None
+    ) -> ResidualVectorQuantizer:
+        """Return the quantizer of these values."""
         quantizer = cls.__new__(cls)
         quantizer._begin(config, rng)
         quantizer._use(states, projections)
-        return quantizer.eval()
+        return quantizer
 
     @property
     def usage(self) -> list[tuple[float, float]]:
@@ -436,6 +447,7 @@ class ResidualVectorQuantizer:
         self.dimension, self.codebook_dim = config.dimension, config.codebook_dim
         self.n_q, self.bins = config.n_q, config.bins
         self.training = True
+        self.all_reduce = None
         self._rng = np.random.default_rng(rng)
         self._warned = False
 

@@ -26,13 +26,14 @@ LEVELS = {
     "layout": 5,
     "modelfile": 5,
     "train": 5,
-    "quantizer": 6,
-    "cli": 7,
-    "demo": 7,
-    "grad": 7,
-    "plot": 7,
-    "sklearn": 7,
-    "testing": 7,
+    "passes": 6,
+    "quantizer": 7,
+    "cli": 8,
+    "demo": 8,
+    "grad": 8,
+    "plot": 8,
+    "sklearn": 8,
+    "testing": 8,
 }
 # Rooms that are one piece in several files; in the others files named after a library, family or
 # framework never meet.

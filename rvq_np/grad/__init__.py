@@ -3,16 +3,126 @@
 What every shim owes, whatever the framework:
 
 - the value is exactly ``decode(codes)``, not ``x + (q - x)``, which rounds;
-- ``d quantized / d x`` is the identity, however many levels there are;
+- ``d quantized / d x`` is the identity, however many levels there are, or the rotation trick;
 - ``project_out`` receives the true gradient of decode;
 - the commitment loss pulls the encoder, at every level; the quantization loss pulls the codebook
   and never the encoder;
-- codes carry no gradient.
+- codes carry no gradient, padding neither gives nor receives one.
 
-A file here defines ``quantize(x, rvq, sample_rate, bandwidth=None)`` for arrays of its framework.
-Tensor frameworks keep only the integer search opaque and write gather, sum and straight-through
-natively; tape engines wrap a pair of forward and vector-Jacobian product over NumPy arrays.
+A file here is named after the top-level package of the framework's arrays and defines
+``quantize(x, rvq, sample_rate, bandwidth, mask, estimator)``.  There are two kinds:
 
-No framework has its file yet.  Until then arrays of torch and JAX are served without gradients,
-see `rvq_np.backends`.
+- Tensor frameworks (`torch`, `jax`, `keras`) keep only search and training opaque, by `_host`,
+  and write the differentiable part natively, by `_surrogate`.  They also define the quantizer as
+  their users expect it: a module, pure functions, a layer.
+- Tape engines (`autograd`, `mlx`) wrap `quantize_vjp`, a pair of forward and vector-Jacobian
+  product over NumPy arrays.  So can any other, in one file: outside packages join by an entry
+  point in the group ``rvq_np.grad``.
 """
+
+from __future__ import annotations
+
+import functools
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Any
+
+from ..errors import BackendError
+from ..layout import QuantizedResult
+from ..quantizer import ResidualVectorQuantizer
+from ._products import Gradients, Products, quantize_vjp
+from ._surrogate import check_estimator
+
+__all__ = ["Gradients", "Products", "quantize", "quantize_vjp"]
+
+
+def quantize(
+    x: Any,
+    rvq: ResidualVectorQuantizer,
+    sample_rate: float,
+    bandwidth: float | None = None,
+    mask: Any = None,
+    *,
+    estimator: str = "straight-through",
+) -> QuantizedResult:
+    """Quantize a batch of any framework's arrays so that gradients flow through it.
+
+    What calling `rvq` does, training included, with a gradient for `x`. The arrays of `rvq` are
+    constants here; where projections are to be trained, use the framework's own quantizer
+    (`rvq_np.grad.torch.ResidualVectorQuantizer`, ...) or `quantize_vjp`.
+
+    Parameters
+    ----------
+    x : array (B, D, T) or (N, D), floating
+        Of a framework with a file in this folder, or NumPy (then without gradient).
+    rvq : ResidualVectorQuantizer
+        In train mode it learns from the batch. Where the framework traces (``jax.jit``,
+        ``jax.grad``, ``torch.compile``) it must be in eval mode: learning is a side effect.
+    sample_rate : float
+        Vectors per second.
+    bandwidth : float, optional
+        kb/s to spend; all levels by default.
+    mask : array (B, T) or (N,), bool, optional
+        True where there is a vector, False where there is padding.
+    estimator : {"straight-through", "rotation"}, optional
+        The gradient of ``quantized`` to `x`: the identity, or the rotation trick (Fifty et al.,
+        ICLR 2025) for the sum of all levels.
+
+    Returns
+    -------
+    result : QuantizedResult
+        Of the framework's arrays, on the device and in the float type of `x`.
+
+    Raises
+    ------
+    BackendError
+        If no file serves the type of `x`, `mask` is of another library, or the framework cannot
+        do this under the transform at hand.
+    ShapeError, DtypeError, NonFiniteError, ParameterError
+        As `rvq_np.ResidualVectorQuantizer.forward`. Where values are not known yet, as under
+        ``jax.jit``, non-finite ones give NaN and codes of -1 instead.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from rvq_np import ResidualVectorQuantizer, grad
+    >>> rvq = ResidualVectorQuantizer(4, 4, n_q=2, bins=8, kmeans_init=False, rng=0).eval()
+    >>> grad.quantize(np.ones((3, 4), np.float32), rvq, sample_rate=50).codes.shape
+    (2, 3)
+    """
+    check_estimator(estimator)
+    if not isinstance(rvq, ResidualVectorQuantizer):
+        raise BackendError(
+            f"quantize: rvq is a {type(rvq).__module__}.{type(rvq).__qualname__}; wanted an "
+            "rvq_np.ResidualVectorQuantizer. A framework's own quantizer is called itself."
+        )
+    shim = shim_for(type(x))
+    result: QuantizedResult = shim.quantize(x, rvq, sample_rate, bandwidth, mask, estimator)
+    return result
+
+
+@functools.cache
+def shim_for(cls: type) -> ModuleType:
+    """Return the file of this folder that serves arrays of a type.
+
+    Raises
+    ------
+    BackendError
+        If there is none.
+    """
+    from importlib.metadata import entry_points
+
+    for base in cls.__mro__:
+        library = base.__module__.partition(".")[0].removesuffix("lib")  # jaxlib holds JAX's arrays
+        if not library or library.startswith("_") or library == "builtins":
+            continue
+        if find_spec(f"{__name__}.{library}"):
+            return import_module(f"{__name__}.{library}")
+        for entry in entry_points(group="rvq_np.grad", name=library):
+            module: ModuleType = entry.load()
+            return module
+    raise BackendError(
+        f"quantize: no file of rvq_np.grad serves {cls.__module__}.{cls.__qualname__}. Wrap "
+        "rvq_np.grad.quantize_vjp for it: see the docs, 'A framework of your own'."
+    )

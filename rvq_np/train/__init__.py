@@ -13,11 +13,14 @@ from .initial import initialize
 from .kmeans import kmeans, sample_rows
 from .learning import Learned, Projections, draw_levels, fresh, learn
 from .moving import ema, expire, step
-from .names import from_state_dict, state_dict
+from .names import entries, from_state_dict, shapes, state_dict
 from .progress import reporting
+from .ranks import ALONE, AllReduce
 from .state import CodebookState, codebooks_of, usage
 
 __all__ = [
+    "ALONE",
+    "AllReduce",
     "CodebookState",
     "FitProgress",
     "Learned",
@@ -25,6 +28,7 @@ __all__ = [
     "codebooks_of",
     "draw_levels",
     "ema",
+    "entries",
     "expire",
     "fit",
     "fresh",
@@ -34,6 +38,7 @@ __all__ = [
     "learn",
     "reporting",
     "sample_rows",
+    "shapes",
     "state_dict",
     "step",
     "usage",

@@ -13,9 +13,12 @@ from ..config import Config
 from .initial import initialize
 from .kmeans import sample_rows
 from .moving import step
+from .ranks import ALONE, AllReduce, Crowd
 from .state import CodebookState, codebooks_of, random_projections, random_state
 
 Projections = Sequence[tuple[Linear, Linear] | None] | None
+
+FIRST_WORDS, REPLACEMENTS, DROPOUT = range(3)  # what is drawn in a step, each from its own stream
 
 
 class Learned(NamedTuple):
@@ -25,6 +28,8 @@ class Learned(NamedTuple):
     codebooks: Codebooks  # before the step: what the codes name
     codes: Any  # (n_q, N)
     loss: float  # mean squared distance to the chosen word, averaged over the levels used
+    levels: np.ndarray | None  # (groups,) given to each by dropout
+    per_row: np.ndarray | None  # the same (N,)
 
 
 def fresh(
@@ -62,11 +67,14 @@ def learn(
     states: Sequence[CodebookState],
     x: Any,
     valid: np.ndarray | None,
-    levels: np.ndarray | None,
     n_q: int,
     config: Config,
-    rng: np.random.Generator,
+    seed: Sequence[int],
     projections: Projections = None,
+    *,
+    groups: int = 1,
+    all_reduce: AllReduce = ALONE,
+    moving: bool = True,
 ) -> Learned:
     """Train all levels on one batch.
 
@@ -77,44 +85,72 @@ def learn(
         Checked and finite.
     valid : numpy.ndarray (N,), bool, or None
         Which rows to learn from; None: all.
-    levels : numpy.ndarray (N,), int, or None
-        Levels each row is quantized with, for the loss; None: `n_q`. Statistics use all rows.
     n_q : int
         Levels in use.
     config : Config
-    rng : numpy.random.Generator
+    seed : two int below 2**32
+        For all that is drawn in this step; nothing else is random. With several processes that
+        of the first counts.
     projections : sequence of (Linear, Linear), optional
+    groups : int, optional
+        Items that `x` consists of, N / groups rows each: dropout treats the rows of one alike.
+        Losses average over the levels a row is given; statistics use all rows.
+    all_reduce : AllReduce, optional
+        Adds up over the processes that train together.
+    moving : bool, optional
+        False: find first words, but leave moving and replacing them to others.
     """
+    levels = None
+    if config.quantizer_dropout:
+        own = np.random.default_rng([*seed, DROPOUT, all_reduce.rank])
+        levels = draw_levels(groups, n_q, config.quantizer_dropout, own)
+    per_row = None if levels is None else np.repeat(levels, x.shape[0] // max(1, groups))
     places = np.arange(x.shape[0]) if valid is None else np.flatnonzero(valid)
     seen = arrays.to_numpy(x)
     if valid is not None:
         seen = seen[places]
+    crowd = Crowd.meet(len(seen), tuple(seed), all_reduce)
     fresh_words = not all(state.initialized for state in states[:n_q])
-    if len(places):
+    if crowd.total and fresh_words:
+        everyone = seen
+        if all_reduce.size > 1:
+            chosen = np.arange(crowd.total)
+            everyone = crowd.rows(chosen, seen.shape[1], lambda rows: seen[rows]).astype(seen.dtype)
         states = initialize(
-            states, seen, n_q, config.kmeans_iters, rng,
+            states, everyone, n_q, config.kmeans_iters, crowd.generator(FIRST_WORDS),
             projections=projections, epsilon=config.epsilon,
         )  # fmt: skip
     codebooks = codebooks_of(states, projections)
     if len(places) and fresh_words:
         checks.finite("forward", seen, codebooks)  # new words may reach further than the old
     codes = codec.encode_rows(x, codebooks, n_q)
-    if not len(places):
-        return Learned(tuple(states), codebooks, codes, 0.0)
     seen_codes = np.ascontiguousarray(arrays.to_numpy(codes)[:, places])
-    loss = _loss(seen, seen_codes, codebooks, None if levels is None else levels[places])
+    loss = 0.0
+    if len(places):
+        loss = _loss(seen, seen_codes, codebooks, None if per_row is None else per_row[places])
+    learned = Learned(tuple(states), codebooks, codes, loss, levels, per_row)
+    if not (crowd.total and moving):
+        return learned
+
+    rng = crowd.generator(REPLACEMENTS)
 
     def draw(level: int, count: int) -> np.ndarray:
-        rows = sample_rows(len(seen), count, rng)
-        left = codec.residual(seen[rows], seen_codes[:level, rows], codebooks)
-        return codec.searched(left, codebooks[level : level + 1])
+        def quantized(rows: np.ndarray) -> np.ndarray:
+            left = codec.residual(seen[rows], seen_codes[:level, rows], codebooks)
+            return codec.searched(left, codebooks[level : level + 1])
 
+        chosen = sample_rows(crowd.total, count, rng)
+        return crowd.rows(chosen, states[level].words.shape[1], quantized)
+
+    counts, sums = codec.tally_rows(seen, seen_codes, codebooks)
+    if all_reduce.size > 1:
+        added = crowd.add_up([*counts, *sums])
+        counts, sums = added[:n_q], added[n_q:]
     moved = step(
-        states, seen, seen_codes, codebooks, draw,
-        decay=config.decay, epsilon=config.epsilon,
+        states, counts, sums, draw, decay=config.decay, epsilon=config.epsilon,
         threshold=config.threshold_ema_dead_code, relative=config.relative_threshold,
     )  # fmt: skip
-    return Learned(moved, codebooks, codes, loss)
+    return learned._replace(states=moved)
 
 
 def _loss(

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from .. import codec
-from ..codebooks import Codebooks
 from .state import CodebookState
 
 
@@ -111,10 +109,9 @@ def expire(
 
 def step(
     states: Sequence[CodebookState],
-    x: Any,
-    codes: Any,
-    codebooks: Codebooks,
-    draw: Any,
+    counts: Sequence[np.ndarray],
+    sums: Sequence[np.ndarray],
+    draw: Callable[[int, int], Any],
     *,
     decay: float,
     epsilon: float = 1e-5,
@@ -127,11 +124,8 @@ def step(
     ----------
     states : sequence of CodebookState
         All levels.
-    x : array (N, D)
-        The batch.
-    codes : array (n, N)
-        Its codes by `codebooks`, the words before this step.
-    codebooks : Codebooks
+    counts, sums : sequence of numpy.ndarray
+        The batch's `rvq_np.codec.tally`, for the first levels.
     draw : callable
         ``draw(level, n)`` returns n vectors (n, C) that the level quantized in this batch.
     decay, epsilon, threshold, relative
@@ -140,9 +134,8 @@ def step(
     Returns
     -------
     states : tuple of CodebookState
-        Levels beyond ``len(codes)`` are returned as they were.
+        Levels beyond ``len(counts)`` are returned as they were.
     """
-    counts, sums = codec.tally_rows(x, codes, codebooks)
     moved = []
     for level, state in enumerate(states):
         if level < len(counts):

@@ -19,10 +19,10 @@ from .learning import Projections
 from .state import CodebookState
 
 
-def state_dict(
+def entries(
     states: Sequence[CodebookState], projections: Projections = None
 ) -> dict[str, np.ndarray]:
-    """Return all arrays under ESPnet's names, copies, in the order torch lists them."""
+    """Return all arrays under ESPnet's names, not copied, in the order torch lists them."""
     named = {}
     for level, state in enumerate(states):
         layer = f"vq.layers.{level}."
@@ -30,31 +30,39 @@ def state_dict(
         for name, linear in zip(("project_in", "project_out"), pair or (), strict=False):
             named[f"{layer}{name}.weight"] = linear.weight
             named[f"{layer}{name}.bias"] = linear.bias
-        named[f"{layer}_codebook.inited"] = np.array([state.initialized])
+        named[f"{layer}_codebook.inited"] = np.array([state.initialized], dtype=np.float32)
         named[f"{layer}_codebook.cluster_size"] = state.counts
         named[f"{layer}_codebook.embed"] = state.words
         named[f"{layer}_codebook.embed_avg"] = state.sums
+    return named
+
+
+def state_dict(
+    states: Sequence[CodebookState], projections: Projections = None
+) -> dict[str, np.ndarray]:
+    """Return copies of all arrays under ESPnet's names, float32."""
+    named = entries(states, projections)
     return {name: np.array(value, dtype=np.float32) for name, value in named.items()}
 
 
 def from_state_dict(
-    entries: Mapping[str, Any], config: Config
+    given: Mapping[str, Any], config: Config
 ) -> tuple[tuple[CodebookState, ...], Projections]:
-    """Return states and projections from entries named as by `state_dict`.
+    """Return states and projections from arrays named as by `state_dict`.
 
     Raises
     ------
     StateError
         Listing every missing, extra, misshaped or non-finite entry.
     """
-    wanted = _shapes(config)
-    problems = [f"missing {name}" for name in wanted if name not in entries]
-    problems += [f"extra {name}" for name in entries if name not in wanted]
+    wanted = shapes(config)
+    problems = [f"missing {name}" for name in wanted if name not in given]
+    problems += [f"extra {name}" for name in given if name not in wanted]
     fitting = {}
     for name, shape in wanted.items():
-        if name not in entries:
+        if name not in given:
             continue
-        array = arrays.to_numpy(entries[name])
+        array = arrays.to_numpy(given[name])
         if array.shape != shape:
             problems.append(f"{name} has shape {array.shape}, wanted {shape}")
         elif array.dtype.kind not in "fbiu":
@@ -95,7 +103,7 @@ def from_state_dict(
     return tuple(states), projections if config.projects else None
 
 
-def _shapes(config: Config) -> dict[str, tuple[int, ...]]:
+def shapes(config: Config) -> dict[str, tuple[int, ...]]:
     size, wide, narrow = config.bins, config.dimension, config.codebook_dim
     assert narrow is not None
     shapes: dict[str, tuple[int, ...]] = {}

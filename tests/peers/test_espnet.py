@@ -285,7 +285,7 @@ def test_padding_under_a_mask_trains_as_espnet_does_without_the_padding(rng):
 def test_dropout_with_the_same_draws_quantizes_and_trains_as_espnet(codebook_dim, rng, monkeypatch):
     levels = np.array([1, 3, 2, 4, 1, 4])
     ours, theirs = parity.pair(6, codebook_dim, 4, 8, double=True, quantizer_dropout=True)
-    monkeypatch.setattr(train, "draw_levels", lambda groups, n_q, dropout, rng: levels)
+    monkeypatch.setattr(learning_module, "draw_levels", lambda groups, n_q, dropout, rng: levels)
     monkeypatch.setattr(core_vq.torch, "randint", lambda *range_and_shape: torch.from_numpy(levels))
     x = parity.normal(rng, 6, 6, 40, dtype=np.float64)
     before = ours.state_dict()

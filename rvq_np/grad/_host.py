@@ -1,0 +1,255 @@
+"""The part of quantizing no framework differentiates: search, decoding and training, outside it.
+
+A tensor framework wraps one function, `run`, as an operation it cannot look into, and one that
+says the shapes of what comes back, `shapes`.  What the operation is to do is a `Spec`, a value
+that is also a string, for frameworks whose operations take no objects.  The quantizer's arrays
+come as arguments, in the order of `names`, or are those of a quantizer that was `hold` of.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import weakref
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+
+from .. import arrays, passes
+from .. import train as training
+from ..codebooks import Codebooks
+from ..config import Config
+from ..errors import BackendError, RvqError
+from ..layout import Batch
+from ..quantizer import ResidualVectorQuantizer
+
+REMEMBERED = 4  # quantizers whose prepared tables are kept from call to call
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What one pass is to do.
+
+    Attributes
+    ----------
+    config : Config
+    sample_rate, bandwidth
+        As for `rvq_np.ResidualVectorQuantizer`.
+    training : bool
+        Whether to train and to drop levels.
+    moving : bool
+        Whether training moves the words; False where a framework's optimizer does.
+    poison : bool
+        Whether bad values give NaN and codes of -1 instead of an error: for callbacks, which must
+        not raise.
+    held : int
+        Number of a quantizer `hold` was called with; 0: its arrays come as arguments.
+    hook : int
+        Number of an all-reduce `hold` was called with; 0: none.
+    """
+
+    config: Config
+    sample_rate: float
+    bandwidth: float | None = None
+    training: bool = False
+    moving: bool = True
+    poison: bool = False
+    held: int = 0
+    hook: int = 0
+
+    @property
+    def n_q(self) -> int:
+        """Levels in use."""
+        return self.config.levels_for(self.sample_rate, self.bandwidth)
+
+    def text(self) -> str:
+        """Return the spec as JSON."""
+        return _text(self)
+
+
+@lru_cache(maxsize=256)
+def _text(spec: Spec) -> str:
+    return json.dumps(asdict(spec))
+
+
+@lru_cache(maxsize=256)
+def parse(text: str) -> Spec:
+    """Return the spec that `text` was made of."""
+    entries = json.loads(text)
+    return Spec(Config.from_dict(entries.pop("config")), **entries)
+
+
+_held: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+
+
+def hold(thing: Any) -> int:
+    """Return a number by which `run` finds a quantizer or all-reduce, as long as it lives."""
+    _held[id(thing)] = thing
+    return id(thing)
+
+
+def names(config: Config) -> list[str]:
+    """Return the names of all arrays of a quantizer, as in a state dict, in their order."""
+    return list(training.shapes(config))
+
+
+def is_state(name: str) -> bool:
+    """Return whether training in `run` changes the array: all but the projections."""
+    return "_codebook." in name
+
+
+def shapes(spec: Spec, x_shape: Sequence[Any]) -> list[tuple[tuple[Any, ...], Any]]:
+    """Return (shape, dtype) of what `run` gives; None stands for the float type of the vectors."""
+    batch, time = x_shape[0], tuple(x_shape[2:])
+    rows = batch * time[0] if time else batch
+    dropped = spec.training and spec.config.quantizer_dropout
+    given: list[tuple[tuple[Any, ...], Any]] = [
+        ((spec.n_q, batch, *time), np.int32),
+        (tuple(x_shape), None),
+        ((rows,), np.int32),
+        ((batch,) if dropped else (), np.float32),
+    ]
+    if spec.training and not spec.held:
+        entries = training.shapes(spec.config)
+        words = [shape for name, shape in entries.items() if name.endswith(".embed")]
+        state = [shape for name, shape in entries.items() if is_state(name)]
+        given += [(shape, np.float32) for shape in (*words[: spec.n_q], *state)]
+    return given
+
+
+def run(spec: Spec, x: Any, mask: Any, seed: Any, tensors: Sequence[Any]) -> list[Any]:
+    """Quantize a batch and, if the spec says so, train on it.
+
+    Parameters
+    ----------
+    spec : Spec
+    x : array (B, D, T) or (N, D)
+        Of any library with a backend.
+    mask : array (B, T) or (N,), bool, or None
+    seed : array (2,), int, or None
+        For training; a held quantizer draws from its own generator.
+    tensors : sequence of array
+        The quantizer's arrays in the order of `names`; none for a held one.
+
+    Returns
+    -------
+    outputs : list of array
+        Codes (n_q, B, T) or (n_q, N) and the vectors they decode to, shaped and typed as `x`,
+        both in its library; then as NumPy the levels that make up each row (N,), 0 for padding,
+        the bandwidth; in training, of arrays that came as arguments, also the words (K, C) of
+        every level in use that the codes name, and all new arrays of the state, see `is_state`.
+
+    Raises
+    ------
+    RvqError
+        As `rvq_np.ResidualVectorQuantizer.forward`, unless the spec says poison.
+    """
+    try:
+        return _run(spec, x, mask, seed, tensors)
+    except RvqError:
+        if not spec.poison:
+            raise
+    outputs: list[Any] = []
+    for shape, dtype in shapes(spec, x.shape)[:4]:
+        whole = dtype is np.int32
+        outputs.append(np.full(shape, -1 if whole else np.nan, dtype or x.dtype))
+    outputs[2][:] = spec.n_q  # the losses of all rows are NaN
+    if spec.training and not spec.held:
+        named = dict(zip(names(spec.config), map(arrays.to_numpy, tensors), strict=True))
+        words = [tensor for name, tensor in named.items() if name.endswith(".embed")]
+        state = [tensor for name, tensor in named.items() if is_state(name)]
+        outputs += [*words[: spec.n_q], *state]
+    return outputs
+
+
+def _run(spec: Spec, x: Any, mask: Any, seed: Any, tensors: Sequence[Any]) -> list[Any]:
+    if spec.held:
+        rvq = _find(spec.held)
+        passed = rvq.passed("quantize", x, spec.sample_rate, spec.bandwidth, mask)
+    else:
+        known = recall(spec.config, tensors)
+        batch = Batch("quantize", x, known.codebooks, mask)
+        given = [int(part) % (1 << 32) for part in np.asarray(seed)] if spec.training else None
+        per_level = spec.config.bandwidth_per_quantizer(spec.sample_rate)
+        passed = passes.forward(
+            known.states, known.projections, known.codebooks, batch, spec.config, spec.n_q,
+            per_level, seed=given, moving=spec.moving,
+            all_reduce=_find(spec.hook) if spec.hook else training.ALONE,
+        )  # fmt: skip
+    outputs = [
+        passed.batch.codes(passed.codes),
+        passed.batch.vectors(passed.quantized),
+        passed.active(),
+        np.asarray(passed.bandwidth, dtype=np.float32),
+    ]
+    if spec.training and not spec.held:
+        outputs += [stage.words.copy() for stage in passed.codebooks.stages[: spec.n_q]]
+        moved = _remember(spec.config, passed.states, known.projections)
+        named = zip(names(spec.config), moved.tensors, strict=True)
+        outputs += [tensor.copy() for name, tensor in named if is_state(name)]
+    return outputs
+
+
+def _find(number: int) -> Any:
+    try:
+        return _held[number]
+    except KeyError:
+        raise BackendError(
+            "quantize: the quantizer or all_reduce this was traced with is gone; keep it as long "
+            "as what was compiled with it."
+        ) from None
+
+
+@dataclass(frozen=True)
+class Known:
+    """A quantizer made of arrays, and those arrays."""
+
+    config: Config
+    tensors: list[np.ndarray]
+    states: tuple[training.CodebookState, ...]
+    projections: training.Projections
+    codebooks: Codebooks
+
+    @cached_property
+    def quantizer(self) -> ResidualVectorQuantizer:
+        """The quantizer without a framework, in eval: for what needs no gradient."""
+        return ResidualVectorQuantizer.made_of(self.config, self.states, self.projections).eval()
+
+
+_known: deque[Known] = deque(maxlen=REMEMBERED)
+_known_lock = threading.Lock()
+
+
+def recall(config: Config, tensors: Sequence[Any]) -> Known:
+    """Return the quantizer of these arrays, the same one again as long as they hold the same.
+
+    Their contents are compared, at the speed of memory: frameworks change arrays in place, and
+    neither identity nor version counters tell of all of it.
+    """
+    given = [arrays.to_numpy(tensor) for tensor in tensors]
+    with _known_lock:
+        recent = list(_known)
+    for known in reversed(recent):
+        if known.config == config and all(map(_same, known.tensors, given)):
+            return known
+    named = dict(zip(names(config), given, strict=True))
+    return _remember(config, *training.from_state_dict(named, config))
+
+
+def _remember(config: Config, states: Any, projections: training.Projections) -> Known:
+    tensors = list(training.entries(states, projections).values())
+    codebooks = training.codebooks_of(states, projections)
+    known = Known(config, tensors, tuple(states), projections, codebooks)
+    with _known_lock:
+        _known.append(known)
+    return known
+
+
+def _same(ours: np.ndarray, given: np.ndarray) -> bool:
+    flat, other = ours.reshape(-1), given.reshape(-1)
+    # The first few tell most different arrays apart.
+    return bool(np.array_equal(flat[:16], other[:16]) and np.array_equal(flat, other))

@@ -1,0 +1,218 @@
+"""Forward and vector-Jacobian product over NumPy arrays: the gradient contract, by hand.
+
+The reference the native shims are tested against, and all that a tape engine needs.  The
+formulas, for level q of L with residual ``r``, ``z = P r + p`` (or ``r``), word ``e``, and
+``o = O e + o0`` (or ``e``), over the rows that are active at q, C numbers a word:
+
+- ``quantized = sum of o``; to x the identity, to O ``sum of g e'``, to o0 ``sum of g``;
+- ``penalty = w / L * sum over q of mean |z - e|**2``, e and the residual's past held fixed: with
+  ``dz = 2 w (z - e) / (L rows C)``, to P ``sum of dz r'``, to p ``sum of dz``, to x ``P' dz``;
+- ``quantization_loss`` likewise, without w, z held fixed: to each word ``-sum of 2 (z - e) / (L
+  rows C)`` over the rows that chose it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .. import arrays
+from ..codebooks import Codebooks
+from ..errors import BackendError, ShapeError
+from ..layout import QuantizedResult
+from ..quantizer import ResidualVectorQuantizer
+from ._surrogate import Ops, batch_of, check_estimator, rotated, rows_of
+
+NUMPY = Ops(
+    shape=np.shape,
+    stop=lambda x: x,
+    take=lambda words, codes: words[codes],
+    transpose=np.transpose,
+    reshape=np.reshape,
+    total=np.sum,
+    largest=lambda x, axis: np.max(x, axis, initial=0),
+    convert=lambda x, like: np.asarray(x).astype(like.dtype),
+)
+
+
+class Gradients(NamedTuple):
+    """What `Products` gives.
+
+    Attributes
+    ----------
+    x : numpy.ndarray
+        Shaped and typed as the vectors.
+    parameters : dict of str to numpy.ndarray
+        By the names of a state dict: ``vq.layers.0.project_in.weight`` and so on, and
+        ``vq.layers.0._codebook.embed`` for the words.
+    """
+
+    x: np.ndarray
+    parameters: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class Products:
+    """The vector-Jacobian product of one `quantize_vjp`: a value, it can be pickled.
+
+    Attributes
+    ----------
+    x : numpy.ndarray (B, D, T) or (N, D)
+        The vectors, zeros where there is padding.
+    codes : numpy.ndarray (n_q, N), int32
+    active : numpy.ndarray (N,), int
+        Levels that make up each row; 0 for padding.
+    quantized : numpy.ndarray (N, D)
+    codebooks : Codebooks
+    weight : float
+        The commitment weight; 0 in eval, where the penalty is a constant.
+    trained : bool
+        Whether the losses are more than constants.
+    estimator : str
+    """
+
+    x: np.ndarray
+    codes: np.ndarray
+    active: np.ndarray
+    quantized: np.ndarray
+    codebooks: Codebooks
+    weight: float
+    trained: bool
+    estimator: str
+
+    def __call__(
+        self, quantized: Any = None, penalty: Any = 0.0, quantization_loss: Any = 0.0
+    ) -> Gradients:
+        """Return the gradients of a scalar, given its gradients to the outputs.
+
+        Parameters
+        ----------
+        quantized : array like the vectors, optional
+            None: zeros.
+        penalty, quantization_loss : float, optional
+
+        Returns
+        -------
+        gradients : Gradients
+
+        Raises
+        ------
+        ShapeError
+            If `quantized` is not shaped as the vectors.
+        """
+        given = np.zeros_like(self.x) if quantized is None else np.asarray(quantized)
+        if given.shape != self.x.shape:
+            raise ShapeError(
+                f"vjp: the gradient to quantized has shape {given.shape}; wanted {self.x.shape}."
+            )
+        dtype = np.result_type(self.x.dtype, np.float32)
+        rows = rows_of(NUMPY, self.x).astype(dtype)
+        wanted = rows_of(NUMPY, given).astype(dtype) * (self.active > 0)[:, None]
+        to_x, parameters = self._by_level(rows, wanted, float(penalty), float(quantization_loss))
+        to_x += self._through(rows, wanted)
+        return Gradients(batch_of(NUMPY, to_x, self.x).astype(self.x.dtype), parameters)
+
+    def _through(self, rows: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+        if self.estimator == "straight-through":
+            return wanted
+        return rotated(NUMPY, wanted, rows, self.quantized.astype(rows.dtype), backwards=True)
+
+    def _by_level(
+        self, rows: np.ndarray, wanted: np.ndarray, penalty: float, quantization_loss: float
+    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        n_q, dtype = len(self.codes), rows.dtype
+        counts = [int((self.active > level).sum()) for level in range(n_q)]
+        levels = max(1, sum(count > 0 for count in counts))
+        to_x, parameters = np.zeros_like(rows), {}
+        left = rows
+        for level, stage in enumerate(self.codebooks.stages[:n_q]):
+            layer, codes = f"vq.layers.{level}.", self.codes[level]
+            words = stage.words[codes].astype(dtype)
+            share = (self.active > level).astype(dtype)[:, None]
+            into, out = stage.project_in, stage.project_out
+            searched, added = left, words
+            if into is not None and out is not None:
+                searched = left @ into.weight.T.astype(dtype) + into.bias.astype(dtype)
+                added = words @ out.weight.T.astype(dtype) + out.bias.astype(dtype)
+            scale = 2.0 / (levels * max(1, counts[level]) * words.shape[1]) * self.trained
+            apart = share * (searched - words) * dtype.type(scale)
+            pull = apart * dtype.type(self.weight * penalty)
+            to_words = np.zeros(stage.words.shape, dtype)
+            np.add.at(to_words, codes, -apart * dtype.type(quantization_loss))
+            if into is not None:
+                parameters[f"{layer}project_in.weight"] = pull.T @ left
+                parameters[f"{layer}project_in.bias"] = pull.sum(axis=0)
+                parameters[f"{layer}project_out.weight"] = (wanted * share).T @ words
+                parameters[f"{layer}project_out.bias"] = (wanted * share).sum(axis=0)
+                pull = pull @ into.weight.astype(dtype)
+            parameters[f"{layer}_codebook.embed"] = to_words
+            to_x += pull
+            left = left - added
+        return to_x, parameters
+
+
+def quantize_vjp(
+    x: np.ndarray,
+    rvq: ResidualVectorQuantizer,
+    sample_rate: float,
+    bandwidth: float | None = None,
+    mask: np.ndarray | None = None,
+    *,
+    estimator: str = "straight-through",
+) -> tuple[QuantizedResult, Products]:
+    """Quantize NumPy arrays, and return the function that takes gradients back.
+
+    Parameters
+    ----------
+    x : numpy.ndarray (B, D, T) or (N, D), floating
+    rvq : ResidualVectorQuantizer
+        In train mode it learns from the batch, as when called.
+    sample_rate, bandwidth, mask, estimator
+        As `rvq_np.grad.quantize`.
+
+    Returns
+    -------
+    result : QuantizedResult
+        What calling `rvq` gives.
+    vjp : Products
+        ``vjp(g)`` for the gradient g of a scalar to ``result.quantized`` gives that to `x` and
+        to the arrays of `rvq`; ``vjp(g, penalty=a)`` adds a times that of ``result.penalty``.
+
+    Raises
+    ------
+    BackendError
+        If `x` is no NumPy array.
+    ShapeError, DtypeError, NonFiniteError, ParameterError
+        As `rvq_np.ResidualVectorQuantizer.forward`.
+
+    Notes
+    -----
+    The product costs a few passes over the rows; ``n_q * N * C * D`` operations where there are
+    projections. It keeps the vectors and codes, not the searches.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from rvq_np import ResidualVectorQuantizer
+    >>> from rvq_np.grad import quantize_vjp
+    >>> rvq = ResidualVectorQuantizer(4, 4, n_q=2, bins=8, kmeans_init=False, rng=0).eval()
+    >>> result, vjp = quantize_vjp(np.ones((3, 4), np.float32), rvq, sample_rate=50)
+    >>> vjp(2 * np.ones((3, 4))).x[0]
+    array([2., 2., 2., 2.], dtype=float32)
+    """
+    check_estimator(estimator)
+    if not isinstance(x, np.ndarray):
+        raise BackendError(
+            f"quantize_vjp: x is a {type(x).__module__}.{type(x).__qualname__}; wanted a "
+            "numpy.ndarray. Use rvq_np.grad.quantize for arrays of a framework."
+        )
+    passed = rvq.passed("quantize_vjp", x, sample_rate, bandwidth, mask)
+    kept = batch_of(NUMPY, arrays.to_numpy(passed.batch.rows), x)
+    weight = rvq.config.commitment_weight
+    products = Products(
+        np.array(kept), passed.codes, passed.active(), passed.quantized, passed.codebooks, weight,
+        passed.trained, estimator,
+    )  # fmt: skip
+    return passed.result(rvq.config), products

@@ -1,0 +1,134 @@
+"""Several processes that train one quantizer: what they add up, and how they agree on draws.
+
+Every process calls the hook the same number of times, whatever its data: once for the seed and
+the number of rows, once for the statistics of all levels, once for each level that replaces
+words.  What is decided by chance is drawn from the seed of the first process, among the rows of
+all of them, so all end a step with the same codebooks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..errors import ParameterError
+
+
+@dataclass(frozen=True)
+class AllReduce:
+    """Adds up an array over all processes that train together, and says which one this is.
+
+    Parameters
+    ----------
+    function : callable
+        Takes a numpy.ndarray (n,), float64, and returns its sum over all processes, the same
+        bits everywhere. It may write in what it is given.
+    rank : int
+        This process, from 0.
+    size : int
+        How many there are.
+
+    Raises
+    ------
+    ParameterError
+        If `rank` is not in ``[0, size)``.
+
+    Examples
+    --------
+    With mpi4py ``AllReduce(comm.allreduce, comm.rank, comm.size)``; alone:
+
+    >>> import numpy as np
+    >>> AllReduce(lambda buffer: buffer, rank=0, size=1)(np.ones(2))
+    array([1., 1.])
+    """
+
+    function: Callable[[np.ndarray], Any]
+    rank: int
+    size: int
+
+    def __post_init__(self) -> None:
+        if not (callable(self.function) and 0 <= self.rank < self.size):
+            raise ParameterError(
+                f"AllReduce: got function {self.function!r}, rank {self.rank!r} of {self.size!r}; "
+                "wanted a callable and a rank from 0 to size - 1."
+            )
+
+    def __call__(self, buffer: np.ndarray) -> np.ndarray:
+        summed = np.asarray(self.function(np.ascontiguousarray(buffer, dtype=np.float64)))
+        if summed.shape != buffer.shape:
+            raise ParameterError(
+                f"all_reduce: got an array {buffer.shape} and returned {summed.shape}; wanted the "
+                "sum over all processes, of the same shape."
+            )
+        return summed
+
+
+ALONE = AllReduce(lambda buffer: buffer, 0, 1)
+
+
+@dataclass(frozen=True)
+class Crowd:
+    """The rows of one batch that all processes hold together.
+
+    Attributes
+    ----------
+    all_reduce : AllReduce
+    counts : numpy.ndarray (size,), int
+        Rows of each process.
+    seed : tuple of int
+        Of the first process.
+    """
+
+    all_reduce: AllReduce
+    counts: np.ndarray
+    seed: tuple[int, ...]
+
+    @classmethod
+    def meet(cls, n_rows: int, seed: tuple[int, ...], all_reduce: AllReduce) -> Crowd:
+        """Tell the others how many rows are here, and take over the seed of the first process.
+
+        `seed` are two numbers below 2**32.
+        """
+        mine = np.zeros(all_reduce.size + len(seed))
+        mine[all_reduce.rank] = n_rows
+        if all_reduce.rank == 0:
+            mine[all_reduce.size :] = seed
+        everyone = all_reduce(mine)
+        return cls(
+            all_reduce,
+            everyone[: all_reduce.size].astype(np.int64),
+            tuple(int(part) for part in everyone[all_reduce.size :]),
+        )
+
+    @property
+    def total(self) -> int:
+        """Rows of all processes."""
+        return int(self.counts.sum())
+
+    def generator(self, purpose: int) -> np.random.Generator:
+        """Return a generator that draws the same everywhere, one for each purpose in a step."""
+        return np.random.default_rng([*self.seed, purpose])
+
+    def rows(
+        self, chosen: np.ndarray, width: int, take: Callable[[np.ndarray], np.ndarray]
+    ) -> np.ndarray:
+        """Return the chosen rows (n, width) of all, whoever holds them, float64.
+
+        `chosen` are numbers below `total`; ``take(rows)`` gives rows of this process.
+        """
+        first = int(self.counts[: self.all_reduce.rank].sum())
+        here = (chosen >= first) & (chosen < first + self.counts[self.all_reduce.rank])
+        found = np.zeros((len(chosen), width))
+        if here.any():
+            found[here] = take(chosen[here] - first)
+        return self.all_reduce(found.ravel()).reshape(found.shape)
+
+    def add_up(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
+        """Return the sums over all processes of some arrays, by one call of the hook."""
+        packed = self.all_reduce(np.concatenate([np.ravel(each) for each in arrays]))
+        ends = np.cumsum([each.size for each in arrays])
+        parts = np.split(packed, ends[:-1])
+        return [part.reshape(each.shape) for part, each in zip(parts, arrays, strict=True)]
