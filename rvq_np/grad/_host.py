@@ -153,6 +153,47 @@ def run(spec: Spec, x: Any, mask: Any, seed: Any, tensors: Sequence[Any]) -> lis
     except RvqError:
         if not spec.poison:
             raise
+        return poisoned(spec, x, tensors)
+
+
+def run_mapped(
+    spec: Spec, axes: int, x: Any, mask: Any, seed: Any, tensors: Sequence[Any]
+) -> list[Any]:
+    """`run` for NumPy arrays with `axes` more axes in front: of the mapped length, or of one.
+
+    A mapped axis of the vectors becomes part of the batch; where the quantizer itself is mapped,
+    or trains, one runs after the other.
+    """
+    given = [x, mask, seed, *tensors]
+    lead = np.broadcast_shapes(*(each.shape[:axes] for each in given if each is not None))
+    together = not spec.training and all(set(each.shape[:axes]) <= {1} for each in tensors)
+    if together:
+        flat = [
+            None if each is None else np.broadcast_to(each, lead + each.shape[axes:])
+            for each in (x, mask)
+        ]
+        x, mask = (None if each is None else each.reshape(-1, *each.shape[axes + 1 :])
+                   for each in flat)  # fmt: skip
+        tensors = [each.reshape(each.shape[axes:]) for each in tensors]
+        codes, quantized, active, bandwidth = run(spec, x, mask, None, tensors)
+        codes = codes.reshape(spec.n_q, *lead, -1, *codes.shape[2:])
+        return [
+            np.moveaxis(codes, 0, axes),
+            quantized.reshape(*lead, -1, *quantized.shape[1:]),
+            active.reshape(*lead, -1),
+            np.broadcast_to(bandwidth, lead),
+        ]
+    whole = [None if each is None else np.broadcast_to(each, lead + each.shape[axes:])
+             for each in given]  # fmt: skip
+    runs = []
+    for place in np.ndindex(lead):
+        x, mask, seed, *tensors = (None if each is None else each[place] for each in whole)
+        runs.append(run(spec, x, mask, seed, tensors))
+    return [np.stack(parts).reshape(lead + parts[0].shape) for parts in zip(*runs, strict=True)]
+
+
+def poisoned(spec: Spec, x: Any, tensors: Sequence[Any]) -> list[Any]:
+    """Return what `run` gives for NumPy vectors it cannot quantize; the state stays as it was."""
     outputs: list[Any] = []
     for shape, dtype in shapes(spec, x.shape)[:4]:
         whole = dtype is np.int32
@@ -164,6 +205,31 @@ def run(spec: Spec, x: Any, mask: Any, seed: Any, tensors: Sequence[Any]) -> lis
         state = [tensor for name, tensor in named.items() if is_state(name)]
         outputs += [*words[: spec.n_q], *state]
     return outputs
+
+
+def outputs_of(passed: passes.Pass) -> list[Any]:
+    """Return the first four outputs of `run`."""
+    return [
+        passed.batch.codes(passed.codes),
+        passed.batch.vectors(passed.quantized),
+        passed.active(),
+        np.asarray(passed.bandwidth, dtype=np.float32),
+    ]
+
+
+def state_of(states: Sequence[Any], projections: training.Projections) -> list[np.ndarray]:
+    """Return copies of the arrays of a state in their order."""
+    entries = training.entries(states, projections)
+    return [value.copy() for name, value in entries.items() if is_state(name)]
+
+
+def decode(config: Config, tensors: Sequence[Any], codes: np.ndarray, start: int) -> np.ndarray:
+    """Return what codes (n, ...) from level `start` on decode to; NaN where that is nothing."""
+    try:
+        return np.asarray(recall(config, tensors).quantizer.decode(codes, start))
+    except RvqError:
+        shape = (codes.shape[1], config.dimension, *codes.shape[2:])
+        return np.full(shape, np.nan, np.float32)
 
 
 def _run(spec: Spec, x: Any, mask: Any, seed: Any, tensors: Sequence[Any]) -> list[Any]:
@@ -180,17 +246,11 @@ def _run(spec: Spec, x: Any, mask: Any, seed: Any, tensors: Sequence[Any]) -> li
             per_level, seed=given, moving=spec.moving,
             all_reduce=_find(spec.hook) if spec.hook else training.ALONE,
         )  # fmt: skip
-    outputs = [
-        passed.batch.codes(passed.codes),
-        passed.batch.vectors(passed.quantized),
-        passed.active(),
-        np.asarray(passed.bandwidth, dtype=np.float32),
-    ]
+    outputs = outputs_of(passed)
     if spec.training and not spec.held:
         outputs += [stage.words.copy() for stage in passed.codebooks.stages[: spec.n_q]]
-        moved = _remember(spec.config, passed.states, known.projections)
-        named = zip(names(spec.config), moved.tensors, strict=True)
-        outputs += [tensor.copy() for name, tensor in named if is_state(name)]
+        _remember(spec.config, passed.states, known.projections)
+        outputs += state_of(passed.states, known.projections)
     return outputs
 
 

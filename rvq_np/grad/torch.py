@@ -13,9 +13,9 @@ from torch import nn
 
 from .. import train as training
 from ..config import Config
-from ..errors import BackendError, DtypeError, ParameterError, ShapeError
+from ..errors import BackendError, DtypeError
 from ..layout import QuantizedResult
-from . import _host
+from . import _host, _inputs
 from ._surrogate import Ops, attach, check_estimator, decoded
 
 pytree.register_dataclass(
@@ -175,11 +175,7 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
             relative_threshold,
         )  # fmt: skip
         check_estimator(estimator)
-        if codebook_training not in ("ema", "gradient"):
-            raise ParameterError(
-                f"ResidualVectorQuantizer: codebook_training is {codebook_training!r}; wanted "
-                "'ema' or 'gradient'."
-            )
+        _inputs.check_training(codebook_training)
         self.codebook_training, self.estimator = codebook_training, estimator
         self.all_reduce = all_reduce
         rng = np.random.default_rng(_draw().tolist())
@@ -356,17 +352,9 @@ def _check(x, mask, dim) -> None:
         raise DtypeError(
             f"quantize: x has dtype {x.dtype}; wanted floating-point numbers. Call x.float()."
         )
-    if x.ndim not in (2, 3) or x.shape[1] != dim:
-        raise ShapeError(
-            f"quantize: x has shape {tuple(x.shape)}; wanted (B, {dim}, T) or (N, {dim})."
-        )
-    if mask is not None:
-        wanted = (x.shape[0], *x.shape[2:])
-        if tuple(mask.shape) != wanted or mask.dtype != torch.bool:
-            raise ShapeError(
-                f"quantize: mask has shape {tuple(mask.shape)}, {mask.dtype}; wanted {wanted}, "
-                "torch.bool."
-            )
+    _inputs.check_shapes(x, mask, dim)
+    if mask is not None and mask.dtype != torch.bool:
+        raise DtypeError(f"quantize: mask has dtype {mask.dtype}; wanted torch.bool.")
 
 
 def _quantized(owner, spec, x, mask, seed, entries, tensors, estimator, both_losses=None):
