@@ -31,6 +31,7 @@ from typing import Any
 from ..errors import BackendError
 from ..layout import QuantizedResult
 from ..quantizer import ResidualVectorQuantizer
+from ._inputs import check_quantizer
 from ._products import Gradients, Products, quantize_vjp
 from ._surrogate import check_estimator
 
@@ -92,11 +93,7 @@ def quantize(
     (2, 3)
     """
     check_estimator(estimator)
-    if not isinstance(rvq, ResidualVectorQuantizer):
-        raise BackendError(
-            f"quantize: rvq is a {type(rvq).__module__}.{type(rvq).__qualname__}; wanted an "
-            "rvq_np.ResidualVectorQuantizer. A framework's own quantizer is called itself."
-        )
+    check_quantizer("quantize", rvq)
     shim = shim_for(type(x))
     result: QuantizedResult = shim.quantize(x, rvq, sample_rate, bandwidth, mask, estimator)
     return result

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..config import Config
-from ..errors import ParameterError, ShapeError, StateError
+from ..errors import BackendError, ParameterError, ShapeError, StateError
+from ..quantizer import ResidualVectorQuantizer
 from . import _host
 
 
@@ -16,6 +17,15 @@ def check_training(codebook_training: Any) -> None:
         raise ParameterError(
             f"ResidualVectorQuantizer: codebook_training is {codebook_training!r}; wanted 'ema' "
             "or 'gradient'."
+        )
+
+
+def check_quantizer(call: str, rvq: Any) -> None:
+    """Raise BackendError unless `rvq` is the quantizer without a framework."""
+    if not isinstance(rvq, ResidualVectorQuantizer):
+        raise BackendError(
+            f"{call}: rvq is a {type(rvq).__module__}.{type(rvq).__qualname__}; wanted an "
+            "rvq_np.ResidualVectorQuantizer. A framework's own quantizer is called itself."
         )
 
 

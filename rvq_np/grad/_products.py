@@ -23,6 +23,7 @@ from ..codebooks import Codebooks
 from ..errors import BackendError, ShapeError
 from ..layout import QuantizedResult
 from ..quantizer import ResidualVectorQuantizer
+from ._inputs import check_quantizer
 from ._surrogate import Ops, batch_of, check_estimator, rotated, rows_of
 
 NUMPY = Ops(
@@ -203,6 +204,7 @@ def quantize_vjp(
     array([2., 2., 2., 2.], dtype=float32)
     """
     check_estimator(estimator)
+    check_quantizer("quantize_vjp", rvq)
     if not isinstance(x, np.ndarray):
         raise BackendError(
             f"quantize_vjp: x is a {type(x).__module__}.{type(x).__qualname__}; wanted a "

@@ -313,7 +313,7 @@ def _quantized(spec, x, mask, seed, entries, tensors, estimator, both_losses, al
     config, n_q = spec.config, spec.n_q
     wide = x if x.dtype == jnp.float64 else x.astype(jnp.float32)
     if mask is not None:  # whatever padding holds
-        wide = jnp.where(mask if x.ndim == 2 else mask[:, None], wide, 0.0)
+        wide = jnp.where(mask[:, None], wide, 0.0)
     given = [wide, mask, seed, *tensors]
     if all_reduce is not None and spec.training:
         outputs = _together_call(spec, given, all_reduce)

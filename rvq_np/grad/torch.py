@@ -363,7 +363,7 @@ def _quantized(owner, spec, x, mask, seed, entries, tensors, estimator, both_los
     with torch.autocast(x.device.type, enabled=False):
         wide = x if x.dtype == torch.float64 else x.float()
         if mask is not None:  # whatever padding holds
-            wide = torch.where(mask if x.ndim == 2 else mask[:, None], wide, 0.0)
+            wide = torch.where(mask[:, None], wide, 0.0)
         codes, value, active, bandwidth, *rest = _run(
             spec, wide.detach(), mask, seed, [each.detach() for each in tensors]
         )

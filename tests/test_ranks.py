@@ -1,0 +1,168 @@
+"""Several processes that train one quantizer: as many threads here, each with a quantizer."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+import rvq_np
+from rvq_np.errors import ParameterError
+from rvq_np.train import AllReduce
+
+RATE = 50
+
+
+class Crowd:
+    """Adds up what all threads bring, and counts how often each came."""
+
+    def __init__(self, size):
+        self.size, self.calls = size, [0] * size
+        self._brought = [None] * size
+        self._barrier = threading.Barrier(size, timeout=30)
+
+    def hook(self, rank):
+        def add_up(buffer):
+            assert buffer.dtype == np.float64
+            assert buffer.ndim == 1
+            assert buffer.flags.c_contiguous
+            self.calls[rank] += 1
+            self._brought[rank] = buffer.copy()
+            self._barrier.wait()
+            total = sum(self._brought)  # in the same order everywhere
+            self._barrier.wait()
+            buffer[:] = -1  # the hook may write in what it is given
+            return total
+
+        return AllReduce(add_up, rank, self.size)
+
+    def run(self, work):
+        with ThreadPoolExecutor(self.size) as pool:
+            return list(pool.map(work, range(self.size)))
+
+
+def quantizer(**arguments):
+    arguments = {"codebook_dim": 6, "n_q": 3, "bins": 8, "rng": 0, **arguments}
+    return rvq_np.ResidualVectorQuantizer(6, **arguments)
+
+
+def together(batches, size, **arguments):
+    """Return the quantizers of all ranks after training on ``batches[step][rank]``."""
+    crowd = Crowd(size)
+
+    def work(rank):
+        # Only the first rank's random numbers may count.
+        rvq = quantizer(**arguments)
+        rvq.all_reduce = crowd.hook(rank)
+        rvq._rng = np.random.default_rng(7 if rank == 0 else 1000 + rank)
+        for step in batches:
+            rvq(step[rank], RATE)
+        return rvq
+
+    made = crowd.run(work)
+    assert len(set(crowd.calls)) == 1
+    return made, crowd.calls[0]
+
+
+def alone(batches, **arguments):
+    rvq = quantizer(**arguments)
+    rvq._rng = np.random.default_rng(7)
+    for step in batches:
+        rvq(np.concatenate(step), RATE)
+    return rvq
+
+
+def lattice(rng, *shape):
+    """Whole numbers: their sums are exact in any order, so all must agree bit for bit."""
+    return rng.integers(-9, 10, shape).astype(np.float32)
+
+
+def assert_same(ours, theirs):
+    for name, value in theirs.state_dict().items():
+        np.testing.assert_array_equal(ours.state_dict()[name], value, err_msg=name)
+
+
+@pytest.mark.parametrize("sizes", [(40, 40), (50, 3), (30, 0, 41), (0, 60)])
+@pytest.mark.parametrize("codebook_dim", [6, 4])
+def test_ranks_end_where_one_ends_with_all_the_rows(sizes, codebook_dim, rng):
+    """k-means, moving averages and replacements: one level, so that sums stay exact."""
+    batches = [[lattice(rng, n, 6) for n in sizes] for _ in range(4)]
+    arguments = {"codebook_dim": codebook_dim, "n_q": 1, "decay": 0.5}
+    arguments["threshold_ema_dead_code"] = 8
+    expected = alone(batches, **arguments)
+    untouched = alone(batches, **{**arguments, "threshold_ema_dead_code": 0})
+    assert (expected.codebooks.stages[0].words != untouched.codebooks.stages[0].words).any()
+    made, _ = together(batches, len(sizes), **arguments)
+    for each in made:
+        if codebook_dim == 6:
+            assert_same(each, expected)
+        else:  # a projection leaves no whole numbers
+            for name, value in expected.state_dict().items():
+                np.testing.assert_allclose(each.state_dict()[name], value, rtol=1e-5, atol=1e-6)
+        assert_same(each, made[0])
+
+
+def test_levels_and_batches_of_real_numbers_agree_up_to_rounding(rng):
+    batches = [[rng.standard_normal((60, 6)).astype(np.float32) for _ in range(3)]
+               for _ in range(5)]  # fmt: skip
+    expected = alone(batches)
+    made, _ = together(batches, 3)
+    for each in made:
+        assert_same(each, made[0])
+        for name, value in expected.state_dict().items():
+            np.testing.assert_allclose(each.state_dict()[name], value, rtol=1e-5, atol=1e-6)
+
+
+def test_masked_rows_are_nobodys(rng):
+    x, crowd = lattice(rng, 2, 6, 30), Crowd(2)
+    mask = rng.random((2, 30)) < 0.6
+    poisoned = np.where(mask[:, None], x, 1e6).astype(np.float32)
+
+    def work(rank):
+        rvq = quantizer(n_q=1)
+        rvq.all_reduce, rvq._rng = crowd.hook(rank), np.random.default_rng(7)
+        rvq(poisoned[rank : rank + 1], RATE, mask=mask[rank : rank + 1])
+        return rvq
+
+    first, second = crowd.run(work)
+    rows = np.moveaxis(x, 1, 2)[mask]
+    assert_same(first, alone([[rows]], n_q=1))
+    assert_same(second, first)
+
+
+def test_dropout_draws_for_each_rank_its_own_and_keeps_the_words_common(rng):
+    x, crowd = rng.standard_normal((64, 6)).astype(np.float32), Crowd(2)
+
+    def work(rank):
+        rvq = quantizer(quantizer_dropout=True)
+        rvq.all_reduce, rvq._rng = crowd.hook(rank), np.random.default_rng(7)
+        return rvq, rvq(x, RATE).bandwidth
+
+    (first, ours), (second, theirs) = crowd.run(work)
+    assert_same(first, second)
+    assert (ours != theirs).any()
+
+
+def test_a_step_asks_for_two_sums_and_one_for_each_level_that_replaces(rng):
+    batches = [[lattice(rng, 40, 6) for _ in range(2)] for _ in range(3)]
+    _, calls = together(batches, 2, kmeans_init=False, threshold_ema_dead_code=0)
+    assert calls == 3 * 2
+    _, calls = together(batches[:1], 2, kmeans_init=True, threshold_ema_dead_code=0)
+    assert calls == 3
+    _, calls = together(batches[:1], 2, kmeans_init=False, threshold_ema_dead_code=39)
+    assert calls == 2 + 3
+
+
+@pytest.mark.parametrize(("rank", "size"), [(2, 2), (-1, 2), (0, 0)])
+def test_a_rank_that_is_none_is_refused(rank, size):
+    with pytest.raises(ParameterError, match="rank from 0 to size - 1"):
+        AllReduce(lambda buffer: buffer, rank, size)
+
+
+def test_a_hook_that_returns_something_else_is_refused_and_nothing_changes(rng):
+    rvq = quantizer(all_reduce=AllReduce(lambda buffer: buffer[:1], 0, 2))
+    before = rvq.state_dict()
+    with pytest.raises(ParameterError, match="of the same shape"):
+        rvq(rng.standard_normal((20, 6)).astype(np.float32), RATE)
+    for name, value in before.items():
+        np.testing.assert_array_equal(rvq.state_dict()[name], value)
