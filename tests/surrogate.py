@@ -67,12 +67,15 @@ def outputs(point, rows, entries):
     past = np.zeros_like(point.rows)
     for level in range(n_q):
         words = chosen(point, point.entries, level)
-        out = added(point, entries, level, words)
-        quantized = quantized + np.where(active[level], out, 0)
         left, left_then = rows - past, point.rows - past
-        searched, searched_then = left, left_then
+        near = words
         if point.projects:
             name = f"vq.layers.{level}.project_in"
+            near = words + linear(left_then, entries, name) - linear(left_then, point.entries, name)
+        out = added(point, entries, level, near)
+        quantized = quantized + np.where(active[level], out, 0)
+        searched, searched_then = left, left_then
+        if point.projects:
             searched = linear(left, entries, name)
             searched_then = linear(left_then, point.entries, name)
         on = active[level][:, 0]

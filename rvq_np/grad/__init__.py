@@ -4,7 +4,8 @@ What every shim owes, whatever the framework:
 
 - the value is exactly ``decode(codes)``, not ``x + (q - x)``, which rounds;
 - ``d quantized / d x`` is the identity, however many levels there are, or the rotation trick;
-- ``project_out`` receives the true gradient of decode;
+- ``project_out`` receives the true gradient of decode, and ``project_in`` the straight-through one
+  of its own level, by way of ``project_out``;
 - the commitment loss pulls the encoder, at every level; the quantization loss pulls the codebook
   and never the encoder;
 - codes carry no gradient, padding neither gives nor receives one.
@@ -22,7 +23,6 @@ A file here is named after the top-level package of the framework's arrays and d
 
 from __future__ import annotations
 
-import functools
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
@@ -94,12 +94,17 @@ def quantize(
     """
     check_estimator(estimator)
     check_quantizer("quantize", rvq)
-    shim = shim_for(type(x))
+    cls = type(x)
+    if cls not in _shims:
+        _shims[cls] = shim_for(cls)
+    shim = _shims[cls]
     result: QuantizedResult = shim.quantize(x, rvq, sample_rate, bandwidth, mask, estimator)
     return result
 
 
-@functools.cache
+_shims: dict[type, ModuleType] = {}  # no functools.cache: torch.compile looks past it
+
+
 def shim_for(cls: type) -> ModuleType:
     """Return the file of this folder that serves arrays of a type.
 

@@ -4,7 +4,8 @@ The reference the native shims are tested against, and all that a tape engine ne
 formulas, for level q of L with residual ``r``, ``z = P r + p`` (or ``r``), word ``e``, and
 ``o = O e + o0`` (or ``e``), over the rows that are active at q, C numbers a word:
 
-- ``quantized = sum of o``; to x the identity, to O ``sum of g e'``, to o0 ``sum of g``;
+- ``quantized = sum of o``; to x the identity, to O ``sum of g e'``, to o0 ``sum of g``; straight
+  through the word, with ``h = O' g``, to P ``sum of h r'``, to p ``sum of h``;
 - ``penalty = w / L * sum over q of mean |z - e|**2``, e and the residual's past held fixed: with
   ``dz = 2 w (z - e) / (L rows C)``, to P ``sum of dz r'``, to p ``sum of dz``, to x ``P' dz``;
 - ``quantization_loss`` likewise, without w, z held fixed: to each word ``-sum of 2 (z - e) / (L
@@ -140,13 +141,15 @@ class Products:
             scale = 2.0 / (levels * max(1, counts[level]) * words.shape[1]) * self.trained
             apart = share * (searched - words) * dtype.type(scale)
             pull = apart * dtype.type(self.weight * penalty)
+            given = wanted * share
             to_words = np.zeros(stage.words.shape, dtype)
             np.add.at(to_words, codes, -apart * dtype.type(quantization_loss))
             if into is not None:
-                parameters[f"{layer}project_in.weight"] = pull.T @ left
-                parameters[f"{layer}project_in.bias"] = pull.sum(axis=0)
-                parameters[f"{layer}project_out.weight"] = (wanted * share).T @ words
-                parameters[f"{layer}project_out.bias"] = (wanted * share).sum(axis=0)
+                to_searched = pull + given @ out.weight.astype(dtype)
+                parameters[f"{layer}project_in.weight"] = to_searched.T @ left
+                parameters[f"{layer}project_in.bias"] = to_searched.sum(axis=0)
+                parameters[f"{layer}project_out.weight"] = given.T @ words
+                parameters[f"{layer}project_out.bias"] = given.sum(axis=0)
                 pull = pull @ into.weight.astype(dtype)
             parameters[f"{layer}_codebook.embed"] = to_words
             to_x += pull

@@ -1,0 +1,422 @@
+"""PyTorch: the bits of the class, the gradients of its products, under every transform."""
+
+import io
+import warnings
+
+import numpy as np
+import pytest
+import shim
+import torch
+from espnet2.gan_codec.shared.quantizer.residual_vq import ResidualVectorQuantizer as Espnet
+from torch import nn
+
+import rvq_np
+from rvq_np import grad
+from rvq_np.errors import BackendError, DtypeError, NonFiniteError, ParameterError, ShapeError
+from rvq_np.grad.torch import ResidualVectorQuantizer
+
+torch.set_num_threads(1)
+
+RATE = 50
+works = lambda name: pytest.mark.transform("torch", name)  # noqa: E731
+
+
+def gradient(function, x):
+    x = x.detach().requires_grad_()
+    scalar, aux = function(x)
+    return (scalar, aux), torch.autograd.grad(scalar, x)[0]
+
+
+def array(values, dtype):
+    return torch.from_numpy(np.array(values)).to(getattr(torch, dtype))
+
+
+def as_numpy(tensor):
+    return (tensor.float() if tensor.dtype.itemsize == 2 else tensor).detach().numpy()
+
+
+TestShim = works("eager")(shim.shim_tests(shim.Framework(
+    array, as_numpy, gradient, foreign=np.ones(3, bool),
+    dtypes=("float16", "bfloat16", "float32", "float64"),
+)))  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _compiled_afresh():
+    torch.compiler.reset()
+
+
+@pytest.fixture(params=[(6, "ema"), (4, "ema"), (4, "gradient")], ids=str)
+def module(request):
+    codebook_dim, how = request.param
+    return made(codebook_dim, codebook_training=how)
+
+
+def made(codebook_dim=4, *, bins=8, seed=1, **arguments):
+    torch.manual_seed(seed)
+    return ResidualVectorQuantizer(
+        6, codebook_dim, n_q=3, bins=bins, commitment_weight=0.7, **arguments
+    )
+
+
+def batch(*shape, seed=2):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(shape or (4, 6, 20), generator=generator)
+
+
+def loss_of(result, x):
+    total = (result.quantized * torch.linspace(-1, 1, x.numel()).reshape(x.shape)).sum()
+    total = total + 3 * result.penalty
+    if result.quantization_loss is not None:
+        total = total - 2 * result.quantization_loss
+    return total
+
+
+class Draws:
+    """A generator that draws what a torch module draws for one step."""
+
+    def __init__(self, seed):
+        self.seed = seed
+
+    def integers(self, *_, **__):
+        torch.manual_seed(self.seed)
+        return torch.randint(1 << 32, (2,)).numpy()
+
+
+@works("eager")
+@pytest.mark.parametrize("estimator", ["straight-through", "rotation"])
+@pytest.mark.parametrize("dropout", [False, 0.75])
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_step_has_the_values_gradients_and_state_of_the_class(module, masked, dropout, estimator):
+    """From k-means on: the first step, and the second, which replaces words."""
+    how = module.codebook_training
+    module = made(
+        module.config.codebook_dim, codebook_training=how, quantizer_dropout=dropout,
+        estimator=estimator,
+    )  # fmt: skip
+    mask = torch.rand(4, 20, generator=torch.Generator().manual_seed(0)) < 0.7 if masked else None
+    for step in range(2):
+        x = batch(seed=step).requires_grad_()
+        rvq = module.to_numpy()
+        rvq._rng = Draws(step)
+        moved = rvq.state_dict()
+        torch.manual_seed(step)
+        result = module(x, RATE, mask=mask)
+        expected, vjp = grad.quantize_vjp(
+            x.detach().numpy(), rvq, RATE, mask=None if mask is None else mask.numpy(),
+            estimator=estimator,
+        )  # fmt: skip
+        np.testing.assert_array_equal(result.codes.numpy(), expected.codes)
+        np.testing.assert_array_equal(result.quantized.detach().numpy(), expected.quantized)
+        np.testing.assert_array_equal(result.bandwidth.numpy(), expected.bandwidth)
+        assert result.penalty.item() == pytest.approx(float(expected.penalty), rel=1e-5)
+        assert (result.quantization_loss is not None) == bool(dropout or how == "gradient")
+        for name, value in rvq.state_dict().items():
+            ours = module.state_dict()[name].numpy()
+            if how == "ema":
+                np.testing.assert_array_equal(ours, value)
+            elif step:
+                np.testing.assert_array_equal(ours, moved[name])
+        module.zero_grad()
+        loss_of(result, x).backward()
+        weights = np.linspace(-1, 1, x.numel(), dtype=np.float32).reshape(x.shape)
+        both = -2.0 if result.quantization_loss is not None else 0.0
+        found = vjp(weights, penalty=3.0, quantization_loss=both)
+        np.testing.assert_allclose(x.grad.numpy(), found.x, rtol=1e-4, atol=2e-6)
+        for name, parameter in module.named_parameters():
+            np.testing.assert_allclose(
+                parameter.grad.numpy(), found.parameters[name], rtol=1e-4, atol=2e-5
+            )
+        assert len(list(module.parameters())) == len(found.parameters) - 3 * (how == "ema")
+
+
+def test_it_takes_the_place_of_espnets_class():
+    """Checkpoints both ways, the order of the tuple, and the codes."""
+    for codebook_dim in (6, 4):
+        theirs = Espnet(6, codebook_dim, n_q=3, bins=8)
+        ours = made(codebook_dim)
+        assert list(ours.state_dict()) == list(theirs.state_dict())
+        x = batch()
+        ours(x, RATE)
+        theirs.load_state_dict(ours.state_dict())
+        ours.eval()
+        theirs.eval()
+        for one, other in zip(ours(x, RATE), theirs(x, RATE), strict=True):
+            torch.testing.assert_close(one, other, check_dtype=False)
+        again = made(codebook_dim, seed=9)
+        again.load_state_dict(theirs.state_dict())
+        assert torch.equal(again.eval()(x, RATE).codes, ours(x, RATE).codes)
+        file = io.BytesIO()
+        torch.save(ours.state_dict(), file)
+        file.seek(0)
+        again.load_state_dict(torch.load(file, weights_only=True))
+
+
+def test_it_goes_to_the_class_without_torch_and_back(module):
+    x = batch()
+    module(x, RATE)
+    rvq = module.eval().to_numpy()
+    back = ResidualVectorQuantizer.of(rvq, codebook_training=module.codebook_training)
+    assert not back.training
+    for name, value in module.state_dict().items():
+        assert torch.equal(back.state_dict()[name], value)
+    assert torch.equal(back.encode(x, RATE), module.encode(x, RATE))
+    np.testing.assert_array_equal(rvq.encode(x.numpy(), RATE), module.encode(x, RATE).numpy())
+
+
+def test_codes_decode_to_the_quantized_vectors_with_gradients_to_the_decoder(module):
+    x = batch()
+    module(x, RATE)
+    module.eval()
+    result = module(x, RATE)
+    assert torch.equal(module.decode(result.codes), result.quantized)
+    later = module.to_numpy().decode(result.codes[1:].numpy(), st=1)
+    np.testing.assert_array_equal(module.decode(result.codes[1:], st=1).detach().numpy(), later)
+    assert torch.equal(module.encode(x, RATE), result.codes)
+    assert module.encode(x, RATE, st=1, beam_size=2).shape == (2, 4, 20)
+    module.zero_grad()
+    weights = batch(seed=3)
+    vectors = module.decode(result.codes[:2])
+    assert vectors.requires_grad == bool(list(module.parameters()))
+    if module.config.projects:
+        (vectors * weights).sum().backward()
+        shared = weights.transpose(1, 2).reshape(-1, 6)
+        for level in range(3):
+            layer = module.vq.layers[level]
+            words = layer._codebook.embed[result.codes[level].reshape(-1).long()]
+            if level < 2:
+                torch.testing.assert_close(layer.project_out.weight.grad, shared.T @ words)
+            else:
+                assert layer.project_out.weight.grad is None
+    assert not result.codes.is_floating_point()
+
+
+@works("torch.compile, eager and aot_eager")
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+@pytest.mark.parametrize("training", [False, True])
+def test_compiled_whole_it_gives_the_same_bits(module, training, backend):
+    module(batch(seed=8), RATE)
+    module.train(training)
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    compiled = torch.compile(module, fullgraph=True, backend=backend)
+    outcomes = []
+    for call in (compiled, module):
+        module.load_state_dict(before)
+        module.zero_grad()
+        torch.manual_seed(5)
+        x = batch().requires_grad_()
+        result = call(x, RATE, mask=torch.ones(4, 20, dtype=torch.bool))
+        loss_of(result, x).backward()
+        grads = [x.grad, *(each.grad for each in module.parameters() if each.grad is not None)]
+        outcomes.append(([each for each in result if each is not None], grads,
+                         {name: value.clone() for name, value in module.state_dict().items()}))  # fmt: skip
+    for ours, theirs in zip(outcomes[0][0][:3], outcomes[1][0][:3], strict=True):
+        assert torch.equal(ours, theirs)
+    torch.testing.assert_close(outcomes[0][1], outcomes[1][1])
+    for name, value in outcomes[1][2].items():
+        assert torch.equal(outcomes[0][2][name], value)
+
+
+@works("torch.compile, inductor")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own, while it loads
+def test_inductor_gives_the_same_bits():
+    module = made()
+    module(batch(seed=8), RATE)
+    expected = module.eval()(batch(), RATE)
+    compiled = torch.compile(module, fullgraph=True, backend="inductor")
+    x = batch().requires_grad_()
+    result = compiled(x, RATE)
+    assert torch.equal(result.codes, expected.codes)
+    assert torch.equal(result.quantized, expected.quantized)
+    loss_of(result, x).backward()
+    weights = torch.linspace(-1, 1, x.numel()).reshape(x.shape)
+    torch.testing.assert_close(x.grad, weights)
+
+
+@works("torch.compile, eager and aot_eager")
+def test_a_quantizer_held_by_numpy_compiles_in_eval_only():
+    rvq = shim.trained().eval()
+    call = torch.compile(
+        lambda x: grad.quantize(x, rvq, RATE).quantized, fullgraph=True, backend="aot_eager"
+    )
+    x = batch()
+    assert torch.equal(call(x), grad.quantize(x, rvq, RATE).quantized)
+    rvq.train()
+    torch.compiler.reset()
+    with pytest.raises(Exception, match="train mode under torch.compile"):
+        call(x)
+
+
+@works("torch.func.grad, vmap, jacrev")
+@pytest.mark.parametrize("estimator", ["straight-through", "rotation"])
+def test_functional_gradients_and_mapping(estimator):
+    module = made(estimator=estimator)
+    module(batch(seed=8), RATE)
+    module.eval()
+    x, weights = batch(3, 2, 6, 10), batch(3, 2, 6, 10, seed=4)
+    parameters = dict(module.named_parameters())
+
+    def loss(parameters, x, weights):
+        result = torch.func.functional_call(module, parameters, (x, RATE))
+        return (result.quantized * weights).sum(), result.codes
+
+    each = [torch.func.grad(loss, argnums=(0, 1), has_aux=True)(parameters, *pair)
+            for pair in zip(x, weights, strict=True)]  # fmt: skip
+    call = torch.func.vmap(
+        torch.func.grad(loss, argnums=(0, 1), has_aux=True), in_dims=(None, 0, 0)
+    )
+    (to_parameters, to_x), codes = call(parameters, x, weights)
+    for place, ((ours, moved), its_codes) in enumerate(each):
+        assert torch.equal(codes[place], its_codes)
+        torch.testing.assert_close(to_x[place], moved)
+        for name, value in ours.items():
+            torch.testing.assert_close(to_parameters[name][place], value)
+    plain = module(x[0], RATE)
+    assert torch.equal(each[0][1], plain.codes)
+    rows = batch(2, 6)
+    jacobian = torch.func.jacrev(lambda x: module(x, RATE).quantized)(rows)
+    if estimator == "straight-through":
+        torch.testing.assert_close(jacobian, torch.eye(12).reshape(2, 6, 2, 6))
+
+
+@works("torch.func.grad, vmap, jacrev")
+def test_mapping_the_quantizer_itself_or_a_mask():
+    modules = [made(seed=seed) for seed in (1, 2)]
+    for each in modules:
+        each(batch(seed=8), RATE)
+        each.eval()
+    stacked, _ = torch.func.stack_module_state(modules)
+    buffers = {name: torch.stack([dict(each.named_buffers())[name] for each in modules])
+               for name, _ in modules[0].named_buffers()}  # fmt: skip
+    x, mask = batch(), torch.rand(2, 4, 20, generator=torch.Generator().manual_seed(3)) < 0.5
+
+    def call(parameters, buffers, mask):
+        result = torch.func.functional_call(modules[0], (parameters, buffers), (x, RATE, None, mask))
+        return result.codes, result.quantized
+
+    codes, quantized = torch.func.vmap(call)(stacked, buffers, mask)
+    for place, each in enumerate(modules):
+        expected = each(x, RATE, mask=mask[place])
+        assert torch.equal(codes[place], expected.codes)
+        assert torch.equal(quantized[place], expected.quantized)
+    shared = torch.func.vmap(lambda mask: modules[0](x, RATE, None, mask).quantized)(mask)
+    assert torch.equal(shared[0], quantized[0])
+
+
+@pytest.mark.transform("torch", "training under vmap", refused=True)
+def test_training_under_vmap_is_refused():
+    with pytest.raises(BackendError, match="vmap"):
+        torch.func.vmap(lambda x: made()(x, RATE).quantized)(batch(3, 2, 6, 10))
+
+
+@works("autocast")
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast_changes_neither_codes_nor_words(module, dtype):
+    plain = made(module.config.codebook_dim, codebook_training=module.codebook_training)
+    x = batch().to(dtype).requires_grad_()
+    torch.manual_seed(4)
+    with torch.autocast("cpu", dtype=dtype):
+        result = module(x, RATE)
+        total = loss_of(result, x)
+    torch.manual_seed(4)
+    expected = plain(x.detach().float(), RATE)
+    assert result.quantized.dtype == dtype
+    assert torch.equal(result.codes, expected.codes)
+    assert torch.equal(result.quantized, expected.quantized.to(dtype))
+    assert torch.equal(result.penalty, expected.penalty)
+    for name, value in plain.state_dict().items():
+        assert torch.equal(module.state_dict()[name], value)
+    total.backward()
+    assert x.grad.dtype == dtype
+    assert torch.isfinite(x.grad).all()
+
+
+def test_draws_follow_the_seed_of_torch():
+    states = []
+    for seed in (3, 3, 4):
+        module = made(quantizer_dropout=True)
+        torch.manual_seed(seed)
+        module(batch(), RATE)
+        states.append(module.state_dict()["vq.layers.2._codebook.embed"])
+    assert torch.equal(states[0], states[1])
+    assert not torch.equal(states[0], states[2])
+
+
+def test_a_network_around_it_learns_and_the_codebook_by_gradient_too():
+    torch.manual_seed(0)
+    x = torch.randn(64, 12) @ torch.randn(12, 12) / 3
+    for how, codebook_dim in (("ema", 4), ("ema", 6), ("gradient", 4), ("gradient", 6)):
+        torch.manual_seed(1)
+        into, out = nn.Linear(12, 6), nn.Linear(6, 12)
+        quantizer = made(codebook_dim, codebook_training=how, bins=16)
+        parameters = [*into.parameters(), *out.parameters(), *quantizer.parameters()]
+        optimizer = torch.optim.Adam(parameters, lr=0.01)
+        losses = []
+        for _ in range(300):
+            result = quantizer(into(x), RATE)
+            loss = (out(result.quantized) - x).square().mean()
+            losses.append(loss.item())
+            total = loss + result.penalty
+            if result.quantization_loss is not None:
+                total = total + result.quantization_loss
+            optimizer.zero_grad()
+            total.backward()
+            optimizer.step()
+        assert losses[-1] < 0.4 * losses[0]
+
+
+@pytest.mark.parametrize(
+    ("bad", "error", "text"),
+    [
+        ((np.ones((3, 6), np.float32),), BackendError, "torch tensors"),
+        ((torch.ones(3, 6, dtype=torch.int64),), DtypeError, "x.float"),
+        ((torch.ones(3, 5),), ShapeError, r"\(N, 6\)"),
+        ((torch.ones(6),), ShapeError, r"\(N, 6\)"),
+        ((torch.ones(3, 6, device="meta"),), BackendError, "meta"),
+        ((torch.full((3, 6), torch.inf),), NonFiniteError, "inf"),
+        ((torch.ones(3, 6), RATE, -1), ParameterError, "bandwidth"),
+        ((torch.ones(3, 6), 0), ParameterError, "sample_rate"),
+        ((torch.ones(3, 6), RATE, None, torch.ones(4, dtype=torch.bool)), ShapeError, "mask"),
+        ((torch.ones(3, 6), RATE, None, torch.ones(3)), DtypeError, "torch.bool"),
+        ((torch.ones(3, 6), RATE, None, np.ones(3, bool)), BackendError, "torch tensors"),
+    ],
+    ids=lambda value: value.__name__ if isinstance(value, type) else None,
+)
+@pytest.mark.parametrize("training", [False, True])
+def test_what_cannot_be_quantized_is_refused_and_nothing_changes(bad, error, text, training):
+    module = made().train(training)
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    arguments = bad if len(bad) > 1 else (*bad, RATE)
+    with pytest.raises(error, match=text):
+        module(*arguments)
+    for name, value in before.items():
+        assert torch.equal(module.state_dict()[name], value)
+
+
+def test_arguments_are_checked_as_by_the_class():
+    for wrong in ({"bins": 0}, {"codebook_training": "magic"}, {"estimator": "magic"}):
+        with pytest.raises(ParameterError, match=next(iter(wrong))):
+            ResidualVectorQuantizer(6, 6, **wrong)
+
+
+def test_random_words_are_told_of_once_in_eval():
+    module = made().eval()
+    with pytest.warns(rvq_np.NotInitializedWarning):
+        module.encode(batch(), RATE)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        module.encode(batch(), RATE)
+
+
+def test_the_operator_keeps_torchs_rules():
+    """Fresh outputs, the promised shapes, strides and types, under every dispatch key."""
+    from rvq_np.grad import _host
+    from rvq_np.grad import torch as shim_of_torch
+
+    module = made(quantizer_dropout=True)
+    tensors = [each.detach() for each in module._entries().values()]
+    for training in (False, True):
+        spec = _host.Spec(module.config, float(RATE), None, training).text()
+        seed = torch.tensor([3, 4])
+        for x, mask in ((batch(), None), (batch(9, 6), torch.arange(9) > 3)):
+            torch.library.opcheck(shim_of_torch._run, (spec, x, mask, seed, tensors))
