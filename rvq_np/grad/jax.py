@@ -182,7 +182,7 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         key : key of jax.random or two int, optional
             For what training draws; needed then. With `all_reduce` the same on all devices.
         all_reduce : AllReduce, optional
-            Adds up over the devices of a ``pmap`` or ``shard_map``, see there.
+            Adds up over the devices of a ``pmap`` or ``shard_map``, see `psum`.
 
         Returns
         -------
@@ -202,17 +202,36 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         if train and key is None:
             raise ParameterError("apply: train=True needs a key, for what training draws.")
         entries = self._joined(parameters, state)
-        spec = _host.Spec(
-            self.config, float(sample_rate), bandwidth, train,
-            moving=self.codebook_training == "ema",
-        )  # fmt: skip
-        seed = _numbers(key) if train else None
-        both = self.codebook_training == "gradient" or None
+        by_gradient = self.codebook_training == "gradient"
+        spec = _host.Spec(self.config, float(sample_rate), bandwidth, train, moving=not by_gradient)
+        given = dict(entries)
+        if by_gradient:  # k-means would find other words than the parameters: see initialize
+            given.update({name: jnp.ones(1) for name in entries if name.endswith(".inited")})
         result, moved = _quantized(
-            spec, x, mask, seed, entries, list(entries.values()), self.estimator, both, all_reduce
-        )
+            spec, x, mask, _numbers(key) if train else None, entries, list(given.values()),
+            self.estimator, by_gradient or None, all_reduce,
+        )  # fmt: skip
+        if by_gradient or not train:
+            return result, state
         names = filter(_host.is_state, entries)
-        return result, {**state, **dict(zip(names, moved, strict=train))} if train else state
+        return result, {**state, **dict(zip(names, moved, strict=True))}
+
+    def initialize(
+        self, parameters: Arrays, state: Arrays, x: Any, key: Any, mask: Any = None
+    ) -> tuple[Arrays, Arrays]:
+        """Find the first words by k-means, where that was not done; return parameters and state.
+
+        `apply` does it in the first training step, but for words that are parameters, and for
+        training on several devices: call this before. Arguments as for `apply`.
+        """
+        _check(x, mask, self.config.dimension)
+        entries = self._joined(parameters, state)
+        spec = _host.Spec(self.config, 1.0, None, True, moving=False)
+        wide = x if x.dtype == jnp.float64 else x.astype(jnp.float32)
+        outputs = _call(spec, [wide, mask, _numbers(key), *entries.values()])
+        names = filter(_host.is_state, entries)
+        found = dict(zip(names, outputs[4 + spec.n_q :], strict=True))
+        return self._split({**entries, **found})
 
     def encode(
         self,

@@ -1,10 +1,16 @@
 """PyTorch: the bits of the class, the gradients of its products, under every transform."""
 
 import io
+import itertools
+import os
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
+import ranks_in_torch
 import shim
 import torch
 from espnet2.gan_codec.shared.quantizer.residual_vq import ResidualVectorQuantizer as Espnet
@@ -291,7 +297,9 @@ def test_mapping_the_quantizer_itself_or_a_mask():
     x, mask = batch(), torch.rand(2, 4, 20, generator=torch.Generator().manual_seed(3)) < 0.5
 
     def call(parameters, buffers, mask):
-        result = torch.func.functional_call(modules[0], (parameters, buffers), (x, RATE, None, mask))
+        result = torch.func.functional_call(
+            modules[0], (parameters, buffers), (x, RATE, None, mask)
+        )
         return result.codes, result.quantized
 
     codes, quantized = torch.func.vmap(call)(stacked, buffers, mask)
@@ -420,3 +428,36 @@ def test_the_operator_keeps_torchs_rules():
         seed = torch.tensor([3, 4])
         for x, mask in ((batch(), None), (batch(9, 6), torch.arange(9) > 3)):
             torch.library.opcheck(shim_of_torch._run, (spec, x, mask, seed, tensors))
+
+
+@works("DistributedDataParallel, 2 gloo ranks")
+@pytest.mark.parametrize(("codebook_dim", "dropout"), [(6, 0.0), (4, 0.5)])
+def test_two_ranks_keep_the_same_codebooks_those_of_one_process(tmp_path, codebook_dim, dropout):
+    script = Path(__file__).with_name("ranks_in_torch.py")
+    environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo"}
+    started = [
+        subprocess.Popen(
+            [sys.executable, script, str(rank), "2", tmp_path / "meet", tmp_path / f"{rank}.npz",
+             str(codebook_dim), str(dropout)],
+            env=environment, stderr=subprocess.PIPE, text=True,
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+    for each in started:
+        _, errors = each.communicate(timeout=120)
+        assert each.returncode == 0, errors
+    first, second = (list(np.load(tmp_path / f"{rank}.npz").values()) for rank in range(2))
+    assert len(first) == len(second) > 0
+    for one, other in zip(first, second, strict=True):
+        np.testing.assert_array_equal(one, other)
+    torch.manual_seed(0)
+    alone = ranks_in_torch.run(0, 1, ranks_in_torch.Network(codebook_dim, dropout))
+    arrays = [array for step in alone for array in step]
+    replaced = 0
+    for one, other in zip(first, arrays, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+    for before, after in itertools.pairwise(alone):
+        for old, new in zip(before, after, strict=True):
+            replaced += (new == 5.0).sum() if new.shape == (8,) else 0
+            assert old.shape == new.shape
+    assert replaced > 0  # by the same vectors on both, or the words would differ
