@@ -4,6 +4,7 @@
 batches, write what is left in the end to OUT.
 """
 
+import itertools
 import sys
 
 import numpy as np
@@ -34,7 +35,7 @@ def shares(step, size):
     x = torch.randn(ROWS, 6, generator=torch.Generator().manual_seed(step))
     cuts = torch.linspace(0, ROWS, size + 1).long()
     cuts[1:-1] += 5
-    return [x[a:b] for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+    return [x[a:b] for a, b in itertools.pairwise(cuts)]
 
 
 def run(rank, size, network):

@@ -1,4 +1,4 @@
-"""What every shim owes, whatever the framework: the bits of the class, the gradients of its products.
+"""What every shim owes: the bits of the class, the gradients of its products.
 
 A framework's test file describes it as a `Framework` and binds ``shim_tests`` to a name.
 """

@@ -188,7 +188,7 @@ def test_devices_add_up_their_statistics_and_keep_the_same_words(way, codebook_d
 
 @works("async dispatch, large arrays")
 def test_it_does_not_wait_for_itself_under_async_dispatch():
-    """A callback that touches JAX, or is handed what is not there yet, can hang (jax issue 24255)."""
+    """A callback that touches JAX, or gets what is not there yet, can hang (jax issue 24255)."""
     code = """
 import faulthandler
 faulthandler.dump_traceback_later(100, exit=True)

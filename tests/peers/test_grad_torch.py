@@ -214,8 +214,8 @@ def test_compiled_whole_it_gives_the_same_bits(module, training, backend):
         result = call(x, RATE, mask=torch.ones(4, 20, dtype=torch.bool))
         loss_of(result, x).backward()
         grads = [x.grad, *(each.grad for each in module.parameters() if each.grad is not None)]
-        outcomes.append(([each for each in result if each is not None], grads,
-                         {name: value.clone() for name, value in module.state_dict().items()}))  # fmt: skip
+        state = {name: value.clone() for name, value in module.state_dict().items()}
+        outcomes.append(([each for each in result if each is not None], grads, state))
     for ours, theirs in zip(outcomes[0][0][:3], outcomes[1][0][:3], strict=True):
         assert torch.equal(ours, theirs)
     torch.testing.assert_close(outcomes[0][1], outcomes[1][1])
@@ -249,7 +249,7 @@ def test_a_quantizer_held_by_numpy_compiles_in_eval_only():
     assert torch.equal(call(x), grad.quantize(x, rvq, RATE).quantized)
     rvq.train()
     torch.compiler.reset()
-    with pytest.raises(Exception, match="train mode under torch.compile"):
+    with pytest.raises(Exception, match=r"train mode under torch\.compile"):
         call(x)
 
 
