@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from . import decoding, encoding, grid, process, training
+from . import decoding, encoding, grid, process, shims, training
 from .report import Answer
 from .setting import Setting
 
@@ -30,4 +30,5 @@ QUESTIONS = {
     "start": Question(process.starting, threaded=False),
     "memory": Question(process.memory),
     "growth": Question(grid.growth),
+    "shims": Question(shims.shims),
 }

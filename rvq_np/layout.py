@@ -102,7 +102,9 @@ class Batch:
 
     def vectors(self, rows: Any) -> Any:
         """Return rows (N, D) in the layout and float type of the batch."""
-        return as_vectors(self._xp.astype(rows, self.like.dtype), self._time_shape())
+        if rows.dtype != self.like.dtype:
+            rows = self._xp.astype(rows, self.like.dtype)
+        return as_vectors(rows, self._time_shape())
 
     def codes(self, codes: Any) -> Any:
         """Return codes (n, N) as (n, B, T), or as they are for ``(N, D)``."""

@@ -125,6 +125,11 @@ class Products:
         self, rows: np.ndarray, wanted: np.ndarray, penalty: float, quantization_loss: float
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         n_q, dtype = len(self.codes), rows.dtype
+        if not (self.trained or self.codebooks.stages[0].project_in):
+            return np.zeros_like(rows), {
+                f"vq.layers.{level}._codebook.embed": np.zeros(stage.words.shape, dtype)
+                for level, stage in enumerate(self.codebooks.stages[:n_q])
+            }
         counts = [int((self.active > level).sum()) for level in range(n_q)]
         levels = max(1, sum(count > 0 for count in counts))
         to_x, parameters = np.zeros_like(rows), {}
@@ -143,7 +148,8 @@ class Products:
             pull = apart * dtype.type(self.weight * penalty)
             given = wanted * share
             to_words = np.zeros(stage.words.shape, dtype)
-            np.add.at(to_words, codes, -apart * dtype.type(quantization_loss))
+            if quantization_loss:
+                np.add.at(to_words, codes, -apart * dtype.type(quantization_loss))
             if into is not None:
                 to_searched = pull + given @ out.weight.astype(dtype)
                 parameters[f"{layer}project_in.weight"] = to_searched.T @ left

@@ -208,8 +208,9 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         if by_gradient:  # k-means would find other words than the parameters: see initialize
             given.update({name: jnp.ones(1) for name in entries if name.endswith(".inited")})
         result, moved = _quantized(
-            spec, x, mask, _numbers(key) if train else None, entries, list(given.values()),
-            self.estimator, by_gradient or None, all_reduce,
+            spec, x, mask, _numbers(key) if train else None, entries,
+            [given[name] for name in _host.needed(spec)], self.estimator, by_gradient or None,
+            all_reduce,
         )  # fmt: skip
         if by_gradient or not train:
             return result, state

@@ -239,8 +239,9 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         spec = self._spec(sample_rate, bandwidth, self.training)
         seed = _draw() if self.training else None
         entries = self._entries()
+        needed = list(entries.values()) if self.training else _in_eval(entries)
         result, state = _quantized(
-            self, spec, x, mask, seed, entries, list(entries.values()), self.estimator,
+            self, spec, x, mask, seed, entries, needed, self.estimator,
             both_losses=self.codebook_training == "gradient" or None,
         )  # fmt: skip
         if self.training:
@@ -294,6 +295,15 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
             self.config, float(sample_rate), bandwidth, training_now,
             moving=self.codebook_training == "ema", hook=_host.hold(hook) if hook else 0,
         ).text()  # fmt: skip
+
+
+def _in_eval(entries):
+    """Return the arrays that are needed there, in their order: not the statistics of words."""
+    return [
+        each
+        for name, each in entries.items()
+        if not _host.is_state(name) or name.endswith(".embed")
+    ]
 
 
 def all_reduce(group=None) -> training.AllReduce:
@@ -372,10 +382,14 @@ def _quantized(owner, spec, x, mask, seed, entries, tensors, estimator, both_los
             name = f"vq.layers.{level}._codebook.embed"
             known = entries[name]
             entries[name] = known + (words.to(wide.dtype) - known).detach()
-        quantized, commitment, quantization = attach(
-            OPS, wide, value, codes, active, entries, n_q,
-            losses=owner.training, estimator=estimator,
-        )  # fmt: skip
+        if torch.is_grad_enabled() or owner.training:
+            quantized, commitment, quantization = attach(
+                OPS, wide, value, codes, active, entries, n_q,
+                losses=owner.training, estimator=estimator,
+            )  # fmt: skip
+        else:
+            quantized = value
+            commitment = quantization = value.new_zeros(())
     both = bool(config.quantizer_dropout) if both_losses is None else both_losses
     penalty = config.commitment_weight * commitment
     return QuantizedResult(
