@@ -1,5 +1,8 @@
 """Sphinx settings: Markdown pages by MyST, API pages by autosummary from the docstrings."""
 
+import json
+from pathlib import Path
+
 from rvq_np import __version__
 
 project = "rvq_np"
@@ -13,7 +16,7 @@ extensions = [
     "numpydoc",
     "myst_parser",
 ]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "_static", "examples"]
 templates_path = ["_templates"]
 default_role = "py:obj"  # `name` in a docstring is a link where there is something to link to
 
@@ -30,3 +33,16 @@ html_theme = "pydata_sphinx_theme"
 html_title = f"rvq_np {version}"
 html_theme_options = {"show_toc_level": 2, "secondary_sidebar_items": ["page-toc"]}
 html_show_sourcelink = False
+
+
+def _table_of_frameworks() -> None:
+    """Write what the tests found out, docs/frameworks.json, as a table to be included."""
+    here = Path(__file__).parent
+    lines = ["| framework | version | transform | |", "|---|---|---|---|"]
+    for framework, told in json.loads((here / "frameworks.json").read_text()).items():
+        for name, verdict in told["transforms"].items():
+            lines.append(f"| {framework} | {told['version']} | {name} | {verdict} |")
+    (here / "_static" / "frameworks.md").write_text("\n".join(lines) + "\n")
+
+
+_table_of_frameworks()

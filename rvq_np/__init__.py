@@ -16,6 +16,7 @@ A map of the rooms, from the ground up; imports only point down.
 `rvq_np.bitstream`     the container for codes
 `rvq_np.modelfile`     safetensors with the arguments in the metadata
 `rvq_np.layout`        between (B, D, T) and rows
+`rvq_np.passes`        one pass of a batch, which the class and all gradients stand on
 `rvq_np.quantizer`     `ResidualVectorQuantizer`: the class, torch-free
 `rvq_np.grad`          one file per autograd framework
 `rvq_np.testing`       the oracle, for proving any implementation right

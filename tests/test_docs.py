@@ -15,6 +15,12 @@ ROOT = Path(__file__).parent.parent
 ELSEWHERE = {
     "rvq_np.backends.torch",
     "rvq_np.backends.jax",
+    "rvq_np.grad.autograd",
+    "rvq_np.grad.jax",
+    "rvq_np.grad.keras",
+    "rvq_np.grad.mlx",
+    "rvq_np.grad.tensorflow",
+    "rvq_np.grad.torch",
     "rvq_np.sklearn",
 }  # imported by tests/peers
 MODULES = [
@@ -35,6 +41,7 @@ def test_the_public_functions_have_examples():
         rvq_np.encode, rvq_np.decode, rvq_np.Codebooks, rvq_np.Stage,
         rvq_np.ResidualVectorQuantizer, rvq_np.train.kmeans, rvq_np.train.ema,
         rvq_np.train.expire, rvq_np.train.fit, rvq_np.testing.rvq_tests,
+        rvq_np.grad.quantize, rvq_np.grad.quantize_vjp,
     ):  # fmt: skip
         assert ">>>" in inspect.getdoc(thing), thing
 
@@ -44,6 +51,7 @@ def test_public_functions_say_what_they_take_give_and_refuse():
         rvq_np.encode, rvq_np.decode, rvq_np.train.kmeans, rvq_np.train.fit,
         rvq_np.ResidualVectorQuantizer.encode, rvq_np.ResidualVectorQuantizer.decode,
         rvq_np.ResidualVectorQuantizer.forward, rvq_np.ResidualVectorQuantizer.fit,
+        rvq_np.grad.quantize, rvq_np.grad.quantize_vjp,
     ):  # fmt: skip
         text = inspect.getdoc(function)
         for section in ("Parameters", "Returns", "Raises"):
