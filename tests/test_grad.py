@@ -106,6 +106,21 @@ def test_the_commitment_reaches_every_level(rng):
     np.testing.assert_allclose(vjp(penalty=1.0).x, total, rtol=1e-9)
 
 
+def test_what_padding_holds_reaches_no_gradient(rng):
+    x = rng.standard_normal((2, 6, 5))
+    mask = np.arange(5) < np.array([[3], [5]])
+    dirty = np.where(mask[:, None], x, np.inf)
+    for estimator in ("straight-through", "rotation"):
+        found = []
+        for each in (x, dirty):
+            _, vjp = grad.quantize_vjp(each, trained(4), RATE, mask=mask, estimator=estimator)
+            found.append(vjp(np.ones_like(x), penalty=1.0))
+        np.testing.assert_array_equal(found[1].x, found[0].x)
+        assert (found[1].x[:, 0][~mask] == 0).all()
+        for name, value in found[0].parameters.items():
+            np.testing.assert_array_equal(found[1].parameters[name], value)
+
+
 def test_half_precision_comes_back_as_it_was(rng):
     x = rng.standard_normal((10, 6)).astype(np.float16)
     result, vjp = grad.quantize_vjp(x, trained().eval(), RATE)
@@ -131,8 +146,10 @@ def test_products_do_not_follow_the_batch_into_later_changes(rng):
     np.testing.assert_array_equal(vjp(penalty=1.0).x, before)
 
 
-@pytest.mark.parametrize("x", [np.zeros((5, 6)), np.full((5, 6), 1e30), np.full((5, 6), 1e-40)])
-def test_the_rotation_has_a_gradient_where_there_is_no_direction(x):
+@pytest.mark.parametrize("size", [0, 1e30, 1e-30, 1e-42])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_rotation_has_a_gradient_where_squares_overflow_or_there_is_no_direction(size, dtype):
+    x = np.full((5, 6), size, dtype)
     rvq = trained().eval()
     _, vjp = grad.quantize_vjp(x, rvq, RATE, estimator="rotation")
     found = vjp(np.ones_like(x)).x

@@ -119,7 +119,8 @@ class Products:
     def _through(self, rows: np.ndarray, wanted: np.ndarray) -> np.ndarray:
         if self.estimator == "straight-through":
             return wanted
-        return rotated(NUMPY, wanted, rows, self.quantized.astype(rows.dtype), backwards=True)
+        with np.errstate(over="ignore"):  # a bound beyond the float type bounds nothing, rightly
+            return rotated(NUMPY, wanted, rows, self.quantized.astype(rows.dtype), backwards=True)
 
     def _by_level(
         self, rows: np.ndarray, wanted: np.ndarray, penalty: float, quantization_loss: float

@@ -94,6 +94,19 @@ def shim_tests(framework):
             assert tuple(result.quantized.shape) == shape
             assert tuple(result.codes.shape) == (3, shape[0], *shape[2:])
 
+        @pytest.mark.parametrize("size", [0, 1e30, 1e-30, 1e-42])
+        def test_the_rotation_leaves_the_value_alone_where_there_is_no_direction(self, size):
+            rvq = trained().eval()
+            x = np.full((5, 6), size, np.float32)
+
+            def loss(x):
+                result = grad.quantize(x, rvq, RATE, estimator="rotation")
+                return (result.quantized * 1.0).sum(), result
+
+            (_, result), gradient = f.gradient(loss, f.array(x, "float32"))
+            np.testing.assert_array_equal(f.numpy(result.quantized), rvq(x, RATE).quantized)
+            assert np.isfinite(f.numpy(gradient)).all()
+
         def test_padding_may_hold_anything_and_receives_no_gradient(self, rng):
             rvq = trained(4).eval()
             x = rng.standard_normal((2, 6, 5)).astype(np.float32)
