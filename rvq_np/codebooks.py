@@ -17,7 +17,9 @@ from typing import Any
 import numpy as np
 
 from .arrays import to_numpy
-from .errors import DtypeError, LevelsError, NonFiniteError, ShapeError
+from .errors import DtypeError, LevelsError, NonFiniteError, ParameterError, ShapeError
+
+METRICS = ("euclidean", "cosine")
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +58,9 @@ class Stage:
         From the D numbers of a residual to the C of a word.
     project_out : Linear, optional
         From a word back to D numbers. Give both or neither.
+    metric : {"euclidean", "cosine"}, optional
+        "cosine": the word of the most similar direction. What is searched, and each word, are
+        divided by their norms; the word itself is what a code decodes to.
 
     Raises
     ------
@@ -65,6 +70,8 @@ class Stage:
         If `words` does not hold floating-point numbers.
     NonFiniteError
         If a number is NaN or infinite.
+    ParameterError
+        If `metric` is neither.
 
     Examples
     --------
@@ -76,9 +83,14 @@ class Stage:
     words: np.ndarray
     project_in: Linear | None = None
     project_out: Linear | None = None
+    metric: str = "euclidean"
 
     def __post_init__(self):
         object.__setattr__(self, "words", _frozen("Stage", "words", self.words, 2))
+        if self.metric not in METRICS:
+            raise ParameterError(
+                f"Stage: metric is {self.metric!r}; wanted one of {', '.join(METRICS)}."
+            )
         if (self.project_in is None) != (self.project_out is None):
             raise ShapeError(
                 "Stage: one of project_in and project_out is missing; give both or neither."
@@ -104,7 +116,9 @@ class Stage:
         return self.words.shape[1] if self.project_in is None else self.project_in.weight.shape[1]
 
     def __repr__(self) -> str:
-        return f"Stage({self.size} words of {self.words.shape[1]} for vectors of {self.dim})"
+        cosine = ", by cosine" if self.metric == "cosine" else ""
+        size, width = self.words.shape
+        return f"Stage({size} words of {width} for vectors of {self.dim}{cosine})"
 
 
 class Codebooks:
@@ -214,6 +228,8 @@ class Codebooks:
         """SHA-256 over all words and projections, for telling codebooks apart in files."""
         digest = hashlib.sha256()
         for stage in self.stages:
+            if stage.metric != "euclidean":
+                digest.update(stage.metric.encode())
             arrays = [stage.words]
             for linear in (stage.project_in, stage.project_out):
                 if linear is not None:

@@ -141,7 +141,17 @@ def _projected(xp, rows, stage):
     if stage.weight_in is None:
         return rows
     wide = xp.astype(rows, stage.weight_in.dtype)
-    return xp.astype(xp.matmul(wide, stage.weight_in) + stage.bias_in, rows.dtype)
+    mapped = xp.matmul(wide, stage.weight_in) + stage.bias_in
+    if stage.here.unit:
+        mapped = mapped / _at_least(xp, xp.max(xp.abs(mapped), axis=1, keepdims=True))
+        norms = xp.sqrt(xp.sum(mapped * mapped, axis=1, keepdims=True))
+        mapped = mapped / _at_least(xp, norms)
+    return xp.astype(mapped, rows.dtype)
+
+
+def _at_least(xp, sizes):
+    """Return `sizes`, one where they are zero: what is divided by them is zero as well."""
+    return xp.where(sizes > 0, sizes, xp.ones_like(sizes))
 
 
 def _numpy_dtype(xp, x):

@@ -101,7 +101,7 @@ def project(rows, stage):
         return rows
     out = np.empty((len(rows), stage.weight_in.shape[1]), rows.dtype)
     maps = np.concatenate([stage.weight_in.ravel(), stage.bias_in])
-    gather.project(rows, maps, 0, stage.weight_in.size, out)
+    gather.project(rows, maps, 0, stage.weight_in.size, stage.unit, out)
     return out
 
 

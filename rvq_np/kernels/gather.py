@@ -9,6 +9,8 @@
 One rounding a number: nothing is fused, nothing reordered, so each machine gets the same bits.
 """
 
+import numpy as np
+
 from .jit import kernel
 from .simd import add_to, dot, project_row, subtract_from, sum_words
 
@@ -30,11 +32,33 @@ def subtract(rows, table, codes):
 
 
 @kernel
-def project(rows, maps, weight, bias, out):
-    """Write ``rows @ weight + bias``; `weight` (D, C) and `bias` begin there in `maps`."""
+def project(rows, maps, weight, bias, unit, out):
+    """Write ``rows @ weight + bias``; `weight` (D, C) and `bias` begin there in `maps`.
+
+    `unit`: each divided by its norm.
+    """
     dim, width = rows.shape[1], out.shape[1]
     for n in range(rows.shape[0]):
         project_row(rows, n * dim, dim, maps, weight, bias, width, out, n * width)
+        if unit:
+            normalize(out, n, width)
+
+
+@kernel(inner=True)
+def normalize(rows, n, width):
+    """Divide the first `width` numbers of row n by their norm; zeros stay zeros."""
+    largest = 0.0
+    for c in range(width):
+        largest = max(largest, abs(np.float64(rows[n, c])))
+    if largest == 0.0:
+        return
+    total = 0.0
+    for c in range(width):
+        share = np.float64(rows[n, c]) / largest
+        total += share * share
+    norm = np.sqrt(total)
+    for c in range(width):
+        rows[n, c] = np.float64(rows[n, c]) / largest / norm
 
 
 @kernel

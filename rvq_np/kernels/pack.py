@@ -48,8 +48,9 @@ class Plan(NamedTuple):
     side: np.ndarray  # (3, +) float32: lowered half norm, step and norm of each word
     maps: np.ndarray | None  # float64: projections, weight then bias; None if there are none
     blank: np.ndarray  # (0,) of the type of a quantized row
-    whole: np.ndarray  # (Q, 10) int64: words, their length, steps, panels, then where the stage
-    # begins in `words`, `table`, `half`, `panels`, `side` and, unless it is -1, `maps`
+    whole: np.ndarray  # (Q, 11) int64: words, their length, steps, panels, then where the stage
+    # begins in `words`, `table`, `half`, `panels`, `side` and, unless it is -1, `maps`; whether
+    # mapped rows are divided by their norms
     real: np.ndarray  # (Q, 13) float64: `tables.error_bounds`, then `unit`, `ratio`, the share by
     # which half norms are lowered, whether the screen can be used, the largest whole number and
     # the largest of the norms in `side`
@@ -67,7 +68,7 @@ class Plan(NamedTuple):
 def plan(stages, screen, lanes, vectors, per_step):
     """Return the `Plan` of `tables.Stages` for one kind of screen."""
     parts = tiles.spread(lambda stage: _Packed(stage, screen, lanes, vectors, per_step), stages)
-    whole = np.zeros((len(stages), 10), np.int64)
+    whole = np.zeros((len(stages), 11), np.int64)
     real = np.zeros((len(stages), 13), np.float64)
     words_at = table_at = half_at = panels_at = side_at = maps_at = 0
     maps = []
@@ -77,7 +78,7 @@ def plan(stages, screen, lanes, vectors, per_step):
         has_map = stage.weight_in is not None
         counts[:] = (
             n_words, width, part.steps, part.n_panels, words_at, table_at, half_at, panels_at,
-            side_at, maps_at if has_map else -1,
+            side_at, maps_at if has_map else -1, stage.unit,
         )  # fmt: skip
         numbers[:7] = stage.bounds
         numbers[7:] = part.unit, part.ratio, part.lowered, part.safe, levels, part.side[2].max()

@@ -7,6 +7,7 @@ in float64, and what that cannot separate is settled exactly.  BLAS brings its o
 import numpy as np
 
 from . import beam, exact
+from .tables import normalized
 
 SCREENS = ("BLAS",)
 ROWS = 4096  # rows that pass all stages together
@@ -107,7 +108,8 @@ def project(rows, stage):
     """Return `rows` as the stage searches them: themselves, or through ``project_in``."""
     if stage.weight_in is None:
         return rows
-    return (rows.astype(np.float64) @ stage.weight_in + stage.bias_in).astype(rows.dtype)
+    mapped = (rows.astype(np.float64) @ stage.weight_in + stage.bias_in).astype(rows.dtype)
+    return normalized(mapped) if stage.unit else mapped
 
 
 def subtract(rows, table, codes):

@@ -27,6 +27,7 @@ import numpy as np
 from .jit import kernel
 from .pack import NORM, TINY, U, aligned_empty
 from .settle import PARTIALS, settle
+from .gather import normalize
 from .simd import (
     LANES,
     ROWS,
@@ -249,6 +250,8 @@ def _project(rows, at, count, dim, maps, whole, q, out):
     bias = weight + dim * width
     for i in range(count):
         project_row(rows, at + i * dim, dim, maps, weight, bias, width, out, i * width)
+        if whole[q, 10]:
+            normalize(out, i, width)
 
 
 @kernel(inner=True)

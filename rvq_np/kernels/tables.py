@@ -22,6 +22,7 @@ class Tables:
     table: np.ndarray  # (K, D) T: what a code decodes to; `words` where there is no projection
     weight_in: np.ndarray | None = None  # (D, C) float64, transposed
     bias_in: np.ndarray | None = None  # (C,) float64
+    unit: bool = False  # whether rows are divided by their norms, once projected
 
     @property
     def usable_half(self) -> np.ndarray:
@@ -79,14 +80,21 @@ class Stages(tuple):
 
 def stage_tables(stage, dtype):
     """Prepare `stage` (``words``, ``project_in``, ``project_out``) for rows of type `dtype`."""
-    made = word_tables(np.array(stage.words, dtype=dtype, order="C"))
-    changes = {}
+    words = np.array(stage.words, dtype=dtype, order="C")
+    changes: dict[str, Any] = {}
+    made = word_tables(words)
+    if stage.metric == "cosine":
+        made = word_tables(normalized(words))
+        # Without a projection there is the identity, so that rows are copied before division.
+        changes = {"table": words, "unit": True}
+        changes["weight_in"] = np.eye(words.shape[1])
+        changes["bias_in"] = np.zeros(words.shape[1])
     if stage.project_in is not None:
         changes["weight_in"] = np.array(stage.project_in.weight.T, dtype=np.float64, order="C")
         changes["bias_in"] = np.array(stage.project_in.bias, dtype=np.float64)
     if stage.project_out is not None:  # folded into the decode table, never into the search
         weight, bias = stage.project_out.weight, stage.project_out.bias
-        wide = made.words.astype(np.float64) @ weight.T.astype(np.float64) + bias
+        wide = words.astype(np.float64) @ weight.T.astype(np.float64) + bias
         changes["table"] = np.array(wide, dtype=dtype, order="C")
     return replace(made, **changes)
 
@@ -99,6 +107,16 @@ def word_tables(words):
     bounds = error_bounds(half64, words.shape[1], words.dtype)
     half[repeats(words)] = np.inf
     return Tables(words, half, np.minimum(half64, np.finfo(np.float64).max), bounds, words)
+
+
+def normalized(rows):
+    """Return `rows` (n, C) divided by their norms, in their float type; zeros stay zeros."""
+    wide = rows.astype(np.float64)
+    with np.errstate(over="ignore", under="ignore"):
+        largest = np.abs(wide).max(axis=1, keepdims=True, initial=0)
+        wide /= np.where(largest > 0, largest, 1)
+        norms = np.sqrt(np.square(wide).sum(axis=1, keepdims=True))
+        return (wide / np.where(norms > 0, norms, 1)).astype(rows.dtype)
 
 
 def repeats(words):
