@@ -46,6 +46,10 @@ class ModelFileError(RvqError, ValueError):
     """A model file is truncated, foreign or contradicts itself."""
 
 
+class CheckpointError(RvqError, ValueError):
+    """A published model's file is damaged, foreign, or of no known family."""
+
+
 class InputFileError(RvqError, ValueError):
     """A data file given to the command line cannot be used."""
 

@@ -1,0 +1,112 @@
+"""What several families share: finding the levels among the names, the arrays of one level."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+import numpy as np
+
+from ..codebooks import Linear, Stage
+from ..errors import CheckpointError, RvqError
+from ._file import Tensors
+
+
+def prefixes(names: Iterable[str], pattern: str) -> list[str]:
+    """Return, shortest first, what stands before `pattern` for level 0 in some name.
+
+    `pattern` is what follows the prefix, with ``{}`` for the level.
+    """
+    tail = re.compile(rf"(?:^|(?<=\.)){re.escape(pattern.format(0))}$")
+    found = {name[: match.start()] for name in names if (match := tail.search(name))}
+    return sorted(found, key=lambda each: (len(each), each))
+
+
+def levels(names: Iterable[str], prefix: str, pattern: str) -> int:
+    """Return how many levels there are, or raise where one is missing in between."""
+    form = re.escape(prefix + pattern).replace(re.escape("{}"), r"(\d+)")
+    found = sorted(int(m.group(1)) for name in names if (m := re.fullmatch(form, name)))
+    if found != list(range(len(found))):
+        raise CheckpointError(
+            f"load: levels {found} have {prefix + pattern!r}; wanted every one from 0 on."
+        )
+    return len(found)
+
+
+def one_prefix(tensors: Tensors, patterns: Iterable[str]) -> tuple[str, str]:
+    """Return the prefix and the pattern of the one quantizer there is."""
+    found = [(prefix, each) for each in patterns for prefix in prefixes(tensors, each)]
+    if len(found) != 1:
+        where = [prefix + pattern.format(0) for prefix, pattern in found]
+        raise CheckpointError(
+            f"load: {str(tensors.source)!r} has {len(found)} quantizers {where[:4]}; wanted one. "
+            "Load them apart: save the tensors of each to a file of its own."
+        )
+    return found[0]
+
+
+def linear(tensors: Tensors, name: str) -> Linear:
+    """Return a convolution over one frame, or a linear map, as a matrix; bias zero if none.
+
+    Weight norm, ``g v / |v|`` per output, comes fused, under two kinds of names, or not at all;
+    it is computed in float64 and rounded once.
+    """
+    forms = (
+        ("weight_g", "weight_v"),
+        ("parametrizations.weight.original0", "parametrizations.weight.original1"),
+    )
+    if f"{name}.weight" in tensors:
+        weight = tensors[f"{name}.weight"].astype(np.float64)
+    else:
+        for scale, direction in forms:
+            if f"{name}.{direction}" in tensors:
+                v = tensors[f"{name}.{direction}"].astype(np.float64)
+                g = tensors[f"{name}.{scale}"].astype(np.float64)
+                norms = np.sqrt(np.square(v).sum(axis=tuple(range(1, v.ndim)), keepdims=True))
+                weight = g.reshape(norms.shape) * v / np.where(norms > 0, norms, 1)
+                break
+        else:
+            raise CheckpointError(
+                f"load: {str(tensors.source)!r} has no weight of {name!r}, with weight norm or "
+                "without."
+            )
+    if weight.ndim == 3 and weight.shape[2] == 1:
+        weight = weight[:, :, 0]
+    if weight.ndim != 2:
+        raise CheckpointError(
+            f"load: {name}.weight has shape {weight.shape}; wanted (out, in) or (out, in, 1)."
+        )
+    bias = tensors[f"{name}.bias"] if f"{name}.bias" in tensors else np.zeros(len(weight))
+    return Linear(weight.astype(np.float32), bias.astype(np.float32))
+
+
+def stage(tensors: Tensors, level: str, words: np.ndarray, *maps: Linear, metric: str) -> Stage:
+    """Return a stage, or raise CheckpointError, naming the level, where its arrays do not fit."""
+    try:
+        return Stage(words, *maps, metric=metric)
+    except RvqError as error:
+        raise CheckpointError(f"load: {str(tensors.source)!r}, {level}: {error}") from error
+
+
+def averaged(tensors: Tensors, prefix: str, pattern: str, flag: str) -> list[Stage]:
+    """Return the stages of a stack whose words were moved by averages: ``embed`` as it is.
+
+    Not ``embed_avg`` by ``cluster_size``: they differ by smoothing, and by a defect of old code.
+    """
+    stages = []
+    for level in range(levels(tensors, prefix, pattern)):
+        name = prefix + pattern.format(level)
+        book = name.rpartition(".")[0]
+        if f"{book}.{flag}" in tensors and not tensors[f"{book}.{flag}"].all():
+            raise CheckpointError(
+                f"load: {str(tensors.source)!r}: {book} was never initialized; its words are zeros."
+            )
+        layer = book.rpartition(".")[0]
+        maps = []
+        if any(each.startswith(f"{layer}.project_in.") for each in tensors):
+            maps = [linear(tensors, f"{layer}.{way}") for way in ("project_in", "project_out")]
+        words = tensors[name]
+        if words.ndim == 3 and len(words) == 1:  # a leading axis of heads
+            words = words[0]
+        stages.append(stage(tensors, book, words, *maps, metric="euclidean"))
+    return stages

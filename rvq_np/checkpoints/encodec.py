@@ -1,0 +1,26 @@
+"""EnCodec: the original package, Hugging Face's port, and audiocraft, which keeps its names.
+
+Greedy search among ``embed``, no projections; 24 kHz: 32 levels of 1024 words of 128, 48 kHz: 16.
+Codes here are stage first, (n_q, B, T); the original and audiocraft give (B, n_q, T), and Hugging
+Face's ``encode`` puts an axis of chunks in front.  SpeechTokenizer has the same names and one
+tensor more, see there.
+"""
+
+from __future__ import annotations
+
+from ..codebooks import Codebooks
+from . import _stack
+
+ORIGINAL, BARE = "vq.layers.{}._codebook.embed", "layers.{}.codebook.embed"
+
+
+def matches(names):
+    mine = _stack.prefixes(names, ORIGINAL) or _stack.prefixes(names, BARE)
+    # ESPnet's, SpeechTokenizer's and vector-quantize-pytorch's have the same ones and these.
+    others = ("codec.generator.", "project_in.", "transform.weight", ".initted")
+    return bool(mine) and not any(other in name for other in others for name in names)
+
+
+def build(tensors, config):
+    prefix, pattern = _stack.one_prefix(tensors, (ORIGINAL, BARE))
+    return Codebooks(_stack.averaged(tensors, prefix, pattern, "inited"))

@@ -1,0 +1,25 @@
+"""ESPnet: whole codecs (``codec.generator.quantizer.``), and quantizers saved alone.
+
+Both releases have the same names; those with ``codebook_dim`` other than ``dimension`` have a
+linear map in and out at every level.  A HiFiCodec holds two quantizers, for halves of the
+channels: load them apart.
+"""
+
+from __future__ import annotations
+
+from ..codebooks import Codebooks
+from . import _stack
+
+PATTERN = "vq.layers.{}._codebook.embed"
+
+
+def matches(names):
+    mine = _stack.prefixes(names, PATTERN)
+    whole = any(name.startswith("codec.generator.") for name in names)
+    projects = any("vq.layers.0.project_in." in name for name in names)
+    return bool(mine) and (whole or projects) and not any(".initted" in name for name in names)
+
+
+def build(tensors, config):
+    prefix, pattern = _stack.one_prefix(tensors, (PATTERN,))
+    return Codebooks(_stack.averaged(tensors, prefix, pattern, "inited"))

@@ -1,0 +1,72 @@
+"""Faiss: an ``IndexResidualQuantizer`` as ``faiss.write_index`` writes it (``IxRq``).
+
+Faiss encodes by a beam search, five wide unless told otherwise; ``encode(..., beam_size=5)`` looks as
+far. Only ``max_beam_size=1`` gives the greedy codes.  Vectors stored in the index are not
+read.  Indices whose norms are quantized by tables of their own (``cqint8``, ``cqint4``, ``lsq2x4``,
+``rq2x4``) carry more, and are refused.
+"""
+
+from __future__ import annotations
+
+import struct
+
+import numpy as np
+
+from ..codebooks import Codebooks
+from ..errors import CheckpointError, RvqError
+
+MAGIC = b"IxRq"
+PLAIN = (0, 1, 2, 3, 4, 5)  # search types without tables: none, LUT, float norms, integer norms
+
+
+class _Reader:
+    def __init__(self, content: bytes, path):
+        self.content, self.at, self.path = content, len(MAGIC), path
+
+    def take(self, form: str):
+        size = struct.calcsize("<" + form)
+        if self.at + size > len(self.content):
+            raise CheckpointError(f"load: {str(self.path)!r} is a Faiss index that ends too early.")
+        values = struct.unpack_from("<" + form, self.content, self.at)
+        self.at += size
+        return values[0] if len(values) == 1 else values
+
+    def vector(self, dtype) -> np.ndarray:
+        count, size = self.take("Q"), np.dtype(dtype).itemsize
+        if count * size > len(self.content) - self.at:
+            raise CheckpointError(
+                f"load: {str(self.path)!r} is a Faiss index that claims {count} numbers and ends "
+                "too early."
+            )
+        values = np.frombuffer(self.content, dtype, count, self.at)
+        self.at += count * size
+        return values
+
+
+def parse(content, path):
+    reader = _Reader(content, path)
+    dim, _, _, _, _, metric = reader.take("iqqqBi")
+    if metric > 1:
+        reader.take("f")
+    width, stages = reader.take("QQ")
+    bits = reader.vector("<u8")
+    reader.take("B")
+    numbers = reader.vector("<f4")
+    search = reader.take("i")
+    sizes = [1 << int(each) if each < 32 else 0 for each in bits]
+    fits = width == dim and stages == len(bits) > 0 and sum(sizes) * dim == len(numbers)
+    if not fits:
+        raise CheckpointError(
+            f"load: {str(path)!r} is a Faiss index of {stages} stages for {dim} numbers whose "
+            f"codebooks hold {len(numbers)}; wanted {sum(sizes) * dim}."
+        )
+    if search not in PLAIN:
+        raise CheckpointError(
+            f"load: {str(path)!r} is a Faiss index with search type {search}, whose tables of "
+            "norms are not served. Train it with ST_decompress or plain norms."
+        )
+    words = np.split(numbers.reshape(-1, dim).astype(np.float32), np.cumsum(sizes)[:-1])
+    try:
+        return Codebooks(words)
+    except RvqError as error:
+        raise CheckpointError(f"load: {str(path)!r}: {error}") from error

@@ -1,0 +1,21 @@
+"""SpeechTokenizer: EnCodec's quantizer, whose first level was taught what is said.
+
+Told from EnCodec by ``transform``, the map to its teacher's space, which only training uses.  A
+quantizer saved without it is an EnCodec by its names, and the same words.
+"""
+
+from __future__ import annotations
+
+from ..codebooks import Codebooks
+from . import _stack
+
+PATTERN = "vq.layers.{}._codebook.embed"
+
+
+def matches(names):
+    return "transform.weight" in names and bool(_stack.prefixes(names, PATTERN))
+
+
+def build(tensors, config):
+    prefix, pattern = _stack.one_prefix(tensors, (PATTERN,))
+    return Codebooks(_stack.averaged(tensors, prefix, pattern, "inited"))

@@ -1,0 +1,17 @@
+"""X-Codec, as Hugging Face ports it: eight levels of 1024 words of 1024, no projections."""
+
+from __future__ import annotations
+
+from ..codebooks import Codebooks
+from . import _stack
+
+PATTERN = "quantizers.{}.codebook.embed"
+
+
+def matches(names):
+    return bool(_stack.prefixes(names, PATTERN))
+
+
+def build(tensors, config):
+    prefix, pattern = _stack.one_prefix(tensors, (PATTERN,))
+    return Codebooks(_stack.averaged(tensors, prefix, pattern, "inited"))
