@@ -7,10 +7,10 @@ The contract of a file here, with the family's name for its name:
 ``build(tensors, config) -> Codebooks``
     The quantizer, from the tensors of the file and the JSON config beside it, ``{}`` if there is
     none; None if they turn out to be another family's. `tensors` is a mapping that reads what is
-    asked for, as float32; a name that is not there raises `CheckpointError`.
+    asked for, as float32 or float64; a name that is not there raises `CheckpointError`.
 
 A family whose files are no safetensors has, instead of both, ``MAGIC``, the bytes they begin with,
-and ``parse(content, path) -> Codebooks``.
+and ``parse(file, path) -> Codebooks``, from the open file, just behind them.
 
 A pickle is never opened: ``.pt``, ``.pth``, ``.th`` and ``.bin`` files can run code.  For models of
 this library see `rvq_np.ResidualVectorQuantizer.load`.
@@ -55,8 +55,8 @@ def load(path: str | os.PathLike[str], family: str | None = None) -> Codebooks:
     Returns
     -------
     codebooks : Codebooks
-        For `rvq_np.encode` and `rvq_np.decode`, float32, with projections and metric as the model
-        has them.
+        For `rvq_np.encode` and `rvq_np.decode`, float32, or float64 where the words are, with
+        projections and metric as the model has them.
 
     Raises
     ------
@@ -109,11 +109,10 @@ def _of_other_files(path: Path, chosen: dict[str, ModuleType]) -> tuple[str, Cod
     if not path.is_file():
         return None
     with open(path, "rb") as file:
-        start = file.read(16)
-    for name, module in chosen.items():
-        magic = getattr(module, "MAGIC", None)
-        if magic is not None and start.startswith(magic):
-            return name, module.parse(path.read_bytes(), path)
+        for name, module in chosen.items():
+            file.seek(0)
+            if hasattr(module, "MAGIC") and file.read(len(module.MAGIC)) == module.MAGIC:
+                return name, module.parse(file, path)
     return None
 
 

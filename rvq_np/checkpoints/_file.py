@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ import numpy as np
 from ..errors import CheckpointError
 
 HEADER_LIMIT = 100 << 20  # bytes; that of the safetensors library
+RANK_LIMIT = 64  # axes; that of NumPy
 SIZES = {
     "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1,
     "U16": 2, "U32": 4, "U64": 8, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1,
@@ -50,6 +51,9 @@ class Tensors(Mapping[str, np.ndarray]):
     def __len__(self) -> int:
         return len(self.entries)
 
+    def __contains__(self, name: object) -> bool:  # that of Mapping would read the tensor
+        return name in self.entries
+
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of a tensor without reading it."""
         return self._entry(name).shape
@@ -67,6 +71,8 @@ class Tensors(Mapping[str, np.ndarray]):
 
     def __getitem__(self, name: str) -> np.ndarray:
         entry = self._entry(name)
+        if 0 in entry.shape:
+            raise CheckpointError(f"load: {name!r} in {str(entry.path)!r} is empty.")
         with open(entry.path, "rb") as file:
             file.seek(entry.start)
             content = file.read(entry.stop - entry.start)
@@ -116,15 +122,19 @@ def read(path: str | os.PathLike[str]) -> tuple[Tensors, dict[str, Any]]:
         raise FileNotFoundError(f"load: there is no file or directory {str(path)!r}.")
     folder = path if path.is_dir() else path.parent
     entries: dict[str, Entry] = {}
-    for file in _files(path):
+    files, promised = _files(path)
+    for file in files:
         for name, entry in _entries(file).items():
             if name in entries:
                 raise CheckpointError(f"load: {name!r} is in {entries[name].path} and in {file}.")
             entries[name] = entry
+    for name in sorted(set(promised) - set(entries)):
+        raise CheckpointError(f"load: the index of {str(path)!r} has {name!r}, but no shard has.")
     return Tensors(entries, path), _config(folder / "config.json")
 
 
-def _files(path: Path) -> list[Path]:
+def _files(path: Path) -> tuple[list[Path], Iterable[str]]:
+    """Return the files to read, and the names of tensors that an index promises."""
     if path.is_file() and path.name.endswith(".index.json"):
         return _shards(path)
     if path.is_file():
@@ -137,14 +147,14 @@ def _files(path: Path) -> list[Path]:
                 "    safetensors.torch.save_file({k: v.contiguous() for k, v in "
                 "state.get('state_dict', state).items()}, 'model.safetensors')"
             )
-        return [path]
+        return [path], ()
     if (path / SHARDS).is_file():
         return _shards(path / SHARDS)
     if (path / "model.safetensors").is_file():
-        return [path / "model.safetensors"]
+        return [path / "model.safetensors"], ()
     found = sorted(path.glob("*.safetensors"))
     if len(found) == 1:
-        return found
+        return found, ()
     pickles = sorted(each.name for each in path.iterdir() if each.suffix in PICKLES)
     raise CheckpointError(
         f"load: {str(path)!r} has {len(found)} files *.safetensors; wanted model.safetensors, an "
@@ -152,18 +162,19 @@ def _files(path: Path) -> list[Path]:
     )
 
 
-def _shards(index: Path) -> list[Path]:
+def _shards(index: Path) -> tuple[list[Path], Iterable[str]]:
     content = _json(index, index.read_bytes())
     shards = content.get("weight_map")
     if not isinstance(shards, dict):
         raise CheckpointError(f"load: {str(index)!r} has no 'weight_map' of tensors to files.")
     names = sorted({str(each) for each in shards.values()})
+    beside = {each.name for each in index.parent.iterdir() if each.is_file()}
     for name in names:
-        if Path(name).name != name or not (index.parent / name).is_file():
+        if name not in beside:
             raise CheckpointError(
                 f"load: {str(index)!r} names the shard {name!r}, which is not a file beside it."
             )
-    return [index.parent / name for name in names]
+    return [index.parent / name for name in names], shards
 
 
 def _config(path: Path) -> dict[str, Any]:
@@ -208,12 +219,15 @@ def _entry(path: Path, name: str, told: Any, data: int, size: int) -> Entry:
     try:
         dtype, shape = told["dtype"], tuple(told["shape"])
         start, stop = told["data_offsets"]
-        whole = all(type(each) is int and each >= 0 for each in (*shape, start, stop))
-        wanted = math.prod(shape) * SIZES[dtype] if whole else -1
+        if not all(type(each) is int and each >= 0 for each in (*shape, start, stop)):
+            raise TypeError("negative, or no whole number")
+        if len(shape) > RANK_LIMIT:
+            raise ValueError("too many axes")
+        wanted = math.prod(shape) * SIZES[dtype]
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
-            f"load: in {str(path)!r} the header of {name!r} is {told!r}; wanted dtype, shape and "
-            "data_offsets."
+            f"load: in {str(path)!r} the header of {name!r} is {told!r}; wanted a known "
+            f"dtype, shape and data_offsets ({error!r})."
         ) from error
     if wanted != stop - start or data + stop > size:
         raise CheckpointError(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from ..codebooks import Linear, Stage
+from ..codebooks import Codebooks, Linear, Stage
 from ..errors import CheckpointError, RvqError
 from ._file import Tensors
 
@@ -22,13 +22,14 @@ def prefixes(names: Iterable[str], pattern: str) -> list[str]:
     return sorted(found, key=lambda each: (len(each), each))
 
 
-def levels(names: Iterable[str], prefix: str, pattern: str) -> int:
+def levels(tensors: Tensors, prefix: str, pattern: str) -> int:
     """Return how many levels there are, or raise where one is missing in between."""
-    form = re.escape(prefix + pattern).replace(re.escape("{}"), r"(\d+)")
-    found = sorted(int(m.group(1)) for name in names if (m := re.fullmatch(form, name)))
+    form = re.escape(prefix + pattern).replace(re.escape("{}"), r"([0-9]{1,9})")
+    found = sorted(int(m.group(1)) for name in tensors if (m := re.fullmatch(form, name)))
     if found != list(range(len(found))):
         raise CheckpointError(
-            f"load: levels {found} have {prefix + pattern!r}; wanted every one from 0 on."
+            f"load: in {str(tensors.source)!r} levels {found} have {prefix + pattern!r}; wanted "
+            "every one from 0 on."
         )
     return len(found)
 
@@ -56,14 +57,14 @@ def linear(tensors: Tensors, name: str) -> Linear:
         ("parametrizations.weight.original0", "parametrizations.weight.original1"),
     )
     if f"{name}.weight" in tensors:
-        weight = tensors[f"{name}.weight"].astype(np.float64)
+        weight = tensors[f"{name}.weight"]
+        dtype = weight.dtype
     else:
         for scale, direction in forms:
             if f"{name}.{direction}" in tensors:
-                v = tensors[f"{name}.{direction}"].astype(np.float64)
-                g = tensors[f"{name}.{scale}"].astype(np.float64)
-                norms = np.sqrt(np.square(v).sum(axis=tuple(range(1, v.ndim)), keepdims=True))
-                weight = g.reshape(norms.shape) * v / np.where(norms > 0, norms, 1)
+                v, g = tensors[f"{name}.{direction}"], tensors[f"{name}.{scale}"]
+                dtype = v.dtype
+                weight = _fused(tensors, name, g.astype(np.float64), v.astype(np.float64))
                 break
         else:
             raise CheckpointError(
@@ -74,18 +75,47 @@ def linear(tensors: Tensors, name: str) -> Linear:
         weight = weight[:, :, 0]
     if weight.ndim != 2:
         raise CheckpointError(
-            f"load: {name}.weight has shape {weight.shape}; wanted (out, in) or (out, in, 1)."
+            f"load: {str(tensors.source)!r}: {name}.weight has shape {weight.shape}; wanted "
+            "(out, in) or (out, in, 1)."
         )
-    bias = tensors[f"{name}.bias"] if f"{name}.bias" in tensors else np.zeros(len(weight))
-    return Linear(weight.astype(np.float32), bias.astype(np.float32))
-
-
-def stage(tensors: Tensors, level: str, words: np.ndarray, *maps: Linear, metric: str) -> Stage:
-    """Return a stage, or raise CheckpointError, naming the level, where its arrays do not fit."""
+    bias = tensors[f"{name}.bias"] if f"{name}.bias" in tensors else np.zeros(len(weight), dtype)
+    with np.errstate(over="ignore"):  # what float32 cannot hold is refused as infinity
+        weight = weight.astype(dtype)
     try:
-        return Stage(words, *maps, metric=metric)
+        return Linear(weight, bias)
+    except RvqError as error:
+        raise CheckpointError(f"load: {str(tensors.source)!r}, {name}: {error}") from error
+
+
+def _fused(tensors: Tensors, name: str, g: np.ndarray, v: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):  # infinity is refused, here and by Linear
+        norms = np.sqrt(np.square(v).sum(axis=tuple(range(1, v.ndim)), keepdims=True))
+        if g.size == norms.size and np.isfinite(norms).all():
+            return g.reshape(norms.shape) * (v / np.where(norms > 0, norms, 1))
+    raise CheckpointError(
+        f"load: {str(tensors.source)!r}: the weight norm of {name!r} has a scale of shape "
+        f"{g.shape} for {v.shape}; wanted one an output, and numbers that can be squared."
+    )
+
+
+def stage(
+    tensors: Tensors, level: str, words: np.ndarray, maps: Sequence[Linear], metric: str
+) -> Stage:
+    """Return a stage, or raise CheckpointError, naming the level, where its arrays do not fit."""
+    into, out = maps or (None, None)
+    try:
+        return Stage(words, into, out, metric)
     except RvqError as error:
         raise CheckpointError(f"load: {str(tensors.source)!r}, {level}: {error}") from error
+
+
+def codebooks(tensors: Tensors, prefix: str, stages: list[Stage]) -> Codebooks:
+    """Return the stages as one quantizer, or raise CheckpointError where they do not fit."""
+    try:
+        return Codebooks(stages)
+    except RvqError as error:
+        where = f"{str(tensors.source)!r}, levels of {prefix or 'the top'}"
+        raise CheckpointError(f"load: {where}: {error}") from error
 
 
 def averaged(tensors: Tensors, prefix: str, pattern: str, flag: str) -> list[Stage]:
@@ -108,5 +138,5 @@ def averaged(tensors: Tensors, prefix: str, pattern: str, flag: str) -> list[Sta
         words = tensors[name]
         if words.ndim == 3 and len(words) == 1:  # a leading axis of heads
             words = words[0]
-        stages.append(stage(tensors, book, words, *maps, metric="euclidean"))
+        stages.append(stage(tensors, book, words, maps, "euclidean"))
     return stages

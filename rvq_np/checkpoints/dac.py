@@ -7,7 +7,6 @@ word as it is, not its direction, back.  Told from SNAC, which has the same name
 
 from __future__ import annotations
 
-from ..codebooks import Codebooks
 from . import _stack
 
 PATTERN = "quantizers.{}.codebook.weight"
@@ -27,5 +26,5 @@ def build(tensors, config):
         name = f"{prefix}quantizers.{level}"
         maps = [_stack.linear(tensors, f"{name}.{way}") for way in ("in_proj", "out_proj")]
         words = tensors[prefix + pattern.format(level)]
-        stages.append(_stack.stage(tensors, name, words, *maps, metric="cosine"))
-    return Codebooks(stages)
+        stages.append(_stack.stage(tensors, name, words, maps, "cosine"))
+    return _stack.codebooks(tensors, prefix, stages)

@@ -8,7 +8,6 @@ tensor more, see there.
 
 from __future__ import annotations
 
-from ..codebooks import Codebooks
 from . import _stack
 
 ORIGINAL, BARE = "vq.layers.{}._codebook.embed", "layers.{}.codebook.embed"
@@ -23,4 +22,4 @@ def matches(names):
 
 def build(tensors, config):
     prefix, pattern = _stack.one_prefix(tensors, (ORIGINAL, BARE))
-    return Codebooks(_stack.averaged(tensors, prefix, pattern, "inited"))
+    return _stack.codebooks(tensors, prefix, _stack.averaged(tensors, prefix, pattern, "inited"))

@@ -7,7 +7,6 @@ channels: load them apart.
 
 from __future__ import annotations
 
-from ..codebooks import Codebooks
 from . import _stack
 
 PATTERN = "vq.layers.{}._codebook.embed"
@@ -22,4 +21,4 @@ def matches(names):
 
 def build(tensors, config):
     prefix, pattern = _stack.one_prefix(tensors, (PATTERN,))
-    return Codebooks(_stack.averaged(tensors, prefix, pattern, "inited"))
+    return _stack.codebooks(tensors, prefix, _stack.averaged(tensors, prefix, pattern, "inited"))

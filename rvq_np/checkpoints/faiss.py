@@ -1,7 +1,7 @@
 """Faiss: an ``IndexResidualQuantizer`` as ``faiss.write_index`` writes it (``IxRq``).
 
-Faiss encodes by a beam search, five wide unless told otherwise; ``encode(..., beam_size=5)`` looks as
-far. Only ``max_beam_size=1`` gives the greedy codes.  Vectors stored in the index are not
+Faiss encodes by a beam search, five wide unless told otherwise; ``encode(..., beam_size=5)`` looks
+as far. Only ``max_beam_size=1`` gives the greedy codes.  Vectors stored in the index are not
 read.  Indices whose norms are quantized by tables of their own (``cqint8``, ``cqint4``, ``lsq2x4``,
 ``rq2x4``) carry more, and are refused.
 """
@@ -20,31 +20,31 @@ PLAIN = (0, 1, 2, 3, 4, 5)  # search types without tables: none, LUT, float norm
 
 
 class _Reader:
-    def __init__(self, content: bytes, path):
-        self.content, self.at, self.path = content, len(MAGIC), path
+    def __init__(self, file, path):
+        self.file, self.path = file, path
+        self.left = path.stat().st_size - len(MAGIC)
+
+    def read(self, size: int) -> bytes:
+        content = self.file.read(size) if size <= self.left else b""
+        if len(content) != size:
+            raise CheckpointError(
+                f"load: {str(self.path)!r} is a Faiss index that ends too early: {size} bytes "
+                f"wanted, {self.left} left."
+            )
+        self.left -= size
+        return content
 
     def take(self, form: str):
-        size = struct.calcsize("<" + form)
-        if self.at + size > len(self.content):
-            raise CheckpointError(f"load: {str(self.path)!r} is a Faiss index that ends too early.")
-        values = struct.unpack_from("<" + form, self.content, self.at)
-        self.at += size
+        values = struct.unpack("<" + form, self.read(struct.calcsize("<" + form)))
         return values[0] if len(values) == 1 else values
 
     def vector(self, dtype) -> np.ndarray:
-        count, size = self.take("Q"), np.dtype(dtype).itemsize
-        if count * size > len(self.content) - self.at:
-            raise CheckpointError(
-                f"load: {str(self.path)!r} is a Faiss index that claims {count} numbers and ends "
-                "too early."
-            )
-        values = np.frombuffer(self.content, dtype, count, self.at)
-        self.at += count * size
-        return values
+        count = self.take("Q")
+        return np.frombuffer(self.read(count * np.dtype(dtype).itemsize), dtype)
 
 
-def parse(content, path):
-    reader = _Reader(content, path)
+def parse(file, path):
+    reader = _Reader(file, path)
     dim, _, _, _, _, metric = reader.take("iqqqBi")
     if metric > 1:
         reader.take("f")
@@ -54,7 +54,7 @@ def parse(content, path):
     numbers = reader.vector("<f4")
     search = reader.take("i")
     sizes = [1 << int(each) if each < 32 else 0 for each in bits]
-    fits = width == dim and stages == len(bits) > 0 and sum(sizes) * dim == len(numbers)
+    fits = width == dim > 0 and stages == len(bits) > 0 and sum(sizes) * dim == len(numbers)
     if not fits:
         raise CheckpointError(
             f"load: {str(path)!r} is a Faiss index of {stages} stages for {dim} numbers whose "

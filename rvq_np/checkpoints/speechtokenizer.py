@@ -6,7 +6,6 @@ quantizer saved without it is an EnCodec by its names, and the same words.
 
 from __future__ import annotations
 
-from ..codebooks import Codebooks
 from . import _stack
 
 PATTERN = "vq.layers.{}._codebook.embed"
@@ -18,4 +17,4 @@ def matches(names):
 
 def build(tensors, config):
     prefix, pattern = _stack.one_prefix(tensors, (PATTERN,))
-    return Codebooks(_stack.averaged(tensors, prefix, pattern, "inited"))
+    return _stack.codebooks(tensors, prefix, _stack.averaged(tensors, prefix, pattern, "inited"))

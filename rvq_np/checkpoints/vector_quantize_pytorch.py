@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..codebooks import Codebooks
 from ..errors import CheckpointError
 from . import _stack
 
@@ -30,6 +29,7 @@ def build(tensors, config):
                 f"load: {str(tensors.source)!r} has {prefix + other}*; such a ResidualVQ is not "
                 "served yet."
             )
+    tensors.shape(f"{prefix}layers.0._codebook.initted")  # or it is an EnCodec
     shape = tensors.shape(prefix + pattern.format(0))
     if len(shape) == 3 and shape[0] != 1:
         raise CheckpointError(
@@ -38,4 +38,4 @@ def build(tensors, config):
     stages = _stack.averaged(tensors, prefix, pattern, "initted")
     if config.get("use_cosine_sim"):
         stages = [replace(each, metric="cosine") for each in stages]
-    return Codebooks(stages)
+    return _stack.codebooks(tensors, prefix, stages)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from ..codebooks import Codebooks
 from . import _stack
 
 PATTERN = "quantizers.{}.codebook.embed"
@@ -14,4 +13,4 @@ def matches(names):
 
 def build(tensors, config):
     prefix, pattern = _stack.one_prefix(tensors, (PATTERN,))
-    return Codebooks(_stack.averaged(tensors, prefix, pattern, "inited"))
+    return _stack.codebooks(tensors, prefix, _stack.averaged(tensors, prefix, pattern, "inited"))

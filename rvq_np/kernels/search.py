@@ -24,10 +24,10 @@ all stages, so that it stays in the cache; blocks of it meet one run of panels a
 
 import numpy as np
 
+from .gather import normalize
 from .jit import kernel
 from .pack import NORM, TINY, U, aligned_empty
 from .settle import PARTIALS, settle
-from .gather import normalize
 from .simd import (
     LANES,
     ROWS,

@@ -1,0 +1,53 @@
+"""Make the golden files anew: ``python tests/data/checkpoints/make.py``, with the peers installed.
+
+For each model a checkpoint as its package saves it, here with the quantizer alone, some vectors,
+and the codes and the decoded vectors that the package itself gives for them.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parents[1] / "peers"))
+import published  # noqa: E402
+
+LEFT_OUT = {"espnet", "espnet-bare", "faiss-norms"}  # others show the same
+
+
+def main():
+    versions = {}
+    for name in sorted(set(published.BUILDERS) - LEFT_OUT):
+        model = published.build(name, seed=1)
+        torch.manual_seed(2)
+        x = torch.randn(1, model.dim, 24)
+        with torch.no_grad():
+            codes = torch.as_tensor(np.asarray(model.encode(x, len(model.sizes))))
+            decoded = torch.as_tensor(np.asarray(model.decode(codes)))
+        if model.content:
+            (HERE / f"{name}.faissindex").write_bytes(model.content)
+        else:
+            tensors = {key: value.contiguous() for key, value in model.tensors.items()}
+            save_file(tensors, HERE / f"{name}.safetensors")
+        np.savez_compressed(
+            HERE / f"{name}.npz",
+            x=x[0].T.numpy(),
+            codes=codes[:, 0].numpy().astype(np.int32),
+            decoded=decoded[0].T.numpy(),
+        )
+        versions[name] = {
+            "family": model.family,
+            "package": model.package,
+            "version": model.version,
+            "torch": torch.__version__,
+            "config": model.config,
+        }
+    (HERE / "versions.json").write_text(json.dumps(versions, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,178 @@
+"""Checkpoints of the families' own packages: the same codes and the same vectors as theirs.
+
+Their quantizers have random weights, are saved as their users save them, and loaded without a word
+about the family. Codes may differ from theirs only where float32 cannot tell which word is nearer.
+"""
+
+import re
+
+import numpy as np
+import published
+import pytest
+import regret
+import torch
+
+import rvq_np
+from rvq_np import checkpoints
+from rvq_np.errors import CheckpointError
+
+RARE = 0.01  # the share of vectors that may have a near-tie
+every_one = pytest.mark.parametrize("name", published.BUILDERS)
+
+
+@pytest.fixture
+def theirs(name):
+    return published.build(name)
+
+
+@pytest.fixture
+def loaded(theirs, tmp_path):
+    family, codebooks = checkpoints.load_as(theirs.save(tmp_path))
+    assert family == theirs.family
+    return codebooks
+
+
+def as_rows(x):
+    return np.moveaxis(np.asarray(x), 1, 2).reshape(-1, x.shape[1])
+
+
+def vectors(rng, *shape):
+    return rng.standard_normal(shape).astype(np.float32)
+
+
+@every_one
+def test_the_loaded_quantizer_has_the_sizes_of_the_model(theirs, loaded):
+    assert loaded.dim == theirs.dim
+    assert list(loaded.sizes) == theirs.sizes
+    assert {stage.metric for stage in loaded} == {theirs.metric}
+    assert loaded.dtype == np.float32
+
+
+@every_one
+@pytest.mark.parametrize(("batch", "length"), [(1, 400), (3, 131), (2, 1)])
+@pytest.mark.parametrize("levels", [1, 2, None])
+def test_codes_are_those_of_the_model(theirs, loaded, batch, length, levels, rng):
+    x = vectors(rng, batch, theirs.dim, length)
+    n = levels or len(theirs.sizes)
+    with torch.no_grad():
+        yours = np.asarray(theirs.encode(torch.from_numpy(x), n))
+    mine = rvq_np.encode(np.moveaxis(x, 1, 2), loaded, n_q=n)
+    assert mine.shape == yours.shape == (n, batch, length)
+    mine, yours, rows = mine.reshape(n, -1), yours.reshape(n, -1), as_rows(x)
+    regret.assert_nearest(rows, mine, loaded)
+    regret.assert_nearest(rows, yours, loaded, through=theirs.through)
+    assert (mine != yours).any(axis=0).mean() <= RARE
+
+
+@every_one
+def test_codes_decode_to_the_vectors_of_the_model(theirs, loaded, rng):
+    """Of any codes, whoever chose them, and of a prefix of the levels."""
+    for n in range(1, len(theirs.sizes) + 1):
+        if theirs.family == "faiss" and n < len(theirs.sizes):
+            continue  # its decoder wants all levels
+        codes = np.stack([rng.integers(0, size, (2, 37)) for size in theirs.sizes[:n]])
+        with torch.no_grad():
+            yours = np.asarray(theirs.decode(torch.from_numpy(codes)))
+        mine = np.moveaxis(rvq_np.decode(codes, loaded), 2, 1)
+        assert mine.shape == yours.shape
+        for each in (mine, yours):
+            regret.assert_decodes(as_rows(each), codes.reshape(n, -1), loaded)
+
+
+@every_one
+def test_the_model_decodes_our_codes(theirs, loaded, rng):
+    x = vectors(rng, 2, theirs.dim, 53)
+    codes = rvq_np.encode(np.moveaxis(x, 1, 2), loaded)
+    with torch.no_grad():
+        yours = np.asarray(theirs.decode(torch.from_numpy(codes.astype(np.int64))))
+    regret.assert_decodes(as_rows(yours), codes.reshape(len(codes), -1), loaded)
+
+
+@pytest.mark.parametrize("name", ["encodec", "dac", "espnet-projected", "residual-vq"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_widened_exactly(theirs, dtype, tmp_path):
+    theirs.tensors = {
+        name: value.to(dtype) if value.is_floating_point() else value
+        for name, value in theirs.tensors.items()
+    }
+    halves = checkpoints.load(theirs.save(tmp_path))
+    theirs.tensors = {
+        name: value.float() if value.is_floating_point() else value
+        for name, value in theirs.tensors.items()
+    }
+    assert halves.fingerprint == checkpoints.load(theirs.save(tmp_path)).fingerprint
+
+
+@pytest.mark.parametrize("name", ["encodec-hf", "dac-hf"])
+def test_shards_as_transformers_writes_them_are_one_checkpoint(theirs, tmp_path):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    whole.mkdir()
+    wanted = checkpoints.load(theirs.save(whole)).fingerprint
+    theirs.model.save_pretrained(parts, max_shard_size="5KB")
+    assert len(list(parts.glob("model-*.safetensors"))) > 2
+    assert checkpoints.load(parts).fingerprint == wanted
+    assert checkpoints.load(parts / "model.safetensors.index.json").fingerprint == wanted
+
+
+@pytest.mark.parametrize("name", ["encodec", "dac", "speechtokenizer"])
+def test_a_pickle_is_refused_with_code_that_converts_it(theirs, tmp_path, monkeypatch):
+    """DAC's own files keep the tensors under ``state_dict``, the others at the top."""
+    state = theirs.tensors
+    if theirs.family == "dac":
+        state = {"state_dict": state, "metadata": {"kwargs": {"n_codebooks": 4}}}
+    torch.save(state, tmp_path / "weights.pth")
+    with pytest.raises(CheckpointError, match="never opened here") as caught:
+        checkpoints.load(tmp_path / "weights.pth")
+    code = re.sub(r"^    ", "", str(caught.value).partition("\n")[2], flags=re.MULTILINE)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "conversion", "exec"), {})
+    family, converted = checkpoints.load_as("model.safetensors")
+    assert family == theirs.family
+    wanted = tmp_path / "wanted"
+    wanted.mkdir()
+    assert converted.fingerprint == checkpoints.load(theirs.save(wanted)).fingerprint
+
+
+def test_a_mimi_is_of_no_known_family(tmp_path):
+    state = {
+        "quantizer.semantic_residual_vector_quantizer.layers.0.codebook.embed_sum": torch.ones(
+            4, 2
+        ),
+        "quantizer.semantic_residual_vector_quantizer.layers.0.codebook.cluster_usage": torch.ones(
+            4
+        ),
+    }
+    published.save_file(state, tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match="of none of these families: dac, encodec"):
+        checkpoints.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"dim": 8, "codebook_dim": 4}, r"project_in\.\*"),
+        ({"dim": 8, "implicit_neural_codebook": True}, r"mlps\.\*"),
+    ],
+)
+def test_a_residual_vq_that_is_not_served_is_refused(arguments, message, tmp_path):
+    made = published.ResidualVQ(num_quantizers=2, codebook_size=8, **arguments)
+    published.save_file(made.state_dict(), tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match=message):
+        checkpoints.load(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["RQ2x8_Ncqint8", "RQ2x4_Ncqint4"])
+def test_a_faiss_index_with_tables_of_norms_is_refused(kind, rng, tmp_path):
+    index = published.faiss.index_factory(6, kind)
+    index.train(vectors(rng, 700, 6) if "x4" in kind else vectors(rng, 10000, 6))
+    published.faiss.write_index(index, str(tmp_path / "a.faissindex"))
+    with pytest.raises(CheckpointError, match=r"search type [67], whose tables"):
+        checkpoints.load(tmp_path / "a.faissindex")
+
+
+def test_an_untrained_faiss_index_is_refused(tmp_path):
+    published.faiss.write_index(
+        published.faiss.IndexResidualQuantizer(6, 3, 4), str(tmp_path / "a.faissindex")
+    )
+    with pytest.raises(CheckpointError, match=r"a\.faissindex.*codebooks hold 0"):
+        checkpoints.load(tmp_path / "a.faissindex")
