@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import ranks_in_torch
 import shim
+import shim_training
 import torch
 from espnet2.gan_codec.shared.quantizer.residual_vq import ResidualVectorQuantizer as Espnet
 from torch import nn
@@ -41,10 +42,12 @@ def as_numpy(tensor):
     return (tensor.float() if tensor.dtype.itemsize == 2 else tensor).detach().numpy()
 
 
-TestShim = works("eager")(shim.shim_tests(shim.Framework(
+FRAMEWORK = shim.Framework(
     array, as_numpy, gradient, foreign=np.ones(3, bool),
     dtypes=("float16", "bfloat16", "float32", "float64"),
-)))  # fmt: skip
+)  # fmt: skip
+TestShim = works("eager")(shim.shim_tests(FRAMEWORK))
+TestTraining = works("eager")(shim_training.training_tests(FRAMEWORK))
 
 
 @pytest.fixture(autouse=True)
