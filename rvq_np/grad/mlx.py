@@ -34,15 +34,8 @@ def quantize(x, rvq, sample_rate, bandwidth, mask, estimator):
     _check(x, mask, rvq.dimension)
     there = None if mask is None else _numpy(mask)
     passed = rvq.passed("quantize", _numpy(x), sample_rate, bandwidth, there)
-    entries = {}
-    if passed.trained:
-        for level, stage in enumerate(passed.codebooks.stages):
-            entries[f"vq.layers.{level}._codebook.embed"] = mx.array(stage.words)
-            for name in ("project_in", "project_out"):
-                linear = getattr(stage, name)
-                if linear is not None:
-                    entries[f"vq.layers.{level}.{name}.weight"] = mx.array(linear.weight)
-                    entries[f"vq.layers.{level}.{name}.bias"] = mx.array(linear.bias)
+    named = _host.entries_of(passed.codebooks) if passed.trained else {}
+    entries = {name: mx.array(each) for name, each in named.items()}
     return _result(
         x, mask, _host.outputs_of(passed), entries, rvq.config, passed.trained, estimator, None
     )

@@ -110,10 +110,7 @@ def quantize(x, rvq, sample_rate, bandwidth, mask, estimator):
         wide = _widened(x, mask)
     passed = rvq.passed("quantize", wide, sample_rate, bandwidth, mask)
     outputs = [torch.as_tensor(each) for each in _host.outputs_of(passed)]
-    # The words that the codes name: k-means may have found them only now.
-    books = passed.codebooks.stages
-    entries = {f"vq.layers.{n}._codebook.embed": each.words for n, each in enumerate(books)}
-    entries = {**rvq.state_dict(), **entries}
+    entries = _host.entries_of(passed.codebooks)
     entries = {name: torch.tensor(each, dtype=wide.dtype) for name, each in entries.items()}
     return _attached(rvq, x, _widened(x, mask), outputs, entries, len(outputs[0]), estimator)
 
