@@ -56,18 +56,18 @@ def held_out_error(results, name):
     return results["runs"][name]["held-out error"][-1]
 
 
-def check_claims(example, results):
+def check_claims(example, results, tolerance):
     """What the page claims, of any run's figures.
 
-    Two curves are compared by a tenth, which is some three times what two runs of torch differ by
-    that draw other vectors for replaced words: 3.6 % at most in the run of the docs.
+    The tolerance is some three times what two runs of torch differ by that draw other vectors for
+    replaced words: 1.4 % at most over three seeds with few steps, 3.6 % in the run of the docs.
     """
     names, runs = example.comparison, results["runs"]
     for curve in ("training", "held_out"):
         one, other, cut = (runs[name][curve] for name in (names.TORCH, names.JAX, names.BEFORE))
         mean, largest = example.figures.apart(one, other)
-        assert mean < 0.05
-        assert largest < 0.1
+        assert mean < tolerance / 2
+        assert largest < tolerance
         assert example.figures.apart(one, cut)[1] > 0.2
     for name in (names.TORCH, names.JAX):
         assert min(runs[name]["utilisation"]) > 0.8
@@ -78,11 +78,11 @@ def check_claims(example, results):
 
 
 def test_a_short_run_bears_out_the_page(example, short):
-    check_claims(example, short)
+    check_claims(example, short, 0.05)
 
 
 def test_the_figures_of_the_docs_bear_out_the_page(example, told):
-    check_claims(example, told)
+    check_claims(example, told, 0.1)
     assert held_out_error(told, "torch") < 0.6 * held_out_error(told, example.comparison.BEFORE)
 
 
