@@ -13,10 +13,10 @@ What every shim owes, whatever the framework:
 A file here is named after the top-level package of the framework's arrays and defines
 ``quantize(x, rvq, sample_rate, bandwidth, mask, estimator)``.  There are two kinds:
 
-- Tensor frameworks (`torch`, `jax`, `keras`) keep only search and training opaque, by `_host`,
-  and write the differentiable part natively, by `_surrogate`.  They also define the quantizer as
-  their users expect it: a module, pure functions, a layer.
-- Tape engines (`autograd`, `mlx`) wrap `quantize_vjp`, a pair of forward and vector-Jacobian
+- Tensor frameworks (`torch`, `jax`, `keras`, `mlx`) keep only search and training opaque, by
+  `_host`, and write the differentiable part natively, by `_surrogate`.  They also define the
+  quantizer as their users expect it: a module, pure functions, a layer.
+- Tape engines (`autograd`) wrap `quantize_vjp`, a pair of forward and vector-Jacobian
   product over NumPy arrays.  So can any other, in one file: outside packages join by an entry
   point in the group ``rvq_np.grad``.
 """
@@ -116,7 +116,8 @@ def shim_for(cls: type) -> ModuleType:
     from importlib.metadata import entry_points
 
     for base in cls.__mro__:
-        library = base.__module__.partition(".")[0].removesuffix("lib")  # jaxlib holds JAX's arrays
+        library = base.__module__.partition(".")[0]
+        library = "jax" if library == "jaxlib" else library  # which holds JAX's arrays
         if not library or library.startswith("_") or library == "builtins":
             continue
         if find_spec(f"{__name__}.{library}"):

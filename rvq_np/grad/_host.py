@@ -225,6 +225,19 @@ def outputs_of(passed: passes.Pass) -> list[Any]:
     ]
 
 
+def entries_of(codebooks: Codebooks) -> dict[str, np.ndarray]:
+    """Return words and projections by their names: what the gradients of a pass are of."""
+    named = {}
+    for level, stage in enumerate(codebooks.stages):
+        layer = f"vq.layers.{level}."
+        named[f"{layer}_codebook.embed"] = stage.words
+        for name, linear in (("project_in", stage.project_in), ("project_out", stage.project_out)):
+            if linear is not None:
+                named[f"{layer}{name}.weight"] = linear.weight
+                named[f"{layer}{name}.bias"] = linear.bias
+    return named
+
+
 def state_of(states: Sequence[Any], projections: training.Projections) -> list[np.ndarray]:
     """Return copies of the arrays of a state in their order."""
     entries = training.entries(states, projections)
@@ -247,7 +260,8 @@ def _run(spec: Spec, x: Any, mask: Any, seed: Any, tensors: Sequence[Any]) -> li
     else:
         known = recall(spec.config, tensors)
         batch = Batch("quantize", x, known.codebooks, mask)
-        given = [int(part) % (1 << 32) for part in np.asarray(seed)] if spec.training else None
+        numbers = arrays.to_numpy(seed) if spec.training else ()
+        given = [int(part) % (1 << 32) for part in numbers] if spec.training else None
         per_level = spec.config.bandwidth_per_quantizer(spec.sample_rate)
         passed = passes.forward(
             known.states, known.projections, known.codebooks, batch, spec.config, spec.n_q,

@@ -151,7 +151,7 @@ class Products:
             to_words = np.zeros(stage.words.shape, dtype)
             if quantization_loss:
                 np.add.at(to_words, codes, -apart * dtype.type(quantization_loss))
-            if into is not None:
+            if into is not None and out is not None:
                 to_searched = pull + given @ out.weight.astype(dtype)
                 parameters[f"{layer}project_in.weight"] = to_searched.T @ left
                 parameters[f"{layer}project_in.bias"] = to_searched.sum(axis=0)

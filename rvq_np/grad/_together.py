@@ -105,7 +105,8 @@ def settle(spec: _host.Spec, tensors: Sequence[Any], total: np.ndarray) -> list[
 
 def _parts(total: np.ndarray, spec: _host.Spec) -> list[tuple[np.ndarray, ...]]:
     """Return views of the array per level: counts (K,), sums, vectors (K, C), owned (K,)."""
-    parts, at = [], 0
+    parts: list[tuple[np.ndarray, ...]] = []
+    at = 0
     for name, (size, *rest) in training.shapes(spec.config).items():
         if not name.endswith(".embed"):
             continue

@@ -276,7 +276,8 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         return decoded(OPS, value, codes, entries, start)
 
     def _split(self, named: Mapping[str, Any]) -> tuple[Arrays, Arrays]:
-        parameters, state = {}, {}
+        parameters: Arrays = {}
+        state: Arrays = {}
         for name, value in named.items():
             learned = not _host.is_state(name)
             learned |= name.endswith(".embed") and self.codebook_training == "gradient"
@@ -357,7 +358,8 @@ def _quantized(spec, x, mask, seed, entries, tensors, estimator, both_losses, al
 def _call(spec, given):
     """Return what `_host.run` gives, from a callback where something is traced."""
     if not _traced(*given):
-        return [jnp.asarray(each) for each in _host.run(spec, *given[:3], given[3:])]
+        x, mask, seed, *tensors = given
+        return [jnp.asarray(each) for each in _host.run(spec, x, mask, seed, tensors)]
     poisoning = replace(spec, poison=True)
     x, mask, seed, *_ = given
     shapes = [
@@ -367,12 +369,13 @@ def _call(spec, given):
     present = [each is not None for each in (x, mask, seed)]
 
     def host(*operands):
-        rest = [np.asarray(each) for each in operands]
-        first = [rest.pop(0) if here else None for here in present]
-        axes = first[0].ndim - x.ndim
+        tensors = [np.asarray(each) for each in operands]
+        here, there, numbers = (tensors.pop(0) if each else None for each in present)
+        assert here is not None
+        axes = here.ndim - x.ndim
         if axes:
-            return _host.run_mapped(poisoning, axes, *first, rest)
-        return _host.run(poisoning, *first, rest)
+            return _host.run_mapped(poisoning, axes, here, there, numbers, tensors)
+        return _host.run(poisoning, here, there, numbers, tensors)
 
     return _callback(host, shapes, given, "expand_dims")
 
@@ -388,11 +391,11 @@ def _together_call(spec, given, all_reduce):
     kept = 4 + spec.n_q
     buffer = jax.ShapeDtypeStruct((_together.length(spec),), np.float32)
 
-    def measure(rank, seed, x, *rest):
-        rest = [np.asarray(each) for each in rest]
-        mask_here = None if mask is None else rest.pop(0)
+    def measure(rank, seed, x, *operands):
+        tensors = [np.asarray(each) for each in operands]
+        there = None if mask is None else tensors.pop(0)
         return _together.measure(
-            poisoning, np.asarray(x), mask_here, np.asarray(seed), rest, int(rank), all_reduce.size
+            poisoning, np.asarray(x), there, np.asarray(seed), tensors, int(rank), all_reduce.size
         )
 
     def settle(total, *tensors):

@@ -103,11 +103,16 @@ def quantize(x, rvq, sample_rate, bandwidth, mask, estimator):
             "quantize: rvq is in train mode under torch.compile, where its learning would be lost. "
             "Use rvq_np.grad.torch.ResidualVectorQuantizer, or rvq.eval()."
         )
-    spec = _held_spec(rvq, float(sample_rate), bandwidth, rvq.training)
-    entries = {}
-    if rvq.training:  # before the step moves them
-        entries = {name: torch.from_numpy(each) for name, each in rvq.state_dict().items()}
-    return _quantized(rvq, spec, x, mask, None, entries, [], estimator)[0]
+    if not rvq.training:
+        spec = _held_spec(rvq, float(sample_rate), bandwidth)
+        return _quantized(rvq, spec, x, mask, None, {}, [], estimator)[0]
+    with torch.no_grad():
+        wide = _widened(x, mask)
+    passed = rvq.passed("quantize", wide, sample_rate, bandwidth, mask)
+    outputs = [torch.as_tensor(each) for each in _host.outputs_of(passed)]
+    entries = _host.entries_of(passed.codebooks)
+    entries = {name: torch.tensor(each, dtype=wide.dtype) for name, each in entries.items()}
+    return _attached(rvq, x, _widened(x, mask), outputs, entries, len(outputs[0]), estimator)
 
 
 class ResidualVectorQuantizer(nn.Module):
@@ -329,9 +334,8 @@ def _processes() -> int:
 
 
 @torch.compiler.assume_constant_result
-def _held_spec(rvq, sample_rate, bandwidth, training_now) -> str:
-    held = _host.hold(rvq)
-    return _host.Spec(rvq.config, sample_rate, bandwidth, training_now, held=held).text()
+def _held_spec(rvq, sample_rate, bandwidth) -> str:
+    return _host.Spec(rvq.config, sample_rate, bandwidth, held=_host.hold(rvq)).text()
 
 
 @torch.compiler.assume_constant_result
@@ -367,21 +371,39 @@ def _check(x, mask, dim) -> None:
         raise DtypeError(f"quantize: mask has dtype {mask.dtype}; wanted torch.bool.")
 
 
+def _widened(x, mask):
+    """Return `x` in the type of computation, zeros where there is padding, whatever it holds."""
+    wide = x if x.dtype == torch.float64 else x.float()
+    return wide if mask is None else torch.where(mask[:, None], wide, 0.0)
+
+
 def _quantized(owner, spec, x, mask, seed, entries, tensors, estimator, both_losses=None):
     """Return the result and, in training, the new arrays of the state."""
-    config, n_q = owner.config, _levels(spec)
+    n_q = _levels(spec)
     with torch.autocast(x.device.type, enabled=False):
-        wide = x if x.dtype == torch.float64 else x.float()
-        if mask is not None:  # whatever padding holds
-            wide = torch.where(mask[:, None], wide, 0.0)
-        codes, value, active, bandwidth, *rest = _run(
-            spec, wide.detach(), mask, seed, [each.detach() for each in tensors]
-        )
+        wide = _widened(x, mask)
+        *outputs, rest = _run_apart(spec, wide, mask, seed, tensors)
         entries = {name: each.to(wide.dtype) for name, each in entries.items()}
         for level, words in enumerate(rest[:n_q]):  # k-means may have found them only now
             name = f"vq.layers.{level}._codebook.embed"
             known = entries[name]
             entries[name] = known + (words.to(wide.dtype) - known).detach()
+    result = _attached(owner, x, wide, outputs, entries, n_q, estimator, both_losses)
+    return result, rest[n_q:]
+
+
+def _run_apart(spec, wide, mask, seed, tensors):
+    codes, value, active, bandwidth, *rest = _run(
+        spec, wide.detach(), mask, seed, [each.detach() for each in tensors]
+    )
+    return codes, value, active, bandwidth, rest
+
+
+def _attached(owner, x, wide, outputs, entries, n_q, estimator, both_losses=None):
+    """Return the result, with its gradients, of the first four outputs of the operator."""
+    config = owner.config
+    codes, value, active, bandwidth = outputs
+    with torch.autocast(x.device.type, enabled=False):
         if torch.is_grad_enabled() or owner.training:
             quantized, commitment, quantization = attach(
                 OPS, wide, value, codes, active, entries, n_q,
@@ -390,8 +412,8 @@ def _quantized(owner, spec, x, mask, seed, entries, tensors, estimator, both_los
         else:
             quantized = value
             commitment = quantization = value.new_zeros(())
+        penalty = config.commitment_weight * commitment
     both = bool(config.quantizer_dropout) if both_losses is None else both_losses
-    penalty = config.commitment_weight * commitment
     return QuantizedResult(
         quantized.to(x.dtype), codes, bandwidth, penalty, quantization if both else None
-    ), rest[n_q:]
+    )

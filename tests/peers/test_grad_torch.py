@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import ranks_in_torch
 import shim
+import shim_training
 import torch
 from espnet2.gan_codec.shared.quantizer.residual_vq import ResidualVectorQuantizer as Espnet
 from torch import nn
@@ -41,10 +42,12 @@ def as_numpy(tensor):
     return (tensor.float() if tensor.dtype.itemsize == 2 else tensor).detach().numpy()
 
 
-TestShim = works("eager")(shim.shim_tests(shim.Framework(
+FRAMEWORK = shim.Framework(
     array, as_numpy, gradient, foreign=np.ones(3, bool),
     dtypes=("float16", "bfloat16", "float32", "float64"),
-)))  # fmt: skip
+)  # fmt: skip
+TestShim = works("eager")(shim.shim_tests(FRAMEWORK))
+TestTraining = works("eager")(shim_training.training_tests(FRAMEWORK))
 
 
 @pytest.fixture(autouse=True)
@@ -461,3 +464,25 @@ def test_two_ranks_keep_the_same_codebooks_those_of_one_process(tmp_path, codebo
             replaced += (new == 5.0).sum() if new.shape == (8,) else 0
             assert old.shape == new.shape
     assert replaced > 0  # by the same vectors on both, or the words would differ
+
+
+@works("eager")
+@pytest.mark.parametrize("codebook_dim", [6, 4])
+@pytest.mark.parametrize("dropout", [False, 0.5])
+def test_a_quantizer_held_by_numpy_trains_from_its_first_batch_on(codebook_dim, dropout):
+    """Its words are found by k-means in that very step: losses and gradients are of those."""
+    arguments = {"n_q": 3, "bins": 8, "rng": 5, "quantizer_dropout": dropout}
+    ours, theirs = (rvq_np.ResidualVectorQuantizer(6, codebook_dim, **arguments) for _ in range(2))
+    for step in range(2):
+        x = batch(seed=step).requires_grad_()
+        mask = torch.rand(4, 20, generator=torch.Generator().manual_seed(step)) < 0.7
+        result = grad.quantize(x, ours, RATE, mask=mask)
+        expected, vjp = grad.quantize_vjp(x.detach().numpy(), theirs, RATE, mask=mask.numpy())
+        np.testing.assert_array_equal(result.quantized.detach().numpy(), expected.quantized)
+        assert result.penalty.item() == pytest.approx(float(expected.penalty), rel=1e-5)
+        loss_of(result, x).backward()
+        weights = np.linspace(-1, 1, x.numel(), dtype=np.float32).reshape(x.shape)
+        found = vjp(weights, penalty=3.0).x
+        np.testing.assert_allclose(x.grad.numpy(), found, rtol=1e-4, atol=2e-6)
+        for name, value in theirs.state_dict().items():
+            np.testing.assert_array_equal(ours.state_dict()[name], value)

@@ -1,0 +1,33 @@
+"""The runs that are compared, each from the same weights, codebooks and batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import in_jax
+import in_torch
+from training import SEED, Run, Start, start
+
+TORCH, JAX, AGAIN = "torch", "JAX", "torch, other draws"
+AFTER, BEFORE = "cut, encoder learns from the penalty", "cut, encoder does not learn"
+
+
+def runs(begin: Start, every: int) -> Iterator[tuple[str, Run]]:
+    """Yield the runs by their names, measured every so many steps."""
+    yield TORCH, in_torch.train(begin, every)
+    yield JAX, in_jax.train(begin, every)
+    # How far apart two runs are that differ in their draws alone: no two can be expected nearer.
+    yield AGAIN, in_torch.train(begin, every, seed=SEED + 1)
+    yield AFTER, in_torch.train(begin, every, cut="after")
+    yield BEFORE, in_torch.train(begin, every, cut="before")
+
+
+def without_draws(steps: int) -> list[float]:
+    """Return by how much the losses of torch and JAX differ at each step if no word is replaced.
+
+    Replaced words are all that is drawn after k-means, and each framework draws its own, so this
+    is what the frameworks themselves differ by.
+    """
+    begin = start(steps, threshold_ema_dead_code=0)
+    one, other = in_torch.train(begin, steps), in_jax.train(begin, steps)
+    return [abs(a / b - 1) for a, b in zip(one.errors, other.errors, strict=True)]

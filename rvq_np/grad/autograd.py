@@ -1,0 +1,176 @@
+"""HIPS autograd: `quantize_vjp` as one primitive of its tape.
+
+Reverse mode, first derivatives: `grad`, ``value_and_grad``, ``jacobian``, ``elementwise_grad``.
+A second derivative, or forward mode, raises `BackendError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from autograd.core import JVPNode
+from autograd.extend import defvjp_argnums, primitive
+from autograd.tracer import getval, isbox
+
+from .. import train as training
+from ..errors import BackendError, StateError
+from ..layout import QuantizedResult
+from ..quantizer import ResidualVectorQuantizer
+from . import _host
+from ._inputs import check_quantizer
+from ._products import Products, quantize_vjp
+
+_NO_SECOND = "quantize: second derivatives are not served for HIPS autograd; MLX and JAX have them."
+
+
+def quantize(x, rvq, sample_rate, bandwidth, mask, estimator):
+    result, products = quantize_vjp(
+        _plain("x", x), rvq, sample_rate, bandwidth, mask, estimator=estimator
+    )
+    return _taped(result, products, x, {})
+
+
+def quantize_with(
+    parameters: Mapping[str, Any],
+    x: Any,
+    rvq: ResidualVectorQuantizer,
+    sample_rate: float,
+    bandwidth: float | None = None,
+    mask: np.ndarray | None = None,
+    *,
+    estimator: str = "straight-through",
+) -> QuantizedResult:
+    """Quantize with some arrays of a quantizer handed in, so that gradients flow to them, too.
+
+    Parameters
+    ----------
+    parameters : mapping of str to array
+        Projections and words to use instead of those of `rvq`, named as in its ``state_dict``:
+        ``vq.layers.0.project_in.weight``, ``vq.layers.0._codebook.embed``, ... Any number of
+        them. They are rounded to float32.
+    x : array (B, D, T) or (N, D), floating
+    rvq : ResidualVectorQuantizer
+        Holds the other arrays. In train mode it learns from the batch and holds the values of
+        `parameters` afterwards; in eval it stays as it is.
+    sample_rate, bandwidth, mask, estimator
+        As `rvq_np.grad.quantize`.
+
+    Returns
+    -------
+    result : QuantizedResult
+        With ``quantization_loss``, which pulls the words, where they are among `parameters`.
+        Training then neither moves nor replaces those words.
+
+    Raises
+    ------
+    StateError
+        If `rvq` has no such arrays, or one has the wrong shape.
+    BackendError, ShapeError, DtypeError, NonFiniteError, ParameterError
+        As `rvq_np.grad.quantize`.
+
+    Examples
+    --------
+    >>> import autograd
+    >>> import numpy as np
+    >>> from rvq_np import ResidualVectorQuantizer
+    >>> from rvq_np.grad.autograd import quantize_with
+    >>> rvq = ResidualVectorQuantizer(dimension=6, codebook_dim=4, n_q=2, bins=8, rng=0)
+    >>> x = np.random.default_rng(0).standard_normal((50, 6))
+    >>> entries = rvq.state_dict()
+    >>> parameters = {name: entries[name] for name in entries if "project" in name}
+    >>> def loss(parameters):
+    ...     result = quantize_with(parameters, x, rvq, 50)
+    ...     return ((result.quantized - x) ** 2).mean() + result.penalty
+    >>> autograd.grad(loss)(parameters)["vq.layers.1.project_out.weight"].shape
+    (6, 4)
+    """
+    check_quantizer("quantize_with", rvq)
+    given = {name: parameters[name] for name in parameters}  # unpacks the box of a dictionary
+    values = {name: _plain(name, value) for name, value in given.items()}
+    words = [name for name in given if name.endswith(".embed")]
+    fixed = [name for name in given if _host.is_state(name) and name not in words]
+    if fixed:
+        raise StateError(f"quantize_with: {fixed[:4]} are statistics, which have no gradient.")
+    started = {name.replace(".embed", ".inited"): np.ones(1) for name in words}
+    # With weight one the penalty is the plain loss, which the class tells under dropout only.
+    weight = rvq.config.commitment_weight
+    config = replace(rvq.config, commitment_weight=1.0) if words else rvq.config
+    arrays = {**rvq.state_dict(), **values, **started}
+    states, projections = training.from_state_dict(arrays, config)
+    moved = ResidualVectorQuantizer.made_of(config, states, projections, rng=rvq._rng)
+    moved.train(rvq.training).all_reduce = rvq.all_reduce
+    result, products = quantize_vjp(
+        _plain("x", x), moved, sample_rate, bandwidth, mask, estimator=estimator
+    )
+    if words:
+        result.quantization_loss = result.penalty
+        result.penalty = np.asarray(weight * result.penalty, dtype=result.penalty.dtype)
+        products = replace(products, weight=weight)
+    if rvq.training:
+        rvq.load_state_dict({**moved.state_dict(), **values})
+    return _taped(result, products, x, given)
+
+
+@dataclass(frozen=True)
+class _Call:
+    """One call for the tape: its results, the way back, and the names of the arrays."""
+
+    result: QuantizedResult
+    products: Products
+    names: tuple[str, ...]
+
+
+@primitive
+def _outputs(call, x, *arrays):
+    result = call.result
+    both = result.quantization_loss is not None
+    return (result.quantized, result.penalty, *([result.quantization_loss] if both else []))
+
+
+def _pull(argnums, outputs, args, kwargs):
+    call, x, *arrays = args
+
+    def back(wanted):
+        if any(map(isbox, (x, *arrays, *wanted))):
+            raise BackendError(_NO_SECOND)
+        found = call.products(*wanted)
+        return tuple(
+            found.x if place == 1 else _to(found, call.names[place - 2], arrays[place - 2])
+            for place in argnums
+        )
+
+    return back
+
+
+defvjp_argnums(_outputs, _pull)
+
+
+def _to(found, name, array):
+    """Return the gradient to an array; levels that were not in use have none."""
+    gradient = found.parameters.get(name)
+    return np.zeros_like(array) if gradient is None else gradient.astype(array.dtype)
+
+
+def _taped(result, products, x, given):
+    call = _Call(result, products, tuple(given))
+    quantized, penalty, *rest = _outputs(call, x, *given.values())
+    return QuantizedResult(quantized, result.codes, result.bandwidth, penalty, *rest)
+
+
+def _plain(name, box):
+    """Return the NumPy array in a box."""
+    if isbox(box):
+        if isinstance(box._node, JVPNode):
+            raise BackendError("quantize: forward mode is not served for HIPS autograd.")
+        if isbox(box._value):
+            raise BackendError(_NO_SECOND)
+    value = getval(box)
+    if not isinstance(value, np.ndarray):
+        raise BackendError(
+            f"quantize: {name} is a {type(value).__module__}.{type(value).__qualname__}; wanted a "
+            "numpy.ndarray."
+        )
+    return value
