@@ -305,6 +305,17 @@ def test_a_snac_is_no_dac_though_it_has_its_names(tmp_path):
     refused(tmp_path, "is no dac", family="dac", tensor="quantizers.0")
 
 
+def test_without_a_config_what_may_be_a_snac_is_refused(tmp_path):
+    tensors, _ = dac("plain")
+    for level in range(3):
+        name = f"quantizer.quantizers.{level}.codebook.weight"
+        tensors[name] = np.tile(tensors[name][:1], (4096, 1))
+    write(tmp_path, tensors)
+    refused(tmp_path, "Put config.json beside", tensor="quantizers.0")
+    (tmp_path / "config.json").write_text('{"sampling_rate": 44100}')
+    assert checkpoints.load(tmp_path).sizes == (4096,) * 3
+
+
 # Directories and shards.
 
 

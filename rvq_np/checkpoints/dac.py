@@ -7,9 +7,11 @@ word as it is, not its direction, back.  Told from SNAC, which has the same name
 
 from __future__ import annotations
 
+from ..errors import CheckpointError
 from . import _stack
 
 PATTERN = "quantizers.{}.codebook.weight"
+WORDS_OF_SNAC = 4096  # in all its published models; DAC's have 1024
 
 
 def matches(names):
@@ -21,6 +23,12 @@ def build(tensors, config):
     if "vq_strides" in config:
         return None
     prefix, pattern = _stack.one_prefix(tensors, (PATTERN,))
+    first = prefix + pattern.format(0)
+    if not config and tensors.shape(first)[0] == WORDS_OF_SNAC:
+        raise CheckpointError(
+            f"load: {str(tensors.source)!r}: {first!r} has {WORDS_OF_SNAC} words, as SNAC's have, "
+            "whose levels come at different rates. Put config.json beside the weights: it tells."
+        )
     stages = []
     for level in range(_stack.levels(tensors, prefix, pattern)):
         name = f"{prefix}quantizers.{level}"
