@@ -9,7 +9,7 @@ import pytest
 
 DOCS = Path(__file__).parents[2] / "docs"
 FOLDER = DOCS / "examples" / "autoencoder"
-STEPS, EVERY = 40, 10
+STEPS, EVERY = 60, 20
 
 
 @pytest.fixture(scope="module")
