@@ -26,9 +26,9 @@ def main() -> None:
     # For batches as small as these a second thread gains little, and on a busy machine threads
     # that wait for each other made a step take ten times as long.
     torch.set_num_threads(1)
-    differences, done = comparison.without_draws(20), {}
-    for name, run in comparison.runs(start(given.steps), given.every):
-        done[name] = run
+    differences, begin, done = comparison.without_draws(20), start(given.steps), {}
+    for name, train in comparison.RUNS.items():
+        run = done[name] = train(begin, given.every)
         print(f"{name}: {run.seconds:.0f} s, held-out error {run.held_out[-1][1]:.3f}", flush=True)
     results = figures.results(done, differences, given.every)
     print(f"\n{figures.table(results)}\n\n{figures.agreement(results)}")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
+from functools import partial
 
 import in_jax
 import in_torch
@@ -11,15 +12,15 @@ from training import SEED, Run, Start, start
 TORCH, JAX, AGAIN = "torch", "JAX", "torch, other draws"
 AFTER, BEFORE = "cut, encoder learns from the penalty", "cut, encoder does not learn"
 
-
-def runs(begin: Start, every: int) -> Iterator[tuple[str, Run]]:
-    """Yield the runs by their names, measured every so many steps."""
-    yield TORCH, in_torch.train(begin, every)
-    yield JAX, in_jax.train(begin, every)
+# Each is called with a start and how many steps lie between two measurements.
+RUNS: dict[str, Callable[[Start, int], Run]] = {
+    TORCH: in_torch.train,
+    JAX: in_jax.train,
     # How far apart two runs are that differ in their draws alone: no two can be expected nearer.
-    yield AGAIN, in_torch.train(begin, every, seed=SEED + 1)
-    yield AFTER, in_torch.train(begin, every, cut="after")
-    yield BEFORE, in_torch.train(begin, every, cut="before")
+    AGAIN: partial(in_torch.train, seed=SEED + 1),
+    AFTER: partial(in_torch.train, cut="after"),
+    BEFORE: partial(in_torch.train, cut="before"),
+}
 
 
 def without_draws(steps: int) -> list[float]:
