@@ -33,7 +33,8 @@ def main(arguments: list[str] | None = None) -> int:
     checks = [check for answer in answers for check in answer.checks]
     tables = [str(table) for answer in answers for table in answer.tables]
     # Only now: the facts list the BLAS libraries that were loaded, and whether all was quiet.
-    head = [opening(busy, options.quick), str(targets(checks, options.threads))]
+    head = [opening(busy, options.quick)]
+    head += [str(targets(checks, options.threads))] if checks else []
     head.append(facts(command, busy))
     print("\n".join(head))
     whole = not (options.quick or options.only)
@@ -44,7 +45,8 @@ def main(arguments: list[str] | None = None) -> int:
     points = [point for answer in answers for point in answer.points]
     if plot is not None and points:
         plot = plotting.write(plot, points, options.quick)
-    print(f"took {time.perf_counter() - begun:.0f} s; wrote {output} and {plot}", file=sys.stderr)
+    wrote = " and ".join(str(path) for path in (output, plot) if path) or "nothing"
+    print(f"took {time.perf_counter() - begun:.0f} s; wrote {wrote}", file=sys.stderr)
     return 0
 
 

@@ -21,6 +21,7 @@ PACKAGES = (
     "llvmlite",
     "faiss-cpu",
     "torch",
+    "jax",
     "vector-quantize-pytorch",
     "scikit-learn",
     "espnet",
