@@ -7,9 +7,12 @@ A map of the rooms, from the ground up; imports only point down.
 `rvq_np.kernels`       loops over plain arrays, in Numba and in NumPy
 `rvq_np.arrays`        arrays of any library: the way here and the way back
 `rvq_np.backends`      one file per array library: the array decides who computes
-`rvq_np.codebooks`     `Stage`, `Codebooks`: frozen values
+`rvq_np.stages`        `Stage`, `Linear`: one level, a frozen value
+`rvq_np.codebooks`     `Codebooks`: stages one after another
+`rvq_np.composed`      `Projected`, `Parallel`, `Grouped`: quantizers made of several
 `rvq_np.config`        the arguments of a quantizer, checked; levels and bandwidth
 `rvq_np.checks`        what every public call makes sure of
+`rvq_np.lookup`        rows to codes and back, for all of these quantizers
 `rvq_np.codec`         `encode`, `decode`: the two functions the rest is built on
 `rvq_np.train`         k-means, moving averages, dead words; state in, new state out
 `rvq_np.checkpoints`   one file per family of published models
@@ -38,12 +41,15 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Codebooks": "codebooks",
-    "Linear": "codebooks",
+    "Grouped": "composed",
+    "Linear": "stages",
+    "Parallel": "composed",
+    "Projected": "composed",
     "NotInitializedWarning": "errors",
     "QuantizedResult": "quantizer",
     "ResidualVectorQuantizer": "quantizer",
     "RvqError": "errors",
-    "Stage": "codebooks",
+    "Stage": "stages",
     "decode": "codec",
     "encode": "codec",
     "warmup": "codec",
@@ -53,8 +59,10 @@ _ROOMS = (
     "checkpoints",
     "codebooks",
     "codec",
+    "composed",
     "errors",
     "grad",
+    "lookup",
     "quantizer",
     "testing",
     "train",
@@ -65,15 +73,18 @@ __all__ = ["__version__", *sorted(_HOME)]
 
 if TYPE_CHECKING:
     from .codebooks import Codebooks as Codebooks
-    from .codebooks import Linear as Linear
-    from .codebooks import Stage as Stage
     from .codec import decode as decode
     from .codec import encode as encode
     from .codec import warmup as warmup
+    from .composed import Grouped as Grouped
+    from .composed import Parallel as Parallel
+    from .composed import Projected as Projected
     from .errors import NotInitializedWarning as NotInitializedWarning
     from .errors import RvqError as RvqError
     from .quantizer import QuantizedResult as QuantizedResult
     from .quantizer import ResidualVectorQuantizer as ResidualVectorQuantizer
+    from .stages import Linear as Linear
+    from .stages import Stage as Stage
 
 
 def __getattr__(name: str) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from . import arrays
+from . import arrays, backends
 from .codebooks import Codebooks
 from .errors import (
     BackendError,
@@ -51,7 +51,7 @@ def threads(call: str, count: Any) -> None:
         )
 
 
-def vectors(call: str, x: Any, codebooks: Codebooks) -> None:
+def vectors(call: str, x: Any, codebooks: Any) -> None:
     """Raise unless `x` is (..., D), floating, finite and small enough for its residuals."""
     if x.ndim == 0 or x.shape[-1] != codebooks.dim:
         raise ShapeError(
@@ -76,7 +76,7 @@ def floating(call: str, x: Any) -> None:
         )
 
 
-def finite(call: str, x: Any, codebooks: Codebooks) -> None:
+def finite(call: str, x: Any, codebooks: Any) -> None:
     """Raise NonFiniteError if `x` has a bad number, naming the first, or if one is too large."""
     xp = arrays.namespace(x)
     low, high = float(xp.min(x)), float(xp.max(x))  # NaN comes through both
@@ -96,7 +96,7 @@ def finite(call: str, x: Any, codebooks: Codebooks) -> None:
     )
 
 
-def codes(call: str, codes: Any, codebooks: Codebooks) -> None:
+def codes(call: str, codes: Any, codebooks: Any) -> None:
     """Raise unless `codes` (n, ...) are integers, n is at most Q and each names a word."""
     if codes.ndim == 0:
         raise ShapeError(f"{call}: codes has shape (); wanted (n, ...), one row a stage.")
@@ -111,21 +111,75 @@ def codes(call: str, codes: Any, codebooks: Codebooks) -> None:
             f"{call}: codes have {codes.shape[0]} rows, one a stage, but there are "
             f"{codebooks.n_q} stages; pass codes[:{codebooks.n_q}] or fewer."
         )
-    if 0 in codes.shape:
-        return
-    for q, size in enumerate(codebooks.sizes[: codes.shape[0]]):
-        row = codes[q, ...]
-        if int(xp.min(row)) >= 0 and int(xp.max(row)) < size:
-            continue
-        here = arrays.to_numpy(row)
-        first = tuple(int(i) for i in np.argwhere((here < 0) | (here >= size))[0])
-        raise CodeRangeError(
-            f"{call}: code {int(here[first])} at {(q, *first)} names no word; wanted 0 to "
-            f"{size - 1} at level {q}. To drop levels, pass fewer rows."
+    for q in range(codes.shape[0]):
+        _names_words(call, codes[q, ...], q, codebooks.sizes[q])
+
+
+def ragged(call: str, codes: Any, codebooks: Any, out: Any) -> list[Any]:
+    """Return codes of stages with strides as a list, or raise: one array (..., T / stride) each."""
+    if out is not None:
+        raise ParameterError(f"{call}: out= is not served where stages have strides.")
+    levels = list(codes) if isinstance(codes, (list, tuple)) else []
+    if not 1 <= len(levels) <= codebooks.n_q:
+        got = f"a {type(codes).__name__}" if not levels else f"{len(levels)} levels"
+        raise LevelsError(
+            f"{call}: codes are {got}; wanted a list of 1 to {codebooks.n_q} arrays, one a level: "
+            f"the levels have strides {codebooks.strides}."
+        )
+    wanted = None
+    for level, (row, stride) in enumerate(zip(levels, codebooks.strides, strict=False)):
+        backends.backend_of(row)
+        if not arrays.namespace(*levels).isdtype(row.dtype, "integral"):
+            raise DtypeError(
+                f"{call}: codes of level {level} have dtype {row.dtype}; wanted integers."
+            )
+        shape = (*row.shape[:-1], row.shape[-1] * stride) if row.ndim else ()
+        wanted = wanted or shape
+        if shape != wanted or not shape:
+            raise ShapeError(
+                f"{call}: codes of level {level} have shape {tuple(row.shape)}, its stride is "
+                f"{stride}; wanted (..., T / stride), as level 0 has {tuple(levels[0].shape)} and "
+                f"stride {codebooks.strides[0]}."
+            )
+        _names_words(call, row, level, codebooks.sizes[level])
+    return levels
+
+
+def frames(call: str, x: Any, codebooks: Any, beam_size: int, out: Any) -> None:
+    """Raise unless `x` (..., T, D) can be quantized by stages with strides."""
+    if x.ndim < 2 or x.shape[-2] % codebooks.block:
+        raise ShapeError(
+            f"{call}: x has shape {tuple(x.shape)}; wanted (..., T, {codebooks.dim}) where T is a "
+            f"multiple of {codebooks.block}, as strides are {codebooks.strides}. Pad it."
+        )
+    if beam_size != 1 or out is not None:
+        raise ParameterError(
+            f"{call}: beam_size other than 1 and out= are not served where stages have strides."
         )
 
 
-def _wide_type(x: Any, codebooks: Codebooks) -> np.dtype:
+def plain(call: str, codebooks: Any) -> Codebooks:
+    """Return `codebooks` if it is a `Codebooks` without strides, or raise ParameterError."""
+    if not isinstance(codebooks, Codebooks) or codebooks.block > 1:
+        raise ParameterError(
+            f"{call}: got {codebooks!r}; wanted Codebooks without strides. Call it for the parts."
+        )
+    return codebooks
+
+
+def _names_words(call: str, row: Any, level: int, size: int) -> None:
+    xp = arrays.namespace(row)
+    if 0 in row.shape or (int(xp.min(row)) >= 0 and int(xp.max(row)) < size):
+        return
+    here = arrays.to_numpy(row)
+    first = tuple(int(i) for i in np.argwhere((here < 0) | (here >= size))[0])
+    raise CodeRangeError(
+        f"{call}: code {int(here[first])} at {(level, *first)} names no word; wanted 0 to "
+        f"{size - 1} at level {level}. To drop levels, pass fewer rows."
+    )
+
+
+def _wide_type(x: Any, codebooks: Any) -> np.dtype:
     wide = x.dtype == np.float64 if isinstance(x, np.ndarray) else "float64" in str(x.dtype)
     return _DOUBLE if wide or codebooks.dtype == _DOUBLE else _SINGLE
 

@@ -7,12 +7,11 @@ stage first: ``(..., D)`` gives ``(n_q, ...)``.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
-from . import arrays, backends, checks
+from . import arrays, backends, checks, composed, lookup
 from .codebooks import Codebooks
 from .errors import DtypeError, ShapeError
 from .kernels import host, tiles
@@ -34,8 +33,8 @@ def encode(
     x : array (..., D), floating
         Vectors along the last axis, of any library `rvq_np.backends` serves. Half precision is
         widened to float32.
-    codebooks : Codebooks or array (Q, K, D), floating
-        Q stages of K words of length D.
+    codebooks : Codebooks, Composed or array (Q, K, D), floating
+        Q stages of K words of length D, or quantizers made of several, `rvq_np.composed`.
     n_q : int, optional
         Use the first `n_q` stages, ``1 <= n_q <= Q``. All by default.
     beam_size : int, optional
@@ -51,7 +50,8 @@ def encode(
     -------
     codes : array (n_q, ...), int32
         In ``[0, K)``, in the library and on the device of `x`. With ``beam_size=1`` a stage
-        never looks at a later one: ``codes[:n]`` is the answer for ``n_q=n``.
+        never looks at a later one: ``codes[:n]`` is the answer for ``n_q=n``. Where stages have
+        strides, a list of n_q arrays ``(..., T // stride)`` for `x` (..., T, D).
 
     Raises
     ------
@@ -66,9 +66,10 @@ def encode(
     LevelsError
         If `n_q` is outside ``[1, Q]``.
     ParameterError
-        If `beam_size` or `threads` is below 1.
+        If `beam_size` or `threads` is below 1; for stages with strides, if it is not 1, or `out`
+        is given.
     ShapeError, DtypeError, BackendError
-        Also if `out` cannot take the codes.
+        Also if `out` cannot take the codes, or T is no multiple of the strides.
 
     Notes
     -----
@@ -92,25 +93,33 @@ def encode(
     """
     backends.backend_of(x)
     x = arrays.detached(x)
-    codebooks = Codebooks.of(codebooks)
+    codebooks = composed.of(codebooks)
     n_q = checks.levels("encode", codebooks.n_q if n_q is None else n_q, 1, codebooks.n_q)
     checks.beam("encode", beam_size)
     checks.threads("encode", threads)
     checks.vectors("encode", x, codebooks)
+    strided = codebooks.block > 1
+    if strided:
+        checks.frames("encode", x, codebooks, beam_size, out)
     if out is not None:
         codes = checks.out("encode", out, x, (n_q, *x.shape[:-1]), np.int32)
         rows = x.reshape(_product(x.shape[:-1]), codebooks.dim)
-        stages = _host_tables(x, codebooks)[:n_q]
         with tiles.at_most(threads):
-            host.encode(rows, stages, beam_size, codes.reshape(n_q, len(rows)))
+            _encode_into(codes.reshape(n_q, len(rows)), rows, codebooks, n_q, beam_size)
         return out
     if x.ndim == 2 and threads is None:
-        return encode_rows(x, codebooks, n_q, beam_size)
+        return lookup.encode(x, codebooks, n_q, beam_size)
     xp = arrays.namespace(x)
     rows = xp.reshape(x, (_product(x.shape[:-1]), codebooks.dim))
     with tiles.at_most(threads):
-        codes = encode_rows(rows, codebooks, n_q, beam_size)
-    return xp.reshape(codes, (n_q, *x.shape[:-1]))
+        codes = lookup.encode(rows, codebooks, n_q, beam_size)
+    if not strided:
+        return xp.reshape(codes, (n_q, *x.shape[:-1]))
+    *batch, length = x.shape[:-1]
+    return [
+        xp.reshape(level, (*batch, length // stride))
+        for level, stride in zip(codes, codebooks.strides, strict=False)
+    ]
 
 
 def decode(
@@ -122,8 +131,8 @@ def decode(
     ----------
     codes : array (n, ...), integer
         One row a stage, the first n of them, ``0 <= n <= Q``: a prefix is always legal. Of any
-        library `rvq_np.backends` serves.
-    codebooks : Codebooks or array (Q, K, D), floating
+        library `rvq_np.backends` serves. Where stages have strides, a list of n arrays.
+    codebooks : Codebooks, Composed or array (Q, K, D), floating
     out : numpy.ndarray (..., D), optional
         Where to write the vectors of NumPy codes, in the float type of the codebooks; returned.
     threads : int, optional
@@ -164,22 +173,23 @@ def decode(
     array([[5., 4.],
            [0., 0.]], dtype=float32)
     """
-    backends.backend_of(codes)
-    codebooks = Codebooks.of(codebooks)
-    checks.codes("decode", codes, codebooks)
+    codebooks = composed.of(codebooks)
     checks.threads("decode", threads)
+    if codebooks.block > 1:
+        return _decode_strided(codes, codebooks, out, threads)
+    backends.backend_of(codes)
+    checks.codes("decode", codes, codebooks)
     if out is not None:
         shape = (*codes.shape[1:], codebooks.dim)
         vectors = checks.out("decode", out, codes, shape, codebooks.dtype)
         rows = vectors.reshape(_product(codes.shape[1:]), codebooks.dim)
-        prepared = codebooks.prepared(backends.backend_of(codes), _vector_like(codes))
         with tiles.at_most(threads):
-            host.decode(codes.reshape(len(codes), len(rows)), prepared, rows)
+            _decode_into(rows, codes.reshape(len(codes), len(rows)), codebooks)
         return out
     xp = arrays.namespace(codes)
     flat = xp.reshape(codes, (codes.shape[0], _product(codes.shape[1:])))
     with tiles.at_most(threads):
-        vectors = decode_rows(flat, codebooks)
+        vectors = lookup.decode(flat, codebooks)
     return xp.reshape(vectors, (*codes.shape[1:], codebooks.dim))
 
 
@@ -219,7 +229,7 @@ def tally(x: Any, codes: Any, codebooks: Any) -> tuple[list[np.ndarray], list[np
     backends.backend_of(x)
     backends.backend_of(codes)
     x = arrays.detached(x)
-    codebooks = Codebooks.of(codebooks)
+    codebooks = checks.plain("tally", composed.of(codebooks))
     checks.vectors("tally", x, codebooks)
     checks.codes("tally", codes, codebooks)
     if tuple(codes.shape[1:]) != tuple(x.shape[:-1]):
@@ -230,78 +240,31 @@ def tally(x: Any, codes: Any, codebooks: Any) -> tuple[list[np.ndarray], list[np
     xp = arrays.namespace(x, codes)
     n_rows = _product(x.shape[:-1])
     rows = xp.reshape(x, (n_rows, codebooks.dim))
-    return tally_rows(rows, xp.reshape(codes, (codes.shape[0], n_rows)), codebooks)
+    return lookup.tally(rows, xp.reshape(codes, (codes.shape[0], n_rows)), codebooks)
 
 
-def encode_rows(x: Any, codebooks: Codebooks, n_q: int, beam_size: int = 1) -> Any:
-    """`encode` for `x` (N, D), without the checks: codes (n_q, N)."""
-    backend = backends.backend_of(x)
-    return backend.encode(x, codebooks.prepared(backend, x)[:n_q], beam_size)
+def _encode_into(codes: Any, rows: Any, codebooks: Any, n_q: int, beam_size: int) -> None:
+    if isinstance(codebooks, Codebooks):
+        host.encode(rows, lookup.tables(rows, codebooks)[:n_q], beam_size, codes)
+    else:
+        codes[...] = lookup.encode(rows, codebooks, n_q, beam_size)
 
 
-def follow(x: Any) -> Callable[[Codebooks], Any]:
-    """Return a function that gives the codes of `x` (N, D) by one stage, without the checks.
-
-    For calling again and again while the stage's float32 words move a little: on NumPy arrays
-    most rows then need no search. `x` must stay as it is.
-    """
-    if not isinstance(x, np.ndarray):
-        return lambda codebooks: encode_rows(x, codebooks, 1)
-    following = host.follow(x, np.dtype(np.float32))
-    return lambda codebooks: following(_host_tables(x, codebooks))
+def _decode_into(rows: Any, codes: Any, codebooks: Any) -> None:
+    if isinstance(codebooks, Codebooks):
+        host.decode(codes, lookup.tables(np.empty(0, np.float32), codebooks), rows)
+    else:
+        rows[...] = lookup.decode(codes, codebooks)
 
 
-def decode_rows(codes: Any, codebooks: Codebooks, levels: np.ndarray | None = None) -> Any:
-    """`decode` for `codes` (n, N), without the checks: vectors (N, D).
-
-    `levels` (N,), from 1: add up only so many levels of each row.
-    """
-    backend = backends.backend_of(codes)
-    prepared = codebooks.prepared(backend, _vector_like(codes))
-    if levels is None:
-        return backend.decode(codes, prepared)
-    xp = arrays.namespace(codes)
-    total = backend.decode(codes[:1, :], prepared[:1])
-    for level in range(1, codes.shape[0]):  # the additions of `decode`, in its order
-        part = backend.decode(codes[level : level + 1, :], prepared[level : level + 1])
-        active = arrays.asarray(levels > level, codes)[:, None]
-        total = xp.where(active, total + part, total)
-    return total
-
-
-def tally_rows(x: Any, codes: Any, codebooks: Codebooks) -> tuple[list[Any], list[Any]]:
-    """`tally` for `x` (N, D) and `codes` (n, N), without the checks."""
-    backend = backends.backend_of(x)
-    counts, sums = backend.tally(x, codes, codebooks.prepared(backend, x)[: codes.shape[0]])
-    return counts, sums
-
-
-def walk(x: np.ndarray, codes: np.ndarray, codebooks: Codebooks) -> Iterator[tuple[Any, Any]]:
-    """Yield per stage what it quantized, rows (N, C), and the words (N, C) it chose.
-
-    The rows are the residuals, bit for bit those that `encode` searched with, projected if the
-    stage projects. NumPy only: `x` (N, D) and `codes` (n, N), valid and finite.
-    """
-    yield from host.walk(x, codes, _host_tables(x, codebooks))
-
-
-def searched(x: np.ndarray, codebooks: Codebooks) -> np.ndarray:
-    """Return what the first stage searches with: a copy of `x` (N, D), or projected (N, C)."""
-    return host.searched(x, _host_tables(x, codebooks)[0])
-
-
-def residual(x: np.ndarray, codes: np.ndarray, codebooks: Codebooks) -> np.ndarray:
-    """Return what is left of `x` (N, D) after the stages of `codes` (n, N), as `encode` does."""
-    return host.residual(x, codes, _host_tables(x, codebooks))
-
-
-def _host_tables(x: np.ndarray, codebooks: Codebooks) -> Any:
-    return codebooks.prepared(backends.backend_of(x), x)
-
-
-def _vector_like(codes: Any) -> Any:
-    """Return an empty float32 array beside `codes`: what `prepare` wants to see."""
-    return arrays.asarray(np.empty(0, np.float32), codes)
+def _decode_strided(codes: Any, codebooks: Any, out: Any, threads: int | None) -> Any:
+    codes = checks.ragged("decode", codes, codebooks, out)
+    xp = arrays.namespace(*codes)
+    *batch, length = codes[0].shape
+    flat = [xp.reshape(level, (_product(level.shape),)) for level in codes]
+    with tiles.at_most(threads):
+        vectors = lookup.decode(flat, codebooks)
+    return xp.reshape(vectors, (*batch, length * codebooks.strides[0], codebooks.dim))
 
 
 def _product(lengths: Any) -> int:

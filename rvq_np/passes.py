@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from . import codec
+from . import lookup
 from . import train as training
 from .codebooks import Codebooks
 from .config import Config
@@ -113,8 +113,8 @@ def forward(
     passed : Pass
     """
     if seed is None:
-        codes = codec.encode_rows(batch.rows, codebooks, n_q)
-        quantized = codec.decode_rows(codes, codebooks)
+        codes = lookup.encode(batch.rows, codebooks, n_q)
+        quantized = lookup.decode(codes, codebooks)
         return Pass(
             batch, codes, quantized, codebooks, tuple(states), 0.0, n_q * per_level, None, False
         )
@@ -122,7 +122,7 @@ def forward(
         states, batch.rows, batch.valid, n_q, config, seed, projections,
         groups=batch.groups, all_reduce=all_reduce, moving=moving,
     )  # fmt: skip
-    quantized = codec.decode_rows(learned.codes, learned.codebooks, learned.per_row)
+    quantized = lookup.decode(learned.codes, learned.codebooks, learned.per_row)
     spent = per_level * (n_q if learned.levels is None else learned.levels)
     return Pass(
         batch, learned.codes, quantized, learned.codebooks, learned.states, learned.loss, spent,

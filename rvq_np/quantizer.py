@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from . import arrays, backends, checks, codec, layout, modelfile, passes
+from . import arrays, backends, checks, layout, lookup, modelfile, passes
 from . import train as training
 from .config import Config
 from .errors import ModelFileError, NotInitializedWarning, RvqError, ShapeError
@@ -272,7 +272,7 @@ class ResidualVectorQuantizer:
         codebooks = self.codebooks[start:n_q]
         batch = layout.Batch("encode", x, codebooks)
         self._warn_if_random(start, n_q)
-        return batch.codes(codec.encode_rows(batch.rows, codebooks, n_q - start, beam_size))
+        return batch.codes(lookup.encode(batch.rows, codebooks, n_q - start, beam_size))
 
     def decode(self, codes: Any, st: int | None = None) -> Any:
         """Turn codes into vectors: the sum of the words they name.
@@ -310,9 +310,9 @@ class ResidualVectorQuantizer:
         self._warn_if_random(start, start + codes.shape[0])
         shape = tuple(codes.shape)
         if codes.ndim == 2:
-            return codec.decode_rows(codes, codebooks)
+            return lookup.decode(codes, codebooks)
         flat = arrays.namespace(codes).reshape(codes, (shape[0], shape[1] * shape[2]))
-        return layout.as_vectors(codec.decode_rows(flat, codebooks), (shape[1], shape[2]))
+        return layout.as_vectors(lookup.decode(flat, codebooks), (shape[1], shape[2]))
 
     def fit(
         self,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rvq_np import Codebooks, Linear, Stage, codec, decode, encode, warmup
+from rvq_np import Codebooks, Linear, Stage, codec, decode, encode, lookup, warmup
 from rvq_np.errors import (
     BackendError,
     CodeRangeError,
@@ -370,7 +370,7 @@ def test_codes_that_follow_moving_words_are_those_of_the_search(movers, dtype):
         rng = np.random.default_rng(seed)
         x, words = rng.standard_normal((400, 2)).astype(dtype), rng.standard_normal((48, 2))
         with paths.patched((follow.Followed, "_movers", lambda self, moved: movers)):
-            again = codec.follow(x)
+            again = lookup.follow(x)
             for _ in range(6):
                 books = Codebooks([words.astype(np.float32)])
                 np.testing.assert_array_equal(again(books), encode(x, books))
@@ -383,7 +383,7 @@ def test_a_repeated_word_that_moves_away_from_its_twin_is_seen(rng):
     words = 2 * rng.standard_normal((6, 2)).astype(np.float32)
     words[5] = words[0] = 0
     with paths.patched((follow.Followed, "_movers", lambda self, moved: 0)):
-        again = codec.follow(x)
+        again = lookup.follow(x)
         for _ in range(3):
             np.testing.assert_array_equal(again(Codebooks([words])), encode(x, words[None]))
             words = words.copy()
@@ -398,7 +398,7 @@ def test_a_word_that_moves_to_a_tie_wins_or_loses_by_its_index():
         words = np.unique(rng.integers(-6, 7, (9, 2)), axis=0).astype(np.float32)
         rng.shuffle(words)
         with paths.patched((follow.Followed, "_movers", lambda self, moved: 1)):
-            again = codec.follow(x)
+            again = lookup.follow(x)
             for _ in range(4):
                 np.testing.assert_array_equal(again(Codebooks([words])), encode(x, words[None]))
                 words = words.copy()
@@ -416,7 +416,7 @@ def test_following_spares_most_of_the_search_on_clusters(rng):
         return original(self, stages, rows)
 
     with paths.patched((follow.Followed, "_nearest", counted)):
-        again = codec.follow(x)
+        again = lookup.follow(x)
         for step in range(5):
             words = (centres + 0.1 * rng.standard_normal(centres.shape)).astype(np.float32)
             words[:2] += step  # these move far

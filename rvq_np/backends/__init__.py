@@ -22,7 +22,15 @@ checked and finite:
     and the sum of the (projected) residuals that chose it (K, C).  Tallies of two sets of rows
     add up to the tally of both: all of training stands on this.
 
-It may have a fifth, ``check(x)``, which raises `BackendError` for an array of its library that it
+For quantizers between linear maps (`rvq_np.composed.Projected`) it may have two more, without which
+`_array_api` serves:
+
+``prepare_map(linear, like)``
+    Whatever it needs of a `Linear`.
+``project(x, prepared, dtype)``
+    ``x @ weight.T + bias`` (N, C), in the wider of the float types of `x` (N, D) and `dtype`.
+
+It may have a function ``check(x)``, which raises `BackendError` for an array of its library that it
 cannot compute on after all.
 
 Files named after a library never import one another, nor the codebooks they are handed; what lives
@@ -61,6 +69,12 @@ def backend_of(x: Any) -> ModuleType:
     if hasattr(backend, "check"):
         backend.check(x)
     return backend
+
+
+def mapping_of(x: Any) -> Any:
+    """Return the module whose ``prepare_map`` and ``project`` serve arrays of the type of `x`."""
+    backend = backend_of(x)
+    return backend if hasattr(backend, "project") else import_module(f"{__name__}._array_api")
 
 
 @functools.cache

@@ -60,6 +60,23 @@ def prepare(codebooks, like):
     return tuple(stages)
 
 
+def prepare_map(linear, like):
+    """Return weight (D, C) and bias (C,) on the device of `like`, float64 where it has that."""
+    from array_api_compat import device
+
+    xp, where = namespace(like), device(like)
+    wide = np.float64 if _has_float64(xp, where) else np.float32
+    arrays = (linear.weight.T, linear.bias)
+    return tuple(xp.asarray(np.array(each, wide, order="C"), device=where) for each in arrays)
+
+
+def project(x, prepared, dtype):
+    xp, (weight, bias) = namespace(x), prepared
+    mapped = xp.matmul(xp.astype(x, weight.dtype), weight) + bias
+    wanted = host.working_dtype(_numpy_dtype(xp, x), dtype)
+    return xp.astype(mapped, asarray(np.empty(0, wanted), x).dtype)
+
+
 def encode(x, stages, beam_size=1):
     xp = namespace(x)
     if beam_size > 1:

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from ..errors import BackendError
-from ..kernels import host
+from ..kernels import host, tables
 from . import _array_api
 
 
@@ -26,6 +26,16 @@ def prepare(codebooks, like):
     if _on_host(like):
         return host.prepare(codebooks, like.dtype)
     return _array_api.prepare(codebooks, like)
+
+
+def prepare_map(linear, like):
+    return tables.map_tables(linear) if _on_host(like) else _array_api.prepare_map(linear, like)
+
+
+def project(x, prepared, dtype):
+    if _on_host(x):
+        return _beside(x, host.project(np.asarray(x), prepared, dtype))
+    return _array_api.project(x, prepared, dtype)
 
 
 def encode(x, prepared, beam_size=1):

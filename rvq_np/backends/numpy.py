@@ -1,10 +1,18 @@
 """NumPy arrays: the compiled kernels where Numba is there, plain NumPy where it is not."""
 
-from ..kernels import host
+from ..kernels import host, tables
 
 
 def prepare(codebooks, like):
     return host.prepare(codebooks, like.dtype)
+
+
+def prepare_map(linear, like):
+    return tables.map_tables(linear)
+
+
+def project(x, prepared, dtype):
+    return host.project(x, prepared, dtype)
 
 
 def encode(x, prepared, beam_size=1):

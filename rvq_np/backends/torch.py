@@ -8,7 +8,7 @@ autograd: gradients are the business of `rvq_np.grad`.
 import numpy as np
 import torch
 
-from ..kernels import host
+from ..kernels import host, tables
 from . import _array_api
 
 
@@ -16,6 +16,18 @@ def prepare(codebooks, like):
     if like.device.type == "cpu":
         return host.prepare(codebooks, _numpy_dtype(like))
     return _array_api.prepare(codebooks, like.detach())
+
+
+def prepare_map(linear, like):
+    if like.device.type == "cpu":
+        return tables.map_tables(linear)
+    return _array_api.prepare_map(linear, like.detach())
+
+
+def project(x, prepared, dtype):
+    if x.device.type == "cpu":
+        return torch.from_numpy(host.project(_lent(x), prepared, dtype))
+    return _array_api.project(x.detach(), prepared, dtype)
 
 
 def encode(x, prepared, beam_size=1):

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import arrays, codec, passes
+from .. import arrays, lookup, passes
 from .. import train as training
 from ..errors import RvqError
 from ..layout import Batch
@@ -68,7 +68,7 @@ def _fill(
     if passed.batch.valid is not None:
         rows, codes = rows[passed.batch.valid], codes[:, passed.batch.valid]
     codes = np.ascontiguousarray(codes)
-    counts, sums = codec.tally_rows(rows, codes, passed.codebooks)
+    counts, sums = lookup.tally(rows, codes, passed.codebooks)
     owners, picks = (np.random.default_rng([*seed, *way]) for way in ((OWNERS,), (ROWS, rank)))
     for level, (level_counts, level_sums, vectors, owned) in enumerate(_parts(total, spec)):
         if level >= spec.n_q:
@@ -77,8 +77,8 @@ def _fill(
         mine = owners.integers(size, size=len(owned)) == rank
         if len(rows) and mine.any():
             chosen = picks.integers(len(rows), size=int(mine.sum()))
-            left = codec.residual(rows[chosen], codes[:level, chosen], passed.codebooks)
-            vectors[mine] = codec.searched(left, passed.codebooks[level : level + 1])
+            left = lookup.residual(rows[chosen], codes[:level, chosen], passed.codebooks)
+            vectors[mine] = lookup.searched(left, passed.codebooks[level : level + 1])
             owned[mine] = 1
 
 

@@ -105,6 +105,20 @@ def project(rows, stage):
     return out
 
 
+def transform(rows, prepared):
+    """Return ``rows @ weight + bias`` (n, C) of a `tables.Map`, in the type of `rows`."""
+    out = np.empty((len(rows), len(prepared.bias)), rows.dtype)
+
+    def tile(start, stop):
+        for first, last, maps in prepared.panels:
+            part = np.empty((stop - start, last - first), rows.dtype)
+            gather.project(rows[start:stop], maps, 0, len(maps) - len(part[0]), False, part)
+            out[start:stop, first:last] = part
+
+    tiles.over_rows(tile, len(rows), ROWS)
+    return out
+
+
 subtract, tally = gather.subtract, gather.tally
 
 

@@ -105,6 +105,17 @@ def nearest(rows, stage, codes):
     _kernels(len(rows) * stage.words.size).nearest(rows, stage, codes)
 
 
+def project(x, prepared, dtype):
+    """Return ``x @ weight + bias`` (N, C) of a `tables.Map`: float64 sums, rounded once.
+
+    In the float type of residuals between vectors of the type of `x` and words of type `dtype`.
+    Compiled, the bits of a row do not depend on the other rows.
+    """
+    rows = np.ascontiguousarray(x, dtype=working_dtype(x.dtype, dtype))
+    rows = rows if rows.flags.writeable else rows.copy()  # read-only: another type to Numba
+    return _kernels(len(x) * prepared.weight.size).transform(rows, prepared)
+
+
 def decode(codes, stages, out=None):
     """Return the sum, in stage order, of the words that `codes` (n, N) name: (N, D)."""
     dtype, dim = stages[0].table.dtype, stages[0].table.shape[1]

@@ -112,6 +112,15 @@ def project(rows, stage):
     return normalized(mapped) if stage.unit else mapped
 
 
+def transform(rows, prepared):
+    """Return ``rows @ weight + bias`` (n, C) of a `tables.Map`, in the type of `rows`."""
+    out = np.empty((len(rows), len(prepared.bias)), rows.dtype)
+    for start in range(0, len(rows), ROWS):
+        part = rows[start : start + ROWS].astype(np.float64)
+        out[start : start + ROWS] = part @ prepared.weight + prepared.bias
+    return out
+
+
 def subtract(rows, table, codes):
     """Subtract from each row the word of `table` (K, D) that its code names."""
     rows -= table[codes]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from . import exact
+
+PANEL = 32  # columns of a linear map that are computed together
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +99,26 @@ def stage_tables(stage, dtype):
         wide = words.astype(np.float64) @ weight.T.astype(np.float64) + bias
         changes["table"] = np.array(wide, dtype=dtype, order="C")
     return replace(made, **changes)
+
+
+class Map(NamedTuple):
+    """A linear map, in float64."""
+
+    weight: np.ndarray  # (D, C)
+    bias: np.ndarray  # (C,)
+    panels: list[tuple[int, int, np.ndarray]]  # columns from, to; their weights, then biases
+
+
+def map_tables(linear):
+    """Prepare `linear` (``weight`` (C, D), ``bias``), its columns in panels that stay in cache."""
+    weight = np.array(linear.weight.T, dtype=np.float64, order="C")
+    bias = np.array(linear.bias, dtype=np.float64)
+    panels = [
+        (start, start + len(bias[start : start + PANEL]),
+         np.concatenate([weight[:, start : start + PANEL].ravel(), bias[start : start + PANEL]]))
+        for start in range(0, len(bias), PANEL)
+    ]  # fmt: skip
+    return Map(weight, bias, panels)
 
 
 def word_tables(words):

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .. import codec
+from .. import codec, lookup
 from ..codebooks import Codebooks, Linear, Stage
 from ..errors import DtypeError, NonFiniteError, ParameterError, ShapeError
 from .kmeans import Clusters, lloyd, sample_rows, state_of
@@ -207,7 +207,7 @@ def _spread_words(data: _Data, size: int, rng: np.random.Generator) -> np.ndarra
     step = -(-size // 8)
     words = pool[:step]
     while len(words) < size:
-        codes = codec.encode_rows(pool, Codebooks([words]), 1)[0]
+        codes = lookup.encode(pool, Codebooks([words]), 1)[0]
         far = np.square(pool - words[codes], dtype=np.float64).sum(axis=1)
         count = min(step, size - len(words))
         if np.count_nonzero(far) < count:  # fewer distinct rows than words

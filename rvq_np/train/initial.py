@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .. import codec
+from .. import lookup
 from ..codebooks import Linear
 from .kmeans import kmeans
 from .state import CodebookState, codebooks_of
@@ -33,10 +33,10 @@ def initialize(
     for level in range(last + 1):
         pair = None if projections is None else projections[level]
         if not made[level].initialized:
-            searched = codec.searched(residual, codebooks_of([made[level]], [pair]))
+            searched = lookup.searched(residual, codebooks_of([made[level]], [pair]))
             made[level] = kmeans(
                 searched, made[level].words.shape[0], iterations, rng, epsilon=epsilon
             )
         stage = codebooks_of([made[level]], [pair])
-        residual = codec.residual(residual, codec.encode_rows(residual, stage, 1), stage)
+        residual = lookup.residual(residual, lookup.encode(residual, stage, 1), stage)
     return tuple(made)

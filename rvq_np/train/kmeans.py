@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import arrays, checks, codec
+from .. import arrays, checks, lookup
 from ..codebooks import Codebooks
 from ..errors import ShapeError
 from .moving import smoothed
@@ -114,7 +114,7 @@ def lloyd(
     """Alternate between assigning every row to its nearest word and moving words to the means.
 
     `batches` are arrays of rows, or a function that gives them anew for each round. Of
-    arrays in memory most rows need no search in later rounds, see `codec.follow`.
+    arrays in memory most rows need no search in later rounds, see `lookup.follow`.
     ``refill(n)`` gives vectors for n words nobody chose; without it they keep what they have.
     ``watch(iteration, clusters)`` sees each round and may end it by returning True.
     """
@@ -122,16 +122,16 @@ def lloyd(
     found = Clusters(words, np.zeros(len(words)), np.zeros(words.shape))
     followed: Iterable[tuple[Any, Callable[[Codebooks], Any]]] = ()
     if not callable(batches):
-        followed = [(each, codec.follow(each)) for each in batches]
+        followed = [(each, lookup.follow(each)) for each in batches]
     for iteration in range(iterations):
         codebooks = Codebooks([words])
         counts, sums = np.zeros(len(words)), np.zeros(words.shape)
         if callable(batches):
-            followed = ((each, partial(codec.encode_rows, each, n_q=1)) for each in batches())
+            followed = ((each, partial(lookup.encode, each, n_q=1)) for each in batches())
         for batch, encode in followed:
             if iteration == 0:
                 checks.vectors("kmeans", batch, codebooks)
-            part = codec.tally_rows(batch, encode(codebooks), codebooks)
+            part = lookup.tally(batch, encode(codebooks), codebooks)
             counts += part[0][0]
             sums += part[1][0]
         used = counts > 0

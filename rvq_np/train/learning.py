@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import arrays, checks, codec
+from .. import arrays, checks, lookup
 from ..codebooks import Codebooks, Linear
 from ..config import Config
 from .initial import initialize
@@ -123,7 +123,7 @@ def learn(
     codebooks = codebooks_of(states, projections)
     if len(places) and fresh_words:
         checks.finite("forward", seen, codebooks)  # new words may reach further than the old
-    codes = codec.encode_rows(x, codebooks, n_q)
+    codes = lookup.encode(x, codebooks, n_q)
     seen_codes = np.ascontiguousarray(arrays.to_numpy(codes)[:, places])
     loss = 0.0
     if len(places):
@@ -136,13 +136,13 @@ def learn(
 
     def draw(level: int, count: int) -> np.ndarray:
         def quantized(rows: np.ndarray) -> np.ndarray:
-            left = codec.residual(seen[rows], seen_codes[:level, rows], codebooks)
-            return codec.searched(left, codebooks[level : level + 1])
+            left = lookup.residual(seen[rows], seen_codes[:level, rows], codebooks)
+            return lookup.searched(left, codebooks[level : level + 1])
 
         chosen = sample_rows(crowd.total, count, rng)
         return crowd.rows(chosen, states[level].words.shape[1], quantized)
 
-    counts, sums = codec.tally_rows(seen, seen_codes, codebooks)
+    counts, sums = lookup.tally(seen, seen_codes, codebooks)
     if all_reduce.size > 1:
         added = crowd.add_up([*counts, *sums])
         counts, sums = added[:n_q], added[n_q:]
@@ -158,7 +158,7 @@ def _loss(
 ) -> float:
     """Average over levels of the mean squared distance of the rows active at each level."""
     per_level = []
-    for level, (searched, words) in enumerate(codec.walk(x, codes, codebooks)):
+    for level, (searched, words) in enumerate(lookup.walk(x, codes, codebooks)):
         if levels is not None:
             searched, words = searched[levels > level], words[levels > level]
         if len(words):

@@ -1,0 +1,309 @@
+"""Quantizers made of several: around a projection, side by side, or on groups of channels.
+
+====================  ======================================================================
+`Codebooks`           one stage after another, each on what the last one left
+`Projected`           a quantizer between a linear map in and one out (vector-quantize-pytorch)
+`Parallel`            quantizers of the same vectors, whose results are added (Mimi)
+`Grouped`             quantizers of neighbouring channels, put side by side again (HiFi-Codec)
+====================  ======================================================================
+
+They nest, and all serve wherever a `Codebooks` does in `rvq_np.encode` and `rvq_np.decode`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from . import arrays, backends
+from .codebooks import Codebooks
+from .errors import LevelsError, ShapeError
+from .stages import Linear, Stage
+
+
+class Composed:
+    """What the composed quantizers share: whose level is which, and sizes that follow from it.
+
+    Attributes
+    ----------
+    parts : tuple of Codebooks or Composed
+    order : tuple of int
+        Per level, the part that it belongs to; each part's levels are in their own order.
+    n_q : int
+        The number of levels; also ``len(quantizer)``.
+    dim : int
+        D, the length of a vector.
+    stages : tuple of Stage
+    sizes, strides : tuple of int
+        Words, and frames per code, level by level.
+    dtype : numpy.dtype
+        Of decoded vectors: float32 or float64.
+    block : int
+        Frames that share nothing with others.
+    """
+
+    KIND: ClassVar[str]
+    dim: int
+
+    def __init__(self, parts: Sequence[Any], order: Sequence[int], dtypes: Sequence[Any] = ()):
+        self.parts, self.order = tuple(parts), tuple(order)
+        self.n_q = len(self.order)
+        self.stages: tuple[Stage, ...] = tuple(
+            self.parts[part].stages[level] for part, level in self.places()
+        )
+        self.sizes = tuple(stage.size for stage in self.stages)
+        self.strides = tuple(stage.stride for stage in self.stages)
+        self.block = math.lcm(*self.strides)
+        self.dtype = np.result_type(np.float32, *(part.dtype for part in parts), *dtypes)
+
+    def places(self, n_q: int | None = None) -> Iterator[tuple[int, int]]:
+        """Yield per level its part, and which of the part's levels it is."""
+        seen = [0] * len(self.parts)
+        for part in self.order[:n_q]:
+            yield part, seen[part]
+            seen[part] += 1
+
+    def shares(self, n_q: int) -> list[int]:
+        """Return how many of the first `n_q` levels each part has."""
+        return [self.order[:n_q].count(part) for part in range(len(self.parts))]
+
+    def into(self, rows: Any) -> list[Any]:
+        """Return what each part quantizes of vectors (N, D)."""
+        raise NotImplementedError
+
+    def out_of(self, vectors: Sequence[Any]) -> Any:
+        """Return vectors (N, D) from those of each part."""
+        raise NotImplementedError
+
+    def limit(self, dtype: Any) -> float:
+        """Vectors whose numbers stay below leave residuals that a float type can hold."""
+        return min(part.limit(dtype) for part in self.parts)
+
+    def maps(self) -> Sequence[Linear]:
+        """Return the linear maps around the parts."""
+        return ()
+
+    def __len__(self) -> int:
+        return self.n_q
+
+    def __iter__(self) -> Iterator[Stage]:
+        return iter(self.stages)
+
+    def __getitem__(self, levels: slice) -> Any:
+        """Return the quantizer with fewer levels, ``quantizer[:n]``."""
+        name = type(self).__name__
+        if not isinstance(levels, slice):
+            raise LevelsError(
+                f"{name}: index {levels!r} is not a slice; write quantizer[:n] for levels, "
+                "quantizer.stages[a] for one stage."
+            )
+        chosen = range(self.n_q)[levels]
+        if not chosen or chosen != range(len(chosen)):
+            raise LevelsError(
+                f"{name}: {levels} is not the first of its {self.n_q} levels; wanted "
+                "quantizer[:n]. For one part alone take quantizer.parts."
+            )
+        return self if len(chosen) == self.n_q else self._first(len(chosen))
+
+    def _first(self, n_q: int) -> Any:
+        some = object.__new__(type(self))
+        some.__dict__.update(self.__dict__)
+        Composed.__init__(some, self.parts, self.order[:n_q], [self.dtype])
+        return some
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over all words, projections and the way they are composed."""
+        digest = hashlib.sha256(f"{self.KIND}{self.order}".encode())
+        for part, share in zip(self.parts, self.shares(self.n_q), strict=True):
+            digest.update((part[:share].fingerprint if share else f"{part.dim}").encode())
+        for linear in self.maps():
+            for array in (linear.weight, linear.bias):
+                digest.update(f"{array.dtype.str}{array.shape}".encode())
+                digest.update(array.astype(array.dtype.newbyteorder("<")).tobytes())
+        return digest.hexdigest()
+
+    def __repr__(self) -> str:
+        parts = ", ".join(repr(part) for part in self.parts)
+        whole = sum(part.n_q for part in self.parts)
+        first = f", first {self.n_q} of {whole} levels" if self.n_q < whole else ""
+        return f"{type(self).__name__}({parts}{first})"
+
+
+class Projected(Composed):
+    """A quantizer between two linear maps: ``project_out(inner(project_in(x)))``.
+
+    Parameters
+    ----------
+    inner : Codebooks, Composed or array (Q, K, C)
+    project_in : Linear
+        From the D numbers of a vector to the C that `inner` quantizes.
+    project_out : Linear
+        Back to D numbers, from the sum of the words.
+
+    Raises
+    ------
+    ShapeError
+        If the maps do not fit.
+
+    Notes
+    -----
+    A stage of its own can project as well, see `Stage`; there the residual stays in the space of
+    the vectors, here it never leaves that of the words.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from rvq_np import Linear, Projected
+    >>> half = Linear(np.float32([[1, 0]]), np.zeros(1, np.float32))
+    >>> back = Linear(np.float32([[1], [0]]), np.zeros(2, np.float32))
+    >>> Projected(np.zeros((4, 16, 1), np.float32), half, back)
+    Projected(Codebooks(4 stages, 16 words of 1), for vectors of 2)
+    """
+
+    KIND = "projected"
+
+    def __init__(self, inner: Any, project_in: Linear, project_out: Linear):
+        inner = of(inner)
+        into, out = project_in.weight.shape, project_out.weight.shape
+        if into[0] != inner.dim or out[1] != inner.dim or into[1] != out[0]:
+            raise ShapeError(
+                f"Projected: inner quantizes vectors of length {inner.dim}, project_in.weight has "
+                f"shape {into} and project_out.weight {out}; wanted ({inner.dim}, D) and "
+                f"(D, {inner.dim})."
+            )
+        self.project_in, self.project_out, self.dim = project_in, project_out, into[1]
+        self._prepared: dict[Any, Any] = {}
+        types = [project_in.weight.dtype, project_out.weight.dtype]
+        super().__init__([inner], [0] * inner.n_q, types)
+
+    def into(self, rows: Any) -> list[Any]:
+        return [self._through("project_in", rows)]
+
+    def out_of(self, vectors: Sequence[Any]) -> Any:
+        return self._through("project_out", vectors[0])
+
+    def _through(self, name: str, rows: Any) -> Any:
+        backend = backends.mapping_of(rows)
+        key = (backend, name, str(getattr(rows, "device", "cpu")))
+        if key not in self._prepared:
+            self._prepared[key] = backend.prepare_map(getattr(self, name), rows)
+        return backend.project(rows, self._prepared[key], self.dtype)
+
+    def limit(self, dtype: Any) -> float:
+        sums = np.abs(self.project_in.weight).sum(axis=1, dtype=np.float64)
+        room = super().limit(dtype) - np.abs(self.project_in.bias).astype(np.float64)
+        with np.errstate(divide="ignore"):
+            return float(min((room / sums).min(), np.finfo(dtype).max / 2))
+
+    def maps(self) -> Sequence[Linear]:
+        return (self.project_in, self.project_out)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_prepared": {}}  # what backends prepared stays behind
+
+    def __repr__(self) -> str:
+        whole = super().__repr__()
+        return f"{whole[:-1]}, for vectors of {self.dim})"
+
+
+class Parallel(Composed):
+    """Quantizers of the same vectors, side by side; what they decode to is added.
+
+    Parameters
+    ----------
+    parts : iterable of Codebooks, Composed or array (Q, K, D)
+        Levels are counted through the parts: first all of the first one.
+
+    Raises
+    ------
+    ShapeError
+        If there is no part, or they quantize vectors of several lengths.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from rvq_np import Parallel
+    >>> both = Parallel([np.zeros((1, 16, 2), np.float32), np.zeros((7, 16, 2), np.float32)])
+    >>> both.n_q, both[:3].order
+    (8, (0, 1, 1))
+    """
+
+    KIND = "parallel"
+
+    def __init__(self, parts: Iterable[Any]):
+        made = _parts("Parallel", parts)
+        dims = sorted({part.dim for part in made})
+        if len(dims) > 1:
+            raise ShapeError(f"Parallel: the parts quantize vectors of lengths {dims}; wanted one.")
+        self.dim = dims[0]
+        super().__init__(made, [n for n, part in enumerate(made) for _ in range(part.n_q)])
+
+    def into(self, rows: Any) -> list[Any]:
+        return [rows] * len(self.parts)
+
+    def out_of(self, vectors: Sequence[Any]) -> Any:
+        total = vectors[0]
+        for each in vectors[1:]:
+            total = total + each
+        return total
+
+
+class Grouped(Composed):
+    """Quantizers of neighbouring channels: each its own share of every vector.
+
+    Parameters
+    ----------
+    parts : iterable of Codebooks, Composed or array (Q, K, C)
+        In the order of the channels; their lengths add up to D. Levels take turns: the first of
+        every part, then the second of every part, so that a prefix of the codes is a coarser
+        version of the whole vector. With equal parts ``codes.reshape(Q, G, ...)`` tells them
+        apart.
+
+    Raises
+    ------
+    ShapeError
+        If there is no part.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from rvq_np import Grouped
+    >>> halves = Grouped([np.zeros((2, 16, 3), np.float32), np.zeros((2, 16, 3), np.float32)])
+    >>> halves.dim, halves.n_q, halves.order
+    (6, 4, (0, 1, 0, 1))
+    """
+
+    KIND = "grouped"
+
+    def __init__(self, parts: Iterable[Any]):
+        made = _parts("Grouped", parts)
+        self.dim = sum(part.dim for part in made)
+        deepest = max(part.n_q for part in made)
+        turns = [n for level in range(deepest) for n, part in enumerate(made) if level < part.n_q]
+        super().__init__(made, turns)
+
+    def into(self, rows: Any) -> list[Any]:
+        ends = np.cumsum([part.dim for part in self.parts]).tolist()
+        return [rows[:, end - part.dim : end] for end, part in zip(ends, self.parts, strict=True)]
+
+    def out_of(self, vectors: Sequence[Any]) -> Any:
+        return arrays.namespace(*vectors).concat(list(vectors), axis=1)
+
+
+def of(value: Any) -> Any:
+    """Return `value` itself if it is a quantizer, else the `Codebooks` made of it."""
+    return value if isinstance(value, Composed) else Codebooks.of(value)
+
+
+def _parts(call: str, parts: Any) -> list[Any]:
+    if isinstance(parts, (Composed, Codebooks)) or not isinstance(parts, Iterable):
+        raise ShapeError(f"{call}: got a {type(parts).__name__}; wanted a list of quantizers.")
+    made = [of(part) for part in parts]
+    if not made:
+        raise ShapeError(f"{call}: got no part; wanted at least one.")
+    return made

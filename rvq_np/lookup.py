@@ -1,0 +1,194 @@
+"""Rows of vectors to codes and back, for every quantizer there is, without a check.
+
+`rvq_np.codec` makes the checks, once, and the rest of the package that has made its own calls
+here.  Which library computes is for `rvq_np.backends` to say; what is here is how quantizers are
+put together from sequences of stages, and how stages share a code among frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from . import arrays, backends
+from .codebooks import Codebooks
+from .composed import Composed
+from .kernels import host
+
+NUMBERS = 1 << 20  # numbers of a block of rows that passes a composed quantizer
+
+
+def encode(x: Any, quantizer: Any, n_q: int, beam_size: int = 1) -> Any:
+    """Return codes (n_q, N) of `x` (N, D); where stages have strides, a list with one a level."""
+    if isinstance(quantizer, Codebooks) and quantizer.block == 1:
+        backend = backends.backend_of(x)
+        return backend.encode(x, quantizer.prepared(backend, x)[:n_q], beam_size)
+    way = _composed if isinstance(quantizer, Composed) else _strided
+    parts = [way(part, quantizer, n_q, beam_size) for part in _blocks(x, quantizer)]
+    if len(parts) == 1:
+        return parts[0]
+    xp = arrays.namespace(x)
+    if quantizer.block == 1:
+        return xp.concat(parts, axis=1)
+    return [xp.concat(list(level)) for level in zip(*parts, strict=True)]
+
+
+def decode(codes: Any, quantizer: Any, levels: np.ndarray | None = None) -> Any:
+    """Return vectors (N, D) of `codes` (n, N), or of a list of n (N / stride,).
+
+    `levels` (N,), from 1, for `Codebooks` only: add up only so many levels of each row.
+    """
+    if isinstance(quantizer, Composed):
+        return _apart(codes, quantizer)
+    if quantizer.block > 1:
+        return _together(codes, quantizer)
+    backend = backends.backend_of(codes)
+    prepared = quantizer.prepared(backend, _vector_like(codes))
+    if levels is None:
+        return backend.decode(codes, prepared)
+    xp = arrays.namespace(codes)
+    total = backend.decode(codes[:1, :], prepared[:1])
+    for level in range(1, codes.shape[0]):  # the additions of `decode`, in its order
+        part = backend.decode(codes[level : level + 1, :], prepared[level : level + 1])
+        active = arrays.asarray(levels > level, codes)[:, None]
+        total = xp.where(active, total + part, total)
+    return total
+
+
+def tally(x: Any, codes: Any, codebooks: Codebooks) -> tuple[list[Any], list[Any]]:
+    """Return per stage the counts of words and the sums of what chose them, float64."""
+    backend = backends.backend_of(x)
+    counts, sums = backend.tally(x, codes, codebooks.prepared(backend, x)[: codes.shape[0]])
+    return counts, sums
+
+
+def follow(x: Any) -> Callable[[Codebooks], Any]:
+    """Return a function that gives the codes of `x` (N, D) by one stage.
+
+    For calling again and again while the stage's float32 words move a little: on NumPy arrays
+    most rows then need no search. `x` must stay as it is.
+    """
+    if not isinstance(x, np.ndarray):
+        return lambda codebooks: encode(x, codebooks, 1)
+    following = host.follow(x, np.dtype(np.float32))
+    return lambda codebooks: following(tables(x, codebooks))
+
+
+def walk(x: np.ndarray, codes: np.ndarray, codebooks: Codebooks) -> Iterator[tuple[Any, Any]]:
+    """Yield per stage what it quantized, rows (N, C), and the words (N, C) it chose.
+
+    The rows are the residuals, bit for bit those that `encode` searched with, projected if the
+    stage projects. NumPy only: `x` (N, D) and `codes` (n, N), valid and finite.
+    """
+    yield from host.walk(x, codes, tables(x, codebooks))
+
+
+def searched(x: np.ndarray, codebooks: Codebooks) -> np.ndarray:
+    """Return what the first stage searches with: a copy of `x` (N, D), or projected (N, C)."""
+    return host.searched(x, tables(x, codebooks)[0])
+
+
+def residual(x: np.ndarray, codes: np.ndarray, codebooks: Codebooks) -> np.ndarray:
+    """Return what is left of `x` (N, D) after the stages of `codes` (n, N), as `encode` does."""
+    return host.residual(x, codes, tables(x, codebooks))
+
+
+def tables(x: np.ndarray, codebooks: Codebooks) -> Any:
+    """Return the stages as kernels for NumPy arrays of the type of `x` read them."""
+    return codebooks.prepared(backends.backend_of(x), x)
+
+
+def _blocks(x: Any, quantizer: Any) -> Iterator[Any]:
+    """Yield `x` (N, D) in parts whose frames share no code with those of another."""
+    step = max(1, NUMBERS // (quantizer.dim * quantizer.block)) * quantizer.block
+    for start in range(0, max(1, x.shape[0]), step):
+        yield x[start : start + step, :] if step < x.shape[0] else x
+
+
+def _composed(x: Any, quantizer: Composed, n_q: int, beam_size: int) -> Any:
+    shares = quantizer.shares(n_q)
+    theirs = [
+        encode(rows, part, share, beam_size) if share else None
+        for rows, part, share in zip(quantizer.into(x), quantizer.parts, shares, strict=True)
+    ]
+    levels = [_level(theirs[part], level) for part, level in quantizer.places(n_q)]
+    return levels if quantizer.block > 1 else arrays.namespace(x).stack(levels)
+
+
+def _apart(codes: Any, quantizer: Composed) -> Any:
+    """Return the vectors (N, D) of a composed quantizer; a part without codes adds zeros."""
+    if len(codes) == 0:
+        return _zeros(codes.shape[1], quantizer, codes)
+    own: list[list[Any]] = [[] for _ in quantizer.parts]
+    for level, part in enumerate(quantizer.order[: len(codes)]):
+        own[part].append(_level(codes, level))
+    frames = _level(codes, 0).shape[0] * quantizer.strides[0]
+    vectors = []
+    for part, some in zip(quantizer.parts, own, strict=True):
+        if not some:
+            vectors.append(_zeros(frames, part, _level(codes, 0)))
+        else:
+            theirs = some if part.block > 1 else arrays.namespace(*some).stack(some)
+            vectors.append(decode(theirs, part))
+    return quantizer.out_of(vectors)
+
+
+def _strided(x: Any, codebooks: Codebooks, n_q: int, beam_size: int) -> list[Any]:
+    """Return per level the codes of the means of as many frames as its stride says.
+
+    The mean is a sum in the order of time, then a division; what its code decodes to is taken
+    from each of the frames.
+    """
+    left, codes = _working(x, codebooks), []
+    for stage, stride in zip(codebooks.alone[:n_q], codebooks.strides, strict=False):
+        codes.append(encode(_means(left, stride), stage, 1)[0, :])
+        if len(codes) < n_q:
+            left = left - _each(decode(codes[-1][None, :], stage), stride)
+    return codes
+
+
+def _together(codes: Sequence[Any], codebooks: Codebooks) -> Any:
+    """Return the vectors (N, D) of codes each of which stands for as many frames as its stride."""
+    total = None
+    for row, stage, stride in zip(codes, codebooks.alone, codebooks.strides, strict=False):
+        part = _each(decode(row[None, :], stage), stride)
+        total = part if total is None else total + part
+    return total
+
+
+def _means(rows: Any, stride: int) -> Any:
+    if stride == 1:
+        return rows
+    frames = arrays.namespace(rows).reshape(rows, (rows.shape[0] // stride, stride, rows.shape[1]))
+    total = frames[:, 0, :]
+    for place in range(1, stride):
+        total = total + frames[:, place, :]
+    return total / stride
+
+
+def _each(rows: Any, stride: int) -> Any:
+    """Return every row (n, D) `stride` times, one after the other: (n * stride, D)."""
+    return rows if stride == 1 else arrays.namespace(rows).repeat(rows, stride, axis=0)
+
+
+def _level(codes: Any, level: int) -> Any:
+    return codes[level] if isinstance(codes, list) else codes[level, :]
+
+
+def _working(x: Any, codebooks: Codebooks) -> Any:
+    """Return `x` in the float type of residuals."""
+    if "float64" in str(x.dtype):
+        return x
+    dtype = arrays.asarray(np.empty(0, codebooks.dtype), x).dtype
+    return x if x.dtype == dtype else arrays.namespace(x).astype(x, dtype)
+
+
+def _zeros(rows: int, quantizer: Any, like: Any) -> Any:
+    return arrays.asarray(np.zeros((rows, quantizer.dim), quantizer.dtype), like)
+
+
+def _vector_like(codes: Any) -> Any:
+    """Return an empty float32 array beside `codes`: what `prepare` wants to see."""
+    return arrays.asarray(np.empty(0, np.float32), codes)

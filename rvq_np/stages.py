@@ -1,0 +1,163 @@
+"""One level of a quantizer as a frozen value: its codebook, its metric, its way in and out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .arrays import to_numpy
+from .errors import DtypeError, NonFiniteError, ParameterError, ShapeError
+
+METRICS = ("euclidean", "cosine")
+
+
+@dataclass(frozen=True, eq=False)
+class Linear:
+    """A linear map with bias: ``y = weight @ x + bias``.
+
+    Parameters
+    ----------
+    weight : numpy.ndarray (outputs, inputs), floating
+        Row by row, as `torch.nn.Linear` stores it.
+    bias : numpy.ndarray (outputs,), floating
+    """
+
+    weight: np.ndarray
+    bias: np.ndarray
+
+    def __post_init__(self):
+        object.__setattr__(self, "weight", _frozen("Linear", "weight", self.weight, 2))
+        object.__setattr__(self, "bias", _frozen("Linear", "bias", self.bias, 1))
+        if len(self.bias) != len(self.weight):
+            raise ShapeError(
+                f"Linear: bias has length {len(self.bias)}, weight has shape {self.weight.shape}; "
+                "give one bias for each row of the weight."
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """One level: its codebook and, if it is searched in another space, the way in and out.
+
+    Parameters
+    ----------
+    words : numpy.ndarray (K, C), floating
+        The codebook. float16 is widened to float32; the array is copied.
+    project_in : Linear, optional
+        From the D numbers of a residual to the C of a word.
+    project_out : Linear, optional
+        From a word back to D numbers. Give both or neither.
+    metric : {"euclidean", "cosine"}, optional
+        "cosine": the word of the most similar direction. What is searched, and each word, are
+        divided by their norms; the word itself is what a code decodes to.
+    stride : int, optional
+        Frames of a signal that share one code: their mean is quantized, and what the code decodes
+        to stands for each of them. 1 by default.
+
+    Raises
+    ------
+    ShapeError
+        If `words` is not (K, C) with K, C >= 1, or the maps do not fit.
+    DtypeError
+        If `words` does not hold floating-point numbers.
+    NonFiniteError
+        If a number is NaN or infinite.
+    ParameterError
+        If `metric` is neither, or `stride` is no whole number from 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> Stage(np.float32([[0, 0], [4, 4]]))
+    Stage(2 words of 2 for vectors of 2)
+    """
+
+    words: np.ndarray
+    project_in: Linear | None = None
+    project_out: Linear | None = None
+    metric: str = "euclidean"
+    stride: int = 1
+
+    def __post_init__(self):
+        object.__setattr__(self, "words", _frozen("Stage", "words", self.words, 2))
+        if self.metric not in METRICS:
+            raise ParameterError(
+                f"Stage: metric is {self.metric!r}; wanted one of {', '.join(METRICS)}."
+            )
+        if type(self.stride) is not int or self.stride < 1:
+            raise ParameterError(
+                f"Stage: stride is {self.stride!r}; wanted a whole number of frames from 1."
+            )
+        if (self.project_in is None) != (self.project_out is None):
+            raise ShapeError(
+                "Stage: one of project_in and project_out is missing; give both or neither."
+            )
+        if self.project_in is None or self.project_out is None:
+            return
+        width = self.words.shape[1]
+        into, out = self.project_in.weight.shape, self.project_out.weight.shape
+        if into[0] != width or out[1] != width or into[1] != out[0]:
+            raise ShapeError(
+                f"Stage: words have length {width}, project_in.weight has shape {into} and "
+                f"project_out.weight {out}; wanted ({width}, D) and (D, {width})."
+            )
+
+    @property
+    def size(self) -> int:
+        """K, the number of words."""
+        return self.words.shape[0]
+
+    @property
+    def dim(self) -> int:
+        """D, the length of the vectors the stage quantizes."""
+        return self.words.shape[1] if self.project_in is None else self.project_in.weight.shape[1]
+
+    def arrays(self) -> Iterator[np.ndarray]:
+        """Yield what the stage consists of: words, then weights and biases of its maps."""
+        yield self.words
+        for linear in (self.project_in, self.project_out):
+            if linear is not None:
+                yield from (linear.weight, linear.bias)
+
+    def __repr__(self) -> str:
+        cosine = ", by cosine" if self.metric == "cosine" else ""
+        strided = f", every {self.stride} frames" if self.stride > 1 else ""
+        size, width = self.words.shape
+        return f"Stage({size} words of {width} for vectors of {self.dim}{cosine}{strided})"
+
+
+def largest(stage: Stage) -> float:
+    """The largest number, in size, that a code of the stage can decode to."""
+    largest = float(np.abs(stage.words).max())
+    if stage.project_out is None:
+        return largest
+    rows = np.abs(stage.project_out.weight).sum(axis=1, dtype=np.float64)
+    return float((rows * largest + np.abs(stage.project_out.bias)).max())
+
+
+def _frozen(call: str, name: str, values: Any, rank: int) -> np.ndarray:
+    """Return a read-only float copy of `values`, or say what is wrong with them."""
+    array = to_numpy(values)
+    if array.dtype.kind != "f":
+        raise DtypeError(
+            f"{call}: {name} has dtype {array.dtype}; wanted float16, float32 or float64. "
+            "Convert with .astype(numpy.float32)."
+        )
+    if array.ndim != rank or 0 in array.shape:
+        wanted = "(K, D) with at least one word of at least one number" if rank == 2 else "(D,)"
+        raise ShapeError(f"{call}: {name} has shape {array.shape}; wanted {wanted}.")
+    if not np.isfinite(array).all():
+        first = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+        raise NonFiniteError(
+            f"{call}: {name} holds {array[first]} at {first}; wanted finite numbers only."
+        )
+    dtype = np.float64 if array.dtype.itemsize > 4 else np.float32
+    ours = array.base is None and not array.flags.writeable and array.flags.c_contiguous
+    if ours and array.dtype == dtype and type(values) is np.ndarray:
+        return array  # of another stage: nobody can change it
+    frozen = np.array(array, dtype=dtype, order="C")
+    frozen.setflags(write=False)
+    return frozen
