@@ -118,9 +118,10 @@ class Composed:
     @property
     def fingerprint(self) -> str:
         """SHA-256 over all words, projections and the way they are composed."""
-        digest = hashlib.sha256(f"{self.KIND}{self.order}".encode())
+        digest = hashlib.sha256(f"{self.KIND}{self.order}{self.dim}".encode())
         for part, share in zip(self.parts, self.shares(self.n_q), strict=True):
-            digest.update((part[:share].fingerprint if share else f"{part.dim}").encode())
+            if share:
+                digest.update(part[:share].fingerprint.encode())
         for linear in self.maps():
             for array in (linear.weight, linear.bias):
                 digest.update(f"{array.dtype.str}{array.shape}".encode())

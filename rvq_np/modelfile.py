@@ -1,4 +1,8 @@
-"""Model files: safetensors, the config as JSON in the metadata. Nothing is ever unpickled.
+"""Our own files: safetensors, what they are as JSON in the metadata. Nothing is ever unpickled.
+
+The JSON has a version and one entry more: ``config``, the arguments of a quantizer whose tensors
+follow under ESPnet's names, or ``codebooks``, how any quantizer is put together of tensors, which
+`rvq_np.checkpoints` writes and reads.
 
 Writes are atomic: a file of that name is the old one or the new one, never half of either.
 """
@@ -23,11 +27,33 @@ VERSION = 1
 
 def save(path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray], config: Any) -> None:
     """Write `tensors` and the JSON-able `config` to `path`: the same bytes for the same values."""
+    write(path, tensors, {KEY: told(config=config)})
+
+
+def told(**about: Any) -> str:
+    """Return what a file is, for its metadata."""
+    return json.dumps({"version": VERSION, **about})
+
+
+def write(
+    path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray], metadata: dict[str, str]
+) -> None:
+    """Write a safetensors file, or leave what was there before."""
     from safetensors.numpy import save as to_bytes
 
-    metadata = {KEY: json.dumps({"version": VERSION, "config": config})}
     content = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
     write_atomically(Path(path), to_bytes(content, metadata))
+
+
+def is_model(path: str | os.PathLike[str]) -> bool:
+    """Whether `path` is a readable file that `save` wrote."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return "config" in json.loads((file.metadata() or {}).get(KEY, "{}"))
+    except (SafetensorError, ValueError, TypeError, OverflowError, OSError):
+        return False
 
 
 def load(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], Any]:
@@ -58,6 +84,11 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], Any]:
                 raise ModelFileError(
                     f"load: {str(path)!r} has format version {about['version']!r}; this release "
                     f"reads {VERSION!r}. Upgrade rvq_np."
+                )
+            if "codebooks" in about:
+                raise ModelFileError(
+                    f"load: {str(path)!r} holds codebooks without a state of training; load them "
+                    "with rvq_np.checkpoints.load."
                 )
             config = about["config"]
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

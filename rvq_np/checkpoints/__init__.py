@@ -12,6 +12,13 @@ The contract of a file here, with the family's name for its name:
 A family whose files are no safetensors has, instead of both, ``MAGIC``, the bytes they begin with,
 and ``parse(file, path) -> Codebooks``, from the open file, just behind them.
 
+A family to which codebooks can be handed back has one function more:
+
+``entries(quantizer, counts) -> dict``
+    The tensors, by the names that its quantizer's ``load_state_dict`` wants. `counts` has an array
+    (K,) a level: how often each word was chosen, as moving averages have it. Raises
+    `ParameterError` where the family cannot hold such a quantizer.
+
 A pickle is never opened: ``.pt``, ``.pth``, ``.th`` and ``.bin`` files can run code.  For models of
 this library see `rvq_np.ResidualVectorQuantizer.load`.
 """
@@ -20,14 +27,19 @@ from __future__ import annotations
 
 import os
 import pkgutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
-from ..codebooks import Codebooks
-from ..errors import CheckpointError, ParameterError
+import numpy as np
+
+from .. import composed, modelfile
+from ..errors import CheckpointError, ParameterError, ShapeError
 from . import _file
+
+COUNT = 100.0  # of a word, where nobody says how often it was chosen
 
 
 def families() -> list[str]:
@@ -41,20 +53,20 @@ def families() -> list[str]:
     return sorted(each.name for each in pkgutil.iter_modules(__path__) if each.name[0] != "_")
 
 
-def load(path: str | os.PathLike[str], family: str | None = None) -> Codebooks:
+def load(path: str | os.PathLike[str], family: str | None = None) -> Any:
     """Return the codebooks of a published model.
 
     Parameters
     ----------
     path : str or os.PathLike
-        A safetensors file, an index of shards (``*.index.json``), a directory with either, or a
-        Faiss index. A ``config.json`` beside the weights is read.
+        A safetensors file, an index of shards (``*.index.json``), a directory with either, a
+        Faiss index, or what `save` wrote. A ``config.json`` beside the weights is read.
     family : str, optional
         One of `families`; by default it is told from the names of the tensors.
 
     Returns
     -------
-    codebooks : Codebooks
+    codebooks : Codebooks or Composed
         For `rvq_np.encode` and `rvq_np.decode`, float32, or float64 where the words are, with
         projections and metric as the model has them.
 
@@ -81,7 +93,7 @@ def load(path: str | os.PathLike[str], family: str | None = None) -> Codebooks:
     return load_as(path, family)[1]
 
 
-def load_as(path: str | os.PathLike[str], family: str | None = None) -> tuple[str, Codebooks]:
+def load_as(path: str | os.PathLike[str], family: str | None = None) -> tuple[str, Any]:
     """`load`, and the name of the family that was found."""
     every = families()
     if family is not None and family not in every:
@@ -105,7 +117,102 @@ def load_as(path: str | os.PathLike[str], family: str | None = None) -> tuple[st
     )
 
 
-def _of_other_files(path: Path, chosen: dict[str, ModuleType]) -> tuple[str, Codebooks] | None:
+def save(
+    path: str | os.PathLike[str],
+    quantizer: Any,
+    family: str | None = None,
+    *,
+    counts: Sequence[Any] | None = None,
+) -> None:
+    """Write codebooks to a safetensors file: ours, or of a family's names.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+        Written atomically: the old file or the new one, never half of either.
+    quantizer : Codebooks, Composed or array (Q, K, D)
+    family : str, optional
+        As in `state_dict`. By default the file is ours: small, and for any quantizer.
+    counts : sequence of array (K,), optional
+        As in `state_dict`.
+
+    Raises
+    ------
+    ParameterError
+        As `state_dict`.
+    OSError
+        If the file cannot be written.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import numpy as np
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "small.safetensors")
+    ...     save(path, np.ones((2, 4, 3), np.float32))
+    ...     load(path)
+    Codebooks(2 stages, 4 words of 3)
+    """
+    quantizer = composed.of(quantizer)
+    if family is not None:
+        tensors = state_dict(quantizer, family, counts=counts)
+        modelfile.write(path, tensors, {"format": "pt"})  # which Hugging Face's loader wants
+        return
+    tensors, about = _module("rvq_np").written(quantizer)
+    modelfile.write(path, tensors, {modelfile.KEY: about})
+
+
+def state_dict(
+    quantizer: Any, family: str, *, counts: Sequence[Any] | None = None
+) -> dict[str, np.ndarray]:
+    """Return codebooks as the state dict of a family's own quantizer module.
+
+    Parameters
+    ----------
+    quantizer : Codebooks, Composed or array (Q, K, D)
+    family : {"espnet", "encodec", "vector_quantize_pytorch"}
+        Names are those within the quantizer: a whole model has a prefix before them.
+    counts : sequence of array (K,), optional
+        Per level, how often each word was chosen, which those modules go on training with. By
+        default 100 each, so that none is soon replaced for want of use.
+
+    Returns
+    -------
+    dict of str to numpy.ndarray, float32
+        For ``load_state_dict`` once they are tensors.
+
+    Raises
+    ------
+    ParameterError
+        If the family cannot hold such a quantizer, or nothing can be handed to it.
+    ShapeError
+        If `counts` do not fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> tensors = state_dict(np.ones((2, 4, 3), np.float32), "encodec")
+    >>> tensors["vq.layers.1._codebook.embed"].shape
+    (4, 3)
+    """
+    quantizer = composed.of(quantizer)
+    takers = [name for name in families() if hasattr(_module(name), "entries")]
+    if family not in takers:
+        wanted = ", ".join(takers)
+        raise ParameterError(f"state_dict: family is {family!r}; wanted one of {wanted}.")
+    if counts is None:
+        counts = [np.full(size, COUNT, np.float32) for size in quantizer.sizes]
+    made = [np.asarray(each, np.float32) for each in counts]
+    if [each.shape for each in made] != [(size,) for size in quantizer.sizes]:
+        raise ShapeError(
+            f"state_dict: counts have shapes {[each.shape for each in made]}; wanted one array a "
+            f"level, of lengths {quantizer.sizes}."
+        )
+    found: dict[str, np.ndarray] = _module(family).entries(quantizer, made)
+    return found
+
+
+def _of_other_files(path: Path, chosen: dict[str, ModuleType]) -> tuple[str, Any] | None:
     if not path.is_file():
         return None
     with open(path, "rb") as file:

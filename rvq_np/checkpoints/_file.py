@@ -42,8 +42,8 @@ class Entry(NamedTuple):
 class Tensors(Mapping[str, np.ndarray]):
     """The tensors of a checkpoint by name; reading one gives float32, or float64 for float64."""
 
-    def __init__(self, entries: Mapping[str, Entry], source: Path):
-        self.entries, self.source = dict(entries), source
+    def __init__(self, entries: Mapping[str, Entry], source: Path, metadata: Any = ()):
+        self.entries, self.source, self.metadata = dict(entries), source, dict(metadata)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.entries)
@@ -123,14 +123,17 @@ def read(path: str | os.PathLike[str]) -> tuple[Tensors, dict[str, Any]]:
     folder = path if path.is_dir() else path.parent
     entries: dict[str, Entry] = {}
     files, promised = _files(path)
+    metadata: dict[str, str] = {}
     for file in files:
-        for name, entry in _entries(file).items():
+        theirs, about = _entries(file)
+        metadata |= about
+        for name, entry in theirs.items():
             if name in entries:
                 raise CheckpointError(f"load: {name!r} is in {entries[name].path} and in {file}.")
             entries[name] = entry
     for name in sorted(set(promised) - set(entries)):
         raise CheckpointError(f"load: the index of {str(path)!r} has {name!r}, but no shard has.")
-    return Tensors(entries, path), _config(folder / "config.json")
+    return Tensors(entries, path, metadata), _config(folder / "config.json")
 
 
 def _files(path: Path) -> tuple[list[Path], Iterable[str]]:
@@ -191,8 +194,8 @@ def _json(path: Path, content: bytes) -> dict[str, Any]:
     return value
 
 
-def _entries(path: Path) -> dict[str, Entry]:
-    """Return the checked header of one safetensors file."""
+def _entries(path: Path) -> tuple[dict[str, Entry], dict[str, str]]:
+    """Return the checked header of one safetensors file, and its metadata."""
     size = path.stat().st_size
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
@@ -212,7 +215,10 @@ def _entries(path: Path) -> dict[str, Entry]:
         if entry.start < end:
             raise CheckpointError(f"load: in {str(path)!r} {name!r} overlaps {before!r}.")
         end, before = entry.stop, name
-    return entries
+    about = header.get("__metadata__", {})
+    if not isinstance(about, dict) or not all(type(each) is str for each in about.values()):
+        raise CheckpointError(f"load: {str(path)!r} has metadata that is no text by name.")
+    return entries, about
 
 
 def _entry(path: Path, name: str, told: Any, data: int, size: int) -> Entry:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
 from ..codebooks import Codebooks, Linear, Stage
-from ..errors import CheckpointError, RvqError
+from ..errors import CheckpointError, ParameterError, RvqError
 from ._file import Tensors
 
 
@@ -140,3 +141,37 @@ def averaged(tensors: Tensors, prefix: str, pattern: str, flag: str) -> list[Sta
             words = words[0]
         stages.append(stage(tensors, book, words, maps, "euclidean"))
     return stages
+
+
+def averaged_entries(
+    call: str, stages: Sequence[Stage], pattern: str, flag: str, counts: Sequence[np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Return what a stack moved by averages holds of Euclidean `stages`; `pattern` as above."""
+    named = {}
+    for level, (stage, count) in enumerate(zip(stages, counts, strict=True)):
+        if stage.metric != "euclidean" or stage.stride != 1:
+            raise ParameterError(f"state_dict: {call} cannot hold {stage!r} at level {level}.")
+        name = pattern.format(level)
+        words = stage.words.astype(np.float32)
+        book = name.rpartition(".")[0]
+        named[f"{book}.{flag}"] = np.ones(1, np.float32)
+        named[f"{book}.cluster_size"] = count
+        named[name] = words
+        named[f"{name}_avg"] = words * count[:, None]
+    return named
+
+
+def one_size(call: str, quantizer: Any) -> Codebooks:
+    """Return `quantizer` if it is `Codebooks` of levels of one size, or raise ParameterError."""
+    if not isinstance(quantizer, Codebooks) or len(set(quantizer.sizes)) > 1:
+        raise ParameterError(
+            f"state_dict: {call} has levels of one size, one after another, and cannot hold "
+            f"{quantizer!r}. Hand it the parts one by one."
+        )
+    return quantizer
+
+
+def map_entries(name: str, linear: Linear) -> dict[str, np.ndarray]:
+    """Return a linear map as ``name.weight`` and ``name.bias``."""
+    weight, bias = (each.astype(np.float32) for each in (linear.weight, linear.bias))
+    return {f"{name}.weight": weight, f"{name}.bias": bias}

@@ -8,6 +8,7 @@ tensor more, see there.
 
 from __future__ import annotations
 
+from ..errors import ParameterError
 from . import _stack
 
 ORIGINAL, BARE = "vq.layers.{}._codebook.embed", "layers.{}.codebook.embed"
@@ -23,3 +24,10 @@ def matches(names):
 def build(tensors, config):
     prefix, pattern = _stack.one_prefix(tensors, (ORIGINAL, BARE))
     return _stack.codebooks(tensors, prefix, _stack.averaged(tensors, prefix, pattern, "inited"))
+
+
+def entries(quantizer, counts):
+    books = _stack.one_size("encodec", quantizer)
+    if any(stage.project_in is not None for stage in books):
+        raise ParameterError("state_dict: encodec has no projections; espnet has.")
+    return _stack.averaged_entries("encodec", books.stages, ORIGINAL, "inited", counts)

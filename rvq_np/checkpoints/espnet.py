@@ -22,3 +22,14 @@ def matches(names):
 def build(tensors, config):
     prefix, pattern = _stack.one_prefix(tensors, (PATTERN,))
     return _stack.codebooks(tensors, prefix, _stack.averaged(tensors, prefix, pattern, "inited"))
+
+
+def entries(quantizer, counts):
+    books = _stack.one_size("espnet", quantizer)
+    named = _stack.averaged_entries("espnet", books.stages, PATTERN, "inited", counts)
+    for level, stage in enumerate(books):
+        for way in ("project_in", "project_out"):
+            linear = getattr(stage, way)
+            if linear is not None:
+                named |= _stack.map_entries(f"vq.layers.{level}.{way}", linear)
+    return named

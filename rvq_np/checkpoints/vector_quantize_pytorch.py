@@ -10,7 +10,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..errors import CheckpointError
+import numpy as np
+
+from ..codebooks import Codebooks
+from ..composed import Grouped, Projected
+from ..errors import CheckpointError, ParameterError
 from . import _stack
 
 PATTERN = "layers.{}._codebook.embed"
@@ -39,3 +43,46 @@ def build(tensors, config):
     if config.get("use_cosine_sim"):
         stages = [replace(each, metric="cosine") for each in stages]
     return _stack.codebooks(tensors, prefix, stages)
+
+
+def entries(quantizer, counts):
+    if not isinstance(quantizer, Grouped):
+        return _stack_entries(quantizer, counts)
+    named: dict[str, np.ndarray] = {}
+    for group, part in enumerate(quantizer.parts):
+        theirs = [count for count, of in zip(counts, quantizer.order, strict=True) if of == group]
+        if not theirs:
+            raise ParameterError(f"state_dict: no level is left of group {group} of {quantizer!r}.")
+        some = _stack_entries(part[: len(theirs)], theirs)
+        named |= {f"rvqs.{group}.{name}": value for name, value in some.items()}
+    return named
+
+
+def _stack_entries(quantizer, counts):
+    named: dict[str, np.ndarray] = {}
+    books = quantizer
+    if isinstance(quantizer, Projected):
+        books = quantizer.parts[0][: quantizer.n_q]
+        for way in ("project_in", "project_out"):
+            named |= _stack.map_entries(way, getattr(quantizer, way))
+    if not isinstance(books, Codebooks) or any(stage.project_in for stage in books):
+        raise ParameterError(
+            f"state_dict: vector_quantize_pytorch cannot hold {quantizer!r}; wanted codebooks "
+            "without maps of their own, between two maps, or groups of such."
+        )
+    stages = [_as_kept(level, stage) for level, stage in enumerate(books)]
+    found = _stack.averaged_entries("ResidualVQ", stages, PATTERN, "initted", counts)
+    for name, value in found.items():  # an axis of heads in front
+        named[name] = np.array(True) if name.endswith("initted") else value[None]
+    return named
+
+
+def _as_kept(level, stage):
+    """Return a stage whose tensors are its: a cosine codebook is kept as words of norm 1."""
+    norms = np.linalg.norm(stage.words.astype(np.float64), axis=1)
+    if stage.metric == "cosine" and (np.abs(norms - 1) > 1e-5).any():
+        raise ParameterError(
+            f"state_dict: the words of a cosine ResidualVQ have norm 1, those of level {level} "
+            f"have norms from {norms.min():.4g} to {norms.max():.4g}."
+        )
+    return replace(stage, metric="euclidean")

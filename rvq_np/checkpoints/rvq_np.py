@@ -1,0 +1,144 @@
+"""This library's own file: any quantizer, small, as `rvq_np.checkpoints.save` writes it.
+
+Tensors are named by their place, ``rvq_np.parts.1.stages.0.words``; the metadata say how they are
+put together.  What is in several places is stored once.  What float16 holds exactly is stored in
+it: words of a model that was published in half precision take no more room than there.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+
+from .. import modelfile
+from ..codebooks import Codebooks
+from ..composed import Composed, Grouped, Parallel, Projected
+from ..errors import CheckpointError, RvqError
+from ..stages import Linear, Stage
+
+PREFIX = "rvq_np."
+
+
+def matches(names):
+    return any(name.startswith(PREFIX) for name in names)
+
+
+def build(tensors, config):
+    try:
+        about = json.loads(tensors.metadata[modelfile.KEY])
+        version, plan = about["version"], about["codebooks"]
+    except (KeyError, ValueError, TypeError, RecursionError) as error:
+        raise CheckpointError(
+            f"load: {str(tensors.source)!r} has tensors of a file of ours, but not the metadata "
+            f"that say what they are ({error!r})."
+        ) from error
+    if version != modelfile.VERSION:
+        raise CheckpointError(
+            f"load: {str(tensors.source)!r} has format version {version!r}; this release reads "
+            f"{modelfile.VERSION!r}. Upgrade rvq_np."
+        )
+    try:
+        return _Reader(tensors).quantizer(plan)
+    except (RvqError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(
+            f"load: {str(tensors.source)!r} contradicts itself: {error!r}."
+        ) from error
+
+
+def written(quantizer: Any) -> tuple[dict[str, np.ndarray], str]:
+    """Return all tensors of a quantizer by name, and what to say of them in the metadata."""
+    writer = _Writer()
+    plan = writer.quantizer(quantizer, quantizer.n_q, PREFIX)
+    return writer.tensors, modelfile.told(codebooks=plan)
+
+
+class _Writer:
+    def __init__(self):
+        self.tensors: dict[str, np.ndarray] = {}
+        self.names: dict[int, str] = {}
+
+    def quantizer(self, value: Any, n_q: int, place: str) -> dict[str, Any]:
+        if isinstance(value, Codebooks):
+            stages = value.stages[:n_q]
+            return {"stages": [self.stage(each, f"{place}stages.{n}.")
+                               for n, each in enumerate(stages)]}  # fmt: skip
+        shares = value.shares(n_q)
+        parts = list(zip(value.parts, shares, strict=True))
+        if value.KIND == "parallel":
+            parts = [(part, share) for part, share in parts if share]
+        told = [self.quantizer(part, max(share, 1), f"{place}parts.{n}.")
+                for n, (part, share) in enumerate(parts)]  # fmt: skip
+        plan: dict[str, Any] = {value.KIND: told, "levels": n_q}
+        if value.maps():
+            plan["maps"] = [self.linear(linear, f"{place}{name}.")
+                            for name, linear in zip(_MAPS, value.maps(), strict=True)]  # fmt: skip
+        return plan
+
+    def stage(self, stage: Stage, place: str) -> dict[str, Any]:
+        told: dict[str, Any] = {"words": self.tensor(stage.words, f"{place}words")}
+        if stage.project_in is not None and stage.project_out is not None:
+            told["maps"] = [self.linear(stage.project_in, f"{place}project_in."),
+                            self.linear(stage.project_out, f"{place}project_out.")]  # fmt: skip
+        if stage.metric != "euclidean":
+            told["metric"] = stage.metric
+        if stage.stride != 1:
+            told["stride"] = stage.stride
+        return told
+
+    def linear(self, linear: Linear, place: str) -> list[str]:
+        return [self.tensor(linear.weight, f"{place}weight"),
+                self.tensor(linear.bias, f"{place}bias")]  # fmt: skip
+
+    def tensor(self, array: np.ndarray, name: str) -> str:
+        if id(array) not in self.names:
+            self.names[id(array)] = name
+            with np.errstate(over="ignore", under="ignore"):
+                half = array.astype(np.float16)
+            exact = array.dtype == np.float32 and _same(half.astype(np.float32), array)
+            self.tensors[name] = half if exact else array
+        return self.names[id(array)]
+
+
+class _Reader:
+    def __init__(self, tensors: Any):
+        self.tensors = tensors
+        self.made: dict[str, Any] = {}
+
+    def quantizer(self, plan: dict[str, Any]) -> Codebooks | Composed:
+        if "stages" in plan:
+            return Codebooks([self.stage(each) for each in plan["stages"]])
+        (kind,) = sorted(set(plan) & set(_KINDS))
+        parts = [self.quantizer(each) for each in plan[kind]]
+        levels = plan["levels"]
+        if kind == Projected.KIND:
+            (inner,) = parts
+            made: Composed = Projected(inner, *self.maps(plan["maps"]))
+        else:
+            made = _KINDS[kind](parts)
+        if type(levels) is not int or not 1 <= levels <= made.n_q:
+            raise ValueError(f"{levels!r} levels of {made.n_q}")
+        return made[:levels]
+
+    def stage(self, told: dict[str, Any]) -> Stage:
+        key = json.dumps(told, sort_keys=True)
+        if key not in self.made:  # a codebook that several levels share is one
+            into, out = self.maps(told["maps"]) if "maps" in told else (None, None)
+            metric, stride = told.get("metric", "euclidean"), told.get("stride", 1)
+            self.made[key] = Stage(self.tensors[told["words"]], into, out, metric, stride)
+        return self.made[key]
+
+    def maps(self, names: list[list[str]]) -> tuple[Linear, Linear]:
+        into, out = (Linear(self.tensors[weight], self.tensors[bias]) for weight, bias in names)
+        return into, out
+
+
+_KINDS: dict[str, Any] = {each.KIND: each for each in (Projected, Parallel, Grouped)}
+_MAPS = ("project_in", "project_out")
+
+
+def _same(a: np.ndarray, b: np.ndarray) -> bool:
+    return a.tobytes() == b.tobytes()  # -0.0 is not 0.0
