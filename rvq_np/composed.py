@@ -198,7 +198,7 @@ class Projected(Composed):
     def limit(self, dtype: Any) -> float:
         sums = np.abs(self.project_in.weight).sum(axis=1, dtype=np.float64)
         room = super().limit(dtype) - np.abs(self.project_in.bias).astype(np.float64)
-        with np.errstate(divide="ignore"):
+        with np.errstate(divide="ignore", over="ignore"):
             return float(min((room / sums).min(), np.finfo(dtype).max / 2))
 
     def maps(self) -> Sequence[Linear]:

@@ -119,10 +119,11 @@ def _composed(x: Any, quantizer: Composed, n_q: int, beam_size: int) -> Any:
 
 def _apart(codes: Any, quantizer: Composed) -> Any:
     """Return the vectors (N, D) of a composed quantizer; a part without codes adds zeros."""
-    if len(codes) == 0:
+    n_q = len(codes) if isinstance(codes, list) else codes.shape[0]
+    if n_q == 0:
         return _zeros(codes.shape[1], quantizer, codes)
     own: list[list[Any]] = [[] for _ in quantizer.parts]
-    for level, part in enumerate(quantizer.order[: len(codes)]):
+    for level, part in enumerate(quantizer.order[:n_q]):
         own[part].append(_level(codes, level))
     frames = _level(codes, 0).shape[0] * quantizer.strides[0]
     vectors = []
