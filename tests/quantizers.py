@@ -6,6 +6,8 @@ below is lists and `rvq_np.testing.oracle`, nothing of the library's.
 """
 
 from fractions import Fraction
+from itertools import chain
+from operator import mul
 
 import numpy as np
 from hypothesis import strategies as st
@@ -105,7 +107,7 @@ def decode(codes, quantizer, count):
     for n, part in enumerate(quantizer.parts):
         mine = [level for level, owner in zip(codes, whose, strict=True) if owner == n]
         sides.append(decode(mine, part, count))
-    return [sum(parts, []) for parts in zip(*sides, strict=True)]
+    return [list(chain(*parts)) for parts in zip(*sides, strict=True)]
 
 
 def _encode_stages(frames, stages):
@@ -138,14 +140,17 @@ def _words(stage, codes):
 
 
 def _mapped(rows, linear):
-    return [
-        [
-            _single(sum((Fraction(float(w)) * Fraction(n) for w, n in zip(weights, row, strict=True)),
-                        Fraction(float(bias))))
-            for weights, bias in zip(linear.weight, linear.bias, strict=True)
-        ]
-        for row in rows
-    ]  # fmt: skip
+    """Return each row through the map: exact sums, rounded once."""
+    table = [
+        ([Fraction(float(n)) for n in weights], Fraction(float(bias)))
+        for weights, bias in zip(linear.weight, linear.bias, strict=True)
+    ]
+    mapped = []
+    for row in rows:
+        numbers = [Fraction(n) for n in row]
+        dots = [sum(map(mul, weights, numbers), bias) for weights, bias in table]
+        mapped.append([_single(each) for each in dots])
+    return mapped
 
 
 def _plus(one, other):

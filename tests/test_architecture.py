@@ -40,7 +40,7 @@ LEVELS = {
 }
 # Rooms that are one piece in several files; in the others files named after a library, family or
 # framework never meet.
-ONE_PIECE = {"kernels", "train", "testing", "demo"}
+ONE_PIECE = {"kernels", "train", "testing", "demo", "cli"}
 # The command line is the way to the demo, the demo the way to pictures.
 ALLOWED = {("cli", "demo"), ("demo", "plot")}
 

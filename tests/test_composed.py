@@ -188,6 +188,16 @@ def test_means_are_those_of_the_wider_type(dtype, rng):
     assert codes[0].tolist() == [1, 2]
 
 
+def test_a_mean_is_divided_once():
+    """Times a third it would be another number, and the word beside it the nearest."""
+    sums = np.float32([n for n in range(1, 60) if np.float32(n) / 3 != n * np.float32(1 / 3)])
+    assert len(sums) > 5
+    for total in sums:
+        words = np.float32([[total * np.float32(1 / 3)], [total / np.float32(3)]])
+        frames = np.float32([[total], [0], [0]])
+        assert rvq_np.encode(frames, Codebooks([Stage(words, stride=3)]))[0].tolist() == [1]
+
+
 def test_float64_is_kept_where_there_is_any(rng):
     wide = Codebooks([Stage(rng.standard_normal((9, 3)), stride=2), Stage(np.ones((2, 3)))])
     x = rng.standard_normal((4, 3))

@@ -1,0 +1,135 @@
+"""Data files of the command line: ``.npy`` and, for levels of several lengths, ``.npz``."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import modelfile
+from ..errors import InputFileError
+
+ROWS = 1 << 16  # vectors encoded or decoded at once; files may be larger than memory
+
+
+def load(path: str, what: str, kinds: str, ranks: tuple[int, ...]) -> np.ndarray:
+    """Return the array of an .npy file, mapped, or say what is wrong with the file."""
+    wanted = {"f": "floating-point numbers", "iu": "integers"}[kinds]
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"there is no file {path!r}.")
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError, OSError, SyntaxError) as error:
+        array = _empty_array(path)  # of which there is nothing to map
+        if array is None:
+            raise InputFileError(
+                f"{path!r} is no readable .npy file ({error}). Write one with numpy.save."
+            ) from error
+    if not isinstance(array, np.ndarray):
+        raise InputFileError(f"{path!r} is an .npz archive; wanted one array, from numpy.save.")
+    if array.dtype.kind not in kinds:
+        raise InputFileError(f"{path!r} holds {array.dtype}; wanted {what}: {wanted}.")
+    if array.ndim not in ranks:
+        raise InputFileError(
+            f"{path!r} holds an array of shape {array.shape}; wanted {what} of rank "
+            f"{' or '.join(map(str, ranks))}."
+        )
+    return array
+
+
+def _empty_array(path: str) -> np.ndarray | None:
+    """Return the array of an .npy file without a number in it; None if it is anything else."""
+    read = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    try:
+        with open(path, "rb") as file:  # only the header: what it says of sizes may be a lie
+            shape, _, dtype = read[np.lib.format.read_magic(file)](file)
+    except (ValueError, EOFError, OSError, SyntaxError, KeyError):
+        return None
+    return np.empty(shape, dtype) if 0 in shape and not dtype.hasobject else None
+
+
+def check_folder(path: str) -> None:
+    """Raise before hours of work, not after, if the result cannot be written."""
+    folder = Path(path).absolute().parent
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no folder {str(folder)!r} to write {path!r} into.")
+
+
+@contextlib.contextmanager
+def written(path: str, shape: tuple[int, ...], dtype: Any) -> Iterator[np.ndarray]:
+    """Yield an array that becomes the .npy file `path` when all went well, and not before."""
+    check_folder(path)
+    target = Path(path).absolute()
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    os.close(handle)
+    try:
+        if 0 in shape:  # nothing to map
+            array = np.empty(shape, dtype)
+            yield array
+            with open(temporary, "wb") as file:
+                np.save(file, array)
+        else:
+            mapped = np.lib.format.open_memmap(temporary, "w+", dtype, shape)
+            yield mapped
+            mapped.flush()
+            del mapped
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(temporary, 0o666 & ~mask)
+        os.replace(temporary, target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def write_levels(path: str, levels: Sequence[np.ndarray]) -> None:
+    """Write codes of several lengths to the .npz file `path`, as level_0, level_1 and so on."""
+    if Path(path).suffix != ".npz":
+        raise InputFileError(
+            f"{path!r} cannot hold these codes: the levels have codes for different numbers of "
+            "frames. Name a file .npz."
+        )
+    content = io.BytesIO()
+    named: dict[str, Any] = {f"level_{n}": each for n, each in enumerate(levels)}
+    np.savez(content, **named)
+    check_folder(path)
+    modelfile.write_atomically(Path(path).absolute(), content.getvalue())
+
+
+def load_levels(path: str) -> list[np.ndarray]:
+    """Return what `write_levels` wrote."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"there is no file {path!r}.")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            names = [f"level_{n}" for n in range(len(archive.files))]
+            return [archive[name] for name in names]
+    except (ValueError, EOFError, OSError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        raise InputFileError(
+            f"{path!r} is no .npz file of codes, level_0, level_1 and so on ({error})."
+        ) from error
+
+
+def batches(count: int, name: str, block: int = 1) -> Iterator[slice]:
+    """Yield slices over `count` rows, of whole blocks, under a progress bar if somebody watches."""
+    step = max(1, ROWS // block) * block
+    starts: Any = range(0, count, step)
+    if sys.stderr.isatty() and len(starts) > 1:
+        with contextlib.suppress(ImportError):
+            from tqdm import tqdm
+
+            starts = tqdm(starts, desc=name, unit="batch", leave=False)
+    for start in starts:
+        yield slice(start, min(start + step, count))
