@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import quantizers as drawn
 from hypothesis import given
 
 import rvq_np
@@ -105,6 +106,19 @@ def library_tests(library: Library) -> type:
             assert (expected != rvq_np.encode(back(x), books)).any()
             codes = is_theirs(rvq_np.encode(x, books, beam_size=4), "int32", x)
             np.testing.assert_array_equal(codes, expected)
+
+        @dtypes
+        @given(case=drawn.cases(strides=(1, 2)))
+        def test_composed_quantizers_and_strides_are_those_of_numpy(self, dtype, case):
+            x, quantizer = case
+            there = array(x, dtype)
+            codes = rvq_np.encode(there, quantizer)
+            expected = rvq_np.encode(back(there), quantizer)
+            for level, wanted in zip(codes, expected, strict=True):
+                np.testing.assert_array_equal(is_theirs(level, "int32", there), wanted)
+            vectors = rvq_np.decode(codes, quantizer)
+            wanted = rvq_np.decode(expected, quantizer)
+            np.testing.assert_array_equal(is_theirs(vectors, "float32", there), wanted)
 
         @pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "int32"])
         def test_codes_of_any_integer_type_decode(self, dtype):
