@@ -45,7 +45,7 @@ def starting(setting: Setting, threads: int) -> Answer:
     for turn in range(rounds + 1):
         print(f"start: round {turn}/{rounds}", file=sys.stderr, flush=True)
         for name, script in _SCRIPTS.items():
-            each = _process(["-c", script])
+            each = run(["-c", script])
             if turn > 0 and each is not None:  # the first warms file caches and Numba's
                 taken[name].append(each[0])
     seconds = {name: statistics.median(each) for name, each in taken.items() if each}
@@ -80,13 +80,13 @@ def _within(work: str, target: str, seconds: float, bound: float) -> Check:
 def _cold() -> tuple[float, float]:
     """Return seconds of a process that compiles everything, and of the one call in it."""
     with tempfile.TemporaryDirectory() as folder:
-        done = _process(["-c", _BATCH], NUMBA_CACHE_DIR=folder)
+        done = run(["-c", _BATCH], NUMBA_CACHE_DIR=folder)
     if done is None:
         raise RuntimeError("encoding failed in a fresh process")
     return done[0], float(done[1])
 
 
-def _process(arguments: list[str], **variables: str) -> tuple[float, str] | None:
+def run(arguments: list[str], **variables: str) -> tuple[float, str] | None:
     """Return how long a fresh interpreter takes and what it prints, None if it fails."""
     start = time.perf_counter()
     done = subprocess.run(
@@ -105,7 +105,7 @@ def memory(setting: Setting, threads: int) -> Answer:
     rows, checks = [], []
     for count in (10_000,) if setting.quick else (100_000, 1_000_000):
         print(f"memory, N={count}, {plural(threads)}", file=sys.stderr, flush=True)
-        done = _process(
+        done = run(
             ["-m", "bench.probe", str(count)],
             RVQ_NP_NUM_THREADS=str(threads),
             MALLOC_ARENA_MAX="1",

@@ -188,6 +188,17 @@ def test_means_are_those_of_the_wider_type(dtype, rng):
     assert codes[0].tolist() == [1, 2]
 
 
+def test_means_are_searched_by_the_metric_of_their_stage(rng):
+    """Lengths of words differ: by distance there would be other codes."""
+    words = normal(rng, 20, 4) * rng.choice([0.2, 1, 8], (20, 1)).astype(np.float32)
+    quantizer = Codebooks([Stage(words, metric="cosine", stride=2)])
+    x = normal(rng, 300, 4)
+    means = (x[::2] + x[1::2]) / 2
+    codes = rvq_np.encode(x, quantizer)
+    regret.assert_nearest(means, np.stack(codes), quantizer)
+    assert (rvq_np.encode(means, words[None]) != codes[0]).mean() > 0.1
+
+
 def test_a_mean_is_divided_once():
     """Times a third it would be another number, and the word beside it the nearest."""
     sums = np.float32([n for n in range(1, 60) if np.float32(n) / 3 != n * np.float32(1 / 3)])
