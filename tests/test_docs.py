@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import rvq_np
+from rvq_np import checkpoints
 
 ROOT = Path(__file__).parent.parent
 ELSEWHERE = {
@@ -58,6 +59,19 @@ def test_public_functions_say_what_they_take_give_and_refuse():
             assert f"{section}\n{'-' * len(section)}" in text, (function, section)
         for name in inspect.signature(function).parameters:
             assert name == "self" or re.search(rf"^{name}.* : |, {name}", text, re.M), name
+
+
+def test_every_family_has_a_page_with_a_command():
+    folder = ROOT / "docs" / "checkpoints"
+    assert {path.stem for path in folder.glob("*.md")} == {"index", *checkpoints.families()}
+    overview = (folder / "index.md").read_text()
+    for family in checkpoints.families():
+        text = (folder / f"{family}.md").read_text()
+        assert re.search(r"```\nrvq-np (encode|convert) .+\n```", text), family
+        assert "## Proved" in text
+        assert "## Differences" in text
+        assert f"| [{family}]({family}.md) |" in overview
+        assert f"\n{family}\n" in overview
 
 
 def test_the_readme_sets_up_in_two_lines():
