@@ -133,10 +133,15 @@ class Codebooks:
         stages = "1 stage" if self.n_q == 1 else f"{self.n_q} stages"
         return f"Codebooks({stages}, {words} words of {self.dim})"
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         """SHA-256 over all words and projections, for telling codebooks apart in files."""
-        digest = hashlib.sha256()
+        return self.fingerprints[-1]
+
+    @cached_property
+    def fingerprints(self) -> tuple[str, ...]:
+        """The fingerprints of the first stage, the first two, and so on."""
+        digest, every = hashlib.sha256(), []
         for stage in self.stages:
             if stage.metric != "euclidean":
                 digest.update(stage.metric.encode())
@@ -145,7 +150,8 @@ class Codebooks:
             for array in stage.arrays():
                 digest.update(f"{array.dtype.str}{array.shape}".encode())
                 digest.update(array.astype(array.dtype.newbyteorder("<")).tobytes())
-        return digest.hexdigest()
+            every.append(digest.copy().hexdigest())
+        return tuple(every)
 
     @cached_property
     def alone(self) -> tuple[Codebooks, ...]:

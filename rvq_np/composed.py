@@ -118,10 +118,18 @@ class Composed:
     @property
     def fingerprint(self) -> str:
         """SHA-256 over all words, projections and the way they are composed."""
-        digest = hashlib.sha256(f"{self.KIND}{self.order}{self.dim}".encode())
-        for part, share in zip(self.parts, self.shares(self.n_q), strict=True):
+        return self._print(self.n_q)
+
+    @property
+    def fingerprints(self) -> tuple[str, ...]:
+        """The fingerprints of the first level, the first two, and so on."""
+        return tuple(self._print(n) for n in range(1, self.n_q + 1))
+
+    def _print(self, n_q: int) -> str:
+        digest = hashlib.sha256(f"{self.KIND}{self.order[:n_q]}{self.dim}".encode())
+        for part, share in zip(self.parts, self.shares(n_q), strict=True):
             if share:
-                digest.update(part[:share].fingerprint.encode())
+                digest.update(part.fingerprints[share - 1].encode())
         for linear in self.maps():
             for array in (linear.weight, linear.bias):
                 digest.update(f"{array.dtype.str}{array.shape}".encode())

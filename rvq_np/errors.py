@@ -50,6 +50,10 @@ class CheckpointError(RvqError, ValueError):
     """A published model's file is damaged, foreign, or of no known family."""
 
 
+class BitstreamError(RvqError, ValueError):
+    """A file of codes is truncated, damaged, foreign, or of other codebooks."""
+
+
 class InputFileError(RvqError, ValueError):
     """A data file given to the command line cannot be used."""
 

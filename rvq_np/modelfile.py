@@ -9,10 +9,8 @@ Writes are atomic: a file of that name is the old one or the new one, never half
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from .errors import ModelFileError
+from .newfile import NewFile
 
 KEY = "rvq_np"  # one metadata entry: safetensors writes several in random order
 VERSION = 1
@@ -42,7 +41,9 @@ def write(
     from safetensors.numpy import save as to_bytes
 
     content = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
-    write_atomically(Path(path), to_bytes(content, metadata))
+    whole = to_bytes(content, metadata)
+    with NewFile(path) as new:
+        new.file.write(whole)
 
 
 def is_model(path: str | os.PathLike[str]) -> bool:
@@ -100,25 +101,3 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], Any]:
             "copy it again, or write it anew with save()."
         ) from error
     return tensors, config
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a temporary file beside `path`, make it durable, rename it into place."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

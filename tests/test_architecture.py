@@ -18,6 +18,7 @@ LEVELS = {
     "arrays": 1,
     "config": 1,
     "backends": 2,
+    "newfile": 0,
     "modelfile": 1,
     "stages": 2,
     "codebooks": 3,
@@ -40,7 +41,7 @@ LEVELS = {
 }
 # Rooms that are one piece in several files; in the others files named after a library, family or
 # framework never meet.
-ONE_PIECE = {"kernels", "train", "testing", "demo", "cli"}
+ONE_PIECE = {"kernels", "train", "testing", "demo", "cli", "bitstream"}
 # The command line is the way to the demo, the demo the way to pictures.
 ALLOWED = {("cli", "demo"), ("demo", "plot")}
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import io
-import os
 import sys
-import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from .. import modelfile
 from ..errors import InputFileError
+from ..newfile import NewFile
 
 ROWS = 1 << 16  # vectors encoded or decoded at once; files may be larger than memory
 
@@ -70,28 +67,16 @@ def check_folder(path: str) -> None:
 def written(path: str, shape: tuple[int, ...], dtype: Any) -> Iterator[np.ndarray]:
     """Yield an array that becomes the .npy file `path` when all went well, and not before."""
     check_folder(path)
-    target = Path(path).absolute()
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    os.close(handle)
-    try:
+    with NewFile(path) as new:
         if 0 in shape:  # nothing to map
             array = np.empty(shape, dtype)
             yield array
-            with open(temporary, "wb") as file:
-                np.save(file, array)
+            np.save(new.file, array)
         else:
-            mapped = np.lib.format.open_memmap(temporary, "w+", dtype, shape)
+            mapped = np.lib.format.open_memmap(new.name, "w+", dtype, shape)
             yield mapped
             mapped.flush()
             del mapped
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)
-        os.replace(temporary, target)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
 
 
 def write_levels(path: str, levels: Sequence[np.ndarray]) -> None:
@@ -101,11 +86,10 @@ def write_levels(path: str, levels: Sequence[np.ndarray]) -> None:
             f"{path!r} cannot hold these codes: the levels have codes for different numbers of "
             "frames. Name a file .npz."
         )
-    content = io.BytesIO()
-    named: dict[str, Any] = {f"level_{n}": each for n, each in enumerate(levels)}
-    np.savez(content, **named)
     check_folder(path)
-    modelfile.write_atomically(Path(path).absolute(), content.getvalue())
+    named: dict[str, Any] = {f"level_{n}": each for n, each in enumerate(levels)}
+    with NewFile(path) as new:
+        np.savez(new.file, **named)
 
 
 def load_levels(path: str) -> list[np.ndarray]:

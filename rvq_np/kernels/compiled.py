@@ -5,6 +5,7 @@ Importing this module imports Numba.
 
 import numpy as np
 
+from . import bits as bits
 from . import exact, gather, hypotheses, pack, plain, search, tiles
 from .simd import LANES, PER_STEP, TARGET, VECTORS
 

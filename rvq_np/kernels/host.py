@@ -76,6 +76,11 @@ def working_dtype(like, words_dtype):
     return np.result_type(np.float32 if narrow else like, words_dtype)
 
 
+def bits(codes: int) -> Any:
+    """Return the functions that turn so many codes into bits and back: `bits` or `plain_bits`."""
+    return _kernels(100 * codes).bits
+
+
 def prepare(codebooks, dtype):
     """Return the `Tables` of each stage, for vectors of type `dtype`."""
     dtype = working_dtype(dtype, codebooks.dtype)
