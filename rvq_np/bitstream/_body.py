@@ -81,8 +81,8 @@ def checked(codes: Any, header: _format.Header) -> tuple[list[np.ndarray], int]:
     levels = [arrays.to_numpy(each) for each in codes]
     if len(levels) != header.n_q:
         raise LevelsError(
-            f"write: codes have {len(levels)} levels, the file has {header.n_q}. Give sizes for the "
-            "levels there are."
+            f"write: codes have {len(levels)} levels, the file has {header.n_q}. Give sizes for "
+            "the levels there are."
         )
     frames = levels[0].shape[-1] * header.strides[0] if levels[0].ndim else 0
     for q, (level, stride) in enumerate(zip(levels, header.strides, strict=True)):

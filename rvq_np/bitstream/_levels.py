@@ -91,7 +91,7 @@ def _encoded(codes: np.ndarray, add: int, symbols: int, packed: int) -> bytes | 
 
 
 def _shares(counts: np.ndarray, used: np.ndarray) -> np.ndarray:
-    """Return shares of 2^16, int64, at least one for a symbol that occurs, by whole numbers only."""
+    """Return shares of 2^16, at least one for a symbol that occurs; by whole numbers only."""
     shares = counts * SLOTS // counts.sum()
     shares[used] = np.maximum(shares[used], 1)
     excess = int(shares.sum()) - SLOTS

@@ -6,10 +6,11 @@ in float64, and what that cannot separate is settled exactly.  BLAS brings its o
 
 import numpy as np
 
-from . import beam, exact
+from . import beam, exact, plain_bits
 from .tables import normalized
 
 SCREENS = ("BLAS",)
+bits = plain_bits
 ROWS = 4096  # rows that pass all stages together
 SCORES = 1 << 20  # scores held at once: 4 MB of float32, whatever the number of rows
 PAIRS = 1 << 20  # numbers of (row, word) pairs gathered at once while settling
