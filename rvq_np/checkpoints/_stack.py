@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..codebooks import Codebooks, Linear, Stage
-from ..composed import Composed, Projected
+from ..composed import Composed, Grouped, Projected
 from ..errors import CheckpointError, ParameterError, RvqError
 from ._file import Tensors
 
@@ -28,12 +28,16 @@ def prefixes(names: Iterable[str], pattern: str) -> list[str]:
 
 def levels(tensors: Tensors, prefix: str, pattern: str) -> int:
     """Return how many levels there are, or raise where one is missing in between."""
-    form = re.escape(prefix + pattern).replace(re.escape("{}"), r"([0-9]{1,9})")
-    found = sorted(int(m.group(1)) for name in tensors if (m := re.fullmatch(form, name)))
+    return _count(tensors, "levels", tensors, prefix + pattern)
+
+
+def _count(tensors: Tensors, what: str, names: Iterable[str], pattern: str) -> int:
+    form = re.escape(pattern).replace(re.escape("{}"), r"([0-9]{1,9})")
+    found = sorted(int(m.group(1)) for name in names if (m := re.fullmatch(form, name)))
     if found != list(range(len(found))):
         raise CheckpointError(
-            f"load: in {str(tensors.source)!r} levels {found} have {prefix + pattern!r}; wanted "
-            "every one from 0 on."
+            f"load: in {str(tensors.source)!r} {what} {found} have {pattern!r}; wanted every one "
+            "from 0 on."
         )
     return len(found)
 
@@ -56,7 +60,10 @@ def groups(tensors: Tensors, group: str, pattern: str) -> list[str]:
     if not prefixes(tensors, first):
         return []
     prefix, _ = one_prefix(tensors, (first,))
-    return [prefix + group.format(number) for number in range(levels(tensors, prefix, first))]
+    numbered = re.escape(prefix + group).replace(re.escape("{}"), "[0-9]+")
+    starts = {match.group() for name in tensors if (match := re.match(numbered, name))}
+    count = _count(tensors, "groups", starts, prefix + group)
+    return [prefix + group.format(number) for number in range(count)]
 
 
 def made(tensors: Tensors, where: str, kind: Callable[..., Any], *arguments: Any) -> Any:
@@ -142,6 +149,16 @@ def between(
         return inner
     maps = [linear(tensors, prefix + way) for way in (into, out)]
     return made(tensors, f"maps of {prefix or 'the top'}", Projected, inner, *maps)
+
+
+def grouped(tensors: Tensors, parts: Sequence[Codebooks | Composed]) -> Grouped:
+    """Return the quantizers of groups of channels as one; all have as many levels."""
+    if len({part.n_q for part in parts}) > 1:
+        raise CheckpointError(
+            f"load: {str(tensors.source)!r} has groups of {[part.n_q for part in parts]} levels; "
+            "wanted as many in each."
+        )
+    return Grouped(parts)
 
 
 def initialized(tensors: Tensors, book: str, flag: str) -> None:

@@ -8,7 +8,6 @@ here take turns, so that ``codes.reshape(n_q, 2, B, T)`` is the same.
 
 from __future__ import annotations
 
-from ..composed import Grouped
 from ..errors import CheckpointError
 from . import _stack
 
@@ -37,12 +36,9 @@ def build(tensors, config):
             f"load: {str(tensors.source)!r} has {len(halves)} quantizers {halves}; a HiFiCodec has "
             "two. To load one alone leave its number out of the names."
         )
-    return Grouped(
-        [
-            _stack.codebooks(tensors, half, _stack.averaged(tensors, half, PATTERN, "inited"))
-            for half in halves
-        ]
-    )
+    parts = [_stack.averaged(tensors, half, PATTERN, "inited") for half in halves]
+    whole = zip(halves, parts, strict=True)
+    return _stack.grouped(tensors, [_stack.codebooks(tensors, *each) for each in whole])
 
 
 def entries(quantizer, counts):

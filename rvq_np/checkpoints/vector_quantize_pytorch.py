@@ -31,7 +31,7 @@ def matches(tensors, config):
 def build(tensors, config):
     groups = _stack.groups(tensors, GROUP, PATTERN)
     if groups:
-        return Grouped([_residual(tensors, config, prefix) for prefix in groups])
+        return _stack.grouped(tensors, [_residual(tensors, config, each) for each in groups])
     prefix, _ = _stack.one_prefix(tensors, (PATTERN,))
     return _residual(tensors, config, prefix)
 
