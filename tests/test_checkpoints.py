@@ -916,6 +916,13 @@ def test_a_codebook_that_is_not_finite_is_refused(form, value, tmp_path):
     refused(write(tmp_path, tensors), "holds NaN or infinity", tensor=name)
 
 
+def test_a_word_of_a_mimi_that_overflows_is_refused(tmp_path):
+    tensors, _ = FORMS["mimi, port"][1]()
+    name = f"quantizer.{MIMI_PORT[1]}.layers.1.codebook.embed_sum"
+    tensors[name] = np.full((K, D), 1e37)
+    refused(write(tmp_path, tensors), "finite numbers", tensor="layers.1.codebook")
+
+
 @pytest.mark.parametrize(("name", "value"), [("weight_v", 1e200), ("weight_g", 1e308)])
 def test_a_weight_norm_that_overflows_is_refused(name, value, tmp_path):
     tensors, _ = dac("old")
@@ -1213,3 +1220,29 @@ def assert_equal_codes(mine, wanted):
     assert len(mine) == len(wanted)
     for level, row in zip(mine, wanted, strict=True):
         np.testing.assert_array_equal(level, row)
+
+
+@pytest.mark.parametrize("name", ["snac", "mimi", "grouped-residual-vq-projected"])
+def test_the_judge_sees_a_wrong_code_at_any_level(name, tmp_path):
+    """Or codes of a composed quantizer could be anything."""
+    (tmp_path / "config.json").write_text(json.dumps(VERSIONS[name]["config"]))
+    path = tmp_path / "model.safetensors"
+    path.write_bytes((GOLDEN / f"{name}.safetensors").read_bytes())
+    quantizer = checkpoints.load(path)
+    with np.load(GOLDEN / f"{name}.npz", allow_pickle=False) as golden:
+        x = golden["x"]
+    codes = [level.copy() for level in rvq_np.encode(x, quantizer)]
+    regret.assert_nearest(x, codes, quantizer)
+    for level, size in zip(codes, quantizer.sizes, strict=True):
+        right, level[-1] = level[-1], (level[-1] + 1) % size
+        with pytest.raises(AssertionError):
+            regret.assert_nearest(x, codes, quantizer)
+        with pytest.raises(AssertionError):
+            regret.assert_decodes(golden_decoded(name), codes, quantizer)
+        level[-1] = right
+    regret.assert_decodes(golden_decoded(name), codes, quantizer)
+
+
+def golden_decoded(name):
+    with np.load(GOLDEN / f"{name}.npz", allow_pickle=False) as golden:
+        return golden["decoded"]
