@@ -19,7 +19,7 @@ def build(tensors, config):
     prefix, pattern = _stack.one_prefix(tensors, (_stack.FACTORIZED,))
     if "vq_strides" not in config:
         raise CheckpointError(
-            f"load: {str(tensors.source)!r}: the levels of a SNAC such as {pattern.format(0)!r} "
+            f"load: {str(tensors.source)!r}: levels such as {prefix + pattern.format(0)!r} of a SNAC "
             "come at different rates, which vq_strides of its config.json tells. Put config.json "
             "beside the weights; if this is a DAC, load it with family='dac'."
         )
