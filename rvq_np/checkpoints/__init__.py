@@ -2,15 +2,16 @@
 
 The contract of a file here, with the family's name for its name:
 
-``matches(names) -> bool``
-    Whether a checkpoint with these tensor names may be of the family.
-``build(tensors, config) -> Codebooks``
+``matches(tensors, config) -> bool``
+    Whether a checkpoint may be of the family; asked only where nobody named one. It looks at the
+    names of the tensors, at a shape if it must, and reads nothing.
+``build(tensors, config) -> Codebooks or Composed``
     The quantizer, from the tensors of the file and the JSON config beside it, ``{}`` if there is
     none; None if they turn out to be another family's. `tensors` is a mapping that reads what is
     asked for, as float32 or float64; a name that is not there raises `CheckpointError`.
 
 A family whose files are no safetensors has, instead of both, ``MAGIC``, the bytes they begin with,
-and ``parse(file, path) -> Codebooks``, from the open file, just behind them.
+and ``parse(file, path) -> Codebooks or Composed``, from the open file, just behind them.
 
 A family to which codebooks can be handed back has one function more:
 
@@ -54,7 +55,7 @@ def families() -> list[str]:
 
 
 def load(path: str | os.PathLike[str], family: str | None = None) -> Any:
-    """Return the codebooks of a published model.
+    """Return the quantizer of a published model.
 
     Parameters
     ----------
@@ -62,13 +63,15 @@ def load(path: str | os.PathLike[str], family: str | None = None) -> Any:
         A safetensors file, an index of shards (``*.index.json``), a directory with either, a
         Faiss index, or what `save` wrote. A ``config.json`` beside the weights is read.
     family : str, optional
-        One of `families`; by default it is told from the names of the tensors.
+        One of `families`; by default it is told from the names of the tensors, which works for
+        all but audiocraft, an EnCodec by its names.
 
     Returns
     -------
     codebooks : Codebooks or Composed
         For `rvq_np.encode` and `rvq_np.decode`, float32, or float64 where the words are, with
-        projections and metric as the model has them.
+        projections, metric and strides as the model has them; several stacks of codebooks come
+        composed as there.
 
     Raises
     ------
@@ -105,7 +108,7 @@ def load_as(path: str | os.PathLike[str], family: str | None = None) -> tuple[st
     tensors, config = _file.read(path)
     names = set(tensors)
     for name, module in chosen.items():
-        if hasattr(module, "matches") and (family or module.matches(names)):
+        if hasattr(module, "matches") and (family or module.matches(tensors, config)):
             codebooks = module.build(tensors, config)
             if codebooks is not None:
                 return name, codebooks

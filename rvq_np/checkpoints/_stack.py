@@ -1,16 +1,19 @@
-"""What several families share: finding the levels among the names, the arrays of one level."""
+"""What several families share: finding the levels among the names, stages and maps from arrays."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..codebooks import Codebooks, Linear, Stage
+from ..composed import Composed, Grouped, Projected
 from ..errors import CheckpointError, ParameterError, RvqError
 from ._file import Tensors
+
+FACTORIZED = "quantizers.{}.codebook.weight"
 
 
 def prefixes(names: Iterable[str], pattern: str) -> list[str]:
@@ -25,12 +28,16 @@ def prefixes(names: Iterable[str], pattern: str) -> list[str]:
 
 def levels(tensors: Tensors, prefix: str, pattern: str) -> int:
     """Return how many levels there are, or raise where one is missing in between."""
-    form = re.escape(prefix + pattern).replace(re.escape("{}"), r"([0-9]{1,9})")
-    found = sorted(int(m.group(1)) for name in tensors if (m := re.fullmatch(form, name)))
+    return _count(tensors, "levels", tensors, prefix + pattern)
+
+
+def _count(tensors: Tensors, what: str, names: Iterable[str], pattern: str) -> int:
+    form = re.escape(pattern).replace(re.escape("{}"), r"([0-9]{1,9})")
+    found = sorted(int(m.group(1)) for name in names if (m := re.fullmatch(form, name)))
     if found != list(range(len(found))):
         raise CheckpointError(
-            f"load: in {str(tensors.source)!r} levels {found} have {prefix + pattern!r}; wanted "
-            "every one from 0 on."
+            f"load: in {str(tensors.source)!r} {what} {found} have {pattern!r}; wanted every one "
+            "from 0 on."
         )
     return len(found)
 
@@ -45,6 +52,26 @@ def one_prefix(tensors: Tensors, patterns: Iterable[str]) -> tuple[str, str]:
             "Load them apart: save the tensors of each to a file of its own."
         )
     return found[0]
+
+
+def groups(tensors: Tensors, group: str, pattern: str) -> list[str]:
+    """Return the prefixes of quantizers numbered by `group`, with ``{}``; none if there is none."""
+    first = group + pattern.format(0)
+    if not prefixes(tensors, first):
+        return []
+    prefix, _ = one_prefix(tensors, (first,))
+    numbered = re.escape(prefix + group).replace(re.escape("{}"), "[0-9]+")
+    starts = {match.group() for name in tensors if (match := re.match(numbered, name))}
+    count = _count(tensors, "groups", starts, prefix + group)
+    return [prefix + group.format(number) for number in range(count)]
+
+
+def made(tensors: Tensors, where: str, kind: Callable[..., Any], *arguments: Any) -> Any:
+    """Return ``kind(*arguments)``, or raise CheckpointError that says where they do not fit."""
+    try:
+        return kind(*arguments)
+    except RvqError as error:
+        raise CheckpointError(f"load: {str(tensors.source)!r}, {where}: {error}") from error
 
 
 def linear(tensors: Tensors, name: str) -> Linear:
@@ -82,10 +109,7 @@ def linear(tensors: Tensors, name: str) -> Linear:
     bias = tensors[f"{name}.bias"] if f"{name}.bias" in tensors else np.zeros(len(weight), dtype)
     with np.errstate(over="ignore"):  # what float32 cannot hold is refused as infinity
         weight = weight.astype(dtype)
-    try:
-        return Linear(weight, bias)
-    except RvqError as error:
-        raise CheckpointError(f"load: {str(tensors.source)!r}, {name}: {error}") from error
+    return made(tensors, name, Linear, weight, bias)
 
 
 def _fused(tensors: Tensors, name: str, g: np.ndarray, v: np.ndarray) -> np.ndarray:
@@ -100,23 +124,75 @@ def _fused(tensors: Tensors, name: str, g: np.ndarray, v: np.ndarray) -> np.ndar
 
 
 def stage(
-    tensors: Tensors, level: str, words: np.ndarray, maps: Sequence[Linear], metric: str
+    tensors: Tensors,
+    level: str,
+    words: np.ndarray,
+    maps: Sequence[Linear] = (),
+    metric: str = "euclidean",
+    stride: Any = 1,
 ) -> Stage:
     """Return a stage, or raise CheckpointError, naming the level, where its arrays do not fit."""
     into, out = maps or (None, None)
-    try:
-        return Stage(words, into, out, metric)
-    except RvqError as error:
-        raise CheckpointError(f"load: {str(tensors.source)!r}, {level}: {error}") from error
+    return made(tensors, level, Stage, words, into, out, metric, stride)
 
 
 def codebooks(tensors: Tensors, prefix: str, stages: list[Stage]) -> Codebooks:
     """Return the stages as one quantizer, or raise CheckpointError where they do not fit."""
-    try:
-        return Codebooks(stages)
-    except RvqError as error:
-        where = f"{str(tensors.source)!r}, levels of {prefix or 'the top'}"
-        raise CheckpointError(f"load: {where}: {error}") from error
+    return made(tensors, f"levels of {prefix or 'the top'}", Codebooks, stages)
+
+
+def between(
+    tensors: Tensors, prefix: str, inner: Codebooks, into: str, out: str
+) -> Codebooks | Composed:
+    """Return `inner` between the maps of these names under `prefix`, or alone if there are none."""
+    if not any(name.startswith((f"{prefix}{into}.", f"{prefix}{out}.")) for name in tensors):
+        return inner
+    maps = [linear(tensors, prefix + way) for way in (into, out)]
+    return made(tensors, f"maps of {prefix or 'the top'}", Projected, inner, *maps)
+
+
+def grouped(tensors: Tensors, parts: Sequence[Codebooks | Composed]) -> Grouped:
+    """Return the quantizers of groups of channels as one; all have as many levels."""
+    if len({part.n_q for part in parts}) > 1:
+        raise CheckpointError(
+            f"load: {str(tensors.source)!r} has groups of {[part.n_q for part in parts]} levels; "
+            "wanted as many in each."
+        )
+    return Grouped(parts)
+
+
+def initialized(tensors: Tensors, book: str, flag: str) -> None:
+    """Raise CheckpointError if a codebook has this flag and it is not set."""
+    if f"{book}.{flag}" in tensors and not tensors[f"{book}.{flag}"].all():
+        raise CheckpointError(
+            f"load: {str(tensors.source)!r}: {book} was never initialized; its words are zeros."
+        )
+
+
+def factorized(tensors: Tensors, prefix: str, strides: Sequence[Any]) -> Codebooks:
+    """Return levels with maps in and out (`FACTORIZED`), searched by cosine, one a stride."""
+    stages = []
+    for level, stride in enumerate(strides):
+        name = f"{prefix}quantizers.{level}"
+        maps = [linear(tensors, f"{name}.{way}") for way in ("in_proj", "out_proj")]
+        words = tensors[prefix + FACTORIZED.format(level)]
+        stages.append(stage(tensors, name, words, maps, "cosine", stride))
+    return codebooks(tensors, prefix, stages)
+
+
+def may_be_strided(tensors: Tensors, config: dict[str, Any]) -> bool:
+    """Whether factorized levels may come at several rates: the config says so, or is missing.
+
+    Then the words of the first level tell: models with strides have 4096, others 1024.
+    """
+    shapes = [tensors.shape(p + FACTORIZED.format(0)) for p in prefixes(tensors, FACTORIZED)]
+    return "vq_strides" in config or (not config and any(4096 in shape[:1] for shape in shapes))
+
+
+def plain(tensors: Tensors, patterns: Iterable[str]) -> Codebooks:
+    """Return the one stack there is whose words were moved by averages."""
+    prefix, pattern = one_prefix(tensors, patterns)
+    return codebooks(tensors, prefix, averaged(tensors, prefix, pattern, "inited"))
 
 
 def averaged(tensors: Tensors, prefix: str, pattern: str, flag: str) -> list[Stage]:
@@ -128,10 +204,7 @@ def averaged(tensors: Tensors, prefix: str, pattern: str, flag: str) -> list[Sta
     for level in range(levels(tensors, prefix, pattern)):
         name = prefix + pattern.format(level)
         book = name.rpartition(".")[0]
-        if f"{book}.{flag}" in tensors and not tensors[f"{book}.{flag}"].all():
-            raise CheckpointError(
-                f"load: {str(tensors.source)!r}: {book} was never initialized; its words are zeros."
-            )
+        initialized(tensors, book, flag)
         layer = book.rpartition(".")[0]
         maps = []
         if any(each.startswith(f"{layer}.project_in.") for each in tensors):
@@ -139,7 +212,7 @@ def averaged(tensors: Tensors, prefix: str, pattern: str, flag: str) -> list[Sta
         words = tensors[name]
         if words.ndim == 3 and len(words) == 1:  # a leading axis of heads
             words = words[0]
-        stages.append(stage(tensors, book, words, maps, "euclidean"))
+        stages.append(stage(tensors, book, words, maps))
     return stages
 
 

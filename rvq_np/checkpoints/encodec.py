@@ -14,16 +14,15 @@ from . import _stack
 ORIGINAL, BARE = "vq.layers.{}._codebook.embed", "layers.{}.codebook.embed"
 
 
-def matches(names):
-    mine = _stack.prefixes(names, ORIGINAL) or _stack.prefixes(names, BARE)
+def matches(tensors, config):
+    mine = _stack.prefixes(tensors, ORIGINAL) or _stack.prefixes(tensors, BARE)
     # ESPnet's, SpeechTokenizer's and vector-quantize-pytorch's have the same ones and these.
-    others = ("codec.generator.", "project_in.", "transform.weight", ".initted")
-    return bool(mine) and not any(other in name for other in others for name in names)
+    others = ("codec.generator.", "project_in.", "transform.weight", ".initted", "quantizer0.")
+    return bool(mine) and not any(other in name for other in others for name in tensors)
 
 
 def build(tensors, config):
-    prefix, pattern = _stack.one_prefix(tensors, (ORIGINAL, BARE))
-    return _stack.codebooks(tensors, prefix, _stack.averaged(tensors, prefix, pattern, "inited"))
+    return _stack.plain(tensors, (ORIGINAL, BARE))
 
 
 def entries(quantizer, counts):

@@ -1,27 +1,44 @@
 """ESPnet: whole codecs (``codec.generator.quantizer.``), and quantizers saved alone.
 
 Both releases have the same names; those with ``codebook_dim`` other than ``dimension`` have a
-linear map in and out at every level.  A HiFiCodec holds two quantizers, for halves of the
-channels: load them apart.
+linear map in and out at every level.  A HiFiCodec holds two quantizers, for the lower and the upper
+half of the channels.  Its own codes are (n_q, 2 B, T), the lower halves of the batch first; those
+here take turns, so that ``codes.reshape(n_q, 2, B, T)`` is the same.
 """
 
 from __future__ import annotations
 
+from ..errors import CheckpointError
 from . import _stack
 
 PATTERN = "vq.layers.{}._codebook.embed"
+HALF = "quantizer{}."
 
 
-def matches(names):
-    mine = _stack.prefixes(names, PATTERN)
-    whole = any(name.startswith("codec.generator.") for name in names)
-    projects = any("vq.layers.0.project_in." in name for name in names)
-    return bool(mine) and (whole or projects) and not any(".initted" in name for name in names)
+def matches(tensors, config):
+    mine = _stack.prefixes(tensors, PATTERN)
+    whole = any(name.startswith("codec.generator.") for name in tensors)
+    halves = any("quantizer0.vq." in name for name in tensors)
+    projects = any("vq.layers.0.project_in." in name for name in tensors)
+    return (
+        bool(mine)
+        and (whole or halves or projects)
+        and not any(".initted" in name for name in tensors)
+    )
 
 
 def build(tensors, config):
-    prefix, pattern = _stack.one_prefix(tensors, (PATTERN,))
-    return _stack.codebooks(tensors, prefix, _stack.averaged(tensors, prefix, pattern, "inited"))
+    halves = _stack.groups(tensors, HALF, PATTERN)
+    if not halves:
+        return _stack.plain(tensors, (PATTERN,))
+    if len(halves) != 2:
+        raise CheckpointError(
+            f"load: {str(tensors.source)!r} has {len(halves)} quantizers {halves}; a HiFiCodec has "
+            "two. To load one alone leave its number out of the names."
+        )
+    parts = [_stack.averaged(tensors, half, PATTERN, "inited") for half in halves]
+    whole = zip(halves, parts, strict=True)
+    return _stack.grouped(tensors, [_stack.codebooks(tensors, *each) for each in whole])
 
 
 def entries(quantizer, counts):

@@ -21,8 +21,8 @@ from ..stages import Linear, Stage
 PREFIX = "rvq_np."
 
 
-def matches(names):
-    return any(name.startswith(PREFIX) for name in names)
+def matches(tensors, config):
+    return any(name.startswith(PREFIX) for name in tensors)
 
 
 def build(tensors, config):

@@ -11,10 +11,9 @@ from . import _stack
 PATTERN = "vq.layers.{}._codebook.embed"
 
 
-def matches(names):
-    return "transform.weight" in names and bool(_stack.prefixes(names, PATTERN))
+def matches(tensors, config):
+    return "transform.weight" in tensors and bool(_stack.prefixes(tensors, PATTERN))
 
 
 def build(tensors, config):
-    prefix, pattern = _stack.one_prefix(tensors, (PATTERN,))
-    return _stack.codebooks(tensors, prefix, _stack.averaged(tensors, prefix, pattern, "inited"))
+    return _stack.plain(tensors, (PATTERN,))

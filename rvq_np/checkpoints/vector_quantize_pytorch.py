@@ -1,9 +1,11 @@
-"""vector-quantize-pytorch: ``ResidualVQ`` with one head, Euclidean or cosine.
+"""vector-quantize-pytorch: ``ResidualVQ`` with one head, Euclidean or cosine, alone or in groups.
 
 Its tensors do not say which metric they were trained with; the config may, as ``use_cosine_sim``.
-Its own search breaks ties within 1e-4 by the lowest index, ours has no such slack.  Maps once
-around the whole stack (``codebook_dim`` other than ``dim``), implicit codebooks (``mlps``) and
-groups are not served.
+Its own search breaks ties within 1e-4 by the lowest index, ours has no such slack.  With
+``codebook_dim`` other than ``dim`` there are maps once around the whole stack.  A codebook that all
+levels share is stored under each, and is one stage here.  The codes of ``GroupedResidualVQ`` are
+(G, B, T, Q); here they are stage first, and groups take turns.  Implicit codebooks (``mlps``) are
+not served.
 """
 
 from __future__ import annotations
@@ -18,31 +20,42 @@ from ..errors import CheckpointError, ParameterError
 from . import _stack
 
 PATTERN = "layers.{}._codebook.embed"
+GROUP = "rvqs.{}."
 
 
-def matches(names):
-    mine = _stack.prefixes(names, PATTERN)
-    return any(f"{prefix}layers.0._codebook.initted" in names for prefix in mine)
+def matches(tensors, config):
+    mine = _stack.prefixes(tensors, PATTERN)
+    return any(f"{prefix}layers.0._codebook.initted" in tensors for prefix in mine)
 
 
 def build(tensors, config):
-    prefix, pattern = _stack.one_prefix(tensors, (PATTERN,))
-    for other in ("project_in.", "mlps."):
-        if any(name.startswith(prefix + other) for name in tensors):
-            raise CheckpointError(
-                f"load: {str(tensors.source)!r} has {prefix + other}*; such a ResidualVQ is not "
-                "served yet."
-            )
+    groups = _stack.groups(tensors, GROUP, PATTERN)
+    if groups:
+        return _stack.grouped(tensors, [_residual(tensors, config, each) for each in groups])
+    prefix, _ = _stack.one_prefix(tensors, (PATTERN,))
+    return _residual(tensors, config, prefix)
+
+
+def _residual(tensors, config, prefix):
+    if any(name.startswith(f"{prefix}mlps.") for name in tensors):
+        raise CheckpointError(
+            f"load: {str(tensors.source)!r} has {prefix}mlps.*; a ResidualVQ with implicit "
+            "codebooks is not served yet."
+        )
     tensors.shape(f"{prefix}layers.0._codebook.initted")  # or it is an EnCodec
-    shape = tensors.shape(prefix + pattern.format(0))
+    shape = tensors.shape(prefix + PATTERN.format(0))
     if len(shape) == 3 and shape[0] != 1:
         raise CheckpointError(
             f"load: {str(tensors.source)!r} has {shape[0]} heads a level; wanted one."
         )
-    stages = _stack.averaged(tensors, prefix, pattern, "initted")
+    stages = _stack.averaged(tensors, prefix, PATTERN, "initted")
+    if all(np.array_equal(stages[0].words, each.words) for each in stages):  # shared_codebook
+        stages = stages[:1] * len(stages)
     if config.get("use_cosine_sim"):
-        stages = [replace(each, metric="cosine") for each in stages]
-    return _stack.codebooks(tensors, prefix, stages)
+        cosine = {id(each): replace(each, metric="cosine") for each in stages}
+        stages = [cosine[id(each)] for each in stages]
+    inner = _stack.codebooks(tensors, prefix, stages)
+    return _stack.between(tensors, prefix, inner, "project_in", "project_out")
 
 
 def entries(quantizer, counts):

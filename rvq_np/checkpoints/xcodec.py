@@ -7,10 +7,9 @@ from . import _stack
 PATTERN = "quantizers.{}.codebook.embed"
 
 
-def matches(names):
-    return bool(_stack.prefixes(names, PATTERN))
+def matches(tensors, config):
+    return bool(_stack.prefixes(tensors, PATTERN))
 
 
 def build(tensors, config):
-    prefix, pattern = _stack.one_prefix(tensors, (PATTERN,))
-    return _stack.codebooks(tensors, prefix, _stack.averaged(tensors, prefix, pattern, "inited"))
+    return _stack.plain(tensors, (PATTERN,))

@@ -8,7 +8,7 @@ import importlib.util
 import json
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import version
@@ -23,17 +23,21 @@ import transformers
 from espnet2.gan_codec.shared.quantizer.residual_vq import ResidualVectorQuantizer as Espnet
 from safetensors.torch import save_file
 from transformers.models.xcodec import modeling_xcodec
-from vector_quantize_pytorch import ResidualVQ
+from vector_quantize_pytorch import GroupedResidualVQ, ResidualVQ
 
 torch.set_num_threads(1)
+PAST = {  # where it is not the package itself
+    "dac.nn.quantize": ("dac", "dac.nn"),
+    "espnet2.gan_codec.hificodec.module": ("espnet2.gan_codec.hificodec",),
+}
 
 
 @dataclass
 class Published:
     """A model of some family, and how its own package encodes and decodes.
 
-    `encode` takes vectors (B, C, T) and a number of levels, and gives codes (n, B, T); `decode`
-    the other way.
+    `encode` takes vectors (B, C, T) and a number of levels, and gives codes (n, B, T), or a list of
+    (B, T / stride); `decode` the other way.
     """
 
     family: str
@@ -47,11 +51,18 @@ class Published:
     metric: str = "euclidean"
     model: Any = None  # where it can save itself
     through: bool = False  # the residual loses z + (word - z)
+    cdist: bool = False  # distances are torch.cdist's
+    asked: bool = False  # the names do not tell the family
+    decodes: Sequence[int] = ()  # how many levels its decoder takes; any by default
     content: bytes = b""  # of a family without tensors
 
     @property
     def version(self) -> str:
         return version(self.package)
+
+    @property
+    def strides(self) -> list[int]:
+        return self.config.get("vq_strides", [1] * len(self.sizes))
 
     def save(self, folder: Path) -> Path:
         """Write the checkpoint as users of the package do; return what to load."""
@@ -62,7 +73,8 @@ class Published:
             self.model.save_pretrained(folder)
             return folder
         save_file(
-            {k: v.contiguous() for k, v in self.tensors.items()}, folder / "model.safetensors"
+            {k: v.clone().contiguous() for k, v in self.tensors.items()},
+            folder / "model.safetensors",
         )
         if self.config:
             (folder / "config.json").write_text(json.dumps(self.config))
@@ -81,7 +93,7 @@ def past_init(*packages: str) -> None:
 
 
 def imported(name: str) -> Any:
-    past_init(*{"dac.nn.quantize": ("dac", "dac.nn")}.get(name, (name.partition(".")[0],)))
+    past_init(*PAST.get(name, (name.partition(".")[0],)))
     with warnings.catch_warnings():  # that torch.jit.script is deprecated, which theirs use
         warnings.simplefilter("ignore")
         return import_module(name)
@@ -112,6 +124,43 @@ def espnet(prefix: str = "codec.generator.quantizer.", width: int = 6) -> Publis
         # Without projections and prefix there is nothing to tell it from EnCodec by.
         "espnet" if prefix or width != 6 else "encodec", "espnet", named(prefix, made),
         lambda x, n: made.vq.encode(x, n_q=n), made.decode, 6, [16] * 3,
+    )  # fmt: skip
+
+
+def hificodec(prefix: str = "codec.generator.quantizer.") -> Published:
+    module = imported("espnet2.gan_codec.hificodec.module")
+    made = module.GroupResidualVectorQuantization(
+        None, 256, 2, 8, 0.99, False, 1, 0
+    ).eval()  # 512 channels are written into its code
+    for half in (made.quantizer0, made.quantizer1):
+        random_words(layer._codebook for layer in half.vq.layers)
+
+    def encode(x, n):  # theirs are (levels, 2 B, T)
+        made.target_bandwidths = [(n + 1) // 2 * 3.0]  # 8 words at 1 kHz
+        codes = made.encode(x, 1000)
+        return codes.reshape(-1, len(x), x.shape[2])[:n]
+
+    def decode(codes):  # theirs takes one signal
+        each = codes.reshape(len(codes) // 2, 2, *codes.shape[1:]).unbind(2)
+        return torch.cat([made.decode(signal) for signal in each])
+
+    return Published(
+        "espnet", "espnet", named(prefix, made), encode, decode, 512, [8] * 4, decodes=[2, 4]
+    )
+
+
+def audiocraft() -> Published:
+    sys.modules.setdefault("flashy", ModuleType("flashy"))  # which only training calls
+    made = imported("audiocraft.quantization").ResidualVectorQuantizer(8, 4, bins=32).eval()
+    random_words(layer._codebook for layer in made.vq.layers)
+
+    def encode(x, n):
+        made.set_num_codebooks(n)
+        return made.encode(x).transpose(0, 1)
+
+    return Published(
+        "audiocraft", "audiocraft", named("quantizer.", made), encode,
+        lambda codes: made.decode(codes.transpose(0, 1)), 8, [32] * 4, asked=True,
     )  # fmt: skip
 
 
@@ -178,6 +227,83 @@ def dac() -> Published:
     )  # fmt: skip
 
 
+def snac(*strides: int) -> Published:
+    made = imported("snac.vq").ResidualVectorQuantize(12, 32, 5, list(strides)).eval()
+    for each in made.quantizers:
+        for way in (each.in_proj, each.out_proj):
+            scale = way.parametrizations.weight.original0
+            scale.data.mul_(0.5 + torch.rand_like(scale))
+    random_words((each.codebook for each in made.quantizers), "weight")
+    return Published(
+        "snac", "snac", named("quantizer.", made), lambda x, n: made(x)[1][:n], made.from_codes,
+        12, [32] * len(strides), {"vq_strides": list(strides)}, "cosine", through=True,
+        decodes=[len(strides)],
+    )  # fmt: skip
+
+
+def random_sums(books: Any, name: str, flag: str) -> None:
+    """Give codebooks words that are sums over counts, one of which is below the least divisor."""
+    for level, book in enumerate(books):
+        usage = 0.5 + 9 * torch.rand_like(book.cluster_usage)
+        usage[3] = 1e-7
+        words = torch.randn_like(getattr(book, name)) * 0.7**level
+        getattr(book, name).data.copy_(words * usage.clamp(min=1e-5)[:, None])
+        book.cluster_usage.data.copy_(usage)
+        getattr(book, flag).data.fill_(1.0)
+
+
+def mimi(*, legacy: bool = False, semantic: int = 1) -> Published:
+    made = imported("moshi.quantization").SplitResidualVectorQuantizer(
+        n_q=4, n_q_semantic=semantic, dimension=6, input_dimension=10, output_dimension=10, bins=32
+    ).eval()  # fmt: skip
+    for stack in (made.rvq_first, made.rvq_rest):
+        books = (layer._codebook for layer in stack.vq.layers)
+        random_sums(books, "embedding_sum", "_initialized")
+    tensors = named("", made)
+    if legacy:  # the names before, which it still takes
+        old = {
+            "_initialized": "inited",
+            "cluster_usage": "cluster_size",
+            "embedding_sum": "embed_avg",
+        }
+        for new, name in old.items():
+            tensors = {key.replace(f".{new}", f".{name}"): tensors[key] for key in tensors}
+        made.load_state_dict(dict(tensors))
+
+    def encode(x, n):
+        made.set_num_codebooks(max(n, semantic))
+        return made.encode(x).transpose(0, 1)[:n]
+
+    return Published(
+        "mimi", "moshi", {f"quantizer.{key}": value for key, value in tensors.items()}, encode,
+        lambda codes: made.decode(codes.transpose(0, 1)), 10, [32] * 4, cdist=True,
+        decodes=range(semantic, 5),
+    )  # fmt: skip
+
+
+def mimi_hf(*, semantic: int = 1, inner: int = 6) -> Published:
+    config = transformers.MimiConfig(
+        hidden_size=8, num_filters=2, upsampling_ratios=[2, 2], codebook_size=16,
+        codebook_dim=inner, vector_quantization_hidden_dimension=inner, num_quantizers=4,
+        num_semantic_quantizers=semantic, num_hidden_layers=1, intermediate_size=8,
+        num_attention_heads=2, num_key_value_heads=2, head_dim=4, upsample_groups=8,
+    )  # fmt: skip
+    model = transformers.MimiModel(config).eval()
+    made = model.quantizer
+    stacks = (made.semantic_residual_vector_quantizer, made.acoustic_residual_vector_quantizer)
+    for stack in stacks:
+        random_sums((layer.codebook for layer in stack.layers), "embed_sum", "initialized")
+        for way in (stack.input_proj, stack.output_proj):
+            if way is not None:
+                way.weight.data.normal_(0, way.weight.shape[1] ** -0.5)
+    return Published(
+        "mimi", "transformers", named("quantizer.", made),
+        lambda x, n: made.encode(x, max(n, semantic))[:n],
+        lambda codes: made.decode(codes.transpose(0, 1)), 8, [16] * 4, model=model, cdist=True,
+        decodes=range(semantic, 5),
+    )  # fmt: skip
+
+
 def dac_hf(*, weight_norm: bool = False) -> Published:
     config = transformers.DacConfig(
         encoder_hidden_size=4, downsampling_ratios=[2, 2], decoder_hidden_size=8, n_codebooks=4,
@@ -200,10 +326,11 @@ def dac_hf(*, weight_norm: bool = False) -> Published:
     )  # fmt: skip
 
 
-def residual_vq(*, cosine: bool = False) -> Published:
+def residual_vq(*, cosine: bool = False, **options: Any) -> Published:
     made = ResidualVQ(
         dim=8, num_quantizers=3, codebook_size=24, use_cosine_sim=cosine,
         quantize_dropout=True,  # or it would not decode fewer levels
+        **options,
     ).eval()  # fmt: skip
     if not cosine:  # the words of a cosine codebook have norm 1 from the start
         random_words(layer._codebook for layer in made.layers)
@@ -218,6 +345,29 @@ def residual_vq(*, cosine: bool = False) -> Published:
         "vector_quantize_pytorch", "vector-quantize-pytorch", named("", made), encode, decode,
         8, [24] * 3, {"use_cosine_sim": True} if cosine else {},
         "cosine" if cosine else "euclidean",
+    )  # fmt: skip
+
+
+def grouped_residual_vq(**options: Any) -> Published:
+    groups, levels = 2, 3
+    made = GroupedResidualVQ(
+        dim=8, groups=groups, num_quantizers=levels, codebook_size=24, quantize_dropout=True,
+        **options,
+    ).eval()  # fmt: skip
+    for each in made.rvqs:
+        random_words(layer._codebook for layer in each.layers)
+
+    def encode(x, n):  # theirs are (groups, B, T, levels)
+        codes = made(x.transpose(1, 2))[1].movedim(-1, 0)
+        return codes.reshape(groups * levels, *codes.shape[2:])[:n]
+
+    def decode(codes):
+        apart = codes.reshape(len(codes) // groups, groups, *codes.shape[1:])
+        return made.get_output_from_indices(apart.movedim(0, -1)).transpose(1, 2)
+
+    return Published(
+        "vector_quantize_pytorch", "vector-quantize-pytorch", named("", made), encode, decode,
+        8, [24] * groups * levels, decodes=range(groups, groups * levels + 1, groups),
     )  # fmt: skip
 
 
@@ -249,7 +399,7 @@ def faiss_index(*, name: str = "") -> Published:
         return rows.reshape(batch, length, 6).swapaxes(1, 2)
 
     return Published(
-        "faiss", "faiss-cpu", {}, encode, decode, 6, [16] * len(bits),
+        "faiss", "faiss-cpu", {}, encode, decode, 6, [16] * len(bits), decodes=[len(bits)],
         content=faiss.serialize_index(index).tobytes(),
     )  # fmt: skip
 
@@ -259,14 +409,29 @@ BUILDERS: dict[str, Callable[[], Published]] = {
     "espnet-projected": lambda: espnet(width=4),
     "espnet-bare": lambda: espnet("", 6),
     "espnet-bare-projected": lambda: espnet("", 4),
+    "hificodec": hificodec,
+    "hificodec-bare": lambda: hificodec(""),
     "encodec": encodec,
+    "audiocraft": audiocraft,
     "encodec-hf": encodec_hf,
     "speechtokenizer": speechtokenizer,
     "xcodec": xcodec,
     "dac": dac,
     "dac-hf": dac_hf,
     "dac-hf-weight-norm": lambda: dac_hf(weight_norm=True),
+    "snac": lambda: snac(4, 2, 1),
+    "snac-44khz": lambda: snac(8, 4, 2, 1),
+    "mimi": mimi,
+    "mimi-legacy": lambda: mimi(legacy=True),
+    "mimi-two-semantic": lambda: mimi(semantic=2),
+    "mimi-hf": mimi_hf,
+    "mimi-hf-two-semantic": lambda: mimi_hf(semantic=2),
+    "mimi-hf-without-maps": lambda: mimi_hf(inner=8),
     "residual-vq": residual_vq,
+    "residual-vq-projected": lambda: residual_vq(codebook_dim=5),
+    "residual-vq-shared": lambda: residual_vq(shared_codebook=True),
+    "grouped-residual-vq": grouped_residual_vq,
+    "grouped-residual-vq-projected": lambda: grouped_residual_vq(codebook_dim=3),
     "residual-vq-cosine": lambda: residual_vq(cosine=True),
     "faiss": faiss_index,
     "faiss-norms": lambda: faiss_index(name="_Nqint8"),

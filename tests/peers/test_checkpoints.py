@@ -27,13 +27,28 @@ def theirs(name):
 
 @pytest.fixture
 def loaded(theirs, tmp_path):
-    family, codebooks = checkpoints.load_as(theirs.save(tmp_path))
+    asked = theirs.family if theirs.asked else None
+    family, quantizer = checkpoints.load_as(theirs.save(tmp_path), asked)
     assert family == theirs.family
-    return codebooks
+    return quantizer
 
 
 def as_rows(x):
     return np.moveaxis(np.asarray(x), 1, 2).reshape(-1, x.shape[1])
+
+
+def flat(codes):
+    return [np.asarray(level).reshape(-1) for level in codes]
+
+
+def every_frame(codes, strides):
+    return np.stack([np.repeat(*each) for each in zip(flat(codes), strides, strict=False)])
+
+
+def for_them(codes):
+    if isinstance(codes, list):
+        return [torch.from_numpy(level.astype(np.int64)) for level in codes]
+    return torch.from_numpy(codes.astype(np.int64))
 
 
 def vectors(rng, *shape):
@@ -44,6 +59,7 @@ def vectors(rng, *shape):
 def test_the_loaded_quantizer_has_the_sizes_of_the_model(theirs, loaded):
     assert loaded.dim == theirs.dim
     assert list(loaded.sizes) == theirs.sizes
+    assert list(loaded.strides) == theirs.strides
     assert {stage.metric for stage in loaded} == {theirs.metric}
     assert loaded.dtype == np.float32
 
@@ -52,43 +68,76 @@ def test_the_loaded_quantizer_has_the_sizes_of_the_model(theirs, loaded):
 @pytest.mark.parametrize(("batch", "length"), [(1, 400), (3, 131), (2, 1)])
 @pytest.mark.parametrize("levels", [1, 2, None])
 def test_codes_are_those_of_the_model(theirs, loaded, batch, length, levels, rng):
+    length *= loaded.block
     x = vectors(rng, batch, theirs.dim, length)
     n = levels or len(theirs.sizes)
     with torch.no_grad():
-        yours = np.asarray(theirs.encode(torch.from_numpy(x), n))
+        yours = theirs.encode(torch.from_numpy(x), n)
     mine = rvq_np.encode(np.moveaxis(x, 1, 2), loaded, n_q=n)
-    assert mine.shape == yours.shape == (n, batch, length)
-    mine, yours, rows = mine.reshape(n, -1), yours.reshape(n, -1), as_rows(x)
-    regret.assert_nearest(rows, mine, loaded)
-    regret.assert_nearest(rows, yours, loaded, through=theirs.through)
-    assert (mine != yours).any(axis=0).mean() <= RARE
+    assert len(mine) == len(yours) == n
+    for level, stride in enumerate(theirs.strides[:n]):
+        assert mine[level].shape == tuple(yours[level].shape) == (batch, length // stride)
+    rows = as_rows(x)
+    regret.assert_nearest(rows, flat(mine), loaded)
+    regret.assert_nearest(rows, flat(yours), loaded, through=theirs.through, cdist=theirs.cdist)
+    parted = every_frame(mine, theirs.strides) != every_frame(yours, theirs.strides)
+    assert parted.any(axis=0).mean() <= RARE
 
 
 @every_one
 def test_codes_decode_to_the_vectors_of_the_model(theirs, loaded, rng):
     """Of any codes, whoever chose them, and of a prefix of the levels."""
-    for n in range(1, len(theirs.sizes) + 1):
-        if theirs.family == "faiss" and n < len(theirs.sizes):
-            continue  # its decoder wants all levels
-        codes = np.stack([rng.integers(0, size, (2, 37)) for size in theirs.sizes[:n]])
+    for n in theirs.decodes or range(1, len(theirs.sizes) + 1):
+        codes = [
+            rng.integers(0, size, (2, 37 * loaded.block // stride))
+            for size, stride in zip(theirs.sizes[:n], theirs.strides, strict=False)
+        ]
+        codes = codes if loaded.block > 1 else np.stack(codes)
         with torch.no_grad():
-            yours = np.asarray(theirs.decode(torch.from_numpy(codes)))
+            yours = np.asarray(theirs.decode(for_them(codes)))
         mine = np.moveaxis(rvq_np.decode(codes, loaded), 2, 1)
         assert mine.shape == yours.shape
         for each in (mine, yours):
-            regret.assert_decodes(as_rows(each), codes.reshape(n, -1), loaded)
+            regret.assert_decodes(as_rows(each), flat(codes), loaded)
 
 
 @every_one
 def test_the_model_decodes_our_codes(theirs, loaded, rng):
-    x = vectors(rng, 2, theirs.dim, 53)
+    x = vectors(rng, 2, theirs.dim, 53 * loaded.block)
     codes = rvq_np.encode(np.moveaxis(x, 1, 2), loaded)
     with torch.no_grad():
-        yours = np.asarray(theirs.decode(torch.from_numpy(codes.astype(np.int64))))
-    regret.assert_decodes(as_rows(yours), codes.reshape(len(codes), -1), loaded)
+        yours = np.asarray(theirs.decode(for_them(codes)))
+    regret.assert_decodes(as_rows(yours), flat(codes), loaded)
 
 
-@pytest.mark.parametrize("name", ["encodec", "dac", "espnet-projected", "residual-vq"])
+def test_quantizers_are_put_together_as_in_the_models(tmp_path):
+    made = {}
+    for name in ("mimi", "mimi-hf-without-maps", "hificodec", "grouped-residual-vq-projected",
+                 "residual-vq-projected", "residual-vq-shared"):  # fmt: skip
+        (tmp_path / name).mkdir()
+        made[name] = checkpoints.load(published.build(name).save(tmp_path / name))
+    assert repr(made["mimi"]) == (
+        "Parallel(Projected(Codebooks(1 stage, 32 words of 6), for vectors of 10), "
+        "Projected(Codebooks(3 stages, 32 words of 6), for vectors of 10))"
+    )
+    assert repr(made["mimi-hf-without-maps"]) == (
+        "Parallel(Codebooks(1 stage, 16 words of 8), Codebooks(3 stages, 16 words of 8))"
+    )
+    halves = "Codebooks(2 stages, 8 words of 256), Codebooks(2 stages, 8 words of 256)"
+    assert repr(made["hificodec"]) == f"Grouped({halves})"
+    one = "Projected(Codebooks(3 stages, 24 words of 3), for vectors of 4)"
+    assert repr(made["grouped-residual-vq-projected"]) == f"Grouped({one}, {one})"
+    assert repr(made["residual-vq-projected"]) == (
+        "Projected(Codebooks(3 stages, 24 words of 5), for vectors of 8)"
+    )
+    first, *others = made["residual-vq-shared"].stages
+    assert all(each is first for each in others)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["encodec", "dac", "espnet-projected", "residual-vq", "snac", "mimi", "grouped-residual-vq"],
+)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_widened_exactly(theirs, dtype, tmp_path):
     theirs.tensors = {
@@ -103,7 +152,7 @@ def test_half_precision_is_widened_exactly(theirs, dtype, tmp_path):
     assert halves.fingerprint == checkpoints.load(theirs.save(tmp_path)).fingerprint
 
 
-@pytest.mark.parametrize("name", ["encodec-hf", "dac-hf"])
+@pytest.mark.parametrize("name", ["encodec-hf", "dac-hf", "mimi-hf"])
 def test_shards_as_transformers_writes_them_are_one_checkpoint(theirs, tmp_path):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     whole.mkdir()
@@ -133,31 +182,12 @@ def test_a_pickle_is_refused_with_code_that_converts_it(theirs, tmp_path, monkey
     assert converted.fingerprint == checkpoints.load(theirs.save(wanted)).fingerprint
 
 
-def test_a_mimi_is_of_no_known_family(tmp_path):
-    state = {
-        "quantizer.semantic_residual_vector_quantizer.layers.0.codebook.embed_sum": torch.ones(
-            4, 2
-        ),
-        "quantizer.semantic_residual_vector_quantizer.layers.0.codebook.cluster_usage": torch.ones(
-            4
-        ),
-    }
-    published.save_file(state, tmp_path / "model.safetensors")
-    with pytest.raises(CheckpointError, match="of none of these families: dac, encodec"):
-        checkpoints.load(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"dim": 8, "codebook_dim": 4}, r"project_in\.\*"),
-        ({"dim": 8, "implicit_neural_codebook": True}, r"mlps\.\*"),
-    ],
-)
-def test_a_residual_vq_that_is_not_served_is_refused(arguments, message, tmp_path):
-    made = published.ResidualVQ(num_quantizers=2, codebook_size=8, **arguments)
+def test_a_residual_vq_that_is_not_served_is_refused(tmp_path):
+    made = published.ResidualVQ(
+        dim=8, num_quantizers=2, codebook_size=8, implicit_neural_codebook=True
+    )
     published.save_file(made.state_dict(), tmp_path / "model.safetensors")
-    with pytest.raises(CheckpointError, match=message):
+    with pytest.raises(CheckpointError, match=r"mlps\.\*"):
         checkpoints.load(tmp_path)
 
 

@@ -1,0 +1,33 @@
+"""SNAC: DAC's levels at several rates, as its package saves them.
+
+The tensors have DAC's names and do not tell the rates: ``vq_strides`` of its ``config.json`` does,
+coarse to fine.  A level quantizes the mean of as many frames as its stride.
+"""
+
+from __future__ import annotations
+
+from ..errors import CheckpointError
+from . import _stack
+
+
+def matches(tensors, config):
+    projects = any("quantizers.0.in_proj." in name for name in tensors)
+    return projects and _stack.may_be_strided(tensors, config)
+
+
+def build(tensors, config):
+    prefix, pattern = _stack.one_prefix(tensors, (_stack.FACTORIZED,))
+    if "vq_strides" not in config:
+        raise CheckpointError(
+            f"load: {str(tensors.source)!r}: levels such as {prefix + pattern.format(0)!r} of a SNAC "
+            "come at different rates, which vq_strides of its config.json tells. Put config.json "
+            "beside the weights; if this is a DAC, load it with family='dac'."
+        )
+    strides = config["vq_strides"]
+    count = _stack.levels(tensors, prefix, pattern)
+    if not isinstance(strides, list) or len(strides) != count:
+        raise CheckpointError(
+            f"load: the config.json beside {str(tensors.source)!r} has vq_strides {strides!r}; "
+            f"wanted a list of {count} whole numbers, one for each of the levels {prefix}{pattern}."
+        )
+    return _stack.factorized(tensors, prefix, strides)
