@@ -225,7 +225,7 @@ MAPPED = Codebooks(
         (Parallel([np.ones((2, 4, 3))]), "vector_quantize_pytorch", "cannot hold Parallel"),
         (Codebooks([Stage(np.ones((4, 3)), stride=2)]), "encodec", "every 2 frames"),
         (Grouped([np.ones((2, 4, 3)), np.ones((2, 4, 3))])[:1], "vector_quantize_pytorch",
-         "no level is left of group 1"),
+         r"as many levels in each group, not \[1, 0\]"),
         (np.ones((2, 4, 3)), "mimi", "family is 'mimi'; wanted one of encodec, espnet, vector"),
         (np.ones((2, 4, 3)), "nothing", "family is 'nothing'; wanted one of"),
     ],

@@ -77,6 +77,7 @@ class Reader:
     --------
     >>> import io
     >>> import numpy as np
+    >>> from rvq_np.bitstream import write
     >>> file = io.BytesIO()
     >>> write(file, np.arange(6).reshape(2, 3), sizes=(8, 8))
     >>> with Reader(file) as reader:

@@ -2,9 +2,10 @@
 
 The contract of a file here, with the family's name for its name:
 
-``matches(tensors, config) -> bool``
-    Whether a checkpoint may be of the family; asked only where nobody named one. It looks at the
-    names of the tensors, at a shape if it must, and reads nothing.
+``matches(names) -> bool``
+    Whether a checkpoint with these tensor names may be of the family; asked only where nobody
+    named one. Where names do not tell two families apart, each has ``suits(tensors, config) ->
+    bool`` as well, which looks at the config and at shapes.
 ``build(tensors, config) -> Codebooks or Composed``
     The quantizer, from the tensors of the file and the JSON config beside it, ``{}`` if there is
     none; None if they turn out to be another family's. `tensors` is a mapping that reads what is
@@ -108,7 +109,7 @@ def load_as(path: str | os.PathLike[str], family: str | None = None) -> tuple[st
     tensors, config = _file.read(path)
     names = set(tensors)
     for name, module in chosen.items():
-        if hasattr(module, "matches") and (family or module.matches(tensors, config)):
+        if hasattr(module, "matches") and (family or _may_be(module, tensors, config)):
             codebooks = module.build(tensors, config)
             if codebooks is not None:
                 return name, codebooks
@@ -213,6 +214,12 @@ def state_dict(
         )
     found: dict[str, np.ndarray] = _module(family).entries(quantizer, made)
     return found
+
+
+def _may_be(module: ModuleType, tensors: Any, config: dict[str, Any]) -> bool:
+    if not module.matches(set(tensors)):
+        return False
+    return not hasattr(module, "suits") or module.suits(tensors, config)
 
 
 def _of_other_files(path: Path, chosen: dict[str, ModuleType]) -> tuple[str, Any] | None:

@@ -10,10 +10,14 @@ from __future__ import annotations
 from . import _stack
 
 
-def matches(tensors, config):
-    projects = any("quantizers.0.in_proj." in name for name in tensors)
-    mine = _stack.prefixes(tensors, _stack.FACTORIZED)
-    return projects and bool(mine) and not _stack.may_be_strided(tensors, config)
+def matches(names):
+    projects = any("quantizers.0.in_proj." in name for name in names)
+    mine = _stack.prefixes(names, _stack.FACTORIZED)
+    return projects and bool(mine)
+
+
+def suits(tensors, config):
+    return not _stack.may_be_strided(tensors, config)
 
 
 def build(tensors, config):

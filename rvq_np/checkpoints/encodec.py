@@ -14,11 +14,11 @@ from . import _stack
 ORIGINAL, BARE = "vq.layers.{}._codebook.embed", "layers.{}.codebook.embed"
 
 
-def matches(tensors, config):
-    mine = _stack.prefixes(tensors, ORIGINAL) or _stack.prefixes(tensors, BARE)
+def matches(names):
+    mine = _stack.prefixes(names, ORIGINAL) or _stack.prefixes(names, BARE)
     # ESPnet's, SpeechTokenizer's and vector-quantize-pytorch's have the same ones and these.
     others = ("codec.generator.", "project_in.", "transform.weight", ".initted", "quantizer0.")
-    return bool(mine) and not any(other in name for other in others for name in tensors)
+    return bool(mine) and not any(other in name for other in others for name in names)
 
 
 def build(tensors, config):

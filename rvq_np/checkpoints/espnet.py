@@ -15,15 +15,15 @@ PATTERN = "vq.layers.{}._codebook.embed"
 HALF = "quantizer{}."
 
 
-def matches(tensors, config):
-    mine = _stack.prefixes(tensors, PATTERN)
-    whole = any(name.startswith("codec.generator.") for name in tensors)
-    halves = any("quantizer0.vq." in name for name in tensors)
-    projects = any("vq.layers.0.project_in." in name for name in tensors)
+def matches(names):
+    mine = _stack.prefixes(names, PATTERN)
+    whole = any(name.startswith("codec.generator.") for name in names)
+    halves = any("quantizer0.vq." in name for name in names)
+    projects = any("vq.layers.0.project_in." in name for name in names)
     return (
         bool(mine)
         and (whole or halves or projects)
-        and not any(".initted" in name for name in tensors)
+        and not any(".initted" in name for name in names)
     )
 
 

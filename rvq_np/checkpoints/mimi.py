@@ -28,8 +28,8 @@ FORMS = {
 LEAST = 1e-5  # usage; what both packages divide by at least
 
 
-def matches(tensors, config):
-    return any(_stack.prefixes(tensors, pattern) for pattern in FORMS)
+def matches(names):
+    return any(_stack.prefixes(names, pattern) for pattern in FORMS)
 
 
 def build(tensors, config):

@@ -21,8 +21,8 @@ from ..stages import Linear, Stage
 PREFIX = "rvq_np."
 
 
-def matches(tensors, config):
-    return any(name.startswith(PREFIX) for name in tensors)
+def matches(names):
+    return any(name.startswith(PREFIX) for name in names)
 
 
 def build(tensors, config):

@@ -10,17 +10,21 @@ from ..errors import CheckpointError
 from . import _stack
 
 
-def matches(tensors, config):
-    projects = any("quantizers.0.in_proj." in name for name in tensors)
-    return projects and _stack.may_be_strided(tensors, config)
+def matches(names):
+    projects = any("quantizers.0.in_proj." in name for name in names)
+    return projects and bool(_stack.prefixes(names, _stack.FACTORIZED))
+
+
+def suits(tensors, config):
+    return _stack.may_be_strided(tensors, config)
 
 
 def build(tensors, config):
     prefix, pattern = _stack.one_prefix(tensors, (_stack.FACTORIZED,))
     if "vq_strides" not in config:
         raise CheckpointError(
-            f"load: {str(tensors.source)!r}: levels such as {prefix + pattern.format(0)!r} of a SNAC "
-            "come at different rates, which vq_strides of its config.json tells. Put config.json "
+            f"load: {str(tensors.source)!r}: levels such as {prefix + pattern.format(0)!r} of a "
+            "SNAC come at different rates, which vq_strides of its config.json tells. Put config.json "
             "beside the weights; if this is a DAC, load it with family='dac'."
         )
     strides = config["vq_strides"]

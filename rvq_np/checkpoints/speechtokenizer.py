@@ -11,8 +11,8 @@ from . import _stack
 PATTERN = "vq.layers.{}._codebook.embed"
 
 
-def matches(tensors, config):
-    return "transform.weight" in tensors and bool(_stack.prefixes(tensors, PATTERN))
+def matches(names):
+    return "transform.weight" in names and bool(_stack.prefixes(names, PATTERN))
 
 
 def build(tensors, config):

@@ -23,9 +23,9 @@ PATTERN = "layers.{}._codebook.embed"
 GROUP = "rvqs.{}."
 
 
-def matches(tensors, config):
-    mine = _stack.prefixes(tensors, PATTERN)
-    return any(f"{prefix}layers.0._codebook.initted" in tensors for prefix in mine)
+def matches(names):
+    mine = _stack.prefixes(names, PATTERN)
+    return any(f"{prefix}layers.0._codebook.initted" in names for prefix in mine)
 
 
 def build(tensors, config):
@@ -61,11 +61,14 @@ def _residual(tensors, config, prefix):
 def entries(quantizer, counts):
     if not isinstance(quantizer, Grouped):
         return _stack_entries(quantizer, counts)
+    shares = quantizer.shares(quantizer.n_q)
+    if len(set(shares)) > 1:
+        raise ParameterError(
+            f"state_dict: a GroupedResidualVQ has as many levels in each group, not {shares}."
+        )
     named: dict[str, np.ndarray] = {}
     for group, part in enumerate(quantizer.parts):
         theirs = [count for count, of in zip(counts, quantizer.order, strict=True) if of == group]
-        if not theirs:
-            raise ParameterError(f"state_dict: no level is left of group {group} of {quantizer!r}.")
         some = _stack_entries(part[: len(theirs)], theirs)
         named |= {f"rvqs.{group}.{name}": value for name, value in some.items()}
     return named

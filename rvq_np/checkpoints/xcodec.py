@@ -7,8 +7,8 @@ from . import _stack
 PATTERN = "quantizers.{}.codebook.embed"
 
 
-def matches(tensors, config):
-    return bool(_stack.prefixes(tensors, PATTERN))
+def matches(names):
+    return bool(_stack.prefixes(names, PATTERN))
 
 
 def build(tensors, config):
