@@ -24,8 +24,8 @@ def build(tensors, config):
     if "vq_strides" not in config:
         raise CheckpointError(
             f"load: {str(tensors.source)!r}: levels such as {prefix + pattern.format(0)!r} of a "
-            "SNAC come at different rates, which vq_strides of its config.json tells. Put config.json "
-            "beside the weights; if this is a DAC, load it with family='dac'."
+            "SNAC come at different rates, which vq_strides of its config.json tells. Put "
+            "config.json beside the weights; if this is a DAC, load it with family='dac'."
         )
     strides = config["vq_strides"]
     count = _stack.levels(tensors, prefix, pattern)
