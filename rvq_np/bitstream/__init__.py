@@ -76,15 +76,20 @@ def write(
         codebooks = codebooks[:count] if 0 < count < codebooks.n_q else codebooks
     with Writer(
         path,
-        sizes=None if sizes is None else tuple(sizes)[:count],
+        sizes=_first(sizes, count),
         batch=batch,
-        strides=None if strides is None else tuple(strides)[:count],
+        strides=_first(strides, count),
         frame_rate=frame_rate,
         codebooks=codebooks,
         chunk_frames=chunk_frames,
         compress=compress,
     ) as writer:
         writer.write(levels)
+
+
+def _first(numbers: Any, count: int) -> Any:
+    """Return the numbers of the levels there are, or what is no list of numbers as it is."""
+    return tuple(numbers)[:count] if count and isinstance(numbers, Sequence) else numbers
 
 
 def read(

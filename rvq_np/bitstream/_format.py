@@ -138,6 +138,10 @@ def _parse(fields: bytes) -> Header:
 
 def check(header: Header) -> None:
     """Raise ValueError unless each number of a header is one that can be."""
+    if not 1 <= len(header.sizes) == len(header.strides) <= MOST_LEVELS:
+        raise ValueError(f"{len(header.sizes)} sizes and {len(header.strides)} strides")
+    if len(header.batch) > MOST_AXES or any(each < 0 for each in header.batch):
+        raise ValueError(f"streams of shape {header.batch}")
     if not all(1 <= each <= MOST_WORDS for each in (*header.sizes, *header.strides)):
         raise ValueError(f"sizes {header.sizes[:4]} and strides {header.strides[:4]}")
     block = 1

@@ -16,7 +16,8 @@ from ..kernels import host
 
 DROPPED, CODED = 1, 2
 SLOTS = 1 << 16
-MOST_LANES = 6  # as a power of two
+MOST_LANES = 9  # as a power of two
+USUAL_LANES = 6
 PER_LANE = 1 << 12  # codes that pay for the 8 bytes of one more lane
 DENSEST = 64  # codes a byte, at most: what a file can claim is bounded by what it holds
 START = np.uint64(1 << 31)  # of a range coder
@@ -29,7 +30,7 @@ def to_bytes(codes: np.ndarray, size: int, compress: bool) -> tuple[int, bytes]:
     packed = _packed_length(len(codes), symbols)
     if compress and len(codes):
         coded = _encoded(codes, dropped, symbols, packed)
-        if coded is not None and len(coded) < packed and len(coded) * DENSEST >= len(codes):
+        if coded is not None and len(coded) < packed:
             return dropped | CODED, coded
     return dropped, _pack(codes, dropped, _width(symbols))
 
@@ -72,22 +73,20 @@ def _encoded(codes: np.ndarray, add: int, symbols: int, packed: int) -> bytes | 
     if len(used) > SLOTS // 2 or bits / 8 + symbols / 8 >= packed:  # a share is a bit at least
         return None
     shares = _shares(counts, used)
-    power = min(MOST_LANES, max(0, (len(codes) // PER_LANE).bit_length() - 1))
     width = int(shares.max()).bit_length()
     table = np.zeros(symbols, np.int32)
     table[: len(shares)] = shares
-    states = np.empty(1 << power, np.uint64)
-    words = np.empty(len(codes) + len(states), np.uint32)
+    told = _pack(table, 0, width)
     starts = np.cumsum(shares) - shares
-    count = host.bits(len(codes)).encode(codes, add, starts, shares, states, words)
-    return b"".join(
-        (
-            bytes((power, width)),
-            _pack(table, 0, width),
-            states.astype("<u8").tobytes(),
-            words[:count][::-1].astype("<u4").tobytes(),
-        )
-    )
+    words = np.empty(len(codes), np.uint32)
+    usual = min(USUAL_LANES, max(0, (len(codes) // PER_LANE).bit_length() - 1))
+    for power in range(usual, MOST_LANES + 1):  # more where codes would be denser than may be
+        states = np.empty(1 << power, np.uint64)
+        count = host.bits(len(codes)).encode(codes, add, starts, shares, states, words)
+        if (2 + len(told) + 8 * len(states) + 4 * count) * DENSEST >= len(codes):
+            ends = states.astype("<u8").tobytes(), words[:count][::-1].astype("<u4").tobytes()
+            return b"".join((bytes((power, width)), told, *ends))
+    return None
 
 
 def _shares(counts: np.ndarray, used: np.ndarray) -> np.ndarray:

@@ -1,0 +1,712 @@
+"""The container for codes: what was written comes back, or an error of ours."""
+
+import io
+import itertools
+import os
+import struct
+import zlib
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import paths
+import pytest
+import rvq_reader
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import rvq_np
+from rvq_np import Codebooks, Grouped, Parallel, Stage, bitstream
+from rvq_np.bitstream import _body, _format, _levels
+from rvq_np.errors import (
+    BitstreamError,
+    CodeRangeError,
+    DtypeError,
+    LevelsError,
+    ParameterError,
+    ShapeError,
+)
+from rvq_np.kernels import bits, plain_bits
+
+FIXTURES = Path(__file__).parent / "data" / "containers"
+SIZES = st.one_of(st.integers(1, 9), st.sampled_from([255, 256, 257, 1000, 65536, 2**31 - 1]))
+
+
+@st.composite
+def contents(draw, strides=(1, 2, 3)):
+    """Draw (levels, arguments of `write`): any sizes, streams and strides; uneven codes, drops.
+
+    Chunks are short, so that a few frames cross them.
+    """
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    n_q = draw(st.integers(1, 4))
+    every = [draw(st.sampled_from(strides)) for _ in range(n_q)]
+    block = int(np.lcm.reduce(every))
+    batch = tuple(draw(st.lists(st.integers(0, 3), max_size=2)))
+    frames = block * draw(st.integers(0, 40))
+    sizes = [draw(SIZES) for _ in range(n_q)]
+    levels = []
+    for size, stride in zip(sizes, every, strict=True):
+        shape = (*batch, frames // stride)
+        kind = draw(st.sampled_from(["even", "uneven", "constant", "dropped"]))
+        codes = rng.integers(0, size, shape)
+        if kind == "uneven":
+            codes = np.minimum(rng.geometric(0.5, shape) - 1, size - 1)
+        if kind == "constant":
+            codes = np.full(shape, size - 1)
+        if kind == "dropped":
+            codes = np.where(rng.random(shape) < 0.3, -1, codes)
+        levels.append(codes.astype(draw(st.sampled_from([np.int32, np.int64]))))
+    arguments = {
+        "sizes": sizes,
+        "chunk_frames": block * draw(st.integers(1, 20)),
+        "compress": draw(st.booleans()),
+    }
+    if max(every) > 1:
+        return levels, {**arguments, "strides": every}
+    return np.stack(levels), arguments
+
+
+def written(codes, arguments):
+    file = io.BytesIO()
+    bitstream.write(file, codes, **arguments)
+    return file
+
+
+def same(one, other):
+    assert len(one) == len(other)
+    for a, b in zip(one, other, strict=True):
+        assert a.dtype == np.int32
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("numba", [True, False])
+@given(case=contents())
+def test_what_was_written_comes_back(numba, case):
+    codes, arguments = case
+    with paths.patched() if numba else paths.without_numba():
+        file = written(codes, arguments)
+        found = bitstream.read(file)
+    same(found.codes, codes)
+    assert found.sizes == tuple(arguments["sizes"])
+    assert found.strides == tuple(arguments.get("strides", [1] * len(codes)))
+    assert found.frame_rate is None
+    assert isinstance(found.codes, list) == (max(found.strides) > 1)
+
+
+@given(case=contents())
+def test_both_kinds_of_kernels_write_the_same_bytes(case):
+    compiled = written(*case).getvalue()
+    with paths.without_numba(), paths.patched((plain_bits, "ROWS", 1)):
+        assert written(*case).getvalue() == compiled
+        same(bitstream.read(io.BytesIO(compiled)).codes, case[0])
+
+
+@settings(max_examples=40)
+@given(case=contents())
+def test_a_reader_made_of_the_page_reads_the_same(case):
+    codes, arguments = case
+    if max(arguments["sizes"]) > 2000:  # it is slow, and means to be
+        arguments = {**arguments, "sizes": [min(each, 2000) for each in arguments["sizes"]]}
+        codes = [np.minimum(level, 1999) for level in codes]
+    header, levels = rvq_reader.read(written(codes, arguments).getvalue())
+    batch = np.shape(codes[0])[:-1]
+    assert header["batch"] == list(batch)
+    for found, wanted in zip(levels, codes, strict=True):
+        flat = [[-1 if code is None else code for code in stream] for stream in found]
+        assert flat == np.reshape(wanted, (len(flat), np.shape(wanted)[-1])).tolist()
+
+
+@given(case=contents(), data=st.data())
+def test_any_range_of_frames_and_prefix_of_levels(case, data):
+    codes, arguments = case
+    file = written(codes, arguments)
+    with bitstream.Reader(file) as reader:
+        blocks = reader.frames // reader.block
+        low = data.draw(st.integers(0, blocks))
+        high = data.draw(st.integers(low, blocks))
+        n_q = data.draw(st.integers(1, len(codes)))
+        found = reader.read(low * reader.block, high * reader.block, n_q)
+        assert found.sizes == reader.sizes[:n_q]
+        wanted = [
+            level[..., low * reader.block // stride : high * reader.block // stride]
+            for level, stride in zip(codes[:n_q], reader.strides, strict=False)
+        ]
+        same(found.codes, wanted)
+        parts = [part.codes for part in reader]
+        for level in range(len(codes)):
+            if parts:
+                joined = np.concatenate([part[level] for part in parts], axis=-1)
+                np.testing.assert_array_equal(joined, codes[level])
+
+
+class Watched(io.BytesIO):
+    """A file that counts the bytes that are read, and gives one at a time if asked to."""
+
+    taken = 0
+    one_by_one = False
+
+    def read(self, size=-1):
+        content = super().read(1 if self.one_by_one and size else size)
+        self.taken += len(content)
+        return content
+
+
+def test_a_prefix_of_the_levels_reads_only_its_bytes(rng):
+    codes = rng.integers(0, 1024, (8, 4096 * 4))
+    file = Watched(written(codes, {"sizes": [1024] * 8, "chunk_frames": 4096}).getvalue())
+    bitstream.read(file, n_q=2)
+    assert file.taken < 0.26 * len(file.getvalue())
+    file.taken = 0
+    bitstream.read(file, start=4096, stop=8192)
+    assert file.taken < 0.26 * len(file.getvalue())
+
+
+def test_short_reads_are_read_to_the_end(rng):
+    codes = rng.integers(0, 50, (3, 200))
+    file = Watched(written(codes, {"sizes": [50] * 3}).getvalue())
+    file.one_by_one = True
+    same(bitstream.read(file).codes, codes)
+
+
+@given(case=contents(), data=st.data())
+def test_appended_frames_follow(case, data):
+    codes, arguments = case
+    file = written(codes, arguments)
+    before = file.getvalue()
+    for _ in range(data.draw(st.integers(1, 3))):
+        bitstream.append(file, codes, chunk_frames=arguments["chunk_frames"])
+    times = bitstream.Reader(file).frames // max(1, bitstream.Reader(io.BytesIO(before)).frames)
+    wanted = [np.concatenate([level] * max(1, times), axis=-1) for level in codes]
+    same(bitstream.read(file).codes, wanted)
+    assert file.getvalue()[len(before) :] or not np.size(codes[0])
+    slots = _format.read_slots(_at_slots(file))
+    assert slots[0] == slots[1]  # so that either may be lost
+
+
+def _at_slots(file):
+    file.seek(0)
+    _format.read_header(file)
+    return file
+
+
+def test_either_slot_alone_finds_everything(rng):
+    codes = rng.integers(0, 50, (3, 20))
+    file = written(codes, {"sizes": [50] * 3})
+    bitstream.append(file, codes)
+    _at_slots(file)
+    place = file.tell()
+    for slot in range(2):
+        damaged = bytearray(file.getvalue())
+        damaged[place + slot * _format.SLOT.size + 9] ^= 1
+        found = bitstream.read(io.BytesIO(bytes(damaged)))
+        np.testing.assert_array_equal(found.codes, np.concatenate([codes, codes], axis=1))
+
+
+class Stopped(Exception):
+    pass
+
+
+class Failing(io.BytesIO):
+    """A file whose writes stop after so many bytes, in the middle of one if need be."""
+
+    left = None
+
+    def write(self, content):
+        if self.left is None:
+            return super().write(content)
+        some = bytes(content)[: self.left]
+        self.left -= len(some)
+        super().write(some)
+        if len(some) < len(content):
+            raise Stopped
+        return len(content)
+
+    def truncate(self, size=None):
+        if self.left == 0:
+            raise Stopped
+        return super().truncate(size)
+
+
+def test_an_append_that_stops_anywhere_leaves_what_was_there(rng):
+    codes, more = rng.integers(0, 50, (2, 30)), rng.integers(0, 50, (2, 20))
+    content = written(codes, {"sizes": [50, 50]}).getvalue()
+    whole = Failing(content)
+    bitstream.append(whole, more)
+    total = len(whole.getvalue()) - len(content) + 2 * _format.SLOT.size
+    both = np.concatenate([codes, more], axis=1)
+    seen = set()
+    for left in range(total + 1):
+        file = Failing(content)
+        file.left = left
+        try:
+            bitstream.append(file, more)
+            done = True
+        except Stopped:
+            done = False
+        found = bitstream.read(io.BytesIO(file.getvalue())).codes
+        assert found.shape in ((2, 30), (2, 50))
+        np.testing.assert_array_equal(found, both[:, : found.shape[1]])
+        assert found.shape == (2, 50) or not done
+        seen.add((found.shape[1], done))
+        file.left = None  # and the next append goes on from what there is
+        bitstream.append(file, more)
+        after = bitstream.read(io.BytesIO(file.getvalue())).codes
+        np.testing.assert_array_equal(after, np.concatenate([found, more], axis=1))
+    assert seen == {(30, False), (50, False), (50, True)}
+
+
+def test_a_writer_takes_codes_as_they_come(rng, tmp_path):
+    codes = rng.integers(0, 50, (3, 2, 100))
+    path = tmp_path / "a.rvq"
+    cuts = [0, 1, 1, 30, 31, 77, 100]
+    with bitstream.Writer(path, sizes=[50] * 3, batch=(2,), chunk_frames=16) as writer:
+        for low, high in itertools.pairwise(cuts):
+            writer.write(codes[..., low:high])
+        assert os.listdir(tmp_path) != ["a.rvq"]
+    with bitstream.Reader(path) as reader:
+        assert (reader.frames, reader.chunks, reader.batch) == (100, 7, (2,))
+        np.testing.assert_array_equal(reader.read().codes, codes)
+        reader.verify()
+    again = tmp_path / "b.rvq"
+    bitstream.write(again, codes, sizes=[50] * 3, chunk_frames=16)
+    assert path.read_bytes() == again.read_bytes()  # however they came
+    assert sorted(os.listdir(tmp_path)) == ["a.rvq", "b.rvq"]
+
+
+def test_a_writer_that_is_given_up_leaves_the_old_file(rng, tmp_path):
+    path = tmp_path / "a.rvq"
+    bitstream.write(path, np.ones((2, 5), int), sizes=[5, 5])
+    before = path.read_bytes()
+    writer = bitstream.Writer(path, sizes=[5, 5], chunk_frames=1)
+    writer.write(np.zeros((2, 50), int))
+    writer.__exit__(ZeroDivisionError, None, None)
+    assert path.read_bytes() == before
+    with pytest.raises(CodeRangeError):
+        bitstream.write(path, np.full((2, 5), 9), sizes=[5, 5])
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["a.rvq"]
+
+
+def test_memory_does_not_grow_with_the_file(rng, tmp_path):
+    part = rng.integers(0, 1024, (8, 20000)).astype(np.int32)
+    with (
+        paths.traced_memory() as peak,
+        bitstream.Writer(tmp_path / "a.rvq", sizes=[1024] * 8, chunk_frames=20000) as writer,
+    ):
+        for _ in range(30):
+            writer.write(part)
+    assert peak[0] < 8 * part.nbytes
+    with paths.traced_memory() as peak, bitstream.Reader(tmp_path / "a.rvq") as reader:
+        assert sum(each.codes.shape[1] for each in reader) == 30 * 20000
+    assert peak[0] < 8 * part.nbytes
+
+
+@pytest.mark.parametrize(
+    ("rate", "wanted"),
+    [(75, 75), ((44100, 512), Fraction(44100, 512)), (12.5, Fraction(25, 2)),
+     (Fraction(1, 3), Fraction(1, 3)), (86.1328125, Fraction(44100, 512))],
+)  # fmt: skip
+def test_the_frame_rate_is_kept_as_it_is(rate, wanted):
+    file = written(np.zeros((1, 3), int), {"sizes": [4], "frame_rate": rate})
+    assert bitstream.read(file).frame_rate == wanted
+
+
+def test_dropped_codes_are_not_word_zero():
+    codes = np.array([[0, -1, 0, -1], [1, 1, -1, 0]])
+    file = written(codes, {"sizes": [1, 2]})
+    same(bitstream.read(file).codes, codes)
+
+
+# Which codebooks: their fingerprints.
+
+
+def quantizer(rng, n_q=3):
+    return Codebooks(rng.standard_normal((n_q, 16, 4)).astype(np.float32))
+
+
+def test_codes_are_not_read_for_other_codebooks(rng):
+    books, others = quantizer(rng), quantizer(rng)
+    codes = rng.integers(0, 16, (3, 20))
+    file = written(codes, {"codebooks": books})
+    same(bitstream.read(file, codebooks=books).codes, codes)
+    mixed = Codebooks([*books.stages[:2], others.stages[2]])
+    with pytest.raises(BitstreamError, match="are of other codebooks"):
+        bitstream.read(file, codebooks=mixed)
+    same(bitstream.read(file, 2, codebooks=mixed).codes, codes[:2])  # which are the same
+    same(bitstream.read(file, 2, codebooks=books[:2]).codes, codes[:2])
+    with pytest.raises(BitstreamError, match=r"sizes \(16, 16, 16\); these have \(16, 16\)"):
+        bitstream.read(file, 3, codebooks=books[:2])
+    with pytest.raises(BitstreamError, match=r"sizes \(16, 16, 16\); these have \(8, 8, 8\)"):
+        bitstream.read(file, codebooks=np.ones((3, 8, 4), np.float32))
+    unknown = written(codes, {"sizes": [16] * 3})
+    same(bitstream.read(unknown, codebooks=others).codes, codes)
+
+
+def test_fewer_levels_of_composed_codebooks_have_their_fingerprint(rng):
+    halves = [quantizer(rng, 2), quantizer(rng, 3)]
+    for whole in (Parallel(halves), Grouped(halves)):
+        codes = rng.integers(0, 16, (5, 20))
+        file = written(codes, {"codebooks": whole})
+        for n in range(1, 6):
+            some = bitstream.read(file, n, codebooks=whole[:n])
+            same(some.codes, codes[:n])
+            assert bitstream.read(written(codes[:n], {"codebooks": whole})).sizes == (16,) * n
+        with pytest.raises(BitstreamError, match="other codebooks"):
+            bitstream.read(file, codebooks=type(whole)(halves[::-1]))
+
+
+def test_codes_of_a_quantizer_with_strides_take_them_from_it(rng):
+    words = rng.standard_normal((2, 8, 3)).astype(np.float32)
+    books = Codebooks([Stage(words[0], stride=4), Stage(words[1], stride=2)])
+    codes = rvq_np.encode(rng.standard_normal((2, 40, 3)).astype(np.float32), books)
+    found = bitstream.read(written(codes, {"codebooks": books}), codebooks=books)
+    assert found.strides == (4, 2)
+    same(found.codes, codes)
+    assert rvq_np.decode(found.codes, books).shape == (2, 40, 3)
+
+
+# What is refused.
+
+
+@given(case=contents(), data=st.data())
+def test_a_file_that_ends_anywhere_before_its_end_is_refused(case, data):
+    content = written(*case).getvalue()
+    end = data.draw(st.integers(0, len(content) - 1))
+    with pytest.raises(BitstreamError):
+        bitstream.read(io.BytesIO(content[:end]))
+
+
+@given(case=contents(), data=st.data())
+def test_a_flipped_bit_is_refused_or_changes_nothing(case, data):
+    """It changes nothing in a slot, of which there are two."""
+    codes, arguments = case
+    content = bytearray(written(codes, arguments).getvalue())
+    at = data.draw(st.integers(0, 8 * len(content) - 1))
+    content[at // 8] ^= 1 << at % 8
+    file = io.BytesIO(bytes(content))
+    slots = len(_format.Header(**_header(codes, arguments)).to_bytes())
+    if slots <= at // 8 < slots + 2 * _format.SLOT.size:
+        same(bitstream.read(file).codes, codes)
+    else:
+        with pytest.raises(BitstreamError):
+            bitstream.read(file)
+
+
+def _header(codes, arguments):
+    sizes = tuple(arguments["sizes"])
+    return {
+        "sizes": sizes,
+        "strides": tuple(arguments.get("strides", [1] * len(sizes))),
+        "batch": np.shape(codes[0])[:-1],
+    }
+
+
+@given(st.binary(max_size=200))
+def test_bytes_of_any_kind_are_refused(content):
+    with pytest.raises(BitstreamError):
+        bitstream.read(io.BytesIO(_format.MAGIC + content))
+    with pytest.raises(BitstreamError):
+        bitstream.read(io.BytesIO(content))
+
+
+def resealed(content, place, length):
+    """Return `content` with the CRC-32 at `place + length` made right for what is before it."""
+    sealed = bytearray(content)
+    struct.pack_into("<I", sealed, place + length, zlib.crc32(sealed[place : place + length]))
+    return bytes(sealed)
+
+
+def header_with(changes, content):
+    """Return the file with bytes of its header changed and its checksum made right."""
+    changed = bytearray(content)
+    for at, value in changes.items():
+        changed[at : at + len(value)] = value
+    (length,) = struct.unpack_from("<I", content, 12)
+    return resealed(changed, 0, length - 4)
+
+
+U32, U64 = struct.Struct("<I").pack, struct.Struct("<Q").pack
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({0: b"RIFF"}, "begins with b'RIFF"),
+        ({8: b"\2"}, "format version 2; this release reads 1"),
+        ({10: b"\1"}, r"claims \d+ bytes"),
+        ({12: U32(16)}, "claims 16 bytes"),
+        ({12: U32(2**31)}, "claims 2147483648 bytes"),
+        ({16: U64(5)}, "frame rate of 5 / 0"),
+        ({24: U64(5)}, "frame rate of 0 / 5"),
+        ({32: U32(0)}, "0 levels"),
+        ({32: U32(65536)}, "65536 levels"),
+        ({32: U32(1)}, "header contradicts itself"),
+        ({32: U32(3)}, "header contradicts itself"),
+        ({36: U32(31)}, "31 axes"),
+        ({36: U32(1)}, "header contradicts itself"),
+        ({40: U32(0)}, r"sizes \(0, 5\)"),
+        ({40: U32(2**31)}, "sizes"),
+        ({44: U32(0)}, r"strides \(0, 1\)"),
+        ({44: U32(2**31 - 1), 52: U32(2**31 - 2)}, "common multiple is beyond reach"),
+        ({56: U32(1)}, "1 fingerprints for 2 levels"),
+        ({56: U32(2)}, "header contradicts itself"),
+    ],
+)
+def test_a_header_that_cannot_be_is_refused(changes, message):
+    content = written(np.ones((2, 20), int), {"sizes": [5, 5]}).getvalue()
+    with pytest.raises(BitstreamError, match=message):
+        bitstream.read(io.BytesIO(header_with(changes, content)))
+
+
+def crafted(header, chunks, offsets=None, frames=None):
+    """Return a file of these chunks, ``(frames, [(coding, bytes)])``, all checksums right."""
+    content = header.to_bytes()
+    slots = len(content)
+    content += bytes(2 * _format.SLOT.size)
+    index = []
+    for count, levels in chunks:
+        index.append((len(content), count))
+        content += _format.chunk_header(count, levels) + b"".join(data for _, data in levels)
+    entries = [
+        _format.Chunk(offset if offsets is None else offsets[n], 0,
+                      count if frames is None else frames[n], 0)
+        for n, (offset, count) in enumerate(index)
+    ]  # fmt: skip
+    told = _format.index_bytes(entries)
+    slot = _format.Slot(1, len(content), len(told)).to_bytes()
+    return content[:slots] + 2 * slot + content[slots + 2 * _format.SLOT.size :] + told
+
+
+ONE = _format.Header((4,), (1,))
+TWO_BITS = [(0, b"\xe4")]  # codes 0, 1, 2, 3
+
+
+def test_crafted_files_are_files():
+    found = bitstream.read(io.BytesIO(crafted(ONE, [(4, TWO_BITS), (4, TWO_BITS)]))).codes
+    assert found.tolist() == [[0, 1, 2, 3, 0, 1, 2, 3]]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (crafted(ONE, [(5, TWO_BITS)]), "1 bytes are said to hold 5 codes"),
+        (crafted(ONE, [(2**40, TWO_BITS)]), "said to hold 1099511627776 codes"),
+        (crafted(ONE, [(2**63, TWO_BITS)]), "9223372036854775808 frames at byte"),
+        (crafted(ONE, [(0, [(0, b"")])]), "0 frames at byte"),
+        (crafted(ONE, [(3, TWO_BITS)]), "bits behind the last code of a level are not zero"),
+        (crafted(ONE, [(4, [(4, b"\xe4")])]), "coding 4"),
+        (crafted(ONE, [(4, [(1, b"\xff\x0f")])]), "beyond the 4 words"),
+        (crafted(_format.Header((3,), (1,)), [(4, TWO_BITS)]), "beyond the 3 words"),
+        (crafted(_format.Header((4,), (2,)), [(3, TWO_BITS)]), "3 frames at byte"),
+        (crafted(ONE, [(4, TWO_BITS)] * 2, offsets=[116, 116]), "contradicts itself"),
+        (crafted(ONE, [(4, TWO_BITS)] * 2, offsets=[142, 116]), "contradicts itself"),
+        (crafted(ONE, [(4, TWO_BITS)] * 2, offsets=[8, 142]), "contradicts itself"),
+        (crafted(ONE, [(4, TWO_BITS)], offsets=[2**63]), "contradicts itself"),
+        (crafted(ONE, [(4, TWO_BITS)], frames=[8]), "does not have its checksum"),
+        (crafted(ONE, [(4, [(2, b"\0\x11")])]), "cut off or impossible"),
+        (crafted(ONE, [(4, [(2, b"\x0a\x10" + bytes(20000))])]), "cut off or impossible"),
+        (crafted(ONE, [(4, [(2, b"\0\0" + bytes(20))])]), "cut off or impossible"),
+        (crafted(ONE, [(4, [(2, b"\0\x12" + bytes(20))])]), "cut off or impossible"),
+        (crafted(ONE, [(4, [(2, b"\0\x08\x01\x01\x01\x01" + bytes(8))])]), "does not add up"),
+        (crafted(ONE, [(0x41 * 64, [(2, b"\0" * 64)])]), "said to hold 4160 codes: they cannot"),
+    ],
+)  # fmt: skip
+def test_what_the_checksums_let_through_is_refused(content, message):
+    with paths.traced_memory() as peak, pytest.raises(BitstreamError, match=message):
+        bitstream.read(io.BytesIO(content))
+    assert peak[0] < 1 << 20
+
+
+SHARES = np.array([1 << 15, 1 << 14, 1 << 13, 1 << 13])
+
+
+def ranged(state, words, shares=SHARES):
+    table = sum(int(share) << (17 * n) for n, share in enumerate(shares))
+    return b"".join((b"\0\x11", table.to_bytes(9, "little"), U64(state), *map(U32, words)))
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (ranged(0, []), "state that it cannot have"),
+        (ranged(1 << 63, []), "state that it cannot have"),
+        (ranged(1 << 31, []), "does not end where it should"),
+        (ranged(1 << 40, [1, 2, 3]), "does not end where it should"),
+        (ranged(1 << 31, [], SHARES[::-1] * 0 + 1), "does not add up"),
+    ],
+)
+def test_range_coded_levels_that_cannot_be_are_refused(data, message):
+    for context in (paths.patched, paths.without_numba):
+        with context(), pytest.raises(BitstreamError, match=message):
+            bitstream.read(io.BytesIO(crafted(ONE, [(200, [(2, data)])])))
+
+
+def test_a_range_coded_level_may_be_as_dense_as_is_said(rng):
+    """Constant codes would take nothing; 64 codes a byte is what a reader allows."""
+    for count in (1, 63, 64, 1000, 10**6):
+        codes = np.full((1, count), 7)
+        content = written(codes, {"sizes": [1000]}).getvalue()
+        same(bitstream.read(io.BytesIO(content)).codes, codes)
+    assert len(content) < 10**6 / 6  # packed they would take 10 bits
+
+
+def test_coding_is_chosen_for_each_level_of_each_chunk(rng):
+    uneven = np.minimum(rng.geometric(0.2, 5000), 200) - 1
+    codes = np.stack([rng.integers(0, 256, 5000), uneven])
+    file = written(codes, {"sizes": [256, 256], "chunk_frames": 5000})
+    with bitstream.Reader(file) as reader:
+        parts = [each.coding for each in reader._parts(reader.index[0])]
+    assert parts == [0, _levels.CODED]
+    smaller, packed = len(file.getvalue()), 10000
+    assert smaller < 0.85 * packed
+    never = written(codes, {"sizes": [256, 256], "compress": False}).getvalue()
+    assert packed < len(never) < 1.05 * packed
+
+
+def test_shares_are_whole_and_nobody_is_left_out(rng):
+    for trial in range(200):
+        counts = rng.integers(0, 3, int(rng.integers(1, 2000))) * rng.integers(1, 10**6)
+        counts[int(rng.integers(len(counts)))] += 1 + trial**3
+        shares = _levels._shares(counts, np.flatnonzero(counts))
+        assert shares.sum() == 1 << 16
+        assert ((shares > 0) == (counts > 0)).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({}, ParameterError, "give sizes, the words per level, or codebooks"),
+        ({"sizes": 5}, ParameterError, "sizes is 5; wanted one number a level"),
+        ({"sizes": [5]}, LevelsError, "codes have 2 levels, the file has 1"),
+        ({"sizes": [5, 0]}, ParameterError, r"sizes \(5, 0\)"),
+        ({"sizes": [5, 2**31]}, ParameterError, "sizes"),
+        ({"sizes": [5, "a"]}, ParameterError, "cannot be"),
+        ({"sizes": [5, 5], "strides": [1, 0]}, ParameterError, "strides"),
+        ({"sizes": [5, 5], "strides": [1, 2]}, ShapeError, "level 1 have shape"),
+        ({"sizes": [5, 5], "strides": [1]}, ParameterError, "2 sizes and 1 strides"),
+        ({"sizes": [5, 5], "frame_rate": 0}, ParameterError, "frame rate of 0"),
+        ({"sizes": [5, 5], "frame_rate": -1}, ParameterError, "frame rate of -1"),
+        ({"sizes": [5, 5], "frame_rate": (1, 0)}, ParameterError, "cannot be"),
+        ({"sizes": [5, 5], "frame_rate": float("nan")}, ParameterError, "cannot be"),
+        ({"sizes": [5, 5], "frame_rate": "fast"}, ParameterError, "cannot be"),
+        ({"sizes": [5, 5], "chunk_frames": 0}, ParameterError, "chunk_frames is 0"),
+        ({"sizes": [5, 5], "chunk_frames": 1.5}, ParameterError, "chunk_frames is 1.5"),
+        ({"codebooks": np.ones((1, 5, 3))}, LevelsError, "codes have 2 levels, the file has 1"),
+        ({"codebooks": np.ones((2, 5, 3)), "sizes": [5, 6]}, ParameterError, "leave both away"),
+        ({"codebooks": np.ones((2, 5, 3)), "strides": [1, 2]}, ParameterError, "leave both"),
+    ],
+)
+def test_arguments_that_cannot_be_are_refused(arguments, error, message, tmp_path):
+    with pytest.raises(error, match=message):
+        bitstream.write(tmp_path / "a.rvq", np.ones((2, 8), int), **arguments)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("codes", "error", "message"),
+    [
+        (np.ones((2, 4)), DtypeError, "level 0 have dtype float64; wanted integers"),
+        (np.full((2, 4), 5), CodeRangeError, r"code 5 at \(0, 0\) names no word; wanted 0 to 4"),
+        (np.array([[0, 0], [0, -2]]), CodeRangeError, r"code -2 at \(1, 1\) names no word"),
+        (np.uint64([[0], [2**63]]), CodeRangeError, "code 9223372036854775808"),
+        ([np.ones(3, int), np.ones(4, int)], ShapeError, "level 1 have shape"),
+        (np.array([1, 2]), ShapeError, "level 0 have shape"),
+        ([], LevelsError, "codes have 0 levels"),
+    ],
+)
+def test_codes_that_cannot_be_are_refused(codes, error, message, tmp_path):
+    with pytest.raises(error, match=message):
+        bitstream.write(tmp_path / "a.rvq", codes, sizes=[5, 5])
+    assert os.listdir(tmp_path) == []
+    file = written(np.ones((2, 3), int), {"sizes": [5, 5]})
+    before = file.getvalue()
+    with pytest.raises(error):
+        bitstream.append(file, codes)
+    assert file.getvalue() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"n_q": 0}, LevelsError, "n_q is 0; choose 1 to 2"),
+        ({"n_q": 3}, LevelsError, "n_q is 3; choose 1 to 2"),
+        ({"start": -4}, ShapeError, "frames -4 to 8 of 8"),
+        ({"stop": 12}, ShapeError, "frames 0 to 12 of 8"),
+        ({"start": 4, "stop": 0}, ShapeError, "frames 4 to 0"),
+        ({"start": 2}, ShapeError, "multiples of 4"),
+        ({"stop": 6}, ShapeError, "multiples of 4"),
+    ],
+)
+def test_ranges_that_cannot_be_are_refused(arguments, error, message):
+    codes = [np.ones(2, int), np.ones(8, int)]
+    file = written(codes, {"sizes": [5, 5], "strides": [4, 1]})
+    with pytest.raises(error, match=message):
+        bitstream.read(file, **arguments)
+
+
+def test_a_missing_file_is_the_builtin_error(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"there is no file .*none\.rvq"):
+        bitstream.read(tmp_path / "none.rvq")
+    with pytest.raises(FileNotFoundError, match="there is no file"):
+        bitstream.append(tmp_path / "none.rvq", np.ones((1, 1), int))
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_file_that_was_never_finished_is_refused():
+    header = ONE.to_bytes()
+    with pytest.raises(BitstreamError, match="never finished"):
+        bitstream.read(io.BytesIO(header + bytes(2 * _format.SLOT.size)))
+
+
+# What was written by version 1, and is read for ever.
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in FIXTURES.glob("*.rvq")))
+def test_committed_files_are_read_as_they_were(name):
+    with np.load(FIXTURES / f"{name}.npz") as archive:
+        wanted = [archive[f"level_{n}"] for n in range(len(archive.files))]
+    if name == "dropped":  # which was appended to itself
+        wanted = [np.concatenate([level, level], axis=-1) for level in wanted]
+    same(bitstream.read(FIXTURES / f"{name}.rvq").codes, wanted)
+
+
+def test_committed_files_are_written_again_byte_by_byte():
+    with np.load(FIXTURES / "coded.npz") as archive:
+        codes = np.stack([archive["level_0"], archive["level_1"]])
+    file = written(codes, {"sizes": [40, 64], "frame_rate": 75})
+    assert file.getvalue() == (FIXTURES / "coded.rvq").read_bytes()
+    names = {"packed", "dropped", "coded", "strided", "fingerprint", "empty", "large"}
+    assert {path.stem for path in FIXTURES.glob("*.rvq")} == names
+
+
+# The kernels.
+
+
+@given(st.integers(1, 32), st.integers(0, 1), st.integers(0, 300), st.integers(0, 2**32 - 1))
+def test_packing_is_the_same_with_and_without_numba(width, add, count, seed):
+    highest = min((1 << width) - 1 - add, 2**31 - 2)
+    if highest < 0:
+        return
+    codes = np.random.default_rng(seed).integers(-add, highest + 1, count).astype(np.int32)
+    content = 0
+    for n, code in enumerate(codes.tolist()):
+        content |= (code + add) << (n * width)
+    wanted = content.to_bytes(-(-count * width // 32) * 4, "little")
+    for module in (bits, plain_bits):
+        with paths.patched((plain_bits, "ROWS", 2)):
+            words = np.zeros(-(-count * width // 32), np.uint32)
+            module.pack(codes, add, width, words)
+            assert words.tobytes() == wanted
+            back = np.empty_like(codes)
+            largest = module.unpack(words, add, width, back)
+        np.testing.assert_array_equal(back, codes)
+        assert largest == max(codes.tolist(), default=-add) + add
+
+
+def test_chunks_hold_as_many_codes_as_is_said():
+    assert _body.CODES == 1 << 18
+    cases = ((1, (1,), 1 << 18), (4, (1, 1), 1 << 16), (1, (4, 2), 1 << 19))
+    for streams, strides, frames in cases:
+        header = _format.Header((4,) * len(strides), strides, (streams,))
+        assert _body._chunk_frames(header, None) == frames
