@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from . import decoding, encoding, footprint, grid, process, shims, training
+from . import decoding, encoding, footprint, grid, process, shims, streaming, training
 from .report import Answer
 from .setting import Setting
 
@@ -31,5 +31,6 @@ QUESTIONS = {
     "memory": Question(process.memory),
     "growth": Question(grid.growth),
     "shims": Question(shims.shims),
+    "streaming": Question(streaming.streaming),
     "footprint": Question(footprint.footprint, threaded=False),
 }

@@ -14,6 +14,7 @@ A map of the rooms, from the ground up; imports only point down.
 `rvq_np.checks`        what every public call makes sure of
 `rvq_np.lookup`        rows to codes and back, for all of these quantizers
 `rvq_np.codec`         `encode`, `decode`: the two functions the rest is built on
+`rvq_np.streaming`     `StreamEncoder`: codes as the frames of a live signal come
 `rvq_np.train`         k-means, moving averages, dead words; state in, new state out
 `rvq_np.checkpoints`   one file per family of published models
 `rvq_np.bitstream`     the container for codes
@@ -50,6 +51,7 @@ _HOME = {
     "ResidualVectorQuantizer": "quantizer",
     "RvqError": "errors",
     "Stage": "stages",
+    "StreamEncoder": "streaming",
     "decode": "codec",
     "encode": "codec",
     "warmup": "codec",
@@ -85,6 +87,7 @@ if TYPE_CHECKING:
     from .quantizer import ResidualVectorQuantizer as ResidualVectorQuantizer
     from .stages import Linear as Linear
     from .stages import Stage as Stage
+    from .streaming import StreamEncoder as StreamEncoder
 
 
 def __getattr__(name: str) -> Any:

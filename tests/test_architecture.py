@@ -29,6 +29,7 @@ LEVELS = {
     "bitstream": 7,
     "checkpoints": 7,
     "layout": 7,
+    "streaming": 7,
     "train": 7,
     "passes": 8,
     "quantizer": 9,
