@@ -123,7 +123,7 @@ class StreamEncoder:
             return codes if x.ndim == 2 else codes[:, 0]
         waiting = np.concatenate([*self._waiting, rows]) if self._waiting else rows
         whole = len(waiting) // self.block * self.block
-        codes = self._encoded(waiting[:whole])
+        codes = self._encoded(waiting[:whole]) if whole else self._nothing()
         self._waiting = [np.array(waiting[whole:])] if whole < len(waiting) else []
         self.frames += len(rows)
         return codes
@@ -154,6 +154,9 @@ class StreamEncoder:
 
     def __repr__(self) -> str:
         return f"StreamEncoder({self.quantizer!r}, {self.pending} of {self.block} frames pending)"
+
+    def _nothing(self) -> list[np.ndarray]:
+        return [np.empty(0, np.int32) for _ in range(self.quantizer.n_q)]
 
     def _encoded(self, rows: np.ndarray) -> Any:
         with tiles.at_most(self._threads):
