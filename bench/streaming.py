@@ -69,7 +69,8 @@ def _models() -> dict[str, tuple[object, str, Frames | None]]:
     semantic, acoustic = _stack(1), _stack(7)
     return {
         "EnCodec, 8 levels": (
-            Codebooks(words), "torch, EnCodec's formula", _rival(lambda: peers.torch_encodec(words).run),
+            Codebooks(words), "torch, EnCodec's formula",
+            _rival(lambda: peers.torch_encodec(words).run),
         ),
         "DAC, 9 levels": (
             _factorized(levels, [1] * 9), "torch, DAC's module",

@@ -172,7 +172,7 @@ def test_bad_files_are_one_line_each(files, capsys):
         (f"encode none.npy {rest}", "'none.npy' holds int64; wanted vectors"),
         (f"encode big.npy {rest}", "'big.npy' is no readable .npy file"),
         (f"encode objects.npy {rest}", "'objects.npy' is no readable .npy file"),
-        (f"encode many.npz {rest}", "'many.npz' is an .npz archive; wanted one array"),
+        (f"encode many.npz {rest}", "'many.npz' holds 1 arrays, the first float64 of shape (3,)"),
         (f"encode ints.npy {rest}", "'ints.npy' holds int64; wanted vectors: floating-point"),
         (f"encode flat.npy {rest}", "of shape (5,); wanted vectors of rank 2 or 3"),
         (f"encode wide.npy {rest}", "encode: x has shape (4, 6); its last axis must be 5"),

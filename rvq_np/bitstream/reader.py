@@ -196,6 +196,18 @@ class Reader:
                 "the model that made them."
             )
 
+    def codes(self, level: int) -> int:
+        """Return how many codes a level has, of all streams."""
+        return self.header.streams * (self.frames // self.strides[level])
+
+    def level_bytes(self) -> list[int]:
+        """Return how many bytes the codes of each level take."""
+        total = [0] * self.n_q
+        for chunk in self.index:
+            for level, part in enumerate(self._parts(chunk)):
+                total[level] += part.length
+        return total
+
     def verify(self) -> None:
         """Read everything, or raise BitstreamError."""
         for _ in self:

@@ -1,9 +1,9 @@
-"""The command ``rvq-np``: fit, encode, decode, info, convert, warmup, demo.
+"""The command ``rvq-np``: fit, encode, decode, info, verify, convert, warmup, demo.
 
-Vectors and codes are ``.npy`` files, models safetensors: ours, or published checkpoints.  What is
-printed goes to standard output; progress bars go to standard error, and only if that is a
-terminal.  Exit codes: 0, done; 1, it could not be done, with one line that says why; 2, the
-command line was wrong.
+Vectors are ``.npy``, ``.npz`` or ``.wav`` files, codes ``.rvq`` or ``.npy``, models safetensors:
+ours, or published checkpoints.  Files may be larger than memory.  What is printed goes to standard
+output; progress bars go to standard error, and only if that is a terminal.  Exit codes: 0, done;
+1, it could not be done, with one line that says why; 2, the command line was wrong.
 """
 
 from __future__ import annotations
@@ -57,7 +57,9 @@ def _parser() -> argparse.ArgumentParser:
     fit.set_defaults(run=commands.fit)
 
     encode = every.add_parser("encode", help="turn vectors into codes")
-    encode.add_argument("vectors", help=".npy file of floats (N, D) or (B, D, T)")
+    encode.add_argument(
+        "vectors", help=".npy or .npz file of floats (N, D) or (B, D, T), or a .wav file"
+    )
     _add_model(encode, "-m")
     encode.add_argument(
         "-o",
@@ -65,22 +67,30 @@ def _parser() -> argparse.ArgumentParser:
         required=True,
         help=".npy file of codes to write, .npz where levels have strides",
     )
+    encode.add_argument("--frame-rate", help="vectors a second, for .rvq: 75, or 44100/512")
     encode.add_argument("--n-q", type=int, help="levels to use (default: all)")
     encode.add_argument("--beam-size", type=int, default=1, help="hypotheses kept (default: 1)")
     encode.set_defaults(run=commands.encode)
 
     decode = every.add_parser("decode", help="turn codes into vectors")
     decode.add_argument(
-        "codes", help=".npy file of integers (n, N) or (n, B, T); .npz where levels have strides"
+        "codes", help=".rvq file, .npy file of integers (n, N) or (n, B, T), or .npz for strides"
     )
     _add_model(decode, "-m")
-    decode.add_argument("-o", "--output", required=True, help=".npy file of vectors to write")
+    decode.add_argument(
+        "-o", "--output", required=True, help=".npy or .wav file of vectors to write"
+    )
     decode.set_defaults(run=commands.decode)
 
-    info = every.add_parser("info", help="say what a model is and how its words are used")
-    _add_model(info)
-    info.add_argument("--codes", help="count the use of words in this .npy file of codes instead")
+    info = every.add_parser("info", help="say what a model is, or a file of codes")
+    _add_model(info, told="model file, checkpoint, or .rvq file of codes")
+    info.add_argument("--codes", help="count the use of the model's words in this file of codes")
     info.set_defaults(run=commands.info)
+
+    verify = every.add_parser("verify", help="read a .rvq file whole and check every checksum")
+    verify.add_argument("codes", help=".rvq file")
+    _add_model(verify, "-m", required=False)
+    verify.set_defaults(run=commands.verify)
 
     convert = every.add_parser("convert", help="write a model's codebooks to a small file")
     _add_model(convert)
@@ -106,12 +116,20 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_model(parser: argparse.ArgumentParser, flag: str | None = None) -> None:
-    told = "model file, or a published checkpoint's file or directory"
+MODEL = "model file, or a published checkpoint's file or directory"
+
+
+def _add_model(
+    parser: argparse.ArgumentParser,
+    flag: str | None = None,
+    *,
+    required: bool = True,
+    told: str = MODEL,
+) -> None:
     if flag is None:
         parser.add_argument("model", help=told)
     else:
-        parser.add_argument(flag, "--model", required=True, help=told)
+        parser.add_argument(flag, "--model", required=required, help=told)
     parser.add_argument("--family", help="of the checkpoint (default: told from its tensors)")
 
 

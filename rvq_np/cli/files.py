@@ -79,14 +79,17 @@ def written(path: str, shape: tuple[int, ...], dtype: Any) -> Iterator[np.ndarra
             del mapped
 
 
-def write_levels(path: str, levels: Sequence[np.ndarray]) -> None:
-    """Write codes of several lengths to the .npz file `path`, as level_0, level_1 and so on."""
+def check_levels(path: str) -> None:
+    """Raise unless a file of this name can hold codes of several lengths."""
     if Path(path).suffix != ".npz":
         raise InputFileError(
             f"{path!r} cannot hold these codes: the levels have codes for different numbers of "
-            "frames. Name a file .npz."
+            "frames. Name a file .rvq or .npz."
         )
-    check_folder(path)
+
+
+def write_levels(path: str, levels: Sequence[np.ndarray]) -> None:
+    """Write codes of several lengths to the .npz file `path`, as level_0, level_1 and so on."""
     named: dict[str, Any] = {f"level_{n}": each for n, each in enumerate(levels)}
     with NewFile(path) as new:
         np.savez(new.file, **named)
@@ -106,9 +109,12 @@ def load_levels(path: str) -> list[np.ndarray]:
         ) from error
 
 
-def batches(count: int, name: str, block: int = 1) -> Iterator[slice]:
-    """Yield slices over `count` rows, of whole blocks, under a progress bar if somebody watches."""
-    step = max(1, ROWS // block) * block
+def batches(count: int, name: str, block: int = 1, streams: int = 1) -> Iterator[slice]:
+    """Yield slices over `count` frames, of whole blocks, `ROWS` vectors of all streams each.
+
+    Under a progress bar if somebody watches.
+    """
+    step = max(1, ROWS // (block * max(1, streams))) * block
     starts: Any = range(0, count, step)
     if sys.stderr.isatty() and len(starts) > 1:
         with contextlib.suppress(ImportError):

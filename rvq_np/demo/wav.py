@@ -1,5 +1,6 @@
 """WAV files by the standard library: PCM of 8 to 32 bits in, 16 bits out; and a resampler."""
 
+import contextlib
 import wave
 from pathlib import Path
 
@@ -18,23 +19,67 @@ def read(path):
     InputFileError
         If it is no PCM WAV file, truncated in its header, or holds no sound.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"demo: there is no file {str(path)!r}.")
-    try:
-        with wave.open(str(path), "rb") as file:
-            channels, width = file.getnchannels(), file.getsampwidth()
-            rate, content = file.getframerate(), file.readframes(file.getnframes())
-    except (wave.Error, EOFError, ValueError) as error:
-        raise InputFileError(
-            f"demo: {str(path)!r} is no PCM WAV file ({error}). Convert it, for example with "
-            "`ffmpeg -i in.mp3 out.wav`."
-        ) from error
+    with _open(path) as file:
+        channels, width = file.getnchannels(), file.getsampwidth()
+        rate, content = file.getframerate(), file.readframes(file.getnframes())
     usable = len(content) // (channels * width) * channels * width
     samples = _samples(content[:usable], width)
-    if not len(samples) or rate < 1:
-        raise InputFileError(f"demo: {str(path)!r} holds no sound; wanted at least one sample.")
+    if not len(samples):
+        raise InputFileError(f"{str(path)!r} holds no sound; wanted at least one sample.")
     return samples.reshape(-1, channels).mean(axis=1), rate
+
+
+def length(path):
+    """Return how many samples a file has, of a channel, and the sample rate; errors as `read`."""
+    with _open(path) as file:
+        return file.getnframes(), file.getframerate()
+
+
+@contextlib.contextmanager
+def opened(path):
+    """Yield ``read(count)``: the next samples, float32, channels averaged, fewer at the end."""
+    with _open(path) as file:
+        channels, width = file.getnchannels(), file.getsampwidth()
+
+        def next_samples(count):
+            content = file.readframes(count)
+            usable = len(content) // (channels * width) * channels * width
+            samples = _samples(content[:usable], width)
+            return samples.reshape(-1, channels).mean(axis=1).astype(np.float32)
+
+        yield next_samples
+
+
+@contextlib.contextmanager
+def writing(target, rate):
+    """Yield ``write(samples)`` for 16-bit PCM to a file that is open; louder ones are clipped."""
+    with wave.open(target, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        yield lambda samples: file.writeframes(_pcm(samples).tobytes())
+
+
+@contextlib.contextmanager
+def _open(path):
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {str(path)!r}.")
+    try:
+        file = wave.open(str(path), "rb")  # noqa: SIM115
+    except (wave.Error, EOFError, ValueError) as error:
+        raise InputFileError(
+            f"{str(path)!r} is no PCM WAV file ({error}). Convert it, for example with "
+            "`ffmpeg -i in.mp3 out.wav`."
+        ) from error
+    with file:
+        if file.getframerate() < 1 or not 1 <= file.getsampwidth() <= 4:
+            raise InputFileError(f"{str(path)!r} has no sample rate, or samples of a strange size.")
+        yield file
+
+
+def _pcm(samples):
+    return np.clip(np.round(samples * 32768), -32768, 32767).astype("<i2")
 
 
 def _samples(content, width):
@@ -48,12 +93,8 @@ def _samples(content, width):
 
 def write(path, samples, rate):
     """Write `samples` in [-1, 1] as 16-bit PCM; louder ones are clipped."""
-    scaled = np.clip(np.round(samples * 32768), -32768, 32767).astype("<i2")
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(rate)
-        file.writeframes(scaled.tobytes())
+    with writing(str(path), rate) as put:
+        put(samples)
 
 
 def resample(samples, rate, wanted):

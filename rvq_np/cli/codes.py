@@ -1,0 +1,91 @@
+"""Codes in and out of files, piece by piece: ``.rvq``, ``.npy``, and ``.npz`` for strides."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .. import bitstream, checks
+from . import files
+
+Put = Callable[[int, Any], None]
+
+
+class Codes(NamedTuple):
+    """What a file holds: ``pieces()`` yields (first frame, codes as `rvq_np.decode` takes them)."""
+
+    batch: tuple[int, ...]
+    frames: int
+    rate: Fraction | None
+    pieces: Callable[[], Iterator[tuple[int, Any]]]
+
+
+def is_container(path: str) -> bool:
+    return Path(path).suffix == ".rvq"
+
+
+def source(path: str, quantizer: Any) -> Codes:
+    """Return the codes of a file for decoding with `quantizer`, which they are checked against."""
+    if is_container(path):
+        with bitstream.Reader(path) as reader:
+            reader.check(quantizer)
+            batch, frames, rate = reader.batch, reader.frames, reader.frame_rate
+
+        def read() -> Iterator[tuple[int, Any]]:
+            with bitstream.Reader(path) as reader:
+                start = 0
+                for content in reader:
+                    yield start, content.codes
+                    start += _frames(content.codes, content.strides)
+
+        return Codes(batch, frames, rate, read)
+    if quantizer.block > 1:
+        levels = checks.ragged("decode", files.load_levels(path), quantizer, None)
+        frames = _frames(levels, quantizer.strides)
+        return Codes(levels[0].shape[:-1], frames, None, lambda: iter([(0, levels)]))
+    codes = files.load(path, "codes", "iu", (2, 3))
+
+    def pieces() -> Iterator[tuple[int, Any]]:
+        for rows in files.batches(codes.shape[-1], "decode", 1, math.prod(codes.shape[1:-1])):
+            yield rows.start, np.asarray(codes[..., rows])
+
+    return Codes(codes.shape[1:-1], codes.shape[-1], None, pieces)
+
+
+@contextlib.contextmanager
+def sink(
+    path: str, quantizer: Any, batch: tuple[int, ...], frames: int, rate: Any
+) -> Iterator[Put]:
+    """Yield ``put(first frame, codes)``; the file is in its place when all went well."""
+    files.check_folder(path)
+    if is_container(path):
+        with bitstream.Writer(path, batch=batch, frame_rate=rate, codebooks=quantizer) as writer:
+            yield lambda start, codes: writer.write(codes)
+    elif quantizer.block > 1:
+        files.check_levels(path)
+        levels = [np.empty((*batch, frames // stride), np.int32) for stride in quantizer.strides]
+
+        def keep(start: int, codes: Any) -> None:
+            for level, some, stride in zip(levels, codes, quantizer.strides, strict=True):
+                begin = start // stride
+                level[..., begin : begin + some.shape[-1]] = some
+
+        yield keep
+        files.write_levels(path, levels)
+    else:
+        with files.written(path, (quantizer.n_q, *batch, frames), np.int32) as out:
+
+            def put(start: int, codes: Any) -> None:
+                out[..., start : start + codes.shape[-1]] = codes
+
+            yield put
+
+
+def _frames(codes: Any, strides: tuple[int, ...]) -> int:
+    return int(codes[0].shape[-1]) * strides[0]

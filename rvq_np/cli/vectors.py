@@ -1,0 +1,154 @@
+"""Vectors in and out of files, piece by piece: ``.npy``, ``.npz`` and ``.wav``.
+
+An array is (N, D), or (B, D, T) for B streams.  A WAV file is one stream whose vectors are D
+samples each, one after the other; what is missing of the last one is silence.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import zipfile
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..errors import InputFileError, ParameterError, ShapeError
+from ..newfile import NewFile
+from . import files
+
+Put = Callable[[int, np.ndarray], None]
+
+
+class Vectors(NamedTuple):
+    """What a file holds: ``pieces(block)`` yields (first frame, (..., n, D))."""
+
+    batch: tuple[int, ...]
+    frames: int
+    rate: Fraction | None  # vectors a second
+    pieces: Callable[[int], Iterator[tuple[int, np.ndarray]]]
+
+
+def source(path: str, dim: int) -> Vectors:
+    """Return the vectors of a file, of length `dim`."""
+    if Path(path).suffix == ".wav":
+        return _wav(path, dim)
+    if Path(path).suffix == ".npz":
+        return _npz(path, dim)
+    return _array(files.load(path, "vectors", "f", (2, 3)), dim)
+
+
+def _array(x: np.ndarray, dim: int) -> Vectors:
+    if x.shape[1] != dim:  # which `encode` would say as well, of an array turned around
+        raise ShapeError(
+            f"encode: x has shape {x.shape}; wanted (N, {dim}) or (B, {dim}, T), where {dim} is "
+            "the length of the model's vectors."
+        )
+    batch, frames = ((), len(x)) if x.ndim == 2 else ((len(x),), x.shape[2])
+
+    def pieces(block: int) -> Iterator[tuple[int, np.ndarray]]:
+        for rows in files.batches(frames, "encode", block, math.prod(batch)):
+            if x.ndim == 2:
+                yield rows.start, np.asarray(x[rows])
+            else:
+                yield rows.start, np.ascontiguousarray(x[:, :, rows].transpose(0, 2, 1))
+
+    return Vectors(batch, frames, None, pieces)
+
+
+def _npz(path: str, dim: int) -> Vectors:
+    """Return the one array of an archive; (N, D) in C order is read as it is needed."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"there is no file {path!r}.")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            with archive.open(names[0]) as member:
+                shape, fortran, dtype = _header(member)
+    except (ValueError, EOFError, OSError, IndexError, zipfile.BadZipFile) as error:
+        raise InputFileError(f"{path!r} is no readable .npz file ({error}).") from error
+    if len(names) != 1 or dtype.kind != "f" or len(shape) not in (2, 3):
+        raise InputFileError(
+            f"{path!r} holds {len(names)} arrays, the first {dtype} of shape {shape}; wanted one "
+            "of vectors: floating-point numbers of rank 2 or 3."
+        )
+    whole = len(shape) != 2 or fortran
+    if whole:
+        with np.load(path, allow_pickle=False) as loaded:
+            return _array(loaded[loaded.files[0]], dim)
+    made = _array(np.empty((0, shape[1]), dtype), dim)
+
+    def pieces(block: int) -> Iterator[tuple[int, np.ndarray]]:
+        with zipfile.ZipFile(path) as archive, archive.open(names[0]) as member:
+            _header(member)
+            for rows in files.batches(shape[0], "encode", block):
+                count = rows.stop - rows.start
+                content = member.read(count * dim * dtype.itemsize)
+                if len(content) < count * dim * dtype.itemsize:
+                    raise InputFileError(f"{path!r} ends after {rows.start} vectors of {shape[0]}.")
+                yield rows.start, np.frombuffer(content, dtype).reshape(count, dim)
+
+    return made._replace(frames=shape[0], pieces=pieces)
+
+
+def _header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
+    version = np.lib.format.read_magic(file)
+    if version == (1, 0):
+        return np.lib.format.read_array_header_1_0(file)
+    return np.lib.format.read_array_header_2_0(file)
+
+
+def _wav(path: str, dim: int) -> Vectors:
+    from ..demo import wav
+
+    samples, rate = wav.length(path)
+
+    def pieces(block: int) -> Iterator[tuple[int, np.ndarray]]:
+        frames = -(-samples // dim)
+        with wav.opened(path) as read:
+            for rows in files.batches(frames, "encode", block):
+                x = np.zeros(((rows.stop - rows.start) * dim), np.float32)
+                found = read(len(x))
+                x[: len(found)] = found
+                yield rows.start, x.reshape(-1, dim)
+
+    return Vectors((), -(-samples // dim), Fraction(rate, dim), pieces)
+
+
+@contextlib.contextmanager
+def sink(
+    path: str, batch: tuple[int, ...], frames: int, dim: int, dtype: Any, rate: Fraction | None
+) -> Iterator[Put]:
+    """Yield ``put(first frame, (..., n, D))``; the file is in its place when all went well."""
+    if Path(path).suffix == ".wav":
+        with _wav_sink(path, batch, dim, rate) as put:
+            yield put
+        return
+    shape = (frames, dim) if not batch else (*batch, dim, frames)
+    with files.written(path, shape, dtype) as out:
+
+        def put(start: int, x: np.ndarray) -> None:
+            if batch:
+                out[:, :, start : start + x.shape[1]] = x.transpose(0, 2, 1)
+            else:
+                out[start : start + len(x)] = x
+
+        yield put
+
+
+@contextlib.contextmanager
+def _wav_sink(path: str, batch: tuple[int, ...], dim: int, rate: Fraction | None) -> Iterator[Put]:
+    from ..demo import wav
+
+    samples = None if rate is None else rate * dim
+    if batch or samples is None or samples.denominator != 1:
+        raise ParameterError(
+            f"decode: {path!r} is a sound for one stream of vectors with a known rate; these are "
+            f"streams of shape {batch} at {rate} a second. Write .npy."
+        )
+    files.check_folder(path)
+    with NewFile(path) as new, wav.writing(new.file, int(samples)) as write:
+        yield lambda start, x: write(x.reshape(-1))
