@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from . import decoding, encoding, footprint, grid, process, shims, streaming, training
+from . import decoding, encoding, footprint, grid, packing, process, shims, streaming, training
 from .report import Answer
 from .setting import Setting
 
@@ -32,5 +32,6 @@ QUESTIONS = {
     "growth": Question(grid.growth),
     "shims": Question(shims.shims),
     "streaming": Question(streaming.streaming),
+    "packing": Question(packing.packing, threaded=False),
     "footprint": Question(footprint.footprint, threaded=False),
 }

@@ -175,7 +175,7 @@ def test_bad_files_are_one_line_each(files, capsys):
         (f"encode many.npz {rest}", "'many.npz' holds 1 arrays, the first float64 of shape (3,)"),
         (f"encode ints.npy {rest}", "'ints.npy' holds int64; wanted vectors: floating-point"),
         (f"encode flat.npy {rest}", "of shape (5,); wanted vectors of rank 2 or 3"),
-        (f"encode wide.npy {rest}", "encode: x has shape (4, 6); its last axis must be 5"),
+        (f"encode wide.npy {rest}", "encode: x has shape (4, 6); wanted (N, 5) or (B, 5, T)"),
         (f"encode nan.npy {rest}", "encode: x holds nan at (0, 0)"),
         (f"encode x.npy {rest} --n-q 4", "encode: n_q is 4; choose 1 to 3"),
         (f"encode x.npy {rest} --beam-size 0", "encode: beam_size is 0"),
