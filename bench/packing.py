@@ -52,8 +52,8 @@ def packing(setting: Setting, threads: int) -> Answer:
         checks.append(Check(work, "≥ 50 x a packer in Python", None, value, 50))
     best = -(probable * np.log2(probable)).sum()
     note = (
-        f"{count} codes of {WORDS} words, drawn with an entropy of {best:.3f} bits; GB/s count codes "
-        "of 4 bytes. A file has headers and checksums as well, and is written and read whole. "
+        f"{count} codes of {WORDS} words, drawn with an entropy of {best:.3f} bits; GB/s count "
+        "codes of 4 bytes. A file has headers and checksums as well, and is written and read whole. "
         "The third column is the time of a million codes."
     )
     header = ("", "", "unpacked codes", "a million", "bits a code")
