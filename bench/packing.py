@@ -53,7 +53,7 @@ def packing(setting: Setting, threads: int) -> Answer:
     best = -(probable * np.log2(probable)).sum()
     note = (
         f"{count} codes of {WORDS} words, drawn with an entropy of {best:.3f} bits; GB/s count "
-        "codes of 4 bytes. A file has headers and checksums as well, and is written and read whole. "
+        "codes of 4 bytes. A file has headers and checksums, too, and is written and read whole. "
         "The third column is the time of a million codes."
     )
     header = ("", "", "unpacked codes", "a million", "bits a code")

@@ -232,3 +232,18 @@ def test_what_cannot_be_done_is_one_line(line, message, files, capsys):
     assert err.count("\n") == 1
     assert message in err
     assert sorted(os.listdir(files)) == before
+
+
+def test_bench_measures_what_is_asked_for(capsys):
+    run("bench --dim 4 --words 8 --levels 2 --rows 64")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("2 levels of 8 words of 4 numbers; ")
+    assert lines[1].startswith("kernels: compiled, screens in ")
+    assert [line.split("  ")[0] for line in lines[3:]] == [
+        "encode 64 vectors", "encode one vector", "decode 64 vectors",
+        "NumPy: product and argmin, 64",
+    ]  # fmt: skip
+    with paths.without_numba():
+        run("bench --dim 4 --words 8 --levels 2 --rows 64")
+    run("bench --rows 0", status=1)
+    assert "bench: --rows is 0; wanted a whole number from 1" in capsys.readouterr().err

@@ -1,4 +1,5 @@
-"""The command ``rvq-np``: fit, encode, decode, info, verify, convert, warmup, demo.
+"""The command ``rvq-np``: fit, encode, decode, info, verify, convert, warmup,
+bench, demo.
 
 Vectors are ``.npy``, ``.npz`` or ``.wav`` files, codes ``.rvq`` or ``.npy``, models safetensors:
 ours, or published checkpoints.  Files may be larger than memory.  What is printed goes to standard
@@ -108,6 +109,11 @@ def _parser() -> argparse.ArgumentParser:
         help="of the vectors to come (default: float32)",
     )  # fmt: skip
     warmup.set_defaults(run=commands.warmup)
+
+    bench = every.add_parser("bench", help="measure how fast this machine encodes and decodes")
+    for name, usual in (("dim", 128), ("words", 1024), ("levels", 8), ("rows", 4096)):
+        bench.add_argument(f"--{name}", type=int, default=usual, help=f"default: {usual}")
+    bench.set_defaults(run=commands.bench)
 
     demo = every.add_parser("demo", help="hear what RVQ does to real speech")
     demo.add_argument("--wav", help="a PCM WAV file of yours instead of the held-out clips")

@@ -115,6 +115,16 @@ def warmup(options: argparse.Namespace) -> None:
     print("them for processors like this one. NUMBA_CACHE_DIR says where, if it is set.")
 
 
+def bench(options: argparse.Namespace) -> None:
+    from . import speed
+
+    sizes = {name: getattr(options, name) for name in ("dim", "words", "levels", "rows")}
+    for name, value in sizes.items():
+        if value < 1:
+            raise ParameterError(f"bench: --{name} is {value}; wanted a whole number from 1.")
+    speed.run(**sizes)
+
+
 def demo(options: argparse.Namespace) -> None:
     from .. import demo
 
