@@ -247,3 +247,36 @@ def test_bench_measures_what_is_asked_for(capsys):
         run("bench --dim 4 --words 8 --levels 2 --rows 64")
     run("bench --rows 0", status=1)
     assert "bench: --rows is 0; wanted a whole number from 1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"{'descr': '<f4', 'fortran_order': False, 'shape': (2, 6",
+        b"{'descr': '<f4', 'fortran_order': False, 'shape': (2, 6\0), }",
+        b"{'descr': '<f4', 'fortran_order': False, 'shape': (2, {}), }",
+        b"{'descr': [[]], 'fortran_order': False, 'shape': (2, 6), }",
+        b"((((((",
+    ],
+)
+def test_headers_that_numpy_cannot_parse_are_one_line(header, files, capsys):
+    content = b"\x93NUMPY\1\0" + len(header).to_bytes(2, "little") + header + bytes(48)
+    (files / "bad.npy").write_bytes(content)
+    (files / "bad.npz").write_bytes(archive(x=content))
+    for name in ("bad.npy", "bad.npz"):
+        run(f"encode {name} -m m.safetensors -o c.rvq", status=1)
+        err = capsys.readouterr().err
+        assert f"'{name}' is no readable" in err
+        assert err.count("\n") == 1
+
+
+def test_streams_that_no_array_can_hold_are_one_line(files, capsys):
+    """No stream of so many frames takes no room in a file of codes."""
+    codes = np.empty((3, 0, 1 << 40), np.int32)
+    bitstream.write("c.rvq", codes, codebooks=model("m"), chunk_frames=1 << 40)
+    run("decode c.rvq -m m.safetensors -o y.npy")
+    assert np.load("y.npy").shape == (0, 6, 1 << 40)
+    codes = np.empty((3, 1 << 20, 0, 1 << 40), np.int32)
+    bitstream.write("c.rvq", codes, codebooks=model("m"), chunk_frames=1 << 40)
+    run("decode c.rvq -m m.safetensors -o z.npy", status=1)
+    assert "'z.npy' cannot be written: no array has shape" in capsys.readouterr().err

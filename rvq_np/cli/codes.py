@@ -35,6 +35,7 @@ def source(path: str, quantizer: Any) -> Codes:
     if is_container(path):
         with bitstream.Reader(path) as reader:
             reader.check(quantizer)
+            reader.level_bytes()  # what chunks claim is checked before a file of that size is made
             batch, frames, rate = reader.batch, reader.frames, reader.frame_rate
 
         def read() -> Iterator[tuple[int, Any]]:

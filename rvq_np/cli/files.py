@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
+import warnings
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -23,8 +25,10 @@ def load(path: str, what: str, kinds: str, ranks: tuple[int, ...]) -> np.ndarray
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no file {path!r}.")
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError, SyntaxError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of headers as Python 2 wrote them
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:  # a header is parsed as Python, which raises what it likes
         array = _empty_array(path)  # of which there is nothing to map
         if array is None:
             raise InputFileError(
@@ -51,7 +55,7 @@ def _empty_array(path: str) -> np.ndarray | None:
     try:
         with open(path, "rb") as file:  # only the header: what it says of sizes may be a lie
             shape, _, dtype = read[np.lib.format.read_magic(file)](file)
-    except (ValueError, EOFError, OSError, SyntaxError, KeyError):
+    except Exception:
         return None
     return np.empty(shape, dtype) if 0 in shape and not dtype.hasobject else None
 
@@ -67,6 +71,8 @@ def check_folder(path: str) -> None:
 def written(path: str, shape: tuple[int, ...], dtype: Any) -> Iterator[np.ndarray]:
     """Yield an array that becomes the .npy file `path` when all went well, and not before."""
     check_folder(path)
+    if math.prod(max(1, length) for length in shape) * np.dtype(dtype).itemsize >= 1 << 63:
+        raise InputFileError(f"{path!r} cannot be written: no array has shape {shape}.")
     with NewFile(path) as new:
         if 0 in shape:  # nothing to map
             array = np.empty(shape, dtype)

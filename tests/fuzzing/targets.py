@@ -1,0 +1,126 @@
+"""What reads the damaged files: accepted, or refused with the documented error, nothing else."""
+
+import contextlib
+import io
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from rvq_np import bitstream, checkpoints, cli
+from rvq_np.errors import BitstreamError, CheckpointError
+
+from . import corpus, mutations
+
+EXPANSION = 4 * 64  # bytes of codes a byte of the file, at most
+
+
+class Container:
+    """`bitstream.read`, and `append` now and then; half of the files have their checksums right."""
+
+    def __init__(self):
+        self.corpus = corpus.containers()
+
+    def input(self, rng, kinds):
+        content = mutations.damaged(rng, rng.choice(self.corpus), self.corpus, kinds)
+        return mutations.sealed(content) if rng.random() < 0.7 else content
+
+    def accepts(self, content):
+        try:
+            found = bitstream.read(io.BytesIO(content))
+        except BitstreamError:
+            return False
+        size = sum(level.nbytes for level in found.codes)
+        assert size <= EXPANSION * len(content), f"{size} bytes of {len(content)}"
+        for level, words in zip(found.codes, found.sizes, strict=True):
+            assert level.dtype == np.int32
+            assert level.size == 0 or (level.min() >= -1 and level.max() < words)
+        if content[-1] % 16 == 0:
+            file = io.BytesIO(content)
+            bitstream.append(file, found.codes)
+            again = bitstream.read(file).codes
+            for level, old in zip(again, found.codes, strict=True):
+                np.testing.assert_array_equal(level[..., : old.shape[-1]], old)
+        return True
+
+
+class Safetensors:
+    """`checkpoints.load`; two thirds have a header that is JSON of the right length."""
+
+    def __init__(self):
+        self.corpus = corpus.safetensors()
+        memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+        self.folder = tempfile.TemporaryDirectory(dir=memory)
+        self.path = Path(self.folder.name, "a.safetensors")
+
+    def input(self, rng, kinds):
+        content = rng.choice(self.corpus)
+        if rng.random() < 0.66:
+            kinds["rewritten"] = kinds.get("rewritten", 0) + 1
+            content = mutations.rewritten(rng, content)
+            if rng.random() < 0.7:
+                return content
+        return mutations.damaged(rng, content, self.corpus, kinds)
+
+    def accepts(self, content):
+        self.path.write_bytes(content)
+        error = None
+        try:
+            quantizer = checkpoints.load(self.path)
+        except CheckpointError as caught:
+            error = caught
+        if error is not None:
+            assert "a.safetensors" in str(error)
+            return False
+        assert quantizer.n_q >= 1
+        return True
+
+
+class CommandLine:
+    """`rvq_np.cli.main` on damaged models, codes and vectors: exit code 0 or 1, and one line."""
+
+    def __init__(self):
+        self.models, self.codes = corpus.safetensors(), corpus.containers()
+        memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+        self.folder = tempfile.TemporaryDirectory(dir=memory)
+        self.bad = Path(self.folder.name, "bad")
+        self.good = Path(self.folder.name, "good.safetensors")
+        rng = np.random.default_rng(0)
+        checkpoints.save(self.good, rng.standard_normal((2, 9, 3)).astype(np.float32))
+        file = io.BytesIO()
+        np.save(file, rng.standard_normal((20, 3)).astype(np.float32))
+        self.vectors = [file.getvalue()]
+
+    def input(self, rng, kinds):
+        line, suffix, files = rng.choice(
+            [
+                ("info {bad}", "safetensors", self.models),
+                ("convert {bad} -o {out}.safetensors", "safetensors", self.models),
+                ("info {bad}", "rvq", self.codes),
+                ("verify {bad}", "rvq", self.codes),
+                ("decode {bad} -m {good} -o {out}.npy", "rvq", self.codes),
+                ("encode {bad} -m {good} -o {out}.rvq", "npy", self.vectors),
+            ]
+        )
+        content = mutations.damaged(rng, rng.choice(files), files, kinds)
+        if suffix == "rvq" and rng.random() < 0.7:
+            content = mutations.sealed(content)
+        return line, suffix, content
+
+    def accepts(self, made):
+        line, suffix, content = made
+        bad = self.bad.with_suffix(f".{suffix}")
+        bad.write_bytes(content)
+        out = Path(self.folder.name, "out")
+        words = line.format(bad=bad, good=self.good, out=out).split()
+        said, failed = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(failed):
+            status = cli.main(words)
+        assert status in (0, 1)
+        assert failed.getvalue().count("\n") == status, failed.getvalue()
+        assert status == 0 or failed.getvalue().startswith("rvq-np: error: ")
+        return status == 0
+
+
+TARGETS = {"container": Container, "safetensors": Safetensors, "cli": CommandLine}
