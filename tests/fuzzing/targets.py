@@ -22,6 +22,9 @@ class Container:
     def __init__(self):
         self.corpus = corpus.containers()
 
+    def close(self):
+        pass
+
     def input(self, rng, kinds):
         content = mutations.damaged(rng, rng.choice(self.corpus), self.corpus, kinds)
         return mutations.sealed(content) if rng.random() < 0.7 else content
@@ -53,6 +56,9 @@ class Safetensors:
         memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
         self.folder = tempfile.TemporaryDirectory(dir=memory)
         self.path = Path(self.folder.name, "a.safetensors")
+
+    def close(self):
+        self.folder.cleanup()
 
     def input(self, rng, kinds):
         content = rng.choice(self.corpus)
@@ -91,6 +97,9 @@ class CommandLine:
         file = io.BytesIO()
         np.save(file, rng.standard_normal((20, 3)).astype(np.float32))
         self.vectors = [file.getvalue()]
+
+    def close(self):
+        self.folder.cleanup()
 
     def input(self, rng, kinds):
         line, suffix, files = rng.choice(

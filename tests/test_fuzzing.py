@@ -1,0 +1,97 @@
+"""A bounded run of the fuzzing in docs/reliability.md, and faults that it has to find."""
+
+import contextlib
+import io
+import random
+
+import paths
+import pytest
+from fuzzing import corpus, mutations, run, targets
+
+from rvq_np import bitstream
+from rvq_np.bitstream import _levels
+from rvq_np.errors import BitstreamError
+
+INPUTS = {"container": 20_000, "safetensors": 4_000, "cli": 500}
+
+
+@pytest.mark.parametrize("target", run.TARGETS)
+def test_every_damaged_file_is_read_or_refused(target):
+    result = run.fuzz(target, INPUTS[target], seed=7)
+    assert result.findings == 0
+    assert result.accepted + result.refused == INPUTS[target]
+    assert min(result.accepted, result.refused) > INPUTS[target] / 100
+    wanted = {each.__name__ for each in mutations.BYTES}
+    wanted |= {"rewritten"} if target == "safetensors" else set()
+    assert set(result.kinds) == wanted
+    assert result.grown < 256 << 20
+
+
+def test_an_input_can_be_replayed():
+    made = [targets.Container().input(random.Random("3 17"), {}) for _ in range(2)]
+    assert made[0] == made[1]
+
+
+@pytest.mark.parametrize("content", corpus.containers())
+def test_sealing_leaves_a_good_file_as_it_is(content):
+    assert mutations.sealed(content) == content
+
+
+def test_sealing_gets_damage_past_the_checksums():
+    """Without it all damage would end at the first of them, and nothing behind be tried."""
+    shares = []
+    for seal in (bytes, mutations.sealed):
+        ended = 0
+        for number in range(2000):
+            content = bytearray(corpus.containers()[2])
+            mutations.set_byte(random.Random(number), content, [])
+            try:
+                bitstream.read(io.BytesIO(seal(content)))
+            except BitstreamError as error:
+                ended += "checksum" in str(error)
+        shares.append(ended / 2000)
+    assert shares[0] > 0.6  # of the others, some bytes were set to what they were
+    assert shares[1] < shares[0] / 3
+
+
+@contextlib.contextmanager
+def no_counts():
+    """A level may claim to hold any number of codes."""
+    with paths.patched((_levels, "check", lambda *_: None)):
+        yield
+
+
+@contextlib.contextmanager
+def no_ends():
+    """A range coded level may end anywhere and in any state."""
+    real = _levels._decode
+
+    def decode(data, subtract, symbols, codes):
+        with contextlib.suppress(BitstreamError):
+            real(data, subtract, symbols, codes)
+
+    with paths.patched((_levels, "_decode", decode)):
+        yield
+
+
+@contextlib.contextmanager
+def no_largest():
+    """Packed symbols beyond the words of a level pass."""
+    with paths.patched((_levels, "_unpack", _unpack_unchecked(_levels._unpack))):
+        yield
+
+
+def _unpack_unchecked(real):
+    def unpack(*arguments):
+        real(*arguments)
+        return 0
+
+    return unpack
+
+
+@pytest.mark.parametrize("fault", [no_counts, no_ends, no_largest])
+def test_faults_are_found(fault, capsys):
+    with fault():
+        result = run.fuzz("container", 20_000, seed=7)
+    assert result.findings > 0
+    assert "of seed 7" in capsys.readouterr().err
