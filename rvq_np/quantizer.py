@@ -323,6 +323,7 @@ class ResidualVectorQuantizer:
         tolerance: float = 1e-4,
         callback: Callable[[training.FitProgress], None] | None = None,
         progress: bool = False,
+        checkpoint: str | os.PathLike[str] | None = None,
     ) -> ResidualVectorQuantizer:
         """Train offline: k-means level by level, replacing whatever words there were.
 
@@ -340,6 +341,9 @@ class ResidualVectorQuantizer:
             Called with a `rvq_np.train.FitProgress` after each round.
         progress : bool, optional
             Show a progress bar on standard error (needs ``tqdm``).
+        checkpoint : str or os.PathLike, optional
+            A file for the levels that are finished. A fit that was interrupted goes on from it, to
+            the same words as if it had never stopped; when the fit is done, it is removed.
 
         Returns
         -------
@@ -348,7 +352,9 @@ class ResidualVectorQuantizer:
         Raises
         ------
         ShapeError, DtypeError, NonFiniteError, ParameterError
-            Nothing has changed then; nor if `callback` raises.
+            Nothing has changed then; nor if `callback` raises, or the fit is interrupted.
+        ModelFileError, StateError
+            If `checkpoint` is no such file, or of another fit.
 
         Examples
         --------
@@ -374,7 +380,7 @@ class ResidualVectorQuantizer:
             states = training.fit(
                 rows, self.n_q, self.bins, rounds, self._rng, projections=self._projections,
                 epsilon=self.config.epsilon, rows_per_word=rows_per_word, tolerance=tolerance,
-                callback=report,
+                callback=report, checkpoint=checkpoint,
             )  # fmt: skip
         self._use(states, self._projections)
         return self

@@ -39,11 +39,11 @@ def test_sealing_leaves_a_good_file_as_it_is(content):
 
 def test_sealing_gets_damage_past_the_checksums():
     """Without it all damage would end at the first of them, and nothing behind be tried."""
-    shares = []
+    shares, whole = [], corpus.containers()[2]
     for seal in (bytes, mutations.sealed):
         ended = 0
         for number in range(2000):
-            content = bytearray(corpus.containers()[2])
+            content = bytearray(whole)
             mutations.set_byte(random.Random(number), content, [])
             try:
                 bitstream.read(io.BytesIO(seal(content)))

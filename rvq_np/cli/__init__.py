@@ -54,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument(
         "--rows-per-word", type=int, default=256, help="random vectors per word to train on; 0: all"
     )
+    fit.add_argument("--checkpoint", help="file to go on from if it is interrupted")
     fit.add_argument("--seed", type=int, default=0, help="of all random draws (default: 0)")
     fit.set_defaults(run=commands.fit)
 

@@ -29,6 +29,7 @@ def fit(options: argparse.Namespace) -> None:
         rows_per_word=options.rows_per_word or None,
         callback=lambda info: errors.__setitem__(info.level, info.error),
         progress=sys.stderr.isatty(),
+        checkpoint=options.checkpoint,
     )
     rvq.save(options.output)
     print("level  words  mean squared error  words used  perplexity")

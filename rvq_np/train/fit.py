@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -11,6 +13,7 @@ from .. import codec, lookup
 from ..codebooks import Codebooks, Linear, Stage
 from ..errors import DtypeError, NonFiniteError, ParameterError, ShapeError
 from .kmeans import Clusters, lloyd, sample_rows, state_of
+from .resume import Checkpoint
 from .state import CodebookState, usage
 
 ROWS = 1 << 16  # rows read at once: 32 MB of float32 at D = 128
@@ -97,6 +100,7 @@ def fit(
     rows_per_word: int | None = 256,
     tolerance: float = 1e-4,
     callback: Callable[[FitProgress], None] | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
 ) -> tuple[CodebookState, ...]:
     """Train all levels by k-means, each on what the earlier ones leave over.
 
@@ -120,6 +124,9 @@ def fit(
         A level is finished when a round lowers its error by less than this share.
     callback : callable, optional
         Called with a `FitProgress` after each round; what it raises ends the fit.
+    checkpoint : str or os.PathLike, optional
+        A file for the levels that are finished. If it is there, the fit goes on behind them, to
+        the same words as if it had never stopped; when the fit is done, it is removed.
 
     Returns
     -------
@@ -131,6 +138,8 @@ def fit(
         If `x` is not (N, D), not floating, or holds NaN or infinity among the rows read.
     ParameterError
         If `rows_per_word` is below 1 or `iterations` below 0.
+    ModelFileError, StateError
+        If `checkpoint` is no such file, or of another fit.
 
     Notes
     -----
@@ -155,13 +164,21 @@ def fit(
         raise ParameterError(f"fit: rows_per_word is {rows_per_word}; wanted 1 or more, or None.")
     if not isinstance(iterations, (int, np.integer)) or iterations < 0:
         raise ParameterError(f"fit: iterations is {iterations!r}; wanted a whole number from 0.")
+    asked = {
+        "n_q": n_q, "size": size, "iterations": int(iterations), "epsilon": epsilon,
+        "rows_per_word": rows_per_word, "tolerance": tolerance, "projections": _told(projections),
+    }  # fmt: skip
+    kept = Checkpoint(checkpoint, x, rng, asked)
     rows = None
     if rows_per_word is not None and len(x) > rows_per_word * size:
         rows = np.sort(sample_rows(len(x), rows_per_word * size, rng))
     data = _Data(x, rows)
     _check_finite(data)
-    states = []
-    for level in range(n_q):
+    for level, state in enumerate(kept.states):
+        data.begin(None if projections is None else projections[level])
+        data.end(state.words)
+    kept.resume()
+    for level in range(len(kept.states), n_q):
         data.begin(None if projections is None else projections[level])
         start = _first_words(data, size, rng)
         watch = _Watch(level, n_q, iterations, data, tolerance, callback)
@@ -172,9 +189,21 @@ def fit(
             refill=lambda count: data.read(rng.integers(0, data.n_rows, size=count)),
             watch=watch,
         )
-        states.append(state_of(found, epsilon))
-        data.end(states[-1].words)
-    return tuple(states)
+        kept.keep(state_of(found, epsilon))
+        data.end(kept.states[-1].words)
+    kept.finish()
+    return tuple(kept.states)
+
+
+def _told(projections: Sequence[tuple[Linear, Linear] | None] | None) -> str | None:
+    """Return what tells projections from others."""
+    if projections is None:
+        return None
+    digest = hashlib.sha256()
+    for pair in projections:
+        for linear in pair or ():
+            digest.update(linear.weight.tobytes() + linear.bias.tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _first_words(data: _Data, size: int, rng: np.random.Generator) -> np.ndarray:

@@ -1,0 +1,103 @@
+"""A fit that can go on where it was interrupted: its finished levels, in a file.
+
+After each level the file is replaced atomically.  It holds the levels, how the generator stood when
+the fit began and now, and what the fit was asked to do, so that one that goes on ends bit for bit as
+if it had never stopped.  When the fit is done the file is removed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import modelfile
+from ..errors import ModelFileError, StateError
+from .state import CodebookState
+
+LOOKED_AT = 64  # rows of the data that tell it from other data
+
+
+class Checkpoint:
+    """The file of one fit; without a path nothing is kept."""
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] | None,
+        x: np.ndarray,
+        rng: np.random.Generator,
+        asked: Mapping[str, Any],
+    ):
+        self.path, self.rng = path, rng
+        self.states: list[CodebookState] = []
+        self.after: Any = None
+        if path is None:
+            return
+        self.asked = {**asked, "data": _told(x)}
+        self.begin = _plain(rng.bit_generator.state)
+        if Path(path).exists():
+            self._load(path)
+            rng.bit_generator.state = self.begin
+
+    def _load(self, path: str | os.PathLike[str]) -> None:
+        tensors, about = modelfile.load(path)
+        if not isinstance(about, dict) or about.get("kind") != "fit":
+            raise ModelFileError(
+                f"fit: {str(path)!r} is no checkpoint of a fit. Name another file."
+            )
+        if about["asked"] != _plain(self.asked):
+            raise StateError(
+                f"fit: {str(path)!r} is a checkpoint of another fit, {about['asked']}; this is "
+                f"{_plain(self.asked)}. Remove it, or name another file."
+            )
+        self.begin, self.after = about["begin"], about["after"]
+        for level in range(about["levels"]):
+            words, sums, counts = (
+                tensors[f"{level}.{name}"] for name in ("words", "sums", "counts")
+            )
+            self.states.append(CodebookState(words, sums, counts, True))
+
+    def resume(self) -> None:
+        """Let the generator go on from where it stood after the last finished level."""
+        if self.after is not None:
+            self.rng.bit_generator.state = self.after
+
+    def keep(self, state: CodebookState) -> None:
+        """Add a level that is finished."""
+        self.states.append(state)
+        if self.path is None:
+            return
+        tensors = {
+            f"{level}.{name}": getattr(each, name)
+            for level, each in enumerate(self.states)
+            for name in ("words", "sums", "counts")
+        }
+        about = {
+            "kind": "fit", "asked": _plain(self.asked), "begin": self.begin,
+            "after": _plain(self.rng.bit_generator.state), "levels": len(self.states),
+        }  # fmt: skip
+        modelfile.save(self.path, tensors, about)
+
+    def finish(self) -> None:
+        """Remove the file: the fit is done."""
+        if self.path is not None:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self.path)
+
+
+def _told(x: np.ndarray) -> str:
+    """Return what tells data from other data, without reading all of them."""
+    some = x[np.linspace(0, len(x) - 1, min(LOOKED_AT, len(x))).astype(np.int64)]
+    digest = hashlib.sha256(np.ascontiguousarray(some).tobytes()).hexdigest()[:16]
+    return f"{x.dtype} {x.shape} {digest}"
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON gives it back."""
+    return json.loads(json.dumps(value, default=lambda each: each.tolist()))
