@@ -45,4 +45,19 @@ def _table_of_frameworks() -> None:
     (here / "_static" / "frameworks.md").write_text("\n".join(lines) + "\n")
 
 
+def _table_of_fuzzing() -> None:
+    """Write what fuzzing counted, docs/reliability.json, as a table to be included."""
+    here = Path(__file__).parent
+    header = "| target | inputs | seed | read | refused | findings | seconds | grown by | date |"
+    lines = [header, "|---|---|---|---|---|---|---|---|---|"]
+    for run in json.loads((here / "reliability.json").read_text())["fuzzing"]:
+        counts = [f"{run[name]:,}" for name in ("accepted", "refused", "findings")]
+        lines.append(
+            f"| {run['target']} | {run['inputs']:,} | {run['seed']} | {' | '.join(counts)} "
+            f"| {run['seconds']:.0f} | {run['grown'] / 2**20:.0f} MiB | {run['date']} |"
+        )
+    (here / "_static" / "reliability.md").write_text("\n".join(lines) + "\n")
+
+
 _table_of_frameworks()
+_table_of_fuzzing()

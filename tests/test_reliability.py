@@ -1,7 +1,6 @@
 """What happens when the machine fails: full disks, kills, interruptions, no place for a cache."""
 
 import contextlib
-import io
 import json
 import os
 import resource
@@ -16,7 +15,7 @@ import numpy as np
 import pytest
 
 import rvq_np
-from rvq_np import Codebooks, bitstream, checkpoints, cli
+from rvq_np import bitstream, checkpoints, cli
 from rvq_np.errors import ModelFileError, StateError
 
 ROOT = Path(rvq_np.__file__).parents[1]
@@ -330,16 +329,3 @@ def test_the_record_of_fuzzing_is_what_was_asked_for():
     for run in told["fuzzing"]:
         assert run["accepted"] + run["refused"] + run["findings"] == run["inputs"]
         assert run["findings"] == 0
-
-
-def test_short_reads_are_read_to_the_end(rng):
-    class OneByOne(io.BytesIO):
-        def read(self, size=-1):
-            return super().read(1 if size and size > 0 else size)
-
-    codes = rng.integers(0, 7, (2, 50))
-    file = io.BytesIO()
-    bitstream.write(file, codes, sizes=[7, 7])
-    found = bitstream.read(OneByOne(file.getvalue())).codes
-    np.testing.assert_array_equal(found, codes)
-    assert Codebooks(np.ones((1, 2, 3), np.float32)).n_q == 1

@@ -1,8 +1,8 @@
 """A fit that can go on where it was interrupted: its finished levels, in a file.
 
-After each level the file is replaced atomically.  It holds the levels, how the generator stood when
-the fit began and now, and what the fit was asked to do, so that one that goes on ends bit for bit as
-if it had never stopped.  When the fit is done the file is removed.
+After each level the file is replaced atomically.  It holds the levels, how the generator stood
+when the fit began and now, and what the fit was asked to do, so that one that goes on ends bit for
+bit as if it had never stopped.  When the fit is done the file is removed.
 """
 
 from __future__ import annotations
