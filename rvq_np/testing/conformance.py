@@ -136,6 +136,14 @@ def rvq_tests(
             """
             check(case)
 
+        @given(strategies.rounded_residuals(dtype=kind.type))
+        def test_the_residual_is_rounded_after_each_stage(self, case: Case) -> None:
+            """To the float type, number by number, before the next stage looks at it.
+
+            No report known.
+            """
+            check(case)
+
         @given(lattices)
         def test_a_prefix_of_the_codes_is_the_answer_of_fewer_stages(self, case: Case) -> None:
             """A stage never looks at a later one, and as many levels come as were asked for.

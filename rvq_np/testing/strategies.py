@@ -1,7 +1,7 @@
 """Hypothesis strategies for all that goes into a quantizer, each saying why it draws what it draws.
 
 Whole cases ``(x (N, D), codebooks (Q, K, D))``: `lattices`, `ordinary`, `near_ties`, `uneven`,
-`lost_to_rounding`.  Single arrays, from `parts`:
+`lost_to_rounding`, `rounded_residuals`.  Single arrays, from `parts`:
 `codebooks`, `vectors`, `codes`, `masks`, `training_batches`.
 """
 
@@ -23,6 +23,7 @@ __all__ = [
     "masks",
     "near_ties",
     "ordinary",
+    "rounded_residuals",
     "training_batches",
     "uneven",
     "vectors",
@@ -198,3 +199,24 @@ def lost_to_rounding(
     more = np.stack([row, -row, row + word, rng.standard_normal(dim)]).astype(dtype)
     scale = dtype(2.0 ** draw(st.sampled_from([0, 0, 0, -55, 50])))
     return more * scale, (words * scale)[None]
+
+
+@st.composite
+def rounded_residuals(
+    draw: Any, max_dim: int = 6, dtype: Any = np.float32
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw cases whose second stage is decided by how the residual was rounded.
+
+    The vector is so small beside the first word that the residual, rounded, is that word with
+    its sign turned: exactly halfway between two words of the second stage.  Whoever keeps more
+    digits, or computes the residual from sums of words, sees it to one side.
+    """
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    dim, rows = draw(st.integers(1, max_dim)), draw(st.integers(1, 4))
+    bits = np.finfo(dtype).nmant
+    left = rng.integers(2**10, 2**11, dim) * rng.choice([-1.0, 1.0], dim)  # few digits: halves fit
+    x = rng.uniform(-0.4, 0.4, (rows, dim)) * 2.0 ** (10 - bits)
+    first = np.stack([-left, -left * 3])
+    second = rng.permutation(np.stack([0.5 * left, 1.5 * left]))
+    scale = 2.0 ** draw(st.sampled_from([0, 0, -40, 30]))
+    return (scale * x).astype(dtype), (scale * np.stack([first, second])).astype(dtype)
