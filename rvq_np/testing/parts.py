@@ -63,7 +63,7 @@ def vectors(draw: Any, codebooks: np.ndarray, max_rows: int = 8) -> np.ndarray:
 def codes(
     draw: Any, sizes: Any, shape: tuple[int, ...] | None = None, dropped: bool = False
 ) -> np.ndarray:
-    """Draw codes (Q, N), or (Q, *shape), int32, for codebooks of these sizes.
+    """Draw codes ``(Q, N)``, or ``(Q, *shape)``, int32, for codebooks of these sizes.
 
     Both ends of each range are frequent: 0, which must not be taken for nothing, and the last
     word, which a mask of bits or an index that starts at one misses.  With `dropped`, -1 stands
