@@ -76,3 +76,38 @@ def rounded(number, float_type):
         exponent -= 1  # now 2**exponent <= size < 2**(exponent + 1)
     step = Fraction(2) ** max(exponent - digits + 1, lowest)
     return round(number / step) * step  # round() of a fraction is to even
+
+
+def regrets(row, codes, codebooks, float_type="float32"):
+    """Return how far from the best each code is, for quantizers that promise less than the best.
+
+    Each stage is judged on what the codes before it left over, so that one choice between two
+    words almost equally near does not count again at every later stage.
+
+    Parameters
+    ----------
+    row, codebooks, float_type
+        As `encode`.
+    codes : sequence of at most Q int
+
+    Returns
+    -------
+    regrets : list of float
+        Half the difference of the squared distances of the word chosen and the nearest, in units
+        of rounding: of ``2**-24`` (float64: ``2**-53``) times the squared norms of the residual
+        and both words. 0 where the distances are equal.
+    """
+    digits, _ = FLOAT_TYPES[float_type]
+    residual = [Fraction(float(number)) for number in row]
+    found = []
+    for code, words in zip(codes, codebooks, strict=False):
+        best = nearest(residual, words)
+        worse = score(residual, words[code]) - score(residual, words[best])
+        sizes = [residual, words[code], words[best]]
+        unit = sum(Fraction(float(number)) ** 2 for each in sizes for number in each)
+        found.append(float(worse / unit * 2**digits) if worse else 0.0)
+        residual = [
+            rounded(left - Fraction(float(number)), float_type)
+            for left, number in zip(residual, words[code], strict=True)
+        ]
+    return found

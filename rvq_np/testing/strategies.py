@@ -1,4 +1,9 @@
-"""Hypothesis strategies for vectors and codebooks, each saying why it draws what it draws."""
+"""Hypothesis strategies for all that goes into a quantizer, each saying why it draws what it draws.
+
+Whole cases ``(x (N, D), codebooks (Q, K, D))``: `lattices`, `ordinary`, `near_ties`, `uneven`,
+`lost_to_rounding`, `rounded_residuals`.  Single arrays, from `parts`:
+`codebooks`, `vectors`, `codes`, `masks`, `training_batches`.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +13,21 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-__all__ = ["lattices", "lost_to_rounding", "near_ties", "ordinary", "uneven"]
+from .parts import codebooks, codes, masks, training_batches, vectors
+
+__all__ = [
+    "codebooks",
+    "codes",
+    "lattices",
+    "lost_to_rounding",
+    "masks",
+    "near_ties",
+    "ordinary",
+    "rounded_residuals",
+    "training_batches",
+    "uneven",
+    "vectors",
+]
 
 _FEW, _SOME = st.integers(1, 9), st.integers(1, 40)
 
@@ -21,13 +40,14 @@ def lattices(
     max_dim: int = 5,
     max_rows: int = 6,
     dtype: Any = np.float32,
+    min_rows: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw ``(x (N, D), codebooks (Q, K, D))`` of small whole numbers.
 
     Sums and products are exact in float32, so every implementation, in any order of operations,
     owes the same codes, ties and repeated words included; and ties are frequent.
     """
-    dim, rows = draw(st.integers(1, max_dim)), draw(st.integers(0, max_rows))
+    dim, rows = draw(st.integers(1, max_dim)), draw(st.integers(min_rows, max_rows))
     stages, words = draw(st.integers(1, max_stages)), draw(st.integers(1, max_words))
     whole = st.integers(-8, 8).map(float)
     x = draw(npst.arrays(dtype, (rows, dim), elements=whole))
@@ -36,7 +56,12 @@ def lattices(
 
 @st.composite
 def ordinary(
-    draw: Any, max_words: int = 40, max_dim: int = 20, max_rows: int = 12, dtype: Any = np.float32
+    draw: Any,
+    max_words: int = 40,
+    max_dim: int = 20,
+    max_rows: int = 12,
+    dtype: Any = np.float32,
+    min_rows: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw normal vectors and codebooks, sizes crossing any block or panel of a kernel.
 
@@ -44,7 +69,7 @@ def ordinary(
     multiples of anything.
     """
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    dim, rows = draw(st.integers(1, max_dim)), draw(st.integers(0, max_rows))
+    dim, rows = draw(st.integers(1, max_dim)), draw(st.integers(min_rows, max_rows))
     stages, words = draw(st.integers(1, 3)), draw(st.integers(1, max_words))
     scale = 2.0 ** draw(st.sampled_from([0, 0, -20, 20]))
     x = (scale * rng.standard_normal((rows, dim))).astype(dtype)
@@ -174,3 +199,24 @@ def lost_to_rounding(
     more = np.stack([row, -row, row + word, rng.standard_normal(dim)]).astype(dtype)
     scale = dtype(2.0 ** draw(st.sampled_from([0, 0, 0, -55, 50])))
     return more * scale, (words * scale)[None]
+
+
+@st.composite
+def rounded_residuals(
+    draw: Any, max_dim: int = 6, dtype: Any = np.float32
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw cases whose second stage is decided by how the residual was rounded.
+
+    The vector is so small beside the first word that the residual, rounded, is that word with
+    its sign turned: exactly halfway between two words of the second stage.  Whoever keeps more
+    digits, or computes the residual from sums of words, sees it to one side.
+    """
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    dim, rows = draw(st.integers(1, max_dim)), draw(st.integers(1, 4))
+    bits = np.finfo(dtype).nmant
+    left = rng.integers(2**10, 2**11, dim) * rng.choice([-1.0, 1.0], dim)  # few digits: halves fit
+    x = rng.uniform(-0.4, 0.4, (rows, dim)) * 2.0 ** (10 - bits)
+    first = np.stack([-left, -left * 3])
+    second = rng.permutation(np.stack([0.5 * left, 1.5 * left]))
+    scale = 2.0 ** draw(st.sampled_from([0, 0, -40, 30]))
+    return (scale * x).astype(dtype), (scale * np.stack([first, second])).astype(dtype)

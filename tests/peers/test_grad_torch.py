@@ -21,6 +21,7 @@ import rvq_np
 from rvq_np import grad
 from rvq_np.errors import BackendError, DtypeError, NonFiniteError, ParameterError, ShapeError
 from rvq_np.grad.torch import ResidualVectorQuantizer
+from rvq_np.testing import gradient_tests
 
 torch.set_num_threads(1)
 
@@ -48,6 +49,28 @@ FRAMEWORK = shim.Framework(
 )  # fmt: skip
 TestShim = works("eager")(shim.shim_tests(FRAMEWORK))
 TestTraining = works("eager")(shim_training.training_tests(FRAMEWORK))
+
+
+def value_and_gradients(x, codebooks, weight, cotangent):
+    """Run the module as `gradient_tests` asks for it, with these words in place of its own."""
+    n_q, bins, dim = codebooks.shape
+    module = ResidualVectorQuantizer(
+        dim, dim, n_q, bins, threshold_ema_dead_code=0, commitment_weight=weight
+    )
+    state = module.state_dict()
+    for level, words in enumerate(torch.from_numpy(codebooks)):
+        for name in ("embed", "embed_avg"):
+            state[f"vq.layers.{level}._codebook.{name}"] = words
+        state[f"vq.layers.{level}._codebook.inited"] = torch.ones(1)
+    module.load_state_dict(state)
+    x = torch.from_numpy(x).requires_grad_()
+    result = module(x, RATE)
+    ((result[0] * torch.from_numpy(cotangent)).sum() + result[3]).backward()
+    return [as_numpy(each) for each in (result[0], result[1], result[3], x.grad)]
+
+
+TestKit = gradient_tests(value_and_gradients=value_and_gradients)
+del TestKit.test_the_codebook_loss_leaves_the_encoder_alone  # by moving averages: there is none
 
 
 @pytest.fixture(autouse=True)

@@ -13,6 +13,7 @@ from jax import numpy as jnp
 
 import rvq_np
 from rvq_np.errors import BackendError
+from rvq_np.testing import backend_tests
 
 
 def as_numpy(array):
@@ -31,6 +32,7 @@ JAX = contract.Library(
 
 TestJax = contract.library_tests(JAX)
 TestDefinition = contract.definition_tests(JAX)
+TestKit = backend_tests(put=jnp.asarray, get=np.asarray, dtypes=("float16", "float32"))
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import torch
 import rvq_np
 from rvq_np.arrays import to_numpy
 from rvq_np.errors import DtypeError
+from rvq_np.testing import backend_tests
 
 
 def as_numpy(tensor):
@@ -29,6 +30,9 @@ TORCH = contract.Library(
 TestTorch = contract.library_tests(TORCH)
 TestDefinition = contract.definition_tests(TORCH)
 TestDefinitionFloat64 = contract.definition_tests(TORCH, "float64")
+TestKit = backend_tests(
+    put=torch.tensor, get=torch.Tensor.numpy, dtypes=("float16", "float32", "float64")
+)
 
 
 @pytest.fixture

@@ -1,0 +1,238 @@
+"""A pytest class of properties for rvq_np on the arrays of any library: the bits of NumPy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from .. import codec
+from ..errors import NonFiniteError, RvqError
+from ..quantizer import ResidualVectorQuantizer
+from . import strategies
+
+RATE = 50
+INTEGERS = ("int8", "uint8", "int16", "int32")
+
+
+def _normal(shape: tuple[int, ...], seed: int, dtype: str = "float32") -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+
+
+def backend_tests(
+    *,
+    put: Callable[[np.ndarray], Any],
+    get: Callable[[Any], np.ndarray],
+    dtypes: tuple[str, ...] = ("float32",),
+    device: Callable[[Any], Any] = lambda array: getattr(array, "device", None),
+) -> type:
+    """Build a pytest class for an array library; bind it to a name that starts with ``Test``.
+
+    Parameters
+    ----------
+    put : callable
+        ``put(array)`` makes one of the library's arrays of a NumPy array, of the same type: float,
+        bool or integer.
+    get : callable
+        ``get(array)`` goes back.
+    dtypes : tuple of str, optional
+        NumPy's names of the float types to try.
+    device : callable, optional
+        ``device(array)`` says where an array lies; by default its ``device``.
+
+    Returns
+    -------
+    tests : type
+        As `rvq_tests`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from rvq_np.testing import backend_tests
+    >>> TestNumPy = backend_tests(put=np.array, get=np.asarray)
+    """
+    shapes = st.sampled_from([(6,), (50, 6), (7, 11, 6), (2, 3, 4, 6)])
+    seeds = st.integers(0, 2**32 - 1)
+    floats = st.sampled_from(dtypes)
+
+    def theirs(result: Any, like: Any, dtype: str) -> np.ndarray:
+        """Assert kind, type and device of `result`; return it as NumPy."""
+        assert isinstance(result, type(like))
+        assert device(result) == device(like)
+        found = get(result)
+        assert found.dtype == np.dtype(dtype)
+        return found
+
+    def widened(dtype: str) -> str:
+        return "float32" if dtype == "float16" else dtype
+
+    class Tests:
+        @given(strategies.lattices(), floats)
+        def test_codes_of_whole_numbers_are_those_of_numpy(self, case: Any, dtype: str) -> None:
+            """Ties included, of the library's kind, on its device, int32.
+
+            No report known.
+            """
+            x, codebooks = case
+            there = put(x.astype(dtype))
+            codes = codec.encode(there, codebooks)
+            np.testing.assert_array_equal(
+                theirs(codes, there, "int32"), codec.encode(x.astype(dtype), codebooks)
+            )
+
+        @given(strategies.near_ties(), floats)
+        def test_codes_near_ties_are_those_of_numpy(self, case: Any, dtype: str) -> None:
+            """Where the library's own sums, in whatever order, would err.
+
+            pytorch/pytorch#37734
+            """
+            x, codebooks = case
+            with np.errstate(over="ignore"):
+                x = np.nan_to_num(x.astype(dtype))
+            there = put(x)
+            codes = theirs(codec.encode(there, codebooks), there, "int32")
+            np.testing.assert_array_equal(codes, codec.encode(x, codebooks))
+
+        @given(shapes, seeds, floats)
+        def test_vectors_of_any_shape_are_those_of_numpy(
+            self, shape: tuple[int, ...], seed: int, dtype: str
+        ) -> None:
+            """Any number of axes, any number of levels, and back.
+
+            lucidrains/vector-quantize-pytorch#82
+            """
+            x, codebooks = _normal(shape, seed, dtype), _normal((3, 40, 6), seed + 1)
+            there = put(x)
+            expected = codec.encode(x, codebooks)
+            codes = codec.encode(there, codebooks)
+            np.testing.assert_array_equal(theirs(codes, there, "int32"), expected)
+            for n in range(1, 4):
+                few = theirs(codec.encode(there, codebooks, n), there, "int32")
+                np.testing.assert_array_equal(few, expected[:n])
+            vectors = theirs(codec.decode(codes, codebooks), there, "float32")
+            np.testing.assert_array_equal(vectors, codec.decode(expected, codebooks))
+
+        @given(seeds, st.sampled_from(INTEGERS))
+        def test_codes_of_any_integer_type_decode(self, seed: int, dtype: str) -> None:
+            """A word's number is the same in eight bits and in thirty-two.
+
+            No report known.
+            """
+            codebooks = _normal((3, 40, 6), seed)
+            codes = np.random.default_rng(seed).integers(0, 40, (3, 5, 4)).astype(dtype)
+            there = put(codes)
+            vectors = theirs(codec.decode(there, codebooks), there, "float32")
+            np.testing.assert_array_equal(vectors, codec.decode(codes, codebooks))
+
+        @given(seeds, floats)
+        def test_tallies_are_those_of_numpy(self, seed: int, dtype: str) -> None:
+            """Counts and sums in float64, whatever the vectors are.
+
+            ZhikangNiu/encodec-pytorch#8
+            """
+            x, codebooks = _normal((50, 6), seed, dtype), _normal((3, 8, 6), seed + 1)
+            codes = codec.encode(put(x), codebooks)
+            found = codec.tally(put(x), codes, codebooks)
+            for mine, yours in zip(codec.tally(x, get(codes), codebooks), found, strict=True):
+                for one, other in zip(mine, yours, strict=True):
+                    assert other.dtype == np.float64
+                    np.testing.assert_array_equal(one, other)
+
+        @given(seeds, floats, st.sampled_from(["every second", "a slice", "Fortran"]))
+        def test_any_layout_gives_the_same_codes(self, seed: int, dtype: str, layout: str) -> None:
+            """A view of other memory is read by its own strides.
+
+            lucidrains/vector-quantize-pytorch#51
+            """
+            wide, codebooks = _normal((40, 12), seed, dtype), _normal((3, 20, 6), seed + 1)
+            if layout == "every second":
+                x, there = wide[::2, ::2], put(wide)[::2, ::2]
+            elif layout == "a slice":
+                x, there = wide[3:30, 4:10], put(wide)[3:30, 4:10]
+            else:
+                x = np.asfortranarray(wide[:, :6])
+                there = put(x)
+            expected = codec.encode(np.ascontiguousarray(x), codebooks)
+            codes = codec.encode(there, codebooks)
+            np.testing.assert_array_equal(theirs(codes, there, "int32"), expected)
+            part = codes[:2, ...]
+            np.testing.assert_array_equal(
+                get(codec.decode(part, codebooks)), codec.decode(expected[:2], codebooks)
+            )
+
+        @given(floats, st.sampled_from([(0, 6), (2, 0, 6), (0, 3, 6)]))
+        def test_nothing_in_gives_nothing_out(self, dtype: str, shape: tuple[int, ...]) -> None:
+            """Empty codes and vectors, of their kind and type.
+
+            No report known.
+            """
+            there, codebooks = put(np.zeros(shape, dtype)), _normal((3, 8, 6), 0)
+            codes = codec.encode(there, codebooks)
+            assert theirs(codes, there, "int32").shape == (3, *shape[:-1])
+            assert theirs(codec.decode(codes, codebooks), there, "float32").shape == shape
+
+        @given(seeds, floats)
+        def test_what_goes_in_is_left_alone_and_results_are_their_own(
+            self, seed: int, dtype: str
+        ) -> None:
+            """Nothing is written to an argument, nor to what an earlier call returned.
+
+            No report known.
+            """
+            x, codebooks = _normal((50, 6), seed, dtype), _normal((3, 20, 6), seed + 1)
+            there = put(x)
+            codes = codec.encode(there, codebooks)
+            vectors = codec.decode(codes, codebooks)
+            codec.tally(there, codes, codebooks)
+            kept = [np.array(get(each)) for each in (codes, vectors)]
+            codec.decode(codec.encode(put(_normal((50, 6), seed + 2, dtype)), codebooks), codebooks)
+            for one, other in zip((there, codes, vectors), (x, *kept), strict=True):
+                np.testing.assert_array_equal(get(one), other)
+
+        @given(seeds, floats, st.sampled_from([np.nan, np.inf, -np.inf]))
+        def test_a_bad_number_is_refused(self, seed: int, dtype: str, bad: float) -> None:
+            """By an error that says where it is.
+
+            No report known.
+            """
+            x = _normal((4, 5, 6), seed, dtype)
+            x[2, 3, 1] = bad
+            with pytest.raises(NonFiniteError, match=r"\(2, 3, 1\)"):
+                codec.encode(put(x), _normal((3, 8, 6), seed))
+
+        @given(seeds)
+        def test_codes_that_are_no_integers_are_refused(self, seed: int) -> None:
+            """A float cannot hold every index.
+
+            lucidrains/vector-quantize-pytorch#114
+            """
+            with pytest.raises(RvqError, match="wanted integers"):
+                codec.decode(put(_normal((3, 5), seed)), _normal((3, 8, 6), seed))
+
+        @given(seeds, floats, st.booleans())
+        def test_training_is_that_of_numpy(self, seed: int, dtype: str, masked: bool) -> None:
+            """The same bits in every result and in the state, first words and dying words included.
+
+            lucidrains/vector-quantize-pytorch#229
+            """
+            one, other = (
+                ResidualVectorQuantizer(6, 6, 2, 8, kmeans_iters=5, rng=seed) for _ in range(2)
+            )
+            for step in range(2):
+                x = _normal((3, 6, 20), seed + step, dtype)
+                mask = np.random.default_rng(seed).random((3, 20)) < 0.7 if masked else None
+                expected = one(x, RATE, mask=mask)
+                there = put(x)
+                found = other(there, RATE, mask=None if mask is None else put(mask))
+                kinds = (dtype, "int32", widened(dtype), widened(dtype))
+                for mine, yours, kind in zip(expected, found, kinds, strict=True):
+                    np.testing.assert_array_equal(theirs(yours, there, kind), mine)
+            state = one.state_dict()
+            for name, value in other.state_dict().items():
+                np.testing.assert_array_equal(value, state[name])
+
+    return Tests

@@ -1,0 +1,227 @@
+"""A pytest class of properties for any file of codes: they come back, or there is an error."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from .parts import codes as drawn_codes
+
+
+class _Case(NamedTuple):
+    codes: np.ndarray
+    sizes: list[int]
+
+
+SIZES = [1, 2, 3, 10, 255, 256, 257, 1000, 1024, 2**16, 2**16 + 1]
+
+
+@st.composite
+def _cases(
+    draw: Any, dropped: bool = False, most: int = 9, min_levels: int = 1, least: int = 0
+) -> _Case:
+    """Draw codes (n, N) or (n, B, T) for books of any size, one word and 2**16 + 1 included.
+
+    Sizes beside a power of two are where a width in bits is off by one, and levels of different
+    sizes are where one width serves for all.
+    """
+    sizes = draw(st.lists(st.sampled_from(SIZES), min_size=min_levels, max_size=5))
+    shape = draw(
+        st.one_of(
+            st.tuples(st.integers(least, most)),
+            st.tuples(st.integers(least, 3), st.integers(least, most // 3)),
+        )
+    )
+    return _Case(draw(drawn_codes(sizes, shape=shape, dropped=dropped)), sizes)
+
+
+def container_tests(
+    *,
+    write: Callable[..., Any],
+    read: Callable[..., Any],
+    error: type[Exception] | tuple[type[Exception], ...],
+    drops: bool = True,
+) -> type:
+    """Build a pytest class for a container of codes; bind it to a name that starts with ``Test``.
+
+    Parameters
+    ----------
+    write : callable
+        ``write(path, codes (n, N) or (n, B, T) int32, *, sizes)`` writes a file; `sizes` are the
+        words of each level's codebook, and -1 stands for a code that was dropped.
+    read : callable
+        ``read(path, n_q=None)`` returns an object with ``codes`` and ``sizes``, of the first `n_q`
+        levels.
+    error : type or tuple of types
+        The exceptions that `read` raises on purpose. Any other fails.
+    drops : bool, optional
+        Whether -1 may be written.
+
+    Returns
+    -------
+    tests : type
+        As `rvq_tests`.
+
+    Examples
+    --------
+    >>> from rvq_np.testing import container_tests
+    >>> TestMine = container_tests(write=print, read=print, error=ValueError)
+    """
+
+    @contextmanager
+    def file() -> Iterator[Path]:
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder) / "codes.rvq"
+
+    def same(found: Any, case: _Case, levels: int | None = None) -> None:
+        codes = np.asarray(found.codes)
+        assert codes.dtype.kind in "iu"
+        np.testing.assert_array_equal(codes, case.codes[:levels], strict=False)
+        assert codes.shape == case.codes[:levels].shape
+        assert list(found.sizes) == case.sizes[:levels]
+
+    def same_or_error(path: Path, content: bytes, case: _Case) -> None:
+        path.write_bytes(content)
+        for levels in (None, *range(1, len(case.sizes) + 1)):
+            try:
+                found = read(path) if levels is None else read(path, n_q=levels)
+            except error:
+                continue
+            same(found, case, levels)
+
+    class Tests:
+        @given(_cases(most=40))
+        def test_codes_come_back(self, case: _Case) -> None:
+            """Whatever the sizes of the books, the number of levels and the shape, empty included.
+
+            huggingface/transformers#34521
+            """
+            with file() as path:
+                write(path, case.codes, sizes=case.sizes)
+                same(read(path), case)
+
+        @given(_cases(dropped=True))
+        def test_a_dropped_code_is_not_code_zero(self, case: _Case) -> None:
+            """-1 comes back as -1, also beside the last word of a book of a power of two.
+
+            kyutai-labs/moshi#122
+            """
+            if not drops:
+                pytest.skip("drops is False: -1 is not written")
+            with file() as path:
+                write(path, case.codes, sizes=case.sizes)
+                same(read(path), case)
+
+        @given(_cases(dropped=drops, min_levels=2))
+        def test_the_first_levels_can_be_read_alone(self, case: _Case) -> None:
+            """As many levels as were asked for, with their codes and sizes.
+
+            descriptinc/descript-audio-codec#40
+            """
+            with file() as path:
+                write(path, case.codes, sizes=case.sizes)
+                for levels in range(1, len(case.sizes) + 1):
+                    same(read(path, n_q=levels), case, levels)
+
+        @given(_cases(dropped=drops), _cases())
+        def test_the_same_codes_are_the_same_bytes(self, case: _Case, other: _Case) -> None:
+            """And a second file replaces the first, whatever it held.
+
+            No report known.
+            """
+            with file() as path:
+                write(path, case.codes, sizes=case.sizes)
+                content = path.read_bytes()
+                write(path, other.codes, sizes=other.sizes)
+                same(read(path), other)
+                write(path, case.codes, sizes=case.sizes)
+                assert path.read_bytes() == content
+
+        @given(_cases(dropped=drops, most=6))
+        def test_a_file_cut_short_gives_what_was_asked_for_or_an_error(self, case: _Case) -> None:
+            """At every length: all frames of the levels asked for, never fewer.
+
+            No report known.
+            """
+            with file() as path:
+                write(path, case.codes, sizes=case.sizes)
+                content = path.read_bytes()
+                for length in range(len(content)):
+                    same_or_error(path, content[:length], case)
+
+        @given(_cases(dropped=drops, most=3, least=1))
+        def test_a_flipped_bit_gives_the_same_codes_or_an_error(self, case: _Case) -> None:
+            """Every bit of the file: what is not what was written must not pass for it.
+
+            facebookresearch/encodec#94
+            """
+            with file() as path:
+                write(path, case.codes, sizes=case.sizes)
+                content = path.read_bytes()
+                for bit in range(8 * len(content)):
+                    changed = bytearray(content)
+                    changed[bit // 8] ^= 1 << bit % 8
+                    path.write_bytes(changed)
+                    try:
+                        found = read(path)
+                    except error:
+                        continue
+                    same(found, case)
+
+        @given(_cases(dropped=drops), st.binary(min_size=1, max_size=40))
+        def test_bytes_after_the_end_change_nothing_or_are_an_error(
+            self, case: _Case, more: bytes
+        ) -> None:
+            """Two files run together are not one longer file.
+
+            No report known.
+            """
+            with file() as path:
+                write(path, case.codes, sizes=case.sizes)
+                same_or_error(path, path.read_bytes() + more, case)
+
+        @given(st.binary(max_size=200), _cases(), st.data())
+        def test_random_bytes_are_an_error(self, content: bytes, case: _Case, data: Any) -> None:
+            """Alone, and behind a beginning of a file of codes; never unpickled, never a crash.
+
+            descriptinc/descript-audio-codec#53
+            """
+            with file() as path:
+                path.write_bytes(content)
+                with pytest.raises(error):
+                    read(path)
+                write(path, case.codes, sizes=case.sizes)
+                whole = path.read_bytes()
+                start = whole[: data.draw(st.integers(0, len(whole) - 1))]
+                if not whole.startswith(start + content[:1]) and content:
+                    same_or_error(path, start + content, case)
+
+        @given(_cases(min_levels=1), st.data())
+        def test_a_code_that_names_no_word_is_not_written_as_another(
+            self, case: _Case, data: Any
+        ) -> None:
+            """Refused by `write`, of whatever type, or back as it was; not cut to its low bits.
+
+            huggingface/transformers#34521
+            """
+            codes = case.codes.copy()
+            if not codes.size:
+                return
+            level = data.draw(st.integers(0, len(case.sizes) - 1))
+            codes[level].flat[0] = data.draw(st.sampled_from([case.sizes[level], -2, 2**30]))
+            with file() as path:
+                try:
+                    write(path, codes, sizes=case.sizes)
+                except Exception:
+                    return
+                same(read(path), _Case(codes, case.sizes))
+
+    return Tests

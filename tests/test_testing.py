@@ -1,0 +1,258 @@
+"""The shipped kit: our own code passes it, and each of a list of faults does not."""
+
+import array_api_strict
+import faulty
+import faulty_training
+import numpy as np
+import paths
+import pytest
+from hypothesis import Phase, settings
+
+import rvq_np
+from rvq_np import codec, grad
+from rvq_np.testing import (
+    backend_tests,
+    container_tests,
+    gradient_tests,
+    rvq_tests,
+    training_tests,
+)
+
+RATE = 50
+TYPES = ("float16", "float32", "float64")
+
+settings.register_profile(  # for what must fail: no shrinking, and the seed of every run is one
+    "fault", settings.get_profile("rvq_np"), phases=[Phase.generate], max_examples=150
+)
+
+
+# Ours ----------------------------------------------------------------------------------------
+
+
+def quantizer_of(codebooks, **options):
+    """Return a quantizer that holds these words and will not replace them."""
+    n_q, bins, dim = codebooks.shape
+    rvq = rvq_np.ResidualVectorQuantizer(
+        dim, dim, n_q, bins, threshold_ema_dead_code=0, rng=0, **options
+    )
+    state = rvq.state_dict()
+    for level, words in enumerate(codebooks):
+        name = f"vq.layers.{level}._codebook."
+        state[name + "embed"] = state[name + "embed_avg"] = words
+        state[name + "inited"] = np.ones(1, np.float32)
+    rvq.load_state_dict(state)
+    return rvq
+
+
+def value_and_gradients(x, codebooks, weight, cotangent):
+    rvq = quantizer_of(codebooks, commitment_weight=weight)
+    result, vjp = grad.quantize_vjp(x, rvq, RATE)
+    return result.quantized, result.codes, result.penalty, vjp(cotangent, penalty=1.0).x
+
+
+def codebook_loss_gradient(x, codebooks):
+    _, vjp = grad.quantize_vjp(x, quantizer_of(codebooks), RATE)
+    return vjp(quantization_loss=1.0).x
+
+
+OURS = {
+    "value_and_gradients": value_and_gradients,
+    "codebook_loss_gradient": codebook_loss_gradient,
+}
+STRICT = {"put": array_api_strict.asarray, "get": np.from_dlpack}
+
+TestNumPyArrays = backend_tests(put=np.array, get=np.asarray, dtypes=TYPES)
+TestStrictArrays = backend_tests(**STRICT)
+TestGradients = gradient_tests(**OURS)
+TestGradientsFloat64 = gradient_tests(**OURS, dtype=np.float64)
+TestGradientsByHand = gradient_tests(
+    value_and_gradients=faulty.gradients(), codebook_loss_gradient=lambda x, books: 0 * x
+)
+TestTraining = training_tests(make=faulty_training.Ours, dimension=3)
+TestContainer = container_tests(**faulty.container(), error=ValueError)
+
+
+# Faults --------------------------------------------------------------------------------------
+
+
+def noticed(factory, name, **arguments):
+    """Assert that this property of the kit, and not a crash beside it, fails."""
+    settings.load_profile("fault")  # a factory's @given takes the profile it is made under
+    try:
+        tests = factory(**arguments)()
+        with pytest.raises(AssertionError):
+            getattr(tests, f"test_{name}")()
+    finally:
+        settings.load_profile("rvq_np")
+
+
+@pytest.mark.parametrize(
+    ("fault", "name"),
+    [
+        ("last on a tie", "codes_on_whole_numbers_are_those_of_the_definition"),
+        ("no last level", "codes_on_whole_numbers_are_those_of_the_definition"),
+        ("float codes", "codes_on_whole_numbers_are_those_of_the_definition"),
+        ("half precision", "codes_of_ordinary_vectors_are_those_of_the_definition"),
+        ("float32 sums", "codes_near_ties_are_those_of_the_definition"),
+        ("float64 sums, not settled", "codes_near_ties_are_those_of_the_definition"),
+        ("residual not rounded", "the_residual_is_rounded_after_each_stage"),
+        ("a clamp at 1e-4", "codes_beside_norms_far_apart_are_those_of_the_definition"),
+        ("float32 sums", "codes_that_hang_on_what_rounding_lost_are_those_of_the_definition"),
+        ("looks ahead", "a_prefix_of_the_codes_is_the_answer_of_fewer_stages"),
+        ("levels ignored", "a_prefix_of_the_codes_is_the_answer_of_fewer_stages"),
+        ("depends on the batch", "any_split_of_the_batch_gives_the_same_codes"),
+        ("in place", "what_goes_in_is_left_alone"),
+        ("a code for no vectors", "no_vectors_have_no_codes"),
+    ],
+)
+def test_a_faulty_encode_is_noticed(fault, name):
+    noticed(rvq_tests, name, encode=faulty.ENCODERS[fault], decode=rvq_np.decode)
+
+
+@pytest.mark.parametrize(
+    ("fault", "name"),
+    [
+        ("no last level", "decode_adds_up_the_named_words"),
+        ("another order", "decode_adds_up_the_named_words"),
+        ("zeros for missing levels", "a_prefix_of_the_codes_decodes_to_the_first_words"),
+        ("words made unit length", "words_of_one_stage_come_back_unchanged"),
+    ],
+)
+def test_a_faulty_decode_is_noticed(fault, name):
+    noticed(rvq_tests, name, encode=rvq_np.encode, decode=faulty.DECODERS[fault])
+
+
+def test_a_tolerance_lets_rounding_pass_and_no_more():
+    """float32 sums pass where float32 holds the squares; a lost level fails at any tolerance."""
+    ordinary = "test_codes_of_ordinary_vectors_are_those_of_the_definition"
+    rounded = {"encode": faulty.ENCODERS["float32 sums"], "decode": rvq_np.decode}
+    getattr(rvq_tests(**rounded, tolerance=4)(), ordinary)()
+    coarse = {"encode": faulty.ENCODERS["half precision"], "decode": rvq_np.decode}
+    noticed(rvq_tests, ordinary.removeprefix("test_"), **coarse, tolerance=4)
+    for name in ("codes_on_whole_numbers_are_those_of_the_definition", ordinary[5:]):
+        lost = {"encode": faulty.ENCODERS["no last level"], "decode": rvq_np.decode}
+        noticed(rvq_tests, name, **lost, tolerance=1000)
+    decode = "decode_adds_up_the_named_words"
+    other = {"encode": rvq_np.encode, "decode": faulty.DECODERS["another order"]}
+    getattr(rvq_tests(**other, tolerance=4)(), f"test_{decode}")()
+    lost = {"encode": rvq_np.encode, "decode": faulty.DECODERS["no last level"]}
+    noticed(rvq_tests, decode, **lost, tolerance=1000)
+
+
+@pytest.mark.parametrize(
+    ("fault", "name"),
+    [
+        ("times the levels", "quantized_passes_its_gradient_on_unchanged"),
+        ("straight-through forgotten", "quantized_passes_its_gradient_on_unchanged"),
+        ("x + (words - x)", "quantized_is_exactly_what_the_codes_decode_to"),
+        ("a sum for the mean", "the_penalty_is_the_mean_of_the_commitment_losses"),
+        ("codebook loss to the encoder", "the_gradient_of_the_penalty_is_its_slope"),
+        ("residual not detached", "the_gradient_of_the_penalty_is_its_slope"),
+        ("residual not detached", "the_commitment_loss_reaches_every_stage"),
+        ("two levels at most", "the_commitment_loss_reaches_every_stage"),
+        ("a square root", "a_vector_that_is_a_word_has_a_finite_gradient"),
+    ],
+)
+def test_a_faulty_gradient_is_noticed(fault, name):
+    noticed(gradient_tests, name, value_and_gradients=faulty.GRADIENTS[fault])
+
+
+def test_a_codebook_loss_that_pulls_the_encoder_is_noticed():
+    noticed(
+        gradient_tests, "the_codebook_loss_leaves_the_encoder_alone",
+        value_and_gradients=value_and_gradients,
+        codebook_loss_gradient=lambda x, books: rvq_np.decode(rvq_np.encode(x, books), books) - x,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("fault", "name"),
+    faulty_training.KILLED_BY.items(),
+    ids=lambda each: getattr(each, "__name__", ""),
+)
+def test_faulty_training_is_noticed(fault, name):
+    noticed(training_tests, name, make=fault, dimension=3)
+
+
+@pytest.mark.parametrize(
+    "fault", ["MaskIgnored", "EvalTrains", "SumsNotTimesCounts", "NanSpreads", "SaveForgetsCounts"]
+)
+def test_the_state_machine_alone_notices(fault):
+    noticed(training_tests, "any_order_of_steps", make=getattr(faulty_training, fault), dimension=3)
+
+
+@pytest.mark.parametrize(
+    ("fault", "name"),
+    [
+        ("ten bits a code", "codes_come_back"),
+        ("zero for dropped", "a_dropped_code_is_not_code_zero"),
+        ("all levels always", "the_first_levels_can_be_read_alone"),
+        ("the time of day", "the_same_codes_are_the_same_bytes"),
+        ("as many frames as there are", "a_file_cut_short_gives_what_was_asked_for_or_an_error"),
+        ("no checksum", "a_flipped_bit_gives_the_same_codes_or_an_error"),
+        ("ten bits a code", "a_code_that_names_no_word_is_not_written_as_another"),
+    ],
+)
+def test_a_faulty_container_is_noticed(fault, name):
+    noticed(container_tests, name, **faulty.CONTAINERS[fault], error=ValueError)
+
+
+@pytest.mark.parametrize(
+    ("fault", "name", "error"),
+    [
+        ("appends", "the_same_codes_are_the_same_bytes", ValueError),  # `read` refuses two files
+        ("another exception", "random_bytes_are_an_error", ValueError),
+        ("a pickle", "random_bytes_are_an_error", Exception),
+    ],
+)
+def test_a_container_that_raises_what_it_did_not_declare_is_noticed(fault, name, error):
+    settings.load_profile("fault")
+    try:
+        tests = container_tests(**faulty.CONTAINERS[fault], error=faulty.Damaged)()
+        with pytest.raises(error):
+            getattr(tests, f"test_{name}")()
+    finally:
+        settings.load_profile("rvq_np")
+
+
+def elsewhere(function):
+    """Return codec.encode or decode with a fault: results are NumPy's, whatever went in."""
+    return lambda x, *rest, **named: np.asarray(np.from_dlpack(function(x, *rest, **named)))
+
+
+def in_place(x, *rest):
+    codes = codec_encode(x, *rest)
+    if codes.size and x.flags.writeable:
+        x *= 0
+    return codes
+
+
+def by_memory(x, *rest):
+    """Read the memory of `x` from its start, whatever its strides."""
+    start = x if x.base is None or x.ndim != 2 else x.base.ravel()[: x.size].reshape(x.shape)
+    return codec_encode(start, *rest)
+
+
+def low_bits(codes, *rest):
+    return codec_decode(codes % 16 if str(codes.dtype).endswith(".int8") else codes, *rest)
+
+
+codec_encode, codec_decode = codec.encode, codec.decode
+NUMPY = {"put": np.array, "get": np.asarray}
+
+
+@pytest.mark.parametrize(
+    ("place", "fault", "name", "library"),
+    [
+        ("encode", elsewhere(codec_encode), "codes_of_whole_numbers_are_those_of_numpy", STRICT),
+        ("decode", elsewhere(codec_decode), "vectors_of_any_shape_are_those_of_numpy", STRICT),
+        ("encode", elsewhere(codec_encode), "nothing_in_gives_nothing_out", STRICT),
+        ("encode", in_place, "what_goes_in_is_left_alone_and_results_are_their_own", NUMPY),
+        ("encode", by_memory, "any_layout_gives_the_same_codes", NUMPY),
+        ("decode", low_bits, "codes_of_any_integer_type_decode", STRICT),
+    ],
+    ids=["kind of codes", "kind of vectors", "kind of nothing", "in place", "strides", "int8"],
+)
+def test_a_faulty_backend_is_noticed(place, fault, name, library):
+    with paths.patched((codec, place, fault)):
+        noticed(backend_tests, name, **library)
