@@ -9,7 +9,8 @@ import pytest
 from hypothesis import Phase, settings
 
 import rvq_np
-from rvq_np import codec, grad
+from rvq_np import bitstream, codec, grad
+from rvq_np.errors import BitstreamError
 from rvq_np.testing import (
     backend_tests,
     container_tests,
@@ -70,6 +71,7 @@ TestGradientsByHand = gradient_tests(
 )
 TestTraining = training_tests(make=faulty_training.Ours, dimension=3)
 TestContainer = container_tests(**faulty.container(), error=ValueError)
+TestOurContainer = container_tests(write=bitstream.write, read=bitstream.read, error=BitstreamError)
 
 
 # Faults --------------------------------------------------------------------------------------
