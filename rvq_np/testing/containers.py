@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from .parts import codes as drawn_codes
@@ -145,6 +145,7 @@ def container_tests(
                 write(path, case.codes, sizes=case.sizes)
                 assert path.read_bytes() == content
 
+        @settings(max_examples=1 + settings.default.max_examples // 4)  # at every length
         @given(_cases(dropped=drops, most=6))
         def test_a_file_cut_short_gives_what_was_asked_for_or_an_error(self, case: _Case) -> None:
             """At every length: all frames of the levels asked for, never fewer.
@@ -157,6 +158,7 @@ def container_tests(
                 for length in range(len(content)):
                     same_or_error(path, content[:length], case)
 
+        @settings(max_examples=1 + settings.default.max_examples // 8)  # each flips every bit
         @given(_cases(dropped=drops, most=3, least=1))
         def test_a_flipped_bit_gives_the_same_codes_or_an_error(self, case: _Case) -> None:
             """Every bit of the file: what is not what was written must not pass for it.
