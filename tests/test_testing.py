@@ -1,5 +1,7 @@
 """The shipped kit: our own code passes it, and each of a list of faults does not."""
 
+import functools
+
 import array_api_strict
 import faulty
 import faulty_training
@@ -9,7 +11,8 @@ import pytest
 from hypothesis import Phase, settings
 
 import rvq_np
-from rvq_np import codec, grad
+from rvq_np import bitstream, codec, grad
+from rvq_np.errors import BitstreamError
 from rvq_np.testing import (
     backend_tests,
     container_tests,
@@ -70,6 +73,12 @@ TestGradientsByHand = gradient_tests(
 )
 TestTraining = training_tests(make=faulty_training.Ours, dimension=3)
 TestContainer = container_tests(**faulty.container(), error=ValueError)
+TestBitstream = container_tests(write=bitstream.write, read=bitstream.read, error=BitstreamError)
+TestBitstreamPacked = container_tests(
+    write=functools.partial(bitstream.write, compress=False),
+    read=bitstream.read,
+    error=BitstreamError,
+)
 
 
 # Faults --------------------------------------------------------------------------------------
