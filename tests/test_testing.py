@@ -1,5 +1,7 @@
 """The shipped kit: our own code passes it, and each of a list of faults does not."""
 
+import functools
+
 import array_api_strict
 import faulty
 import faulty_training
@@ -71,7 +73,12 @@ TestGradientsByHand = gradient_tests(
 )
 TestTraining = training_tests(make=faulty_training.Ours, dimension=3)
 TestContainer = container_tests(**faulty.container(), error=ValueError)
-TestOurContainer = container_tests(write=bitstream.write, read=bitstream.read, error=BitstreamError)
+TestBitstream = container_tests(write=bitstream.write, read=bitstream.read, error=BitstreamError)
+TestBitstreamPacked = container_tests(
+    write=functools.partial(bitstream.write, compress=False),
+    read=bitstream.read,
+    error=BitstreamError,
+)
 
 
 # Faults --------------------------------------------------------------------------------------

@@ -97,6 +97,8 @@ def container_tests(
                 continue
             same(found, case, levels)
 
+    few = max(1, settings.default.max_examples // 6)  # each example is a hundred files and more
+
     class Tests:
         @given(_cases(most=40))
         def test_codes_come_back(self, case: _Case) -> None:
@@ -145,7 +147,7 @@ def container_tests(
                 write(path, case.codes, sizes=case.sizes)
                 assert path.read_bytes() == content
 
-        @settings(max_examples=1 + settings.default.max_examples // 4)  # at every length
+        @settings(max_examples=few)
         @given(_cases(dropped=drops, most=6))
         def test_a_file_cut_short_gives_what_was_asked_for_or_an_error(self, case: _Case) -> None:
             """At every length: all frames of the levels asked for, never fewer.
@@ -158,7 +160,7 @@ def container_tests(
                 for length in range(len(content)):
                     same_or_error(path, content[:length], case)
 
-        @settings(max_examples=1 + settings.default.max_examples // 8)  # each flips every bit
+        @settings(max_examples=few)
         @given(_cases(dropped=drops, most=3, least=1))
         def test_a_flipped_bit_gives_the_same_codes_or_an_error(self, case: _Case) -> None:
             """Every bit of the file: what is not what was written must not pass for it.
