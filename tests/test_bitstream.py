@@ -380,11 +380,22 @@ def test_a_file_that_ends_anywhere_before_its_end_is_refused(case, data):
 @given(case=contents(), data=st.data())
 def test_a_flipped_bit_is_refused_or_changes_nothing(case, data):
     """It changes nothing in a slot, of which there are two."""
-    codes, arguments = case
-    content = bytearray(written(codes, arguments).getvalue())
-    at = data.draw(st.integers(0, 8 * len(content) - 1))
-    content[at // 8] ^= 1 << at % 8
-    file = io.BytesIO(bytes(content))
+    content = written(*case).getvalue()
+    _flip(content, data.draw(st.integers(0, 8 * len(content) - 1)), *case)
+
+
+def test_no_bit_of_a_file_goes_unchecked():
+    """Five words want as many bits as with drops, so a changed coding would show nowhere else."""
+    case = np.array([[4, 0, 3, 1, 2], [0, 299, 1, 17, -1]]), {"sizes": [5, 300], "compress": False}
+    content = written(*case).getvalue()
+    for at in range(8 * len(content)):
+        _flip(content, at, *case)
+
+
+def _flip(content, at, codes, arguments):
+    damaged = bytearray(content)
+    damaged[at // 8] ^= 1 << at % 8
+    file = io.BytesIO(bytes(damaged))
     slots = len(_format.Header(**_header(codes, arguments)).to_bytes())
     if slots <= at // 8 < slots + 2 * _format.SLOT.size:
         same(bitstream.read(file).codes, codes)
@@ -540,6 +551,18 @@ def test_range_coded_levels_that_cannot_be_are_refused(data, message):
     for context in (paths.patched, paths.without_numba):
         with context(), pytest.raises(BitstreamError, match=message):
             bitstream.read(io.BytesIO(crafted(ONE, [(200, [(2, data)])])))
+
+
+def test_a_range_coded_level_ends_with_its_last_word_and_where_it_began(rng):
+    codes = (np.minimum(rng.geometric(0.8, 500), 4) - 1).astype(np.int32)
+    coding, data = _levels.to_bytes(codes, 4, True)
+    assert coding == _levels.CODED
+    same(bitstream.read(io.BytesIO(crafted(ONE, [(500, [(coding, data)])]))).codes, codes[None])
+    other = data[:-4] + bytes([data[-4] ^ 1]) + data[-3:]
+    for spoiled in (data + bytes(4), data[:-4], other):
+        content = crafted(ONE, [(500, [(coding, spoiled)])])
+        with pytest.raises(BitstreamError, match="does not end where it should"):
+            bitstream.read(io.BytesIO(content))
 
 
 def test_a_range_coded_level_may_be_as_dense_as_is_said(rng):

@@ -209,6 +209,19 @@ def test_a_mean_is_divided_once():
         assert rvq_np.encode(frames, Codebooks([Stage(words, stride=3)]))[0].tolist() == [1]
 
 
+def test_a_mean_is_a_sum_before_it_is_divided(rng):
+    """The sum of thirds is another number, and the word beside it the nearest."""
+    frames = normal(rng, 500, 3, 1)
+    mean = (frames[:, 0] + frames[:, 1] + frames[:, 2]) / np.float32(3)
+    third = frames / np.float32(3)
+    other = third[:, 0] + third[:, 1] + third[:, 2]
+    apart = np.flatnonzero(mean[:, 0] != other[:, 0])[:20]
+    assert len(apart) == 20
+    for n in apart:
+        words = np.stack([other[n], mean[n]])
+        assert rvq_np.encode(frames[n], Codebooks([Stage(words, stride=3)]))[0].tolist() == [1]
+
+
 def test_float64_is_kept_where_there_is_any(rng):
     wide = Codebooks([Stage(rng.standard_normal((9, 3)), stride=2), Stage(np.ones((2, 3)))])
     x = rng.standard_normal((4, 3))

@@ -469,6 +469,15 @@ def test_a_masked_batch_trains_as_its_valid_vectors_alone():
     np.testing.assert_array_equal(result.quantized.transpose(0, 2, 1)[mask], expected.quantized)
 
 
+def test_the_first_words_of_a_masked_batch_are_of_its_valid_vectors_alone():
+    mask = np.arange(20)[None] < np.array([20, 6])[:, None]
+    ours, alone = small(threshold_ema_dead_code=0), small(threshold_ema_dead_code=0)
+    ours(batch(), RATE, mask=mask)
+    alone(batch().transpose(0, 2, 1)[mask], RATE)
+    assert ours.is_initialized
+    assert same_state(ours.state_dict(), alone.state_dict())
+
+
 def test_under_the_mask_comes_the_quantized_zero_vector():
     rvq, x = trained(), batch()
     mask = np.zeros((2, 20), bool)

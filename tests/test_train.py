@@ -174,6 +174,16 @@ def test_no_word_is_zero_for_want_of_data(case, rng):
     np.testing.assert_allclose(found.sums, found.words * found.counts[:, None], rtol=1e-4)
 
 
+def test_first_words_of_a_level_are_of_what_the_levels_before_it_leave(rng):
+    x = rng.standard_normal((50, 3)).astype(np.float32)
+    states = [random_state(4, 3, rng, initialized=False) for _ in range(3)]
+    left = x
+    for state in train.initialize(states, x, 3, 0, rng):  # without a round words are rows
+        assert all((word == left).all(axis=1).any() for word in state.words)
+        books = train.codebooks_of([state])
+        left = left - codec.decode(codec.encode(left, books), books)
+
+
 def test_drawn_rows_are_distinct_where_there_are_enough(rng):
     assert len(set(train.sample_rows(10, 10, rng))) == 10
     many = train.sample_rows(3, 50, rng)
