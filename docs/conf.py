@@ -59,5 +59,16 @@ def _table_of_fuzzing() -> None:
     (here / "_static" / "reliability.md").write_text("\n".join(lines) + "\n")
 
 
+def _table_of_faults() -> None:
+    """Write which test kills which seeded fault, docs/faults.json, as a table to be included."""
+    here = Path(__file__).parent
+    lines = ["| fault | in | killed by |", "|---|---|---|"]
+    for name, told in json.loads((here / "faults.json").read_text()).items():
+        path, _, test = told["test"].partition("::")
+        lines.append(f"| {name} | `{told['file']}` | `{test}` in `{path}` |")
+    (here / "_static" / "faults.md").write_text("\n".join(lines) + "\n")
+
+
 _table_of_frameworks()
 _table_of_fuzzing()
+_table_of_faults()

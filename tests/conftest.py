@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from rvq_np.kernels import compiled, host
 
@@ -17,6 +17,9 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.differing_executors, HealthCheck.too_slow],
 )
 settings.register_profile("search", deadline=None, max_examples=1000)
+settings.register_profile(  # of `python -m faults`, to which any failing example will do
+    "faults", settings.get_profile("rvq_np"), phases=[Phase.explicit, Phase.generate]
+)
 settings.load_profile("rvq_np")
 
 

@@ -1,0 +1,89 @@
+"""Faults of the gradients: of the products by hand, and of what the frameworks differentiate."""
+
+from ._fault import Fault
+
+GRAD = "tests/test_grad.py"
+SLOPES = f"{GRAD}::test_products_are_the_slopes_of_the_surrogate"
+TORCH = "tests/peers/test_grad_torch.py"
+STEP = f"{TORCH}::test_a_step_has_the_values_gradients_and_state_of_the_class"
+PRODUCTS, SURROGATE = "rvq_np/grad/_products.py", "rvq_np/grad/_surrogate.py"
+
+FAULTS = (
+    Fault(
+        "products: every level passes the identity on",
+        PRODUCTS,
+        "to_x += self._through(rows, wanted)",
+        "to_x += len(self.codes) * self._through(rows, wanted)",
+        SLOPES,
+    ),
+    Fault(
+        "products: the commitment of deeper levels is lost",
+        PRODUCTS,
+        "            to_x += pull\n",
+        "            to_x += pull if level == 0 else 0 * pull\n",
+        f"{GRAD}::test_the_commitment_reaches_every_level",
+    ),
+    Fault(
+        "products: the codebook loss reaches the encoder",
+        PRODUCTS,
+        "dtype.type(self.weight * penalty)",
+        "dtype.type(self.weight * penalty + quantization_loss)",
+        SLOPES,
+    ),
+    Fault(
+        "products: project_out has no gradient",
+        PRODUCTS,
+        'project_out.weight"] = given.T @ words',
+        'project_out.weight"] = 0 * given.T @ words',
+        SLOPES,
+    ),
+    Fault(
+        "products: project_in has the commitment only",
+        PRODUCTS,
+        "to_searched = pull + given @ out.weight.astype(dtype)",
+        "to_searched = pull",
+        SLOPES,
+    ),
+    Fault(
+        "products: padding receives a gradient",
+        PRODUCTS,
+        "rows_of(NUMPY, given).astype(dtype) * (self.active > 0)[:, None]",
+        "rows_of(NUMPY, given).astype(dtype)",
+        f"{GRAD}::test_what_padding_holds_reaches_no_gradient",
+    ),
+    Fault(
+        "products: the rotation is not transposed",
+        SURROGATE,
+        "(to_way, x_way) if backwards else (x_way, to_way)",
+        "(x_way, to_way)",
+        SLOPES,
+    ),
+    Fault(
+        "frameworks: the codebook loss reaches the encoder",
+        SURROGATE,
+        "pull = searched - fixed, words - ops.stop(searched)",
+        "pull = searched - fixed, words - searched",
+        STEP,
+    ),
+    Fault(
+        "frameworks: the commitment reaches the words",
+        SURROGATE,
+        "out = fixed = ops.stop(words)\n",
+        "out = fixed = words\n",
+        STEP,
+    ),
+    Fault(
+        "frameworks: the commitment of deeper levels is lost",
+        SURROGATE,
+        "        left = left - ops.stop(out)\n",
+        "        left = ops.stop(left - out)\n",
+        STEP,
+    ),
+    Fault(
+        "frameworks: project_out has no gradient",
+        SURROGATE,
+        "through = through + share[:, None] * (out - ops.stop(out))",
+        "through = through + share[:, None] * (ops.stop(out) - ops.stop(out))",
+        STEP,
+    ),
+)

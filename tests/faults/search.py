@@ -1,0 +1,359 @@
+"""Faults of search and ties, of projections and decoding: the kernels and the array API backend."""
+
+from ._fault import Fault
+
+BACKENDS, KERNELS, CODEC = "tests/test_backends.py", "tests/test_kernels.py", "tests/test_codec.py"
+NUMBA = f"{BACKENDS}::TestNumba"
+PLAIN = f"{BACKENDS}::TestPlain"
+ARRAY_API = f"{BACKENDS}::TestArrayApi"
+BOUNDS = f"{CODEC}::test_the_bound_covers_sums_that_round_one_way_all_along"
+
+TIES = (
+    Fault(
+        "a tie of float32 goes to the highest index",
+        "rvq_np/kernels/exact.py",
+        "return math.fsum(terms.tolist()) < 0.0",
+        "return math.fsum(terms.tolist()) <= 0.0",
+        PLAIN,
+    ),
+    Fault(
+        "a tie of float64 goes to the highest index",
+        "rvq_np/kernels/exact.py",
+        "return min(candidates, key=",
+        "return min(reversed(candidates), key=",
+        f"{PLAIN}Float64",
+    ),
+    Fault(
+        "a tie that compiled expansions settle goes to the highest index",
+        "rvq_np/kernels/settle.py",
+        "if order < 0:",
+        "if order <= 0:",
+        NUMBA,
+    ),
+    Fault(
+        "the last of equal words is the one that is kept",
+        "rvq_np/kernels/tables.py",
+        "mask[np.unique(rows, return_index=True)[1]] = False",
+        "mask[len(rows) - 1 - np.unique(rows[::-1], return_index=True)[1]] = False",
+        NUMBA,
+    ),
+    Fault(
+        "a word of minus zeros is no repeat of one of zeros",
+        "rvq_np/kernels/tables.py",
+        "plain = np.ascontiguousarray(words + 0.0)",
+        "plain = np.ascontiguousarray(words)",
+        f"{CODEC}::test_repeated_words_are_never_chosen_twice_over",
+    ),
+    Fault(
+        "compiled: what float64 cannot separate is not settled",
+        "rvq_np/kernels/settle.py",
+        "if second > limit:",
+        "if second > limit or limit < np.inf:",
+        NUMBA,
+    ),
+    Fault(
+        "without Numba: what float64 cannot separate is not settled",
+        "rvq_np/kernels/plain.py",
+        "near = scores - errors <= limit[row_of]",
+        "near = scores == np.minimum.reduceat(scores, first)[row_of]",
+        PLAIN,
+    ),
+    Fault(
+        "without Numba: what the screen cannot separate is not settled",
+        "rvq_np/kernels/plain.py",
+        "    settle(rows, words, half64, bounds, norms, close, codes)\n",
+        "    codes[:] = scores.argmin(axis=1)\n",
+        PLAIN,
+    ),
+    Fault(
+        "array API: what the screen cannot separate is not settled",
+        "rvq_np/backends/_array_api.py",
+        "decided = (close == 1) & (",
+        "decided = (close >= 1) & (",
+        ARRAY_API,
+    ),
+    Fault(
+        "an expansion forgets what its last sum rounded off",
+        "rvq_np/kernels/settle.py",
+        "        if error != 0.0:\n",
+        "        if error != 0.0 and i + 1 < count:\n",
+        f"{NUMBA}::test_codes_near_ties_are_those_of_the_definition",
+    ),
+    Fault(
+        "rows that no expansion can hold are left without a code",
+        "rvq_np/kernels/compiled.py",
+        "        if lost:\n",
+        "        if lost < 0:\n",
+        f"{KERNELS}::test_rows_no_expansion_can_hold_are_decided_by_hand",
+    ),
+)
+
+BOUND = (
+    Fault(
+        "whole numbers: the bound forgets what rounding a row left",
+        "rvq_np/kernels/search.py",
+        "slack = rest + (norm + rest) * share",
+        "slack = (norm + rest) * share",
+        f"{KERNELS}::test_no_bound_is_above_the_score",
+    ),
+    Fault(
+        "whole numbers: half norms are not lowered by what float32 rounds",
+        "rvq_np/kernels/pack.py",
+        "self.lowered = 8 * U",
+        "self.lowered = 0.0",
+        f"{KERNELS}::test_no_bound_is_above_the_score",
+    ),
+    Fault(
+        "float32 screen: its sums are taken for exact",
+        "rvq_np/kernels/pack.py",
+        "self.ratio, self.lowered = 0.0, stage.bounds[2]",
+        "self.ratio, self.lowered = 0.0, 0.0",
+        f"{KERNELS}::test_no_bound_is_above_the_score",
+    ),
+    Fault(
+        "the bound of float32 sums counts one rounding only",
+        "rvq_np/kernels/tables.py",
+        "gamma(type_info, terms)",
+        "gamma(type_info, 1)",
+        BOUNDS,
+    ),
+    Fault(
+        "the bound of float64 sums counts one rounding only",
+        "rvq_np/kernels/tables.py",
+        "gamma(wide_info, wide_terms) * (1 + 1e-9)",
+        "gamma(wide_info, 1) * (1 + 1e-9)",
+        BOUNDS,
+    ),
+    Fault(
+        "squares that underflow are taken for nothing",
+        "rvq_np/kernels/exact.py",
+        "LOST = 2.0**-1021",
+        "LOST = 0.0",
+        f"{KERNELS}::test_ties_are_settled_where_squares_underflow",
+    ),
+    Fault(
+        "whole numbers: the bound forgets what rounding a word left",
+        "rvq_np/kernels/pack.py",
+        "np.maximum(np.maximum(norms, missed / self.ratio), TINY)",
+        "np.maximum(norms, TINY)",
+        f"{KERNELS}::test_no_bound_is_above_the_score",
+    ),
+)
+
+RESIDUALS = (
+    Fault(
+        "without Numba: the residual is never rounded to float32",
+        "rvq_np/kernels/plain.py",
+        '        rows = np.array(x[start : start + ROWS], dtype=stages[0].words.dtype, order="C")\n'
+        "        for stage, out",
+        '        rows = np.array(x[start : start + ROWS], dtype=np.float64, order="C")\n'
+        "        for stage, out",
+        f"{PLAIN}::test_the_residual_is_rounded_after_each_stage",
+    ),
+    Fault(
+        "float64 vectors with float32 words are searched in float32",
+        "rvq_np/kernels/host.py",
+        "return np.result_type(np.float32 if narrow else like, words_dtype)",
+        "return np.dtype(words_dtype)",
+        f"{CODEC}::test_float64_vectors_with_float32_words_are_settled_in_float64",
+    ),
+    Fault(
+        "array API: nothing is subtracted between levels",
+        "rvq_np/backends/_array_api.py",
+        "rows = rows - xp.take(stage.table, chosen, axis=0)",
+        "rows = rows - 0 * xp.take(stage.table, chosen, axis=0)",
+        ARRAY_API,
+    ),
+    Fault(
+        "compiled: the residual is what the first stage's words leave",
+        "rvq_np/kernels/search.py",
+        "word = table_at + codes[q, start + i] * dim",
+        "word = codes[q, start + i] * dim",
+        NUMBA,
+    ),
+    Fault(
+        "a tally adds up residuals of the level before the last",
+        "rvq_np/kernels/host.py",
+        "if q + 1 < len(stages):",
+        "if q + 2 < len(stages):",
+        f"{CODEC}::test_tallies_of_two_parts_add_up_to_that_of_the_whole",
+    ),
+)
+
+EDGES = (
+    Fault(
+        "the last tile is left out unless it is full",
+        "rvq_np/kernels/tiles.py",
+        "range(0, rows, tile))",
+        "range(0, rows - rows % tile, tile))",
+        f"{BACKENDS}::test_all_paths_agree_on_many_rows",
+    ),
+    Fault(
+        "compiled: the last row of a block is not screened",
+        "rvq_np/kernels/search.py",
+        "        while i < count:\n",
+        "        while i < count - 1:\n",
+        f"{KERNELS}::test_any_number_of_rows_gives_the_same_codes",
+    ),
+    Fault(
+        "compiled: words in the last vector of a panel are not collected",
+        "rvq_np/kernels/simd.py",
+        "            for v in range(VECTORS):\n                part = within(",
+        "            for v in range(VECTORS - 1):\n                part = within(",
+        f"{KERNELS}::test_any_number_of_rows_gives_the_same_codes",
+    ),
+    Fault(
+        "compiled: the last panel of a run is not met",
+        "rvq_np/kernels/search.py",
+        "end = min(begin + run, n_panels)",
+        "end = max(begin + 1, min(begin + run, n_panels) - 1)",
+        f"{KERNELS}::test_no_bound_is_above_the_score",
+    ),
+    Fault(
+        "without Numba: a block ends one row too early",
+        "rvq_np/kernels/plain.py",
+        "part = slice(start, start + step)\n        _nearest_block",
+        "part = slice(start, start + max(1, min(step, len(rows) - start) - 1))\n"
+        "        _nearest_block",
+        PLAIN,
+    ),
+    Fault(
+        "array API: codes that the host settled go to the first rows",
+        "rvq_np/backends/_array_api.py",
+        "all_codes[to_numpy(open_rows)] = settled",
+        "all_codes[: len(settled)] = settled",
+        ARRAY_API,
+    ),
+)
+
+WAYS = (
+    Fault(
+        "a beam keeps one hypothesis too few",
+        "rvq_np/kernels/beam.py",
+        "wanted = min(beam, count)\n",
+        "wanted = max(1, min(beam, count) - 1)\n",
+        f"{CODEC}::test_the_beam_search_is_that_of_its_definition",
+    ),
+    Fault(
+        "a compiled beam keeps one hypothesis too few",
+        "rvq_np/kernels/hypotheses.py",
+        "return min(kept, beam)\n",
+        "return min(kept, max(1, beam - 1))\n",
+        f"{CODEC}::test_beams_on_compiled_screens_are_those_of_numpy",
+    ),
+    Fault(
+        "hypotheses of a beam that tie come in the wrong order",
+        "rvq_np/kernels/beam.py",
+        "key=lambda place: (keys[place], place)",
+        "key=lambda place: (keys[place], -place)",
+        f"{CODEC}::test_the_beam_search_is_that_of_its_definition",
+    ),
+    Fault(
+        "a compiled beam does not ask whether float64 can order its hypotheses",
+        "rvq_np/kernels/hypotheses.py",
+        "        if not errors[i] - errors[i - 1] > ",
+        "        if 0.0 > ",
+        f"{CODEC}::test_the_beam_search_is_that_of_its_definition",
+    ),
+    Fault(
+        "rows whose other words moved are not searched again",
+        "rvq_np/kernels/follow.py",
+        "self.others -= moved[order[movers]] if movers < len(moved) else 0.0",
+        "self.others -= 0.0",
+        f"{CODEC}::test_codes_that_follow_moving_words_are_those_of_the_search",
+    ),
+    Fault(
+        "a repeated word that moves away from its twin is not seen",
+        "rvq_np/kernels/follow.py",
+        "if np.isinf(self.stage.half).any():",
+        "if np.isinf(self.stage.half).all():",
+        f"{CODEC}::test_a_repeated_word_that_moves_away_from_its_twin_is_seen",
+    ),
+)
+
+PROJECTIONS = (
+    Fault(
+        "without Numba: a projection has no bias",
+        "rvq_np/kernels/plain.py",
+        "(rows.astype(np.float64) @ stage.weight_in + stage.bias_in)",
+        "(rows.astype(np.float64) @ stage.weight_in)",
+        f"{BACKENDS}::test_projected_stages_give_the_same_codes_on_every_path",
+    ),
+    Fault(
+        "compiled: the bias of a projection is read from its weights",
+        "rvq_np/kernels/search.py",
+        "bias = weight + dim * width",
+        "bias = weight",
+        f"{BACKENDS}::test_projected_stages_give_the_same_codes_on_every_path",
+    ),
+    Fault(
+        "array API: a projection has no bias",
+        "rvq_np/backends/_array_api.py",
+        "mapped = xp.matmul(wide, stage.weight_in) + stage.bias_in",
+        "mapped = xp.matmul(wide, stage.weight_in)",
+        f"{BACKENDS}::test_projected_stages_give_the_same_codes_on_every_path",
+    ),
+    Fault(
+        "the projection is folded into the words that are searched",
+        "rvq_np/kernels/tables.py",
+        "    return replace(made, **changes)\n",
+        "    if stage.project_out is not None:\n"
+        '        return word_tables(changes["table"])\n'
+        "    return replace(made, **changes)\n",
+        f"{CODEC}::test_projected_stages_keep_their_regret_bound",
+    ),
+    Fault(
+        "what a code decodes to has no bias",
+        "rvq_np/kernels/tables.py",
+        "weight.T.astype(np.float64) + bias\n",
+        "weight.T.astype(np.float64)\n",
+        f"{CODEC}::test_projected_stages_keep_their_regret_bound",
+    ),
+    Fault(
+        "words that are searched by cosine are not normalized",
+        "rvq_np/kernels/tables.py",
+        "made = word_tables(normalized(words))",
+        "made = word_tables(words)",
+        "tests/test_cosine.py",
+    ),
+    Fault(
+        "a code of a cosine stage decodes to the normalized word",
+        "rvq_np/kernels/tables.py",
+        'changes = {"table": words, "unit": True}',
+        'changes = {"table": normalized(words), "unit": True}',
+        "tests/test_cosine.py",
+    ),
+)
+
+DECODE = (
+    Fault(
+        "array API: words are added from the last level to the first",
+        "rvq_np/backends/_array_api.py",
+        "for q in range(codes.shape[0]):",
+        "for q in reversed(range(codes.shape[0])):",
+        ARRAY_API,
+    ),
+    Fault(
+        "array API: the sum begins with the first word, not with zero",
+        "rvq_np/backends/_array_api.py",
+        "total = words + 0.0 if",
+        "total = words if",
+        f"{CODEC}::test_decode_starts_from_zero_so_that_no_minus_zero_comes_out",
+    ),
+    Fault(
+        "compiled: decoding leaves out the last level",
+        "rvq_np/kernels/compiled.py",
+        "gather.decode(codes, stages.table",
+        "gather.decode(codes[: max(1, len(codes) - 1)], stages.table",
+        NUMBA,
+    ),
+    Fault(
+        "a code one beyond the last word is let through",
+        "rvq_np/checks.py",
+        "int(xp.max(row)) < size",
+        "int(xp.max(row)) <= size",
+        f"{CODEC}::test_decode_says_what_is_wrong",
+    ),
+)
+
+FAULTS = (*TIES, *BOUND, *RESIDUALS, *EDGES, *WAYS, *PROJECTIONS, *DECODE)

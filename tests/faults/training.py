@@ -1,0 +1,247 @@
+"""Faults of training: averages, expiry, masks, dropout, several processes, k-means."""
+
+from ._fault import Fault
+
+TRAIN, QUANTIZER, RANKS = "tests/test_train.py", "tests/test_quantizer.py", "tests/test_ranks.py"
+EMA = "ema(state, counts[level], sums[level], decay, epsilon)"
+EXPIRE = """expire(
+                state, lambda n, level=level: draw(level, n), threshold, relative=relative
+            )"""
+
+AVERAGES = (
+    Fault(
+        "decay is the share of the present in the counts",
+        "rvq_np/train/moving.py",
+        "decay * state.counts.astype(np.float64) + (1 - decay) * np.asarray(counts)",
+        "(1 - decay) * state.counts.astype(np.float64) + decay * np.asarray(counts)",
+        f"{TRAIN}::test_moving_averages_are_the_formula",
+    ),
+    Fault(
+        "words are moved by the sums before this batch",
+        "rvq_np/train/moving.py",
+        "new_sums / share[:, None]",
+        "past / share[:, None]",
+        f"{TRAIN}::test_moving_averages_are_the_formula",
+    ),
+    Fault(
+        "counts are not smoothed",
+        "rvq_np/train/moving.py",
+        "return (counts + epsilon) / (total + len(counts) * epsilon) * total",
+        "return counts",
+        f"{TRAIN}::test_moving_averages_are_the_formula",
+    ),
+    Fault(
+        "a count of zero carries its sum",
+        "rvq_np/train/moving.py",
+        "past = np.where((state.counts > 0)[:, None], state.sums, 0.0)",
+        "past = np.where((state.counts >= 0)[:, None], state.sums, 0.0)",
+        f"{TRAIN}::test_a_word_with_no_count_does_not_explode",
+    ),
+    Fault(
+        "a word that nobody chooses shrinks to zero",
+        "rvq_np/train/moving.py",
+        "held = new_counts <= 100 * epsilon",
+        "held = new_counts < 0",
+        f"{TRAIN}::test_a_word_idle_for_long_does_not_shrink_to_zero",
+    ),
+    Fault(
+        "what is handed back is quantized by the words after the step",
+        "rvq_np/passes.py",
+        "    quantized = lookup.decode(learned.codes, learned.codebooks, learned.per_row)\n",
+        "    after = training.codebooks_of(learned.states, projections)\n"
+        "    quantized = lookup.decode(learned.codes, after, learned.per_row)\n",
+        f"{QUANTIZER}::test_quantized_is_exactly_decode_of_the_codes_by_the_words_before_the_step",
+    ),
+)
+
+EXPIRY = (
+    Fault(
+        "a replaced word keeps its old sum and count",
+        "rvq_np/train/moving.py",
+        "words[dead], sums[dead], counts[dead] = fresh, fresh * start, start",
+        "words[dead] = fresh",
+        f"{TRAIN}::test_a_dead_word_becomes_a_vector_with_its_sum_and_count",
+    ),
+    Fault(
+        "a word with a count at the threshold dies",
+        "rvq_np/train/moving.py",
+        "dead = state.counts < threshold",
+        "dead = state.counts <= threshold",
+        f"{TRAIN}::test_a_dead_word_becomes_a_vector_with_its_sum_and_count",
+    ),
+    Fault(
+        "words are replaced before the averages move",
+        "rvq_np/train/moving.py",
+        f"            state = {EMA}\n            state = {EXPIRE}\n",
+        f"            state = {EXPIRE}\n            state = {EMA}\n",
+        f"{QUANTIZER}::test_decay_and_expiry_reach_the_training_step",
+    ),
+    Fault(
+        "a relative threshold is taken for an absolute one",
+        "rvq_np/train/moving.py",
+        "threshold = relative * start",
+        "threshold = relative",
+        f"{TRAIN}::test_a_relative_threshold_is_a_share_of_the_mean_count",
+    ),
+    Fault(
+        "replacements of deeper levels are vectors, not residuals",
+        "rvq_np/train/learning.py",
+        "return lookup.searched(left, codebooks[level : level + 1])",
+        "return lookup.searched(seen[rows], codebooks[level : level + 1])",
+        f"{QUANTIZER}::test_decay_and_expiry_reach_the_training_step",
+    ),
+)
+
+MASKS = (
+    Fault(
+        "padding takes part in all of training",
+        "rvq_np/train/learning.py",
+        "np.arange(x.shape[0]) if valid is None else np.flatnonzero(valid)",
+        "np.arange(x.shape[0])",
+        f"{QUANTIZER}::test_a_masked_batch_trains_as_its_valid_vectors_alone",
+    ),
+    Fault(
+        "padding takes part in the first words",
+        "rvq_np/train/learning.py",
+        "        everyone = seen\n",
+        "        everyone = arrays.to_numpy(x)\n",
+        f"{QUANTIZER}::test_the_first_words_of_a_masked_batch_are_of_its_valid_vectors_alone",
+    ),
+    Fault(
+        "padding takes part in the averages",
+        "rvq_np/train/learning.py",
+        "lookup.tally(seen, seen_codes, codebooks)",
+        "lookup.tally(arrays.to_numpy(x), arrays.to_numpy(codes), codebooks)",
+        f"{QUANTIZER}::test_a_masked_batch_trains_as_its_valid_vectors_alone",
+    ),
+    Fault(
+        "padding takes part in the loss",
+        "rvq_np/train/learning.py",
+        "_loss(seen, seen_codes, codebooks, None if per_row is None else per_row[places])",
+        "_loss(arrays.to_numpy(x), arrays.to_numpy(codes), codebooks, per_row)",
+        f"{QUANTIZER}::test_a_masked_batch_trains_as_its_valid_vectors_alone",
+    ),
+)
+
+DROPOUT = (
+    Fault(
+        "dropout never gives the last level",
+        "rvq_np/train/learning.py",
+        "rng.integers(1, n_q + 1, size=len(chosen))",
+        "rng.integers(1, max(2, n_q), size=len(chosen))",
+        f"{TRAIN}::test_dropout_draws_the_share_of_rows_it_was_asked_for_and_all_numbers_of_levels",
+    ),
+    Fault(
+        "dropout spares a batch of one",
+        "rvq_np/train/learning.py",
+        "count = int(wanted) + (rng.random() < wanted - int(wanted))",
+        "count = int(wanted)",
+        f"{TRAIN}::test_dropout_of_a_half_does_not_spare_a_batch_of_one",
+    ),
+    Fault(
+        "dropped rows are given one level too many",
+        "rvq_np/lookup.py",
+        "arrays.asarray(levels > level, codes)",
+        "arrays.asarray(levels >= level, codes)",
+        f"{QUANTIZER}::test_losses_under_dropout_average_over_the_rows_active_at_a_level",
+    ),
+    Fault(
+        "losses under dropout are of rows that the level was not given",
+        "rvq_np/train/learning.py",
+        "searched, words = searched[levels > level], words[levels > level]",
+        "searched, words = searched[levels >= level], words[levels >= level]",
+        f"{QUANTIZER}::test_losses_under_dropout_average_over_the_rows_active_at_a_level",
+    ),
+)
+
+PROCESSES = (
+    Fault(
+        "each process draws from a seed of its own",
+        "rvq_np/train/ranks.py",
+        "tuple(int(part) for part in everyone[all_reduce.size :])",
+        "seed",
+        f"{RANKS}::test_ranks_end_where_one_ends_with_all_the_rows",
+    ),
+    Fault(
+        "a process hands out the rows of the next one's places",
+        "rvq_np/train/ranks.py",
+        "first = int(self.counts[: self.all_reduce.rank].sum())",
+        "first = int(self.counts[: self.all_reduce.rank + 1].sum())",
+        f"{RANKS}::test_ranks_end_where_one_ends_with_all_the_rows",
+    ),
+    Fault(
+        "sums of all processes are asked for and not used",
+        "rvq_np/train/learning.py",
+        "counts, sums = added[:n_q], added[n_q:]",
+        "assert added",
+        f"{RANKS}::test_ranks_end_where_one_ends_with_all_the_rows",
+    ),
+    Fault(
+        "all processes drop the same levels",
+        "rvq_np/train/learning.py",
+        "[*seed, DROPOUT, all_reduce.rank]",
+        "[*seed, DROPOUT]",
+        f"{RANKS}::test_dropout_draws_for_each_rank_its_own_and_keeps_the_words_common",
+    ),
+    Fault(
+        "a hook that returns another shape is believed",
+        "rvq_np/train/ranks.py",
+        "if summed.shape != buffer.shape:",
+        "if summed.ndim != buffer.ndim:",
+        f"{RANKS}::test_a_hook_that_returns_something_else_is_refused_and_nothing_changes",
+    ),
+)
+
+FIRST_WORDS = (
+    Fault(
+        "first words of deeper levels are vectors, not residuals",
+        "rvq_np/train/initial.py",
+        "residual = lookup.residual(residual, lookup.encode(residual, stage, 1), stage)",
+        "lookup.residual(residual, lookup.encode(residual, stage, 1), stage)",
+        f"{TRAIN}::test_first_words_of_a_level_are_of_what_the_levels_before_it_leave",
+    ),
+    Fault(
+        "k-means ends one round too early",
+        "rvq_np/train/kmeans.py",
+        "last = iteration == iterations - 1\n",
+        "last = iteration >= iterations - 2\n",
+        f"{TRAIN}::test_lloyd_is_that_of_the_textbook",
+    ),
+    Fault(
+        "sums of fresh words are means, not means times counts",
+        "rvq_np/train/kmeans.py",
+        "return CodebookState(words, sums, counts, initialized=True)",
+        "return CodebookState(words, words, counts, initialized=True)",
+        f"{TRAIN}::test_a_step_on_the_same_batch_leaves_fresh_words_nearly_still",
+    ),
+    Fault(
+        "a word that no row chose has the sum zero",
+        "rvq_np/train/kmeans.py",
+        "sums = np.where(used[:, None], found.sums, found.words)",
+        "sums = found.sums",
+        f"{TRAIN}::test_no_word_is_zero_for_want_of_data {TRAIN}",
+    ),
+    Fault(
+        "offline: rows of a later batch lose the words of the first",
+        "rvq_np/train/fit.py",
+        "x -= table[codes[places]]",
+        "x -= table[codes[: len(places)]]",
+        f"{TRAIN}::test_fit_reads_a_memory_map_in_batches_and_gives_what_it_gives_in_memory",
+    ),
+    Fault(
+        "an interrupted fit goes on with other random numbers",
+        "rvq_np/train/resume.py",
+        "            self.rng.bit_generator.state = self.after\n",
+        "            pass\n",
+        "tests/test_reliability.py::test_an_interrupted_fit_goes_on_to_the_same_words",
+    ),
+    Fault(
+        "a checkpoint of another fit is taken over",
+        "rvq_np/train/resume.py",
+        'if about["asked"] != _plain(self.asked):',
+        'if about["asked"].keys() != self.asked.keys():',
+        "tests/test_reliability.py::test_a_checkpoint_of_another_fit_is_refused",
+    ),
+)
+
+FAULTS = (*AVERAGES, *EXPIRY, *MASKS, *DROPOUT, *PROCESSES, *FIRST_WORDS)
