@@ -172,6 +172,19 @@ def test_no_bound_is_above_the_score_where_both_are_rounded_up(screen):
 
 
 @EACH_SCREEN
+def test_no_bound_is_above_the_score_of_a_word_that_is_rounded_unlike_the_others(screen, rng):
+    """The others are whole numbers of steps; a row along what is lost of it feels it all."""
+    levels = pack.LEVELS.get(screen, 127)
+    words = rng.integers(-levels // 40, levels // 40 + 1, (IN_PANEL + 3, 16)).astype(np.float32)
+    words[:, 0] = levels
+    lost = np.where(rng.random(16) < 0.5, -0.499, 0.499).astype(np.float32)
+    lost[0] = 0
+    words[5] += lost
+    rows = np.float32([[1], [-1], [levels], [-levels]]) * lost
+    check_bounds(rows, words, screen)
+
+
+@EACH_SCREEN
 @pytest.mark.parametrize(
     ("n_words", "dim"), [(1, 4096), (3, 4096), (65536, 1), (65536, 4), (2, compiled.DEEP)]
 )
@@ -286,6 +299,21 @@ def test_any_number_of_rows_gives_the_same_codes(screen, small):
         stages = host.prepare(books, x.dtype)
         for n in [*range(14), *near, 389, 390, 391, 1600]:
             np.testing.assert_array_equal(host.encode(x[:n], stages), expected[:, :n])
+
+
+@EACH_SCREEN
+def test_two_equally_near_words_anywhere_are_both_found(screen, rng):
+    """Each row is as far from both, all others are far: the lower index wins, wherever they are."""
+    count, dim = 2 * IN_PANEL + 1, 6
+    for one in range(0, count, 3):
+        for other in {(one + 1) % count, (one + IN_PANEL // 2) % count, count - 1} - {one}:
+            row, away = rng.integers(-8, 9, dim), rng.integers(1, 5, dim)
+            words = row + rng.choice([-1, 1], (count, dim)) * rng.integers(20, 40, (count, dim))
+            words[one], words[other] = row + away, row - away
+            book = words[None].astype(np.float32)
+            with paths.screen(screen)():
+                codes = rvq_np.encode(row[None].astype(np.float32), book)
+            assert codes.tolist() == [[min(one, other)]]
 
 
 @EACH_SCREEN
