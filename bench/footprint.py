@@ -24,9 +24,10 @@ from .process import run
 from .report import Answer, Table, duration
 from .setting import Setting
 
+# Not ru_maxrss, which counts what the process was before it became this one.
 PEAK = """
-import resource
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+with open("/proc/self/status") as file:
+    print(next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM")))
 """
 OURS = """
 import sys
