@@ -157,6 +157,7 @@ def test_how_quantizers_are_composed_is_in_the_fingerprint(rng):
         Parallel([books]), Parallel([books, more]), Parallel([more, books]),
         Grouped([books]), Grouped([books, more]), Grouped([books, more])[:3],
         Codebooks([Stage(one.words, stride=2) for one in stages]),
+        Codebooks([Stage(one.words, stride=4) for one in stages]),
         Codebooks([Stage(one.words, metric="cosine") for one in stages]),
     ]  # fmt: skip
     assert len({one.fingerprint for one in each}) == len(each)
