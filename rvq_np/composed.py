@@ -59,6 +59,7 @@ class Composed:
         self.strides = tuple(stage.stride for stage in self.stages)
         self.block = math.lcm(*self.strides)
         self.dtype = np.result_type(np.float32, *(part.dtype for part in parts), *dtypes)
+        self._limits: dict[Any, float] = {}
 
     def places(self, n_q: int | None = None) -> Iterator[tuple[int, int]]:
         """Yield per level its part, and which of the part's levels it is."""
@@ -81,6 +82,11 @@ class Composed:
 
     def limit(self, dtype: Any) -> float:
         """Vectors whose numbers stay below leave residuals that a float type can hold."""
+        if dtype not in self._limits:  # summing the weights of a map takes longer than a frame
+            self._limits[dtype] = self._limit(dtype)
+        return self._limits[dtype]
+
+    def _limit(self, dtype: Any) -> float:
         return min(part.limit(dtype) for part in self.parts)
 
     def maps(self) -> Sequence[Linear]:
@@ -203,9 +209,9 @@ class Projected(Composed):
             self._prepared[key] = backend.prepare_map(getattr(self, name), rows)
         return backend.project(rows, self._prepared[key], self.dtype)
 
-    def limit(self, dtype: Any) -> float:
+    def _limit(self, dtype: Any) -> float:
         sums = np.abs(self.project_in.weight).sum(axis=1, dtype=np.float64)
-        room = super().limit(dtype) - np.abs(self.project_in.bias).astype(np.float64)
+        room = super()._limit(dtype) - np.abs(self.project_in.bias).astype(np.float64)
         with np.errstate(divide="ignore", over="ignore"):
             return float(min((room / sums).min(), np.finfo(dtype).max / 2))
 
