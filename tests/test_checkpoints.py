@@ -786,6 +786,32 @@ def test_a_header_that_is_no_json_object_is_refused(header, tmp_path):
 # Checkpoints that are whole, but no quantizers.
 
 
+@pytest.mark.parametrize(
+    ("names", "nearest", "missing"),
+    [
+        (["encoder.weight", "model.vq.layers.0._code_book.embed"], "encodec",
+         "'vq.layers.0._codebook.embed'"),
+        (["quantizers.0.codebook.weight", "quantizers.0.out_proj.bias"], "dac",
+         "'quantizers.0.in_proj.bias'"),
+        (["q.rvq_rest.vq.layers.0._codebook.embedding_sum"], "mimi",
+         "'rvq_first.vq.layers.0._codebook.embedding_sum'"),
+        (["quantizers.0.code_book.embed"], "xcodec", "'quantizers.0.codebook.embed'"),
+        (["layers.0._codebook.initted"], "vector_quantize_pytorch",
+         "'layers.0._codebook.embed'"),
+        (["vq.layers.0.project_in.weight"], "espnet", "'vq.layers.0._codebook.embed'"),
+        (["transform.weight"], "speechtokenizer", "'vq.layers.0._codebook.embed'"),
+    ],
+)  # fmt: skip
+def test_the_nearest_family_and_what_it_misses_are_told(names, nearest, missing, tmp_path):
+    path = write(tmp_path, {name: np.ones((2, 2), np.float32) for name in names})
+    with pytest.raises(CheckpointError) as caught:
+        checkpoints.load(path)
+    message = str(caught.value)
+    assert f"Nearest is {nearest}, which misses {missing}" in message
+    for looked_for in ("xcodec: quantizers.0.codebook.embed", "dac: quantizers.0.codebook.weight"):
+        assert looked_for in message
+
+
 @pytest.mark.parametrize("form", ["espnet, whole", "encodec, port", "xcodec", "dac, plain",
                                   "residual_vq", "residual_vq, grouped",
                                   "hificodec, whole"])  # fmt: skip

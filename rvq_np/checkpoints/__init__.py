@@ -11,6 +11,10 @@ The contract of a file here, with the family's name for its name:
     none; None if they turn out to be another family's. `tensors` is a mapping that reads what is
     asked for, as float32 or float64; a name that is not there raises `CheckpointError`.
 
+``NAMES``
+    For who is told that nothing was recognised: per form of the family, how names of the first
+    level end.
+
 A family whose files are no safetensors has, instead of both, ``MAGIC``, the bytes they begin with,
 and ``parse(file, path) -> Codebooks or Composed``, from the open file, just behind them.
 
@@ -39,7 +43,7 @@ import numpy as np
 
 from .. import composed, modelfile
 from ..errors import CheckpointError, ParameterError, ShapeError
-from . import _file
+from . import _file, _nearest
 
 COUNT = 100.0  # of a word, where nobody says how often it was chosen
 
@@ -116,6 +120,7 @@ def load_as(path: str | os.PathLike[str], family: str | None = None) -> tuple[st
     raise CheckpointError(
         f"load: {str(path)!r} has {len(names)} tensors, such as {_some(names)}, and is "
         + (f"no {family}." if family else f"of none of these families: {', '.join(every)}.")
+        + _nearest.told(names, chosen)
         + " Name the family if you know it; for a state of this library use "
         "ResidualVectorQuantizer.load."
     )

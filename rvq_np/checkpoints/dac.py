@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from . import _stack
 
+NAMES = ((_stack.FACTORIZED.format(0), "quantizers.0.in_proj.bias", "quantizers.0.out_proj.bias"),)
+
 
 def matches(names):
     projects = any("quantizers.0.in_proj." in name for name in names)

@@ -12,6 +12,7 @@ from ..errors import ParameterError
 from . import _stack
 
 ORIGINAL, BARE = "vq.layers.{}._codebook.embed", "layers.{}.codebook.embed"
+NAMES = ((ORIGINAL.format(0),), (BARE.format(0),))
 
 
 def matches(names):

@@ -13,6 +13,7 @@ from . import _stack
 
 PATTERN = "vq.layers.{}._codebook.embed"
 HALF = "quantizer{}."
+NAMES = ((PATTERN.format(0), "vq.layers.0.project_in.weight"), ("quantizer0." + PATTERN.format(0),))
 
 
 def matches(names):

@@ -26,6 +26,10 @@ FORMS = {
     for each in SUMS
 }
 LEAST = 1e-5  # usage; what both packages divide by at least
+NAMES = tuple(
+    (f"{first}{book.format(0)}.{sums}", f"{rest}{book.format(0)}.{sums}")
+    for (first, rest, book), sums in ((KYUTAI, SUMS[0]), (PORT, SUMS[1]))
+)
 
 
 def matches(names):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from . import _stack
 
 PATTERN = "vq.layers.{}._codebook.embed"
+NAMES = ((PATTERN.format(0), "transform.weight"),)
 
 
 def matches(names):

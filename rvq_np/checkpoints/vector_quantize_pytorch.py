@@ -21,6 +21,7 @@ from . import _stack
 
 PATTERN = "layers.{}._codebook.embed"
 GROUP = "rvqs.{}."
+NAMES = ((PATTERN.format(0), "layers.0._codebook.initted"),)
 
 
 def matches(names):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from . import _stack
 
 PATTERN = "quantizers.{}.codebook.embed"
+NAMES = ((PATTERN.format(0),),)
 
 
 def matches(names):
