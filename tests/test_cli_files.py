@@ -187,6 +187,14 @@ def archive(**members):
     return content.getvalue()
 
 
+def changed(content, at, to=255):
+    return content[:at] + bytes([to]) + content[at + 1 :]
+
+
+def of_a_later_version(content):
+    return changed(content, content.rindex(b"PK\x01\x02") + 6, 200)
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
@@ -204,7 +212,10 @@ def archive(**members):
         ("encode text.npz -m m.safetensors -o c2.rvq", "'text.npz' is no readable .npz"),
         ("encode empty.npz -m m.safetensors -o c2.rvq", "'empty.npz' is no readable .npz"),
         ("encode foreign.npz -m m.safetensors -o c2.rvq", "'foreign.npz' is no readable .npz"),
-        ("encode cut.npz -m m.safetensors -o c2.rvq", "'cut.npz' ends after"),
+        ("encode cut.npz -m m.safetensors -o c2.rvq", "'cut.npz' is no readable .npz"),
+        ("encode flipped.npz -m m.safetensors -o c2.rvq", "Bad CRC-32"),
+        ("encode turned.npz -m m.safetensors -o c2.rvq", "Bad CRC-32"),
+        ("decode later.npz -m s.safetensors -o y.npy", "'later.npz' is no .npz file of codes"),
         ("encode none.npz -m m.safetensors -o c2.rvq", "there is no file 'none.npz'"),
         ("encode bad.wav -m m.safetensors -o c2.rvq", "'bad.wav' is no PCM WAV file"),
         ("encode none.wav -m m.safetensors -o c2.rvq", "there is no file 'none.wav'"),
@@ -217,10 +228,15 @@ def test_what_cannot_be_done_is_one_line(line, message, files, capsys):
     np.savez("two.npz", x=np.ones((4, 6)), y=np.ones((4, 6)))
     header = io.BytesIO()
     np.save(header, np.ones((50, 6), np.float32))
+    turned = io.BytesIO()
+    np.save(turned, np.asfortranarray(np.ones((50, 6), np.float32)))
     for name, content in {
         "bad.rvq": b"RIFF" + bytes(80), "bad.wav": b"RIFF" + bytes(80), "text.npz": b"text",
         "empty.npz": archive(), "foreign.npz": archive(note=b"hello"),
         "cut.npz": archive(x=header.getvalue()[:-100]),
+        "flipped.npz": changed(archive(x=header.getvalue()), 400),
+        "turned.npz": changed(archive(x=turned.getvalue()), 400),
+        "later.npz": of_a_later_version(archive(level_0=header.getvalue())),
     }.items():  # fmt: skip
         (files / name).write_bytes(content)
     before = sorted(os.listdir(files))

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import InputFileError, ParameterError, ShapeError
+from ..errors import InputFileError, ParameterError, RvqError, ShapeError
 from ..newfile import NewFile
 from . import files
 
@@ -63,35 +63,53 @@ def _npz(path: str, dim: int) -> Vectors:
     """Return the one array of an archive; (N, D) in C order is read as it is needed."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no file {path!r}.")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-            with archive.open(names[0]) as member:
-                shape, fortran, dtype = _header(member)
-    except Exception as error:  # a header is parsed as Python, which raises what it likes
-        raise InputFileError(f"{path!r} is no readable .npz file ({error}).") from error
+    with _readable(path), zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+        with archive.open(names[0]) as member:
+            shape, fortran, dtype = _header(member)
+        claimed, held = math.prod(shape) * dtype.itemsize, archive.getinfo(names[0]).file_size
+        if claimed > held:
+            raise InputFileError(
+                f"{path!r} claims an array of {claimed} bytes and holds {held}: it is damaged."
+            )
     if len(names) != 1 or dtype.kind != "f" or len(shape) not in (2, 3):
         raise InputFileError(
             f"{path!r} holds {len(names)} arrays, the first {dtype} of shape {shape}; wanted one "
             "of vectors: floating-point numbers of rank 2 or 3."
         )
-    whole = len(shape) != 2 or fortran
-    if whole:
-        with np.load(path, allow_pickle=False) as loaded:
-            return _array(loaded[loaded.files[0]], dim)
+    if len(shape) != 2 or fortran:
+        with _readable(path), open(path, "rb") as file, np.load(file) as loaded:
+            array = loaded[loaded.files[0]]
+        return _array(array, dim)
     made = _array(np.empty((0, shape[1]), dtype), dim)
 
     def pieces(block: int) -> Iterator[tuple[int, np.ndarray]]:
         with zipfile.ZipFile(path) as archive, archive.open(names[0]) as member:
             _header(member)
             for rows in files.batches(shape[0], "encode", block):
-                count = rows.stop - rows.start
-                content = member.read(count * dim * dtype.itemsize)
-                if len(content) < count * dim * dtype.itemsize:
-                    raise InputFileError(f"{path!r} ends after {rows.start} vectors of {shape[0]}.")
-                yield rows.start, np.frombuffer(content, dtype).reshape(count, dim)
+                with _readable(path):
+                    some = _next_rows(member, rows.stop - rows.start, dim, dtype)
+                yield rows.start, some
 
     return made._replace(frames=shape[0], pieces=pieces)
+
+
+def _next_rows(member: Any, count: int, dim: int, dtype: np.dtype) -> np.ndarray:
+    content = member.read(count * dim * dtype.itemsize)
+    if len(content) < count * dim * dtype.itemsize:
+        raise EOFError(f"{len(content)} bytes are left for {count} vectors")
+    return np.frombuffer(content, dtype).reshape(count, dim)
+
+
+@contextlib.contextmanager
+def _readable(path: str) -> Iterator[None]:
+    """Say of whatever an archive raises that the file cannot be read."""
+    try:
+        yield
+    except RvqError:
+        raise
+    except Exception as error:  # archives and headers raise what they like
+        raise InputFileError(f"{path!r} is no readable .npz file ({error}).") from error
 
 
 def _header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype]:

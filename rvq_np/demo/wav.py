@@ -21,7 +21,7 @@ def read(path):
     """
     with _open(path) as file:
         channels, width = file.getnchannels(), file.getsampwidth()
-        rate, content = file.getframerate(), file.readframes(file.getnframes())
+        rate, content = file.getframerate(), _next(file, path, file.getnframes())
     usable = len(content) // (channels * width) * channels * width
     samples = _samples(content[:usable], width)
     if not len(samples):
@@ -32,7 +32,9 @@ def read(path):
 def length(path):
     """Return how many samples a file has, of a channel, and the sample rate; errors as `read`."""
     with _open(path) as file:
-        return file.getnframes(), file.getframerate()
+        width = file.getnchannels() * file.getsampwidth()
+        there = Path(path).stat().st_size // width  # a header may claim more
+        return min(file.getnframes(), there), file.getframerate()
 
 
 @contextlib.contextmanager
@@ -42,7 +44,7 @@ def opened(path):
         channels, width = file.getnchannels(), file.getsampwidth()
 
         def next_samples(count):
-            content = file.readframes(count)
+            content = _next(file, path, count)
             usable = len(content) // (channels * width) * channels * width
             samples = _samples(content[:usable], width)
             return samples.reshape(-1, channels).mean(axis=1).astype(np.float32)
@@ -67,7 +69,7 @@ def _open(path):
         raise FileNotFoundError(f"there is no file {str(path)!r}.")
     try:
         file = wave.open(str(path), "rb")  # noqa: SIM115
-    except (wave.Error, EOFError, ValueError) as error:
+    except Exception as error:  # of a damaged file the module raises whatever comes up
         raise InputFileError(
             f"{str(path)!r} is no PCM WAV file ({error}). Convert it, for example with "
             "`ffmpeg -i in.mp3 out.wav`."
@@ -76,6 +78,13 @@ def _open(path):
         if file.getframerate() < 1 or not 1 <= file.getsampwidth() <= 4:
             raise InputFileError(f"{str(path)!r} has no sample rate, or samples of a strange size.")
         yield file
+
+
+def _next(file, path, count):
+    try:
+        return file.readframes(count)
+    except Exception as error:
+        raise InputFileError(f"{str(path)!r} is a damaged WAV file ({error!r}).") from error
 
 
 def _pcm(samples):

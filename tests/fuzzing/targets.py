@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from rvq_np import bitstream, checkpoints, cli
+from rvq_np.demo import wav
 from rvq_np.errors import BitstreamError, CheckpointError
 
 from . import corpus, mutations
@@ -97,6 +98,11 @@ class CommandLine:
         file = io.BytesIO()
         np.save(file, rng.standard_normal((20, 3)).astype(np.float32))
         self.vectors = [file.getvalue()]
+        vectors = rng.standard_normal((20, 3)).astype(np.float32)
+        self.archives = [_saved(np.savez, vectors), _saved(np.savez, np.asfortranarray(vectors)),
+                         _saved(np.savez_compressed, vectors)]  # fmt: skip
+        self.sounds = [_sound(Path(self.folder.name, "a.wav"))]
+        self.arrays = [_saved(np.save, rng.integers(0, 9, (2, 20)))]
 
     def close(self):
         self.folder.cleanup()
@@ -110,6 +116,10 @@ class CommandLine:
                 ("verify {bad}", "rvq", self.codes),
                 ("decode {bad} -m {good} -o {out}.npy", "rvq", self.codes),
                 ("encode {bad} -m {good} -o {out}.rvq", "npy", self.vectors),
+                ("encode {bad} -m {good} -o {out}.rvq", "npz", self.archives),
+                ("encode {bad} -m {good} -o {out}.npy", "wav", self.sounds),
+                ("decode {bad} -m {good} -o {out}.npy", "npy", self.arrays),
+                ("info {good} --codes {bad}", "npy", self.arrays),
             ]
         )
         content = mutations.damaged(rng, rng.choice(files), files, kinds)
@@ -130,6 +140,17 @@ class CommandLine:
         assert failed.getvalue().count("\n") == status, failed.getvalue()
         assert status == 0 or failed.getvalue().startswith("rvq-np: error: ")
         return status == 0
+
+
+def _saved(save, array):
+    file = io.BytesIO()
+    save(file, array)
+    return file.getvalue()
+
+
+def _sound(path):
+    wav.write(path, np.sin(np.arange(60) / 5) / 2, 8000)
+    return path.read_bytes()
 
 
 TARGETS = {"container": Container, "safetensors": Safetensors, "cli": CommandLine}
