@@ -1,9 +1,11 @@
 """What happens when the machine fails: full disks, kills, interruptions, no place for a cache."""
 
 import contextlib
+import importlib.util
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +19,7 @@ import pytest
 import rvq_np
 from rvq_np import bitstream, checkpoints, cli
 from rvq_np.errors import ModelFileError, StateError
+from rvq_np.kernels import jit
 
 ROOT = Path(rvq_np.__file__).parents[1]
 
@@ -104,6 +107,78 @@ def test_a_full_disk_is_one_line_of_the_command(line, rng, tmp_path, monkeypatch
     assert sorted(os.listdir()) == before
 
 
+EVERY_WRITER = """
+    import os, subprocess, sys
+    import numpy as np
+    import rvq_np
+    from rvq_np import bitstream, checkpoints, cli
+    sys.stderr = open("said", "w", buffering=1)
+    books = np.load("books.npy")
+    rvq = rvq_np.ResidualVectorQuantizer(6, 6, 2, 2048, rng=0)
+    codes = np.load("codes.npy")
+    calls = {
+        "container": lambda: bitstream.write("disk/old", codes, sizes=[64, 64], compress=False),
+        "codebooks": lambda: checkpoints.save("disk/old", books.repeat(60, 0)),
+        "model": lambda: rvq.save("disk/old"),
+    }
+    for line in LINES:
+        calls[line] = lambda line=line: cli.main(line.split())
+    assert subprocess.call(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", "disk"]) == 0
+    for name, call in calls.items():
+        with open("disk/old", "wb") as file:
+            file.write(b"old")
+        try:
+            ended = call()
+        except OSError as error:
+            ended = error.strerror
+        print(name, "|", ended, "|", open("disk/old", "rb").read(), os.listdir("disk"), flush=True)
+    print("lines", open("said").read().count("No space left on device"))
+"""
+LINES = [
+    "encode x.npy -m m.safetensors -o disk/old.npy",
+    "encode x.npy -m m.safetensors -o disk/old.rvq",
+    "encode x.npy -m s.safetensors -o disk/old.npz",
+    "decode codes.npy -m m.safetensors -o disk/old.npy",
+    "decode codes.rvq -m m.safetensors -o disk/old.wav",
+    "fit x.npy -o disk/old.safetensors --n-q 1 --bins 4096 --iterations 0",
+    "convert large.safetensors -o disk/old.safetensors",
+]
+
+
+def test_a_disk_that_is_really_full_leaves_the_old_file(rng, tmp_path):
+    """A limit of a file's size cannot show what a map into a full disk does: a bus error."""
+    mount = ["unshare", "-rm", "sh", "-c", "mount -t tmpfs tmpfs disk"]
+    (tmp_path / "disk").mkdir()
+    if shutil.which("unshare") is None or subprocess.call(
+        mount, cwd=tmp_path, stderr=subprocess.DEVNULL
+    ):
+        pytest.skip("no file system can be mounted here")
+    books = normal(rng, 2, 64, 6)
+    stages = [
+        rvq_np.Stage(words, stride=stride) for words, stride in zip(books, (2, 1), strict=True)
+    ]
+    codes = rng.integers(0, 64, (2, 90_000))
+    np.save(tmp_path / "books.npy", books)
+    np.save(tmp_path / "codes.npy", codes)
+    np.save(tmp_path / "x.npy", normal(rng, 90_000, 6))
+    bitstream.write(tmp_path / "codes.rvq", codes, sizes=[64, 64], frame_rate=1000)
+    checkpoints.save(tmp_path / "m.safetensors", books)
+    checkpoints.save(tmp_path / "s.safetensors", rvq_np.Codebooks(stages))
+    checkpoints.save(tmp_path / "large.safetensors", normal(rng, 1, 4096, 6))
+    script = f"LINES = {LINES}\n" + textwrap.dedent(EVERY_WRITER)
+    done = subprocess.run(
+        ["unshare", "-rm", sys.executable, "-c", script], cwd=tmp_path, capture_output=True,
+        text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    *ended, said = done.stdout.splitlines()
+    assert ended == [
+        f"{name} | No space left on device | b'old' ['old']"
+        for name in ("container", "codebooks", "model")
+    ] + [f"{line} | 1 | b'old' ['old']" for line in LINES]
+    assert said == f"lines {len(LINES)}"
+
+
 # Kills.
 
 KILLED = """
@@ -187,25 +262,81 @@ def test_a_kill_at_any_step_leaves_a_whole_file(kind, tmp_path):
 
 def test_codes_come_where_nothing_can_be_written(tmp_path, rng):
     """A package and caches that are read-only, and no home: kernels are compiled, not kept."""
-    if os.geteuid() == 0:  # whom no permission stops: folders that cannot be
-        blocked = "/proc/self/nothing"
-    else:
-        blocked = str(tmp_path / "locked")
-        os.mkdir(blocked, 0o500)
+    blocked = tmp_path / "file"  # below which no folder can be, not even for root
+    blocked.write_bytes(b"")
+    installed = tmp_path / "installed"
+    shutil.copytree(
+        ROOT / "rvq_np", installed / "rvq_np", ignore=shutil.ignore_patterns("__pycache__", "data")
+    )
+    (installed / "rvq_np" / "kernels" / "__pycache__").write_bytes(b"")
     code = """
+        import logging
+        logging.basicConfig(level="INFO")
         import numpy as np, rvq_np
         from rvq_np.kernels import host
         host.load()
         x = np.arange(600, dtype=np.float32).reshape(100, 6) % 7
-        print(rvq_np.encode(x, x[None, :9]).sum(), host.kernels.__name__)
+        print(rvq_np.encode(x, x[None, :9]).sum(), host.kernels.__name__, rvq_np.__file__)
     """
+    below = str(blocked / "below")
     done = python(
-        code, tmp_path, NUMBA_CACHE_DIR=blocked, HOME=blocked, XDG_CACHE_HOME=blocked,
-        TMPDIR=str(tmp_path),
+        code, tmp_path, NUMBA_CACHE_DIR=below, HOME=below, XDG_CACHE_HOME=below,
+        PYTHONPATH=str(installed),
     )  # fmt: skip
     x = np.arange(600, dtype=np.float32).reshape(100, 6) % 7
-    wanted = rvq_np.encode(x, x[None, :9]).sum()
-    assert done.stdout.split()[0] == str(wanted), done.stderr
+    total, kernels, found = done.stdout.split()
+    assert total == str(rvq_np.encode(x, x[None, :9]).sum())
+    assert kernels.endswith(".compiled")
+    assert found.startswith(str(installed))
+    assert "without a cache" in done.stderr
+
+
+@pytest.fixture
+def kernel(tmp_path, monkeypatch):
+    """Return what makes the same kernel anew, as a process does, cached in a folder."""
+    import numba
+
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path / "cache"))
+    path = tmp_path / "doubled.py"
+    path.write_text("def double(x):\n    return 2 * x\n")
+
+    def make():
+        spec = importlib.util.spec_from_file_location("doubled", path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return jit.kernel(module.double)
+
+    return make
+
+
+def hits(made):
+    return sum(made.stats.cache_hits.values())
+
+
+@pytest.mark.parametrize("suffix", [".nbi", ".nbc"])
+@pytest.mark.parametrize("damage", ["empty", "cut", "other", "folder"])
+def test_a_damaged_cache_costs_time_only(kernel, damage, suffix, tmp_path):
+    assert kernel()(4) == 8
+    again = kernel()
+    assert (again(4), hits(again)) == (8, 1)
+    (found,) = (tmp_path / "cache").rglob(f"*{suffix}")
+    content = found.read_bytes()
+    if damage == "folder":
+        found.unlink()
+        found.mkdir()
+    else:
+        found.write_bytes({"empty": b"", "cut": content[:-9], "other": b"RIFF" * 30}[damage])
+    assert kernel()(4) == 8
+    if damage != "folder":
+        mended = kernel()
+        assert (mended(4), hits(mended)) == (8, 1)
+
+
+def test_a_cache_on_a_full_disk_costs_time_only(kernel):
+    with disk_of(0):
+        assert kernel()(4) == 8
+    later = kernel()
+    assert (later(4), hits(later)) == (8, 0)
 
 
 # Many at once.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
+import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -79,9 +81,20 @@ def written(path: str, shape: tuple[int, ...], dtype: Any) -> Iterator[np.ndarra
             np.save(new.file, array)
         else:
             mapped = np.lib.format.open_memmap(new.name, "w+", dtype, shape)
+            _reserve(new.file)
             yield mapped
             mapped.flush()
             del mapped
+
+
+def _reserve(file: Any) -> None:
+    """Take room on the disk for all of a file: a map into a full one ends in a bus error."""
+    if hasattr(os, "posix_fallocate"):  # not on macOS
+        try:
+            os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # some file systems cannot
+                raise
 
 
 def check_levels(path: str) -> None:

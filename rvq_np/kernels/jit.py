@@ -3,11 +3,13 @@
 ``nogil``: threads are ours (`tiles`), so a kernel must let go of the interpreter.
 ``cache``: a cold compile costs seconds.  Where nothing is writable Numba raises while
 decorating ("no locator available"), which must not make the import die: compile uncached.
+Nor must a cache that is damaged, or on a full disk: a damaged one is emptied.
 ``RVQ_NP_NUMBA_CACHE=0`` switches the cache off.
 
 Fast-math is never on as a whole.  A kernel whose error bound covers it may name single flags.
 """
 
+import contextlib
 import functools
 import hashlib
 import logging
@@ -36,6 +38,7 @@ def kernel(function=None, *, fastmath=False, inner=False):
         made = numba.njit(cache=cache, **options)(function)
         if cache:
             _stamp(made)
+            _spare(made)
         return made
     except RuntimeError as error:
         _log.info("compiling %s without a cache: %s", function.__name__, error)
@@ -47,6 +50,27 @@ def _stamp(made):
     file: Any = getattr(getattr(made, "_cache", None), "_cache_file", None)
     if hasattr(file, "_source_stamp"):
         file._source_stamp = (file._source_stamp, _sources())
+
+
+def _spare(made):
+    """Let no error of the cache reach who calls the kernel."""
+    cache: Any = getattr(made, "_cache", None)
+    if all(hasattr(cache, name) for name in ("load_overload", "save_overload", "flush")):
+        cache.load_overload = _or_nothing(cache.load_overload, cache.flush)
+        cache.save_overload = _or_nothing(cache.save_overload, lambda: None)
+
+
+def _or_nothing(function, after):
+    def call(*arguments):
+        try:
+            return function(*arguments)
+        except Exception as error:  # of a damaged pickle, any
+            _log.info("Numba's cache cannot be used, which costs time only: %r", error)
+            with contextlib.suppress(Exception):
+                after()
+            return None
+
+    return call
 
 
 @functools.cache
