@@ -17,7 +17,13 @@ import numpy as np
 from . import arrays, backends, checks, layout, lookup, modelfile, passes
 from . import train as training
 from .config import Config
-from .errors import ModelFileError, NotInitializedWarning, RvqError, ShapeError
+from .errors import (
+    ModelFileError,
+    NotInitializedWarning,
+    ParameterError,
+    RvqError,
+    ShapeError,
+)
 from .layout import QuantizedResult
 
 
@@ -454,7 +460,13 @@ class ResidualVectorQuantizer:
         self.n_q, self.bins = config.n_q, config.bins
         self.training = True
         self.all_reduce = None
-        self._rng = np.random.default_rng(rng)
+        try:
+            self._rng = np.random.default_rng(rng)
+        except (ValueError, TypeError) as error:
+            raise ParameterError(
+                f"ResidualVectorQuantizer: rng is {rng!r} ({error}); wanted a whole number from 0, "
+                "a numpy.random.Generator, or None."
+            ) from error
         self._warned = False
 
     def _use(self, states: Any, projections: training.Projections) -> None:

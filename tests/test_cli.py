@@ -190,6 +190,7 @@ def test_bad_files_are_one_line_each(files, capsys):
         ("fit nan.npy -o out.safetensors", "fit: x holds nan at (0, 0)"),
         ("fit x.npy -o no/out.safetensors", "there is no folder"),
         ("fit x.npy -o out.safetensors --bins 0", "bins is 0; wanted a whole number from 1"),
+        ("fit x.npy -o out.safetensors --seed -1", "rng is -1"),
         ("demo --wav nothing.wav", "there is no file 'nothing.wav'"),
         ("demo --wav text.npy", "'text.npy' is no PCM WAV file"),
     ):

@@ -296,3 +296,50 @@ def test_streams_that_no_array_can_hold_are_one_line(files, capsys):
     bitstream.write("c.rvq", codes, codebooks=model("m"), chunk_frames=1 << 40)
     run("decode c.rvq -m m.safetensors -o z.npy", status=1)
     assert "'z.npy' cannot be written: no array has shape" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_an_archive_with_damaged_data_is_one_line(save, order, files, rng, capsys):
+    """Its header is whole, and the checksum of its data wrong only at their end."""
+    save("x.npz", np.asarray(normal(rng, 4000, 6), order=order))
+    content = bytearray((files / "x.npz").read_bytes())
+    content[len(content) // 2] ^= 1
+    (files / "x.npz").write_bytes(bytes(content))
+    run("encode x.npz -m m.safetensors -o c.npy", status=1)
+    err = capsys.readouterr().err
+    assert "'x.npz' is no readable .npz file (" in err
+    assert err.count("\n") == 1
+    assert not (files / "c.npy").exists()
+
+
+@pytest.mark.parametrize("claim", [2**20, 2**31, 2**32 - 1])
+def test_a_sound_is_as_long_as_its_file_whatever_it_claims(claim, sound, files):
+    """As recorders and ffmpeg write it where they cannot go back: the codes are no silence."""
+    content = bytearray((files / "x.wav").read_bytes())
+    run("encode x.wav -m m.safetensors -o c.rvq")
+    wanted = bitstream.read("c.rvq")
+    content[40:44] = claim.to_bytes(4, "little")
+    (files / "x.wav").write_bytes(bytes(content))
+    run("encode x.wav -m m.safetensors -o c.rvq")
+    np.testing.assert_array_equal(bitstream.read("c.rvq").codes, wanted.codes)
+    assert wav.length("x.wav") == (1003, 8000)
+    assert len(wav.read("x.wav")[0]) == 1003
+
+
+def test_a_sound_with_a_chunk_beyond_its_end_is_one_line(sound, files, capsys):
+    content = bytearray((files / "x.wav").read_bytes())
+    content[16:20] = (2**32 - 1).to_bytes(4, "little")
+    (files / "x.wav").write_bytes(bytes(content))
+    run("encode x.wav -m m.safetensors -o c.rvq", status=1)
+    err = capsys.readouterr().err
+    assert "'x.wav' is no PCM WAV file (" in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("size", ["dim", "words", "levels", "rows"])
+def test_sizes_that_no_array_can_have_are_one_line(size, capsys):
+    run(f"bench --{size} {10**20}", status=1)
+    err = capsys.readouterr().err
+    assert "bench: no array can hold" in err
+    assert err.count("\n") == 1

@@ -595,6 +595,7 @@ def test_refused_codes():
         ("commitment_weight", (-1, np.nan)),
         ("epsilon", (-1e-5, np.inf)),
         ("relative_threshold", (-0.1, 2, np.nan)),
+        ("rng", (-1, 0.5, "seed", [-1])),
     ],
 )
 def test_refused_arguments(argument, values):

@@ -1,6 +1,7 @@
 """What happens when the machine fails: full disks, kills, interruptions, no place for a cache."""
 
 import contextlib
+import errno
 import importlib.util
 import json
 import os
@@ -17,7 +18,7 @@ import numpy as np
 import pytest
 
 import rvq_np
-from rvq_np import bitstream, checkpoints, cli
+from rvq_np import bitstream, checkpoints, cli, modelfile
 from rvq_np.errors import ModelFileError, StateError
 from rvq_np.kernels import jit
 
@@ -105,6 +106,28 @@ def test_a_full_disk_is_one_line_of_the_command(line, rng, tmp_path, monkeypatch
         assert cli.main(line.split()) == 1
     assert capsys.readouterr().err.count("\n") == 1
     assert sorted(os.listdir()) == before
+
+
+@pytest.mark.parametrize(("number", "status"), [(errno.ENOSPC, 1), (errno.EOPNOTSUPP, 0)])
+def test_room_is_taken_before_a_result_is_mapped(
+    number, status, rng, tmp_path, monkeypatch, capsys
+):
+    """Where the file system can do that."""
+    monkeypatch.chdir(tmp_path)
+    checkpoints.save("m.safetensors", normal(rng, 2, 64, 16))
+    np.save("x.npy", normal(rng, 5000, 16))
+    sizes = []
+
+    def fail(descriptor, start, size):
+        sizes.append((start, size))
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "posix_fallocate", fail, raising=False)
+    assert cli.main(["encode", "x.npy", "-m", "m.safetensors", "-o", "out.npy"]) == status
+    assert sizes == [(0, 128 + 4 * 2 * 5000)]
+    assert os.path.exists("out.npy") == (status == 0)
+    assert len(os.listdir()) == 2 + (status == 0)
+    assert capsys.readouterr().err.count("\n") == status
 
 
 EVERY_WRITER = """
@@ -452,6 +475,48 @@ def test_a_checkpoint_of_another_fit_is_refused(rng, tmp_path):
     path.write_bytes(kept[:-10])
     with pytest.raises(ModelFileError, match="no readable safetensors file"):
         fit(checkpoint=path)
+
+
+def without(name):
+    return lambda told, tensors: told.pop(name)
+
+
+def set_to(name, value):
+    return lambda told, tensors: told.__setitem__(name, value)
+
+
+def tensor(name, change):
+    return lambda told, tensors: tensors.__setitem__(name, change(tensors[name]))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *(without(name) for name in ("begin", "after", "levels")),
+        *(set_to("levels", value) for value in (0, -1, 3, 4, 2**60, 1.0, True, "1", None)),
+        *(set_to("begin", value) for value in ({}, None, 7, {"bit_generator": "MT19937"})),
+        set_to("after", {"bit_generator": "PCG64", "state": {"state": -1, "inc": 2**200}}),
+        lambda told, tensors: tensors.pop("1.sums"),
+        tensor("0.words", lambda words: words[:-1]),
+        tensor("1.sums", lambda sums: sums[:, :-1]),
+        tensor("1.counts", lambda counts: counts[:, None]),
+        tensor("0.words", lambda words: words * np.float32(np.nan)),
+    ],
+)
+def test_a_damaged_checkpoint_is_refused_and_nothing_has_changed(damage, rng, tmp_path):
+    x, path = normal(rng, 900, 6), tmp_path / "fit.safetensors"
+    quantizer, fit = fitted(x)
+    with pytest.raises(Interrupted):
+        fit(callback=interrupt_at(2, 1), checkpoint=path)
+    tensors, told = modelfile.load(path)
+    damage(told, tensors)
+    modelfile.save(path, tensors, told)
+    words, draws = quantizer.state_dict(), quantizer._rng.bit_generator.state
+    with pytest.raises(ModelFileError, match=r"fit\.safetensors' is a damaged checkpoint, or of"):
+        fit(checkpoint=path)
+    assert quantizer._rng.bit_generator.state == draws
+    for name, value in quantizer.state_dict().items():
+        np.testing.assert_array_equal(value, words[name])
 
 
 def test_the_record_of_fuzzing_is_what_was_asked_for():

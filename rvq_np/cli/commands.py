@@ -123,6 +123,9 @@ def bench(options: argparse.Namespace) -> None:
     for name, value in sizes.items():
         if value < 1:
             raise ParameterError(f"bench: --{name} is {value}; wanted a whole number from 1.")
+    dim, words, levels, rows = sizes.values()
+    if max(dim * words * levels, rows * max(dim, words, levels)) >= 1 << 60:
+        raise ParameterError(f"bench: no array can hold {sizes}; wanted smaller numbers.")
     speed.run(**sizes)
 
 

@@ -19,9 +19,9 @@ def read(path):
     InputFileError
         If it is no PCM WAV file, truncated in its header, or holds no sound.
     """
-    with _open(path) as file:
+    with _open(path) as (file, frames):
         channels, width = file.getnchannels(), file.getsampwidth()
-        rate, content = file.getframerate(), _next(file, path, file.getnframes())
+        rate, content = file.getframerate(), _next(file, path, frames)
     usable = len(content) // (channels * width) * channels * width
     samples = _samples(content[:usable], width)
     if not len(samples):
@@ -31,16 +31,14 @@ def read(path):
 
 def length(path):
     """Return how many samples a file has, of a channel, and the sample rate; errors as `read`."""
-    with _open(path) as file:
-        width = file.getnchannels() * file.getsampwidth()
-        there = Path(path).stat().st_size // width  # a header may claim more
-        return min(file.getnframes(), there), file.getframerate()
+    with _open(path) as (file, frames):
+        return frames, file.getframerate()
 
 
 @contextlib.contextmanager
 def opened(path):
     """Yield ``read(count)``: the next samples, float32, channels averaged, fewer at the end."""
-    with _open(path) as file:
+    with _open(path) as (file, _):
         channels, width = file.getnchannels(), file.getsampwidth()
 
         def next_samples(count):
@@ -64,20 +62,23 @@ def writing(target, rate):
 
 @contextlib.contextmanager
 def _open(path):
+    """Yield a file and its frames: those that are there, whatever it claims, as recorders do."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {str(path)!r}.")
-    try:
-        file = wave.open(str(path), "rb")  # noqa: SIM115
-    except Exception as error:  # of a damaged file the module raises whatever comes up
-        raise InputFileError(
-            f"{str(path)!r} is no PCM WAV file ({error}). Convert it, for example with "
-            "`ffmpeg -i in.mp3 out.wav`."
-        ) from error
-    with file:
-        if file.getframerate() < 1 or not 1 <= file.getsampwidth() <= 4:
+    with open(path, "rb") as whole:
+        try:
+            file = wave.open(whole, "rb")  # noqa: SIM115
+        except Exception as error:  # of a damaged file the module raises whatever comes up
+            raise InputFileError(
+                f"{str(path)!r} is no PCM WAV file ({error!r}). Convert it, for example with "
+                "`ffmpeg -i in.mp3 out.wav`."
+            ) from error
+        width = file.getsampwidth()
+        if file.getframerate() < 1 or not 1 <= width <= 4:
             raise InputFileError(f"{str(path)!r} has no sample rate, or samples of a strange size.")
-        yield file
+        there = (path.stat().st_size - whole.tell()) // (file.getnchannels() * width)
+        yield file, max(0, min(file.getnframes(), there))
 
 
 def _next(file, path, count):

@@ -167,6 +167,8 @@ def fit(
     asked = {
         "n_q": n_q, "size": size, "iterations": int(iterations), "epsilon": epsilon,
         "rows_per_word": rows_per_word, "tolerance": tolerance, "projections": _told(projections),
+        "widths": [len(pair[0].weight) if pair else x.shape[1]
+                   for pair in projections or [None] * n_q],
     }  # fmt: skip
     kept = Checkpoint(checkpoint, x, rng, asked)
     rows = None

@@ -51,17 +51,37 @@ class Checkpoint:
             raise ModelFileError(
                 f"fit: {str(path)!r} is no checkpoint of a fit. Name another file."
             )
-        if about["asked"] != _plain(self.asked):
+        if about.get("asked") != _plain(self.asked):
             raise StateError(
-                f"fit: {str(path)!r} is a checkpoint of another fit, {about['asked']}; this is "
+                f"fit: {str(path)!r} is a checkpoint of another fit, {about.get('asked')}; this is "
                 f"{_plain(self.asked)}. Remove it, or name another file."
             )
+        stood = self.rng.bit_generator.state
+        try:
+            for state in (about["after"], about["begin"]):
+                self.rng.bit_generator.state = state
+            self.states = self._levels(tensors, about["levels"])
+        except Exception as error:  # NumPy's generators raise what they like
+            self.rng.bit_generator.state = stood
+            raise ModelFileError(
+                f"fit: {str(path)!r} is a damaged checkpoint, or of another generator ({error!r}). "
+                "Remove it, and the fit begins anew."
+            ) from error
         self.begin, self.after = about["begin"], about["after"]
-        for level in range(about["levels"]):
-            words, sums, counts = (
-                tensors[f"{level}.{name}"] for name in ("words", "sums", "counts")
-            )
-            self.states.append(CodebookState(words, sums, counts, True))
+
+    def _levels(self, tensors: Mapping[str, np.ndarray], count: Any) -> list[CodebookState]:
+        n_q, size, widths = (self.asked[name] for name in ("n_q", "size", "widths"))
+        if type(count) is not int or not 1 <= count <= n_q:
+            raise ValueError(f"{count!r} levels of {n_q}")
+        states = []
+        for level, width in enumerate(widths[:count]):
+            shapes = {"words": (size, width), "sums": (size, width), "counts": (size,)}
+            parts = [tensors[f"{level}.{name}"] for name in shapes]
+            if [each.shape for each in parts] != list(shapes.values()):
+                raise ValueError(f"level {level} has shapes {[each.shape for each in parts]}")
+            words, sums, counts = parts
+            states.append(CodebookState(words, sums, counts, True))
+        return states
 
     def resume(self) -> None:
         """Let the generator go on from where it stood after the last finished level."""

@@ -223,6 +223,44 @@ COMMANDS = (
         "",
         "tests/test_cli_files.py",
     ),
+    Fault(
+        "a result is mapped without room for it on the disk",
+        "rvq_np/cli/files.py",
+        "            _reserve(new.file)\n",
+        "",
+        "tests/test_reliability.py::test_room_is_taken_before_a_result_is_mapped",
+    ),
+    Fault(
+        "an archive with damaged data ends in a traceback",
+        "rvq_np/cli/vectors.py",
+        "                with _readable(path):\n",
+        "                if True:\n",
+        "tests/test_cli_files.py::test_an_archive_with_damaged_data_is_one_line",
+    ),
+    Fault(
+        "a sound is as long as its header says",
+        "rvq_np/demo/wav.py",
+        "yield file, max(0, min(file.getnframes(), there))",
+        "yield file, file.getnframes()",
+        "tests/test_cli_files.py::test_a_sound_is_as_long_as_its_file_whatever_it_claims",
+    ),
 )
 
-FAULTS = (*CONTAINER, *MODELS, *COMMANDS)
+KERNELS = (
+    Fault(
+        "a damaged cache of kernels stays as it is",
+        "rvq_np/kernels/jit.py",
+        "                after()\n",
+        "                pass\n",
+        "tests/test_reliability.py::test_a_damaged_cache_costs_time_only",
+    ),
+    Fault(
+        "a cache that cannot be written ends the call",
+        "rvq_np/kernels/jit.py",
+        "cache.save_overload = _or_nothing(cache.save_overload, lambda: None)",
+        "pass",
+        "tests/test_reliability.py::test_a_cache_on_a_full_disk_costs_time_only",
+    ),
+)
+
+FAULTS = (*CONTAINER, *MODELS, *COMMANDS, *KERNELS)

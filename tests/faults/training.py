@@ -238,9 +238,23 @@ FIRST_WORDS = (
     Fault(
         "a checkpoint of another fit is taken over",
         "rvq_np/train/resume.py",
-        'if about["asked"] != _plain(self.asked):',
+        'if about.get("asked") != _plain(self.asked):',
         'if about["asked"].keys() != self.asked.keys():',
         "tests/test_reliability.py::test_a_checkpoint_of_another_fit_is_refused",
+    ),
+    Fault(
+        "a damaged checkpoint leaves the generator where the file says",
+        "rvq_np/train/resume.py",
+        "            self.rng.bit_generator.state = stood\n",
+        "",
+        "tests/test_reliability.py::test_a_damaged_checkpoint_is_refused_and_nothing_has_changed",
+    ),
+    Fault(
+        "levels of a checkpoint may have any shape",
+        "rvq_np/train/resume.py",
+        "if [each.shape for each in parts] != list(shapes.values()):",
+        "if len(parts) != len(shapes):",
+        "tests/test_reliability.py::test_a_damaged_checkpoint_is_refused_and_nothing_has_changed",
     ),
 )
 
