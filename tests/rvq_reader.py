@@ -3,6 +3,7 @@
 Nothing of ours is imported.
 """
 
+import functools
 import re
 import struct
 import zlib
@@ -12,6 +13,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "format.md"
 KINDS = {"u8": "B", "u16": "H", "u32": "I", "u64": "Q"}
 
 
+@functools.cache
 def tables():
     """Return the fields of each section of the page: name, type and what counts them."""
     found = {}

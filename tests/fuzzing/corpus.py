@@ -23,6 +23,7 @@ def containers():
          {"sizes": [9, 9, 9], "strides": [4, 2, 1], "chunk_frames": 8}),
         (np.zeros((1, 30), int), {"sizes": [1], "chunk_frames": 7}),
         (np.empty((2, 0, 5), int), {"sizes": [4, 4]}),
+        (rng.integers(0, 5, (2, 11)), {"sizes": [5, 300]}),  # which end within a byte
     ]  # fmt: skip
     made = []
     for codes, arguments in cases:

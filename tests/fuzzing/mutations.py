@@ -124,6 +124,19 @@ def rewritten(rng, content):
     return struct.pack("<Q", len(told)) + told + content[8 + length :]
 
 
+def altered(rng, content):
+    """Return JSON with something changed, or bytes that may be no JSON."""
+    if rng.random() < 0.3:
+        return damaged(rng, content, [content])
+    tree = json.loads(content)
+    _change(rng, tree)
+    if rng.random() < 0.5:
+        tree[rng.choice(["vq_strides", "use_cosine_sim", "groups", "model_type"])] = rng.choice(
+            [*NUMBERS, -1, 0.5, None, True, "", [], {}, [4, 2, 1], [0, 1, 1], [2**40] * 3, ["a"]]
+        )
+    return json.dumps(tree).encode()
+
+
 def _change(rng, tree):
     """Change one thing somewhere in nested lists and dictionaries."""
     places = list(_places(tree))

@@ -18,8 +18,9 @@ import numpy as np
 import rvq_np
 from rvq_np.kernels import host
 
-from .targets import TARGETS
+from . import models, targets
 
+TARGETS = {**targets.TARGETS, **models.TARGETS}
 RECORD = Path(__file__).parents[2] / "docs" / "reliability.json"
 ROOM = 1 << 30  # bytes an input may make the process grow by, before it is out of memory
 SHOWN = 5  # findings that are printed

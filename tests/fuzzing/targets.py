@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import rvq_reader
 
 from rvq_np import bitstream, checkpoints, cli
 from rvq_np.demo import wav
@@ -18,7 +19,10 @@ EXPANSION = 4 * 64  # bytes of codes a byte of the file, at most
 
 
 class Container:
-    """`bitstream.read`, and `append` now and then; half of the files have their checksums right."""
+    """`bitstream.read` and a reader in plain Python, `append` now and then.
+
+    Most files have their checksums made right.
+    """
 
     def __init__(self):
         self.corpus = corpus.containers()
@@ -40,6 +44,7 @@ class Container:
         for level, words in zip(found.codes, found.sizes, strict=True):
             assert level.dtype == np.int32
             assert level.size == 0 or (level.min() >= -1 and level.max() < words)
+        self.agrees(content, found.codes)
         if content[-1] % 16 == 0:
             file = io.BytesIO(content)
             bitstream.append(file, found.codes)
@@ -47,6 +52,15 @@ class Container:
             for level, old in zip(again, found.codes, strict=True):
                 np.testing.assert_array_equal(level[..., : old.shape[-1]], old)
         return True
+
+    def agrees(self, content, codes):
+        """The reader made of docs/format.md accepts what is accepted, and reads the same."""
+        if sum(level.size for level in codes) == 0:
+            return  # of any number of streams
+        _, levels = rvq_reader.read(content)
+        for mine, theirs in zip(codes, levels, strict=True):
+            wanted = [[-1 if code is None else code for code in stream] for stream in theirs]
+            np.testing.assert_array_equal(mine.reshape(len(wanted), -1), wanted)
 
 
 class Safetensors:
