@@ -23,6 +23,7 @@ from .errors import (
     ParameterError,
     RvqError,
     ShapeError,
+    StateError,
 )
 from .layout import QuantizedResult
 
@@ -429,6 +430,8 @@ class ResidualVectorQuantizer:
         tensors, arguments = modelfile.load(path)
         try:
             config = Config.from_dict(arguments)
+            if config.n_q > len(tensors):  # before anything is made for each of them
+                raise StateError(f"it claims {config.n_q} levels and has {len(tensors)} arrays")
             states, projections = training.from_state_dict(tensors, config)
         except (RvqError, TypeError) as error:
             raise ModelFileError(f"load: {str(path)!r} contradicts itself: {error}") from error
