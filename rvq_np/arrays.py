@@ -5,6 +5,9 @@ No library is imported that the array did not bring.
 
 from __future__ import annotations
 
+import functools
+import sys
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -22,6 +25,9 @@ def namespace(*arrays: Any) -> Any:
     """
     if all(isinstance(each, np.ndarray) for each in arrays):
         return np
+    library = _library(type(arrays[0]))
+    if library is not None and all(type(each) is type(arrays[0]) for each in arrays):
+        return library
     from array_api_compat import array_namespace
 
     try:
@@ -34,13 +40,34 @@ def namespace(*arrays: Any) -> Any:
         ) from error
 
 
+@functools.cache
+def _library(cls: Any) -> Any:
+    """Return the library of a class of arrays if it follows the standard as it is: CuPy does."""
+    if hasattr(cls, "__array_namespace__"):
+        return None  # it says itself
+    library = sys.modules.get(cls.__module__.partition(".")[0])
+    return library if hasattr(library, "isdtype") else None
+
+
+def there(x: Any) -> AbstractContextManager[Any]:
+    """Return a context in which the device of `x` is the one that its library computes on.
+
+    For CuPy, where a device is chosen beside the arrays; elsewhere the arrays choose.
+    """
+    device = getattr(x, "device", None)
+    return device if hasattr(device, "use") else nullcontext()
+
+
 def asarray(values: np.ndarray, like: Any) -> Any:
     """Return the NumPy array `values` as an array of the library and on the device of `like`."""
     if isinstance(like, np.ndarray):
         return values
+    xp = namespace(like)
+    if hasattr(getattr(like, "device", None), "use"):
+        with like.device:
+            return xp.asarray(values)
     from array_api_compat import device
 
-    xp = namespace(like)
     try:
         return xp.asarray(values, device=device(like))
     except ValueError:  # JAX names a way of sharding here, which need not fit this array
@@ -58,6 +85,8 @@ def to_numpy(x: Any) -> np.ndarray:
     if "bfloat16" in str(getattr(x, "dtype", "")) and not isinstance(x, np.ndarray):
         xp = namespace(x)
         x = xp.astype(x, xp.float32)
+    if hasattr(x, "get") and hasattr(getattr(x, "device", None), "use"):
+        return np.asarray(x.get())
     try:
         return np.asarray(x)
     except (TypeError, RuntimeError, ValueError):

@@ -1,0 +1,274 @@
+"""CuPy arrays: codes are found on the device, and nothing of the vectors is copied to the host.
+
+The kernels are CUDA C++, compiled when first used and kept by CuPy on disk.  What is prepared of
+the stages lives beside the vectors.  Work is queued on CuPy's current stream of that device; only
+what returns NumPy arrays or numbers, `tally` and `extent`, waits for it.
+
+`rvq_np.backends.cupy` is this file; torch and JAX arrays on a card are lent to it.
+"""
+
+import functools
+from typing import Any
+
+import cupy
+import numpy as np
+
+from ..errors import BackendError
+from ..kernels import host
+from ._cuda_launch import FAR, launch, over
+from ._cuda_search import Stage, joined, projected, screen, search, search_beams
+
+NUMBERS = 1 << 25  # of the residuals that are held at once: 128 MiB of float32
+LEAVES = 16  # leaves of `host.LEAF` rows that are merged together, at most: see gather.cu
+WIDE = 4  # numbers of a word that are read together
+
+
+class Prepared:
+    """The stages on one device; a slice of it serves some of the levels."""
+
+    def __init__(self, stages: Any, fused: Any, table: Any, offsets: Any):
+        self.stages = tuple(stages)
+        self.fused = fused  # the `Screen` of all, where none projects
+        self.table, self.offsets = table, offsets  # of all stages
+
+    def __len__(self) -> int:
+        return len(self.stages)
+
+    def __getitem__(self, levels: slice) -> "Prepared":
+        fused = None if self.fused is None else self.fused.first(levels)
+        return Prepared(self.stages[levels], fused, self.table, self.offsets[levels])
+
+
+def check(x):
+    """Raise BackendError if there is no device to compute on."""
+    problem = missing()
+    if problem:
+        raise BackendError(
+            f"rvq_np got a {type(x).__module__}.{type(x).__qualname__}, but CuPy finds no device to "
+            f"compute on: {problem} Install an NVIDIA driver and the CuPy for its CUDA "
+            "(rvq-np[cuda12] or rvq-np[cuda13]), or pass NumPy arrays."
+        )
+
+
+@functools.cache
+def missing():
+    """Return why CuPy cannot compute here, as a sentence; empty if it can."""
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except Exception as error:  # whatever a missing driver makes of itself
+        return f"{type(error).__name__}: {error}."
+    return "" if count else "it counts 0 devices."
+
+
+def prepare(codebooks, like):
+    """Return the stages on the device of `like`, for vectors of its type."""
+    with like.device:
+        here = host.prepare(codebooks, like.dtype)
+        tables = [cupy.asarray(each.table) for each in here]
+        ends = np.cumsum([each.size for each in tables])
+        offsets = cupy.asarray(np.concatenate([[0], ends[:-1]]).astype(np.int64))
+        plain = all(each.weight_in is None and each.words is each.table for each in here)
+        usable = [cupy.asarray(np.flatnonzero(~np.isinf(each.half))) for each in here]
+        words = tables if plain else [cupy.asarray(each.words) for each in here]
+        fused = screen(words, usable) if plain else None
+        stages = []
+        for q, each in enumerate(here):
+            own = screen(words[q : q + 1], usable[q : q + 1]) if fused is None else fused
+            maps = each.weight_in is not None and not (each.unit and _changes_nothing(each))
+            stages.append(
+                Stage(
+                    own if fused is None else own.first(slice(q, q + 1)),
+                    words[q], usable[q].astype(np.int32), tables[q],
+                    cupy.asarray(each.weight_in) if maps else None,
+                    cupy.asarray(each.bias_in) if maps else None, each.unit,
+                )
+            )  # fmt: skip
+        return Prepared(stages, fused, joined(tables), offsets)
+
+
+def _changes_nothing(stage):
+    if stage.weight_in.shape[0] != stage.weight_in.shape[1] or stage.bias_in.any():
+        return False
+    return np.array_equal(stage.weight_in, np.eye(len(stage.weight_in)))
+
+
+def prepare_map(linear, like):
+    """Return weight (D, C) and bias (C,), float64, on the device of `like`."""
+    with like.device:
+        arrays = (linear.weight.T, linear.bias)
+        return tuple(cupy.asarray(np.array(each, np.float64, order="C")) for each in arrays)
+
+
+def project(x, prepared, dtype):
+    with x.device:
+        weight, bias = prepared
+        mapped = x.astype(np.float64) @ weight + bias
+        return mapped.astype(host.working_dtype(x.dtype, dtype))
+
+
+def encode(x, prepared, beam_size=1):
+    with x.device:
+        codes = cupy.empty((len(prepared), x.shape[0]), np.int32)
+        step = max(1, min(NUMBERS // x.shape[1], FAR // beam_size) // beam_size)
+        for start in range(0, x.shape[0], step):
+            rows = _as_working(x[start : start + step], prepared)
+            own = codes[:, start : start + step]
+            if beam_size > 1:
+                search_beams(rows, prepared.stages, beam_size, own)
+            elif prepared.fused is not None:
+                search(rows, prepared.fused, prepared.stages, own)
+            else:
+                left = rows.copy() if len(prepared) > 1 else rows
+                for q, stage in enumerate(prepared.stages):
+                    search(projected(left, stage), stage.screen, [stage.search()], own[q : q + 1])
+                    if q + 1 < len(prepared):
+                        _subtract(left, stage, own[q])
+        return codes
+
+
+def decode(codes, prepared):
+    with codes.device:
+        codes = cupy.ascontiguousarray(codes, dtype=np.int32)
+        width = prepared.stages[0].table.shape[1]
+        vectors = cupy.empty((codes.shape[1], width), prepared.table.dtype)
+        wide = width % WIDE == 0
+        over(
+            "gather", "decode_wide" if wide else "decode", vectors.dtype,
+            vectors.size // (WIDE if wide else 1),
+            (codes, np.int64(codes.shape[1]), np.int64(codes.shape[1]), np.int32(width),
+             np.int32(codes.shape[0]), prepared.table, prepared.offsets, vectors),
+        )  # fmt: skip
+        return vectors
+
+
+def tally(x, codes, prepared):
+    """As the contract says, in the order of `host.tally`: the same bits as on the host."""
+    with x.device:
+        counts, sums = add_up(x, codes, prepared)
+        return [each.get() for each in counts], [each.get() for each in sums]
+
+
+def add_up(x, codes, prepared):
+    """Return per stage counts (K,) and sums (K, C), float64, on the device."""
+    codes = cupy.ascontiguousarray(codes, dtype=np.int32)
+    largest = max(stage.words.size for stage in prepared.stages)
+    room = max(1, min(LEAVES, NUMBERS // (host.LEAF * x.shape[1]), FAR // largest))
+    waiting: list[Any] = []  # as in `host.tally`: (leaves inside, tally)
+    start, total = 0, -(-x.shape[0] // host.LEAF)
+    while start < total:
+        leaves = 1 << (min(room, total - start).bit_length() - 1)
+        part = slice(start * host.LEAF, (start + leaves) * host.LEAF)
+        waiting.append((leaves, _leaves(x[part], codes[:, part], prepared, leaves)))
+        start += leaves
+        while len(waiting) > 1 and waiting[-1][0] == waiting[-2][0]:
+            (leaves, last), (_, before) = waiting.pop(), waiting.pop()
+            waiting.append((2 * leaves, host.merge(before, last)))
+    if not waiting:
+        shapes = [stage.words.shape for stage in prepared.stages]
+        return [cupy.zeros(shape[0]) for shape in shapes], [cupy.zeros(shape) for shape in shapes]
+    _, found = waiting.pop()
+    while waiting:
+        found = host.merge(waiting.pop()[1], found)
+    return found
+
+
+def _leaves(x, codes, prepared, leaves):
+    """Return the tally of a power of two of leaves, the last of which may be short."""
+    rows = x.astype(prepared.table.dtype, order="C", copy=len(prepared) > 1)
+    counts, sums = [], []
+    for q, stage in enumerate(prepared.stages):
+        size, width = stage.words.shape
+        searched = cupy.ascontiguousarray(projected(rows, stage))
+        segment = codes[q].astype(np.int64) + cupy.arange(len(rows)) // host.LEAF * size
+        order = cupy.argsort(segment, kind="stable")
+        starts = cupy.searchsorted(segment[order], cupy.arange(leaves * size + 1))
+        parts = cupy.empty((leaves * size, width), np.float64)
+        launch(
+            "gather", "add_rows", rows.dtype, len(parts), min(256, -(-width // 32) * 32), 0,
+            (searched, np.int32(width), order, starts, parts),
+        )  # fmt: skip
+        total = cupy.empty((size, width), np.float64)
+        over(
+            "gather", "merge", rows.dtype, total.size,
+            (parts, np.int32(leaves), np.int64(total.size), total),
+        )  # fmt: skip
+        chosen = starts[1:] - starts[:-1]
+        counts.append(chosen.reshape(leaves, size).sum(axis=0).astype(np.float64))
+        sums.append(total)
+        if q + 1 < len(prepared):
+            _subtract(rows, stage, codes[q])
+    return counts, sums
+
+
+def assign(x):
+    """Return ``again(words)``: counts (K,) and sums (K, C) of the rows nearest to each word.
+
+    For the rounds of k-means on the rows `x` (N, C): words (K, C), float32, are an array of the
+    host or of the device; what comes back stays on the device.
+    """
+    with x.device:
+        rows = cupy.ascontiguousarray(x, dtype=host.working_dtype(x.dtype, np.float32))
+        codes = cupy.empty((1, len(rows)), np.int32)
+
+    def again(words):
+        with x.device:
+            words = cupy.asarray(words).astype(rows.dtype)
+            every = cupy.arange(len(words), dtype=np.int32)
+            stage = Stage(screen([words]), words, every, words)
+            prepared = Prepared([stage], stage.screen, words, cupy.zeros(1, np.int64))
+            step = max(1, NUMBERS // rows.shape[1])
+            for start in range(0, len(rows), step):
+                part = slice(start, start + step)
+                search(rows[part], stage.screen, prepared.stages, codes[:, part])
+            counts, sums = add_up(rows, codes, prepared)
+            return counts[0], sums[0]
+
+    return again
+
+
+def walk(x, codes, prepared):
+    """Yield per stage what it quantized, rows (N, C), and the words (N, C) it chose."""
+    with x.device:
+        rows = x.astype(prepared.table.dtype, order="C")
+        for q in range(codes.shape[0]):
+            stage = prepared.stages[q]
+            yield projected(rows, stage), stage.words[codes[q]]
+            rows = rows.copy()
+            _subtract(rows, stage, codes[q])
+
+
+def searched(x, prepared):
+    """Return what the first stage searches with: a copy of `x` (N, D), or projected (N, C)."""
+    with x.device:
+        return projected(x.astype(prepared.table.dtype, order="C"), prepared.stages[0])
+
+
+def residual(x, codes, prepared):
+    """Return what the stages of `codes` (n, N) leave of `x` (N, D)."""
+    with x.device:
+        rows = x.astype(prepared.table.dtype, order="C")
+        for q in range(codes.shape[0]):
+            _subtract(rows, prepared.stages[q], codes[q])
+        return rows
+
+
+def extent(x):
+    """Return the smallest and the largest number of each row of `x`, as NumPy arrays.
+
+    NaN comes through both.  One wait for the device, whatever the number of rows.
+    """
+    with x.device:
+        flat = x.reshape(x.shape[0], -1)
+        return cupy.stack([flat.min(axis=1), flat.max(axis=1)]).get()
+
+
+def _as_working(x, prepared):
+    return cupy.ascontiguousarray(x, dtype=prepared.table.dtype)
+
+
+def _subtract(rows, stage, codes):
+    over(
+        "gather", "subtract", rows.dtype, rows.size,
+        (rows, np.int64(len(rows)), np.int32(rows.shape[1]), stage.table,
+         cupy.ascontiguousarray(codes)),
+    )  # fmt: skip

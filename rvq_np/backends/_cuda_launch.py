@@ -1,0 +1,80 @@
+"""CUDA kernels on CuPy arrays: compiled when first used, launched on the current stream."""
+
+import functools
+
+import cupy
+import numpy as np
+
+from ..kernels import cuda
+
+# Shapes of a block that searches, ROW_GROUPS x WORD_GROUPS warps: many rows first.
+SHAPES = ((8, 1), (4, 2), (2, 4), (1, 8), (1, 4), (1, 1))
+FULL = 0.75  # share of the processors that a shape must keep busy to be taken
+PARALLEL = 1 << 12  # warps of a beam search under way
+FAR = 1 << 24  # distances it holds at once: 128 MiB
+THREADS = 256
+
+
+def launch(file, name, dtype, blocks, threads, shared, arguments, **macros):
+    """Queue a kernel of ``kernels/cuda/<file>.cu`` for numbers of type `dtype`."""
+    if blocks:
+        kernel = _kernel(cupy.cuda.Device().id, file, name, np.dtype(dtype), shared, *macros.items())
+        kernel((blocks,), (threads,), arguments, shared_mem=shared)
+
+
+def over(file, name, dtype, count, arguments):
+    """Queue a kernel with a thread for each of `count` things."""
+    launch(file, name, dtype, -(-count // THREADS), THREADS, 0, arguments)
+
+
+@functools.cache
+def _kernel(device, file, name, dtype, shared, *macros):
+    kernel = _module(file, dtype, *macros).get_function(name)
+    if shared > 48 << 10:  # more than a block gets unasked
+        kernel.max_dynamic_shared_size_bytes = shared
+    return kernel
+
+
+@functools.cache
+def _module(file, dtype, *macros):
+    real = "float" if dtype == np.float32 else "double"
+    options = ["-std=c++17", f"-DREAL={real}"] + [f"-D{name}={value}" for name, value in macros]
+    return cupy.RawModule(code=cuda.source(f"{file}.cu"), options=tuple(options))
+
+
+def shape(n, width, dtype):
+    """Return ``(groups, rows of a block, bytes of shared memory)`` to search `n` rows with.
+
+    The first of `SHAPES` that fits the card and keeps its processors busy; where `n` is too small
+    for that, the one that spreads the words of a row over most warps.  None if words are too long.
+    """
+    attributes = cupy.cuda.Device().attributes
+    most = attributes["MaxSharedMemoryPerBlockOptin"]
+    busy = FULL * attributes["MultiProcessorCount"]
+    fitting = []
+    for rows, words in SHAPES:
+        block, shared = 32 * rows, shared_bytes(rows, words, width, dtype)
+        if shared <= most:
+            fitting.append(((rows, words), block, shared))
+            if n >= busy * block:
+                break
+    few = [each for each in fitting if each[1] == 32] or fitting[-1:]
+    return None if not fitting else fitting[-1] if n >= busy * fitting[-1][1] else few[0]
+
+
+def shared_bytes(rows, words, width, dtype):
+    """Return the shared memory of a block of encode.cu, as `divide` there hands it out."""
+    depth = span = 64 if words <= 2 else 32  # numbers of a word, and words of a warp, at a time
+    block, warps = 32 * rows, rows * words
+    return (
+        warps * register_bytes(dtype)
+        + 2 * block * (-(-width // 16) * 16 + 8)
+        + 2 * 2 * span * words * (depth + 8)
+        + 3 * 4 * 8 * words * block
+        + 2 * 4 * block
+    )
+
+
+def register_bytes(dtype):
+    """Return the bytes of exact.cuh's register for sums of products of a type."""
+    return 8 * (22 if dtype == np.float32 else 136)

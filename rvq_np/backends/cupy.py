@@ -1,0 +1,22 @@
+"""CuPy arrays: CUDA kernels on the device where they live, see `_cuda`."""
+
+from ._cuda import (
+    add_up,
+    assign,
+    check,
+    decode,
+    encode,
+    extent,
+    prepare,
+    prepare_map,
+    project,
+    residual,
+    searched,
+    tally,
+    walk,
+)
+
+__all__ = [
+    "add_up", "assign", "check", "decode", "encode", "extent", "prepare", "prepare_map", "project",
+    "residual", "searched", "tally", "walk",
+]  # fmt: skip

@@ -1,0 +1,114 @@
+// What the kernels ask of the card beyond plain C++: types, half precision, matrix products,
+// copies in the background.  A test builds the kernels without a card by bringing its own.
+//
+// No header of CUDA is included, so that nothing but the compiler has to be installed.
+#pragma once
+
+typedef unsigned int u32;
+typedef unsigned short u16;
+typedef long long i64;
+typedef unsigned long long u64;
+
+constexpr int LANES = 32;  // of a warp
+constexpr u32 ALL = 0xffffffffu;
+
+#ifndef RVQ_EMULATED
+
+#define SHARED_MEMORY(name) extern __shared__ __align__(16) unsigned char name[]
+
+// Rounds to the nearest half precision number, to even on a tie.
+__device__ __forceinline__ u16 to_half(float value) {
+  u16 bits;
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(value));
+  return bits;
+}
+
+__device__ __forceinline__ float from_half(u16 bits) {
+  float value;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
+  return value;
+}
+
+__device__ __forceinline__ u32 shared_address(const void* pointer) {
+  return (u32)__cvta_generic_to_shared(pointer);
+}
+
+// Four 8 x 8 matrices of halves; lane l brings the address of row l % 8 of matrix l / 8.
+__device__ __forceinline__ void load_matrices(u32 (&out)[4], const u16* row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(out[0]), "=r"(out[1]), "=r"(out[2]), "=r"(out[3])
+               : "r"(shared_address(row)));
+}
+
+// sums (16, 8) += a (16, 16) b (16, 8): products exact, sums in single precision, cut off.
+__device__ __forceinline__ void multiply(float (&sums)[4], const u32 (&a)[4], u32 b0, u32 b1) {
+#if __CUDA_ARCH__ >= 800
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
+      "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+      : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+#else
+  asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 "
+      "{%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
+      : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
+      : "r"(a[0]), "r"(a[1]), "r"(b0));
+  asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 "
+      "{%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
+      : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
+      : "r"(a[2]), "r"(a[3]), "r"(b1));
+#endif
+}
+
+// Sixteen bytes into shared memory, in the background where the card can.
+__device__ __forceinline__ void copy_async(void* shared, const void* global) {
+#if __CUDA_ARCH__ >= 800
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(shared)),
+               "l"(global)
+               : "memory");
+#else
+  *(uint4*)shared = *(const uint4*)global;
+#endif
+}
+
+__device__ __forceinline__ void copies_end() {
+#if __CUDA_ARCH__ >= 800
+  asm volatile("cp.async.commit_group;" ::: "memory");
+#endif
+}
+
+// Waits until at most `LEFT` groups of this thread's copies are under way.
+template <int LEFT>
+__device__ __forceinline__ void copies_wait() {
+#if __CUDA_ARCH__ >= 800
+  asm volatile("cp.async.wait_group %0;" ::"n"(LEFT) : "memory");
+#endif
+}
+
+// Keeps the compiler from reading ahead across it, for want of registers.
+__device__ __forceinline__ void one_by_one() { asm volatile("" ::: "memory"); }
+
+#endif
+
+template <typename T>
+__device__ __forceinline__ T warp_max(T value) {
+  for (int step = LANES / 2; step > 0; step /= 2) {
+    T other = __shfl_xor_sync(ALL, value, step);
+    value = other > value ? other : value;
+  }
+  return value;
+}
+
+template <typename T>
+__device__ __forceinline__ T warp_min(T value) {
+  for (int step = LANES / 2; step > 0; step /= 2) {
+    T other = __shfl_xor_sync(ALL, value, step);
+    value = other < value ? other : value;
+  }
+  return value;
+}
+
+template <typename T>
+__device__ __forceinline__ T warp_sum(T value) {
+  for (int step = LANES / 2; step > 0; step /= 2) value += __shfl_xor_sync(ALL, value, step);
+  return value;
+}

@@ -1,0 +1,357 @@
+// Codes of all stages, exactly: a screen on the tensor cores, double precision, whole numbers.
+//
+// Compiled for one type of number, REAL, and one shape of a block: ROW_GROUPS x WORD_GROUPS warps,
+// eight in all.  A block takes 32 ROW_GROUPS rows through all stages.  Each warp meets 32 of them
+// with its share of the words; no score of a row and a word is ever written to memory.
+//
+// The score of a word is half the squared distance less a part that no word can change.  Rows and
+// words are moved by the mean of the words, scaled by powers of two and rounded to half precision:
+// the products of those are exact, and what the rounding took away is measured, so the score of
+// any word is known to within a `slack`.  Per row the words fall into CLASSES, by where their
+// scores come up; of each class the lowest score, its word and the second lowest are kept.
+//
+// Where a single word is within twice the slack of the best, it is the nearest.  Otherwise the
+// first of each class, and all of a class whose second is within as well, are measured in double
+// precision, and what that cannot tell apart is compared in whole numbers.
+//
+// About 2 n K D operations a stage on the tensor cores, and n D numbers read and written.  A block
+// reads the screen's words once, D + D bytes a word, from the second-level cache.
+
+#include "exact.cuh"
+
+constexpr int WARPS = ROW_GROUPS * WORD_GROUPS;
+constexpr int ROWS = LANES * ROW_GROUPS;          // of a block
+constexpr int OWN = ROWS / WARPS;                 // rows that a warp prepares and decides
+constexpr int SPAN = WORD_GROUPS <= 2 ? 64 : 32;  // words of a tile that one warp meets
+constexpr int DEPTH = WORD_GROUPS <= 2 ? 64 : 32;  // numbers of a word in shared memory at a time
+constexpr int TILE = SPAN * WORD_GROUPS;          // words
+constexpr int EIGHTS = SPAN / 8;
+constexpr int CLASSES = 8 * WORD_GROUPS;
+constexpr int SKEW = 8;  // halves between rows in shared memory, so that eight rows meet all banks
+constexpr int KEPT = 256 / EIGHTS;  // tiles whose words a number of eight bits can tell apart
+constexpr u32 PLACE = 0xffu;
+constexpr float NONE = 3e38f;  // the score of no word
+
+// How far the sums of the tensor cores may be off, a share of |row| |word|: each of the terms of
+// one step is cut off at 23 bits below the largest.  Twice what was found on the first such cards
+// (Fasi, Higham, Mikaitis, Pranesh, PeerJ Computer Science 7, 2021).
+__device__ __forceinline__ float summing(int width) { return (1.5f * width + 32.0f) * 2.4e-7f; }
+
+// What is known of a stage, in `whole` and `real`.
+enum { SIZE, WORDS_AT, SCREEN_AT, HALF_AT, CENTRE_AT, WHOLE };
+enum { UNIT, LARGEST, REST, HALF, REAL_COUNT };
+
+struct Memory {  // shared, of a block
+  u16* rows;     // (ROWS, stride) halves
+  u16* words;    // (2, TILE, DEPTH + SKEW)
+  float* low;    // (CLASSES, ROWS): the lowest score of a class
+  float* second;
+  int* word;      // of the lowest
+  float* factor;  // (ROWS): what half squared norms are multiplied by
+  float* slack;
+  u64* digits;  // (WARPS, Register<REAL>::DIGITS)
+  int stride;
+};
+
+__device__ __forceinline__ Memory divide(unsigned char* memory, int padded) {
+  Memory m;
+  m.stride = padded + SKEW;
+  m.digits = (u64*)memory;
+  m.rows = (u16*)(m.digits + WARPS * Register<REAL>::DIGITS);
+  m.words = m.rows + ROWS * m.stride;
+  m.low = (float*)(m.words + 2 * TILE * (DEPTH + SKEW));
+  m.second = m.low + CLASSES * ROWS;
+  m.word = (int*)(m.second + CLASSES * ROWS);
+  m.factor = (float*)(m.word + CLASSES * ROWS);
+  m.slack = m.factor + ROWS;
+  return m;
+}
+
+// Writes a row of the block in half precision, with its factor and slack.
+__device__ __forceinline__ void round_row(const Memory& m, int row, const REAL* from,
+                                          const REAL* centre, const double* real, int width,
+                                          int padded) {
+  int lane = threadIdx.x & (LANES - 1);
+  REAL most = 0;
+  for (int d = lane; d < width; d += LANES) {
+    REAL size = from[d] - centre[d];
+    size = size < 0 ? -size : size;
+    most = size > most ? size : most;
+  }
+  double largest = warp_max(most);
+  int unit = (int)real[UNIT];
+  bool usable = largest < 1e300 && largest - largest == 0.0;
+  int power = largest > 0.0 && usable ? 13 - ilogb(largest) : unit;
+  power = min(power, unit + 39);  // next to nothing: what rounding takes away is nothing, too
+  power = min(power, sizeof(REAL) == 4 ? 127 : 1000);
+  REAL scale = (REAL)ldexp(1.0, power);
+  int ratio = power - unit;
+  float factor = ldexpf(1.0f, max(ratio, -40));
+  float squares = 0.0f, rests = 0.0f;
+  for (int d = lane; d < padded; d += LANES) {
+    float value = d < width && usable ? (float)((from[d] - centre[d]) * scale) : 0.0f;
+    u16 half = to_half(value);
+    float rest = value - from_half(half);
+    squares = fmaf(value, value, squares);
+    rests = fmaf(rest, rest, rests);
+    m.rows[row * m.stride + d] = half;
+  }
+  squares = warp_sum(squares);
+  rests = warp_sum(rests);
+  if (lane == 0) {
+    float grown = 1.0f + (width + 16) * 2.4e-7f;  // of a sum of squares, and its root
+    float norm = sqrtf(squares) * grown + 1e-6f;
+    float rest = sqrtf(rests) * grown + norm * 3e-7f + 1e-6f;
+    float words = (float)real[LARGEST], word_rest = (float)real[REST], half = (float)real[HALF];
+    float slack = rest * words + (norm + rest) * word_rest;
+    slack += summing(width) * (norm + rest) * (words + word_rest);
+    slack += 3.2e-5f * (factor * half + (norm + rest) * words);  // the word's place in the score
+    if (ratio < -40) slack += factor * half;
+    m.factor[row] = factor;
+    m.slack[row] = usable ? slack * 1.001f : __int_as_float(0x7f800000);
+  }
+}
+
+// Starts to copy some numbers of a tile of words into one of the two buffers.
+__device__ __forceinline__ void fetch(u16* buffer, const u16* screen, int tile, int depth,
+                                      int padded) {
+  constexpr int PIECES = DEPTH / 8;
+  for (int piece = threadIdx.x; piece < TILE * PIECES; piece += WARPS * LANES) {
+    int word = piece / PIECES, d = depth + piece % PIECES * 8;
+    if (d < padded) {
+      u16* to = buffer + word * (DEPTH + SKEW) + d - depth;
+      copy_async(to, screen + (i64)(tile * TILE + word) * padded + d);
+    }
+  }
+  copies_end();
+}
+
+// The lowest scores of what a thread meets: per 8 rows and column of its products.
+struct Lowest {
+  float first[2][2][2], second[2][2][2];
+
+  __device__ __forceinline__ void clear() {
+#pragma unroll
+    for (int i = 0; i < 8; i++) (&first[0][0][0])[i] = (&second[0][0][0])[i] = NONE;
+  }
+};
+
+// Merges what a thread has seen into the classes; its words come from tiles from `start` on.
+__device__ __forceinline__ void flush(const Memory& m, Lowest& seen, int row, int group, int start) {
+  int lane = threadIdx.x & (LANES - 1);
+#pragma unroll
+  for (int i = 0; i < 8; i++) {
+    one_by_one();
+    int at = row + (i >> 2) * 16 + (i >> 1 & 1) * 8 + lane / 4;
+    int kind = group * 8 + lane % 4 * 2 + (i & 1);
+    at += kind * ROWS;
+    float first = (&seen.first[0][0][0])[i], second = (&seen.second[0][0][0])[i];
+    float low = m.low[at];
+    m.second[at] = fminf(fminf(second, m.second[at]), fmaxf(first, low));
+    if (first < low) {
+      int place = (int)(__float_as_uint(first) & PLACE);
+      m.low[at] = first;
+      m.word[at] = (start + place / EIGHTS) * TILE + group * SPAN + place % EIGHTS * 8 + kind % 8;
+    }
+  }
+  seen.clear();
+}
+
+// Meets the rows of the block with all words of a stage.
+__device__ __noinline__ void screen_words(const Memory& m, const u16* screen,
+                                             const float* half, int size, int padded) {
+  int warp = threadIdx.x / LANES, lane = threadIdx.x & (LANES - 1);
+  int row = warp / WORD_GROUPS * LANES, group = warp % WORD_GROUPS;
+  int tiles = (size + TILE - 1) / TILE, chunks = (padded + DEPTH - 1) / DEPTH;
+  float factor[2][2], sums[2][EIGHTS][4];
+  Lowest seen;
+  seen.clear();
+  for (int i = 0; i < 4; i++) {
+    int at = row + (i >> 1) * 16 + (i & 1) * 8 + lane / 4;
+    factor[i >> 1][i & 1] = m.factor[at];
+    for (int column = 0; column < 2; column++) {
+      int kind = group * 8 + lane % 4 * 2 + column;
+      m.low[kind * ROWS + at] = m.second[kind * ROWS + at] = NONE;
+      m.word[kind * ROWS + at] = -1;
+    }
+  }
+  const u16* mine = m.rows + (row + (lane & 15)) * m.stride + (lane >> 4) * 8;
+  int theirs = (group * SPAN + (lane >> 4) * 8 + (lane & 7)) * (DEPTH + SKEW) + (lane >> 3 & 1) * 8;
+  int steps = tiles * chunks;
+  fetch(m.words, screen, 0, 0, padded);
+  for (int step = 0; step < steps; step++) {
+    int tile = step / chunks, chunk = step % chunks;
+    u16* buffer = m.words + (step & 1) * TILE * (DEPTH + SKEW);
+    if (step + 1 < steps) {
+      u16* other = m.words + (step + 1 & 1) * TILE * (DEPTH + SKEW);
+      fetch(other, screen, (step + 1) / chunks, (step + 1) % chunks * DEPTH, padded);
+      copies_wait<1>();
+    } else {
+      copies_wait<0>();
+    }
+    __syncthreads();
+    if (chunk == 0) {
+#pragma unroll
+      for (int i = 0; i < 2 * EIGHTS * 4; i++) (&sums[0][0][0])[i] = 0.0f;
+    }
+    int depth = min(DEPTH, padded - chunk * DEPTH);
+#pragma unroll 1
+    for (int d = 0; d < depth; d += 16) {
+      u32 a[2][4], b[4];
+      load_matrices(a[0], mine + chunk * DEPTH + d);
+      load_matrices(a[1], mine + 16 * m.stride + chunk * DEPTH + d);
+#pragma unroll
+      for (int pair = 0; pair < EIGHTS / 2; pair++) {
+        load_matrices(b, buffer + theirs + pair * 16 * (DEPTH + SKEW) + d);
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+          multiply(sums[i][2 * pair], a[i], b[0], b[1]);
+          multiply(sums[i][2 * pair + 1], a[i], b[2], b[3]);
+        }
+      }
+    }
+    if (chunk == chunks - 1) {
+      const float* halves = half + tile * TILE + group * SPAN + lane % 4 * 2;
+#pragma unroll
+      for (int eight = 0; eight < EIGHTS; eight++) {
+        u32 place = tile % KEPT * EIGHTS + eight;
+        float both[2] = {halves[eight * 8], halves[eight * 8 + 1]};
+#pragma unroll
+        for (int i = 0; i < 8; i++) {
+          int low = i & 1, rows = i >> 1 & 1, part = i >> 2;
+          float score = fmaf(both[low], factor[part][rows], -sums[part][eight][rows * 2 + low]);
+          score = __uint_as_float(__float_as_uint(score) & ~PLACE | place);
+          float& first = seen.first[part][rows][low];
+          float& second = seen.second[part][rows][low];
+          second = fminf(second, fmaxf(first, score));
+          first = fminf(first, score);
+        }
+      }
+      if (tile % KEPT == KEPT - 1 || tile == tiles - 1)
+        flush(m, seen, row, group, tile / KEPT * KEPT);
+    }
+    __syncthreads();
+  }
+}
+
+// How many words of a class must be measured: none, the first, or all there are.
+__device__ __forceinline__ int open_words(const Memory& m, int kind, int row, float limit,
+                                          int size) {
+  if (!(m.second[kind * ROWS + row] > limit)) return (size + TILE - 1) / TILE * EIGHTS;
+  return !(m.low[kind * ROWS + row] > limit);
+}
+
+// The word that lane `place` of them is to measure, or -1.
+__device__ __forceinline__ int open_word(const Memory& m, int kind, int row, int count, int place,
+                                         int size) {
+  int word = m.word[kind * ROWS + row];
+  if (count > 1) {
+    word = place / EIGHTS * TILE + kind / 8 * SPAN + place % EIGHTS * 8 + kind % 8;
+  }
+  return place < count && word < size ? word : -1;
+}
+
+// The nearest word of a row that the screen left open, the same in all lanes of the warp.
+__device__ __noinline__ int settle(const Memory& m, int row, float limit, const REAL* from, const REAL* words,
+                      int size, int width) {
+  int lane = threadIdx.x & (LANES - 1);
+  double best = __longlong_as_double(0x7ff0000000000000ll), second = best;
+  int nearest = -1;
+  for (int kind = 0; kind < CLASSES; kind++) {
+    int count = open_words(m, kind, row, limit, size);
+    for (int place = lane; place < count; place += LANES) {
+      int word = open_word(m, kind, row, count, place, size);
+      if (word < 0) continue;
+      double far = distance(from, words + (i64)word * width, width);
+      if (nearest < 0 || far < best) {
+        second = nearest < 0 ? second : best;
+        best = far;
+        nearest = word;
+      } else if (far < second) {
+        second = far;
+      }
+    }
+  }
+  double most = reach(warp_min(best), width);
+  u32 close = __ballot_sync(ALL, nearest >= 0 && best <= most);
+  bool alone = (close & close - 1) == 0 && __ballot_sync(ALL, second <= most) == 0;
+  if (alone) return __shfl_sync(ALL, nearest, __ffs(close) - 1);
+
+  u64* digits = m.digits + threadIdx.x / LANES * Register<REAL>::DIGITS;
+  nearest = -1;
+  for (int kind = 0; kind < CLASSES; kind++) {
+    int count = open_words(m, kind, row, limit, size);
+    for (int start = 0; start < count; start += LANES) {
+      int word = open_word(m, kind, row, count, start + lane, size);
+      bool open = word >= 0 && distance(from, words + (i64)word * width, width) <= most;
+      for (u32 left = __ballot_sync(ALL, open); left; left &= left - 1) {
+        int other = __shfl_sync(ALL, word, __ffs(left) - 1);
+        int order = -1;
+        if (nearest >= 0) {
+          order = compare(from, words + (i64)other * width, from, words + (i64)nearest * width,
+                          width, digits);
+        }
+        if (order < 0 || order == 0 && other < nearest) nearest = other;
+      }
+    }
+  }
+  return nearest;
+}
+
+// The codes (stages, all) of rows (n, width).  `x` is what the first stage quantizes; what it and
+// the next ones leave over is written to `rows`.
+extern "C" __global__ void __launch_bounds__(WARPS* LANES, 2)
+    encode(const REAL* x, REAL* rows, i64 n, int width, int padded, int stages, const REAL* words,
+           const u16* screen, const float* half, const REAL* centre, const i64* whole,
+           const double* real, int* codes, i64 all) {
+  SHARED_MEMORY(memory);
+  Memory m = divide(memory, padded);
+  int warp = threadIdx.x / LANES, lane = threadIdx.x & (LANES - 1);
+  int row = warp * OWN;  // of the block: the first that this warp prepares and decides
+  i64 first = (i64)blockIdx.x * ROWS + row;
+  int count = (int)min((i64)OWN, max((i64)0, n - first));
+  for (int q = 0; q < stages; q++, whole += WHOLE, real += REAL_COUNT) {
+    const REAL* from = (q == 0 ? x : rows) + first * width;
+    const REAL* own = words + whole[WORDS_AT];
+    int size = (int)whole[SIZE];
+    for (int i = 0; i < OWN; i++) {
+      const REAL* mean = centre + whole[CENTRE_AT];
+      round_row(m, row + i, i < count ? from + (i64)i * width : mean, mean, real, width, padded);
+    }
+    __syncthreads();
+    screen_words(m, screen + whole[SCREEN_AT], half + whole[HALF_AT], size, padded);
+
+    float best = NONE, limit = 0.0f;
+    int code = 0, close = 0;
+    if (lane < count) {
+      for (int kind = 0; kind < CLASSES; kind++) {
+        float low = m.low[kind * ROWS + row + lane];
+        if (low < best) {
+          best = low;
+          code = m.word[kind * ROWS + row + lane];
+        }
+      }
+      limit = best + 2.0f * m.slack[row + lane];
+      limit += 2.4e-7f * fabsf(limit);
+      for (int kind = 0; kind < CLASSES; kind++) {
+        close += open_words(m, kind, row + lane, limit, size);
+      }
+    }
+    for (u32 left = __ballot_sync(ALL, lane < count && close != 1); left; left &= left - 1) {
+      int i = __ffs(left) - 1;
+      float its = __shfl_sync(ALL, limit, i);
+      int settled = settle(m, row + i, its, from + (i64)i * width, own, size, width);
+      if (lane == i) code = settled;
+    }
+    if (lane < count) codes[q * all + first + lane] = code;
+    if (q + 1 < stages) {
+      for (int i = 0; i < count; i++) {
+        const REAL* word = own + (i64)__shfl_sync(ALL, code, i) * width;
+        for (int d = lane; d < width; d += LANES) {
+          rows[(first + i) * width + d] = from[(i64)i * width + d] - word[d];
+        }
+      }
+    }
+    __syncthreads();
+  }
+}

@@ -1,0 +1,90 @@
+// Words by their codes: decoding, what is left of rows, and sums of the rows that chose each word.
+//
+// Everything here is bound by memory: a number is added or subtracted once for each that is read.
+
+#include "device.cuh"
+
+constexpr int WIDE = 4;  // numbers that a thread reads together
+constexpr int GROUP = 16;  // leaves of rows that are merged together, at most
+
+struct __align__(16) Wide {
+  REAL number[WIDE];
+};
+
+// out (n, width) = the sum, from zero and in the order of the stages, of the words that `codes`
+// name: (stages, all).  The words of stage q are at table + offsets[q].
+template <typename T, int COUNT>
+__device__ __forceinline__ void add_up(const int* codes, i64 all, i64 n, int width,
+                                       int stages, const REAL* table, const i64* offsets,
+                                       REAL* out) {
+  i64 at = (i64)blockIdx.x * blockDim.x + threadIdx.x;
+  int share = width / COUNT;
+  if (at >= n * share) return;
+  i64 row = at / share;
+  int place = (int)(at % share) * COUNT;
+  T total;
+  REAL* totals = (REAL*)&total;
+  for (int i = 0; i < COUNT; i++) totals[i] = 0;
+  for (int q = 0; q < stages; q++) {
+    i64 code = codes[q * all + row];
+    T word = *(const T*)(table + offsets[q] + code * width + place);
+    for (int i = 0; i < COUNT; i++) totals[i] += ((const REAL*)&word)[i];
+  }
+  *(T*)(out + row * width + place) = total;
+}
+
+extern "C" __global__ void decode(const int* codes, i64 all, i64 n, int width,
+                                  int stages, const REAL* table, const i64* offsets, REAL* out) {
+  add_up<REAL, 1>(codes, all, n, width, stages, table, offsets, out);
+}
+
+// The same where `width` is a multiple of WIDE.
+extern "C" __global__ void decode_wide(const int* codes, i64 all, i64 n, int width,
+                                       int stages, const REAL* table, const i64* offsets,
+                                       REAL* out) {
+  add_up<Wide, WIDE>(codes, all, n, width, stages, table, offsets, out);
+}
+
+// rows (n, width) -= table[codes].
+extern "C" __global__ void subtract(REAL* rows, i64 n, int width, const REAL* table,
+                                    const int* codes) {
+  i64 at = (i64)blockIdx.x * blockDim.x + threadIdx.x;
+  if (at < n * width) rows[at] -= table[(i64)codes[at / width] * width + at % width];
+}
+
+// sums (segments, width): of the rows that order[starts[s] ... starts[s + 1]] names, one after the
+// other.  A block of threads takes a segment, a thread every so many of its numbers.
+extern "C" __global__ void add_rows(const REAL* rows, int width, const i64* order,
+                                    const i64* starts, double* sums) {
+  i64 segment = blockIdx.x, first = starts[segment], last = starts[segment + 1];
+  for (int d = threadIdx.x; d < width; d += blockDim.x) {
+    double sum = 0.0;
+    i64 i = first;
+    for (; i + WIDE <= last; i += WIDE) {  // read together, added in order
+      REAL read[WIDE];
+#pragma unroll
+      for (int k = 0; k < WIDE; k++) read[k] = rows[order[i + k] * width + d];
+#pragma unroll
+      for (int k = 0; k < WIDE; k++) sum += (double)read[k];
+    }
+    for (; i < last; i++) sum += (double)rows[order[i] * width + d];
+    sums[segment * width + d] = sum;
+  }
+}
+
+// total (count,) = the sum of parts (leaves, count) as a balanced tree; leaves: a power of two.
+extern "C" __global__ void merge(const double* parts, int leaves, i64 count, double* total) {
+  i64 at = (i64)blockIdx.x * blockDim.x + threadIdx.x;
+  if (at >= count) return;
+  double held[GROUP];
+#pragma unroll
+  for (int i = 0; i < GROUP; i++) held[i] = i < leaves ? parts[i * count + at] : 0.0;
+#pragma unroll
+  for (int width = 1; width < GROUP; width *= 2) {
+#pragma unroll
+    for (int i = 0; i + width < GROUP; i += 2 * width) {
+      if (width < leaves) held[i] += held[i + width];
+    }
+  }
+  total[at] = held[0];
+}

@@ -1,0 +1,341 @@
+// A card made of one processor core: enough of CUDA to run the kernels of rvq_np/kernels/cuda.
+//
+// No evidence for a GPU: what runs here is the same source, compiled for this machine.  Threads of
+// a block are fibers that take turns in an order drawn anew at every turn, so that a missing
+// barrier shows as codes that change with the seed.  Copies in the background arrive as late as
+// they may, and matrix products are cut off as roughly as on the first cards that had them.
+#pragma once
+#define RVQ_EMULATED
+
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <vector>
+
+#define __device__
+#define __global__
+#define __forceinline__ inline
+#define __noinline__
+#define __launch_bounds__(...)
+#define __align__(bytes) alignas(bytes)
+#define SHARED_MEMORY(name) unsigned char* name = card::memory
+
+struct Place {
+  unsigned x, y, z;
+};
+
+namespace card {
+
+constexpr int WARP = 32;
+constexpr size_t STACK = 1 << 16;
+
+struct Copy {
+  void* to;
+  const void* from;
+};
+
+struct Fiber {
+  void* top = nullptr;  // of its stack, where it stopped
+  std::vector<char> stack;
+  Place thread;
+  int lane, warp, parity = 0;
+  bool done = false;
+  const int* gate = nullptr;  // it waits until this number is no longer `seen`
+  int seen = 0;
+  std::vector<std::vector<Copy>> groups{{}};
+};
+
+struct Warp {
+  int arrived = 0, turn = 0;
+  uint64_t slots[2][WARP][8];
+};
+
+inline std::vector<Fiber> fibers;
+inline std::vector<Warp> warps;
+inline Fiber* current;
+inline Place block, grid, shape;
+inline unsigned char* memory;
+inline int arrived, turn;
+inline void* home;
+inline const std::function<void()>* body;
+inline uint64_t draws;
+
+[[noreturn]] inline void fail(const char* what) {
+  std::fprintf(stderr, "emulated card: %s (block %u, thread %u)\n", what, block.x,
+               current ? current->thread.x : 0);
+  std::fflush(stderr);
+  std::abort();
+}
+
+inline unsigned draw() {
+  draws ^= draws << 13;
+  draws ^= draws >> 7;
+  draws ^= draws << 17;
+  return (unsigned)(draws >> 32);
+}
+
+extern "C" void card_switch(void** leave, void* enter);
+
+#if defined(__x86_64__)
+asm(R"(
+.text
+.weak card_switch
+.type card_switch, @function
+card_switch:
+  pushq %rbp
+  pushq %rbx
+  pushq %r12
+  pushq %r13
+  pushq %r14
+  pushq %r15
+  movq %rsp, (%rdi)
+  movq %rsi, %rsp
+  popq %r15
+  popq %r14
+  popq %r13
+  popq %r12
+  popq %rbx
+  popq %rbp
+  ret
+)");
+constexpr int SAVED = 6;
+#else
+#error "the emulated card switches between threads on x86-64 only"
+#endif
+
+inline void pause() { card_switch(&current->top, home); }
+
+inline void start() {
+  (*body)();
+  current->done = true;
+  pause();
+  fail("a thread went on after its end");
+}
+
+inline void wait(const int* gate, int seen) {
+  current->gate = gate;
+  current->seen = seen;
+  pause();
+}
+
+inline void meet_block() {
+  if (++arrived == (int)fibers.size()) {
+    arrived = 0;
+    turn++;
+  } else {
+    wait(&turn, turn);
+  }
+}
+
+inline void meet_warp() {
+  Warp& own = warps[current->warp];
+  if (++own.arrived == WARP) {
+    own.arrived = 0;
+    own.turn++;
+  } else {
+    wait(&own.turn, own.turn);
+  }
+}
+
+// Shows `words` numbers of this lane to its warp; returns those of all lanes.
+inline uint64_t (*show(const uint64_t* numbers, int words))[8] {
+  auto* slots = warps[current->warp].slots[current->parity ^= 1];
+  for (int i = 0; i < words; i++) slots[current->lane][i] = numbers[i];
+  meet_warp();
+  return slots;
+}
+
+template <typename T>
+T exchange(T value, int lane) {
+  static_assert(sizeof(T) <= 8);
+  uint64_t number = 0;
+  std::memcpy(&number, &value, sizeof(T));
+  number = show(&number, 1)[lane & (WARP - 1)][0];
+  std::memcpy(&value, &number, sizeof(T));
+  return value;
+}
+
+inline void run_block(size_t shared) {
+  std::memset(memory, 0xa5, shared + 64);  // no zeros that a kernel might count on
+  arrived = turn = 0;
+  for (auto& warp : warps) warp.arrived = warp.turn = 0;
+  for (size_t i = 0; i < fibers.size(); i++) {
+    Fiber& fiber = fibers[i];
+    fiber.thread = {(unsigned)i, 0, 0};
+    fiber.lane = (int)i % WARP;
+    fiber.warp = (int)i / WARP;
+    fiber.done = false;
+    fiber.gate = nullptr;
+    fiber.groups.assign(1, {});
+    if (fiber.stack.empty()) fiber.stack.resize(STACK);
+    auto end = ((uintptr_t)fiber.stack.data() + STACK) & ~(uintptr_t)15;
+    void** top = (void**)end - 2;  // as a call would leave it
+    *top = (void*)&start;
+    fiber.top = top - SAVED;
+  }
+  size_t left = fibers.size();
+  while (left) {
+    bool moved = false;
+    size_t from = draw() % fibers.size(), step = draw() & 1 ? 1 : fibers.size() - 1;
+    for (size_t i = 0; i < fibers.size(); i++) {
+      Fiber& fiber = fibers[(from + i * step) % fibers.size()];
+      if (fiber.done || (fiber.gate && *fiber.gate == fiber.seen)) continue;
+      fiber.gate = nullptr;
+      current = &fiber;
+      card_switch(&home, fiber.top);
+      moved = true;
+      left -= fiber.done;
+    }
+    if (!moved) fail("threads wait for each other for ever");
+  }
+  for (size_t i = 0; i < 64; i++) {
+    if (memory[shared + i] != 0xa5) fail("a kernel wrote behind its shared memory");
+  }
+}
+
+inline void launch(unsigned blocks, unsigned rows, unsigned threads, size_t shared, unsigned seed,
+                   const std::function<void()>& kernel) {
+  if (threads % WARP) fail("blocks are whole warps here");
+  draws = 0x9e3779b97f4a7c15ull * (seed + 1);
+  std::vector<unsigned char> bytes(shared + 80);
+  memory = (unsigned char*)(((uintptr_t)bytes.data() + 15) & ~(uintptr_t)15);
+  fibers.resize(threads);
+  warps.resize(threads / WARP);
+  body = &kernel;
+  grid = {blocks, rows, 1};
+  shape = {threads, 1, 1};
+  for (unsigned y = 0; y < rows; y++) {
+    for (unsigned x = 0; x < blocks; x++) {
+      block = {x, y, 0};
+      run_block(shared);
+    }
+  }
+}
+
+}  // namespace card
+
+#define threadIdx (card::current->thread)
+#define blockIdx (card::block)
+#define blockDim (card::shape)
+#define gridDim (card::grid)
+
+using std::fabs;
+using std::fma;
+using std::ilogb;
+using std::ldexp;
+using std::sqrt;
+
+template <typename T>
+T min(T a, T b) {
+  return b < a ? b : a;
+}
+template <typename T>
+T max(T a, T b) {
+  return a < b ? b : a;
+}
+
+template <typename To, typename From>
+To bits_as(From value) {
+  static_assert(sizeof(To) == sizeof(From));
+  To out;
+  std::memcpy(&out, &value, sizeof(To));
+  return out;
+}
+inline unsigned __float_as_uint(float value) { return bits_as<unsigned>(value); }
+inline float __uint_as_float(unsigned value) { return bits_as<float>(value); }
+inline float __int_as_float(int value) { return bits_as<float>(value); }
+inline double __longlong_as_double(long long value) { return bits_as<double>(value); }
+inline long long __double_as_longlong(double value) { return bits_as<long long>(value); }
+inline unsigned long long __umul64hi(unsigned long long a, unsigned long long b) {
+  return (unsigned long long)((unsigned __int128)a * b >> 64);
+}
+inline int __popc(unsigned value) { return __builtin_popcount(value); }
+inline int __ffs(unsigned value) { return __builtin_ffs((int)value); }
+inline unsigned long long atomicAdd(unsigned long long* to, unsigned long long value) {
+  unsigned long long before = *to;
+  *to = before + value;
+  return before;
+}
+
+inline void __syncthreads() { card::meet_block(); }
+inline void __syncwarp() { card::meet_warp(); }
+template <typename T>
+T __shfl_sync(unsigned, T value, int lane) {
+  return card::exchange(value, lane);
+}
+template <typename T>
+T __shfl_xor_sync(unsigned, T value, int step) {
+  return card::exchange(value, card::current->lane ^ step);
+}
+inline unsigned __ballot_sync(unsigned, bool value) {
+  uint64_t number = value;
+  auto* slots = card::show(&number, 1);
+  unsigned votes = 0;
+  for (int lane = 0; lane < card::WARP; lane++) votes |= (unsigned)(slots[lane][0] & 1) << lane;
+  return votes;
+}
+
+inline unsigned short to_half(float value) { return bits_as<unsigned short>((_Float16)value); }
+inline float from_half(unsigned short bits) { return (float)bits_as<_Float16>(bits); }
+
+inline void load_matrices(unsigned (&out)[4], const unsigned short* row) {
+  if ((uintptr_t)row % 16) card::fail("a row of a matrix is not aligned to 16 bytes");
+  uint64_t number = (uint64_t)(uintptr_t)row;
+  auto* slots = card::show(&number, 1);
+  int lane = card::current->lane;
+  for (int matrix = 0; matrix < 4; matrix++) {
+    auto* from = (const unsigned short*)(uintptr_t)slots[matrix * 8 + lane / 4][0];
+    std::memcpy(&out[matrix], from + lane % 4 * 2, 4);
+  }
+}
+
+// The sum of a number and products, each cut off 23 bits below the largest, then cut to a float.
+inline float cut_sum(float sum, const double* products, int count) {
+  double largest = std::fabs((double)sum);
+  for (int i = 0; i < count; i++) largest = std::fmax(largest, std::fabs(products[i]));
+  if (largest == 0.0) return 0.0f;
+  double unit = std::ldexp(1.0, std::ilogb(largest) - 23);
+  double total = std::trunc(sum / unit);
+  for (int i = 0; i < count; i++) total += std::trunc(products[i] / unit);
+  total *= unit;
+  if (total == 0.0) return 0.0f;
+  double last = std::ldexp(1.0, std::ilogb(total) - 23);
+  return (float)(std::trunc(total / last) * last);
+}
+
+inline void multiply(float (&sums)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
+  uint64_t mine[6] = {a[0], a[1], a[2], a[3], b0, b1};
+  auto* slots = card::show(mine, 6);
+  int lane = card::current->lane;
+  auto half = [&](int from, int part, int place) {
+    return (double)from_half((unsigned short)(slots[from][part] >> (16 * place)));
+  };
+  for (int out = 0; out < 4; out++) {
+    int row = lane / 4, column = lane % 4 * 2 + (out & 1), below = out >> 1;
+    double products[16];
+    for (int k = 0; k < 16; k++) {
+      int from = k % 8 / 2, place = k & 1, upper = k / 8;
+      products[k] = half(row * 4 + from, below + 2 * upper, place) *
+                    half(column * 4 + from, 4 + upper, place);
+    }
+    sums[out] = cut_sum(sums[out], products, 16);
+  }
+}
+
+inline void copy_async(void* shared, const void* global) {
+  if ((uintptr_t)shared % 16 || (uintptr_t)global % 16) card::fail("a copy is not aligned");
+  card::current->groups.back().push_back({shared, global});
+}
+inline void copies_end() { card::current->groups.emplace_back(); }
+template <int LEFT>
+void copies_wait() {
+  auto& groups = card::current->groups;  // the last one is still open
+  while (groups.size() > LEFT + 1) {
+    for (auto& copy : groups.front()) std::memcpy(copy.to, copy.from, 16);
+    groups.erase(groups.begin());
+  }
+}
+inline void one_by_one() {}

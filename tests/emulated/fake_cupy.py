@@ -1,0 +1,297 @@
+"""CuPy's names as far as rvq_np uses them, on NumPy arrays; kernels run on `card`.
+
+As strict as CuPy, or stricter: arrays do not turn into NumPy ones unasked, functions refuse NumPy
+arrays, everything must live on the current device, and whatever would wait for the card counts.
+No evidence for a GPU.
+"""
+
+import contextlib
+import sys
+import types
+
+import numpy as np
+
+from .card import Module
+
+DEVICES = 2
+SHARED = 227 << 10  # of an H100
+PROCESSORS = 132
+waits = 0  # how often something had to wait for the card
+seed = 0  # of the order in which threads take turns
+_current = [0]
+
+# Functions of CuPy that take arrays and behave as NumPy's, as of CuPy 14.2.
+FUNCTIONS = """
+abs all any arange argmax argsort argwhere ascontiguousarray astype bincount broadcast_to concat
+concatenate empty empty_like full isfinite isdtype matmul max min maximum minimum moveaxis ones
+ones_like permute_dims frexp ldexp repeat reshape searchsorted sqrt square stack sum take unique
+where zeros zeros_like nonzero
+""".split()
+
+
+class Device:
+    def __init__(self, number=None):
+        self.id = _current[-1] if number is None else int(number)
+
+    attributes = property(
+        lambda self: {"MaxSharedMemoryPerBlockOptin": SHARED, "MultiProcessorCount": PROCESSORS}
+    )
+
+    def __enter__(self):
+        _current.append(self.id)
+        return self
+
+    def __exit__(self, *_):
+        _current.pop()
+
+    def use(self):
+        _current[-1] = self.id
+
+    def synchronize(self):
+        _wait()
+
+    def __eq__(self, other):
+        return isinstance(other, Device) and other.id == self.id
+
+    def __hash__(self):
+        return hash(self.id)
+
+    def __repr__(self):
+        return f"<CUDA Device {self.id}>"
+
+
+def _wait():
+    global waits
+    waits += 1
+
+
+def _operator(name, reflected=False):
+    def call(self, other=None):
+        if name in ("__neg__", "__invert__", "__abs__"):
+            return _made(getattr(self._here, name)())
+        if isinstance(other, np.ndarray) and other.ndim:
+            raise TypeError("Unsupported type <class 'numpy.ndarray'>")
+        found = getattr(_taken(self), name)(_taken(other))
+        return self if name.startswith("__i") and name != "__invert__" else _made(found)
+
+    return call
+
+
+class ndarray:
+    __array_ufunc__ = None
+    __hash__ = None
+
+    def __init__(self, here, device=None):
+        self._here = here
+        self.device = Device() if device is None else device
+
+    def __array__(self, *_, **__):
+        raise TypeError("Implicit conversion to a NumPy array is not allowed.")
+
+    def get(self):
+        _wait()
+        return self._here.copy()
+
+    def item(self):
+        _wait()
+        return self._here.item()
+
+    def __float__(self):
+        return float(self.item())
+
+    def __int__(self):
+        return int(self.item())
+
+    def __bool__(self):
+        return bool(self.item())
+
+    __index__ = __int__
+
+    def __len__(self):
+        return len(self._here)
+
+    def __getitem__(self, key):
+        return ndarray(self._here[_key(key)], self.device)
+
+    def __setitem__(self, key, value):
+        if isinstance(value, np.ndarray) and value.ndim:
+            raise TypeError("Unsupported type <class 'numpy.ndarray'>")
+        _taken(self)[_key(key)] = _taken(value)
+
+    def astype(self, dtype, order="K", casting=None, subok=None, copy=True):
+        return _made(_taken(self).astype(dtype, order=order, copy=copy))
+
+    def view(self, dtype):
+        return ndarray(self._here.view(dtype), self.device)
+
+    def reshape(self, *shape):
+        return ndarray(self._here.reshape(*shape), self.device)
+
+    def ravel(self):
+        return ndarray(self._here.ravel(), self.device)
+
+    def copy(self, order="C"):
+        return _made(_taken(self).copy(order))
+
+    def fill(self, value):
+        self._here.fill(value)
+
+    def __dlpack__(self, **options):
+        return self._here.__dlpack__()
+
+    def __dlpack_device__(self):
+        return (2, self.device.id)
+
+    def __repr__(self):
+        return repr(self._here)
+
+    T = property(lambda self: ndarray(self._here.T, self.device))
+    data = property(lambda self: types.SimpleNamespace(ptr=self._here.ctypes.data))
+    __module__ = "cupy"
+
+
+for _name in ("dtype", "shape", "ndim", "size", "itemsize", "strides", "nbytes", "flags"):
+    setattr(ndarray, _name, property(lambda self, name=_name: getattr(self._here, name)))
+for _name in ("sum", "min", "max", "mean", "all", "any"):
+    def _reduced(self, *arguments, _name=_name, **options):
+        return _made(np.asarray(getattr(_taken(self), _name)(*arguments, **options)))
+    setattr(ndarray, _name, _reduced)
+for _name in (
+    "add radd iadd sub rsub isub mul rmul imul truediv rtruediv itruediv floordiv rfloordiv mod "
+    "matmul lt le gt ge eq ne and or xor neg invert abs lshift rshift"
+).split():
+    setattr(ndarray, f"__{_name}__", _operator(f"__{_name}__"))
+
+
+def _key(key):
+    if isinstance(key, tuple):
+        return tuple(_key(each) for each in key)
+    if isinstance(key, np.ndarray):
+        raise IndexError("Unsupported type <class 'numpy.ndarray'>")
+    return _taken(key)
+
+
+def _taken(value):
+    """Return the NumPy array of an array here, which must be on the current device."""
+    if isinstance(value, (list, tuple)):
+        return type(value)(_taken(each) for each in value)
+    if not isinstance(value, ndarray):
+        return value
+    if value.device.id != _current[-1]:
+        raise ValueError(
+            f"Array device must be same as the current device: array device = {value.device.id} "
+            f"while current = {_current[-1]}"
+        )
+    return value._here
+
+
+def _made(found):
+    if isinstance(found, tuple):
+        return tuple(_made(each) for each in found)
+    return ndarray(np.asarray(found)) if isinstance(found, (np.ndarray, np.generic)) else found
+
+
+def _refuse(value):
+    for each in value if isinstance(value, (list, tuple)) else (value,):
+        if isinstance(each, np.ndarray) and each.ndim:
+            raise TypeError("Unsupported type <class 'numpy.ndarray'>")
+
+
+def _function(name):
+    def call(*arguments, **options):
+        for each in arguments:
+            _refuse(each)
+        with np.errstate(all="ignore"):  # a card says nothing
+            return _made(getattr(np, name)(*map(_taken, arguments), **options))
+
+    return call
+
+
+def asarray(values, dtype=None, order=None):
+    if isinstance(values, ndarray):
+        return values if dtype is None else values.astype(dtype, copy=False)
+    return ndarray(np.array(values, dtype=dtype, order="C"))
+
+
+def asnumpy(values):
+    return values.get()
+
+
+def from_dlpack(array):
+    return ndarray(np.from_dlpack(_Capsule(array)))
+
+
+class _Capsule:
+    def __init__(self, array):
+        self.array = array
+
+    def __dlpack__(self, **_):
+        return self.array.__dlpack__()
+
+    def __dlpack_device__(self):
+        return (1, 0)
+
+
+class RawModule:
+    def __init__(self, *, code, options=()):
+        self._module = Module(code, options)
+
+    def get_function(self, name):
+        return _Kernel(self._module, name)
+
+
+class _Kernel:
+    def __init__(self, module, name):
+        self.module, self.name = module, name
+        self.max_dynamic_shared_size_bytes = 48 << 10
+
+    def __call__(self, grid, block, arguments, *, shared_mem=0):
+        if shared_mem > min(self.max_dynamic_shared_size_bytes, SHARED):
+            raise RuntimeError("CUDA_ERROR_INVALID_VALUE: invalid argument")
+        given = [_taken(each) for each in arguments]
+        self.module.launch(self.name, (*grid, 1)[:2], block[0], given, shared_mem, seed)
+
+
+def module(count=DEVICES):
+    """Return a module to stand for ``cupy``, with `count` devices; None: no driver."""
+
+    def device_count():
+        if count is None:
+            raise RuntimeError("cudaErrorInsufficientDriver: CUDA driver version is insufficient")
+        return count
+
+    made = types.ModuleType("cupy")
+    made.__version__ = "0 (not CuPy: NumPy arrays and an emulated card)"
+    made.ndarray, made.RawModule = ndarray, RawModule
+    made.asarray, made.asnumpy, made.from_dlpack = asarray, asnumpy, from_dlpack
+    made.cuda = types.SimpleNamespace(
+        Device=Device, runtime=types.SimpleNamespace(getDeviceCount=device_count)
+    )
+    for name in FUNCTIONS:
+        setattr(made, name, _function(name))
+    for name in ("float16", "float32", "float64", "int32", "int64", "uint16", "bool_"):
+        setattr(made, name, getattr(np, name))
+    made.bool = np.bool_
+    return made
+
+
+@contextlib.contextmanager
+def installed(count=DEVICES):
+    """Let ``import cupy`` find this, and rvq_np's backends read it anew."""
+    ours = [name for name in sys.modules if name.startswith("rvq_np.backends._cuda")]
+    ours += ["cupy", "rvq_np.backends.cupy"]
+    before = {name: sys.modules.pop(name, None) for name in ours}
+    import rvq_np.backends
+
+    rvq_np.backends._backend_for.cache_clear()
+    sys.modules["cupy"] = made = module(count)
+    try:
+        yield made
+    finally:
+        for name in [each for each in sys.modules if each.startswith("rvq_np.backends._cuda")]:
+            del sys.modules[name]
+        for name, old in before.items():
+            sys.modules.pop(name, None)
+            if old is not None:
+                sys.modules[name] = old
+        rvq_np.backends._backend_for.cache_clear()
