@@ -25,7 +25,7 @@ def namespace(*arrays: Any) -> Any:
     """
     if all(isinstance(each, np.ndarray) for each in arrays):
         return np
-    library = _library(type(arrays[0]))
+    library = _library(type(arrays[0]))  # type: ignore[arg-type]  # a type is hashable
     if library is not None and all(type(each) is type(arrays[0]) for each in arrays):
         return library
     from array_api_compat import array_namespace
@@ -50,12 +50,12 @@ def _library(cls: Any) -> Any:
 
 
 def there(x: Any) -> AbstractContextManager[Any]:
-    """Return a context in which the device of `x` is the one that its library computes on.
+    """Return a context in which the device of `x`, or of the first of a list, is the current one.
 
     For CuPy, where a device is chosen beside the arrays; elsewhere the arrays choose.
     """
-    device = getattr(x, "device", None)
-    return device if hasattr(device, "use") else nullcontext()
+    device = getattr(x[0] if isinstance(x, list) and x else x, "device", None)
+    return device if hasattr(device, "use") else nullcontext()  # type: ignore[return-value]
 
 
 def asarray(values: np.ndarray, like: Any) -> Any:

@@ -79,7 +79,10 @@ def floating(call: str, x: Any) -> None:
 def finite(call: str, x: Any, codebooks: Any) -> None:
     """Raise NonFiniteError if `x` has a bad number, naming the first, or if one is too large."""
     xp = arrays.namespace(x)
-    low, high = float(xp.min(x)), float(xp.max(x))  # NaN comes through both
+    if backends.stays(x):
+        low, high = (float(end[0]) for end in backends.backend_of(x).extent(xp.reshape(x, (1, -1))))
+    else:
+        low, high = float(xp.min(x)), float(xp.max(x))  # NaN comes through both
     limit = codebooks.limit(_wide_type(x, codebooks))
     if -limit < low and high < limit:
         return
@@ -111,8 +114,13 @@ def codes(call: str, codes: Any, codebooks: Any) -> None:
             f"{call}: codes have {codes.shape[0]} rows, one a stage, but there are "
             f"{codebooks.n_q} stages; pass codes[:{codebooks.n_q}] or fewer."
         )
-    for q in range(codes.shape[0]):
-        _names_words(call, codes[q, ...], q, codebooks.sizes[q])
+    sizes = codebooks.sizes[: codes.shape[0]]
+    if 0 not in codes.shape and backends.stays(codes):
+        low, high = backends.backend_of(codes).extent(xp.reshape(codes, (codes.shape[0], -1)))
+        if (low >= 0).all() and (high < np.asarray(sizes)).all():
+            return
+    for q, size in enumerate(sizes):
+        _names_words(call, codes[q, ...], q, size)
 
 
 def ragged(call: str, codes: Any, codebooks: Any, out: Any) -> list[Any]:

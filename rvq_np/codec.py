@@ -92,34 +92,9 @@ def encode(
            [1, 0]], dtype=int32)
     """
     backends.backend_of(x)
-    x = arrays.detached(x)
-    codebooks = composed.of(codebooks)
-    n_q = checks.levels("encode", codebooks.n_q if n_q is None else n_q, 1, codebooks.n_q)
-    checks.beam("encode", beam_size)
     checks.threads("encode", threads)
-    checks.vectors("encode", x, codebooks)
-    strided = codebooks.block > 1
-    if strided:
-        checks.frames("encode", x, codebooks, beam_size, out)
-    if out is not None:
-        codes = checks.out("encode", out, x, (n_q, *x.shape[:-1]), np.int32)
-        rows = x.reshape(_product(x.shape[:-1]), codebooks.dim)
-        with tiles.at_most(threads):
-            _encode_into(codes.reshape(n_q, len(rows)), rows, codebooks, n_q, beam_size)
-        return out
-    if x.ndim == 2 and threads is None:
-        return lookup.encode(x, codebooks, n_q, beam_size)
-    xp = arrays.namespace(x)
-    rows = xp.reshape(x, (_product(x.shape[:-1]), codebooks.dim))
-    with tiles.at_most(threads):
-        codes = lookup.encode(rows, codebooks, n_q, beam_size)
-    if not strided:
-        return xp.reshape(codes, (n_q, *x.shape[:-1]))
-    *batch, length = x.shape[:-1]
-    return [
-        xp.reshape(level, (*batch, length // stride))
-        for level, stride in zip(codes, codebooks.strides, strict=False)
-    ]
+    with arrays.there(x), tiles.at_most(threads):
+        return _encode(arrays.detached(x), composed.of(codebooks), n_q, beam_size, out)
 
 
 def decode(
@@ -173,24 +148,9 @@ def decode(
     array([[5., 4.],
            [0., 0.]], dtype=float32)
     """
-    codebooks = composed.of(codebooks)
     checks.threads("decode", threads)
-    if codebooks.block > 1:
-        return _decode_strided(codes, codebooks, out, threads)
-    backends.backend_of(codes)
-    checks.codes("decode", codes, codebooks)
-    if out is not None:
-        shape = (*codes.shape[1:], codebooks.dim)
-        vectors = checks.out("decode", out, codes, shape, codebooks.dtype)
-        rows = vectors.reshape(_product(codes.shape[1:]), codebooks.dim)
-        with tiles.at_most(threads):
-            _decode_into(rows, codes.reshape(len(codes), len(rows)), codebooks)
-        return out
-    xp = arrays.namespace(codes)
-    flat = xp.reshape(codes, (codes.shape[0], _product(codes.shape[1:])))
-    with tiles.at_most(threads):
-        vectors = lookup.decode(flat, codebooks)
-    return xp.reshape(vectors, (*codes.shape[1:], codebooks.dim))
+    with arrays.there(codes), tiles.at_most(threads):
+        return _decode(codes, composed.of(codebooks), out)
 
 
 def tally(x: Any, codes: Any, codebooks: Any) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -239,8 +199,51 @@ def tally(x: Any, codes: Any, codebooks: Any) -> tuple[list[np.ndarray], list[np
         )
     xp = arrays.namespace(x, codes)
     n_rows = _product(x.shape[:-1])
-    rows = xp.reshape(x, (n_rows, codebooks.dim))
-    return lookup.tally(rows, xp.reshape(codes, (codes.shape[0], n_rows)), codebooks)
+    with arrays.there(x):
+        rows = xp.reshape(x, (n_rows, codebooks.dim))
+        return lookup.tally(rows, xp.reshape(codes, (codes.shape[0], n_rows)), codebooks)
+
+
+def _encode(x: Any, codebooks: Any, n_q: int | None, beam_size: int, out: Any) -> Any:
+    n_q = checks.levels("encode", codebooks.n_q if n_q is None else n_q, 1, codebooks.n_q)
+    checks.beam("encode", beam_size)
+    checks.vectors("encode", x, codebooks)
+    strided = codebooks.block > 1
+    if strided:
+        checks.frames("encode", x, codebooks, beam_size, out)
+    if out is not None:
+        codes = checks.out("encode", out, x, (n_q, *x.shape[:-1]), np.int32)
+        rows = x.reshape(_product(x.shape[:-1]), codebooks.dim)
+        _encode_into(codes.reshape(n_q, len(rows)), rows, codebooks, n_q, beam_size)
+        return out
+    if x.ndim == 2:
+        return lookup.encode(x, codebooks, n_q, beam_size)
+    xp = arrays.namespace(x)
+    rows = xp.reshape(x, (_product(x.shape[:-1]), codebooks.dim))
+    codes = lookup.encode(rows, codebooks, n_q, beam_size)
+    if not strided:
+        return xp.reshape(codes, (n_q, *x.shape[:-1]))
+    *batch, length = x.shape[:-1]
+    return [
+        xp.reshape(level, (*batch, length // stride))
+        for level, stride in zip(codes, codebooks.strides, strict=False)
+    ]
+
+
+def _decode(codes: Any, codebooks: Any, out: Any) -> Any:
+    if codebooks.block > 1:
+        return _decode_strided(codes, codebooks, out)
+    backends.backend_of(codes)
+    checks.codes("decode", codes, codebooks)
+    if out is not None:
+        shape = (*codes.shape[1:], codebooks.dim)
+        vectors = checks.out("decode", out, codes, shape, codebooks.dtype)
+        rows = vectors.reshape(_product(codes.shape[1:]), codebooks.dim)
+        _decode_into(rows, codes.reshape(len(codes), len(rows)), codebooks)
+        return out
+    xp = arrays.namespace(codes)
+    flat = xp.reshape(codes, (codes.shape[0], _product(codes.shape[1:])))
+    return xp.reshape(lookup.decode(flat, codebooks), (*codes.shape[1:], codebooks.dim))
 
 
 def _encode_into(codes: Any, rows: Any, codebooks: Any, n_q: int, beam_size: int) -> None:
@@ -257,13 +260,12 @@ def _decode_into(rows: Any, codes: Any, codebooks: Any) -> None:
         rows[...] = lookup.decode(codes, codebooks)
 
 
-def _decode_strided(codes: Any, codebooks: Any, out: Any, threads: int | None) -> Any:
+def _decode_strided(codes: Any, codebooks: Any, out: Any) -> Any:
     codes = checks.ragged("decode", codes, codebooks, out)
     xp = arrays.namespace(*codes)
     *batch, length = codes[0].shape
     flat = [xp.reshape(level, (_product(level.shape),)) for level in codes]
-    with tiles.at_most(threads):
-        vectors = lookup.decode(flat, codebooks)
+    vectors = lookup.decode(flat, codebooks)
     return xp.reshape(vectors, (*batch, length * codebooks.strides[0], codebooks.dim))
 
 

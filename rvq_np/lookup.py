@@ -76,27 +76,56 @@ def follow(x: Any) -> Callable[[Codebooks], Any]:
     return lambda codebooks: following(tables(x, codebooks))
 
 
-def walk(x: np.ndarray, codes: np.ndarray, codebooks: Codebooks) -> Iterator[tuple[Any, Any]]:
+def assign(x: Any) -> Callable[[Any], tuple[Any, Any]]:
+    """Return ``again(words)``: the counts (K,) and sums (K, C) of the rows nearest to each word.
+
+    For the rounds of k-means on `x` (N, C). Where the backend of `x` has an `assign` of its own,
+    words may be an array of its library, and counts and sums are.
+    """
+    if backends.stays(x):
+        again: Callable[[Any], tuple[Any, Any]] = backends.backend_of(x).assign(x)
+        return again
+    following = follow(x)
+
+    def on_the_host(words: Any) -> tuple[Any, Any]:
+        codebooks = Codebooks([words])
+        counts, sums = tally(x, following(codebooks), codebooks)
+        return counts[0], sums[0]
+
+    return on_the_host
+
+
+def walk(x: Any, codes: Any, codebooks: Codebooks) -> Iterator[tuple[Any, Any]]:
     """Yield per stage what it quantized, rows (N, C), and the words (N, C) it chose.
 
     The rows are the residuals, bit for bit those that `encode` searched with, projected if the
-    stage projects. NumPy only: `x` (N, D) and `codes` (n, N), valid and finite.
+    stage projects. `x` (N, D) and `codes` (n, N), valid and finite, are NumPy arrays or of a
+    library that `stays` where it is.
     """
-    yield from host.walk(x, codes, tables(x, codebooks))
+    yield from _trainer(x).walk(x, codes, tables(x, codebooks))
 
 
-def searched(x: np.ndarray, codebooks: Codebooks) -> np.ndarray:
+def searched(x: Any, codebooks: Codebooks) -> Any:
     """Return what the first stage searches with: a copy of `x` (N, D), or projected (N, C)."""
-    return host.searched(x, tables(x, codebooks)[0])
+    return _trainer(x).searched(x, tables(x, codebooks))
 
 
-def residual(x: np.ndarray, codes: np.ndarray, codebooks: Codebooks) -> np.ndarray:
+def residual(x: Any, codes: Any, codebooks: Codebooks) -> Any:
     """Return what is left of `x` (N, D) after the stages of `codes` (n, N), as `encode` does."""
-    return host.residual(x, codes, tables(x, codebooks))
+    return _trainer(x).residual(x, codes, tables(x, codebooks))
 
 
-def tables(x: np.ndarray, codebooks: Codebooks) -> Any:
-    """Return the stages as kernels for NumPy arrays of the type of `x` read them."""
+def stays(x: Any) -> bool:
+    """Return whether training leaves `x` on its device."""
+    return backends.stays(x)
+
+
+def _trainer(x: Any) -> Any:
+    return backends.backend_of(x) if stays(x) else host
+
+
+def tables(x: Any, codebooks: Codebooks) -> Any:
+    """Return the stages as the backend of `x` reads them."""
     return codebooks.prepared(backends.backend_of(x), x)
 
 

@@ -210,7 +210,8 @@ class ResidualVectorQuantizer:
         (`rvq_np.train.ema`) and replaces dead words (`rvq_np.train.expire`). Without a single
         vector nothing changes.
         """
-        return self.passed("forward", x, sample_rate, bandwidth, mask).result(self.config)
+        with arrays.there(x):
+            return self.passed("forward", x, sample_rate, bandwidth, mask).result(self.config)
 
     __call__ = forward
 
@@ -277,9 +278,10 @@ class ResidualVectorQuantizer:
         start = self.config.check_start("encode", st, n_q)
         checks.beam("encode", beam_size)
         codebooks = self.codebooks[start:n_q]
-        batch = layout.Batch("encode", x, codebooks)
-        self._warn_if_random(start, n_q)
-        return batch.codes(lookup.encode(batch.rows, codebooks, n_q - start, beam_size))
+        with arrays.there(x):
+            batch = layout.Batch("encode", x, codebooks)
+            self._warn_if_random(start, n_q)
+            return batch.codes(lookup.encode(batch.rows, codebooks, n_q - start, beam_size))
 
     def decode(self, codes: Any, st: int | None = None) -> Any:
         """Turn codes into vectors: the sum of the words they name.
@@ -313,13 +315,14 @@ class ResidualVectorQuantizer:
             )
         start = self.config.check_start("decode", st, self.n_q)
         codebooks = self.codebooks[start:]
-        checks.codes("decode", codes, codebooks)
-        self._warn_if_random(start, start + codes.shape[0])
-        shape = tuple(codes.shape)
-        if codes.ndim == 2:
-            return lookup.decode(codes, codebooks)
-        flat = arrays.namespace(codes).reshape(codes, (shape[0], shape[1] * shape[2]))
-        return layout.as_vectors(lookup.decode(flat, codebooks), (shape[1], shape[2]))
+        with arrays.there(codes):
+            checks.codes("decode", codes, codebooks)
+            self._warn_if_random(start, start + codes.shape[0])
+            if codes.ndim == 2:
+                return lookup.decode(codes, codebooks)
+            count, batch, time = codes.shape
+            flat = arrays.namespace(codes).reshape(codes, (count, batch * time))
+            return layout.as_vectors(lookup.decode(flat, codebooks), (batch, time))
 
     def fit(
         self,

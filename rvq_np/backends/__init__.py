@@ -1,8 +1,8 @@
 """Which library computes? The array says, by the name of a file in this folder.
 
 `backend_of` takes the top-level package of the array's class (``torch`` for a tensor) and loads
-the file of that name: `numpy`, `torch`, `jax`.  A package outside joins by an entry point of
-that name in the group ``rvq_np.backends``.  Anything else that follows the array API standard
+the file of that name: `numpy`, `cupy`, `torch`, `jax`.  A package outside joins by an entry point
+of that name in the group ``rvq_np.backends``.  Anything else that follows the array API standard
 goes to `_array_api`.  There is no table to edit and no setting to choose.
 
 A backend is a module with four functions, written for vectors (N, D) of its library that are
@@ -31,10 +31,20 @@ For quantizers between linear maps (`rvq_np.composed.Projected`) it may have two
     ``x @ weight.T + bias`` (N, C), in the wider of the float types of `x` (N, D) and `dtype`.
 
 It may have a function ``check(x)``, which raises `BackendError` for an array of its library that it
-cannot compute on after all.
+cannot compute on after all, and ``stays(x)``, which says whether `x` lives on a device from which
+nothing should be copied to the host. If it does, these serve besides:
+
+``extent(x)``
+    The smallest and the largest number of each row of `x` (n, m), as one NumPy array (2, n), NaN
+    coming through both: what checks look at, for one wait instead of several.
+``assign(x)``
+    A function of words (K, C) that returns the counts and sums of the rows of `x` nearest to each,
+    as arrays of the library: what k-means repeats.
+``walk(x, codes, prepared)``, ``searched(x, prepared)``, ``residual(x, codes, prepared)``
+    As in `rvq_np.lookup`: what training needs of a batch besides its tally.
 
 Files named after a library never import one another, nor the codebooks they are handed; what lives
-on a device they hand to `_array_api`.
+on a device they hand to `_cuda`, where CuPy can compute on it, or to `_array_api`.
 """
 
 from __future__ import annotations
@@ -69,6 +79,14 @@ def backend_of(x: Any) -> ModuleType:
     if hasattr(backend, "check"):
         backend.check(x)
     return backend
+
+
+def stays(x: Any) -> bool:
+    """Return whether `x` lives on a device of a backend that spares it the copy to the host."""
+    if type(x) is np.ndarray:
+        return False
+    backend = backend_of(x)
+    return hasattr(backend, "stays") and bool(backend.stays(x))
 
 
 def mapping_of(x: Any) -> Any:

@@ -39,13 +39,18 @@ class Prepared:
         return Prepared(self.stages[levels], fused, self.table, self.offsets[levels])
 
 
+def stays(x):
+    """Every CuPy array does."""
+    return True
+
+
 def check(x):
     """Raise BackendError if there is no device to compute on."""
     problem = missing()
     if problem:
         raise BackendError(
-            f"rvq_np got a {type(x).__module__}.{type(x).__qualname__}, but CuPy finds no device to "
-            f"compute on: {problem} Install an NVIDIA driver and the CuPy for its CUDA "
+            f"rvq_np got a {type(x).__module__}.{type(x).__qualname__}, but CuPy finds no device "
+            f"to compute on: {problem} Install an NVIDIA driver and the CuPy for its CUDA "
             "(rvq-np[cuda12] or rvq-np[cuda13]), or pass NumPy arrays."
         )
 

@@ -18,7 +18,9 @@ THREADS = 256
 def launch(file, name, dtype, blocks, threads, shared, arguments, **macros):
     """Queue a kernel of ``kernels/cuda/<file>.cu`` for numbers of type `dtype`."""
     if blocks:
-        kernel = _kernel(cupy.cuda.Device().id, file, name, np.dtype(dtype), shared, *macros.items())
+        kernel = _kernel(
+            cupy.cuda.Device().id, file, name, np.dtype(dtype), shared, *macros.items()
+        )
         kernel((blocks,), (threads,), arguments, shared_mem=shared)
 
 

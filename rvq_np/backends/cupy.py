@@ -12,11 +12,12 @@ from ._cuda import (
     project,
     residual,
     searched,
+    stays,
     tally,
     walk,
 )
 
 __all__ = [
     "add_up", "assign", "check", "decode", "encode", "extent", "prepare", "prepare_map", "project",
-    "residual", "searched", "tally", "walk",
+    "residual", "searched", "stays", "tally", "walk",
 ]  # fmt: skip

@@ -1,56 +1,103 @@
 """Torch tensors.  Those in host memory are lent to the NumPy kernels, without a copy.
 
-A tensor on a device goes the way of the array API: scores there, near-ties settled here.
-bfloat16 cannot cross to NumPy, so it is widened to float32 first.  Nothing is recorded for
+A tensor on an NVIDIA card is lent to CuPy where that is installed, on torch's current stream; on
+another device it goes the way of the array API: scores there, near-ties settled here.  bfloat16
+cannot cross to NumPy or CuPy, so it is widened to float32 first.  Nothing is recorded for
 autograd: gradients are the business of `rvq_np.grad`.
 """
+
+import contextlib
 
 import numpy as np
 import torch
 
 from ..kernels import host, tables
-from . import _array_api
+from . import _array_api, _lent
+
+
+def stays(x):
+    return _elsewhere(x) is not _array_api
 
 
 def prepare(codebooks, like):
     if like.device.type == "cpu":
         return host.prepare(codebooks, _numpy_dtype(like))
-    return _array_api.prepare(codebooks, like.detach())
+    return _elsewhere(like).prepare(codebooks, _plain(like))
 
 
 def prepare_map(linear, like):
     if like.device.type == "cpu":
         return tables.map_tables(linear)
-    return _array_api.prepare_map(linear, like.detach())
+    return _elsewhere(like).prepare_map(linear, _plain(like))
 
 
 def project(x, prepared, dtype):
     if x.device.type == "cpu":
-        return torch.from_numpy(host.project(_lent(x), prepared, dtype))
-    return _array_api.project(x.detach(), prepared, dtype)
+        return torch.from_numpy(host.project(_here(x), prepared, dtype))
+    return _elsewhere(x).project(_plain(x), prepared, dtype)
 
 
 def encode(x, prepared, beam_size=1):
     if x.device.type == "cpu":
-        return torch.from_numpy(host.encode(_lent(x), prepared, beam_size))
-    return _array_api.encode(x.detach(), prepared, beam_size)
+        return torch.from_numpy(host.encode(_here(x), prepared, beam_size))
+    return _elsewhere(x).encode(_plain(x), prepared, beam_size)
 
 
 def decode(codes, prepared):
     if codes.device.type == "cpu":
-        return torch.from_numpy(host.decode(_lent(codes), prepared))
-    return _array_api.decode(codes, prepared)
+        return torch.from_numpy(host.decode(_here(codes), prepared))
+    return _elsewhere(codes).decode(codes, prepared)
 
 
 def tally(x, codes, prepared):
     if x.device.type == "cpu":
-        return host.tally(_lent(x), _lent(codes), prepared)
-    return _array_api.tally(x.detach(), codes, prepared)
+        return host.tally(_here(x), _here(codes), prepared)
+    return _elsewhere(x).tally(_plain(x), codes, prepared)
 
 
-def _lent(tensor):
+def extent(x):
+    return _elsewhere(x).extent(_plain(x))
+
+
+def assign(x):
+    return _elsewhere(x).assign(_plain(x))
+
+
+def walk(x, codes, prepared):
+    return _elsewhere(x).walk(_plain(x), codes, prepared)
+
+
+def searched(x, prepared):
+    return _elsewhere(x).searched(_plain(x), prepared)
+
+
+def residual(x, codes, prepared):
+    return _elsewhere(x).residual(_plain(x), codes, prepared)
+
+
+def _elsewhere(x):
+    """Return what computes on tensors that are not in host memory."""
+    if x.device.type != "cuda" or torch.version.cuda is None or not _lent.ready():
+        return _array_api
+    return _lent.Card(lambda: _there(x.device), torch.from_dlpack)
+
+
+@contextlib.contextmanager
+def _there(device):
+    import cupy
+
+    queue = torch.cuda.current_stream(device).cuda_stream
+    with cupy.cuda.Device(device.index), cupy.cuda.ExternalStream(queue):
+        yield
+
+
+def _here(tensor):
+    return _plain(tensor).numpy()
+
+
+def _plain(tensor):
     tensor = tensor.detach()
-    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+    return tensor.float() if tensor.dtype == torch.bfloat16 else tensor
 
 
 def _numpy_dtype(tensor):

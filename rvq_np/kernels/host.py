@@ -181,9 +181,9 @@ def walk(x, codes, stages):
         rows = residual(rows, row_codes[None], [stage])
 
 
-def searched(x, stage):
-    """Return `x` (N, D) as `stage` searches it, in its float type; never `x` itself."""
-    return _kernels(0).project(_working_copy(x, [stage]), stage)
+def searched(x, stages):
+    """Return `x` (N, D) as the first stage searches it, in its float type; never `x` itself."""
+    return _kernels(0).project(_working_copy(x, stages), stages[0])
 
 
 def residual(x, codes, stages):

@@ -14,9 +14,13 @@ from contextvars import ContextVar
 _asked: ContextVar[int | None] = ContextVar("rvq_np_threads", default=None)
 
 
-@contextlib.contextmanager
 def at_most(count):
-    """Use so many threads for what this thread does inside; None: as ever."""
+    """Return a context that uses so many threads for what this thread does inside; None: as ever."""
+    return contextlib.nullcontext() if count is None else _at_most(count)
+
+
+@contextlib.contextmanager
+def _at_most(count):
     token = _asked.set(count)
     try:
         yield

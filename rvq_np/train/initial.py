@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from .state import CodebookState, codebooks_of
 
 def initialize(
     states: Sequence[CodebookState],
-    x: np.ndarray,
+    x: Any,
     n_q: int,
     iterations: int,
     rng: np.random.Generator,
@@ -28,7 +29,7 @@ def initialize(
     they were.
     """
     made = list(states)
-    residual = np.asarray(x)
+    residual = x
     last = max((level for level in range(n_q) if not made[level].initialized), default=-1)
     for level in range(last + 1):
         pair = None if projections is None else projections[level]

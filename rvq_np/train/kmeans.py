@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -114,37 +113,44 @@ def lloyd(
     """Alternate between assigning every row to its nearest word and moving words to the means.
 
     `batches` are arrays of rows, or a function that gives them anew for each round. Of
-    arrays in memory most rows need no search in later rounds, see `lookup.follow`.
+    arrays in memory most rows need no search in later rounds, and those on a device whose library
+    can do all of it stay there, words and sums included; see `lookup.assign`.
     ``refill(n)`` gives vectors for n words nobody chose; without it they keep what they have.
     ``watch(iteration, clusters)`` sees each round and may end it by returning True.
     """
     words = np.array(words, dtype=np.float32)
     found = Clusters(words, np.zeros(len(words)), np.zeros(words.shape))
-    followed: Iterable[tuple[Any, Callable[[Codebooks], Any]]] = ()
-    if not callable(batches):
-        followed = [(each, lookup.follow(each)) for each in batches]
+    for each in () if callable(batches) else batches:
+        checks.vectors("kmeans", each, Codebooks([words]))
+    rounds = None if callable(batches) else [lookup.assign(each) for each in batches]
     for iteration in range(iterations):
-        codebooks = Codebooks([words])
-        counts, sums = np.zeros(len(words)), np.zeros(words.shape)
-        if callable(batches):
-            followed = ((each, partial(lookup.encode, each, n_q=1)) for each in batches())
-        for batch, encode in followed:
-            if iteration == 0:
-                checks.vectors("kmeans", batch, codebooks)
-            part = lookup.tally(batch, encode(codebooks), codebooks)
-            counts += part[0][0]
-            sums += part[1][0]
-        used = counts > 0
-        moved = words.copy()
-        moved[used] = sums[used] / counts[used, None]
-        found = Clusters(moved, counts, sums)
+        parts = _once(batches(), words, iteration) if rounds is None else (a(words) for a in rounds)
+        counts, sums = next(parts)
+        for more, others in parts:
+            counts, sums = counts + more, sums + others
+        with arrays.there(counts):
+            xp = arrays.namespace(counts)
+            used = counts > 0
+            means = sums / xp.where(used, counts, 1.0)[:, None]
+            words = xp.where(used[:, None], xp.astype(means, xp.float32), xp.asarray(words))
+        found = Clusters(words, counts, sums)
         last = iteration == iterations - 1
         if (watch is not None and watch(iteration, found)) or last:
             break
         if refill is not None and not used.all():
-            moved[~used] = refill(int((~used).sum()))
-        words = moved
-    return found
+            words = words.copy()
+            words[~used] = refill(int((~used).sum()))
+    return Clusters(*(arrays.to_numpy(each) for each in found))
+
+
+def _once(batches: Iterable[Any], words: np.ndarray, iteration: int) -> Iterator[tuple[Any, Any]]:
+    """Yield the counts and sums of batches that are gone after the round."""
+    codebooks = Codebooks([words])
+    for batch in batches:
+        if iteration == 0:
+            checks.vectors("kmeans", batch, codebooks)
+        counts, sums = lookup.tally(batch, lookup.encode(batch, codebooks, 1), codebooks)
+        yield counts[0], sums[0]
 
 
 def state_of(found: Clusters, epsilon: float) -> CodebookState:

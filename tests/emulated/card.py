@@ -14,7 +14,9 @@ import numpy as np
 
 HERE = Path(__file__).parent
 BUILT = HERE.parent.parent / "build" / "emulated"
-SIGNATURE = re.compile(r'extern "C" __global__ void\s+(?:__launch_bounds__\([^)]*\)\s*)?(\w+)\(([^)]*)\)')
+SIGNATURE = re.compile(
+    r'extern "C" __global__ void\s+(?:__launch_bounds__\([^)]*\)\s*)?(\w+)\(([^)]*)\)'
+)
 SCALARS = {
     "int": (np.int32, ctypes.c_int32), "i64": (np.int64, ctypes.c_int64),
     "float": (np.float32, ctypes.c_float), "double": (np.float64, ctypes.c_double),
@@ -41,7 +43,9 @@ class Module:
                 f"card_s, card_i, [&] {{ {name}({', '.join(names)}); }}); }}"
             )
         text = "\n".join(['#include "card.hpp"', source, *wrappers])
-        self.library = ctypes.CDLL(str(_built(text, tuple(f"-D{k}={v}" for k, v in macros.items()))))
+        self.library = ctypes.CDLL(
+            str(_built(text, tuple(f"-D{k}={v}" for k, v in macros.items())))
+        )
 
     def launch(self, name, blocks, threads, arguments, shared=0, seed=0):
         kinds = self.parameters[name]

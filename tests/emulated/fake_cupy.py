@@ -21,12 +21,14 @@ seed = 0  # of the order in which threads take turns
 _current = [0]
 
 # Functions of CuPy that take arrays and behave as NumPy's, as of CuPy 14.2.
-FUNCTIONS = """
-abs all any arange argmax argsort argwhere ascontiguousarray astype bincount broadcast_to concat
-concatenate empty empty_like full isfinite isdtype matmul max min maximum minimum moveaxis ones
-ones_like permute_dims frexp ldexp repeat reshape searchsorted sqrt square stack sum take unique
-where zeros zeros_like nonzero
-""".split()
+FUNCTIONS = [
+    "abs", "all", "any", "arange", "argmax", "argsort", "argwhere", "ascontiguousarray",
+    "astype", "bincount", "broadcast_to", "concat", "concatenate", "empty", "empty_like",
+    "full", "isfinite", "isdtype", "matmul", "max", "min", "maximum", "minimum", "moveaxis",
+    "ones", "ones_like", "permute_dims", "frexp", "ldexp", "repeat", "reshape", "searchsorted",
+    "sqrt", "square", "stack", "sum", "take", "unique", "where", "zeros", "zeros_like",
+    "nonzero",
+]  # fmt: skip
 
 
 class Device:
@@ -153,13 +155,17 @@ class ndarray:
 for _name in ("dtype", "shape", "ndim", "size", "itemsize", "strides", "nbytes", "flags"):
     setattr(ndarray, _name, property(lambda self, name=_name: getattr(self._here, name)))
 for _name in ("sum", "min", "max", "mean", "all", "any"):
+
     def _reduced(self, *arguments, _name=_name, **options):
         return _made(np.asarray(getattr(_taken(self), _name)(*arguments, **options)))
+
     setattr(ndarray, _name, _reduced)
-for _name in (
-    "add radd iadd sub rsub isub mul rmul imul truediv rtruediv itruediv floordiv rfloordiv mod "
-    "matmul lt le gt ge eq ne and or xor neg invert abs lshift rshift"
-).split():
+OPERATORS = [
+    "add", "radd", "iadd", "sub", "rsub", "isub", "mul", "rmul", "imul", "truediv", "rtruediv",
+    "itruediv", "floordiv", "rfloordiv", "mod", "matmul", "lt", "le", "gt", "ge", "eq", "ne",
+    "and", "or", "xor", "neg", "invert", "abs", "lshift", "rshift",
+]  # fmt: skip
+for _name in OPERATORS:
     setattr(ndarray, f"__{_name}__", _operator(f"__{_name}__"))
 
 
