@@ -15,7 +15,7 @@ _asked: ContextVar[int | None] = ContextVar("rvq_np_threads", default=None)
 
 
 def at_most(count):
-    """Return a context that uses so many threads for what this thread does inside; None: as ever."""
+    """Return a context: so many threads for what this thread does inside; None: as ever."""
     return contextlib.nullcontext() if count is None else _at_most(count)
 
 

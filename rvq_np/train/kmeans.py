@@ -122,9 +122,12 @@ def lloyd(
     found = Clusters(words, np.zeros(len(words)), np.zeros(words.shape))
     for each in () if callable(batches) else batches:
         checks.vectors("kmeans", each, Codebooks([words]))
-    rounds = None if callable(batches) else [lookup.assign(each) for each in batches]
+    rounds = [] if callable(batches) else [lookup.assign(each) for each in batches]
     for iteration in range(iterations):
-        parts = _once(batches(), words, iteration) if rounds is None else (a(words) for a in rounds)
+        if callable(batches):
+            parts = _once(batches(), words, iteration)
+        else:
+            parts = iter([again(words) for again in rounds])
         counts, sums = next(parts)
         for more, others in parts:
             counts, sums = counts + more, sums + others
