@@ -25,12 +25,14 @@ def namespace(*arrays: Any) -> Any:
     """
     if all(isinstance(each, np.ndarray) for each in arrays):
         return np
-    library = _library(type(arrays[0]))  # type: ignore[arg-type]  # a type is hashable
-    if library is not None and all(type(each) is type(arrays[0]) for each in arrays):
-        return library
-    from array_api_compat import array_namespace
-
+    libraries = {_library(type(each)) for each in arrays}  # type: ignore[arg-type]
+    if len(libraries) == 1 and None not in libraries:
+        return libraries.pop()
     try:
+        if libraries != {None}:
+            raise TypeError("several libraries")
+        from array_api_compat import array_namespace
+
         return array_namespace(*arrays)
     except TypeError as error:
         kinds = ", ".join(f"{type(each).__module__}.{type(each).__qualname__}" for each in arrays)

@@ -188,8 +188,12 @@ def tally(x: Any, codes: Any, codebooks: Any) -> tuple[list[np.ndarray], list[np
     """
     backends.backend_of(x)
     backends.backend_of(codes)
-    x = arrays.detached(x)
-    codebooks = checks.plain("tally", composed.of(codebooks))
+    with arrays.there(x):
+        return _tally(arrays.detached(x), codes, composed.of(codebooks))
+
+
+def _tally(x: Any, codes: Any, codebooks: Any) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    codebooks = checks.plain("tally", codebooks)
     checks.vectors("tally", x, codebooks)
     checks.codes("tally", codes, codebooks)
     if tuple(codes.shape[1:]) != tuple(x.shape[:-1]):
@@ -199,9 +203,8 @@ def tally(x: Any, codes: Any, codebooks: Any) -> tuple[list[np.ndarray], list[np
         )
     xp = arrays.namespace(x, codes)
     n_rows = _product(x.shape[:-1])
-    with arrays.there(x):
-        rows = xp.reshape(x, (n_rows, codebooks.dim))
-        return lookup.tally(rows, xp.reshape(codes, (codes.shape[0], n_rows)), codebooks)
+    rows = xp.reshape(x, (n_rows, codebooks.dim))
+    return lookup.tally(rows, xp.reshape(codes, (codes.shape[0], n_rows)), codebooks)
 
 
 def _encode(x: Any, codebooks: Any, n_q: int | None, beam_size: int, out: Any) -> Any:

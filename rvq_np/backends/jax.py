@@ -26,43 +26,47 @@ def check(x):
 
 
 def prepare(codebooks, like):
-    if _on_host(like):
+    other = _elsewhere(like)
+    if other is None:
         return host.prepare(codebooks, like.dtype)
-    return _elsewhere(like).prepare(codebooks, _plain(like))
+    return other.prepare(codebooks, _plain(like))
 
 
 def prepare_map(linear, like):
-    return (
-        tables.map_tables(linear) if _on_host(like) else _elsewhere(like).prepare_map(linear, like)
-    )
+    other = _elsewhere(like)
+    return tables.map_tables(linear) if other is None else other.prepare_map(linear, _plain(like))
 
 
 def project(x, prepared, dtype):
-    if _on_host(x):
+    other = _elsewhere(x)
+    if other is None:
         return _beside(x, host.project(np.asarray(x), prepared, dtype))
-    return _elsewhere(x).project(_plain(x), prepared, dtype)
+    return other.project(_plain(x), prepared, dtype)
 
 
 def encode(x, prepared, beam_size=1):
-    if _on_host(x):
+    other = _elsewhere(x)
+    if other is None:
         return _beside(x, host.encode(np.asarray(x), prepared, beam_size))
-    return _elsewhere(x).encode(_plain(x), prepared, beam_size)
+    return other.encode(_plain(x), prepared, beam_size)
 
 
 def decode(codes, prepared):
-    if _on_host(codes):
+    other = _elsewhere(codes)
+    if other is None:
         return _beside(codes, host.decode(np.asarray(codes), prepared))
-    return _elsewhere(codes).decode(codes, prepared)
+    return other.decode(codes, prepared)
 
 
 def tally(x, codes, prepared):
-    if _on_host(x):
+    other = _elsewhere(x)
+    if other is None:
         return host.tally(np.asarray(x), np.asarray(codes), prepared)
-    return _elsewhere(x).tally(_plain(x), codes, prepared)
+    return other.tally(_plain(x), codes, prepared)
 
 
 def stays(x):
-    return not _on_host(x) and _elsewhere(x) is not _array_api
+    return _elsewhere(x) not in (None, _array_api)
 
 
 def extent(x):
@@ -85,18 +89,16 @@ def residual(x, codes, prepared):
     return _elsewhere(x).residual(_plain(x), codes, prepared)
 
 
-def _on_host(x):
-    return all(device.platform == "cpu" for device in x.devices())
-
-
 def _elsewhere(x):
-    """Return what computes on arrays that are not in host memory."""
+    """Return what computes on arrays that are not in host memory; None for those that are."""
     devices = x.devices()
-    here = {(device.platform, device.process_index) for device in devices}
-    if len(devices) > 1 or here != {("gpu", jax.process_index())} or not _lent.ready():
+    if all(device.platform == "cpu" for device in devices):
+        return None
+    device = min(devices, key=lambda each: each.id)
+    alone = len(devices) == 1 and device.process_index == jax.process_index()
+    if not (alone and device.platform == "gpu" and _lent.ready()):
         return _array_api
-    (device,) = devices
-    return _lent.Card(lambda: _there(device), jax.dlpack.from_dlpack)
+    return _lent.Card(lambda: _there(device), _back)
 
 
 @contextlib.contextmanager
@@ -106,6 +108,13 @@ def _there(device):
 
     with cupy.cuda.Device(device.local_hardware_id):
         yield
+
+
+def _back(array):
+    """Return a CuPy array as one of JAX, which has float64 only where that is switched on."""
+    if array.dtype == np.float64 and not jax.config.jax_enable_x64:
+        array = array.astype(np.float32)
+    return jax.numpy.from_dlpack(array)
 
 
 def _plain(x):

@@ -16,43 +16,47 @@ from . import _array_api, _lent
 
 
 def stays(x):
-    return _elsewhere(x) is not _array_api
+    return _elsewhere(x) not in (None, _array_api)
 
 
 def prepare(codebooks, like):
-    if like.device.type == "cpu":
+    other = _elsewhere(like)
+    if other is None:
         return host.prepare(codebooks, _numpy_dtype(like))
-    return _elsewhere(like).prepare(codebooks, _plain(like))
+    return other.prepare(codebooks, _plain(like))
 
 
 def prepare_map(linear, like):
-    if like.device.type == "cpu":
-        return tables.map_tables(linear)
-    return _elsewhere(like).prepare_map(linear, _plain(like))
+    other = _elsewhere(like)
+    return tables.map_tables(linear) if other is None else other.prepare_map(linear, _plain(like))
 
 
 def project(x, prepared, dtype):
-    if x.device.type == "cpu":
+    other = _elsewhere(x)
+    if other is None:
         return torch.from_numpy(host.project(_here(x), prepared, dtype))
-    return _elsewhere(x).project(_plain(x), prepared, dtype)
+    return other.project(_plain(x), prepared, dtype)
 
 
 def encode(x, prepared, beam_size=1):
-    if x.device.type == "cpu":
+    other = _elsewhere(x)
+    if other is None:
         return torch.from_numpy(host.encode(_here(x), prepared, beam_size))
-    return _elsewhere(x).encode(_plain(x), prepared, beam_size)
+    return other.encode(_plain(x), prepared, beam_size)
 
 
 def decode(codes, prepared):
-    if codes.device.type == "cpu":
+    other = _elsewhere(codes)
+    if other is None:
         return torch.from_numpy(host.decode(_here(codes), prepared))
-    return _elsewhere(codes).decode(codes, prepared)
+    return other.decode(codes, prepared)
 
 
 def tally(x, codes, prepared):
-    if x.device.type == "cpu":
+    other = _elsewhere(x)
+    if other is None:
         return host.tally(_here(x), _here(codes), prepared)
-    return _elsewhere(x).tally(_plain(x), codes, prepared)
+    return other.tally(_plain(x), codes, prepared)
 
 
 def extent(x):
@@ -76,7 +80,9 @@ def residual(x, codes, prepared):
 
 
 def _elsewhere(x):
-    """Return what computes on tensors that are not in host memory."""
+    """Return what computes on tensors that are not in host memory; None for those that are."""
+    if x.device.type == "cpu":
+        return None
     if x.device.type != "cuda" or torch.version.cuda is None or not _lent.ready():
         return _array_api
     return _lent.Card(lambda: _there(x.device), torch.from_dlpack)

@@ -215,7 +215,9 @@ def backend_tests(
 
         @given(seeds, floats, st.booleans())
         def test_training_is_that_of_numpy(self, seed: int, dtype: str, masked: bool) -> None:
-            """The same bits in every result and in the state, first words and dying words included.
+            """The same codes and vectors, and the same bits in the state.
+
+            First words and dying words included. Losses may differ by the order of a sum.
 
             lucidrains/vector-quantize-pytorch#229
             """
@@ -230,7 +232,8 @@ def backend_tests(
                 found = other(there, RATE, mask=None if mask is None else put(mask))
                 kinds = (dtype, "int32", widened(dtype), widened(dtype))
                 for mine, yours, kind in zip(expected, found, kinds, strict=True):
-                    np.testing.assert_array_equal(theirs(yours, there, kind), mine)
+                    slack = 4 * np.finfo(kind).eps if mine is expected.penalty else 0
+                    np.testing.assert_allclose(theirs(yours, there, kind), mine, rtol=slack, atol=0)
             state = one.state_dict()
             for name, value in other.state_dict().items():
                 np.testing.assert_array_equal(value, state[name])

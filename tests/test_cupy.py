@@ -1,0 +1,309 @@
+"""The CuPy backend without a GPU: its host logic and its CUDA source, on an emulated card.
+
+No line here is evidence for a GPU, see `emulated`.  What is shown: the source compiles for every
+card it is meant for, and run by a processor, in any order of its threads, it gives the codes, the
+vectors and the sums that the definition asks for; arrays stay on their device, and nothing waits.
+"""
+
+import importlib
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import paths
+import pytest
+from emulated import fake_cupy
+from hypothesis import given
+from hypothesis import strategies as st
+
+import rvq_np
+from rvq_np import codec, train
+from rvq_np.errors import BackendError, CodeRangeError, NonFiniteError
+from rvq_np.kernels import cuda, host
+from rvq_np.testing import backend_tests, rvq_tests, strategies
+
+CUDA = Path(cuda.__file__).parent
+SHAPES = ((8, 1), (4, 2), (2, 4), (1, 8), (1, 4), (1, 1))
+SOURCES = ("encode", "beam", "gather")
+ARCHITECTURES = ("75", "80", "90")
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("g++") is None, reason="no g++ to build the emulated card with"
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cupy():
+    with fake_cupy.installed() as module:
+        yield module
+
+
+def launching(**changes):
+    """Return a context in which some constants of the launches are others."""
+    module = importlib.import_module("rvq_np.backends._cuda_launch")
+    return paths.patched(*((module, name, value) for name, value in changes.items()))
+
+
+def on_the_card(beam_size=1, **changes):
+    """Return encode and decode of NumPy arrays by way of the card, in a new order each time."""
+
+    def encode(x, books):
+        fake_cupy.seed += 1
+        with launching(**changes):
+            codes = rvq_np.encode(fake_cupy.asarray(x), books, beam_size=beam_size)
+        assert type(codes) is fake_cupy.ndarray
+        return codes.get()
+
+    def decode(codes, books):
+        return rvq_np.decode(fake_cupy.asarray(codes), books).get()
+
+    return {"encode": encode, "decode": decode}
+
+
+TestDefault = rvq_tests(**on_the_card())
+TestFloat64 = rvq_tests(**on_the_card(), dtype=np.float64)
+TestManyRows = rvq_tests(**on_the_card(SHAPES=((8, 1),)))
+TestTwoShares = rvq_tests(**on_the_card(SHAPES=((4, 2),)))
+TestFourShares = rvq_tests(**on_the_card(SHAPES=((2, 4),)))
+TestSmallCard = rvq_tests(**on_the_card(SHAPES=((1, 4),)))
+TestOneWarp = rvq_tests(**on_the_card(SHAPES=((1, 1),)), dtype=np.float64)
+TestBeamOfOne = rvq_tests(**on_the_card(SHAPES=()))
+
+
+def on_device(number):
+    """Return a function that makes a CuPy array, on some device, of a NumPy array."""
+
+    def put(array):
+        with fake_cupy.Device(number):
+            return fake_cupy.asarray(array)
+
+    return put
+
+
+TestArrays = backend_tests(
+    put=on_device(0), get=fake_cupy.asnumpy, dtypes=("float16", "float32", "float64")
+)
+TestOtherDevice = backend_tests(put=on_device(1), get=fake_cupy.asnumpy)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_many_tiles_of_rows_and_words_have_the_codes_of_numpy(shape, dtype, rng):
+    """Sizes that are multiples of nothing, over the ends of blocks, tiles and chunks."""
+    for rows, size, width in ((2 * 32 * shape[0] + 3, 300, 70), (40, 16, 9), (33, 257, 33)):
+        books = rng.standard_normal((3, size, width)).astype(dtype)
+        x = (rng.standard_normal((rows, width)) + 3).astype(dtype)
+        codes = on_the_card(SHAPES=(shape,))["encode"](x, books)
+        np.testing.assert_array_equal(codes, rvq_np.encode(x, books))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_more_words_than_eight_bits_tell_apart_in_a_class(shape, rng):
+    """The screen keeps a word's place in the last bits of its score: 2048 words a warp."""
+    size = 2048 * shape[1] + 70
+    books = rng.standard_normal((1, size, 3)).astype(np.float32)
+    near = books[0, rng.integers(size, size=20)] + 1e-3 * rng.standard_normal((20, 3))
+    x = np.concatenate([near, books[0, -20:], books[0, 2048 * shape[1] - 2 :][:4]])
+    codes = on_the_card(SHAPES=(shape,))["encode"](x.astype(np.float32), books)
+    np.testing.assert_array_equal(codes, rvq_np.encode(x.astype(np.float32), books))
+
+
+HARD = {
+    "far from zero": lambda rng, x: x + 50,
+    "of any size": lambda rng, x: x * 2.0 ** rng.integers(-30, 30, (*x.shape[:-1], 1)),
+    "of any size in a row": lambda rng, x: x * 2.0 ** rng.integers(-20, 20, x.shape),
+    "of few values": lambda rng, x: np.round(x),
+    "of one value": lambda rng, x: np.zeros_like(x),
+    "repeated": lambda rng, x: x[..., rng.integers(4, size=x.shape[-2]), :],
+    "next to nothing": lambda rng, x: x * 1e-42,
+    "huge": lambda rng, x: x * 3e36,
+    "tiny beside huge": lambda rng, x: x * np.where(rng.random((*x.shape[:-1], 1)) < 0.5, 1e-30, 1),
+}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("rows", HARD)
+@pytest.mark.parametrize("words", HARD)
+def test_words_and_vectors_of_any_kind_have_the_codes_of_numpy(words, rows, dtype, rng):
+    books = HARD[words](rng, rng.standard_normal((2, 45, 7))).astype(dtype)
+    x = HARD[rows](rng, rng.standard_normal((40, 7))).astype(dtype)
+    x[:5] = books[0, :5]
+    codes = on_the_card()["encode"](x, books)
+    np.testing.assert_array_equal(codes, rvq_np.encode(x, books))
+
+
+def test_words_of_extreme_float64_numbers_have_the_codes_of_numpy(rng):
+    for power in (-1000, -320, 320, 900):
+        books = rng.standard_normal((2, 20, 5)) * 2.0**power
+        x = rng.standard_normal((30, 5)) * 2.0**power
+        np.testing.assert_array_equal(on_the_card()["encode"](x, books), rvq_np.encode(x, books))
+
+
+@given(strategies.lattices(), st.integers(2, 5))
+def test_beams_on_whole_numbers_are_those_of_numpy(case, beam_size):
+    x, books = case
+    codes = on_the_card(beam_size)["encode"](x, books)
+    np.testing.assert_array_equal(codes, rvq_np.encode(x, books, beam_size=beam_size))
+
+
+@given(strategies.near_ties(), st.integers(2, 20))
+def test_beams_near_ties_are_those_of_numpy(case, beam_size):
+    x, books = case
+    codes = on_the_card(beam_size, PARALLEL=5)["encode"](x, books)
+    np.testing.assert_array_equal(codes, rvq_np.encode(x, books, beam_size=beam_size))
+
+
+@pytest.mark.parametrize("beam_size", [1, 3])
+def test_rows_in_slabs_have_the_same_codes(beam_size, rng, monkeypatch):
+    books = rng.standard_normal((3, 30, 6)).astype(np.float32)
+    x = rng.standard_normal((50, 6)).astype(np.float32)
+    monkeypatch.setattr(importlib.import_module("rvq_np.backends._cuda"), "NUMBERS", 50)
+    codes = on_the_card(beam_size)["encode"](x, books)
+    np.testing.assert_array_equal(codes, rvq_np.encode(x, books, beam_size=beam_size))
+
+
+def test_words_too_long_for_shared_memory_are_searched_all_the_same(rng, monkeypatch):
+    monkeypatch.setattr(fake_cupy, "SHARED", 20 << 10)
+    books = rng.standard_normal((2, 30, 900)).astype(np.float32)
+    x = rng.standard_normal((20, 900)).astype(np.float32)
+    np.testing.assert_array_equal(on_the_card()["encode"](x, books), rvq_np.encode(x, books))
+
+
+@pytest.mark.parametrize(("rows", "groups"), [(1, (1, 8)), (1 << 13, (2, 4)), (1 << 15, (8, 1))])
+def test_a_shape_keeps_the_processors_busy(rows, groups):
+    launches = importlib.import_module("rvq_np.backends._cuda_launch")
+    assert launches.shape(rows, 128, np.dtype(np.float32))[0] == groups
+
+
+@pytest.mark.parametrize("shared", [64 << 10, 99 << 10, 163 << 10])
+@pytest.mark.parametrize("width", [8, 128, 512])
+def test_cards_with_less_shared_memory_get_a_shape_that_fits(shared, width, rng, monkeypatch):
+    monkeypatch.setattr(fake_cupy, "SHARED", shared)
+    launches = importlib.import_module("rvq_np.backends._cuda_launch")
+    for rows in (1, 1 << 20):
+        assert launches.shape(rows, width, np.dtype(np.float32))[2] <= shared
+    books = rng.standard_normal((1, 40, width)).astype(np.float32)
+    x = rng.standard_normal((3, width)).astype(np.float32)
+    np.testing.assert_array_equal(on_the_card()["encode"](x, books), rvq_np.encode(x, books))
+
+
+# what training needs ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("leaf", [1, 2, 7, host.LEAF])
+@pytest.mark.parametrize("rows", [0, 1, 13, 100, 333])
+def test_tallies_have_the_bits_of_the_host(leaf, rows, rng, monkeypatch):
+    monkeypatch.setattr(host, "LEAF", leaf)
+    books = rng.standard_normal((3, 12, 6)).astype(np.float32)
+    x = rng.standard_normal((rows, 6)).astype(np.float32)
+    codes = rvq_np.encode(x, books)
+    found = codec.tally(fake_cupy.asarray(x), fake_cupy.asarray(codes), books)
+    for ours, theirs in zip(found, codec.tally(x, codes, books), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_kmeans_stays_on_the_card_and_finds_the_words_of_the_host(rng, monkeypatch):
+    x = rng.standard_normal((300, 5)).astype(np.float32)
+    found = train.kmeans(fake_cupy.asarray(x), 16, 6, np.random.default_rng(0))
+    again = train.kmeans(x, 16, 6, np.random.default_rng(0))
+    for name in ("words", "sums", "counts"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(again, name))
+    before = fake_cupy.waits
+    train.kmeans(fake_cupy.asarray(x), 16, 6, np.random.default_rng(0))
+    few = fake_cupy.waits - before
+    train.kmeans(fake_cupy.asarray(x), 16, 60, np.random.default_rng(0))
+    assert fake_cupy.waits - before == 2 * few  # no round waits
+
+
+@pytest.mark.parametrize("kwargs", [{}, {"quantizer_dropout": True}, {"codebook_dim": 3}])
+@pytest.mark.parametrize("masked", [False, True])
+def test_training_steps_are_those_of_the_host(kwargs, masked, rng):
+    kwargs = {"codebook_dim": 6, **kwargs}
+    here, there = (
+        rvq_np.ResidualVectorQuantizer(6, n_q=3, bins=8, rng=0, **kwargs).train() for _ in range(2)
+    )
+    put = on_device(1)
+    for _ in range(3):
+        x = rng.standard_normal((4, 6, 11)).astype(np.float32)
+        mask = rng.random((4, 11)) < 0.7 if masked else None
+        result = there(put(x), 50, mask=None if mask is None else put(mask))
+        expected = here(x, 50, mask=mask)
+        assert result.quantized.device == fake_cupy.Device(1)
+        np.testing.assert_array_equal(result.codes.get(), expected.codes)
+        np.testing.assert_allclose(result.penalty.get(), expected.penalty, rtol=1e-6)
+    for name, array in here.state_dict().items():
+        np.testing.assert_array_equal(there.state_dict()[name], array)
+
+
+# what is said, and what waits ------------------------------------------------------------------
+
+
+def test_a_call_waits_for_the_card_once_to_look_at_its_numbers(rng):
+    books = rvq_np.Codebooks(rng.standard_normal((8, 20, 6)).astype(np.float32))
+    x = fake_cupy.asarray(rng.standard_normal((30, 6)).astype(np.float32))
+    codes = rvq_np.encode(x, books)
+    before = fake_cupy.waits
+    rvq_np.encode(x, books)
+    rvq_np.encode(x, books, beam_size=4)
+    rvq_np.decode(codes, books)
+    assert fake_cupy.waits == before + 3
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_bad_numbers_are_named_and_bad_codes_too(bad, rng):
+    books = rng.standard_normal((2, 20, 6)).astype(np.float32)
+    x = rng.standard_normal((30, 6)).astype(np.float32)
+    x[7, 2] = bad
+    with pytest.raises(NonFiniteError, match=r"holds -?(nan|inf) at \(7, 2\)"):
+        rvq_np.encode(fake_cupy.asarray(x), books)
+    for wrong in (-1, 20):
+        with pytest.raises(CodeRangeError, match=rf"code {wrong} at \(1, 0\)"):
+            rvq_np.decode(fake_cupy.asarray(np.int32([[3], [wrong]])), books)
+
+
+def test_arrays_of_two_kinds_are_refused(rng):
+    books = rng.standard_normal((2, 20, 6)).astype(np.float32)
+    x = rng.standard_normal((30, 6)).astype(np.float32)
+    with pytest.raises(BackendError, match="kinds cupy"):
+        codec.tally(fake_cupy.asarray(x), rvq_np.encode(x, books), books)
+
+
+@pytest.mark.parametrize(("count", "why"), [(None, "CUDA driver"), (0, "counts 0 devices")])
+def test_a_card_that_is_not_there_is_one_clear_error(count, why):
+    with fake_cupy.installed(count):
+        array = fake_cupy.asarray(np.zeros((3, 2), np.float32))
+        with pytest.raises(BackendError, match=rf"cupy\.ndarray.*{why}.*rvq-np\[cuda12\]"):
+            rvq_np.encode(array, np.zeros((1, 4, 2), np.float32))
+
+
+# the source ------------------------------------------------------------------------------------
+
+
+def test_the_source_is_whole_and_includes_nothing_of_cuda():
+    for name in SOURCES:
+        text = cuda.source(f"{name}.cu")
+        assert "#include" not in text
+        assert text.count("struct Register;") <= 1
+        assert 'extern "C" __global__' in text
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("name", SOURCES)
+def test_nvcc_compiles_the_source(name, architecture, tmp_path):
+    nvcc = shutil.which("nvcc")
+    if nvcc is None:
+        pytest.skip("no nvcc: CI has one")
+    shapes = SHAPES if name == "encode" else ((1, 1),)
+    for rows, words in shapes:
+        for real in ("float", "double") if shapes.index((rows, words)) == 0 else ("float",):
+            done = subprocess.run(
+                [
+                    nvcc, "-std=c++17", "-cubin", f"-arch=sm_{architecture}",
+                    "-Werror=all-warnings",
+                    f"-DREAL={real}", f"-DROW_GROUPS={rows}", f"-DWORD_GROUPS={words}",
+                    "-o", str(tmp_path / "out.cubin"), str(CUDA / f"{name}.cu"),
+                ],
+                capture_output=True, text=True,
+            )  # fmt: skip
+            assert done.returncode == 0, done.stderr
