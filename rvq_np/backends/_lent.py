@@ -26,45 +26,53 @@ class Card:
         Makes the device of the arrays current, and the stream that their library queues work on.
     back : callable
         Returns a CuPy array as one of the library.
+    inside : callable, optional
+        The same for what only training sees, float64 among it; by default `back`.
     """
 
     def __init__(
-        self, there: Callable[[], AbstractContextManager[Any]], back: Callable[[Any], Any]
+        self,
+        there: Callable[[], AbstractContextManager[Any]],
+        back: Callable[[Any], Any],
+        inside: Callable[[Any], Any] | None = None,
     ):
-        self.there, self.back = there, back
+        self.there, self.back, self.inside = there, back, inside or back
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        return functools.partial(self._call, getattr(_cuda(), name))
+        return functools.partial(self._call, getattr(_cuda(), name), self.back)
 
-    def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+    def _call(self, function: Callable[..., Any], back: Callable[[Any], Any], *given: Any) -> Any:
         with self.there():
-            return self._returned(function(*map(self._lent, arguments)))
+            return _returned(function(*map(_lent, given)), back)
 
     def assign(self, x: Any) -> Callable[[Any], Any]:
         with self.there():
-            again = _cuda().assign(self._lent(x))
-        return functools.partial(self._call, again)
+            again = _cuda().assign(_lent(x))
+        return functools.partial(self._call, again, self.inside)
 
-    def walk(self, *arguments: Any) -> Iterator[Any]:
+    def walk(self, x: Any, codes: Any, prepared: Any) -> Iterator[Any]:
         with self.there():
-            stages = _cuda().walk(*map(self._lent, arguments))
-        while True:
-            with self.there():
-                found = next(stages, None)
-                if found is None:
-                    return
-                found = self._returned(found)
+            stages = _cuda().walk(_lent(x), _lent(codes), prepared)
+        while (found := self._call(next, self.inside, stages, None)) is not None:
             yield found
 
-    def _lent(self, value: Any) -> Any:
-        if isinstance(value, np.ndarray) or not hasattr(value, "__dlpack__"):
-            return value
-        return _cuda().cupy.from_dlpack(value)
+    def searched(self, x: Any, prepared: Any) -> Any:
+        return self._call(_cuda().searched, self.inside, x, prepared)
 
-    def _returned(self, value: Any) -> Any:
-        if isinstance(value, (tuple, list)):
-            return type(value)(map(self._returned, value))
-        return self.back(value) if isinstance(value, _cuda().cupy.ndarray) else value
+    def residual(self, x: Any, codes: Any, prepared: Any) -> Any:
+        return self._call(_cuda().residual, self.inside, x, codes, prepared)
+
+
+def _lent(value: Any) -> Any:
+    cupy = _cuda().cupy
+    ours = isinstance(value, (np.ndarray, cupy.ndarray)) or not hasattr(value, "__dlpack__")
+    return value if ours else cupy.from_dlpack(value)
+
+
+def _returned(value: Any, back: Callable[[Any], Any]) -> Any:
+    if isinstance(value, (tuple, list)):
+        return type(value)(_returned(each, back) for each in value)
+    return back(value) if isinstance(value, _cuda().cupy.ndarray) else value
 
 
 def ready() -> bool:

@@ -232,7 +232,7 @@ def backend_tests(
                 found = other(there, RATE, mask=None if mask is None else put(mask))
                 kinds = (dtype, "int32", widened(dtype), widened(dtype))
                 for mine, yours, kind in zip(expected, found, kinds, strict=True):
-                    slack = 4 * np.finfo(kind).eps if mine is expected.penalty else 0
+                    slack = 4 * float(np.finfo(kind).eps) if mine is expected.penalty else 0.0
                     np.testing.assert_allclose(theirs(yours, there, kind), mine, rtol=slack, atol=0)
             state = one.state_dict()
             for name, value in other.state_dict().items():

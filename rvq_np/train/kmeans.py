@@ -135,7 +135,9 @@ def lloyd(
             xp = arrays.namespace(counts)
             used = counts > 0
             means = sums / xp.where(used, counts, 1.0)[:, None]
-            words = xp.where(used[:, None], xp.astype(means, xp.float32), xp.asarray(words))
+            if isinstance(words, np.ndarray):
+                words = arrays.asarray(words, counts)
+            words = xp.where(used[:, None], xp.astype(means, xp.float32), words)
         found = Clusters(words, counts, sums)
         last = iteration == iterations - 1
         if (watch is not None and watch(iteration, found)) or last:

@@ -11,6 +11,8 @@ import types
 
 import numpy as np
 
+from rvq_np import backends
+
 from .card import Module
 
 DEVICES = 2
@@ -284,20 +286,23 @@ def module(count=DEVICES):
 @contextlib.contextmanager
 def installed(count=DEVICES):
     """Let ``import cupy`` find this, and rvq_np's backends read it anew."""
-    ours = [name for name in sys.modules if name.startswith("rvq_np.backends._cuda")]
-    ours += ["cupy", "rvq_np.backends.cupy"]
-    before = {name: sys.modules.pop(name, None) for name in ours}
-    import rvq_np.backends
-
-    rvq_np.backends._backend_for.cache_clear()
+    before = _forget()
     sys.modules["cupy"] = made = module(count)
     try:
         yield made
     finally:
-        for name in [each for each in sys.modules if each.startswith("rvq_np.backends._cuda")]:
-            del sys.modules[name]
+        _forget()
         for name, old in before.items():
-            sys.modules.pop(name, None)
-            if old is not None:
-                sys.modules[name] = old
-        rvq_np.backends._backend_for.cache_clear()
+            sys.modules[name] = old
+            if name != "cupy":
+                setattr(backends, name.rpartition(".")[2], old)
+
+
+def _forget():
+    """Return what was imported of CuPy and what stands on it, and let it be imported anew."""
+    backends._backend_for.cache_clear()
+    ours = [f"rvq_np.backends.{name}" for name in ("cupy", "_cuda", "_cuda_launch", "_cuda_search")]
+    before = {name: sys.modules.pop(name) for name in ["cupy", *ours] if name in sys.modules}
+    for name in ours:
+        vars(backends).pop(name.rpartition(".")[2], None)
+    return before

@@ -1,0 +1,135 @@
+"""Torch and JAX arrays on a card, lent to CuPy: the way there and back, without a card.
+
+Arrays in host memory pose as arrays on a card, and the emulated card computes on them.  What is
+shown is that nothing is copied on the way, and that every call takes that way; no evidence for a
+GPU, nor for the streams of torch and JAX.
+"""
+
+import contextlib
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from emulated import fake_cupy
+
+import rvq_np
+import rvq_np.backends.jax
+import rvq_np.backends.torch
+from rvq_np import codec, train
+from rvq_np.backends import _lent
+from rvq_np.grad.torch import ResidualVectorQuantizer
+from rvq_np.testing import backend_tests
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("g++") is None, reason="no g++ to build the emulated card with"
+)
+CALLS = []
+
+
+class Watched(_lent.Card):
+    """Notes what was called, and with which memory."""
+
+    def _call(self, function, back, *given):
+        CALLS.append((function.__name__, [_lent._lent(each) for each in given]))
+        return super()._call(function, back, *given)
+
+
+def to_torch(array):
+    return torch.from_numpy(array._here)
+
+
+def to_jax(array):
+    return jnp.asarray(array._here)
+
+
+@pytest.fixture(autouse=True)
+def _on_a_card(monkeypatch):
+    CALLS.clear()
+    for module, back in ((rvq_np.backends.torch, to_torch), (rvq_np.backends.jax, to_jax)):
+        inside = back if back is to_torch else lambda array: array
+        card = Watched(contextlib.nullcontext, back, inside)
+        monkeypatch.setattr(module, "_elsewhere", lambda x, card=card: card)
+    with fake_cupy.installed():
+        yield
+
+
+TestTorch = backend_tests(
+    put=torch.tensor, get=torch.Tensor.numpy, dtypes=("float16", "float32", "float64")
+)
+TestJax = backend_tests(put=jnp.asarray, get=np.asarray)
+
+
+@pytest.mark.parametrize("make", [torch.tensor, jnp.asarray], ids=["torch", "JAX"])
+def test_the_memory_is_lent_not_copied(make, rng):
+    books = rng.standard_normal((2, 20, 6)).astype(np.float32)
+    x = make(rng.standard_normal((30, 6)).astype(np.float32))
+    rvq_np.encode(x, books)
+    (lent,) = [arguments[0] for name, arguments in CALLS if name == "encode"]
+    pointer = x.data_ptr() if isinstance(x, torch.Tensor) else x.unsafe_buffer_pointer()
+    assert lent.data.ptr == pointer
+    assert [name for name, _ in CALLS] == ["extent", "prepare", "encode"]
+
+
+def test_bfloat16_is_widened_before_it_is_lent(rng):
+    books = rng.standard_normal((2, 20, 6)).astype(np.float32)
+    x = rng.standard_normal((30, 6)).astype(np.float32)
+    for there in (torch.tensor(x).bfloat16(), jnp.asarray(x).astype(jnp.bfloat16)):
+        wide = np.array(there.tolist(), np.float32)
+        codes = rvq_np.encode(there, books)
+        assert type(codes) is not fake_cupy.ndarray
+        np.testing.assert_array_equal(np.asarray(codes), rvq_np.encode(wide, books))
+
+
+@pytest.mark.parametrize("make", [torch.tensor, jnp.asarray], ids=["torch", "JAX"])
+def test_kmeans_goes_round_on_the_card(make, rng):
+    x = rng.standard_normal((60, 5)).astype(np.float32)
+    found = train.kmeans(make(x), 8, 4, np.random.default_rng(0))
+    again = train.kmeans(x, 8, 4, np.random.default_rng(0))
+    np.testing.assert_array_equal(found.words, again.words)
+    assert sum(name == "again" for name, _ in CALLS) == 4
+    assert not any(name in ("tally", "encode") for name, _ in CALLS)
+
+
+def test_an_empty_tally_is_as_on_the_host(rng):
+    books = rng.standard_normal((2, 4, 3)).astype(np.float32)
+    none, codes = torch.zeros((0, 3)), torch.zeros((2, 0), dtype=torch.int32)
+    counts, sums = codec.tally(none, codes, books)
+    assert [each.shape for each in (*counts, *sums)] == [(4,), (4,), (4, 3), (4, 3)]
+
+
+def test_the_module_of_torch_trains_there(rng):
+    def made():
+        torch.manual_seed(0)
+        return ResidualVectorQuantizer(6, 6, n_q=2, bins=8, kmeans_iters=3).train()
+
+    module, batches = made(), [torch.tensor(rng.standard_normal((3, 6, 20), np.float32))] * 3
+    results = [module(x, 50) for x in batches]
+    assert {name for name, _ in CALLS} >= {"extent", "encode", "decode", "tally", "again"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rvq_np.backends.torch, "_elsewhere", lambda x: None)
+        alone = made()
+        for x, result in zip(batches, results, strict=True):
+            expected = alone(x, 50)
+            torch.testing.assert_close(result.codes, expected.codes, rtol=0, atol=0)
+            torch.testing.assert_close(result.penalty, expected.penalty)
+    for name, tensor in alone.state_dict().items():
+        torch.testing.assert_close(module.state_dict()[name], tensor, rtol=0, atol=0)
+
+
+def test_without_cupy_the_array_api_serves(monkeypatch):
+    with fake_cupy.installed(None):
+        assert not _lent.ready()
+    with fake_cupy.installed():
+        assert _lent.ready()
+
+
+def test_arrays_in_host_memory_are_not_sent_to_a_card(monkeypatch):
+    monkeypatch.undo()
+    assert rvq_np.backends.torch._elsewhere(torch.zeros(1)) is None
+    assert rvq_np.backends.jax._elsewhere(jax.numpy.zeros(1)) is None
+    assert rvq_np.backends.torch._elsewhere(torch.zeros(1, device="meta")) is (
+        rvq_np.backends._array_api
+    )
