@@ -31,6 +31,7 @@ constexpr int SKEW = 8;  // halves between rows in shared memory, so that eight 
 constexpr int KEPT = 256 / EIGHTS;  // tiles whose words a number of eight bits can tell apart
 constexpr u32 PLACE = 0xffu;
 constexpr float NONE = 3e38f;  // the score of no word
+constexpr int TOGETHER = 4;    // rows that a warp reads at a time, so that it waits once for all
 
 // How far the sums of the tensor cores may be off, a share of |row| |word|: each of the terms of
 // one step is cut off at 23 bits below the largest.  Twice what was found on the first such cards
@@ -67,48 +68,65 @@ __device__ __forceinline__ Memory divide(unsigned char* memory, int padded) {
   return m;
 }
 
-// Writes a row of the block in half precision, with its factor and slack.
-__device__ __forceinline__ void round_row(const Memory& m, int row, const REAL* from,
-                                          const REAL* centre, const double* real, int width,
-                                          int padded) {
+// Writes `TOGETHER` rows of the block in half precision, with their factors and slacks.
+__device__ __forceinline__ void round_rows(const Memory& m, int row, const REAL* const* from,
+                                           const REAL* centre, const double* real, int width,
+                                           int padded) {
   int lane = threadIdx.x & (LANES - 1);
-  REAL most = 0;
+  REAL most[TOGETHER], scale[TOGETHER];
+  float squares[TOGETHER], rests[TOGETHER];
+  bool usable[TOGETHER];
+  int ratio[TOGETHER];
+#pragma unroll
+  for (int i = 0; i < TOGETHER; i++) most[i] = 0;
   for (int d = lane; d < width; d += LANES) {
-    REAL size = from[d] - centre[d];
-    size = size < 0 ? -size : size;
-    most = size > most ? size : most;
+    REAL mean = centre[d];
+#pragma unroll
+    for (int i = 0; i < TOGETHER; i++) {
+      REAL size = from[i][d] - mean;
+      size = size < 0 ? -size : size;
+      most[i] = size > most[i] ? size : most[i];
+    }
   }
-  double largest = warp_max(most);
   int unit = (int)real[UNIT];
-  bool usable = largest < 1e300 && largest - largest == 0.0;
-  int power = largest > 0.0 && usable ? 13 - ilogb(largest) : unit;
-  power = min(power, unit + 39);  // next to nothing: what rounding takes away is nothing, too
-  power = min(power, sizeof(REAL) == 4 ? 127 : 1000);
-  REAL scale = (REAL)ldexp(1.0, power);
-  int ratio = power - unit;
-  float factor = ldexpf(1.0f, max(ratio, -40));
-  float squares = 0.0f, rests = 0.0f;
-  for (int d = lane; d < padded; d += LANES) {
-    float value = d < width && usable ? (float)((from[d] - centre[d]) * scale) : 0.0f;
-    u16 half = to_half(value);
-    float rest = value - from_half(half);
-    squares = fmaf(value, value, squares);
-    rests = fmaf(rest, rest, rests);
-    m.rows[row * m.stride + d] = half;
+#pragma unroll
+  for (int i = 0; i < TOGETHER; i++) {
+    double largest = warp_max(most[i]);
+    usable[i] = largest < 1e300 && largest - largest == 0.0;
+    int power = largest > 0.0 && usable[i] ? 13 - ilogb(largest) : unit;
+    power = min(power, unit + 39);  // next to nothing: what rounding takes away is nothing, too
+    power = min(power, sizeof(REAL) == 4 ? 127 : 1000);
+    scale[i] = (REAL)ldexp(1.0, power);
+    ratio[i] = power - unit;
+    squares[i] = rests[i] = 0.0f;
   }
-  squares = warp_sum(squares);
-  rests = warp_sum(rests);
-  if (lane == 0) {
-    float grown = 1.0f + (width + 16) * 2.4e-7f;  // of a sum of squares, and its root
-    float norm = sqrtf(squares) * grown + 1e-6f;
-    float rest = sqrtf(rests) * grown + norm * 3e-7f + 1e-6f;
-    float words = (float)real[LARGEST], word_rest = (float)real[REST], half = (float)real[HALF];
+  for (int d = lane; d < padded; d += LANES) {
+    REAL mean = d < width ? centre[d] : (REAL)0;
+#pragma unroll
+    for (int i = 0; i < TOGETHER; i++) {
+      float value = d < width && usable[i] ? (float)((from[i][d] - mean) * scale[i]) : 0.0f;
+      u16 half = to_half(value);
+      float rest = value - from_half(half);
+      squares[i] = fmaf(value, value, squares[i]);
+      rests[i] = fmaf(rest, rest, rests[i]);
+      m.rows[(row + i) * m.stride + d] = half;
+    }
+  }
+  float words = (float)real[LARGEST], word_rest = (float)real[REST], half = (float)real[HALF];
+  float grown = 1.0f + (width + 16) * 2.4e-7f;  // of a sum of squares, and its root
+#pragma unroll
+  for (int i = 0; i < TOGETHER; i++) {
+    float factor = ldexpf(1.0f, max(ratio[i], -40));
+    float norm = sqrtf(warp_sum(squares[i])) * grown + 1e-6f;
+    float rest = sqrtf(warp_sum(rests[i])) * grown + norm * 3e-7f + 1e-6f;
     float slack = rest * words + (norm + rest) * word_rest;
     slack += summing(width) * (norm + rest) * (words + word_rest);
     slack += 3.2e-5f * (factor * half + (norm + rest) * words);  // the word's place in the score
-    if (ratio < -40) slack += factor * half;
-    m.factor[row] = factor;
-    m.slack[row] = usable ? slack * 1.001f : __int_as_float(0x7f800000);
+    if (ratio[i] < -40) slack += factor * half;
+    if (lane == 0) {
+      m.factor[row + i] = factor;
+      m.slack[row + i] = usable[i] ? slack * 1.001f : __int_as_float(0x7f800000);
+    }
   }
 }
 
@@ -241,7 +259,7 @@ __device__ __forceinline__ int open_words(const Memory& m, int kind, int row, fl
   return !(m.low[kind * ROWS + row] > limit);
 }
 
-// The word that lane `place` of them is to measure, or -1.
+// The word that is number `place` of them, or -1.
 __device__ __forceinline__ int open_word(const Memory& m, int kind, int row, int count, int place,
                                          int size) {
   int word = m.word[kind * ROWS + row];
@@ -251,18 +269,27 @@ __device__ __forceinline__ int open_word(const Memory& m, int kind, int row, int
   return place < count && word < size ? word : -1;
 }
 
+// The squared distance of a row and each lane's `word`; a single one is that of the first lane, and
+// all lanes measure it together.
+__device__ __forceinline__ double far_off(const REAL* from, const REAL* words, int word, int count,
+                                          int width) {
+  if (count > 1) return word < 0 ? 0.0 : distance(from, words + (i64)word * width, width);
+  word = __shfl_sync(ALL, word, 0);
+  return word < 0 ? 0.0 : distance_together(from, words + (i64)word * width, width);
+}
+
 // The nearest word of a row that the screen left open, the same in all lanes of the warp.
-__device__ __noinline__ int settle(const Memory& m, int row, float limit, const REAL* from, const REAL* words,
-                      int size, int width) {
+__device__ __noinline__ int settle(const Memory& m, int row, float limit, const REAL* from,
+                                   const REAL* words, int size, int width) {
   int lane = threadIdx.x & (LANES - 1);
   double best = __longlong_as_double(0x7ff0000000000000ll), second = best;
   int nearest = -1;
   for (int kind = 0; kind < CLASSES; kind++) {
     int count = open_words(m, kind, row, limit, size);
-    for (int place = lane; place < count; place += LANES) {
-      int word = open_word(m, kind, row, count, place, size);
+    for (int start = 0; start < count; start += LANES) {
+      int word = open_word(m, kind, row, count, start + lane, size);
+      double far = far_off(from, words, word, count, width);
       if (word < 0) continue;
-      double far = distance(from, words + (i64)word * width, width);
       if (nearest < 0 || far < best) {
         second = nearest < 0 ? second : best;
         best = far;
@@ -283,7 +310,8 @@ __device__ __noinline__ int settle(const Memory& m, int row, float limit, const 
     int count = open_words(m, kind, row, limit, size);
     for (int start = 0; start < count; start += LANES) {
       int word = open_word(m, kind, row, count, start + lane, size);
-      bool open = word >= 0 && distance(from, words + (i64)word * width, width) <= most;
+      double far = far_off(from, words, word, count, width);
+      bool open = word >= 0 && far <= most;
       for (u32 left = __ballot_sync(ALL, open); left; left &= left - 1) {
         int other = __shfl_sync(ALL, word, __ffs(left) - 1);
         int order = -1;
@@ -314,9 +342,12 @@ extern "C" __global__ void __launch_bounds__(WARPS* LANES, 2)
     const REAL* from = (q == 0 ? x : rows) + first * width;
     const REAL* own = words + whole[WORDS_AT];
     int size = (int)whole[SIZE];
-    for (int i = 0; i < OWN; i++) {
-      const REAL* mean = centre + whole[CENTRE_AT];
-      round_row(m, row + i, i < count ? from + (i64)i * width : mean, mean, real, width, padded);
+    const REAL* mean = centre + whole[CENTRE_AT];
+    for (int i = 0; i < OWN; i += TOGETHER) {
+      const REAL* some[TOGETHER];
+#pragma unroll
+      for (int k = 0; k < TOGETHER; k++) some[k] = i + k < count ? from + (i64)(i + k) * width : mean;
+      round_rows(m, row + i, some, mean, real, width, padded);
     }
     __syncthreads();
     screen_words(m, screen + whole[SCREEN_AT], half + whole[HALF_AT], size, padded);
@@ -344,11 +375,19 @@ extern "C" __global__ void __launch_bounds__(WARPS* LANES, 2)
       if (lane == i) code = settled;
     }
     if (lane < count) codes[q * all + first + lane] = code;
-    if (q + 1 < stages) {
-      for (int i = 0; i < count; i++) {
-        const REAL* word = own + (i64)__shfl_sync(ALL, code, i) * width;
-        for (int d = lane; d < width; d += LANES) {
-          rows[(first + i) * width + d] = from[(i64)i * width + d] - word[d];
+    for (int i = 0; i < count && q + 1 < stages; i += TOGETHER) {
+      const REAL* word[TOGETHER];
+#pragma unroll
+      for (int k = 0; k < TOGETHER; k++) word[k] = own + (i64)__shfl_sync(ALL, code, i + k) * width;
+      for (int d = lane; d < width; d += LANES) {
+        REAL left[TOGETHER];
+#pragma unroll
+        for (int k = 0; k < TOGETHER; k++) {
+          if (i + k < count) left[k] = from[(i64)(i + k) * width + d] - word[k][d];
+        }
+#pragma unroll
+        for (int k = 0; k < TOGETHER; k++) {
+          if (i + k < count) rows[(first + i + k) * width + d] = left[k];
         }
       }
     }
