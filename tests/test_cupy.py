@@ -107,6 +107,12 @@ def test_more_words_than_eight_bits_tell_apart_in_a_class(shape, rng):
     x = np.concatenate([near, books[0, -20:], books[0, 2048 * shape[1] - 2 :][:4]])
     codes = on_the_card(SHAPES=(shape,))["encode"](x.astype(np.float32), books)
     np.testing.assert_array_equal(codes, rvq_np.encode(x.astype(np.float32), books))
+    # Words as far apart in their class, and too near each other for half precision.
+    books[0, -70:] = books[0, :70] * np.float32(1 + 1e-6)
+    x = (books[0, :70] * (1 + 1e-6 * rng.random((70, 1)))).astype(np.float32)
+    codes = on_the_card(SHAPES=(shape,))["encode"](x, books)
+    np.testing.assert_array_equal(codes, rvq_np.encode(x, books))
+    assert 10 < (codes >= 70).sum() < 60
 
 
 HARD = {
@@ -138,6 +144,55 @@ def test_words_of_extreme_float64_numbers_have_the_codes_of_numpy(rng):
         books = rng.standard_normal((2, 20, 5)) * 2.0**power
         x = rng.standard_normal((30, 5)) * 2.0**power
         np.testing.assert_array_equal(on_the_card()["encode"](x, books), rvq_np.encode(x, books))
+
+
+def test_the_bound_covers_sums_that_are_cut_off():
+    """Two thousand products, each below the last digit of a running sum, outweigh the second word.
+
+    Nothing is rounded to half precision here, and nothing moved: the words' mean is zero.
+    """
+    width = 2048
+    first, second = np.full(width, 3.0), np.zeros(width)
+    first[0], second[0] = 2.0**13, 2.0**13 + 8
+    books = np.float32([[second, first, -first, -second]])
+    x = np.full((1, width), 2.0, np.float32)
+    x[0, 0] = 2.0**13
+    assert rvq_np.encode(x, books).tolist() == [[1]]
+    assert on_the_card()["encode"](x, books).tolist() == [[1]]
+
+
+def test_the_bound_covers_the_place_of_a_word(rng):
+    """It changes a score by up to 255 of its last digits: more than small rows tell words apart by.
+
+    Words of one length, whole numbers whose mean is next to zero, and rows next to it.
+    """
+    base = np.array([400, 301, 200, 99, 50, 20, 3, 1.0])
+    words = np.stack([rng.permutation(base) * rng.choice([-1, 1], 8) for _ in range(750)])
+    books = np.concatenate([words, -words])[None].astype(np.float32)
+    x = rng.integers(-2, 3, (60, 8)).astype(np.float32)
+    codes = on_the_card(SHAPES=((1, 1),))["encode"](x, books)
+    np.testing.assert_array_equal(codes, rvq_np.encode(x, books))
+
+
+def test_rows_huge_beside_the_words_count_their_norms(rng):
+    books = np.float32([[[1, 0], [1, 3], [-1, 0], [-1, -3]]]) * np.float32(2.0**-60)
+    x = np.float32([[2.0**10, 0], [2.0**20, 0], [-(2.0**30), 0], [2.0**40, 2.0**-20]])
+    np.testing.assert_array_equal(on_the_card()["encode"](x, books), rvq_np.encode(x, books))
+
+
+def test_numbers_next_to_nothing_are_told_apart():
+    """Subnormal numbers beside normal ones, where only whole numbers tell."""
+    least = np.float32(2.0**-149)
+    one = np.float32(2.0**-126)
+    books = np.float32([[[one - least, 0], [one + least, 0], [0, one]]])
+    x = np.float32([[one, 0], [one + least, 0], [one - least, 0], [0, one - least], [0, 0]])
+    np.testing.assert_array_equal(on_the_card()["encode"](x, books), rvq_np.encode(x, books))
+
+
+def test_decoding_starts_from_zero():
+    books = np.float32([[[-0.0, 1.0]], [[-0.0, -1.0]]])
+    vectors = on_the_card()["decode"](np.int32([[0], [0]]), books)
+    assert not np.signbit(vectors).any()
 
 
 @given(strategies.lattices(), st.integers(2, 5))
@@ -196,7 +251,8 @@ def test_cards_with_less_shared_memory_get_a_shape_that_fits(shared, width, rng,
 def test_tallies_have_the_bits_of_the_host(leaf, rows, rng, monkeypatch):
     monkeypatch.setattr(host, "LEAF", leaf)
     books = rng.standard_normal((3, 12, 6)).astype(np.float32)
-    x = rng.standard_normal((rows, 6)).astype(np.float32)
+    sizes = 2.0 ** rng.integers(-30, 30, (rows, 6))  # or no sum would be rounded
+    x = (rng.standard_normal((rows, 6)) * sizes).astype(np.float32)
     codes = rvq_np.encode(x, books)
     found = codec.tally(fake_cupy.asarray(x), fake_cupy.asarray(codes), books)
     for ours, theirs in zip(found, codec.tally(x, codes, books), strict=True):

@@ -18,7 +18,9 @@ TESTS_OF_ORACLE = "tests/test_oracle.py::test_a_tie_goes_to_the_lowest_index"
 
 @pytest.mark.parametrize("fault", faults.FAULTS, ids=lambda fault: fault.name)
 def test_every_fault_can_be_put_in(fault):
-    compile(fault.in_folder(ROOT), fault.file, "exec")
+    changed = fault.in_folder(ROOT)
+    if fault.file.endswith(".py"):
+        compile(changed, fault.file, "exec")
     assert fault.before != fault.after
     for killer in fault.killers.split():
         assert (ROOT / killer.partition("::")[0]).is_file()

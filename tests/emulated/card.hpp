@@ -31,6 +31,7 @@ namespace card {
 
 constexpr int WARP = 32;
 constexpr size_t STACK = 1 << 16;
+constexpr size_t GUARD = 1 << 14;  // bytes around shared memory that nobody may write
 
 struct Copy {
   void* to;
@@ -63,11 +64,15 @@ inline void* home;
 inline const std::function<void()>* body;
 inline uint64_t draws;
 
-[[noreturn]] inline void fail(const char* what) {
-  std::fprintf(stderr, "emulated card: %s (block %u, thread %u)\n", what, block.x,
-               current ? current->thread.x : 0);
-  std::fflush(stderr);
-  std::abort();
+inline char failure[200];
+
+extern "C" void card_switch(void** leave, void* enter);
+
+// Ends the launch: the thread that says so stops here for good, and its block with it.
+inline void fail(const char* what) {
+  std::snprintf(failure, sizeof(failure), "%s (block %u, thread %u)", what, block.x,
+                current ? current->thread.x : 0);
+  while (current) card_switch(&current->top, home);
 }
 
 inline unsigned draw() {
@@ -76,8 +81,6 @@ inline unsigned draw() {
   draws ^= draws << 17;
   return (unsigned)(draws >> 32);
 }
-
-extern "C" void card_switch(void** leave, void* enter);
 
 #if defined(__x86_64__)
 asm(R"(
@@ -111,8 +114,7 @@ inline void pause() { card_switch(&current->top, home); }
 inline void start() {
   (*body)();
   current->done = true;
-  pause();
-  fail("a thread went on after its end");
+  for (;;) pause();
 }
 
 inline void wait(const int* gate, int seen) {
@@ -159,7 +161,7 @@ T exchange(T value, int lane) {
 }
 
 inline void run_block(size_t shared) {
-  std::memset(memory, 0xa5, shared + 64);  // no zeros that a kernel might count on
+  std::memset(memory - GUARD, 0xa5, shared + 2 * GUARD);  // no zeros that a kernel might count on
   arrived = turn = 0;
   for (auto& warp : warps) warp.arrived = warp.turn = 0;
   for (size_t i = 0; i < fibers.size(); i++) {
@@ -186,33 +188,40 @@ inline void run_block(size_t shared) {
       fiber.gate = nullptr;
       current = &fiber;
       card_switch(&home, fiber.top);
+      current = nullptr;
+      if (*failure) return;
       moved = true;
       left -= fiber.done;
     }
-    if (!moved) fail("threads wait for each other for ever");
+    if (!moved) return fail("threads wait for each other for ever");
   }
-  for (size_t i = 0; i < 64; i++) {
-    if (memory[shared + i] != 0xa5) fail("a kernel wrote behind its shared memory");
+  for (size_t i = 0; i < GUARD; i++) {
+    if (memory[shared + i] != 0xa5 || memory[i - GUARD] != 0xa5)
+      return fail("a kernel wrote outside its shared memory");
   }
 }
 
-inline void launch(unsigned blocks, unsigned rows, unsigned threads, size_t shared, unsigned seed,
-                   const std::function<void()>& kernel) {
-  if (threads % WARP) fail("blocks are whole warps here");
+// Returns what went wrong, or nothing.
+inline const char* launch(unsigned blocks, unsigned rows, unsigned threads, size_t shared,
+                          unsigned seed, const std::function<void()>& kernel) {
+  *failure = 0;
+  current = nullptr;
+  if (threads % WARP) return "blocks are whole warps here";
   draws = 0x9e3779b97f4a7c15ull * (seed + 1);
-  std::vector<unsigned char> bytes(shared + 80);
-  memory = (unsigned char*)(((uintptr_t)bytes.data() + 15) & ~(uintptr_t)15);
+  std::vector<unsigned char> bytes(shared + 2 * GUARD + 16);
+  memory = (unsigned char*)(((uintptr_t)bytes.data() + GUARD + 15) & ~(uintptr_t)15);
   fibers.resize(threads);
   warps.resize(threads / WARP);
   body = &kernel;
   grid = {blocks, rows, 1};
   shape = {threads, 1, 1};
   for (unsigned y = 0; y < rows; y++) {
-    for (unsigned x = 0; x < blocks; x++) {
+    for (unsigned x = 0; x < blocks && !*failure; x++) {
       block = {x, y, 0};
       run_block(shared);
     }
   }
+  return failure;
 }
 
 }  // namespace card

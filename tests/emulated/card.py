@@ -39,9 +39,10 @@ class Module:
             kinds, names = _parameters(text, macros)
             self.parameters[name] = kinds
             wrappers.append(
-                f'extern "C" void launch_{name}(unsigned card_x, unsigned card_y, unsigned card_n, '
-                f"size_t card_s, unsigned card_i, {text}) {{ card::launch(card_x, card_y, card_n, "
-                f"card_s, card_i, [&] {{ {name}({', '.join(names)}); }}); }}"
+                f'extern "C" const char* launch_{name}(unsigned card_x, unsigned card_y, '
+                f"unsigned card_n, size_t card_s, unsigned card_i, {text}) {{ "
+                "return card::launch(card_x, card_y, card_n, card_s, card_i, "
+                f"[&] {{ {name}({', '.join(names)}); }}); }}"
             )
         text = "\n".join(['#include "card.hpp"', source, *wrappers])
         self.library = ctypes.CDLL(
@@ -64,8 +65,10 @@ class Module:
                 given.append(passed(value))
         counts = (*map(ctypes.c_uint, (*blocks, threads)), ctypes.c_size_t(shared))
         function = getattr(self.library, f"launch_{name}")
-        function.restype = None
-        function(*counts, ctypes.c_uint(seed), *given)
+        function.restype = ctypes.c_char_p
+        problem = function(*counts, ctypes.c_uint(seed), *given).decode()
+        if problem:
+            raise RuntimeError(f"emulated card: {name}: {problem}")
 
 
 def _parameters(text, macros):

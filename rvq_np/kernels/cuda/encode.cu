@@ -116,13 +116,13 @@ __device__ __forceinline__ void round_rows(const Memory& m, int row, const REAL*
   float grown = 1.0f + (width + 16) * 2.4e-7f;  // of a sum of squares, and its root
 #pragma unroll
   for (int i = 0; i < TOGETHER; i++) {
+    // A row that is huge beside the words: half their squares are nothing beside the products.
     float factor = ldexpf(1.0f, max(ratio[i], -40));
     float norm = sqrtf(warp_sum(squares[i])) * grown + 1e-6f;
     float rest = sqrtf(warp_sum(rests[i])) * grown + norm * 3e-7f + 1e-6f;
     float slack = rest * words + (norm + rest) * word_rest;
     slack += summing(width) * (norm + rest) * (words + word_rest);
     slack += 3.2e-5f * (factor * half + (norm + rest) * words);  // the word's place in the score
-    if (ratio[i] < -40) slack += factor * half;
     if (lane == 0) {
       m.factor[row + i] = factor;
       m.slack[row + i] = usable[i] ? slack * 1.001f : __int_as_float(0x7f800000);

@@ -1,0 +1,204 @@
+"""Faults of the CUDA source and of what launches it, seen on the emulated card."""
+
+from ._fault import Fault
+
+CUPY = "tests/test_cupy.py"
+KIT = f"{CUPY}::TestDefault"
+HARD = f"{CUPY}::test_words_and_vectors_of_any_kind_have_the_codes_of_numpy"
+TILES = f"{CUPY}::test_many_tiles_of_rows_and_words_have_the_codes_of_numpy"
+ENCODE, EXACT = "rvq_np/kernels/cuda/encode.cu", "rvq_np/kernels/cuda/exact.cuh"
+GATHER, BEAM = "rvq_np/kernels/cuda/gather.cu", "rvq_np/kernels/cuda/beam.cu"
+SEARCH, CUDA = "rvq_np/backends/_cuda_search.py", "rvq_np/backends/_cuda.py"
+
+SCREEN = (
+    Fault(
+        "the card settles nothing",
+        ENCODE,
+        "left = __ballot_sync(ALL, lane < count && close != 1)",
+        "left = __ballot_sync(ALL, lane < count && close != 1) & 0",
+        KIT,
+    ),
+    Fault(
+        "the card's screen forgets what rounding took from a row",
+        ENCODE,
+        "float slack = rest * words + (norm + rest) * word_rest;",
+        "float slack = (norm + rest) * word_rest;",
+        f"{KIT} {HARD}",
+    ),
+    Fault(
+        "the card's screen forgets what rounding took from the words",
+        ENCODE,
+        "float slack = rest * words + (norm + rest) * word_rest;",
+        "float slack = rest * words;",
+        f"{KIT} {HARD}",
+    ),
+    Fault(
+        "the card's screen trusts the sums of tensor cores",
+        ENCODE,
+        "return (1.5f * width + 32.0f) * 2.4e-7f;",
+        "return 0.0f;",
+        f"{CUPY}::test_the_bound_covers_sums_that_are_cut_off",
+    ),
+    Fault(
+        "the card's screen forgets the place in the last bits of a score",
+        ENCODE,
+        "slack += 3.2e-5f *",
+        "slack += 0.0f *",
+        f"{CUPY}::test_the_bound_covers_the_place_of_a_word",
+    ),
+    Fault(
+        "the second word of a class is forgotten",
+        ENCODE,
+        "second = fminf(second, fmaxf(first, score));",
+        "second = fminf(second, NONE);",
+        f"{KIT} {HARD}",
+    ),
+    Fault(
+        "a class forgets the words of earlier tiles",
+        ENCODE,
+        "m.second[at] = fminf(fminf(second, m.second[at]), fmaxf(first, low));",
+        "m.second[at] = second;",
+        f"{CUPY}::test_more_words_than_eight_bits_tell_apart_in_a_class",
+    ),
+    Fault(
+        "no barrier after the rows are rounded",
+        ENCODE,
+        "    }\n    __syncthreads();\n    screen_words(",
+        "    }\n    screen_words(",
+        f"{TILES} {KIT}",
+    ),
+    Fault(
+        "the next tile of words overwrites the one in use",
+        ENCODE,
+        "        flush(m, seen, row, group, tile / KEPT * KEPT);\n    }\n    __syncthreads();",
+        "        flush(m, seen, row, group, tile / KEPT * KEPT);\n    }",
+        TILES,
+    ),
+    Fault(
+        "words are read before their copies have arrived",
+        ENCODE,
+        "copies_wait<1>();",
+        "copies_wait<2>();",
+        TILES,
+    ),
+    Fault(
+        "shared memory is a little short",
+        "rvq_np/backends/_cuda_launch.py",
+        "+ 2 * 4 * block\n",
+        "+ 4 * block\n",
+        KIT,
+    ),
+    Fault(
+        "the place of a word is cut to seven bits",
+        ENCODE,
+        "constexpr u32 PLACE = 0xffu;",
+        "constexpr u32 PLACE = 0x7fu;",
+        f"{CUPY}::test_more_words_than_eight_bits_tell_apart_in_a_class",
+    ),
+    Fault(
+        "words of the card's screen are not moved by their mean",
+        SEARCH,
+        "moved = wide - centre.astype(np.float64)",
+        "moved = wide",
+        HARD,
+    ),
+)
+
+SETTLED = (
+    Fault(
+        "a tie on the card goes to whichever comes last",
+        ENCODE,
+        "if (order < 0 || order == 0 && other < nearest) nearest = other;",
+        "if (order <= 0) nearest = other;",
+        KIT,
+    ),
+    Fault(
+        "the card takes double precision for exact",
+        EXACT,
+        "return best * (1.0 + 3.0 * share(width)) + 4.0 * width * LOST;",
+        "return best;",
+        KIT,
+    ),
+    Fault(
+        "the card's register loses the carries of its digits",
+        EXACT,
+        "carry = value >> 32;",
+        "carry = 0;",
+        KIT,
+    ),
+    Fault(
+        "the card's register drops the upper half of a product",
+        EXACT,
+        "u64 digit = part < 2 ? low : high;",
+        "u64 digit = part < 2 ? low : 0;",
+        f"{CUPY}::TestFloat64",
+    ),
+    Fault(
+        "subnormal numbers have another exponent on the card",
+        EXACT,
+        "exponent = (biased ? biased : 1) - 150;",
+        "exponent = biased - 150;",
+        f"{CUPY}::test_numbers_next_to_nothing_are_told_apart",
+    ),
+)
+
+OTHERS = (
+    Fault(
+        "a beam on the card takes a tie's later word",
+        BEAM,
+        "if (compare(x, a, y, b, width, digits) < 0) least = other;",
+        "if (compare(x, a, y, b, width, digits) <= 0) least = other;",
+        f"{CUPY}::test_beams_on_whole_numbers_are_those_of_numpy",
+    ),
+    Fault(
+        "a beam on the card forgets where it came from",
+        BEAM,
+        "const int* history = before + (n_row * alive + least / wanted) * stage;",
+        "const int* history = before + n_row * alive * stage;",
+        f"{CUPY}::test_beams_on_whole_numbers_are_those_of_numpy",
+    ),
+    Fault(
+        "sums on the card are merged in another order",
+        GATHER,
+        "for (int width = 1; width < GROUP; width *= 2) {",
+        "for (int width = GROUP / 2; width > 0; width /= 2) {",
+        f"{CUPY}::test_tallies_have_the_bits_of_the_host",
+    ),
+    Fault(
+        "decoding on the card starts from the first word",
+        GATHER,
+        "for (int i = 0; i < COUNT; i++) totals[i] = 0;",
+        "for (int i = 0; i < COUNT; i++) totals[i] = (REAL)-0.0;",
+        f"{CUPY}::test_decoding_starts_from_zero",
+    ),
+    Fault(
+        "the card computes on the current device, not on the array's",
+        "rvq_np/arrays.py",
+        'return device if hasattr(device, "use") else nullcontext()',
+        "return nullcontext()",
+        f"{CUPY}::TestOtherDevice",
+    ),
+    Fault(
+        "k-means on the card waits in every round",
+        CUDA,
+        "            return counts[0], sums[0]\n",
+        "            return cupy.asarray(counts[0].get()), sums[0]\n",
+        f"{CUPY}::test_kmeans_stays_on_the_card_and_finds_the_words_of_the_host",
+    ),
+    Fault(
+        "a level on the card begins where the one before it did",
+        CUDA,
+        "own = codes[:, start : start + step]",
+        "own = codes[:, :step]",
+        f"{CUPY}::test_rows_in_slabs_have_the_same_codes",
+    ),
+    Fault(
+        "leaves of tallies on the card are joined as they come",
+        CUDA,
+        "while len(waiting) > 1 and waiting[-1][0] == waiting[-2][0]:",
+        "while len(waiting) > 1:",
+        f"{CUPY}::test_tallies_have_the_bits_of_the_host",
+    ),
+)
+
+FAULTS = (*SCREEN, *SETTLED, *OTHERS)
