@@ -447,6 +447,98 @@ def test_an_interrupted_fit_goes_on_to_the_same_words(
     assert whole._rng.random() == quantizer._rng.random()
 
 
+@contextlib.contextmanager
+def interrupted_at(number):
+    """Interrupt this thread before that line of ours; yield the lines there were, in a list."""
+    lines, package = [0], str(ROOT / "rvq_np")
+
+    def trace(frame, event, argument):
+        if not frame.f_code.co_filename.startswith(package):
+            return None
+        if event == "line":
+            lines[0] += 1
+            if lines[0] == number:
+                raise Interrupted
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        yield lines
+    finally:
+        sys.settrace(before)
+
+
+def lines_of(call, made, points):
+    """Return numbers of lines spread over a call of what is made, the last ones among them."""
+    call(made())
+    quantizer = made()
+    with interrupted_at(0) as lines:
+        call(quantizer)
+    step = max(1, lines[0] // points)
+    return [*range(1, lines[0] - 40, step), *range(max(1, lines[0] - 40), lines[0] + 1)]
+
+
+def assert_same(quantizer, other):
+    for name, value in other.state_dict().items():
+        np.testing.assert_array_equal(quantizer.state_dict()[name], value)
+    np.testing.assert_array_equal(
+        np.stack([stage.words for stage in quantizer.codebooks]),
+        [value for name, value in other.state_dict().items() if name.endswith("embed")],
+    )
+
+
+def test_a_fit_may_be_interrupted_at_any_line(rng, tmp_path):
+    """The quantizer is as it was or done, and with its checkpoint it ends as if never stopped."""
+    x, path = normal(rng, 120, 4), tmp_path / "fit.safetensors"
+
+    def made():
+        return rvq_np.ResidualVectorQuantizer(4, 4, 2, 4, rng=0)
+
+    def fit(quantizer):
+        return quantizer.fit(x, iterations=2, checkpoint=path)
+
+    whole, fresh = fit(made()), made()
+    states = set()
+    for number in lines_of(fit, made, 60):
+        quantizer = made()
+        with pytest.raises(Interrupted), interrupted_at(number):
+            fit(quantizer)
+        done = quantizer.is_initialized
+        assert_same(quantizer, whole if done else fresh)
+        states.add((done, path.exists()))
+        for again in (made(), quantizer) if path.exists() else (made(),):
+            kept = path.read_bytes() if path.exists() else None
+            assert_same(fit(again), whole)
+            assert not path.exists()
+            if kept is not None:
+                path.write_bytes(kept)
+        path.unlink(missing_ok=True)
+    assert states >= {(False, False), (False, True)}
+
+
+def test_a_training_step_may_be_interrupted_at_any_line(rng):
+    """It took place or it did not."""
+    x, y = normal(rng, 60, 4), normal(rng, 60, 4)
+
+    def made():
+        quantizer = rvq_np.ResidualVectorQuantizer(4, 4, 2, 4, rng=0)
+        quantizer(x, 50)
+        return quantizer
+
+    before, after = made(), made()
+    after(y, 50)
+    for number in lines_of(lambda quantizer: quantizer(y, 50), made, 30):
+        quantizer = made()
+        with pytest.raises(Interrupted), interrupted_at(number):
+            quantizer(y, 50)
+        changed = any(
+            not np.array_equal(value, before.state_dict()[name])
+            for name, value in quantizer.state_dict().items()
+        )
+        assert_same(quantizer, after if changed else before)
+
+
 def test_a_fit_that_is_interrupted_without_a_checkpoint_can_begin_again(rng):
     x = normal(rng, 900, 6)
     quantizer, fit = fitted(x)

@@ -243,6 +243,15 @@ FIRST_WORDS = (
         "tests/test_reliability.py::test_a_checkpoint_of_another_fit_is_refused",
     ),
     Fault(
+        "states and codebooks are taken over one after the other",
+        "rvq_np/quantizer.py",
+        "        self._states, self._projections, self.codebooks = tuple(states), projections, "
+        "codebooks\n",
+        "        self._states, self._projections = tuple(states), projections\n"
+        "        self.codebooks = codebooks\n",
+        "tests/test_reliability.py::test_a_training_step_may_be_interrupted_at_any_line",
+    ),
+    Fault(
         "a damaged checkpoint leaves the generator where the file says",
         "rvq_np/train/resume.py",
         "            self.rng.bit_generator.state = stood\n",
