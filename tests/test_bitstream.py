@@ -529,6 +529,40 @@ def test_what_the_checksums_let_through_is_refused(content, message):
     assert peak[0] < 1 << 20
 
 
+def with_index(entries, content):
+    """Return a file whose index claims so many entries, its checksum right."""
+    changed = bytearray(content)
+    (place,) = [n for n in range(len(content)) if content[n : n + 4] == _format.INDEX]
+    struct.pack_into("<Q", changed, place + 4, entries)
+    return resealed(changed, place, len(content) - place - 4)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (with_index(2**60, crafted(ONE, [(4, TWO_BITS)])), "does not have its checksum"),
+        (with_index(2**64 - 1, crafted(ONE, [(4, TWO_BITS)])), "does not have its checksum"),
+        (
+            crafted(_format.Header((2**31 - 1,), (1,)), [(4, [(2, b"\0\x11" + bytes(99))])]),
+            "cut off",
+        ),
+        (crafted(_format.Header((4,), (1,), (2**30, 2)), [(4, TWO_BITS)]), "they cannot"),
+        (crafted(_format.Header((4,) * 9000, (1,) * 9000), [(4, TWO_BITS * 9000)]), None),
+        (crafted(_format.Header((4,), (1,), (0,)), [(2**60, [(0, b"")])]), None),
+        (crafted(_format.Header((4,), (1,), (0, 2**30)), [(2**60, [(0, b"")])]), "no array can"),
+    ],
+    ids=["entries", "all ones", "words", "streams", "levels", "no stream", "no stream of many"],
+)
+def test_claims_cost_no_more_than_the_file(content, message):
+    with paths.traced_memory() as peak:
+        if message is None:
+            assert bitstream.read(io.BytesIO(content)).codes.size in (0, 36000)
+        else:
+            with pytest.raises(BitstreamError, match=message):
+                bitstream.read(io.BytesIO(content))
+    assert peak[0] < 100_000 + 64 * len(content)
+
+
 SHARES = np.array([1 << 15, 1 << 14, 1 << 13, 1 << 13])
 
 
