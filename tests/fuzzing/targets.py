@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import rvq_reader
 
-from rvq_np import bitstream, checkpoints, cli
+from rvq_np import Codebooks, Stage, bitstream, checkpoints, cli
 from rvq_np.demo import wav
 from rvq_np.errors import BitstreamError, CheckpointError
 
@@ -112,10 +112,17 @@ class CommandLine:
         file = io.BytesIO()
         np.save(file, rng.standard_normal((20, 3)).astype(np.float32))
         self.vectors = [file.getvalue()]
-        vectors = rng.standard_normal((20, 3)).astype(np.float32)
+        vectors = rng.standard_normal((400, 3)).astype(
+            np.float32
+        )  # more than zipfile reads at once
         self.archives = [_saved(np.savez, vectors), _saved(np.savez, np.asfortranarray(vectors)),
                          _saved(np.savez_compressed, vectors)]  # fmt: skip
         self.sounds = [_sound(Path(self.folder.name, "a.wav"))]
+        self.strided = Path(self.folder.name, "strided.safetensors")
+        words = rng.standard_normal((2, 9, 3)).astype(np.float32)
+        checkpoints.save(self.strided, Codebooks([Stage(words[0], stride=2), Stage(words[1])]))
+        levels = {f"level_{n}": rng.integers(0, 9, (20, 40)[n]) for n in range(2)}
+        self.levels = [_saved(np.savez, **levels), _saved(np.savez_compressed, **levels)]
         self.arrays = [_saved(np.save, rng.integers(0, 9, (2, 20)))]
 
     def close(self):
@@ -134,6 +141,12 @@ class CommandLine:
                 ("encode {bad} -m {good} -o {out}.npy", "wav", self.sounds),
                 ("decode {bad} -m {good} -o {out}.npy", "npy", self.arrays),
                 ("info {good} --codes {bad}", "npy", self.arrays),
+                ("decode {bad} -m {strided} -o {out}.npy", "npz", self.levels),
+                (
+                    "fit {bad} -o {out}.safetensors --n-q 1 --bins 4 --iterations 1",
+                    "npy",
+                    self.vectors,
+                ),
             ]
         )
         content = mutations.damaged(rng, rng.choice(files), files, kinds)
@@ -146,7 +159,7 @@ class CommandLine:
         bad = self.bad.with_suffix(f".{suffix}")
         bad.write_bytes(content)
         out = Path(self.folder.name, "out")
-        words = line.format(bad=bad, good=self.good, out=out).split()
+        words = line.format(bad=bad, good=self.good, strided=self.strided, out=out).split()
         said, failed = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(failed):
             status = cli.main(words)
@@ -156,9 +169,9 @@ class CommandLine:
         return status == 0
 
 
-def _saved(save, array):
+def _saved(save, *arrays, **named):
     file = io.BytesIO()
-    save(file, array)
+    save(file, *arrays, **named)
     return file.getvalue()
 
 
