@@ -5,6 +5,7 @@ import errno
 import importlib.util
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fuzzing.run import TARGETS
 
 import rvq_np
 from rvq_np import bitstream, checkpoints, cli, modelfile
@@ -617,3 +619,23 @@ def test_the_record_of_fuzzing_is_what_was_asked_for():
     for run in told["fuzzing"]:
         assert run["accepted"] + run["refused"] + run["findings"] == run["inputs"]
         assert run["findings"] == 0
+
+
+def test_every_row_of_the_page_names_a_test():
+    page = (ROOT / "docs" / "reliability.md").read_text()
+    tests = "".join(path.read_text() for path in (ROOT / "tests").glob("test_*.py"))
+    rows = page.partition("| what fails |")[2].splitlines()[2:]
+    assert len(rows) > 10
+    for row in rows:
+        names = re.findall(r"`(test_\w+)`", row)
+        assert names, row
+        for name in names:
+            assert f"def {name}(" in tests, name
+
+
+def test_every_target_is_in_the_record_and_on_the_page():
+    told = json.loads((ROOT / "docs" / "reliability.json").read_text())
+    page = (ROOT / "docs" / "reliability.md").read_text()
+    assert {run["target"] for run in told["fuzzing"]} == set(TARGETS)
+    for target in TARGETS:
+        assert f"\n| {target} |" in page
