@@ -64,6 +64,15 @@ def tally(x: Any, codes: Any, codebooks: Codebooks) -> tuple[list[Any], list[Any
     return counts, sums
 
 
+def added(x: Any, codes: Any, codebooks: Codebooks) -> tuple[list[np.ndarray], list[Any]]:
+    """Return what `tally` does, but the sums where `x` is, if it `stays`."""
+    if not stays(x):
+        return tally(x, codes, codebooks)
+    backend = backends.backend_of(x)
+    counts, sums = backend.add_up(x, codes, codebooks.prepared(backend, x)[: codes.shape[0]])
+    return [arrays.to_numpy(each) for each in counts], sums
+
+
 def follow(x: Any) -> Callable[[Codebooks], Any]:
     """Return a function that gives the codes of `x` (N, D) by one stage.
 

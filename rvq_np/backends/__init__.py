@@ -40,6 +40,8 @@ nothing should be copied to the host. If it does, these serve besides:
 ``assign(x)``
     A function of words (K, C) that returns the counts and sums of the rows of `x` nearest to each,
     as arrays of the library: what k-means repeats.
+``add_up(x, codes, prepared)``
+    As `tally`, but as arrays of the library.
 ``walk(x, codes, prepared)``, ``searched(x, prepared)``, ``residual(x, codes, prepared)``
     As in `rvq_np.lookup`: what training needs of a batch besides its tally.
 

@@ -50,6 +50,9 @@ class Card:
             again = _cuda().assign(_lent(x))
         return functools.partial(self._call, again, self.inside)
 
+    def add_up(self, x: Any, codes: Any, prepared: Any) -> Any:
+        return self._call(_cuda().add_up, self.inside, x, codes, prepared)
+
     def walk(self, x: Any, codes: Any, prepared: Any) -> Iterator[Any]:
         with self.there():
             stages = _cuda().walk(_lent(x), _lent(codes), prepared)

@@ -77,6 +77,10 @@ def assign(x):
     return _elsewhere(x).assign(_plain(x))
 
 
+def add_up(x, codes, prepared):
+    return _elsewhere(x).add_up(_plain(x), codes, prepared)
+
+
 def walk(x, codes, prepared):
     return _elsewhere(x).walk(_plain(x), codes, prepared)
 

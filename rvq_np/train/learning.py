@@ -146,9 +146,9 @@ def learn(
         chosen = sample_rows(crowd.total, count, rng)
         return crowd.rows(chosen, states[level].words.shape[1], quantized)
 
-    counts, sums = lookup.tally(seen, seen_codes, codebooks)
+    counts, sums = lookup.added(seen, seen_codes, codebooks)
     if all_reduce.size > 1:
-        added = crowd.add_up([*counts, *sums])
+        added = crowd.add_up([*counts, *map(arrays.to_numpy, sums)])
         counts, sums = added[:n_q], added[n_q:]
     moved = step(
         states, counts, sums, draw, decay=config.decay, epsilon=config.epsilon,

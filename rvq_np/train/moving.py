@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import arrays
 from .state import CodebookState
 
 
@@ -18,15 +19,17 @@ def smoothed(counts: np.ndarray, epsilon: float) -> np.ndarray:
 
 
 def ema(
-    state: CodebookState, counts: np.ndarray, sums: np.ndarray, decay: float, epsilon: float = 1e-5
+    state: CodebookState, counts: np.ndarray, sums: Any, decay: float, epsilon: float = 1e-5
 ) -> CodebookState:
     """Move a level along with one batch.
 
     Parameters
     ----------
     state : CodebookState
-    counts, sums : numpy.ndarray (K,), (K, C)
+    counts : numpy.ndarray (K,)
         The batch's tally for this level.
+    sums : numpy.ndarray (K, C)
+        Of that tally; or float64 of another library, which then computes on its device.
     decay : float in [0, 1]
         Share of the past that stays.
     epsilon : float, optional
@@ -53,10 +56,18 @@ def ema(
     """
     past = np.where((state.counts > 0)[:, None], state.sums, 0.0).astype(np.float64)
     new_counts = decay * state.counts.astype(np.float64) + (1 - decay) * np.asarray(counts)
-    new_sums = decay * past + (1 - decay) * np.asarray(sums)
     held = new_counts <= 100 * epsilon
     share = np.where(held, 1.0, smoothed(new_counts, epsilon))
-    words = np.where(held[:, None], state.words, new_sums / share[:, None])
+    with arrays.there(sums):
+        xp = arrays.namespace(sums)
+
+        def put(array: np.ndarray) -> Any:
+            return arrays.asarray(array, sums)
+
+        new_sums = decay * put(past) + (1 - decay) * sums
+        moved = new_sums / put(share)[:, None]
+        words = xp.where(put(held)[:, None], put(state.words.astype(np.float64)), moved)
+        words, new_sums = arrays.to_numpy(words), arrays.to_numpy(new_sums)
     return CodebookState(words, new_sums, new_counts, state.initialized)
 
 
