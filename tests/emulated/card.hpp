@@ -3,7 +3,8 @@
 // No evidence for a GPU: what runs here is the same source, compiled for this machine.  Threads of
 // a block are fibers that take turns in an order drawn anew at every turn, so that a missing
 // barrier shows as codes that change with the seed.  Copies in the background arrive as late as
-// they may, and matrix products are cut off as roughly as on the first cards that had them.
+// they may, and matrix products are cut off as roughly as on the first cards that had them.  Where
+// REAL is float, arithmetic takes numbers below 2^-126 for zero, as in all that CuPy compiles.
 #pragma once
 #define RVQ_EMULATED
 
@@ -13,7 +14,9 @@
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <type_traits>
 #include <vector>
+#include <xmmintrin.h>
 
 #define __device__
 #define __global__
@@ -31,6 +34,7 @@ namespace card {
 
 constexpr int WARP = 32;
 constexpr size_t STACK = 1 << 16;
+constexpr unsigned FLUSH = 0x8040;  // of results and of what goes in, see _mm_setcsr
 
 struct Copy {
   void* to;
@@ -207,12 +211,15 @@ inline void launch(unsigned blocks, unsigned rows, unsigned threads, size_t shar
   body = &kernel;
   grid = {blocks, rows, 1};
   shape = {threads, 1, 1};
+  unsigned before = _mm_getcsr();
+  if (std::is_same<REAL, float>::value) _mm_setcsr(before | FLUSH);
   for (unsigned y = 0; y < rows; y++) {
     for (unsigned x = 0; x < blocks; x++) {
       block = {x, y, 0};
       run_block(shared);
     }
   }
+  _mm_setcsr(before);
 }
 
 }  // namespace card
@@ -277,6 +284,40 @@ inline unsigned __ballot_sync(unsigned, bool value) {
   for (int lane = 0; lane < card::WARP; lane++) votes |= (unsigned)(slots[lane][0] & 1) << lane;
   return votes;
 }
+
+// Arithmetic that loses no small numbers, whatever the rest does.
+struct Exact {
+  unsigned before = _mm_getcsr();
+  Exact() { _mm_setcsr(before & ~card::FLUSH); }
+  ~Exact() { _mm_setcsr(before); }
+};
+template <typename To, typename Function, typename... From>
+__attribute__((noinline)) To exactly(Function function, From... from) {
+  Exact exact;
+  volatile To out = function(*(volatile From*)&from...);
+  return out;
+}
+inline float plus(float x, float y) {
+  return exactly<float>([](float a, float b) { return a + b; }, x, y);
+}
+inline float minus(float x, float y) {
+  return exactly<float>([](float a, float b) { return a - b; }, x, y);
+}
+inline float times(float x, float y) {
+  return exactly<float>([](float a, float b) { return a * b; }, x, y);
+}
+inline double widened(float value) {
+  return exactly<double>([](float a) { return (double)a; }, value);
+}
+inline float narrowed(double value) {
+  return exactly<float>([](double a) { return (float)a; }, value);
+}
+inline int ordered(float value) {  // an integer that compares as the number does
+  int bits = bits_as<int>(value);
+  return bits < 0 ? bits ^ 0x7fffffff : bits;
+}
+inline float lower(float x, float y) { return ordered(y) < ordered(x) ? y : x; }
+inline float higher(float x, float y) { return ordered(x) < ordered(y) ? y : x; }
 
 inline unsigned short to_half(float value) { return bits_as<unsigned short>((_Float16)value); }
 inline float from_half(unsigned short bits) { return (float)bits_as<_Float16>(bits); }

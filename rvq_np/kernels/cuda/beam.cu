@@ -109,7 +109,7 @@ extern "C" __global__ void __launch_bounds__(WARPS* LANES)
       const REAL *x, *a;
       at(least, x, a);
       i64 place = n_row * kept + turn;
-      for (int d = lane; d < width; d += LANES) left[place * width + d] = x[d] - a[d];
+      for (int d = lane; d < width; d += LANES) left[place * width + d] = minus(x[d], a[d]);
       const int* history = before + (n_row * alive + least / wanted) * stage;
       for (int q = lane; q < stage; q += LANES) after[place * (stage + 1) + q] = history[q];
       if (lane == 0) after[place * (stage + 1) + stage] = proposed[least];

@@ -72,13 +72,12 @@ __device__ __forceinline__ void round_row(const Memory& m, int row, const REAL* 
                                           const REAL* centre, const double* real, int width,
                                           int padded) {
   int lane = threadIdx.x & (LANES - 1);
-  REAL most = 0;
+  REAL above = 0, below = 0;
   for (int d = lane; d < width; d += LANES) {
-    REAL size = from[d] - centre[d];
-    size = size < 0 ? -size : size;
-    most = size > most ? size : most;
+    above = higher(above, minus(from[d], centre[d]));
+    below = higher(below, minus(centre[d], from[d]));
   }
-  double largest = warp_max(most);
+  double largest = widened(warp_max(higher(above, below)));
   int unit = (int)real[UNIT];
   bool usable = largest < 1e300 && largest - largest == 0.0;
   int power = largest > 0.0 && usable ? 13 - ilogb(largest) : unit;
@@ -89,7 +88,7 @@ __device__ __forceinline__ void round_row(const Memory& m, int row, const REAL* 
   float factor = ldexpf(1.0f, max(ratio, -40));
   float squares = 0.0f, rests = 0.0f;
   for (int d = lane; d < padded; d += LANES) {
-    float value = d < width && usable ? (float)((from[d] - centre[d]) * scale) : 0.0f;
+    float value = d < width && usable ? (float)times(minus(from[d], centre[d]), scale) : 0.0f;
     u16 half = to_half(value);
     float rest = value - from_half(half);
     squares = fmaf(value, value, squares);
@@ -147,7 +146,7 @@ __device__ __forceinline__ void flush(const Memory& m, Lowest& seen, int row, in
     at += kind * ROWS;
     float first = (&seen.first[0][0][0])[i], second = (&seen.second[0][0][0])[i];
     float low = m.low[at];
-    m.second[at] = fminf(fminf(second, m.second[at]), fmaxf(first, low));
+    m.second[at] = lower(lower(second, m.second[at]), higher(first, low));
     if (first < low) {
       int place = (int)(__float_as_uint(first) & PLACE);
       m.low[at] = first;
@@ -223,8 +222,8 @@ __device__ __noinline__ void screen_words(const Memory& m, const u16* screen,
           score = __uint_as_float(__float_as_uint(score) & ~PLACE | place);
           float& first = seen.first[part][rows][low];
           float& second = seen.second[part][rows][low];
-          second = fminf(second, fmaxf(first, score));
-          first = fminf(first, score);
+          second = lower(second, higher(first, score));
+          first = lower(first, score);
         }
       }
       if (tile % KEPT == KEPT - 1 || tile == tiles - 1)
@@ -348,7 +347,7 @@ extern "C" __global__ void __launch_bounds__(WARPS* LANES, 2)
       for (int i = 0; i < count; i++) {
         const REAL* word = own + (i64)__shfl_sync(ALL, code, i) * width;
         for (int d = lane; d < width; d += LANES) {
-          rows[(first + i) * width + d] = from[(i64)i * width + d] - word[d];
+          rows[(first + i) * width + d] = minus(from[(i64)i * width + d], word[d]);
         }
       }
     }
