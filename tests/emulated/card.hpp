@@ -24,7 +24,6 @@
 #define __noinline__
 #define __launch_bounds__(...)
 #define __align__(bytes) alignas(bytes)
-#define SHARED_MEMORY(name) unsigned char* name = card::memory
 
 struct Place {
   unsigned x, y, z;
@@ -223,6 +222,8 @@ inline void launch(unsigned blocks, unsigned rows, unsigned threads, size_t shar
 }
 
 }  // namespace card
+
+inline unsigned char* shared_memory() { return card::memory; }
 
 #define threadIdx (card::current->thread)
 #define blockIdx (card::block)

@@ -17,7 +17,11 @@ constexpr u32 ALL = 0xffffffffu;
 
 #ifndef RVQ_EMULATED
 
-#define SHARED_MEMORY(name) extern __shared__ __align__(16) unsigned char name[]
+// The shared memory of the block, of the size that the launch gave.
+__device__ __forceinline__ unsigned char* shared_memory() {
+  extern __shared__ __align__(16) unsigned char memory[];
+  return memory;
+}
 
 // Rounds to the nearest half precision number, to even on a tie.
 __device__ __forceinline__ u16 to_half(float value) {
