@@ -15,7 +15,7 @@ import numpy as np
 
 from ..errors import BackendError
 from ..kernels import host
-from ._cuda_launch import FAR, launch, over
+from ._cuda_launch import FAR, cast, launch, over
 from ._cuda_search import Stage, joined, projected, screen, search, search_beams
 
 NUMBERS = 1 << 25  # of the residuals that are held at once: 128 MiB of float32
@@ -107,8 +107,8 @@ def prepare_map(linear, like):
 def project(x, prepared, dtype):
     with x.device:
         weight, bias = prepared
-        mapped = x.astype(np.float64) @ weight + bias
-        return mapped.astype(host.working_dtype(x.dtype, dtype))
+        mapped = cast(x, np.float64) @ weight + bias
+        return cast(mapped, host.working_dtype(x.dtype, dtype))
 
 
 def encode(x, prepared, beam_size=1):
@@ -116,7 +116,7 @@ def encode(x, prepared, beam_size=1):
         codes = cupy.empty((len(prepared), x.shape[0]), np.int32)
         step = max(1, min(NUMBERS // x.shape[1], FAR // beam_size) // beam_size)
         for start in range(0, x.shape[0], step):
-            rows = _as_working(x[start : start + step], prepared)
+            rows = cast(x[start : start + step], prepared.table.dtype)
             own = codes[:, start : start + step]
             if beam_size > 1:
                 search_beams(rows, prepared.stages, beam_size, own)
@@ -179,7 +179,7 @@ def add_up(x, codes, prepared):
 
 def _leaves(x, codes, prepared, leaves):
     """Return the tally of a power of two of leaves, the last of which may be short."""
-    rows = x.astype(prepared.table.dtype, order="C", copy=len(prepared) > 1)
+    rows = cast(x, prepared.table.dtype, copy=len(prepared) > 1)
     counts, sums = [], []
     for q, stage in enumerate(prepared.stages):
         size, width = stage.words.shape
@@ -208,16 +208,16 @@ def _leaves(x, codes, prepared, leaves):
 def assign(x):
     """Return ``again(words)``: counts (K,) and sums (K, C) of the rows nearest to each word.
 
-    For the rounds of k-means on the rows `x` (N, C): words (K, C), float32, are an array of the
-    host or of the device; what comes back stays on the device.
+    For the rounds of k-means on the rows `x` (N, C): words (K, C), rounded to float32 here, are an
+    array of the host or of the device; what comes back stays on the device.
     """
     with x.device:
-        rows = cupy.ascontiguousarray(x, dtype=host.working_dtype(x.dtype, np.float32))
+        rows = cast(x, host.working_dtype(x.dtype, np.float32))
         codes = cupy.empty((1, len(rows)), np.int32)
 
     def again(words):
         with x.device:
-            words = cupy.asarray(words).astype(rows.dtype)
+            words = cast(cast(cupy.asarray(words), np.float32), rows.dtype)
             every = cupy.arange(len(words), dtype=np.int32)
             stage = Stage(screen([words]), words, every, words)
             prepared = Prepared([stage], stage.screen, words, cupy.zeros(1, np.int64))
@@ -234,7 +234,7 @@ def assign(x):
 def walk(x, codes, prepared):
     """Yield per stage what it quantized, rows (N, C), and the words (N, C) it chose."""
     with x.device:
-        rows = x.astype(prepared.table.dtype, order="C")
+        rows = cast(x, prepared.table.dtype, copy=True)
         for q in range(codes.shape[0]):
             stage = prepared.stages[q]
             yield projected(rows, stage), stage.words[codes[q]]
@@ -245,13 +245,13 @@ def walk(x, codes, prepared):
 def searched(x, prepared):
     """Return what the first stage searches with: a copy of `x` (N, D), or projected (N, C)."""
     with x.device:
-        return projected(x.astype(prepared.table.dtype, order="C"), prepared.stages[0])
+        return projected(cast(x, prepared.table.dtype, copy=True), prepared.stages[0])
 
 
 def residual(x, codes, prepared):
     """Return what the stages of `codes` (n, N) leave of `x` (N, D)."""
     with x.device:
-        rows = x.astype(prepared.table.dtype, order="C")
+        rows = cast(x, prepared.table.dtype, copy=True)
         for q in range(codes.shape[0]):
             _subtract(rows, prepared.stages[q], codes[q])
         return rows
@@ -265,10 +265,6 @@ def extent(x):
     with x.device:
         flat = x.reshape(x.shape[0], -1)
         return cupy.stack([flat.min(axis=1), flat.max(axis=1)]).get()
-
-
-def _as_working(x, prepared):
-    return cupy.ascontiguousarray(x, dtype=prepared.table.dtype)
 
 
 def _subtract(rows, stage, codes):

@@ -18,9 +18,7 @@ THREADS = 256
 def launch(file, name, dtype, blocks, threads, shared, arguments, **macros):
     """Queue a kernel of ``kernels/cuda/<file>.cu`` for numbers of type `dtype`."""
     if blocks:
-        kernel = _kernel(
-            cupy.cuda.Device().id, file, name, np.dtype(dtype), shared, *macros.items()
-        )
+        kernel = _kernel(cupy.cuda.Device().id, file, name, np.dtype(dtype), *macros.items())
         kernel((blocks,), (threads,), arguments, shared_mem=shared)
 
 
@@ -29,11 +27,26 @@ def over(file, name, dtype, count, arguments):
     launch(file, name, dtype, -(-count // THREADS), THREADS, 0, arguments)
 
 
+def cast(x, dtype, copy=False):
+    """Return `x` as an array of type `dtype`, C-contiguous; `x` itself, unless `copy`, if it is.
+
+    What CuPy compiles, its own conversions as well, takes float32 below 2**-126 for zero.
+    """
+    pair = x.dtype.name, np.dtype(dtype).name
+    if pair not in (("float32", "float64"), ("float64", "float32")):
+        return x.astype(dtype, order="C", copy=copy)
+    x, made = cupy.ascontiguousarray(x), cupy.empty(x.shape, dtype)
+    name = "widen" if pair[0] == "float32" else "narrow"
+    over("gather", name, np.float32, x.size, (x, np.int64(x.size), made))
+    return made
+
+
 @functools.cache
-def _kernel(device, file, name, dtype, shared, *macros):
+def _kernel(device, file, name, dtype, *macros):
     kernel = _module(file, dtype, *macros).get_function(name)
-    if shared > 48 << 10:  # more than a block gets unasked
-        kernel.max_dynamic_shared_size_bytes = shared
+    if file == "encode":  # a block gets 48 KiB unasked; kernels made of one module share the limit
+        most = cupy.cuda.Device().attributes["MaxSharedMemoryPerBlockOptin"]
+        kernel.max_dynamic_shared_size_bytes = most
     return kernel
 
 
@@ -44,7 +57,7 @@ def _module(file, dtype, *macros):
     return cupy.RawModule(code=cuda.source(f"{file}.cu"), options=tuple(options))
 
 
-def shape(n, width, dtype):
+def shape(n, width):
     """Return ``(groups, rows of a block, bytes of shared memory)`` to search `n` rows with.
 
     The first of `SHAPES` that fits the card and keeps its processors busy; where `n` is too small
@@ -55,7 +68,7 @@ def shape(n, width, dtype):
     busy = FULL * attributes["MultiProcessorCount"]
     fitting = []
     for rows, words in SHAPES:
-        block, shared = 32 * rows, shared_bytes(rows, words, width, dtype)
+        block, shared = 32 * rows, shared_bytes(rows, words, width)
         if shared <= most:
             fitting.append(((rows, words), block, shared))
             if n >= busy * block:
@@ -64,13 +77,12 @@ def shape(n, width, dtype):
     return None if not fitting else fitting[-1] if n >= busy * fitting[-1][1] else few[0]
 
 
-def shared_bytes(rows, words, width, dtype):
+def shared_bytes(rows, words, width):
     """Return the shared memory of a block of encode.cu, as `divide` there hands it out."""
     depth = span = 64 if words <= 2 else 32  # numbers of a word, and words of a warp, at a time
-    block, warps = 32 * rows, rows * words
+    block = 32 * rows
     return (
-        warps * register_bytes(dtype)
-        + 2 * block * (-(-width // 16) * 16 + 8)
+        2 * block * (-(-width // 16) * 16 + 8)
         + 2 * 2 * span * words * (depth + 8)
         + 3 * 4 * 8 * words * block
         + 2 * 4 * block

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import cupy
 import numpy as np
 
-from ._cuda_launch import FAR, PARALLEL, launch, register_bytes, shape
+from ._cuda_launch import FAR, PARALLEL, cast, launch, register_bytes, shape
 
 FAR_OFF = 2.0**86  # half squared norm of no word, see encode.cu
 PAD = 256  # words are padded to a multiple of this, so that every shape can read whole tiles
@@ -78,10 +78,10 @@ def _rounded(words):
     And the `real` of encode.cu: the power of two of the unit, the largest norm, the largest norm
     of what rounding took away, and the largest half squared norm.
     """
-    wide = words.astype(np.float64)
+    wide = cast(words, np.float64)
     centre = (wide / len(words)).sum(axis=0)
-    centre = cupy.where(cupy.abs(wide).max() < 1e300, centre, 0.0).astype(words.dtype)
-    moved = wide - centre.astype(np.float64)
+    centre = cast(cupy.where(cupy.abs(wide).max() < 1e300, centre, 0.0), words.dtype)
+    moved = wide - cast(centre, np.float64)
     unit = 14 - cupy.frexp(cupy.abs(moved).max())[1]  # the largest number falls short of 2^14
     scaled = cupy.ldexp(moved, unit)
     halves = scaled.astype(np.float32).astype(np.float16)
@@ -95,7 +95,7 @@ def _rounded(words):
 def search(rows, screen, stages, codes):
     """Write the codes (Q, n), columns of an array perhaps, of `rows` (n, C), which stay."""
     n, width = rows.shape
-    found = shape(n, width, rows.dtype)
+    found = shape(n, width)
     if found is None:
         search_beams(rows, stages, 1, codes)
         return
@@ -148,14 +148,14 @@ def _far(warps, count):
 def projected(rows, stage):
     """Return `rows` (n, D) as a stage searches them, (n, C), in their type."""
     if stage.weight_in is not None:
-        mapped = rows.astype(np.float64) @ stage.weight_in + stage.bias_in
-        rows = mapped.astype(rows.dtype)
+        mapped = cast(rows, np.float64) @ stage.weight_in + stage.bias_in
+        rows = cast(mapped, rows.dtype)
     if not stage.unit:
         return rows
-    wide = rows.astype(np.float64)
+    wide = cast(rows, np.float64)
     wide = wide / _at_least(cupy.abs(wide).max(axis=1, keepdims=True))
     norms = cupy.sqrt((wide * wide).sum(axis=1, keepdims=True))
-    return (wide / _at_least(norms)).astype(rows.dtype)
+    return cast(wide / _at_least(norms), rows.dtype)
 
 
 def _at_least(sizes):

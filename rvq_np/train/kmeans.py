@@ -135,9 +135,11 @@ def lloyd(
             xp = arrays.namespace(counts)
             used = counts > 0
             means = sums / xp.where(used, counts, 1.0)[:, None]
+            if not isinstance(counts, np.ndarray) and isinstance(words, np.ndarray):
+                words = arrays.asarray(words.astype(np.float64), counts)
+            words = xp.where(used[:, None], means, words)
             if isinstance(words, np.ndarray):
-                words = arrays.asarray(words, counts)
-            words = xp.where(used[:, None], xp.astype(means, xp.float32), words)
+                words = words.astype(np.float32)  # elsewhere the search rounds them
         found = Clusters(words, counts, sums)
         last = iteration == iterations - 1
         if (watch is not None and watch(iteration, found)) or last:
@@ -145,7 +147,8 @@ def lloyd(
         if refill is not None and not used.all():
             words = words.copy()
             words[~used] = refill(int((~used).sum()))
-    return Clusters(*(arrays.to_numpy(each) for each in found))
+    words, counts, sums = (arrays.to_numpy(each) for each in found)
+    return Clusters(words.astype(np.float32), counts, sums)
 
 
 def _once(batches: Iterable[Any], words: np.ndarray, iteration: int) -> Iterator[tuple[Any, Any]]:

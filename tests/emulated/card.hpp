@@ -1,9 +1,10 @@
 // A card made of one processor core: enough of CUDA to run the kernels of rvq_np/kernels/cuda.
 //
 // No evidence for a GPU: what runs here is the same source, compiled for this machine.  Threads of
-// a block are fibers that take turns in an order drawn anew at every turn, so that a missing
-// barrier shows as codes that change with the seed.  Copies in the background arrive as late as
-// they may, and matrix products are cut off as roughly as on the first cards that had them.
+// a block are fibers that take turns in an order drawn anew at every turn, or warps that go as far as
+// barriers let them, by turns of the seed: a missing barrier shows as other codes.  Copies in the background arrive as late as
+// they may, and matrix products are cut off as roughly as on the first cards that had them.  Where
+// REAL is float, arithmetic takes numbers below 2^-126 for zero, as in all that CuPy compiles.
 #pragma once
 #define RVQ_EMULATED
 
@@ -13,7 +14,9 @@
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <type_traits>
 #include <vector>
+#include <xmmintrin.h>
 
 #define __device__
 #define __global__
@@ -21,7 +24,6 @@
 #define __noinline__
 #define __launch_bounds__(...)
 #define __align__(bytes) alignas(bytes)
-#define SHARED_MEMORY(name) unsigned char* name = card::memory
 
 struct Place {
   unsigned x, y, z;
@@ -32,6 +34,7 @@ namespace card {
 constexpr int WARP = 32;
 constexpr size_t STACK = 1 << 16;
 constexpr size_t GUARD = 1 << 14;  // bytes around shared memory that nobody may write
+constexpr unsigned FLUSH = 0x8040;  // of results and of what goes in, see _mm_setcsr
 
 struct Copy {
   void* to;
@@ -63,6 +66,7 @@ inline int arrived, turn;
 inline void* home;
 inline const std::function<void()>* body;
 inline uint64_t draws;
+inline bool eager;  // each warp goes as far as it can before another has a turn
 
 inline char failure[200];
 
@@ -179,22 +183,35 @@ inline void run_block(size_t shared) {
     fiber.top = top - SAVED;
   }
   size_t left = fibers.size();
-  while (left) {
+  auto turns = [&](size_t first, size_t count) {  // whether a thread of these could go on
     bool moved = false;
-    size_t from = draw() % fibers.size(), step = draw() & 1 ? 1 : fibers.size() - 1;
-    for (size_t i = 0; i < fibers.size(); i++) {
-      Fiber& fiber = fibers[(from + i * step) % fibers.size()];
+    size_t from = draw() % count, step = draw() & 1 ? 1 : count - 1;
+    for (size_t i = 0; i < count && !*failure; i++) {
+      Fiber& fiber = fibers[first + (from + i * step) % count];
       if (fiber.done || (fiber.gate && *fiber.gate == fiber.seen)) continue;
       fiber.gate = nullptr;
       current = &fiber;
       card_switch(&home, fiber.top);
       current = nullptr;
-      if (*failure) return;
       moved = true;
       left -= fiber.done;
     }
-    if (!moved) return fail("threads wait for each other for ever");
+    return moved;
+  };
+  while (left && !*failure) {
+    bool moved = false;
+    if (eager) {
+      size_t from = draw() % warps.size();
+      for (size_t i = 0; i < warps.size(); i++) {
+        size_t first = (from + i) % warps.size() * WARP;
+        while (left && !*failure && turns(first, WARP)) moved = true;
+      }
+    } else {
+      moved = turns(0, fibers.size());
+    }
+    if (!moved && !*failure) fail("threads wait for each other for ever");
   }
+  if (*failure) return;
   for (size_t i = 0; i < GUARD; i++) {
     if (memory[shared + i] != 0xa5 || memory[i - GUARD] != 0xa5)
       return fail("a kernel wrote outside its shared memory");
@@ -208,6 +225,7 @@ inline const char* launch(unsigned blocks, unsigned rows, unsigned threads, size
   current = nullptr;
   if (threads % WARP) return "blocks are whole warps here";
   draws = 0x9e3779b97f4a7c15ull * (seed + 1);
+  eager = seed & 1;
   std::vector<unsigned char> bytes(shared + 2 * GUARD + 16);
   memory = (unsigned char*)(((uintptr_t)bytes.data() + GUARD + 15) & ~(uintptr_t)15);
   fibers.resize(threads);
@@ -215,16 +233,21 @@ inline const char* launch(unsigned blocks, unsigned rows, unsigned threads, size
   body = &kernel;
   grid = {blocks, rows, 1};
   shape = {threads, 1, 1};
+  unsigned before = _mm_getcsr();
+  if (std::is_same<REAL, float>::value) _mm_setcsr(before | FLUSH);
   for (unsigned y = 0; y < rows; y++) {
     for (unsigned x = 0; x < blocks && !*failure; x++) {
       block = {x, y, 0};
       run_block(shared);
     }
   }
+  _mm_setcsr(before);
   return failure;
 }
 
 }  // namespace card
+
+inline unsigned char* shared_memory() { return card::memory; }
 
 #define threadIdx (card::current->thread)
 #define blockIdx (card::block)
@@ -286,6 +309,40 @@ inline unsigned __ballot_sync(unsigned, bool value) {
   for (int lane = 0; lane < card::WARP; lane++) votes |= (unsigned)(slots[lane][0] & 1) << lane;
   return votes;
 }
+
+// Arithmetic that loses no small numbers, whatever the rest does.
+struct Exact {
+  unsigned before = _mm_getcsr();
+  Exact() { _mm_setcsr(before & ~card::FLUSH); }
+  ~Exact() { _mm_setcsr(before); }
+};
+template <typename To, typename Function, typename... From>
+__attribute__((noinline)) To exactly(Function function, From... from) {
+  Exact exact;
+  volatile To out = function(*(volatile From*)&from...);
+  return out;
+}
+inline float plus(float x, float y) {
+  return exactly<float>([](float a, float b) { return a + b; }, x, y);
+}
+inline float minus(float x, float y) {
+  return exactly<float>([](float a, float b) { return a - b; }, x, y);
+}
+inline float times(float x, float y) {
+  return exactly<float>([](float a, float b) { return a * b; }, x, y);
+}
+inline double widened(float value) {
+  return exactly<double>([](float a) { return (double)a; }, value);
+}
+inline float narrowed(double value) {
+  return exactly<float>([](double a) { return (float)a; }, value);
+}
+inline int ordered(float value) {  // an integer that compares as the number does
+  int bits = bits_as<int>(value);
+  return bits < 0 ? bits ^ 0x7fffffff : bits;
+}
+inline float lower(float x, float y) { return ordered(y) < ordered(x) ? y : x; }
+inline float higher(float x, float y) { return ordered(x) < ordered(y) ? y : x; }
 
 inline unsigned short to_half(float value) { return bits_as<unsigned short>((_Float16)value); }
 inline float from_half(unsigned short bits) { return (float)bits_as<_Float16>(bits); }

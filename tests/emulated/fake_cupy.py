@@ -1,6 +1,7 @@
 """CuPy's names as far as rvq_np uses them, on NumPy arrays; kernels run on `card`.
 
-As strict as CuPy, or stricter: arrays do not turn into NumPy ones unasked, functions refuse NumPy
+As strict as CuPy, or stricter: arithmetic and conversions of float32 take numbers below 2**-126 for
+zero, arrays do not turn into NumPy ones unasked, functions refuse NumPy
 arrays, everything must live on the current device, and whatever would wait for the card counts.
 No evidence for a GPU.
 """
@@ -31,6 +32,15 @@ FUNCTIONS = [
     "sqrt", "square", "stack", "sum", "take", "unique", "where", "zeros", "zeros_like",
     "nonzero",
 ]  # fmt: skip
+
+
+# Of these, those that move numbers and so leave them as they are, unless they change their type.
+COPYING = [
+    "argsort", "ascontiguousarray", "broadcast_to", "concat", "concatenate", "empty",
+    "empty_like", "moveaxis", "ones", "ones_like", "permute_dims", "repeat", "reshape",
+    "searchsorted", "stack", "take", "where", "zeros", "zeros_like",
+]  # fmt: skip
+CONVERTING = ["ascontiguousarray"]
 
 
 class Device:
@@ -75,8 +85,12 @@ def _operator(name, reflected=False):
             return _made(getattr(self._here, name)())
         if isinstance(other, np.ndarray) and other.ndim:
             raise TypeError("Unsupported type <class 'numpy.ndarray'>")
-        found = getattr(_taken(self), name)(_taken(other))
-        return self if name.startswith("__i") and name != "__invert__" else _made(found)
+        with np.errstate(all="ignore"):
+            found = getattr(_flushed(_taken(self)), name)(_flushed(_taken(other)))
+        if name.startswith("__i") and name != "__invert__":
+            self._here[...] = _flushed(found)
+            return self
+        return _made(_flushed(found))
 
     return call
 
@@ -123,7 +137,12 @@ class ndarray:
         _taken(self)[_key(key)] = _taken(value)
 
     def astype(self, dtype, order="K", casting=None, subok=None, copy=True):
-        return _made(_taken(self).astype(dtype, order=order, copy=copy))
+        here = _taken(self)
+        if here.dtype != dtype:
+            with np.errstate(all="ignore"):
+                here = _flushed(_flushed(here).astype(dtype))
+            copy = copy or order != "K"
+        return _made(here.astype(dtype, order=order, copy=copy))
 
     def view(self, dtype):
         return ndarray(self._here.view(dtype), self.device)
@@ -159,7 +178,9 @@ for _name in ("dtype", "shape", "ndim", "size", "itemsize", "strides", "nbytes",
 for _name in ("sum", "min", "max", "mean", "all", "any"):
 
     def _reduced(self, *arguments, _name=_name, **options):
-        return _made(np.asarray(getattr(_taken(self), _name)(*arguments, **options)))
+        with np.errstate(all="ignore"):
+            found = getattr(_flushed(_taken(self)), _name)(*arguments, **options)
+        return _made(_flushed(np.asarray(found)))
 
     setattr(ndarray, _name, _reduced)
 OPERATORS = [
@@ -193,6 +214,14 @@ def _taken(value):
     return value._here
 
 
+def _flushed(values):
+    """Return `values` as what is compiled with -ftz=true reads and writes them."""
+    if not isinstance(values, (np.ndarray, np.generic)) or values.dtype != np.float32:
+        return values
+    tiny = np.abs(values) < np.finfo(np.float32).tiny
+    return np.where(tiny, np.copysign(np.float32(0), values), values) if tiny.any() else values
+
+
 def _made(found):
     if isinstance(found, tuple):
         return tuple(_made(each) for each in found)
@@ -210,9 +239,19 @@ def _function(name):
         for each in arguments:
             _refuse(each)
         with np.errstate(all="ignore"):  # a card says nothing
-            return _made(getattr(np, name)(*map(_taken, arguments), **options))
+            given = list(map(_taken, arguments))
+            if name not in COPYING:
+                given = [_flushed(each) for each in given]
+            elif name in CONVERTING and options.get("dtype") not in (None, given[0].dtype):
+                given[0] = _flushed(given[0])
+            found = getattr(np, name)(*given, **options)
+            return _made(found if name in COPYING else _flushed_all(found))
 
     return call
+
+
+def _flushed_all(found):
+    return tuple(map(_flushed, found)) if isinstance(found, tuple) else _flushed(found)
 
 
 def asarray(values, dtype=None, order=None):
@@ -242,16 +281,27 @@ class _Capsule:
 
 class RawModule:
     def __init__(self, *, code, options=()):
+        assert isinstance(options, tuple)
         self._module = Module(code, options)
+        self._limits = {}  # of each device and name: what a driver has is a function of a module
 
     def get_function(self, name):
-        return _Kernel(self._module, name)
+        return _Kernel(self._module, name, self._limits)
 
 
 class _Kernel:
-    def __init__(self, module, name):
-        self.module, self.name = module, name
-        self.max_dynamic_shared_size_bytes = 48 << 10
+    def __init__(self, module, name, limits):
+        self.module, self.name, self._limits = module, name, limits
+
+    @property
+    def max_dynamic_shared_size_bytes(self):
+        return self._limits.get((_current[-1], self.name), 48 << 10)
+
+    @max_dynamic_shared_size_bytes.setter
+    def max_dynamic_shared_size_bytes(self, size):
+        if size > SHARED:
+            raise RuntimeError("CUDA_ERROR_INVALID_VALUE: invalid argument")
+        self._limits[_current[-1], self.name] = size
 
     def __call__(self, grid, block, arguments, *, shared_mem=0):
         if shared_mem > min(self.max_dynamic_shared_size_bytes, SHARED):

@@ -19,8 +19,8 @@ AVERAGES = (
     Fault(
         "words are moved by the sums before this batch",
         "rvq_np/train/moving.py",
-        "new_sums / share[:, None]",
-        "past / share[:, None]",
+        "moved = new_sums / put(share)[:, None]",
+        "moved = put(past) / put(share)[:, None]",
         f"{TRAIN}::test_moving_averages_are_the_formula",
     ),
     Fault(
@@ -110,8 +110,8 @@ MASKS = (
     Fault(
         "padding takes part in the averages",
         "rvq_np/train/learning.py",
-        "lookup.tally(seen, seen_codes, codebooks)",
-        "lookup.tally(arrays.to_numpy(x), arrays.to_numpy(codes), codebooks)",
+        "lookup.added(seen, seen_codes, codebooks)",
+        "lookup.added(arrays.to_numpy(x), arrays.to_numpy(codes), codebooks)",
         f"{QUANTIZER}::test_a_masked_batch_trains_as_its_valid_vectors_alone",
     ),
     Fault(
@@ -148,8 +148,8 @@ DROPOUT = (
     Fault(
         "losses under dropout are of rows that the level was not given",
         "rvq_np/train/learning.py",
-        "searched, words = searched[levels > level], words[levels > level]",
-        "searched, words = searched[levels >= level], words[levels >= level]",
+        "active = np.flatnonzero(levels > level)",
+        "active = np.flatnonzero(levels >= level)",
         f"{QUANTIZER}::test_losses_under_dropout_average_over_the_rows_active_at_a_level",
     ),
 )

@@ -8,8 +8,8 @@
 
 constexpr int WARPS = 4;
 
-__device__ __forceinline__ u64* own_digits(unsigned char* memory) {
-  return (u64*)memory + threadIdx.x / LANES * Register<REAL>::DIGITS;
+__device__ __forceinline__ u64* own_digits() {
+  return (u64*)shared_memory() + threadIdx.x / LANES * Register<REAL>::DIGITS;
 }
 
 // The least of `count` distances that are not negative, exactly; the first of equals.
@@ -46,8 +46,7 @@ __device__ int pick(const double* far, int count, int width, u64* digits, At at)
 extern "C" __global__ void __launch_bounds__(WARPS* LANES)
     propose(const REAL* rows, i64 pairs, int width, const REAL* words, const int* usable, int count,
             int wanted, double* far, int* chosen) {
-  SHARED_MEMORY(memory);
-  u64* digits = own_digits(memory);
+  u64* digits = own_digits();
   int lane = threadIdx.x & (LANES - 1);
   i64 warp = (i64)blockIdx.x * WARPS + threadIdx.x / LANES, all = (i64)gridDim.x * WARPS;
   far += warp * count;
@@ -84,8 +83,7 @@ extern "C" __global__ void __launch_bounds__(WARPS* LANES)
 extern "C" __global__ void __launch_bounds__(WARPS* LANES)
     rank(const REAL* rows, i64 n, int width, int alive, const REAL* table, const int* chosen,
          int wanted, double* far, int kept, REAL* left, const int* before, int stage, int* after) {
-  SHARED_MEMORY(memory);
-  u64* digits = own_digits(memory);
+  u64* digits = own_digits();
   int lane = threadIdx.x & (LANES - 1), count = alive * wanted;
   i64 warp = (i64)blockIdx.x * WARPS + threadIdx.x / LANES, all = (i64)gridDim.x * WARPS;
   far += warp * count;
@@ -109,7 +107,7 @@ extern "C" __global__ void __launch_bounds__(WARPS* LANES)
       const REAL *x, *a;
       at(least, x, a);
       i64 place = n_row * kept + turn;
-      for (int d = lane; d < width; d += LANES) left[place * width + d] = x[d] - a[d];
+      for (int d = lane; d < width; d += LANES) left[place * width + d] = minus(x[d], a[d]);
       const int* history = before + (n_row * alive + least / wanted) * stage;
       for (int q = lane; q < stage; q += LANES) after[place * (stage + 1) + q] = history[q];
       if (lane == 0) after[place * (stage + 1) + stage] = proposed[least];

@@ -2,6 +2,9 @@
 // copies in the background.  A test builds the kernels without a card by bringing its own.
 //
 // No header of CUDA is included, so that nothing but the compiler has to be installed.
+//
+// CuPy compiles everything with -ftz=true: what C++ does with floats takes numbers below 2^-126 for
+// zero, and so would lose them.  The functions below that do arithmetic on floats do not.
 #pragma once
 
 typedef unsigned int u32;
@@ -14,7 +17,11 @@ constexpr u32 ALL = 0xffffffffu;
 
 #ifndef RVQ_EMULATED
 
-#define SHARED_MEMORY(name) extern __shared__ __align__(16) unsigned char name[]
+// The shared memory of the block, of the size that the launch gave.
+__device__ __forceinline__ unsigned char* shared_memory() {
+  extern __shared__ __align__(16) unsigned char memory[];
+  return memory;
+}
 
 // Rounds to the nearest half precision number, to even on a tie.
 __device__ __forceinline__ u16 to_half(float value) {
@@ -27,6 +34,48 @@ __device__ __forceinline__ float from_half(u16 bits) {
   float value;
   asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
   return value;
+}
+
+__device__ __forceinline__ float plus(float x, float y) {
+  float out;
+  asm("add.rn.f32 %0, %1, %2;" : "=f"(out) : "f"(x), "f"(y));
+  return out;
+}
+
+__device__ __forceinline__ float minus(float x, float y) {
+  float out;
+  asm("sub.rn.f32 %0, %1, %2;" : "=f"(out) : "f"(x), "f"(y));
+  return out;
+}
+
+__device__ __forceinline__ float times(float x, float y) {
+  float out;
+  asm("mul.rn.f32 %0, %1, %2;" : "=f"(out) : "f"(x), "f"(y));
+  return out;
+}
+
+__device__ __forceinline__ float lower(float x, float y) {
+  float out;
+  asm("min.f32 %0, %1, %2;" : "=f"(out) : "f"(x), "f"(y));
+  return out;
+}
+
+__device__ __forceinline__ float higher(float x, float y) {
+  float out;
+  asm("max.f32 %0, %1, %2;" : "=f"(out) : "f"(x), "f"(y));
+  return out;
+}
+
+__device__ __forceinline__ double widened(float value) {
+  double out;
+  asm("cvt.f64.f32 %0, %1;" : "=d"(out) : "f"(value));
+  return out;
+}
+
+__device__ __forceinline__ float narrowed(double value) {
+  float out;
+  asm("cvt.rn.f32.f64 %0, %1;" : "=f"(out) : "d"(value));
+  return out;
 }
 
 __device__ __forceinline__ u32 shared_address(const void* pointer) {
@@ -43,16 +92,16 @@ __device__ __forceinline__ void load_matrices(u32 (&out)[4], const u16* row) {
 // sums (16, 8) += a (16, 16) b (16, 8): products exact, sums in single precision, cut off.
 __device__ __forceinline__ void multiply(float (&sums)[4], const u32 (&a)[4], u32 b0, u32 b1) {
 #if __CUDA_ARCH__ >= 800
-  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
+  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
       "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
       : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 #else
-  asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 "
+  asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 "
       "{%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
       : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
       : "r"(a[0]), "r"(a[1]), "r"(b0));
-  asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 "
+  asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 "
       "{%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
       : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
       : "r"(a[2]), "r"(a[3]), "r"(b1));
@@ -89,11 +138,17 @@ __device__ __forceinline__ void one_by_one() { asm volatile("" ::: "memory"); }
 
 #endif
 
+// The same for doubles, of which none are lost.
+__device__ __forceinline__ double plus(double x, double y) { return x + y; }
+__device__ __forceinline__ double minus(double x, double y) { return x - y; }
+__device__ __forceinline__ double times(double x, double y) { return x * y; }
+__device__ __forceinline__ double higher(double x, double y) { return y > x ? y : x; }
+__device__ __forceinline__ double widened(double value) { return value; }
+
 template <typename T>
 __device__ __forceinline__ T warp_max(T value) {
   for (int step = LANES / 2; step > 0; step /= 2) {
-    T other = __shfl_xor_sync(ALL, value, step);
-    value = other > value ? other : value;
+    value = higher(value, __shfl_xor_sync(ALL, value, step));
   }
   return value;
 }

@@ -31,7 +31,7 @@ constexpr int SKEW = 8;  // halves between rows in shared memory, so that eight 
 constexpr int KEPT = 256 / EIGHTS;  // tiles whose words a number of eight bits can tell apart
 constexpr u32 PLACE = 0xffu;
 constexpr float NONE = 3e38f;  // the score of no word
-constexpr int TOGETHER = 4;    // rows that a warp reads at a time, so that it waits once for all
+constexpr int TOGETHER = 4;  // rows that a warp reads at a time, so that it waits once for all
 
 // How far the sums of the tensor cores may be off, a share of |row| |word|: each of the terms of
 // one step is cut off at 23 bits below the largest.  Twice what was found on the first such cards
@@ -50,16 +50,17 @@ struct Memory {  // shared, of a block
   int* word;      // of the lowest
   float* factor;  // (ROWS): what half squared norms are multiplied by
   float* slack;
-  u64* digits;  // (WARPS, Register<REAL>::DIGITS)
+  u64* digits;  // (WARPS, Register<REAL>::DIGITS), where `words` are while they are met
   int stride;
 };
 
 __device__ __forceinline__ Memory divide(unsigned char* memory, int padded) {
   Memory m;
   m.stride = padded + SKEW;
-  m.digits = (u64*)memory;
-  m.rows = (u16*)(m.digits + WARPS * Register<REAL>::DIGITS);
+  m.rows = (u16*)memory;
   m.words = m.rows + ROWS * m.stride;
+  m.digits = (u64*)m.words;
+  static_assert(WARPS * Register<REAL>::DIGITS * 8 <= 2 * TILE * (DEPTH + SKEW) * 2, "");
   m.low = (float*)(m.words + 2 * TILE * (DEPTH + SKEW));
   m.second = m.low + CLASSES * ROWS;
   m.word = (int*)(m.second + CLASSES * ROWS);
@@ -73,25 +74,24 @@ __device__ __forceinline__ void round_rows(const Memory& m, int row, const REAL*
                                            const REAL* centre, const double* real, int width,
                                            int padded) {
   int lane = threadIdx.x & (LANES - 1);
-  REAL most[TOGETHER], scale[TOGETHER];
+  REAL above[TOGETHER], below[TOGETHER], scale[TOGETHER];
   float squares[TOGETHER], rests[TOGETHER];
   bool usable[TOGETHER];
   int ratio[TOGETHER];
 #pragma unroll
-  for (int i = 0; i < TOGETHER; i++) most[i] = 0;
+  for (int i = 0; i < TOGETHER; i++) above[i] = below[i] = 0;
   for (int d = lane; d < width; d += LANES) {
     REAL mean = centre[d];
 #pragma unroll
     for (int i = 0; i < TOGETHER; i++) {
-      REAL size = from[i][d] - mean;
-      size = size < 0 ? -size : size;
-      most[i] = size > most[i] ? size : most[i];
+      above[i] = higher(above[i], minus(from[i][d], mean));
+      below[i] = higher(below[i], minus(mean, from[i][d]));
     }
   }
   int unit = (int)real[UNIT];
 #pragma unroll
   for (int i = 0; i < TOGETHER; i++) {
-    double largest = warp_max(most[i]);
+    double largest = widened(warp_max(higher(above[i], below[i])));
     usable[i] = largest < 1e300 && largest - largest == 0.0;
     int power = largest > 0.0 && usable[i] ? 13 - ilogb(largest) : unit;
     power = min(power, unit + 39);  // next to nothing: what rounding takes away is nothing, too
@@ -104,7 +104,7 @@ __device__ __forceinline__ void round_rows(const Memory& m, int row, const REAL*
     REAL mean = d < width ? centre[d] : (REAL)0;
 #pragma unroll
     for (int i = 0; i < TOGETHER; i++) {
-      float value = d < width && usable[i] ? (float)((from[i][d] - mean) * scale[i]) : 0.0f;
+      float value = d < width && usable[i] ? (float)times(minus(from[i][d], mean), scale[i]) : 0.0f;
       u16 half = to_half(value);
       float rest = value - from_half(half);
       squares[i] = fmaf(value, value, squares[i]);
@@ -133,12 +133,14 @@ __device__ __forceinline__ void round_rows(const Memory& m, int row, const REAL*
 // Starts to copy some numbers of a tile of words into one of the two buffers.
 __device__ __forceinline__ void fetch(u16* buffer, const u16* screen, int tile, int depth,
                                       int padded) {
-  constexpr int PIECES = DEPTH / 8;
-  for (int piece = threadIdx.x; piece < TILE * PIECES; piece += WARPS * LANES) {
-    int word = piece / PIECES, d = depth + piece % PIECES * 8;
-    if (d < padded) {
-      u16* to = buffer + word * (DEPTH + SKEW) + d - depth;
-      copy_async(to, screen + (i64)(tile * TILE + word) * padded + d);
+  constexpr int PIECES = DEPTH / 8, AT_ONCE = WARPS * LANES / PIECES;  // words
+  int word = threadIdx.x / PIECES, d = threadIdx.x % PIECES * 8;
+  if (depth + d < padded) {
+    const u16* from = screen + (i64)(tile * TILE + word) * padded + depth + d;
+    u16* to = buffer + word * (DEPTH + SKEW) + d;
+#pragma unroll
+    for (int i = 0; i < TILE / AT_ONCE; i++) {
+      copy_async(to + i * AT_ONCE * (DEPTH + SKEW), from + i * AT_ONCE * padded);
     }
   }
   copies_end();
@@ -165,7 +167,7 @@ __device__ __forceinline__ void flush(const Memory& m, Lowest& seen, int row, in
     at += kind * ROWS;
     float first = (&seen.first[0][0][0])[i], second = (&seen.second[0][0][0])[i];
     float low = m.low[at];
-    m.second[at] = fminf(fminf(second, m.second[at]), fmaxf(first, low));
+    m.second[at] = lower(lower(second, m.second[at]), higher(first, low));
     if (first < low) {
       int place = (int)(__float_as_uint(first) & PLACE);
       m.low[at] = first;
@@ -176,17 +178,16 @@ __device__ __forceinline__ void flush(const Memory& m, Lowest& seen, int row, in
 }
 
 // Meets the rows of the block with all words of a stage.
-__device__ __noinline__ void screen_words(const Memory& m, const u16* screen,
-                                             const float* half, int size, int padded) {
+__device__ __noinline__ void screen_words(const u16* screen, const float* half, int size,
+                                          int padded) {
+  const Memory m = divide(shared_memory(), padded);
   int warp = threadIdx.x / LANES, lane = threadIdx.x & (LANES - 1);
   int row = warp / WORD_GROUPS * LANES, group = warp % WORD_GROUPS;
-  int tiles = (size + TILE - 1) / TILE, chunks = (padded + DEPTH - 1) / DEPTH;
-  float factor[2][2], sums[2][EIGHTS][4];
+  int tiles = (size + TILE - 1) / TILE;
   Lowest seen;
   seen.clear();
   for (int i = 0; i < 4; i++) {
     int at = row + (i >> 1) * 16 + (i & 1) * 8 + lane / 4;
-    factor[i >> 1][i & 1] = m.factor[at];
     for (int column = 0; column < 2; column++) {
       int kind = group * 8 + lane % 4 * 2 + column;
       m.low[kind * ROWS + at] = m.second[kind * ROWS + at] = NONE;
@@ -195,61 +196,67 @@ __device__ __noinline__ void screen_words(const Memory& m, const u16* screen,
   }
   const u16* mine = m.rows + (row + (lane & 15)) * m.stride + (lane >> 4) * 8;
   int theirs = (group * SPAN + (lane >> 4) * 8 + (lane & 7)) * (DEPTH + SKEW) + (lane >> 3 & 1) * 8;
-  int steps = tiles * chunks;
+  int buffer = 0;  // where the numbers are that are met next
   fetch(m.words, screen, 0, 0, padded);
-  for (int step = 0; step < steps; step++) {
-    int tile = step / chunks, chunk = step % chunks;
-    u16* buffer = m.words + (step & 1) * TILE * (DEPTH + SKEW);
-    if (step + 1 < steps) {
-      u16* other = m.words + (step + 1 & 1) * TILE * (DEPTH + SKEW);
-      fetch(other, screen, (step + 1) / chunks, (step + 1) % chunks * DEPTH, padded);
-      copies_wait<1>();
-    } else {
-      copies_wait<0>();
-    }
-    __syncthreads();
-    if (chunk == 0) {
-#pragma unroll
-      for (int i = 0; i < 2 * EIGHTS * 4; i++) (&sums[0][0][0])[i] = 0.0f;
-    }
-    int depth = min(DEPTH, padded - chunk * DEPTH);
 #pragma unroll 1
-    for (int d = 0; d < depth; d += 16) {
-      u32 a[2][4], b[4];
-      load_matrices(a[0], mine + chunk * DEPTH + d);
-      load_matrices(a[1], mine + 16 * m.stride + chunk * DEPTH + d);
+  for (int tile = 0; tile < tiles; tile++) {
+    float sums[2][EIGHTS][4];
 #pragma unroll
-      for (int pair = 0; pair < EIGHTS / 2; pair++) {
-        load_matrices(b, buffer + theirs + pair * 16 * (DEPTH + SKEW) + d);
+    for (int i = 0; i < 2 * EIGHTS * 4; i++) (&sums[0][0][0])[i] = 0.0f;
+#pragma unroll 1
+    for (int start = 0; start < padded; start += DEPTH) {
+      copies_wait<0>();
+      // What was fetched is there, the rows are, and what was met before may be written over.
+      __syncthreads();
+      const u16* words = m.words + buffer + theirs;
+      buffer = TILE * (DEPTH + SKEW) - buffer;
+      if (start + DEPTH < padded) {
+        fetch(m.words + buffer, screen, tile, start + DEPTH, padded);
+      } else if (tile + 1 < tiles) {
+        fetch(m.words + buffer, screen, tile + 1, 0, padded);
+      }
+      int depth = min(DEPTH, padded - start);
+#pragma unroll 1
+      for (int d = 0; d < depth; d += 16) {
+        u32 a[2][4], b[4];
+        load_matrices(a[0], mine + start + d);
+        load_matrices(a[1], mine + 16 * m.stride + start + d);
 #pragma unroll
-        for (int i = 0; i < 2; i++) {
-          multiply(sums[i][2 * pair], a[i], b[0], b[1]);
-          multiply(sums[i][2 * pair + 1], a[i], b[2], b[3]);
+        for (int pair = 0; pair < EIGHTS / 2; pair++) {
+          load_matrices(b, words + pair * 16 * (DEPTH + SKEW) + d);
+#pragma unroll
+          for (int i = 0; i < 2; i++) {
+            multiply(sums[i][2 * pair], a[i], b[0], b[1]);
+            multiply(sums[i][2 * pair + 1], a[i], b[2], b[3]);
+          }
         }
       }
     }
-    if (chunk == chunks - 1) {
-      const float* halves = half + tile * TILE + group * SPAN + lane % 4 * 2;
+    float factor[2][2];
 #pragma unroll
-      for (int eight = 0; eight < EIGHTS; eight++) {
-        u32 place = tile % KEPT * EIGHTS + eight;
-        float both[2] = {halves[eight * 8], halves[eight * 8 + 1]};
-#pragma unroll
-        for (int i = 0; i < 8; i++) {
-          int low = i & 1, rows = i >> 1 & 1, part = i >> 2;
-          float score = fmaf(both[low], factor[part][rows], -sums[part][eight][rows * 2 + low]);
-          score = __uint_as_float(__float_as_uint(score) & ~PLACE | place);
-          float& first = seen.first[part][rows][low];
-          float& second = seen.second[part][rows][low];
-          second = fminf(second, fmaxf(first, score));
-          first = fminf(first, score);
-        }
-      }
-      if (tile % KEPT == KEPT - 1 || tile == tiles - 1)
-        flush(m, seen, row, group, tile / KEPT * KEPT);
+    for (int i = 0; i < 4; i++) {
+      factor[i >> 1][i & 1] = m.factor[row + (i >> 1) * 16 + (i & 1) * 8 + lane / 4];
     }
-    __syncthreads();
+    const float* halves = half + tile * TILE + group * SPAN + lane % 4 * 2;
+#pragma unroll
+    for (int eight = 0; eight < EIGHTS; eight++) {
+      u32 place = tile % KEPT * EIGHTS + eight;
+      float both[2] = {halves[eight * 8], halves[eight * 8 + 1]};
+#pragma unroll
+      for (int i = 0; i < 8; i++) {
+        int low = i & 1, rows = i >> 1 & 1, part = i >> 2;
+        float score = fmaf(both[low], factor[part][rows], -sums[part][eight][rows * 2 + low]);
+        score = __uint_as_float(__float_as_uint(score) & ~PLACE | place);
+        float& first = seen.first[part][rows][low];
+        float& second = seen.second[part][rows][low];
+        second = lower(second, higher(first, score));
+        first = lower(first, score);
+      }
+    }
+    if (tile % KEPT == KEPT - 1 || tile == tiles - 1)
+      flush(m, seen, row, group, tile / KEPT * KEPT);
   }
+  __syncthreads();  // the classes of every row are whole
 }
 
 // How many words of a class must be measured: none, the first, or all there are.
@@ -279,8 +286,9 @@ __device__ __forceinline__ double far_off(const REAL* from, const REAL* words, i
 }
 
 // The nearest word of a row that the screen left open, the same in all lanes of the warp.
-__device__ __noinline__ int settle(const Memory& m, int row, float limit, const REAL* from,
-                                   const REAL* words, int size, int width) {
+__device__ __noinline__ int settle(int row, float limit, const REAL* from, const REAL* words,
+                                   int size, int width, int padded) {
+  const Memory m = divide(shared_memory(), padded);
   int lane = threadIdx.x & (LANES - 1);
   double best = __longlong_as_double(0x7ff0000000000000ll), second = best;
   int nearest = -1;
@@ -332,8 +340,7 @@ extern "C" __global__ void __launch_bounds__(WARPS* LANES, 2)
     encode(const REAL* x, REAL* rows, i64 n, int width, int padded, int stages, const REAL* words,
            const u16* screen, const float* half, const REAL* centre, const i64* whole,
            const double* real, int* codes, i64 all) {
-  SHARED_MEMORY(memory);
-  Memory m = divide(memory, padded);
+  const Memory m = divide(shared_memory(), padded);
   int warp = threadIdx.x / LANES, lane = threadIdx.x & (LANES - 1);
   int row = warp * OWN;  // of the block: the first that this warp prepares and decides
   i64 first = (i64)blockIdx.x * ROWS + row;
@@ -349,8 +356,7 @@ extern "C" __global__ void __launch_bounds__(WARPS* LANES, 2)
       for (int k = 0; k < TOGETHER; k++) some[k] = i + k < count ? from + (i64)(i + k) * width : mean;
       round_rows(m, row + i, some, mean, real, width, padded);
     }
-    __syncthreads();
-    screen_words(m, screen + whole[SCREEN_AT], half + whole[HALF_AT], size, padded);
+    screen_words(screen + whole[SCREEN_AT], half + whole[HALF_AT], size, padded);
 
     float best = NONE, limit = 0.0f;
     int code = 0, close = 0;
@@ -371,7 +377,7 @@ extern "C" __global__ void __launch_bounds__(WARPS* LANES, 2)
     for (u32 left = __ballot_sync(ALL, lane < count && close != 1); left; left &= left - 1) {
       int i = __ffs(left) - 1;
       float its = __shfl_sync(ALL, limit, i);
-      int settled = settle(m, row + i, its, from + (i64)i * width, own, size, width);
+      int settled = settle(row + i, its, from + (i64)i * width, own, size, width, padded);
       if (lane == i) code = settled;
     }
     if (lane < count) codes[q * all + first + lane] = code;
@@ -383,7 +389,7 @@ extern "C" __global__ void __launch_bounds__(WARPS* LANES, 2)
         REAL left[TOGETHER];
 #pragma unroll
         for (int k = 0; k < TOGETHER; k++) {
-          if (i + k < count) left[k] = from[(i64)(i + k) * width + d] - word[k][d];
+          if (i + k < count) left[k] = minus(from[(i64)(i + k) * width + d], word[k][d]);
         }
 #pragma unroll
         for (int k = 0; k < TOGETHER; k++) {
@@ -391,6 +397,6 @@ extern "C" __global__ void __launch_bounds__(WARPS* LANES, 2)
         }
       }
     }
-    __syncthreads();
+    __syncthreads();  // what is in shared memory may be written over
   }
 }

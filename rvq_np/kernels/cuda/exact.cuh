@@ -33,6 +33,9 @@ __device__ __forceinline__ u64 split(double value, int& exponent) {
   return (bits & 0xfffffffffffffull) | (biased ? 0x10000000000000ull : 0ull);
 }
 
+__device__ __forceinline__ bool below_zero(float value) { return (int)__float_as_uint(value) < 0; }
+__device__ __forceinline__ bool below_zero(double value) { return value < 0.0; }
+
 __device__ __forceinline__ void add_digit(u64* digits, int place, u64 value, bool minus) {
   if (value) atomicAdd(digits + place, minus ? 0 - value : value);
 }
@@ -43,7 +46,7 @@ __device__ __forceinline__ void add_product(u64* digits, T x, T y, int doubled, 
   int of_x, of_y;
   u64 a = split(x, of_x), b = split(y, of_y);
   if (a == 0 || b == 0) return;
-  minus ^= (x < 0) != (y < 0);
+  minus ^= below_zero(x) != below_zero(y);
   int offset = of_x + of_y + doubled - Register<T>::FIRST;
   int place = offset >> 5, shift = offset & 31;
   u64 low = a * b, high = __umul64hi(a, b);
@@ -69,7 +72,9 @@ template <typename T>
 __device__ int compare(const T* x, const T* a, const T* y, const T* b, int width, u64* digits) {
   int lane = threadIdx.x & (LANES - 1);
   bool same = true;
-  for (int d = lane; d < width; d += LANES) same = same && x[d] == y[d] && a[d] == b[d];
+  for (int d = lane; d < width; d += LANES) {
+    same = same && widened(x[d]) == widened(y[d]) && widened(a[d]) == widened(b[d]);
+  }
   if (__ballot_sync(ALL, !same) == 0) return 0;
   for (int i = lane; i < Register<T>::DIGITS; i += LANES) digits[i] = 0;
   __syncwarp();
@@ -102,7 +107,7 @@ template <typename T>
 __device__ __forceinline__ double distance(const T* x, const T* a, int width) {
   double sum = 0.0;
   for (int d = 0; d < width; d++) {
-    double difference = (double)x[d] - (double)a[d];
+    double difference = widened(x[d]) - widened(a[d]);
     sum = fma(difference, difference, sum);
   }
   return sum;
@@ -113,7 +118,7 @@ template <typename T>
 __device__ __forceinline__ double distance_together(const T* x, const T* a, int width) {
   double sum = 0.0;
   for (int d = threadIdx.x & (LANES - 1); d < width; d += LANES) {
-    double difference = (double)x[d] - (double)a[d];
+    double difference = widened(x[d]) - widened(a[d]);
     sum = fma(difference, difference, sum);
   }
   return warp_sum(sum);

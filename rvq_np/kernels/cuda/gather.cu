@@ -28,7 +28,7 @@ __device__ __forceinline__ void add_up(const int* codes, i64 all, i64 n, int wid
   for (int q = 0; q < stages; q++) {
     i64 code = codes[q * all + row];
     T word = *(const T*)(table + offsets[q] + code * width + place);
-    for (int i = 0; i < COUNT; i++) totals[i] += ((const REAL*)&word)[i];
+    for (int i = 0; i < COUNT; i++) totals[i] = plus(totals[i], ((const REAL*)&word)[i]);
   }
   *(T*)(out + row * width + place) = total;
 }
@@ -49,7 +49,19 @@ extern "C" __global__ void decode_wide(const int* codes, i64 all, i64 n, int wid
 extern "C" __global__ void subtract(REAL* rows, i64 n, int width, const REAL* table,
                                     const int* codes) {
   i64 at = (i64)blockIdx.x * blockDim.x + threadIdx.x;
-  if (at < n * width) rows[at] -= table[(i64)codes[at / width] * width + at % width];
+  if (at >= n * width) return;
+  rows[at] = minus(rows[at], table[(i64)codes[at / width] * width + at % width]);
+}
+
+// out (count,) = numbers of the other float type.
+extern "C" __global__ void widen(const float* from, i64 count, double* out) {
+  i64 at = (i64)blockIdx.x * blockDim.x + threadIdx.x;
+  if (at < count) out[at] = widened(from[at]);
+}
+
+extern "C" __global__ void narrow(const double* from, i64 count, float* out) {
+  i64 at = (i64)blockIdx.x * blockDim.x + threadIdx.x;
+  if (at < count) out[at] = narrowed(from[at]);
 }
 
 // sums (segments, width): of the rows that order[starts[s] ... starts[s + 1]] names, one after the
@@ -65,9 +77,9 @@ extern "C" __global__ void add_rows(const REAL* rows, int width, const i64* orde
 #pragma unroll
       for (int k = 0; k < WIDE; k++) read[k] = rows[order[i + k] * width + d];
 #pragma unroll
-      for (int k = 0; k < WIDE; k++) sum += (double)read[k];
+      for (int k = 0; k < WIDE; k++) sum += widened(read[k]);
     }
-    for (; i < last; i++) sum += (double)rows[order[i] * width + d];
+    for (; i < last; i++) sum += widened(rows[order[i] * width + d]);
     sums[segment * width + d] = sum;
   }
 }
