@@ -144,14 +144,8 @@ def test_more_words_than_places(cp, shape):
 
 def test_odd_sizes(cp, shape):
     rng = np.random.default_rng(7)
-    for n, width, size in (
-        (1, 1, 1),
-        (2, 17, 2),
-        (33, 63, 5),
-        (31, 65, 63),
-        (257, 2, 7),
-        (9, 130, 33),
-    ):
+    sizes = ((1, 1, 1), (2, 17, 2), (33, 63, 5), (31, 65, 63), (257, 2, 7), (9, 130, 33))
+    for n, width, size in sizes:
         words = [rng.standard_normal((size, width)).astype(np.float32) for _ in range(2)]
         x = rng.standard_normal((n, width)).astype(np.float32)
         x[0] = (words[0][0] + words[0][-1]) / 2

@@ -337,6 +337,9 @@ inline double widened(float value) {
 inline float narrowed(double value) {
   return exactly<float>([](double a) { return (float)a; }, value);
 }
+inline float magnitude(float value) {
+  return bits_as<float>(bits_as<unsigned>(value) & 0x7fffffffu);
+}
 inline int ordered(float value) {  // an integer that compares as the number does
   int bits = bits_as<int>(value);
   return bits < 0 ? bits ^ 0x7fffffff : bits;

@@ -91,8 +91,8 @@ SCREEN = (
     Fault(
         "small floats are lost when a word is subtracted on the card",
         ENCODE,
-        "left[k] = minus(from[(i64)(i + k) * width + d], word[k][d]);",
-        "left[k] = from[(i64)(i + k) * width + d] - word[k][d];",
+        "left[i] = minus(read[i][d], word[i][d]);",
+        "left[i] = read[i][d] - word[i][d];",
         f"{HARD} tests/test_card_adversarial.py",
     ),
     Fault(
@@ -122,8 +122,8 @@ SETTLED = (
     Fault(
         "a tie on the card goes to whichever comes last",
         ENCODE,
-        "if (order < 0 || order == 0 && other < nearest) nearest = other;",
-        "if (order <= 0) nearest = other;",
+        "if (order < 0 || order == 0 && word < nearest) nearest = word;",
+        "if (order <= 0) nearest = word;",
         KIT,
     ),
     Fault(

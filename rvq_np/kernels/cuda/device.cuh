@@ -66,6 +66,10 @@ __device__ __forceinline__ float higher(float x, float y) {
   return out;
 }
 
+__device__ __forceinline__ float magnitude(float value) {
+  return __uint_as_float(__float_as_uint(value) & 0x7fffffffu);
+}
+
 __device__ __forceinline__ double widened(float value) {
   double out;
   asm("cvt.f64.f32 %0, %1;" : "=d"(out) : "f"(value));
@@ -143,15 +147,8 @@ __device__ __forceinline__ double plus(double x, double y) { return x + y; }
 __device__ __forceinline__ double minus(double x, double y) { return x - y; }
 __device__ __forceinline__ double times(double x, double y) { return x * y; }
 __device__ __forceinline__ double higher(double x, double y) { return y > x ? y : x; }
+__device__ __forceinline__ double magnitude(double value) { return fabs(value); }
 __device__ __forceinline__ double widened(double value) { return value; }
-
-template <typename T>
-__device__ __forceinline__ T warp_max(T value) {
-  for (int step = LANES / 2; step > 0; step /= 2) {
-    value = higher(value, __shfl_xor_sync(ALL, value, step));
-  }
-  return value;
-}
 
 template <typename T>
 __device__ __forceinline__ T warp_min(T value) {
@@ -159,11 +156,5 @@ __device__ __forceinline__ T warp_min(T value) {
     T other = __shfl_xor_sync(ALL, value, step);
     value = other < value ? other : value;
   }
-  return value;
-}
-
-template <typename T>
-__device__ __forceinline__ T warp_sum(T value) {
-  for (int step = LANES / 2; step > 0; step /= 2) value += __shfl_xor_sync(ALL, value, step);
   return value;
 }

@@ -22,6 +22,7 @@
 constexpr int WARPS = ROW_GROUPS * WORD_GROUPS;
 constexpr int ROWS = LANES * ROW_GROUPS;          // of a block
 constexpr int OWN = ROWS / WARPS;                 // rows that a warp prepares and decides
+constexpr int RUN = 4;                            // of those, at a time
 constexpr int SPAN = WORD_GROUPS <= 2 ? 64 : 32;  // words of a tile that one warp meets
 constexpr int DEPTH = WORD_GROUPS <= 2 ? 64 : 32;  // numbers of a word in shared memory at a time
 constexpr int TILE = SPAN * WORD_GROUPS;          // words
@@ -31,7 +32,6 @@ constexpr int SKEW = 8;  // halves between rows in shared memory, so that eight 
 constexpr int KEPT = 256 / EIGHTS;  // tiles whose words a number of eight bits can tell apart
 constexpr u32 PLACE = 0xffu;
 constexpr float NONE = 3e38f;  // the score of no word
-constexpr int TOGETHER = 4;  // rows that a warp reads at a time, so that it waits once for all
 
 // How far the sums of the tensor cores may be off, a share of |row| |word|: each of the terms of
 // one step is cut off at 23 bits below the largest.  Twice what was found on the first such cards
@@ -69,42 +69,52 @@ __device__ __forceinline__ Memory divide(unsigned char* memory, int padded) {
   return m;
 }
 
-// Writes `TOGETHER` rows of the block in half precision, with their factors and slacks.
-__device__ __forceinline__ void round_rows(const Memory& m, int row, const REAL* const* from,
+// Writes RUN rows of the block in half precision, with their factors and slacks.  The mean stands in
+// for all but the first `count`.
+__device__ __forceinline__ void round_rows(const Memory& m, int row, int count, const REAL* from,
                                            const REAL* centre, const double* real, int width,
                                            int padded) {
-  int lane = threadIdx.x & (LANES - 1);
-  REAL above[TOGETHER], below[TOGETHER], scale[TOGETHER];
-  float squares[TOGETHER], rests[TOGETHER];
-  bool usable[TOGETHER];
-  int ratio[TOGETHER];
+  int lane = threadIdx.x & (LANES - 1), unit = (int)real[UNIT];
+  const REAL* rows[RUN];
+  REAL largest[RUN], scale[RUN];
 #pragma unroll
-  for (int i = 0; i < TOGETHER; i++) above[i] = below[i] = 0;
+  for (int i = 0; i < RUN; i++) {
+    rows[i] = i < count ? from + (i64)i * width : centre;
+    largest[i] = 0;
+  }
   for (int d = lane; d < width; d += LANES) {
     REAL mean = centre[d];
 #pragma unroll
-    for (int i = 0; i < TOGETHER; i++) {
-      above[i] = higher(above[i], minus(from[i][d], mean));
-      below[i] = higher(below[i], minus(mean, from[i][d]));
+    for (int i = 0; i < RUN; i++) {
+      largest[i] = higher(largest[i], magnitude(minus(rows[i][d], mean)));
     }
   }
-  int unit = (int)real[UNIT];
 #pragma unroll
-  for (int i = 0; i < TOGETHER; i++) {
-    double largest = widened(warp_max(higher(above[i], below[i])));
-    usable[i] = largest < 1e300 && largest - largest == 0.0;
-    int power = largest > 0.0 && usable[i] ? 13 - ilogb(largest) : unit;
+  for (int step = LANES / 2; step > 0; step /= 2) {
+#pragma unroll
+    for (int i = 0; i < RUN; i++) {
+      largest[i] = higher(largest[i], __shfl_xor_sync(ALL, largest[i], step));
+    }
+  }
+  int ratio[RUN];
+  bool usable[RUN];
+#pragma unroll
+  for (int i = 0; i < RUN; i++) {
+    double most = widened(largest[i]);
+    usable[i] = most < 1e300 && most - most == 0.0;
+    int power = most > 0.0 && usable[i] ? 13 - ilogb(most) : unit;
     power = min(power, unit + 39);  // next to nothing: what rounding takes away is nothing, too
     power = min(power, sizeof(REAL) == 4 ? 127 : 1000);
     scale[i] = (REAL)ldexp(1.0, power);
     ratio[i] = power - unit;
-    squares[i] = rests[i] = 0.0f;
   }
+  float squares[RUN] = {}, rests[RUN] = {};
   for (int d = lane; d < padded; d += LANES) {
-    REAL mean = d < width ? centre[d] : (REAL)0;
+    REAL mean = d < width ? centre[d] : 0;
 #pragma unroll
-    for (int i = 0; i < TOGETHER; i++) {
-      float value = d < width && usable[i] ? (float)times(minus(from[i][d], mean), scale[i]) : 0.0f;
+    for (int i = 0; i < RUN; i++) {
+      bool there = d < width && usable[i];
+      float value = there ? (float)times(minus(rows[i][d], mean), scale[i]) : 0.0f;
       u16 half = to_half(value);
       float rest = value - from_half(half);
       squares[i] = fmaf(value, value, squares[i]);
@@ -112,14 +122,22 @@ __device__ __forceinline__ void round_rows(const Memory& m, int row, const REAL*
       m.rows[(row + i) * m.stride + d] = half;
     }
   }
-  float words = (float)real[LARGEST], word_rest = (float)real[REST], half = (float)real[HALF];
-  float grown = 1.0f + (width + 16) * 2.4e-7f;  // of a sum of squares, and its root
 #pragma unroll
-  for (int i = 0; i < TOGETHER; i++) {
+  for (int step = LANES / 2; step > 0; step /= 2) {
+#pragma unroll
+    for (int i = 0; i < RUN; i++) {
+      squares[i] += __shfl_xor_sync(ALL, squares[i], step);
+      rests[i] += __shfl_xor_sync(ALL, rests[i], step);
+    }
+  }
+  float words = (float)real[LARGEST], word_rest = (float)real[REST], half = (float)real[HALF];
+#pragma unroll
+  for (int i = 0; i < RUN; i++) {
     // A row that is huge beside the words: half their squares are nothing beside the products.
     float factor = ldexpf(1.0f, max(ratio[i], -40));
-    float norm = sqrtf(warp_sum(squares[i])) * grown + 1e-6f;
-    float rest = sqrtf(warp_sum(rests[i])) * grown + norm * 3e-7f + 1e-6f;
+    float grown = 1.0f + (width + 16) * 2.4e-7f;  // of a sum of squares, and its root
+    float norm = sqrtf(squares[i]) * grown + 1e-6f;
+    float rest = sqrtf(rests[i]) * grown + norm * 3e-7f + 1e-6f;
     float slack = rest * words + (norm + rest) * word_rest;
     slack += summing(width) * (norm + rest) * (words + word_rest);
     slack += 3.2e-5f * (factor * half + (norm + rest) * words);  // the word's place in the score
@@ -266,7 +284,7 @@ __device__ __forceinline__ int open_words(const Memory& m, int kind, int row, fl
   return !(m.low[kind * ROWS + row] > limit);
 }
 
-// The word that is number `place` of them, or -1.
+// The word that lane `place` of them is to measure, or -1.
 __device__ __forceinline__ int open_word(const Memory& m, int kind, int row, int count, int place,
                                          int size) {
   int word = m.word[kind * ROWS + row];
@@ -276,13 +294,29 @@ __device__ __forceinline__ int open_word(const Memory& m, int kind, int row, int
   return place < count && word < size ? word : -1;
 }
 
-// The squared distance of a row and each lane's `word`; a single one is that of the first lane, and
-// all lanes measure it together.
-__device__ __forceinline__ double far_off(const REAL* from, const REAL* words, int word, int count,
-                                          int width) {
-  if (count > 1) return word < 0 ? 0.0 : distance(from, words + (i64)word * width, width);
-  word = __shfl_sync(ALL, word, 0);
-  return word < 0 ? 0.0 : distance_together(from, words + (i64)word * width, width);
+// |x - a|^2 as `distance`, by all lanes of the warp together: the same in all of them.
+__device__ __forceinline__ double distance_by_all(const REAL* x, const REAL* a, int width) {
+  double sum = 0.0;
+  for (int d = threadIdx.x & (LANES - 1); d < width; d += LANES) {
+    double difference = widened(x[d]) - widened(a[d]);
+    sum = fma(difference, difference, sum);
+  }
+  for (int step = LANES / 2; step > 0; step /= 2) sum += __shfl_xor_sync(ALL, sum, step);
+  return sum;
+}
+
+// Calls ``meet(kind, count)`` for the classes with words to be measured, in all lanes of the warp.
+template <typename Meet>
+__device__ __forceinline__ void open_classes(const Memory& m, int row, float limit, int size,
+                                             Meet meet) {
+  int lane = threadIdx.x & (LANES - 1);
+  for (int start = 0; start < CLASSES; start += LANES) {
+    int count = start + lane < CLASSES ? open_words(m, start + lane, row, limit, size) : 0;
+    for (u32 left = __ballot_sync(ALL, count > 0); left; left &= left - 1) {
+      int at = __ffs(left) - 1;
+      meet(start + at, __shfl_sync(ALL, count, at));
+    }
+  }
 }
 
 // The nearest word of a row that the screen left open, the same in all lanes of the warp.
@@ -292,21 +326,28 @@ __device__ __noinline__ int settle(int row, float limit, const REAL* from, const
   int lane = threadIdx.x & (LANES - 1);
   double best = __longlong_as_double(0x7ff0000000000000ll), second = best;
   int nearest = -1;
-  for (int kind = 0; kind < CLASSES; kind++) {
-    int count = open_words(m, kind, row, limit, size);
-    for (int start = 0; start < count; start += LANES) {
-      int word = open_word(m, kind, row, count, start + lane, size);
-      double far = far_off(from, words, word, count, width);
-      if (word < 0) continue;
-      if (nearest < 0 || far < best) {
-        second = nearest < 0 ? second : best;
-        best = far;
-        nearest = word;
-      } else if (far < second) {
-        second = far;
-      }
+  auto take = [&](int word, double far) {
+    if (nearest < 0 || far < best) {
+      second = nearest < 0 ? second : best;
+      best = far;
+      nearest = word;
+    } else if (far < second) {
+      second = far;
     }
-  }
+  };
+  open_classes(m, row, limit, size, [&](int kind, int count) {
+    if (count == 1) {
+      int word = open_word(m, kind, row, count, 0, size);
+      if (word < 0) return;
+      double far = distance_by_all(from, words + (i64)word * width, width);
+      if (lane == 0) take(word, far);
+      return;
+    }
+    for (int place = lane; place < count; place += LANES) {
+      int word = open_word(m, kind, row, count, place, size);
+      if (word >= 0) take(word, distance(from, words + (i64)word * width, width));
+    }
+  });
   double most = reach(warp_min(best), width);
   u32 close = __ballot_sync(ALL, nearest >= 0 && best <= most);
   bool alone = (close & close - 1) == 0 && __ballot_sync(ALL, second <= most) == 0;
@@ -314,23 +355,29 @@ __device__ __noinline__ int settle(int row, float limit, const REAL* from, const
 
   u64* digits = m.digits + threadIdx.x / LANES * Register<REAL>::DIGITS;
   nearest = -1;
-  for (int kind = 0; kind < CLASSES; kind++) {
-    int count = open_words(m, kind, row, limit, size);
+  auto match = [&](int word) {
+    int order = -1;
+    if (nearest >= 0) {
+      order = compare(from, words + (i64)word * width, from, words + (i64)nearest * width, width,
+                      digits);
+    }
+    if (order < 0 || order == 0 && word < nearest) nearest = word;
+  };
+  open_classes(m, row, limit, size, [&](int kind, int count) {
+    if (count == 1) {
+      int word = open_word(m, kind, row, count, 0, size);
+      if (word < 0) return;
+      if (distance_by_all(from, words + (i64)word * width, width) <= most) match(word);
+      return;
+    }
     for (int start = 0; start < count; start += LANES) {
       int word = open_word(m, kind, row, count, start + lane, size);
-      double far = far_off(from, words, word, count, width);
-      bool open = word >= 0 && far <= most;
+      bool open = word >= 0 && distance(from, words + (i64)word * width, width) <= most;
       for (u32 left = __ballot_sync(ALL, open); left; left &= left - 1) {
-        int other = __shfl_sync(ALL, word, __ffs(left) - 1);
-        int order = -1;
-        if (nearest >= 0) {
-          order = compare(from, words + (i64)other * width, from, words + (i64)nearest * width,
-                          width, digits);
-        }
-        if (order < 0 || order == 0 && other < nearest) nearest = other;
+        match(__shfl_sync(ALL, word, __ffs(left) - 1));
       }
     }
-  }
+  });
   return nearest;
 }
 
@@ -349,12 +396,10 @@ extern "C" __global__ void __launch_bounds__(WARPS* LANES, 2)
     const REAL* from = (q == 0 ? x : rows) + first * width;
     const REAL* own = words + whole[WORDS_AT];
     int size = (int)whole[SIZE];
-    const REAL* mean = centre + whole[CENTRE_AT];
-    for (int i = 0; i < OWN; i += TOGETHER) {
-      const REAL* some[TOGETHER];
-#pragma unroll
-      for (int k = 0; k < TOGETHER; k++) some[k] = i + k < count ? from + (i64)(i + k) * width : mean;
-      round_rows(m, row + i, some, mean, real, width, padded);
+#pragma unroll 1
+    for (int i = 0; i < OWN; i += RUN) {
+      round_rows(m, row + i, count - i, from + (i64)i * width, centre + whole[CENTRE_AT], real,
+                 width, padded);
     }
     screen_words(screen + whole[SCREEN_AT], half + whole[HALF_AT], size, padded);
 
@@ -381,19 +426,24 @@ extern "C" __global__ void __launch_bounds__(WARPS* LANES, 2)
       if (lane == i) code = settled;
     }
     if (lane < count) codes[q * all + first + lane] = code;
-    for (int i = 0; i < count && q + 1 < stages; i += TOGETHER) {
-      const REAL* word[TOGETHER];
+    if (q + 1 < stages) {
+#pragma unroll 1
+      for (int start = 0; start < count; start += RUN) {
+        const REAL *read[RUN], *word[RUN];
 #pragma unroll
-      for (int k = 0; k < TOGETHER; k++) word[k] = own + (i64)__shfl_sync(ALL, code, i + k) * width;
-      for (int d = lane; d < width; d += LANES) {
-        REAL left[TOGETHER];
-#pragma unroll
-        for (int k = 0; k < TOGETHER; k++) {
-          if (i + k < count) left[k] = minus(from[(i64)(i + k) * width + d], word[k][d]);
+        for (int i = 0; i < RUN; i++) {
+          int at = min(start + i, count - 1);
+          read[i] = from + (i64)at * width;
+          word[i] = own + (i64)__shfl_sync(ALL, code, at) * width;
         }
+        for (int d = lane; d < width; d += LANES) {
+          REAL left[RUN];  // all are read before one is written
 #pragma unroll
-        for (int k = 0; k < TOGETHER; k++) {
-          if (i + k < count) rows[(first + i + k) * width + d] = left[k];
+          for (int i = 0; i < RUN; i++) left[i] = minus(read[i][d], word[i][d]);
+#pragma unroll
+          for (int i = 0; i < RUN; i++) {
+            if (start + i < count) rows[(first + start + i) * width + d] = left[i];
+          }
         }
       }
     }

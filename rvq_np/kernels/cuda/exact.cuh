@@ -113,17 +113,6 @@ __device__ __forceinline__ double distance(const T* x, const T* a, int width) {
   return sum;
 }
 
-// The same by all lanes of a warp together; all of them get it.
-template <typename T>
-__device__ __forceinline__ double distance_together(const T* x, const T* a, int width) {
-  double sum = 0.0;
-  for (int d = threadIdx.x & (LANES - 1); d < width; d += LANES) {
-    double difference = widened(x[d]) - widened(a[d]);
-    sum = fma(difference, difference, sum);
-  }
-  return warp_sum(sum);
-}
-
 // What a computed distance must not exceed, if its word may yet be the nearest.
 __device__ __forceinline__ double reach(double best, int width) {
   return best * (1.0 + 3.0 * share(width)) + 4.0 * width * LOST;
