@@ -61,8 +61,8 @@ def main(arguments: list[str] | None = None) -> int:
     if fast:
         work.ask(fast, until)
     found = results(True)
-    print(report.markdown(found))
     wrote = _write(options, found)
+    print(report.markdown(found))
     print(f"took {time.time() - begun:.0f} s; wrote {wrote}", file=sys.stderr)
     return int(found.failed())
 
@@ -96,9 +96,9 @@ def _write(options: argparse.Namespace, results: report.Results) -> str:
     output = options.output or (RESULTS if whole else None)
     beside = output.with_suffix(".json") if output is not None else None
     written = []
-    for path, text in (
-        (output, lambda: report.markdown(results)),
+    for path, text in (  # the rows first: time on a card is dear, and they make any report
         (options.json or beside, lambda: json.dumps(report.as_json(results), indent=1) + "\n"),
+        (output, lambda: report.markdown(results)),
     ):
         if path is not None:
             path.write_text(text(), encoding="utf-8")

@@ -162,9 +162,7 @@ def _tables(results: Results) -> list[Table]:
     for name, (header, cells) in columns.items():
         rows = [
             (row["work"], row["who"], duration(row["seconds"]), *cells(row))
-            for row in sorted(
-                results.of(name, "figure"), key=lambda row: _order(results, name, row)
-            )
+            for row in _sorted(results, name)
         ]
         notes = " ".join(row["text"] for row in results.of(name, "note"))
         if rows or notes:
