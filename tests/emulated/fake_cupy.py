@@ -8,6 +8,7 @@ No evidence for a GPU.
 
 import contextlib
 import sys
+import time
 import types
 
 import numpy as np
@@ -72,6 +73,16 @@ class Device:
 
     def __repr__(self):
         return f"<CUDA Device {self.id}>"
+
+
+class Event:
+    """A moment: by the time a call returns here, all it queued is done."""
+
+    def record(self):
+        self.at = time.perf_counter()
+
+    def synchronize(self):
+        _wait()
 
 
 def _wait():
@@ -323,7 +334,10 @@ def module(count=DEVICES):
     made.ndarray, made.RawModule = ndarray, RawModule
     made.asarray, made.asnumpy, made.from_dlpack = asarray, asnumpy, from_dlpack
     made.cuda = types.SimpleNamespace(
-        Device=Device, runtime=types.SimpleNamespace(getDeviceCount=device_count)
+        Device=Device,
+        Event=Event,
+        get_elapsed_time=lambda start, end: 1e3 * (end.at - start.at),
+        runtime=types.SimpleNamespace(getDeviceCount=device_count),
     )
     for name in FUNCTIONS:
         setattr(made, name, _function(name))

@@ -1,0 +1,40 @@
+"""What is asked, the most important first: right before fast, then what the targets name."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Question(NamedTuple):
+    """A title, where ``ask(desk)`` is found, and how many seconds it may take.
+
+    `at`: module and function below `bench.gpu`; empty where the parent runs processes itself.
+    `needs`: with fewer seconds left it is not begun.
+    """
+
+    title: str
+    at: str
+    limit: float
+    needs: float = 5.0
+    right: bool = False  # asks whether it is right: its failures make the run fail
+
+
+QUESTIONS = {
+    "sums": Question("Sums of the tensor cores", "sums:ask", 60, right=True),
+    "codes": Question("Codes, vectors", "codes:ask_codes", 200, right=True),
+    "beams": Question("Beams", "codes:ask_beams", 60, right=True),
+    "tally": Question("Tallies", "codes:ask_tally", 60, right=True),
+    "torch": Question("Torch tensors on the card", "codes:ask_torch", 60, right=True),
+    "kit": Question("Conformance kit", "", 220, right=True),
+    "sanitizer": Question("compute-sanitizer", "", 220, right=True),
+    "ceilings": Question("Ceilings", "ceilings:ask", 40),
+    "encode": Question("Encoding", "speed:ask_encode", 120, 20),
+    "decode": Question("Decoding", "speed:ask_decode", 40, 10),
+    "kmeans": Question("A round of k-means", "kmeans:ask", 60, 10),
+    "frame": Question("One frame", "speed:ask_frame", 90, 10),
+    "dims": Question("Encoding, short and long words", "speed:ask_dims", 120, 15),
+    "growth": Question("Encoding, few rows and many", "speed:ask_growth", 200, 15),
+}
+RIGHT = [name for name, each in QUESTIONS.items() if each.right]
+FAST = [name for name, each in QUESTIONS.items() if not each.right]
+APART = ("kit", "sanitizer")  # processes of the parent, beside the worker

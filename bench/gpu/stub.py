@@ -1,0 +1,20 @@
+"""The CuPy made of NumPy and the card made of a processor, of ``tests/emulated``."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def standing_in() -> AbstractContextManager[Any]:
+    """Return a context in which ``import cupy`` finds the stub."""
+    tests = str(ROOT / "tests")
+    if tests not in sys.path:
+        sys.path.append(tests)
+    from emulated import fake_cupy
+
+    return fake_cupy.installed()

@@ -1,0 +1,96 @@
+"""The benchmark for GPUs runs without one, on the emulated card, and claims nothing by that."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "bench" / "RESULTS-gpu.md"
+
+
+def bench(*arguments, **more):
+    return subprocess.run(
+        [sys.executable, "-m", "bench.gpu", *map(str, arguments)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **more},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+@pytest.fixture(scope="module")
+def dry(tmp_path_factory):
+    """What a dry run of every question wrote: the report and the JSON."""
+    path = tmp_path_factory.mktemp("gpu") / "dry.md"
+    done = bench("--dry-run", "--output", path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return path.read_text(encoding="utf-8"), json.loads(path.with_suffix(".json").read_text())
+
+
+def test_a_dry_run_says_first_that_no_gpu_ran(dry):
+    report, made = dry
+    assert report.startswith("**NO GPU ran")
+    assert made["dry_run"]
+    assert not made["gpu"]
+
+
+def test_a_dry_run_asks_every_question(dry, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT))
+    from bench.gpu.questions import QUESTIONS
+
+    _, made = dry
+    assert list(made["answers"]) == list(QUESTIONS)
+    for name, answer in made["answers"].items():
+        assert answer["state"] == "asked", name
+        assert {"check", "figure", "note"} & {row["kind"] for row in answer["rows"]}, name
+
+
+def test_a_dry_run_reaches_no_target(dry):
+    report, made = dry
+    assert len(made["targets"]) == 6
+    for target in made["targets"]:
+        assert target["value"] is None
+        assert target["met"] is None
+    assert report.count("not measured") == 6
+
+
+def test_only_rivals_that_are_not_here_are_missing_from_a_dry_run(dry):
+    _, made = dry
+    for answer in made["answers"].values():
+        for row in answer["rows"]:
+            if row["kind"] == "trouble":
+                assert "not importable" in row["message"], row
+            if row["kind"] == "check":
+                assert row["ok"], row
+
+
+def test_a_dry_run_leaves_the_results_alone():
+    done = bench("--dry-run", "--output", RESULTS)
+    assert done.returncode == 2
+    assert "a dry run does not write RESULTS-gpu.md" in done.stderr
+
+
+def test_the_results_in_the_repository_are_those_of_no_run(tmp_path):
+    assert bench("--unmeasured", "--output", tmp_path / "none.md").returncode == 0
+    made = (tmp_path / "none.md").read_text(encoding="utf-8")
+    assert made.startswith("**No GPU has run this")
+    committed = RESULTS.read_text(encoding="utf-8")
+    if committed.startswith("**No GPU"):
+        assert committed == made
+    else:  # whoever has a GPU commits what it measured, with the rows it is made of
+        assert json.loads(RESULTS.with_suffix(".json").read_text())["gpu"]
+
+
+def test_without_a_gpu_it_says_so_in_one_line(tmp_path):
+    output = tmp_path / "none.md"
+    done = bench("--output", output, CUDA_VISIBLE_DEVICES="")
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("bench.gpu: no GPU to run on: ")
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stdout == ""
+    assert not output.exists()
