@@ -68,6 +68,7 @@ TestTwoShares = rvq_tests(**on_the_card(SHAPES=((4, 2),)))
 TestFourShares = rvq_tests(**on_the_card(SHAPES=((2, 4),)))
 TestSmallCard = rvq_tests(**on_the_card(SHAPES=((1, 4),)))
 TestOneWarp = rvq_tests(**on_the_card(SHAPES=((1, 1),)), dtype=np.float64)
+TestShallow = rvq_tests(**on_the_card(DEEP=False))
 TestBeamOfOne = rvq_tests(**on_the_card(SHAPES=()))
 
 
@@ -94,8 +95,8 @@ def test_many_tiles_of_rows_and_words_have_the_codes_of_numpy(shape, dtype, rng)
     for rows, size, width in ((2 * 32 * shape[0] + 3, 300, 70), (40, 16, 9), (33, 257, 33)):
         books = rng.standard_normal((3, size, width)).astype(dtype)
         x = (rng.standard_normal((rows, width)) + 3).astype(dtype)
-        for _ in range(2):  # warps by turns, and one ahead of the others
-            codes = on_the_card(SHAPES=(shape,))["encode"](x, books)
+        for deep in (False, False, True, True):  # warps by turns, and one ahead of the others
+            codes = on_the_card(SHAPES=(shape,), DEEP=deep)["encode"](x, books)
             np.testing.assert_array_equal(codes, rvq_np.encode(x, books))
 
 
@@ -230,6 +231,7 @@ def test_words_too_long_for_shared_memory_are_searched_all_the_same(rng, monkeyp
 def test_a_shape_keeps_the_processors_busy(rows, groups):
     launches = importlib.import_module("rvq_np.backends._cuda_launch")
     assert launches.shape(rows, 128)[0] == groups
+    assert launches.shape(rows, 128)[3] == (rows == 1)
 
 
 @pytest.mark.parametrize("shared", [64 << 10, 99 << 10, 163 << 10])
@@ -313,6 +315,28 @@ def test_a_call_waits_for_the_card_once_to_look_at_its_numbers(rng):
     assert fake_cupy.waits == before + 3
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int32", "int64"])
+@pytest.mark.parametrize("few", [1 << 15, 0])
+def test_the_ends_of_rows_come_at_once(few, dtype, rng, monkeypatch):
+    """By one kernel or by several, whatever the type; NaN at any place comes through."""
+    backend = importlib.import_module("rvq_np.backends._cuda")
+    monkeypatch.setattr(backend, "FEW", few)
+    for shape in ((1, 1), (3, 40), (2, 5, 131)):
+        x = (100 * rng.standard_normal(shape)).astype(dtype)
+        before = fake_cupy.waits
+        low, high = backend.extent(fake_cupy.asarray(x))
+        assert fake_cupy.waits == before + 1
+        rows = x.reshape(len(x), -1)
+        np.testing.assert_array_equal(low, rows.min(axis=1))
+        np.testing.assert_array_equal(high, rows.max(axis=1))
+    if dtype.startswith("float"):
+        for place in (0, 33, 299):
+            x = np.zeros((2, 300), dtype)
+            x[1, place] = np.nan
+            ends = backend.extent(fake_cupy.asarray(x))
+            np.testing.assert_array_equal(np.isnan(ends), [[False, True]] * 2)
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_bad_numbers_are_named_and_bad_codes_too(bad, rng):
     books = rng.standard_normal((2, 20, 6)).astype(np.float32)
@@ -360,11 +384,12 @@ def test_nvcc_compiles_the_source(name, architecture, tmp_path):
     shapes = SHAPES if name == "encode" else ((1, 1),)
     for rows, words in shapes:
         for real in ("float", "double") if shapes.index((rows, words)) == 0 else ("float",):
+            deep = ["-DDEEP=1"] if name == "encode" and rows == 1 else []
             done = subprocess.run(
                 [
                     nvcc, "-std=c++17", "-cubin", f"-arch=sm_{architecture}",
                     "-Werror=all-warnings",
-                    f"-DREAL={real}", f"-DROW_GROUPS={rows}", f"-DWORD_GROUPS={words}",
+                    f"-DREAL={real}", f"-DROW_GROUPS={rows}", f"-DWORD_GROUPS={words}", *deep,
                     "-o", str(tmp_path / "out.cubin"), str(CUDA / f"{name}.cu"),
                 ],
                 capture_output=True, text=True,

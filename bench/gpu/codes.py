@@ -158,6 +158,9 @@ def ask_tally(desk: Desk) -> None:
 
 def ask_torch(desk: Desk) -> None:
     """Tensors on the card give tensors on the card, with NumPy's codes."""
+    if not _known("torch"):
+        desk.note("torch is not importable: not asked.")
+        return
     import torch
 
     if desk.dry or not torch.cuda.is_available():

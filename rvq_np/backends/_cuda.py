@@ -21,6 +21,12 @@ from ._cuda_search import Stage, joined, projected, screen, search, search_beams
 NUMBERS = 1 << 25  # of the residuals that are held at once: 128 MiB of float32
 LEAVES = 16  # leaves of `host.LEAF` rows that are merged together, at most: see gather.cu
 WIDE = 4  # numbers of a word that are read together
+FEW = 1 << 15  # numbers whose ends one kernel of one block finds sooner than several of many
+ENDS = {
+    np.dtype(np.float32): ("extent", np.float32),
+    np.dtype(np.float64): ("extent", np.float64),
+    np.dtype(np.int32): ("extent_of_codes", np.float32),
+}
 
 
 class Prepared:
@@ -263,8 +269,14 @@ def extent(x):
     NaN comes through both.  One wait for the device, whatever the number of rows.
     """
     with x.device:
-        flat = x.reshape(x.shape[0], -1)
-        return cupy.stack([flat.min(axis=1), flat.max(axis=1)]).get()
+        flat = cupy.ascontiguousarray(x.reshape(x.shape[0], -1))
+        rows, count = flat.shape
+        if count > FEW or flat.dtype not in ENDS:
+            return cupy.stack([flat.min(axis=1), flat.max(axis=1)]).get()
+        ends = cupy.empty((2, rows), np.float64)
+        name, dtype = ENDS[flat.dtype]
+        launch("gather", name, dtype, rows, 256, 0, (flat, np.int64(count), ends))
+        return ends.get()
 
 
 def _subtract(rows, stage, codes):

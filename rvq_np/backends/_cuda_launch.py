@@ -9,6 +9,7 @@ from ..kernels import cuda
 
 # Shapes of a block that searches, ROW_GROUPS x WORD_GROUPS warps: many rows first.
 SHAPES = ((8, 1), (4, 2), (2, 4), (1, 8), (1, 4), (1, 1))
+DEEP = True  # whether blocks that are alone on their processors read more of a word at a time
 FULL = 0.75  # share of the processors that a shape must keep busy to be taken
 PARALLEL = 1 << 12  # warps of a beam search under way
 FAR = 1 << 24  # distances it holds at once: 128 MiB
@@ -58,7 +59,7 @@ def _module(file, dtype, *macros):
 
 
 def shape(n, width):
-    """Return ``(groups, rows of a block, bytes of shared memory)`` to search `n` rows with.
+    """Return ``(groups, rows of a block, bytes of shared memory, deep)`` to search `n` rows with.
 
     The first of `SHAPES` that fits the card and keeps its processors busy; where `n` is too small
     for that, the one that spreads the words of a row over most warps.  None if words are too long.
@@ -70,16 +71,22 @@ def shape(n, width):
     for rows, words in SHAPES:
         block, shared = 32 * rows, shared_bytes(rows, words, width)
         if shared <= most:
-            fitting.append(((rows, words), block, shared))
+            fitting.append(((rows, words), block, shared, False))
             if n >= busy * block:
-                break
-    few = [each for each in fitting if each[1] == 32] or fitting[-1:]
-    return None if not fitting else fitting[-1] if n >= busy * fitting[-1][1] else few[0]
+                return fitting[-1]
+    if not fitting:
+        return None
+    groups, block, shared, _ = next((each for each in fitting if each[1] == 32), fitting[-1])
+    deep = shared_bytes(*groups, width, deep=True)
+    if DEEP and deep <= most and n <= attributes["MultiProcessorCount"] * block:
+        return groups, block, deep, True
+    return groups, block, shared, False
 
 
-def shared_bytes(rows, words, width):
+def shared_bytes(rows, words, width, deep=False):
     """Return the shared memory of a block of encode.cu, as `divide` there hands it out."""
-    depth = span = 64 if words <= 2 else 32  # numbers of a word, and words of a warp, at a time
+    span = 64 if words <= 2 else 32  # words of a warp at a time
+    depth = 128 if deep else span  # numbers of a word
     block = 32 * rows
     return (
         2 * block * (-(-width // 16) * 16 + 8)

@@ -99,13 +99,14 @@ def search(rows, screen, stages, codes):
     if found is None:
         search_beams(rows, stages, 1, codes)
         return
-    (row_groups, word_groups), block, shared = found
+    (row_groups, word_groups), block, shared, deep = found
+    macros = {"ROW_GROUPS": row_groups, "WORD_GROUPS": word_groups, **({"DEEP": 1} if deep else {})}
     left = cupy.empty_like(rows) if len(stages) > 1 else rows
     launch(
         "encode", "encode", rows.dtype, -(-n // block), 32 * row_groups * word_groups, shared,
         (rows, left, np.int64(n), np.int32(width), np.int32(-(-width // 16) * 16),
          np.int32(len(stages)), *screen, codes, np.int64(codes.strides[0] // codes.itemsize)),
-        ROW_GROUPS=row_groups, WORD_GROUPS=word_groups,
+        **macros,
     )  # fmt: skip
 
 

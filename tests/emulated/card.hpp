@@ -22,6 +22,7 @@
 #define __global__
 #define __forceinline__ inline
 #define __noinline__
+#define __shared__ static  // one block runs at a time
 #define __launch_bounds__(...)
 #define __align__(bytes) alignas(bytes)
 

@@ -44,7 +44,10 @@ def test_nvrtc_compiles_the_source_with_our_options(name, architecture, monkeypa
         macros = {} if shape is None else {"ROW_GROUPS": shape[0], "WORD_GROUPS": shape[1]}
         for dtype in (np.float32, np.float64):
             _cuda_launch._module.__wrapped__(name, np.dtype(dtype), *macros.items())
-    assert len(modules) == 2 * len(shapes)
+    if name == "encode":
+        deep = {"ROW_GROUPS": 1, "WORD_GROUPS": 8, "DEEP": 1}
+        _cuda_launch._module.__wrapped__(name, np.dtype(np.float32), *deep.items())
+    assert len(modules) == 2 * len(shapes) + (name == "encode")
     for given in modules:
         options = (*given["options"], f"-arch=sm_{architecture}")
         code = compiled(given["code"], options)

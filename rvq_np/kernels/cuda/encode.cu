@@ -24,7 +24,11 @@ constexpr int ROWS = LANES * ROW_GROUPS;          // of a block
 constexpr int OWN = ROWS / WARPS;                 // rows that a warp prepares and decides
 constexpr int RUN = 4;                            // of those, at a time
 constexpr int SPAN = WORD_GROUPS <= 2 ? 64 : 32;  // words of a tile that one warp meets
+#ifdef DEEP  // for few rows: a block alone on its processor waits less often for more numbers
+constexpr int DEPTH = 128;
+#else
 constexpr int DEPTH = WORD_GROUPS <= 2 ? 64 : 32;  // numbers of a word in shared memory at a time
+#endif
 constexpr int TILE = SPAN * WORD_GROUPS;          // words
 constexpr int EIGHTS = SPAN / 8;
 constexpr int CLASSES = 8 * WORD_GROUPS;

@@ -45,6 +45,51 @@ extern "C" __global__ void decode_wide(const int* codes, i64 all, i64 n, int wid
   add_up<Wide, WIDE>(codes, all, n, width, stages, table, offsets, out);
 }
 
+// The least and the largest of the `count` numbers of each row, one block of threads a row: `ends`
+// (2, rows).  NaN comes through both.
+template <typename T>
+__device__ __forceinline__ void find_ends(const T* numbers, i64 count, double* ends) {
+  constexpr int MOST = 32;  // warps of a block
+  __shared__ double lows[MOST], highs[MOST];
+  numbers += blockIdx.x * count;
+  double low = __longlong_as_double(0x7ff0000000000000ll), high = -low;
+  bool wrong = false;
+  for (i64 i = threadIdx.x; i < count; i += blockDim.x) {
+    double number = (double)numbers[i];
+    wrong = wrong || number != number;
+    low = number < low ? number : low;
+    high = number > high ? number : high;
+  }
+  if (wrong) low = high = __longlong_as_double(0x7ff8000000000000ll);
+  for (int pass = 0; pass < 2; pass++) {  // the lanes of each warp, then the warps
+    for (int step = LANES / 2; step > 0; step /= 2) {
+      double other = __shfl_xor_sync(ALL, low, step);
+      low = other < low || other != other ? other : low;
+      other = __shfl_xor_sync(ALL, high, step);
+      high = other > high || other != other ? other : high;
+    }
+    if (pass == 1) break;
+    int warps = blockDim.x / LANES, lane = threadIdx.x & (LANES - 1);
+    lows[threadIdx.x / LANES] = low;
+    highs[threadIdx.x / LANES] = high;
+    __syncthreads();
+    low = lows[lane < warps ? lane : 0];
+    high = highs[lane < warps ? lane : 0];
+  }
+  if (threadIdx.x == 0) {
+    ends[blockIdx.x] = low;
+    ends[gridDim.x + blockIdx.x] = high;
+  }
+}
+
+extern "C" __global__ void extent(const REAL* numbers, i64 count, double* ends) {
+  find_ends(numbers, count, ends);
+}
+
+extern "C" __global__ void extent_of_codes(const int* codes, i64 count, double* ends) {
+  find_ends(codes, count, ends);
+}
+
 // rows (n, width) -= table[codes].
 extern "C" __global__ void subtract(REAL* rows, i64 n, int width, const REAL* table,
                                     const int* codes) {
