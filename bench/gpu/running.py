@@ -135,6 +135,7 @@ class Apart:
         name = f"kit, blocks of {shape.replace('x', ' x ')} warps" if shape else "kit"
         name += " on the emulated card" if self.dry else ""
         more = {"RVQ_BENCH_GPU_EXAMPLES": str(2 if self.dry else EXAMPLES), **QUIET}
+        more["COLUMNS"] = "300"  # so that pytest names the reason beside the test
         more |= {"RVQ_BENCH_GPU_SHAPE": shape} if shape else {}
         more |= {"RVQ_BENCH_GPU_DRY": "1"} if self.dry else {}
         command = [
@@ -147,7 +148,11 @@ class Apart:
         if "No module named pytest" in text or "No module named 'hypothesis'" in text:
             return _note(f"{name}: pytest or Hypothesis is not importable: not run.")
         lines = [line for line in text.splitlines() if line.strip()]
-        failed = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
+        failed = [
+            line.replace("FAILED bench/gpu/kit.py::", "failed: ")
+            for line in lines
+            if line.startswith(("FAILED", "ERROR"))
+        ]
         detail = "; ".join([*lines[-1:], *failed[:3]]).strip("= ") if code is not None else LATE
         return _checked(name, code == 0, detail[:600], "" if code == 0 else text[-20000:])
 
