@@ -69,6 +69,27 @@ def test_only_rivals_that_are_not_here_are_missing_from_a_dry_run(dry):
                 assert row["ok"], row
 
 
+def test_targets_are_met_by_what_was_measured(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT))
+    from bench.gpu import ceilings, contestants, report
+
+    def row(who, seconds, **more):
+        return {"kind": "figure", "work": "w", "who": who, "seconds": seconds, **more}
+
+    ours, eager = contestants.OURS, contestants.EAGER
+    rows = {
+        "ceilings": [row(ceilings.HALF, 1.0, flops=8), row(ceilings.COPY, 1.0, bytes=10)],
+        "encode": [row(ours, 2.0, flops=8), row(eager, 6.0), row(contestants.COMPILED, 2.9)],
+        "decode": [row(ours, 1.0, bytes=7)],
+        "kmeans": [row(ours, 1.0), row(eager, 1.0), row(ours, 1.0), row(eager, 3.5)],
+        "frame": [row(ours, 61e-6)],
+    }
+    found = report.targets(report.Results(rows))
+    assert [each.met for each in found] == [True, False, True, True, True, False]
+    assert [each.text for each in found] == ["3.00", "1.45", "50%", "70%", "3.50", "61 µs"]
+    assert not any(each.met for each in report.targets(report.Results(rows, dry=True)))
+
+
 def test_a_dry_run_leaves_the_results_alone():
     done = bench("--dry-run", "--output", RESULTS)
     assert done.returncode == 2

@@ -6,13 +6,14 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
 from . import facts, report
 from .desk import Row, line
 from .questions import APART, FAST, QUESTIONS, RIGHT
-from .running import Apart, Work
+from .running import Apart, Work, end_all
 from .worker import run
 
 RESULTS = Path(__file__).parents[1] / "RESULTS-gpu.md"
@@ -48,7 +49,26 @@ def main(arguments: list[str] | None = None) -> int:
         known["Took"] = f"{time.time() - begun:.0f} s of at most {options.budget:.0f}"
         return report.Results(rows, known, options.dry_run, complete)
 
-    names, until = options.only or list(QUESTIONS), begun + options.budget
+    names = options.only or list(QUESTIONS)
+    try:
+        _ask(options, names, begun, take, results)
+    finally:
+        end_all()
+    found = results(True)
+    wrote = _write(options, found)
+    print(report.markdown(found))
+    print(f"took {time.time() - begun:.0f} s; wrote {wrote}", file=sys.stderr)
+    return int(found.failed())
+
+
+def _ask(
+    options: argparse.Namespace,
+    names: list[str],
+    begun: float,
+    take: Callable[[str, Row], None],
+    results: Callable[[bool], report.Results],
+) -> None:
+    """Ask what is right, all at once, and then, when nothing else runs, what is fast."""
     work = Work(take, options.dry_run)
     right = [name for name in RIGHT if name in names]
     fast = [name for name in FAST if name in names]
@@ -59,12 +79,7 @@ def main(arguments: list[str] | None = None) -> int:
         apart.collect(take)
         _write(options, results(not fast))
     if fast:
-        work.ask(fast, until)
-    found = results(True)
-    wrote = _write(options, found)
-    print(report.markdown(found))
-    print(f"took {time.time() - begun:.0f} s; wrote {wrote}", file=sys.stderr)
-    return int(found.failed())
+        work.ask(fast, begun + options.budget)
 
 
 def _missing() -> str:

@@ -19,6 +19,7 @@ from .desk import Desk
 BLOCK = 1 << 18  # rows of rivals at a time, whose products would not fit otherwise
 
 OURS = "rvq_np"
+KERNELS = "rvq_np, kernel only"
 EAGER = "torch eager"
 EAGER_TF32 = "torch eager, TF32 (inexact)"
 COMPILED = "torch.compile"
@@ -41,11 +42,17 @@ def ours(books: np.ndarray, desk: Desk) -> Contestant:
     return Contestant(_same, lambda x: rvq_np.encode(x, stages), lambda codes: codes.get())
 
 
-def kernels(books: np.ndarray, like: Any) -> Callable[[Any], Any]:
-    """Return the search alone, behind all checks."""
+def kernels(books: np.ndarray, desk: Desk) -> Contestant:
+    """The search alone, behind all checks: it does not look whether all numbers are finite."""
+    backend, prepared = prepared_for(rvq_np.Codebooks(books), desk)
+    return Contestant(_same, lambda x: backend.encode(x, prepared), lambda codes: codes.get())
+
+
+def prepared_for(stages: rvq_np.Codebooks, desk: Desk) -> tuple[Any, Any]:
+    """Return the backend of the card's arrays, and what it keeps of the stages."""
+    like = desk.xp.zeros((1, stages.dim), np.float32)
     backend = backends.backend_of(like)
-    prepared = rvq_np.Codebooks(books).prepared(backend, like)
-    return lambda x: backend.encode(x, prepared)
+    return backend, stages.prepared(backend, like)
 
 
 def torch_eager(books: np.ndarray, desk: Desk) -> Contestant:
@@ -80,6 +87,8 @@ def _torch(books: np.ndarray, desk: Desk, precision: str, compiled: bool) -> Con
         return torch.stack(codes)
 
     if compiled:
+        # It keeps a few compiled forms of a function and then compiles no more, without a word.
+        torch._dynamo.reset()
         block = torch.compile(block, dynamic=False, backend=desk.size("inductor", "eager"))
 
     def run(x):
@@ -174,6 +183,7 @@ def _same(x: Any) -> Any:
 
 CONTESTANTS: dict[str, Callable[[np.ndarray, Desk], Contestant]] = {
     OURS: ours,
+    KERNELS: kernels,
     EAGER: torch_eager,
     EAGER_TF32: torch_tf32,
     COMPILED: torch_compiled,

@@ -148,8 +148,11 @@ def _tables(results: Results) -> list[Table]:
             lambda row: _decode(results, row),
         ),
         "kmeans": (
-            ("contestant", "time", "vectors/s", "TFLOP/s", "ours = 1"),
-            lambda row: (*_rates(row), _against(results, "kmeans", row)),
+            ("contestant", "time", "vectors/s", "TFLOP/s", "of half", "ours = 1"),
+            lambda row: (
+                *_rates(row), _percent(_rate(row) / results.ceiling(ceilings.HALF, "flops")),
+                _against(results, "kmeans", row),
+            ),
         ),
         "frame": (("contestant", "wait", "99 % within", "queued", "ours = 1"), lambda row: (
             duration(row["late"]), duration(row["device"]) if row.get("device") else "-",
@@ -225,7 +228,7 @@ def _left_out(results: Results) -> str:
         rows = results.rows.get(name, ())
         kinds = {row["kind"] for row in rows}
         if not kinds & {"check", "figure", "trouble", "note"}:
-            why = "for want of time" if "skip" in kinds else "not asked"
+            why = "for want of time" if kinds else "not asked"
             lines.append(f"- {question.title} (`{name}`): not run, {why}")
         for row in results.of(name, "trouble"):
             work = f", {row['work']}" if row["work"] else ""
@@ -244,7 +247,8 @@ def as_json(results: Results) -> dict[str, Any]:
     }
     for each in answers.values():
         kinds = {row["kind"] for row in each["rows"]}
-        each["state"] = "skipped" if "skip" in kinds else "asked" if kinds else "not asked"
+        told = kinds & {"check", "figure", "trouble", "note"}
+        each["state"] = "asked" if told else "skipped" if kinds else "not asked"
     made = [
         {"work": each.work, "target": each.target, "met": each.met,
          "value": None if math.isnan(each.value) else each.value}

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -27,6 +28,9 @@ EXAMPLES = 25
 TOOLS = ("memcheck", "racecheck")
 FOUND = 9  # exit code of compute-sanitizer where it found something
 QUIET = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "RVQ_NP_NUM_THREADS": "1"}
+
+
+STARTED: list[subprocess.Popen[str]] = []
 
 
 def cores() -> int:
@@ -120,14 +124,18 @@ class Apart:
 
     def collect(self, take: Callable[[str, Row], None]) -> None:
         """Hand all rows on, once all processes have ended."""
-        for name, _, future in self.waiting:
-            take(name, future.result())
+        for name, what, future in self.waiting:
+            try:
+                take(name, future.result())
+            except Exception as error:  # a program that cannot be started, say
+                take(name, _checked(what or name, False, str(error), traceback.format_exc()))
         self.pool.shutdown()
 
     def _kit(self, shape: str) -> Row:
         name = f"kit, blocks of {shape.replace('x', ' x ')} warps" if shape else "kit"
         name += " on the emulated card" if self.dry else ""
         more = {"RVQ_BENCH_GPU_EXAMPLES": str(2 if self.dry else EXAMPLES), **QUIET}
+        more["COLUMNS"] = "300"  # so that pytest names the reason beside the test
         more |= {"RVQ_BENCH_GPU_SHAPE": shape} if shape else {}
         more |= {"RVQ_BENCH_GPU_DRY": "1"} if self.dry else {}
         command = [
@@ -140,7 +148,11 @@ class Apart:
         if "No module named pytest" in text or "No module named 'hypothesis'" in text:
             return _note(f"{name}: pytest or Hypothesis is not importable: not run.")
         lines = [line for line in text.splitlines() if line.strip()]
-        failed = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
+        failed = [
+            line.replace("FAILED bench/gpu/kit.py::", "failed: ")
+            for line in lines
+            if line.startswith(("FAILED", "ERROR"))
+        ]
         detail = "; ".join([*lines[-1:], *failed[:3]]).strip("= ") if code is not None else LATE
         return _checked(name, code == 0, detail[:600], "" if code == 0 else text[-20000:])
 
@@ -194,10 +206,19 @@ def _started(command: list[str], more: Any = (), **options: Any) -> subprocess.P
     environment = {**os.environ, **dict(more)}
     paths = [str(ROOT), environment.get("PYTHONPATH", "")]
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
-    return subprocess.Popen(
+    process = subprocess.Popen(
         command, cwd=ROOT, env=environment, text=True, errors="replace", start_new_session=True,
         **options,
     )  # fmt: skip
+    STARTED.append(process)
+    return process
+
+
+def end_all() -> None:
+    """End what still runs: a run that is interrupted leaves nothing on the card."""
+    for process in STARTED:
+        if process.poll() is None:
+            _end(process)
 
 
 def _end(process: subprocess.Popen[str]) -> None:

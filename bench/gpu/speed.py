@@ -12,7 +12,7 @@ import rvq_np
 from ..problems import BATCH, Problem
 from . import contestants
 from .clock import in_turns, waits
-from .contestants import CONTESTANTS, OURS, tensor
+from .contestants import CONTESTANTS, KERNELS, OURS, prepared_for, tensor
 from .desk import Desk
 
 HEADLINE = BATCH._replace(rows=1 << 18)
@@ -20,10 +20,10 @@ SHORT = HEADLINE._replace(dim=8, rows=1 << 18)
 LONG = HEADLINE._replace(dim=512, rows=1 << 16)
 DRY = Problem(dim=8, words=20, stages=2, rows=40)
 TILE = 1 << 16  # rows that are drawn; more are repeats of them, which no kernel can notice
-FITS = 128 << 20  # bytes of inputs that a cache may hold a good share of
+FITS = 128 << 20  # bytes of which a cache holds half at most
 ROWS = tuple(1 << power for power in (10, 12, 14, 16, 18, 20, 22))
 
-SHORTER = (OURS, contestants.EAGER, contestants.CUBLAS, contestants.COMPILED)
+SHORTER = (OURS, KERNELS, contestants.EAGER, contestants.CUBLAS, contestants.COMPILED)
 
 
 def ask_encode(desk: Desk) -> None:
@@ -43,7 +43,7 @@ def ask_growth(desk: Desk) -> None:
     ends = [rows[0], rows[-1], *rows[1:-1]]
     for count in ends:
         if desk.left > 8.0:
-            compete(desk, desk.size(HEADLINE, DRY)._replace(rows=count), SHORTER[:3])
+            compete(desk, desk.size(HEADLINE, DRY)._replace(rows=count), SHORTER[:-1])
     for count in ends:
         if desk.left > 30.0 or desk.dry:
             problem = desk.size(HEADLINE, DRY)._replace(rows=count)
@@ -53,7 +53,8 @@ def ask_growth(desk: Desk) -> None:
 def compete(desk: Desk, problem: Problem, names: Iterable[str]) -> None:
     """Time everybody on one problem; codes are compared with ours before."""
     x, books = data(desk, problem)
-    reference = contestants.kernels(books, x)(x).get()
+    own = contestants.kernels(books, desk)
+    reference = own.get(own.run(x))
     calls = {}
     for name in names:
         if desk.left < 4.0:
@@ -87,8 +88,8 @@ def data(desk: Desk, problem: Problem) -> tuple[Any, np.ndarray]:
 
 
 def rotated(desk: Desk, x: Any) -> list[Any]:
-    """Return `x` and copies of it, as many as no cache holds; few rows get four."""
-    count = max(1, min(4, FITS // max(1, x.nbytes)))
+    """Return `x` and copies of it, together more than a cache holds."""
+    count = max(1, min(256, -(-FITS // x.nbytes)))
     return [x, *(x.copy() for _ in range(desk.size(count, 2) - 1))]
 
 
@@ -100,9 +101,11 @@ def ask_decode(desk: Desk) -> None:
     drawn = rng.integers(0, problem.words, (problem.stages, problem.rows), np.int32)
     codes = desk.xp.asarray(drawn)
     stages = rvq_np.Codebooks(books)
-    calls = {OURS: [lambda: rvq_np.decode(codes, stages)]}
-    backend, prepared = _prepared(stages, desk)
-    calls[f"{OURS}, kernel only"] = [lambda: backend.decode(codes, prepared)]
+    backend, prepared = prepared_for(stages, desk)
+    calls = {
+        OURS: [lambda: rvq_np.decode(codes, stages)],
+        KERNELS: [lambda: backend.decode(codes, prepared)],
+    }
     with desk.fence(contestants.EAGER, problem.label):
         import torch
 
@@ -133,23 +136,12 @@ def ask_decode(desk: Desk) -> None:
     desk.free()
 
 
-def _prepared(stages: rvq_np.Codebooks, desk: Desk) -> tuple[Any, Any]:
-    like = desk.xp.zeros((1, stages.dim), np.float32)
-    backend = rvq_np.backends.backend_of(like)
-    return backend, stages.prepared(backend, like)
-
-
 def ask_frame(desk: Desk) -> None:
     """One vector: how long a caller waits for its codes to be on the card."""
     problem = desk.size(HEADLINE, DRY)._replace(rows=1)
     x, books = data(desk, problem)
-    stages = rvq_np.Codebooks(books)
-    backend, prepared = _prepared(stages, desk)
-    calls = {
-        OURS: lambda: rvq_np.encode(x, stages),
-        f"{OURS}, kernel only": lambda: backend.encode(x, prepared),
-    }
-    for name in (contestants.EAGER, contestants.CUBLAS, contestants.COMPILED):
+    calls = {}
+    for name in SHORTER:
         with desk.fence(name, problem.label):
             each = CONTESTANTS[name](books, desk)
             given = each.put(x)
