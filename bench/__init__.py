@@ -5,5 +5,6 @@ many threads everybody gets, `timing` lets contestants take turns. `questions` l
 the questions themselves are in `encoding`, `grid`, `decoding`, `training` and `process`. `report`
 turns answers into tables, `machine` says what they were measured on, `plotting` draws the curves.
 ``python -m bench`` from the checkout's root asks everything in one run; ``pytest bench
---benchmark-only`` asks about encoding alone. See ``README.md``.
+--benchmark-only`` asks about encoding alone; ``python -m bench.gpu`` is for NVIDIA cards. See
+``README.md``.
 """

@@ -2,6 +2,8 @@
 
 import json
 import os
+import platform
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -26,6 +28,8 @@ def bench(*arguments, **more):
 @pytest.fixture(scope="module")
 def dry(tmp_path_factory):
     """What a dry run of every question wrote: the report and the JSON."""
+    if shutil.which("g++") is None or platform.machine() != "x86_64":
+        pytest.skip("the emulated card is built by g++, for x86-64")
     path = tmp_path_factory.mktemp("gpu") / "dry.md"
     done = bench("--dry-run", "--output", path)
     assert done.returncode == 0, done.stdout + done.stderr

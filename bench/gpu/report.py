@@ -10,7 +10,7 @@ from ..report import Check, Table, duration
 from . import ceilings, contestants
 from .contestants import OURS
 from .desk import Row
-from .questions import QUESTIONS
+from .questions import QUESTIONS, RIGHT
 
 UNMEASURED = "**No GPU has run this: every figure below is missing, none is estimated.**"
 DRY = "**NO GPU ran: this is a dry run on an emulated card, and its figures mean nothing.**"
@@ -104,6 +104,9 @@ def markdown(results: Results) -> str:
         first.append("**CHECKS FAILED: see below. Figures of what is wrong mean nothing.**")
     if measured and not results.complete:
         first.append("**The run was not over when this was written.**")
+    unchecked = [name for name in RIGHT if not results.of(name, "check")]
+    if measured and not results.dry and unchecked:
+        first.append(f"**Nothing was checked by {', '.join(unchecked)}: see the end.**")
     parts = ["\n\n".join([*first, "# Results on a GPU"]), "", HOW]
     parts += [str(_targets(results))]
     if measured:

@@ -72,10 +72,11 @@ class Work:
                 return done + 1
             if line is None:
                 break
-            if not line.startswith(MARK):
-                said.append(line)
+            before, _, text = line.partition(MARK)  # others may not have ended their line
+            if not text:
+                said.append(before)
                 continue
-            row = json.loads(line[len(MARK) :])
+            row = json.loads(text)
             if row["kind"] == "begin":
                 now, limit = row["question"], min(until, time.time() + _limit(row["question"]))
             elif row["kind"] == "end":
