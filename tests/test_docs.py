@@ -14,6 +14,10 @@ from rvq_np import checkpoints
 
 ROOT = Path(__file__).parent.parent
 ELSEWHERE = {
+    "rvq_np.backends._cuda",
+    "rvq_np.backends._cuda_launch",
+    "rvq_np.backends._cuda_search",
+    "rvq_np.backends.cupy",
     "rvq_np.backends.torch",
     "rvq_np.backends.jax",
     "rvq_np.grad.autograd",
