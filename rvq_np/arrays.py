@@ -76,6 +76,15 @@ def asarray(values: np.ndarray, like: Any) -> Any:
         return xp.asarray(values)
 
 
+def take(x: Any, places: np.ndarray | slice, axis: int = 0) -> Any:
+    """Return the entries of `x` at these places along an axis, in its library, where it is."""
+    strided = isinstance(x, np.ndarray) and not x.flags.c_contiguous  # NumPy's would copy it first
+    if strided or isinstance(places, slice):
+        return x[(slice(None),) * axis + (places,)]
+    with there(x):
+        return namespace(x).take(x, asarray(places, x), axis=axis)
+
+
 def detached(x: Any) -> Any:
     """Return `x` without the record of where it came from that an autograd framework keeps."""
     return x.detach() if hasattr(x, "detach") else x

@@ -340,7 +340,8 @@ class ResidualVectorQuantizer:
         Parameters
         ----------
         x : array (N, D) or (B, D, T), or numpy.memmap (N, D), floating
-            All the data. A memory map is read in batches and never held whole.
+            All the data. A memory map is read in batches and never held whole; an array on a card
+            that CuPy computes on stays there.
         iterations : int, optional
             Rounds of k-means per level, at most; `kmeans_iters` by default.
         rows_per_word : int or None, optional
@@ -377,9 +378,9 @@ class ResidualVectorQuantizer:
         """
         backends.backend_of(x)
         if x.ndim == 3:
-            rows = arrays.to_numpy(layout.Batch("fit", x, self.codebooks).rows)
+            rows = layout.Batch("fit", x, self.codebooks).rows
         elif x.ndim == 2 and x.shape[1] == self.dimension:
-            rows = x if isinstance(x, np.ndarray) else arrays.to_numpy(x)
+            rows = arrays.detached(x)
         else:
             raise ShapeError(
                 f"fit: x has shape {tuple(x.shape)}; wanted (N, {self.dimension}) or "

@@ -5,8 +5,10 @@ card it is meant for, and run by a processor, in any order of its threads, it gi
 vectors and the sums that the definition asks for; arrays stay on their device, and nothing waits.
 """
 
+import contextlib
 import importlib
 import platform
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -45,6 +47,13 @@ def launching(**changes):
     """Return a context in which some constants of the launches are others."""
     module = importlib.import_module("rvq_np.backends._cuda_launch")
     return paths.patched(*((module, name, value) for name, value in changes.items()))
+
+
+@contextlib.contextmanager
+def card_of(shared):
+    """A new card, with so much shared memory a block: kernels keep the limit they began with."""
+    with paths.patched((fake_cupy, "SHARED", shared)), fake_cupy.installed():
+        yield
 
 
 def on_the_card(beam_size=1, **changes):
@@ -222,11 +231,12 @@ def test_rows_in_slabs_have_the_same_codes(beam_size, rng, monkeypatch):
     np.testing.assert_array_equal(codes, rvq_np.encode(x, books, beam_size=beam_size))
 
 
-def test_words_too_long_for_shared_memory_are_searched_all_the_same(rng, monkeypatch):
-    monkeypatch.setattr(fake_cupy, "SHARED", 20 << 10)
+def test_words_too_long_for_shared_memory_are_searched_all_the_same(rng):
     books = rng.standard_normal((2, 30, 900)).astype(np.float32)
     x = rng.standard_normal((20, 900)).astype(np.float32)
-    np.testing.assert_array_equal(on_the_card()["encode"](x, books), rvq_np.encode(x, books))
+    with card_of(shared=20 << 10):
+        codes = on_the_card()["encode"](x, books)
+    np.testing.assert_array_equal(codes, rvq_np.encode(x, books))
 
 
 @pytest.mark.parametrize(("rows", "groups"), [(1, (1, 8)), (1 << 13, (2, 4)), (1 << 15, (8, 1))])
@@ -238,14 +248,15 @@ def test_a_shape_keeps_the_processors_busy(rows, groups):
 
 @pytest.mark.parametrize("shared", [64 << 10, 99 << 10, 163 << 10])
 @pytest.mark.parametrize("width", [8, 128, 512])
-def test_cards_with_less_shared_memory_get_a_shape_that_fits(shared, width, rng, monkeypatch):
-    monkeypatch.setattr(fake_cupy, "SHARED", shared)
-    launches = importlib.import_module("rvq_np.backends._cuda_launch")
-    for rows in (1, 1 << 20):
-        assert launches.shape(rows, width)[2] <= shared
+def test_cards_with_less_shared_memory_get_a_shape_that_fits(shared, width, rng):
     books = rng.standard_normal((1, 40, width)).astype(np.float32)
     x = rng.standard_normal((3, width)).astype(np.float32)
-    np.testing.assert_array_equal(on_the_card()["encode"](x, books), rvq_np.encode(x, books))
+    with card_of(shared):
+        launches = importlib.import_module("rvq_np.backends._cuda_launch")
+        for rows in (1, 1 << 20):
+            assert launches.shape(rows, width)[2] <= shared
+        codes = on_the_card()["encode"](x, books)
+    np.testing.assert_array_equal(codes, rvq_np.encode(x, books))
 
 
 def test_a_shape_serves_long_words_again_after_short_ones(rng):
@@ -310,6 +321,86 @@ def test_training_steps_are_those_of_the_host(kwargs, masked, rng):
         np.testing.assert_allclose(result.penalty.get(), expected.penalty, rtol=1e-6)
     for name, array in here.state_dict().items():
         np.testing.assert_array_equal(there.state_dict()[name], array)
+
+
+def fitted(x, **kwargs):
+    """Return the state of three levels that were fitted to `x`, and the bytes that were fetched."""
+    fetched, rows_per_word = fake_cupy.fetched, kwargs.pop("rows_per_word", 30)
+    kwargs = {"codebook_dim": 6, "n_q": 3, "bins": 8, "kmeans_iters": 5, "rng": 0, **kwargs}
+    rvq = rvq_np.ResidualVectorQuantizer(6, **kwargs).fit(x, rows_per_word=rows_per_word)
+    return rvq.state_dict(), fake_cupy.fetched - fetched
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "dtype"),
+    [
+        ({}, "float16"), ({}, "float32"), ({}, "float64"),
+        ({"codebook_dim": 3}, "float32"), ({"kmeans_iters": 0}, "float32"),
+        ({"rows_per_word": None}, "float32"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("batches", [{}, {"ROWS": 70}, {"ROWS": 70, "HELD": 0}])
+def test_fitting_finds_the_words_of_the_host(kwargs, dtype, batches, rng, monkeypatch):
+    for name, value in batches.items():
+        monkeypatch.setattr(importlib.import_module("rvq_np.train.data"), name, value)
+    x = rng.standard_normal((300, 6)).astype(dtype)
+    found, _ = fitted(on_device(1)(x), **kwargs)
+    expected, _ = fitted(x, **kwargs)
+    for name, array in expected.items():
+        np.testing.assert_array_equal(found[name], array)
+
+
+def test_fitting_leaves_the_vectors_where_they_are(rng):
+    few, more = (
+        fitted(
+            fake_cupy.asarray(rng.standard_normal((2, 6, time)).astype(np.float32)),
+            rows_per_word=None,
+            kmeans_iters=2,
+        )[1]
+        for time in (100, 1500)
+    )
+    assert 0 < more == few < 6 * 4 * 2 * 1500 / 2
+
+
+def test_fitting_words_that_nobody_chooses_and_too_few_rows(rng):
+    x = np.repeat(rng.standard_normal((5, 6)), 20, axis=0).astype(np.float32)
+    found, expected = fitted(fake_cupy.asarray(x))[0], fitted(x)[0]
+    for name, array in expected.items():
+        np.testing.assert_array_equal(found[name], array)
+
+
+def test_a_fit_of_the_host_goes_on_there(rng, tmp_path):
+    x = rng.standard_normal((300, 6)).astype(np.float32)
+
+    class Stop(Exception):
+        pass
+
+    def stop(progress):
+        if progress.level == 2:
+            raise Stop
+
+    def states(x, **options):
+        return train.fit(x, 3, 8, 5, np.random.default_rng(0), **options)
+
+    with pytest.raises(Stop):
+        states(x, callback=stop, checkpoint=tmp_path / "fit")
+    levels = []
+    options = {"callback": lambda each: levels.append(each.level), "checkpoint": tmp_path / "fit"}
+    found = states(fake_cupy.asarray(x), **options)
+    assert set(levels) == {2}
+    for one, other in zip(found, states(x), strict=True):
+        np.testing.assert_array_equal(one.words, other.words)
+
+
+@pytest.mark.parametrize("rows_per_word", [None, 20])
+def test_a_fit_names_the_number_that_is_bad(rows_per_word, rng):
+    x = rng.standard_normal((200, 6)).astype(np.float32)
+    x[170:, 2] = np.nan
+    for each in (x, fake_cupy.asarray(x)):
+        with pytest.raises(NonFiniteError, match="Nothing was changed") as raised:
+            train.fit(each, 1, 8, 2, np.random.default_rng(0), rows_per_word=rows_per_word)
+        row = re.search(r"fit: x holds nan at \((\d+), 2\)", str(raised.value))
+        assert np.isnan(x[int(row[1]), 2])
 
 
 # what is said, and what waits ------------------------------------------------------------------

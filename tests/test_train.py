@@ -308,11 +308,33 @@ def test_fit_reads_a_memory_map_in_batches_and_gives_what_it_gives_in_memory(
     mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
     asked = {"rows_per_word": rows_per_word}
     whole = train.fit(x, 3, 8, 5, np.random.default_rng(3), **asked)
-    monkeypatch.setattr(import_module("rvq_np.train.fit"), "ROWS", 64)
+    monkeypatch.setattr(import_module("rvq_np.train.data"), "ROWS", 64)
     parts = train.fit(mapped, 3, 8, 5, np.random.default_rng(3), **asked)
     for one, other in zip(whole, parts, strict=True):
         np.testing.assert_allclose(one.words, other.words, rtol=1e-5, atol=1e-6)
         np.testing.assert_array_equal(one.counts, other.counts)
+
+
+def test_fit_draws_its_rows_from_all_there_are(rng):
+    x = np.float32([[0, 0]] * 400 + [[7, 7]] * 400)
+    states = train.fit(x, 1, 2, 5, rng, rows_per_word=20)
+    np.testing.assert_allclose(np.sort(states[0].words, axis=0), [[0, 0], [7, 7]], atol=1e-3)
+
+
+def test_words_that_nobody_chooses_are_filled_anew():
+    """Of two words that are equal the second is never chosen; by the next round it is another."""
+    x = np.float32([[0, 0], [0, 1], [9, 9], [9, 8]])
+    words = np.float32([[0, 0], [0, 0]])
+    asked = []
+
+    def refill(count):
+        asked.append(count)
+        return x[2:3]
+
+    found = lloyd([x], words, 3, refill=refill)
+    assert asked == [1]
+    np.testing.assert_array_equal(found.words, [[0, 0.5], [9, 8.5]])
+    np.testing.assert_array_equal(lloyd([x], words, 1).words[1], [0, 0])  # nobody to ask: it stays
 
 
 def test_fit_of_more_words_than_rows_keeps_vectors_of_the_data(rng):

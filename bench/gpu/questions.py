@@ -24,6 +24,7 @@ QUESTIONS = {
     "codes": Question("Codes, vectors", "codes:ask_codes", 200, right=True),
     "beams": Question("Beams", "codes:ask_beams", 60, right=True),
     "tally": Question("Tallies", "codes:ask_tally", 60, right=True),
+    "training": Question("Training", "training:ask", 60, right=True),
     "torch": Question("Torch tensors on the card", "codes:ask_torch", 60, right=True),
     "kit": Question("Conformance kit", "", 220, right=True),
     "sanitizer": Question("compute-sanitizer", "", 220, right=True),

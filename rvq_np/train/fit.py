@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import codec, lookup
-from ..codebooks import Codebooks, Linear, Stage
-from ..errors import DtypeError, NonFiniteError, ParameterError, ShapeError
-from .kmeans import Clusters, lloyd, sample_rows, state_of
+from .. import arrays, checks, lookup
+from ..codebooks import Codebooks, Linear
+from ..errors import ParameterError, ShapeError
+from .data import Data
+from .kmeans import Clusters, energies, lloyd, sample_rows, state_of
 from .resume import Checkpoint
 from .state import CodebookState, usage
 
-ROWS = 1 << 16  # rows read at once: 32 MB of float32 at D = 128
-HELD = 1 << 28  # bytes of what a level quantizes that are kept in memory instead
 POOL = 16  # rows per word among which spread first words are chosen
 
 
@@ -38,58 +37,8 @@ class FitProgress(NamedTuple):
     perplexity: float
 
 
-class _Data:
-    """Vectors on disk or in memory, read a batch at a time as what one level quantizes."""
-
-    def __init__(self, x: np.ndarray, rows: np.ndarray | None):
-        self.x, self.rows = x, rows
-        self.n_rows = len(x) if rows is None else len(rows)
-        self.codes: list[np.ndarray] = []  # of the finished levels, one per row
-        self.tables: list[np.ndarray] = []  # what each of those codes decodes to
-        self.pair: tuple[Linear, Linear] | None = None
-        self.held: np.ndarray | None = None  # all that the level quantizes, if that is not much
-
-    def begin(self, pair: tuple[Linear, Linear] | None) -> None:
-        """From now on batches are what a level with these projections quantizes."""
-        self.pair, self.held = pair, None
-        width = self.x.shape[1] if pair is None else len(pair[0].weight)
-        if 4 * self.n_rows * width <= HELD:
-            self.held = np.concatenate(list(self.batches()))
-
-    def batches(self) -> Iterator[np.ndarray]:
-        for start in range(0, self.n_rows, ROWS):
-            stop = min(start + ROWS, self.n_rows)
-            yield self.read(np.arange(start, stop)) if self.held is None else self.held[start:stop]
-
-    def rounds(self) -> Callable[[], Iterator[np.ndarray]] | list[np.ndarray]:
-        """Return the batches as `lloyd` takes them."""
-        return self.batches if self.held is None else list(self.batches())
-
-    def read(self, places: np.ndarray) -> np.ndarray:
-        """Return what the current level quantizes at these places (sorted or not)."""
-        if self.held is not None:
-            return self.held[places]
-        rows = places if self.rows is None else self.rows[places]
-        x = np.array(self.x[rows], dtype=np.float32, order="C")
-        for table, codes in zip(self.tables, self.codes, strict=True):
-            x -= table[codes[places]]
-        if self.pair is None:
-            return x
-        into = self.pair[0]
-        wide = x.astype(np.float64) @ into.weight.T.astype(np.float64) + into.bias
-        return wide.astype(np.float32)
-
-    def end(self, words: np.ndarray) -> None:
-        """Encode all rows by the finished level; later batches are what it leaves over."""
-        codebooks = Codebooks([words])
-        codes = [codec.encode(batch, codebooks)[0] for batch in self.batches()]
-        self.codes.append(np.concatenate(codes))
-        every = np.arange(len(words), dtype=np.int32)[None]
-        self.tables.append(codec.decode(every, Codebooks([Stage(words, *(self.pair or ()))])))
-
-
 def fit(
-    x: np.ndarray,
+    x: Any,
     n_q: int,
     size: int,
     iterations: int,
@@ -106,8 +55,8 @@ def fit(
 
     Parameters
     ----------
-    x : numpy.ndarray or numpy.memmap (N, D), floating, N >= 1
-        Read in batches, never copied whole.
+    x : array or numpy.memmap (N, D), floating, N >= 1
+        Read in batches, never copied whole. On a card that CuPy computes on it stays there.
     n_q, size : int
         Levels, and words per level.
     iterations : int
@@ -158,8 +107,7 @@ def fit(
         raise ShapeError(
             f"fit: x has shape {tuple(x.shape)}; wanted (N, D) with at least one vector."
         )
-    if x.dtype.kind != "f":
-        raise DtypeError(f"fit: x has dtype {x.dtype}; wanted floating-point numbers.")
+    checks.floating("fit", x)
     if rows_per_word is not None and rows_per_word < 1:
         raise ParameterError(f"fit: rows_per_word is {rows_per_word}; wanted 1 or more, or None.")
     if not isinstance(iterations, (int, np.integer)) or iterations < 0:
@@ -170,29 +118,29 @@ def fit(
         "widths": [len(pair[0].weight) if pair else x.shape[1]
                    for pair in projections or [None] * n_q],
     }  # fmt: skip
-    kept = Checkpoint(checkpoint, x, rng, asked)
-    rows = None
-    if rows_per_word is not None and len(x) > rows_per_word * size:
-        rows = np.sort(sample_rows(len(x), rows_per_word * size, rng))
-    data = _Data(x, rows)
-    _check_finite(data)
-    for level, state in enumerate(kept.states):
-        data.begin(None if projections is None else projections[level])
-        data.end(state.words)
-    kept.resume()
-    for level in range(len(kept.states), n_q):
-        data.begin(None if projections is None else projections[level])
-        start = _first_words(data, size, rng)
-        watch = _Watch(level, n_q, iterations, data, tolerance, callback)
-        found = lloyd(
-            data.rounds(),
-            start,
-            iterations,
-            refill=lambda count: data.read(rng.integers(0, data.n_rows, size=count)),
-            watch=watch,
-        )
-        kept.keep(state_of(found, epsilon))
-        data.end(kept.states[-1].words)
+    x = x if lookup.stays(x) else arrays.to_numpy(x)
+    with arrays.there(x):
+        kept = Checkpoint(checkpoint, x, rng, asked)
+        rows = None
+        if rows_per_word is not None and x.shape[0] > rows_per_word * size:
+            rows = np.sort(sample_rows(x.shape[0], rows_per_word * size, rng))
+        data = Data(x, rows, projections or [None] * n_q)
+        data.check_finite()
+        for state in kept.states:
+            data.begin()
+            data.end(state)
+        kept.resume()
+        for level in range(len(kept.states), n_q):
+            data.begin()
+            found = lloyd(
+                data.rounds(),
+                _first_words(data, size, rng),
+                iterations,
+                refill=lambda count: data.read(rng.integers(0, data.n_rows, size=count)),
+                watch=_Watch(level, n_q, iterations, data, tolerance, callback),
+            )
+            kept.keep(state_of(found, epsilon))
+            data.end(kept.states[-1])
     kept.finish()
     return tuple(kept.states)
 
@@ -208,7 +156,7 @@ def _told(projections: Sequence[tuple[Linear, Linear] | None] | None) -> str | N
     return digest.hexdigest()[:16]
 
 
-def _first_words(data: _Data, size: int, rng: np.random.Generator) -> np.ndarray:
+def _first_words(data: Data, size: int, rng: np.random.Generator) -> np.ndarray:
     """Choose first words: random rows, the same drawn towards their mean, or rows far apart.
 
     Rows of one length in many dimensions are further from each other than from a short word, so
@@ -217,18 +165,18 @@ def _first_words(data: _Data, size: int, rng: np.random.Generator) -> np.ndarray
     instead (1018 of 1024). On heavy-tailed data the plain rows are better, on clusters those far
     apart. One round tells.
     """
-    drawn = data.read(sample_rows(data.n_rows, size, rng))
+    drawn = arrays.to_numpy(data.read(sample_rows(data.n_rows, size, rng)))
     mean = drawn.mean(axis=0, dtype=np.float64).astype(np.float32)
     starts = [drawn, mean + 0.25 * (drawn - mean), _spread_words(data, size, rng)]
     explained = []
     for words in starts:
-        found = lloyd(data.batches, words, 1)
+        found = lloyd(data.rounds(), words, 1)
         used = found.counts > 0
         explained.append((np.square(found.sums[used]).sum(axis=1) / found.counts[used]).sum())
     return starts[int(np.argmax(explained))]
 
 
-def _spread_words(data: _Data, size: int, rng: np.random.Generator) -> np.ndarray:
+def _spread_words(data: Data, size: int, rng: np.random.Generator) -> np.ndarray:
     """Choose words among a sample of rows, each likelier the further from those before it.
 
     As k-means++ (Arthur and Vassilvitskii, SODA 2007), but an eighth of the words at a time, as
@@ -236,16 +184,17 @@ def _spread_words(data: _Data, size: int, rng: np.random.Generator) -> np.ndarra
     """
     pool = data.read(sample_rows(data.n_rows, min(data.n_rows, POOL * size), rng))
     step = -(-size // 8)
-    words = pool[:step]
+    words = arrays.to_numpy(arrays.take(pool, slice(step)))
     while len(words) < size:
-        codes = lookup.encode(pool, Codebooks([words]), 1)[0]
-        far = np.square(pool - words[codes], dtype=np.float64).sum(axis=1)
+        codebooks = Codebooks([words])
+        rows, chosen = next(lookup.walk(pool, lookup.encode(pool, codebooks, 1), codebooks))
+        far = arrays.to_numpy(energies(rows - chosen))
         count = min(step, size - len(words))
         if np.count_nonzero(far) < count:  # fewer distinct rows than words
-            more = rng.integers(0, len(pool), size=count)
+            more = rng.integers(0, len(far), size=count)
         else:
-            more = rng.choice(len(pool), size=count, replace=False, p=far / far.sum())
-        words = np.concatenate([words, pool[more]])
+            more = rng.choice(len(far), size=count, replace=False, p=far / far.sum())
+        words = np.concatenate([words, arrays.to_numpy(arrays.take(pool, more))])
     return words
 
 
@@ -257,7 +206,7 @@ class _Watch:
         level: int,
         n_q: int,
         iterations: int,
-        data: _Data,
+        data: Data,
         tolerance: float,
         callback: Callable[[FitProgress], None] | None,
     ):
@@ -267,19 +216,20 @@ class _Watch:
         self.energy = 0.0
         self.numbers = 0
         for batch in data.batches():
-            self.energy += float(np.einsum("nd,nd->", batch, batch, dtype=np.float64))
-            self.numbers += batch.size
+            self.energy += float(energies(batch).sum())
+            self.numbers += batch.shape[0] * batch.shape[1]
 
     def __call__(self, iteration: int, found: Clusters) -> bool:
         # Sum over rows of |x - mean|^2 = sum |x|^2 - sum over words of count |mean|^2.
-        used = found.counts > 0
-        explained = np.square(found.sums[used]).sum(axis=1) / found.counts[used]
+        counts, sums = arrays.to_numpy(found.counts), arrays.to_numpy(found.sums)
+        used = counts > 0
+        explained = np.square(sums[used]).sum(axis=1) / counts[used]
         error = max(0.0, self.energy - float(explained.sum())) / self.numbers
         settled = iteration > 0 and self.previous - error <= self.tolerance * self.previous
         finished = settled and bool(used.all())
         self.previous = error
         if self.callback is not None:
-            utilisation, perplexity = usage(found.counts)
+            utilisation, perplexity = usage(counts)
             self.callback(
                 FitProgress(
                     self.level,
@@ -292,17 +242,3 @@ class _Watch:
                 )
             )
         return finished
-
-
-def _check_finite(data: _Data) -> None:
-    for start in range(0, data.n_rows, ROWS):
-        places = np.arange(start, min(start + ROWS, data.n_rows))
-        rows = places if data.rows is None else data.rows[places]
-        batch = data.x[rows]
-        finite = np.isfinite(batch)
-        if not finite.all():
-            n, d = (int(i) for i in np.argwhere(~finite)[0])
-            raise NonFiniteError(
-                f"fit: x holds {float(batch[n, d])} at {(int(rows[n]), d)}; wanted finite numbers "
-                "only. Nothing was changed. Drop such vectors."
-            )

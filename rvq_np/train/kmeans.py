@@ -29,12 +29,13 @@ def sample_rows(n_rows: int, count: int, rng: np.random.Generator) -> np.ndarray
     return rng.integers(0, n_rows, size=count)
 
 
-def take_rows(x: Any, rows: np.ndarray) -> np.ndarray:
-    """Return the given rows of `x` (N, D), of any library, as NumPy."""
-    if isinstance(x, np.ndarray):
-        return np.asarray(x[rows])
-    xp = arrays.namespace(x)
-    return arrays.to_numpy(xp.take(x, arrays.asarray(rows, x), axis=0))
+def energies(rows: Any) -> Any:
+    """Return the squared length (n,) of each of `rows` (n, C), float64, where they are."""
+    if isinstance(rows, np.ndarray):
+        return np.einsum("nd,nd->n", rows, rows, dtype=np.float64)
+    with arrays.there(rows):
+        xp = arrays.namespace(rows)
+        return xp.sum(xp.square(xp.astype(rows, xp.float64)), axis=1)
 
 
 def kmeans(
@@ -92,7 +93,7 @@ def kmeans(
     if x.shape[0] == 0:
         raise ShapeError("kmeans: got no rows; wanted at least one vector to learn from.")
     if start is None:
-        start = take_rows(x, sample_rows(x.shape[0], size, rng))
+        start = arrays.to_numpy(arrays.take(x, sample_rows(x.shape[0], size, rng)))
     elif start.shape != (size, x.shape[1]):
         raise ShapeError(
             f"kmeans: start has shape {start.shape}; wanted ({size}, {x.shape[1]}), first words."
@@ -115,7 +116,8 @@ def lloyd(
     `batches` are arrays of rows, or a function that gives them anew for each round. Of
     arrays in memory most rows need no search in later rounds, and those on a device whose library
     can do all of it stay there, words and sums included; see `lookup.assign`.
-    ``refill(n)`` gives vectors for n words nobody chose; without it they keep what they have.
+    ``refill(n)`` gives vectors, of any library, for n words nobody chose; without it they keep what
+    they have.
     ``watch(iteration, clusters)`` sees each round and may end it by returning True.
     """
     words = np.array(words, dtype=np.float32)
@@ -144,11 +146,18 @@ def lloyd(
         last = iteration == iterations - 1
         if (watch is not None and watch(iteration, found)) or last:
             break
-        if refill is not None and not used.all():
-            words = words.copy()
-            words[~used] = refill(int((~used).sum()))
+        if refill is not None:
+            words = _refilled(words, arrays.to_numpy(used), refill)
     words, counts, sums = (arrays.to_numpy(each) for each in found)
     return Clusters(words.astype(np.float32), counts, sums)
+
+
+def _refilled(words: Any, used: np.ndarray, refill: Callable[[int], Any]) -> Any:
+    if used.all():
+        return words
+    full = arrays.to_numpy(words).copy()
+    full[~used] = arrays.to_numpy(refill(int((~used).sum())))
+    return arrays.asarray(full, words)
 
 
 def _once(batches: Iterable[Any], words: np.ndarray, iteration: int) -> Iterator[tuple[Any, Any]]:

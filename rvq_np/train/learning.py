@@ -11,7 +11,7 @@ from .. import arrays, checks, lookup
 from ..codebooks import Codebooks, Linear
 from ..config import Config
 from .initial import initialize
-from .kmeans import sample_rows, take_rows
+from .kmeans import energies, sample_rows
 from .moving import step
 from .ranks import ALONE, AllReduce, Crowd
 from .state import CodebookState, codebooks_of, random_projections, random_state
@@ -108,14 +108,18 @@ def learn(
     places = np.arange(x.shape[0]) if valid is None else np.flatnonzero(valid)
     seen = x if lookup.stays(x) else arrays.to_numpy(x)
     if valid is not None:
-        seen = _taken(seen, places, 0)
+        seen = arrays.take(seen, places)
+
+    def picked(rows: np.ndarray) -> np.ndarray:
+        return arrays.to_numpy(arrays.take(seen, rows))
+
     crowd = Crowd.meet(len(places), tuple(seed), all_reduce)
     fresh_words = not all(state.initialized for state in states[:n_q])
     if crowd.total and fresh_words:
         everyone = seen
         if all_reduce.size > 1:
             chosen = np.arange(crowd.total)
-            everyone = crowd.rows(chosen, seen.shape[1], lambda rows: take_rows(seen, rows))
+            everyone = crowd.rows(chosen, seen.shape[1], picked)
             everyone = everyone.astype(seen.dtype)
         states = initialize(
             states, everyone, n_q, config.kmeans_iters, crowd.generator(FIRST_WORDS),
@@ -127,7 +131,7 @@ def learn(
     codes = lookup.encode(x, codebooks, n_q)
     seen_codes = codes if lookup.stays(x) else arrays.to_numpy(codes)
     if valid is not None:
-        seen_codes = _taken(seen_codes, places, 1)
+        seen_codes = arrays.take(seen_codes, places, 1)
     loss = 0.0
     if len(places):
         loss = _loss(seen, seen_codes, codebooks, None if per_row is None else per_row[places])
@@ -139,8 +143,8 @@ def learn(
 
     def draw(level: int, count: int) -> np.ndarray:
         def quantized(rows: np.ndarray) -> np.ndarray:
-            codes = arrays.to_numpy(_taken(seen_codes[:level, :], rows, 1))
-            left = lookup.residual(take_rows(seen, rows), codes, codebooks)
+            codes = arrays.to_numpy(arrays.take(seen_codes[:level, :], rows, 1))
+            left = lookup.residual(picked(rows), codes, codebooks)
             return lookup.searched(left, codebooks[level : level + 1])
 
         chosen = sample_rows(crowd.total, count, rng)
@@ -157,27 +161,13 @@ def learn(
     return learned._replace(states=moved)
 
 
-def _taken(array: Any, places: np.ndarray, axis: int) -> Any:
-    return arrays.namespace(array).take(array, arrays.asarray(places, array), axis=axis)
-
-
 def _loss(x: Any, codes: Any, codebooks: Codebooks, levels: np.ndarray | None) -> float:
     """Average over levels of the mean squared distance of the rows active at each level."""
     per_level = []
     for level, (searched, words) in enumerate(lookup.walk(x, codes, codebooks)):
         if levels is not None:
             active = np.flatnonzero(levels > level)
-            searched, words = _taken(searched, active, 0), _taken(words, active, 0)
+            searched, words = arrays.take(searched, active), arrays.take(words, active)
         if words.shape[0]:
-            per_level.append(_energy(searched - words))
+            per_level.append(energies(searched - words).mean() / words.shape[1])
     return float(np.mean([float(each) for each in per_level]))
-
-
-def _energy(left: Any) -> Any:
-    """Return the mean of the squares of rows (n, C), summed in float64."""
-    if isinstance(left, np.ndarray):
-        squares = np.einsum("nd,nd->n", left, left, dtype=np.float64)
-    else:
-        xp = arrays.namespace(left)
-        squares = xp.sum(xp.square(xp.astype(left, xp.float64)), axis=1)
-    return squares.mean() / left.shape[1]

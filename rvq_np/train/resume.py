@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import modelfile
+from .. import arrays, modelfile
 from ..errors import ModelFileError, StateError
 from .state import CodebookState
 
@@ -30,7 +30,7 @@ class Checkpoint:
     def __init__(
         self,
         path: str | os.PathLike[str] | None,
-        x: np.ndarray,
+        x: Any,
         rng: np.random.Generator,
         asked: Mapping[str, Any],
     ):
@@ -111,11 +111,12 @@ class Checkpoint:
                 os.unlink(self.path)
 
 
-def _told(x: np.ndarray) -> str:
+def _told(x: Any) -> str:
     """Return what tells data from other data, without reading all of them."""
-    some = x[np.linspace(0, len(x) - 1, min(LOOKED_AT, len(x))).astype(np.int64)]
+    rows = np.linspace(0, x.shape[0] - 1, min(LOOKED_AT, x.shape[0])).astype(np.int64)
+    some = arrays.to_numpy(arrays.take(x, rows))
     digest = hashlib.sha256(np.ascontiguousarray(some).tobytes()).hexdigest()[:16]
-    return f"{x.dtype} {x.shape} {digest}"
+    return f"{some.dtype} {tuple(x.shape)} {digest}"
 
 
 def _plain(value: Any) -> Any:

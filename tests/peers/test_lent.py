@@ -95,6 +95,26 @@ def test_kmeans_goes_round_on_the_card(make, rng):
     assert not any(name in ("tally", "encode") for name, _ in CALLS)
 
 
+@pytest.mark.parametrize("make", [torch.tensor, jnp.asarray], ids=["torch", "JAX"])
+@pytest.mark.parametrize("projects", [False, True])
+def test_fitting_goes_round_on_the_card(make, projects, rng):
+    x = rng.standard_normal((200, 6)).astype(np.float32)
+
+    def fitted(x):
+        rvq = rvq_np.ResidualVectorQuantizer(
+            6, 3 if projects else 6, n_q=3, bins=8, kmeans_iters=4, rng=0
+        )
+        return rvq.fit(x, rows_per_word=20)
+
+    found = fitted(make(x)).state_dict()
+    assert any(name == "searched" for name, _ in CALLS)  # lent to the card, and not asked back
+    assert not any(name in ("tally", "project") for name, _ in CALLS)
+    if make is torch.tensor:  # what is read of JAX arrays are CuPy's, which need not be lent
+        assert sum(name == "again" for name, _ in CALLS) >= 3 * 2
+    for name, array in fitted(x).state_dict().items():
+        np.testing.assert_array_equal(found[name], array)
+
+
 def test_an_empty_tally_is_as_on_the_host(rng):
     books = rng.standard_normal((2, 4, 3)).astype(np.float32)
     none, codes = torch.zeros((0, 3)), torch.zeros((2, 0), dtype=torch.int32)

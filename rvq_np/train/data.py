@@ -1,0 +1,115 @@
+"""Vectors on disk, in memory or on a device, read a batch at a time as what one level quantizes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import arrays, codec, lookup
+from ..codebooks import Codebooks, Linear, Stage
+from ..errors import NonFiniteError
+from .state import CodebookState, codebooks_of
+
+ROWS = 1 << 16  # rows read at once: 32 MB of float32 at D = 128
+HELD = 1 << 28  # bytes of what a level quantizes that are kept in memory instead
+
+
+class Data:
+    """The vectors of a fit.
+
+    Parameters
+    ----------
+    x : array (N, D)
+        A NumPy array, a memory map, or of a library that `lookup.stays` where it is; so does what
+        is read of it.
+    rows : numpy.ndarray (n,), int, or None
+        Which of them to read; None: all.
+    projections : sequence of (Linear, Linear) or None
+        Into and out of the space each level searches.
+    """
+
+    def __init__(
+        self,
+        x: Any,
+        rows: np.ndarray | None,
+        projections: Sequence[tuple[Linear, Linear] | None],
+    ):
+        self.x, self.rows = x, rows
+        self.n_rows = x.shape[0] if rows is None else len(rows)
+        self.projections = projections
+        self.states: list[CodebookState] = []  # of the finished levels
+        self.codes: list[Any] = []  # of those levels, one per row
+        self.before: Any = None  # the `Codebooks` of those levels
+        self.held: Any = None  # all that the level quantizes, if that is not much
+
+    def begin(self) -> None:
+        """From now on batches are what the next level quantizes."""
+        pair = self.projections[len(self.states)]
+        self.held = None
+        width = self.x.shape[1] if pair is None else len(pair[0].weight)
+        if 4 * self.n_rows * width <= HELD:
+            self.held = _joined(list(self.batches()))
+
+    def batches(self) -> Iterator[Any]:
+        for start in range(0, self.n_rows, ROWS):
+            yield self.read(slice(start, min(start + ROWS, self.n_rows)))
+
+    def rounds(self) -> Callable[[], Iterator[Any]] | list[Any]:
+        """Return the batches as `lloyd` takes them."""
+        return self.batches if self.held is None else list(self.batches())
+
+    def read(self, places: np.ndarray | slice) -> Any:
+        """Return what the current level quantizes at these places (sorted or not)."""
+        if self.held is not None:
+            return arrays.take(self.held, places)
+        left = _single(self._taken(places))
+        if self.codes:
+            codes = [arrays.take(each, places) for each in self.codes]
+            with arrays.there(codes):
+                codes = arrays.namespace(*codes).stack(codes)
+            left = lookup.residual(left, codes, self.before)
+        pair = self.projections[len(self.states)]
+        if pair is None and self.codes:
+            return left
+        width = left.shape[1] if pair is None else len(pair[0].weight)
+        no_words = np.zeros((1, width), np.float32)
+        return lookup.searched(left, Codebooks([Stage(no_words, *(pair or ()))]))
+
+    def end(self, state: CodebookState) -> None:
+        """Encode all rows by the finished level; later batches are what it leaves over."""
+        codebooks = Codebooks([state.words])
+        codes = [codec.encode(batch, codebooks)[0] for batch in self.batches()]
+        self.codes.append(_joined(codes))
+        self.states.append(state)
+        self.before = codebooks_of(self.states, self.projections[: len(self.states)])
+
+    def check_finite(self) -> None:
+        """Raise NonFiniteError if a number that would be read is NaN or infinite."""
+        for start in range(0, self.n_rows, ROWS):
+            batch = self._taken(slice(start, start + ROWS))
+            xp = arrays.namespace(batch)
+            finite = xp.isfinite(batch)
+            if not bool(xp.all(finite)):
+                n, d = (int(i) for i in np.argwhere(~arrays.to_numpy(finite))[0])
+                place = (start + n if self.rows is None else int(self.rows[start + n]), d)
+                raise NonFiniteError(
+                    f"fit: x holds {float(batch[n, d])} at {place}; wanted finite numbers only. "
+                    "Nothing was changed. Drop such vectors."
+                )
+
+    def _taken(self, places: np.ndarray | slice) -> Any:
+        return arrays.take(self.x, places if self.rows is None else self.rows[places])
+
+
+def _single(rows: Any) -> Any:
+    if isinstance(rows, np.ndarray):
+        return np.asarray(rows, dtype=np.float32, order="C")
+    xp = arrays.namespace(rows)
+    return xp.astype(rows, xp.float32)
+
+
+def _joined(parts: list[Any]) -> Any:
+    with arrays.there(parts):
+        return arrays.namespace(*parts).concat(parts)
