@@ -200,6 +200,13 @@ OTHERS = (
         f"{CUPY}::test_kmeans_on_the_card_does_not_wait_between_rounds",
     ),
     Fault(
+        "a fit copies vectors off the card",
+        "rvq_np/train/fit.py",
+        "x = x if lookup.stays(x) else arrays.to_numpy(x)",
+        "x = arrays.to_numpy(x)",
+        f"{CUPY}::test_fitting_leaves_the_vectors_where_they_are",
+    ),
+    Fault(
         "a level on the card begins where the one before it did",
         CUDA,
         "own = codes[:, start : start + step]",

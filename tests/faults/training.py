@@ -223,10 +223,24 @@ FIRST_WORDS = (
     ),
     Fault(
         "offline: rows of a later batch lose the words of the first",
-        "rvq_np/train/fit.py",
-        "x -= table[codes[places]]",
-        "x -= table[codes[: len(places)]]",
+        "rvq_np/train/data.py",
+        "[arrays.take(each, places) for each in self.codes]",
+        "[each[: len(left)] for each in self.codes]",
         f"{TRAIN}::test_fit_reads_a_memory_map_in_batches_and_gives_what_it_gives_in_memory",
+    ),
+    Fault(
+        "offline: the first rows are taken for those that were drawn",
+        "rvq_np/train/data.py",
+        "arrays.take(self.x, places if self.rows is None else self.rows[places])",
+        "arrays.take(self.x, places)",
+        f"{TRAIN}::test_fit_draws_its_rows_from_all_there_are",
+    ),
+    Fault(
+        "offline: words that nobody chooses stay where they are",
+        "rvq_np/train/kmeans.py",
+        "        if refill is not None:\n",
+        "        if False:\n",
+        f"{TRAIN}::test_words_that_nobody_chooses_are_filled_anew",
     ),
     Fault(
         "an interrupted fit goes on with other random numbers",
