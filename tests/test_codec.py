@@ -1,5 +1,7 @@
 """encode, decode and tally: shapes, types, what is refused and in which words."""
 
+import subprocess
+import sys
 from fractions import Fraction
 
 import numpy as np
@@ -430,6 +432,34 @@ def test_warming_up_compiles_for_the_types_asked_for():
     with paths.without_numba():
         assert not warmup(np.float32, np.float64)
     refused(DtypeError, TypeError, "warmup: got int32; wanted float32 or float64", warmup, np.int32)
+
+
+def test_warming_up_compiles_what_maps_need():
+    """In a process of its own, where nothing was compiled before."""
+    text = """
+import numpy as np, rvq_np
+from rvq_np import Codebooks, Linear, Projected, Stage
+rvq_np.warmup()
+from rvq_np.kernels import compiled, follow, gather, hypotheses, search
+def compiled_now():
+    every = [each for module in (compiled, follow, gather, hypotheses, search)
+             for each in vars(module).values()]
+    return sum(len(each.signatures) for each in every if hasattr(each, "signatures"))
+before = compiled_now()
+def normal(*shape):
+    return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+maps = Linear(normal(3, 6), normal(3)), Linear(normal(6, 3), normal(6))
+x = normal(9, 6)
+for metric in ("euclidean", "cosine"):
+    rvq_np.decode(rvq_np.encode(x, Codebooks([Stage(normal(20, 3), *maps, metric)] * 2)),
+                  Codebooks([Stage(normal(20, 3), *maps)] * 2))
+rvq_np.encode(x, Codebooks([Stage(normal(20, 3), *maps)] * 2), beam_size=3)
+rvq_np.encode(x, Projected(normal(2, 20, 3), *maps))
+print(before, compiled_now())
+"""
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
+    before, after = map(int, done.stdout.split())
+    assert 0 < before == after
 
 
 def refused(error, builtin, message, call, *arguments, **options):

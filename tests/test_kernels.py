@@ -402,6 +402,64 @@ def test_many_python_threads_may_encode_large_batches_at_once(rng):
             np.testing.assert_array_equal(answer, expected)
 
 
+def test_many_python_threads_may_encode_frames_at_once(rng):
+    """Room to work in is kept from frame to frame, and that of a call under way is no other's."""
+    x = rng.standard_normal((300, 64)).astype(np.float32)
+    books = rvq_np.Codebooks(rng.standard_normal((8, 500, 64)).astype(np.float32))
+    expected = plain_codes(x, books)
+
+    def frames(start):
+        return [rvq_np.encode(x[n : n + 1], books)[:, 0] for n in range(start, len(x), 3)]
+
+    with ThreadPoolExecutor(6) as pool:
+        for start, codes in enumerate(pool.map(frames, [0, 1, 2] * 2)):
+            np.testing.assert_array_equal(np.transpose(codes), expected[:, start % 3 :: 3])
+
+
+def test_a_call_within_a_call_has_room_of_its_own(rng):
+    books = rvq_np.Codebooks(rng.standard_normal((2, 50, 6)).astype(np.float32))
+    x = rng.standard_normal((3, 6)).astype(np.float32)
+    rooms, search_encode = [], search.encode
+
+    def encode(*arguments):
+        rooms.append(arguments[1 + len(compiled.packed(host.prepare(books, x.dtype)).arrays)])
+        if len(rooms) == 1:
+            rvq_np.encode(x[1:2], books)
+        return search_encode(*arguments)
+
+    rvq_np.encode(x[:1], books)  # its room is kept
+    with paths.patched((search, "encode", encode)):
+        for n in (0, 2):
+            rvq_np.encode(x[n : n + 1], books)
+    outer, inner, later = rooms
+    assert outer is not inner
+    assert later is outer or later is inner
+
+
+def test_any_stages_of_a_whole_are_searched_by_their_own_words(rng):
+    books = rvq_np.Codebooks(rng.standard_normal((4, 50, 6)).astype(np.float32))
+    x = rng.standard_normal((3, 6)).astype(np.float32)
+    whole = host.prepare(books, x.dtype)
+    for part in (slice(0, 3), slice(1, 3), slice(2, 3), slice(0, 4, 2), slice(1, 4, 2)):
+        codes = host.encode(x, whole[part])
+        np.testing.assert_array_equal(codes, rvq_np.encode(x, books[part]))
+
+
+def test_rows_after_others_have_the_codes_they_have_alone(rng):
+    """What earlier rows left in the room that is kept, of other stages, changes nothing."""
+    stages = [rvq_np.Stage(rng.standard_normal((40, 7)).astype(np.float32))]
+    stages += [projected(rng, n, width, 7) for n, width in ((90, 3), (900, 40), (20, 7))]
+    books, again = rvq_np.Codebooks(stages), rvq_np.Codebooks(stages)
+    for n_q in (1, 3, 2):  # levels have room of their own
+        rvq_np.encode(np.zeros((1, 7), np.float32), books, n_q)
+    x = (rng.standard_normal((60, 7)) * 10.0 ** rng.integers(-30, 18, (60, 1))).astype(np.float32)
+    rows = [rvq_np.encode(x[n : n + 1 + n % 3], books) for n in range(len(x))]
+    for n, codes in enumerate(rows):
+        fresh = rvq_np.Codebooks(stages) if n % 10 == 0 else again
+        np.testing.assert_array_equal(codes, rvq_np.encode(x[n : n + 1 + n % 3], fresh))
+    np.testing.assert_array_equal(np.stack([c[:, 0] for c in rows], 1), rvq_np.encode(x, again))
+
+
 def test_memory_above_input_and_output_does_not_grow_with_the_rows(rng):
     x = rng.standard_normal((200_000, 8)).astype(np.float32)
     books = rvq_np.Codebooks(rng.standard_normal((2, 64, 8)).astype(np.float32))
@@ -585,6 +643,50 @@ def test_rows_are_projected_as_numpy_does(dtype, dim, rng):
         ours, theirs = compiled.project(rows, stage), plain.project(rows, stage)
         rounding = np.finfo(dtype).eps * np.abs(theirs)
         assert (np.abs(ours.astype(float) - theirs) <= off + rounding).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("width", [1, 17, tables.PANEL, tables.PANEL + 1, 2 * tables.PANEL + 9])
+def test_maps_of_float32_are_those_of_the_same_numbers_in_float64(dtype, width, rng):
+    rows = rng.standard_normal((9, 33)).astype(dtype)
+    weight, bias = grid(rng, width, 33).astype(np.float32), grid(rng, width).astype(np.float32)
+    narrow = tables.map_tables(rvq_np.Linear(weight, bias))
+    wide = tables.map_tables(rvq_np.Linear(weight.astype(np.float64), bias.astype(np.float64)))
+    found = compiled.transform(rows, narrow)
+    np.testing.assert_array_equal(found, compiled.transform(rows, wide))
+    assert 2 * narrow.panels.nbytes == wide.panels.nbytes
+    whole = grid(rng, 9, 33).astype(dtype)  # sums are exact
+    expected = plain.transform(whole, narrow)
+    np.testing.assert_array_equal(compiled.transform(whole, narrow), expected)
+
+
+def test_a_beam_over_projections_does_not_depend_on_the_rows_beside(rng):
+    def normal(*shape):
+        return rng.standard_normal(shape).astype(np.float32)
+
+    def maps():
+        return rvq_np.Linear(normal(5, 40), normal(5)), rvq_np.Linear(normal(40, 5), normal(40))
+
+    books = rvq_np.Codebooks([rvq_np.Stage(normal(30, 5), *maps()) for _ in range(3)])
+    x = normal(50, 40)
+    kept = []
+    project = compiled.project
+
+    def watched(rows, stage):
+        kept.append((rows.copy(), project(rows, stage)))
+        return kept[-1][1]
+
+    with paths.patched((compiled, "project", watched)):
+        whole = rvq_np.encode(x, books, beam_size=4)
+    assert len(kept) == 3
+    stages = host.prepare(books, np.float32)
+    for (rows, mapped), stage in zip(kept, stages, strict=True):
+        for n in (0, 3, 49):
+            np.testing.assert_array_equal(mapped[n : n + 1], project(rows[n : n + 1], stage))
+    for n in range(len(x)):
+        np.testing.assert_array_equal(
+            rvq_np.encode(x[n : n + 1], books, beam_size=4)[:, 0], whole[:, n]
+        )
 
 
 # Other processors

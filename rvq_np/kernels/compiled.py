@@ -8,6 +8,7 @@ import numpy as np
 from . import bits as bits
 from . import exact, gather, hypotheses, pack, plain, search, tiles
 from .simd import LANES, PER_STEP, TARGET, VECTORS
+from .tables import PANEL
 
 SCREENS = TARGET.screens
 ROWS = 768  # rows a tile: 384 kB of float32 at D = 128
@@ -45,9 +46,18 @@ def encode(x, stages, codes):
 
 
 def run(rows, plan, codes, start, spent, others=None):
-    """Call `search.encode` with room to work in."""
-    room = search.workspace(plan, search.block(plan, len(rows)))
-    return search.encode(rows, *plan.arrays, *room, codes, start, spent, others)
+    """Call `search.encode` with room to work in, which is kept for the next few rows."""
+    few = len(rows) <= search.ROWS
+    try:
+        room = plan.rooms.pop() if few else None  # of another thread, or none
+    except IndexError:
+        room = None
+    if room is None:
+        room = search.workspace(plan, search.block(plan, len(rows)))
+    lost = search.encode(rows, *plan.arrays, *room, codes, start, spent, others)
+    if few:
+        plan.rooms.append(room)
+    return lost
 
 
 def search_beams(x, stages, beam_size, codes):
@@ -55,7 +65,7 @@ def search_beams(x, stages, beam_size, codes):
     dtype = stages[0].words.dtype
     projects = any(stage.weight_in is not None for stage in stages)
     if projects or beam_size * max(len(stage.words) for stage in stages) > BEAMED:
-        plain.search_beams(x, stages, beam_size, codes)
+        plain.search_beams(x, stages, beam_size, codes, project)
         return
     plan = packed(stages)
 
@@ -82,8 +92,10 @@ def decode(codes, stages, out):
     if not len(codes):
         out[:] = 0
         return
-    sizes = [stage.table.size for stage in stages.whole]
-    first = (np.cumsum(sizes) - sizes)[stages.part]
+    if "first" not in stages.kept:
+        sizes = [stage.table.size for stage in stages.whole]
+        stages.kept["first"] = np.cumsum(sizes) - sizes
+    first = stages.kept["first"][stages.part]
 
     def tile(start, stop):
         gather.decode(codes, stages.table, first, out, start, stop)
@@ -111,10 +123,7 @@ def transform(rows, prepared):
     out = np.empty((len(rows), len(prepared.bias)), rows.dtype)
 
     def tile(start, stop):
-        for first, last, maps in prepared.panels:
-            part = np.empty((stop - start, last - first), rows.dtype)
-            gather.project(rows[start:stop], maps, 0, len(maps) - len(part[0]), False, part)
-            out[start:stop, first:last] = part
+        gather.transform(rows, prepared.panels, PANEL, out, start, stop)
 
     tiles.over_rows(tile, len(rows), ROWS)
     return out
@@ -129,8 +138,12 @@ def packed(stages):
     screen = kept.setdefault("screen", _screens(stages)[0])
     if screen not in kept:
         kept[screen] = pack.plan(stages.whole, screen, LANES, VECTORS, PER_STEP[screen])
-    plan = kept[screen]
-    return plan if stages.whole is stages else plan.some(stages.part)
+    if stages.whole is stages:
+        return kept[screen]
+    key = (screen, stages.part.start, stages.part.stop, stages.part.step)
+    if key not in kept:
+        kept[key] = kept[screen].some(stages.part)
+    return kept[key]
 
 
 def _screens(stages):
@@ -144,11 +157,12 @@ def judge(stages, spent):
     Which one serves never shows in the codes, so threads may disagree for a moment.
     """
     kept = stages.kept
-    rows, words = (kept.get("spent", 0) + spent).tolist()
+    before, (rows, words) = kept.get("spent", (0, 0)), spent.tolist()
+    rows, words = rows + before[0], words + before[1]
     if rows < PATIENCE:
-        kept["spent"] = np.array([rows, words])
+        kept["spent"] = rows, words
         return
-    kept["spent"] = np.zeros(2, np.int64)
+    kept["spent"] = 0, 0
     screens = _screens(stages)
     rank = screens.index(kept["screen"])
     smallest = min(len(stage.words) for stage in stages.whole)

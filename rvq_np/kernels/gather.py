@@ -44,6 +44,19 @@ def project(rows, maps, weight, bias, unit, out):
             normalize(out, n, width)
 
 
+@kernel
+def transform(rows, panels, width, out, start, stop):
+    """Write ``rows @ weight + bias`` for some rows; `panels` as in `tables.Map`."""
+    dim, columns = rows.shape[1], out.shape[1]
+    at = 0
+    for first in range(0, columns, width):
+        some = min(width, columns - first)
+        bias = at + dim * some
+        for n in range(start, stop):
+            project_row(rows, n * dim, dim, panels, at, bias, some, out, n * columns + first)
+        at = bias + some
+
+
 @kernel(inner=True)
 def normalize(rows, n, width):
     """Divide the first `width` numbers of row n by their norm; zeros stay zeros."""

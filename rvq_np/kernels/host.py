@@ -10,7 +10,7 @@ an end of that.
 import logging
 import threading
 from dataclasses import replace
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -48,16 +48,23 @@ def warm(dtype):
     """Run every kernel once on rows of type `dtype`."""
     using = load()
     words = np.random.default_rng(0).standard_normal((4, 2)).astype(dtype)
+    single = tables.word_tables(words)
+    mapped = replace(single, weight_in=np.eye(2), bias_in=np.zeros(2))
+    using.project(words, mapped)
     for screen in using.SCREENS:
-        stages = tables.Stages([tables.word_tables(words)] * 2)
+        stages = tables.Stages([mapped] * 2)
+        stages.kept["screen"] = screen
+        encode(words, stages)
+        stages = tables.Stages([single] * 2)
         stages.kept["screen"] = screen
         codes = encode(words, stages)
         encode(words, stages, 2)
         follow(words, dtype)(stages[:1])
     decode(codes, stages)
     tally(words, codes, stages)
-    mapped = replace(stages[0], weight_in=np.eye(2), bias_in=np.zeros(2))
-    using.project(words, mapped)
+    for kept in (np.float32, np.float64):
+        linear = SimpleNamespace(weight=np.eye(2, dtype=kept), bias=np.zeros(2, kept))
+        using.transform(words, tables.map_tables(linear))
 
 
 def _kernels(products: int) -> Any:

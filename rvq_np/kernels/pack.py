@@ -54,15 +54,16 @@ class Plan(NamedTuple):
     real: np.ndarray  # (Q, 13) float64: `tables.error_bounds`, then `unit`, `ratio`, the share by
     # which half norms are lowered, whether the screen can be used, the largest whole number and
     # the largest of the norms in `side`
+    rooms: list  # `search.workspace`s for a few rows that nobody works in now
 
     @property
     def arrays(self):
-        """What kernels take: all but `blank`."""
+        """What kernels take: all but `blank` and `rooms`."""
         return (*self[:6], self.whole, self.real)
 
     def some(self, stages):
         """Return the plan of a slice of the stages, sharing all arrays."""
-        return self._replace(whole=self.whole[stages], real=self.real[stages])
+        return self._replace(whole=self.whole[stages], real=self.real[stages], rooms=[])
 
 
 def plan(stages, screen, lanes, vectors, per_step):
@@ -100,6 +101,7 @@ def plan(stages, screen, lanes, vectors, per_step):
         blank=np.empty(0, np.int8 if screen == "uint8" else screen),
         whole=whole,
         real=real,
+        rooms=[],
     )
 
 

@@ -26,11 +26,11 @@ def encode(x, stages, codes):
             subtract(rows, stage.table, some)
 
 
-def search_beams(x, stages, beam_size, codes):
+def search_beams(x, stages, beam_size, codes, into=None):
     """Write the codes (Q, n) that a beam search finds for `x` (n, D), of any float type."""
     for start in range(0, len(x), ROWS):
         rows = np.array(x[start : start + ROWS], dtype=stages[0].words.dtype, order="C")
-        codes[:, start : start + ROWS] = beam.search(rows, stages, beam_size, project)
+        codes[:, start : start + ROWS] = beam.search(rows, stages, beam_size, into or project)
 
 
 def follow(x):

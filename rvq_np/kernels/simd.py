@@ -501,15 +501,16 @@ def project_row(context, rows, at, dim, maps, weight, bias, width, out, out_at):
         numbers = context.make_array(signature.args[3])(context, b, arguments[3]).data
         target = _stretch(context, build, signature, arguments, 7)
         at, dim, weight, bias, width = (arguments[n] for n in (1, 2, 4, 5, 6))
-        double = ir.DoubleType()
+        double, kept = ir.DoubleType(), context.get_value_type(maps.dtype)
 
         def body(place, lanes):
             vector = ir.VectorType(double, lanes)
 
             def load(offset):
-                value = b.load(b.bitcast(b.gep(numbers, [offset]), vector.as_pointer()))
-                value.align = 8
-                return value
+                pointer = ir.VectorType(kept, lanes).as_pointer()
+                value = b.load(b.bitcast(b.gep(numbers, [offset]), pointer))
+                value.align = maps.dtype.bitwidth // 8
+                return value if kept == double else b.fpext(value, vector)
 
             def product(d):
                 x = b.load(b.gep(data, [b.add(at, d)]))

@@ -106,19 +106,19 @@ class Map(NamedTuple):
 
     weight: np.ndarray  # (D, C)
     bias: np.ndarray  # (C,)
-    panels: list[tuple[int, int, np.ndarray]]  # columns from, to; their weights, then biases
+    panels: np.ndarray  # float32 if it holds all: per `PANEL` columns their weights, then biases
 
 
 def map_tables(linear):
     """Prepare `linear` (``weight`` (C, D), ``bias``), its columns in panels that stay in cache."""
     weight = np.array(linear.weight.T, dtype=np.float64, order="C")
     bias = np.array(linear.bias, dtype=np.float64)
-    panels = [
-        (start, start + len(bias[start : start + PANEL]),
-         np.concatenate([weight[:, start : start + PANEL].ravel(), bias[start : start + PANEL]]))
-        for start in range(0, len(bias), PANEL)
-    ]  # fmt: skip
-    return Map(weight, bias, panels)
+    parts = []
+    for start in range(0, len(bias), PANEL):
+        columns = slice(start, start + PANEL)
+        parts += [weight[:, columns].ravel(), bias[columns]]
+    dtype = np.result_type(linear.weight, linear.bias)  # one frame is as fast as it is read
+    return Map(weight, bias, np.concatenate(parts).astype(dtype))
 
 
 def word_tables(words):

@@ -66,4 +66,6 @@ def spread(function, items):
 
 def over_rows(function, rows, tile):
     """Return ``function(start, stop)`` of every `tile` of `rows` rows."""
+    if 0 < rows <= tile:
+        return [function(0, rows)]
     return spread(lambda start: function(start, min(start + tile, rows)), range(0, rows, tile))

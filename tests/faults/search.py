@@ -228,6 +228,20 @@ EDGES = (
 
 WAYS = (
     Fault(
+        "a call takes the room in which another works",
+        "rvq_np/kernels/compiled.py",
+        "plan.rooms.pop() if few else None",
+        "plan.rooms[-1] if few else None",
+        f"{KERNELS}::test_a_call_within_a_call_has_room_of_its_own",
+    ),
+    Fault(
+        "levels are taken for others, as many",
+        "rvq_np/kernels/compiled.py",
+        "key = (screen, stages.part.start, stages.part.stop, stages.part.step)",
+        "key = (screen, len(stages))",
+        f"{KERNELS}::test_any_stages_of_a_whole_are_searched_by_their_own_words",
+    ),
+    Fault(
         "a beam keeps one hypothesis too few",
         "rvq_np/kernels/beam.py",
         "wanted = min(beam, count)\n",
@@ -272,6 +286,20 @@ WAYS = (
 )
 
 PROJECTIONS = (
+    Fault(
+        "a beam maps all rows at once, so that they round each other",
+        "rvq_np/kernels/compiled.py",
+        "plain.search_beams(x, stages, beam_size, codes, project)",
+        "plain.search_beams(x, stages, beam_size, codes)",
+        f"{KERNELS}::test_a_beam_over_projections_does_not_depend_on_the_rows_beside",
+    ),
+    Fault(
+        "the next panel of a map begins with the biases of the last",
+        "rvq_np/kernels/gather.py",
+        "        at = bias + some\n",
+        "        at = bias\n",
+        f"{KERNELS}::test_maps_of_float32_are_those_of_the_same_numbers_in_float64",
+    ),
     Fault(
         "without Numba: a projection has no bias",
         "rvq_np/kernels/plain.py",
