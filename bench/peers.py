@@ -75,13 +75,24 @@ def torch_encodec(codebooks: np.ndarray) -> Contestant:
     """EnCodec's formula in torch (``encodec/quantization/core_vq.py``)."""
     import torch
 
-    books = torch.from_numpy(codebooks)
+    codes_of = encodec_formula(torch.from_numpy(codebooks))
 
     @torch.inference_mode()
     def run(x):
-        residual = torch.from_numpy(x)
+        return codes_of(torch.from_numpy(x))
+
+    return Contestant(run, lambda codes: codes.numpy())
+
+
+def encodec_formula(books: Any) -> Callable[[Any], Any]:
+    """Return a function of vectors (N, D) that gives codes (Q, N); `books` (Q, K, D): tensors."""
+    import torch
+
+    levels = books.unbind(0)
+
+    def codes_of(residual):
         codes = []
-        for words in books:
+        for words in levels:
             embed = words.t()
             squares = residual.pow(2).sum(1, keepdim=True)
             distance = -(squares - 2 * residual @ embed + embed.pow(2).sum(0, keepdim=True))
@@ -90,7 +101,7 @@ def torch_encodec(codebooks: np.ndarray) -> Contestant:
             codes.append(code)
         return torch.stack(codes)
 
-    return Contestant(run, lambda codes: codes.numpy())
+    return codes_of
 
 
 def faiss_residual(codebooks: np.ndarray, beam: int = 1, tables: bool = False) -> Contestant:

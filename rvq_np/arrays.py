@@ -56,8 +56,14 @@ def there(x: Any) -> AbstractContextManager[Any]:
 
     For CuPy, where a device is chosen beside the arrays; elsewhere the arrays choose.
     """
-    device = getattr(x[0] if isinstance(x, list) and x else x, "device", None)
-    return device if hasattr(device, "use") else nullcontext()  # type: ignore[return-value]
+    device = _device_to_choose(x[0] if isinstance(x, list) and x else x)
+    return nullcontext() if device is None else device
+
+
+def _device_to_choose(x: Any) -> Any:
+    """Return the device of `x` if it must be made the current one, as CuPy's must, or None."""
+    device = getattr(x, "device", None)
+    return device if hasattr(device, "use") else None
 
 
 def asarray(values: np.ndarray, like: Any) -> Any:
@@ -65,8 +71,8 @@ def asarray(values: np.ndarray, like: Any) -> Any:
     if isinstance(like, np.ndarray):
         return values
     xp = namespace(like)
-    if hasattr(getattr(like, "device", None), "use"):
-        with like.device:
+    if _device_to_choose(like) is not None:
+        with there(like):
             return xp.asarray(values)
     from array_api_compat import device
 
@@ -96,7 +102,7 @@ def to_numpy(x: Any) -> np.ndarray:
     if "bfloat16" in str(getattr(x, "dtype", "")) and not isinstance(x, np.ndarray):
         xp = namespace(x)
         x = xp.astype(x, xp.float32)
-    if hasattr(x, "get") and hasattr(getattr(x, "device", None), "use"):
+    if _device_to_choose(x) is not None:  # CuPy's turn into NumPy's only if asked
         return np.asarray(x.get())
     try:
         return np.asarray(x)

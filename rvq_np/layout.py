@@ -77,6 +77,8 @@ class Batch:
         self.like = x
         self._xp = xp = arrays.namespace(x)
         self.valid = None
+        if "bfloat16" in str(x.dtype):  # exact, and every library can compute with it
+            x = xp.astype(x, xp.float32)
         if mask is not None:
             x, self.valid = self._masked(call, x, mask)
         if 0 not in x.shape:

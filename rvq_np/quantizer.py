@@ -378,7 +378,8 @@ class ResidualVectorQuantizer:
         """
         backends.backend_of(x)
         if x.ndim == 3:
-            rows = layout.Batch("fit", x, self.codebooks).rows
+            with arrays.there(x):
+                rows = layout.Batch("fit", x, self.codebooks).rows
         elif x.ndim == 2 and x.shape[1] == self.dimension:
             rows = arrays.detached(x)
         else:

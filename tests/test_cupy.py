@@ -350,6 +350,14 @@ def test_fitting_finds_the_words_of_the_host(kwargs, dtype, batches, rng, monkey
         np.testing.assert_array_equal(found[name], array)
 
 
+def test_fitting_takes_batches_from_the_device_where_they_are(rng):
+    x = rng.standard_normal((3, 6, 40)).astype(np.float32)
+    found, _ = fitted(on_device(1)(x))
+    expected, _ = fitted(x)
+    for name, array in expected.items():
+        np.testing.assert_array_equal(found[name], array)
+
+
 def test_fitting_leaves_the_vectors_where_they_are(rng):
     few, more = (
         fitted(

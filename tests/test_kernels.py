@@ -404,8 +404,8 @@ def test_many_python_threads_may_encode_large_batches_at_once(rng):
 
 def test_many_python_threads_may_encode_frames_at_once(rng):
     """Room to work in is kept from frame to frame, and that of a call under way is no other's."""
-    x = rng.standard_normal((300, 64)).astype(np.float32)
-    books = rvq_np.Codebooks(rng.standard_normal((8, 500, 64)).astype(np.float32))
+    x = rng.standard_normal((150, 512)).astype(np.float32)  # long words: calls that overlap
+    books = rvq_np.Codebooks(rng.standard_normal((8, 1024, 512)).astype(np.float32))
     expected = plain_codes(x, books)
 
     def frames(start):

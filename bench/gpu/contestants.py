@@ -14,6 +14,7 @@ import numpy as np
 import rvq_np
 from rvq_np import backends
 
+from .. import peers
 from .desk import Desk
 
 BLOCK = 1 << 18  # rows of rivals at a time, whose products would not fit otherwise
@@ -73,18 +74,7 @@ def torch_compiled(books: np.ndarray, desk: Desk) -> Contestant:
 def _torch(books: np.ndarray, desk: Desk, precision: str, compiled: bool) -> Contestant:
     import torch
 
-    words = tensor(books, desk)
-
-    def block(x):
-        residual, codes = x, []
-        for each in words.unbind(0):
-            embed = each.t()
-            squares = residual.pow(2).sum(1, keepdim=True)
-            distance = -(squares - 2 * residual @ embed + embed.pow(2).sum(0, keepdim=True))
-            code = distance.max(dim=-1).indices
-            residual = residual - torch.nn.functional.embedding(code, each)
-            codes.append(code)
-        return torch.stack(codes)
+    block = peers.encodec_formula(tensor(books, desk))
 
     if compiled:
         # It keeps a few compiled forms of a function and then compiles no more, without a word.

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..errors import BackendError
 from ..kernels import host
-from ._cuda_launch import FAR, cast, launch, over
+from ._cuda_launch import FAR, cast, launch, over, wide
 from ._cuda_search import Stage, joined, projected, screen, search, search_beams
 
 NUMBERS = 1 << 25  # of the residuals that are held at once: 128 MiB of float32
@@ -164,23 +164,19 @@ def add_up(x, codes, prepared):
     codes = cupy.ascontiguousarray(codes, dtype=np.int32)
     largest = max(stage.words.size for stage in prepared.stages)
     room = max(1, min(LEAVES, NUMBERS // (host.LEAF * x.shape[1]), FAR // largest))
-    waiting: list[Any] = []  # as in `host.tally`: (leaves inside, tally)
-    start, total = 0, -(-x.shape[0] // host.LEAF)
-    while start < total:
-        leaves = 1 << (min(room, total - start).bit_length() - 1)
-        part = slice(start * host.LEAF, (start + leaves) * host.LEAF)
-        waiting.append((leaves, _leaves(x[part], codes[:, part], prepared, leaves)))
-        start += leaves
-        while len(waiting) > 1 and waiting[-1][0] == waiting[-2][0]:
-            (leaves, last), (_, before) = waiting.pop(), waiting.pop()
-            waiting.append((2 * leaves, host.merge(before, last)))
-    if not waiting:
-        shapes = [stage.words.shape for stage in prepared.stages]
-        return [cupy.zeros(shape[0]) for shape in shapes], [cupy.zeros(shape) for shape in shapes]
-    _, found = waiting.pop()
-    while waiting:
-        found = host.merge(waiting.pop()[1], found)
-    return found
+
+    def parts():
+        start, total = 0, -(-x.shape[0] // host.LEAF)
+        while start < total:
+            leaves = 1 << (min(room, total - start).bit_length() - 1)
+            part = slice(start * host.LEAF, (start + leaves) * host.LEAF)
+            yield leaves, _leaves(x[part], codes[:, part], prepared, leaves)
+            start += leaves
+
+    shapes = [stage.words.shape for stage in prepared.stages]
+    return host.merged(parts()) or (
+        [cupy.zeros(shape[0]) for shape in shapes], [cupy.zeros(shape) for shape in shapes]
+    )  # fmt: skip
 
 
 def _leaves(x, codes, prepared, leaves):
@@ -269,7 +265,7 @@ def extent(x):
     NaN comes through both.  One wait for the device, whatever the number of rows.
     """
     with x.device:
-        flat = cupy.ascontiguousarray(x.reshape(x.shape[0], -1))
+        flat = cupy.ascontiguousarray(wide(x).reshape(x.shape[0], -1))
         rows, count = flat.shape
         if count > FEW or flat.dtype not in ENDS:
             return cupy.stack([flat.min(axis=1), flat.max(axis=1)]).get()

@@ -33,6 +33,7 @@ def cast(x, dtype, copy=False):
 
     What CuPy compiles, its own conversions as well, takes float32 below 2**-126 for zero.
     """
+    x = wide(x)
     pair = x.dtype.name, np.dtype(dtype).name
     if pair not in (("float32", "float64"), ("float64", "float32")):
         return x.astype(dtype, order="C", copy=copy)
@@ -40,6 +41,13 @@ def cast(x, dtype, copy=False):
     name = "widen" if pair[0] == "float32" else "narrow"
     over("gather", name, np.float32, x.size, (x, np.int64(x.size), made))
     return made
+
+
+def wide(x):
+    """Return `x`, as float32 if it is bfloat16: upper halves of float32, so that none is lost."""
+    if x.dtype.name != "bfloat16":
+        return x
+    return (x.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
 
 
 @functools.cache

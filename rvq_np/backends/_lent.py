@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 
 _log = logging.getLogger("rvq_np")
+# What a backend has for training, see `rvq_np.backends`.
+TRAINING = ("extent", "assign", "add_up", "walk", "searched", "residual")
 
 
 class Card:
@@ -39,7 +41,8 @@ class Card:
         self.there, self.back, self.inside = there, back, inside or back
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        return functools.partial(self._call, getattr(_cuda(), name), self.back)
+        back = self.inside if name in TRAINING else self.back
+        return functools.partial(self._call, getattr(_cuda(), name), back)
 
     def _call(self, function: Callable[..., Any], back: Callable[[Any], Any], *given: Any) -> Any:
         with self.there():
@@ -50,20 +53,23 @@ class Card:
             again = _cuda().assign(_lent(x))
         return functools.partial(self._call, again, self.inside)
 
-    def add_up(self, x: Any, codes: Any, prepared: Any) -> Any:
-        return self._call(_cuda().add_up, self.inside, x, codes, prepared)
-
     def walk(self, x: Any, codes: Any, prepared: Any) -> Iterator[Any]:
         with self.there():
             stages = _cuda().walk(_lent(x), _lent(codes), prepared)
         while (found := self._call(next, self.inside, stages, None)) is not None:
             yield found
 
-    def searched(self, x: Any, prepared: Any) -> Any:
-        return self._call(_cuda().searched, self.inside, x, prepared)
 
-    def residual(self, x: Any, codes: Any, prepared: Any) -> Any:
-        return self._call(_cuda().residual, self.inside, x, codes, prepared)
+def training(elsewhere: Callable[[Any], Any], plain: Callable[[Any], Any]) -> Iterator[Any]:
+    """Return the functions of `TRAINING` for a library: those of the `Card` of their first array.
+
+    ``elsewhere(x)`` is that card, ``plain(x)`` what can be lent to it.
+    """
+
+    def lending(name: str) -> Callable[..., Any]:
+        return lambda x, *others: getattr(elsewhere(x), name)(plain(x), *others)
+
+    return map(lending, TRAINING)
 
 
 def _lent(value: Any) -> Any:

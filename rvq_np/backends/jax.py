@@ -69,28 +69,9 @@ def stays(x):
     return _elsewhere(x) not in (None, _array_api)
 
 
-def extent(x):
-    return _elsewhere(x).extent(_plain(x))
-
-
-def assign(x):
-    return _elsewhere(x).assign(_plain(x))
-
-
-def add_up(x, codes, prepared):
-    return _elsewhere(x).add_up(_plain(x), codes, prepared)
-
-
-def walk(x, codes, prepared):
-    return _elsewhere(x).walk(_plain(x), codes, prepared)
-
-
-def searched(x, prepared):
-    return _elsewhere(x).searched(_plain(x), prepared)
-
-
-def residual(x, codes, prepared):
-    return _elsewhere(x).residual(_plain(x), codes, prepared)
+extent, assign, add_up, walk, searched, residual = _lent.training(
+    lambda x: _elsewhere(x), lambda x: _plain(x)
+)
 
 
 def _elsewhere(x):

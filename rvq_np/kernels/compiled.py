@@ -47,16 +47,13 @@ def encode(x, stages, codes):
 
 def run(rows, plan, codes, start, spent, others=None):
     """Call `search.encode` with room to work in, which is kept for the next few rows."""
-    few = len(rows) <= search.ROWS
+    rooms = plan.rooms if len(rows) <= search.ROWS else []
     try:
-        room = plan.rooms.pop() if few else None  # of another thread, or none
-    except IndexError:
-        room = None
-    if room is None:
+        room = rooms.pop()
+    except IndexError:  # none yet, or others work in all there are
         room = search.workspace(plan, search.block(plan, len(rows)))
     lost = search.encode(rows, *plan.arrays, *room, codes, start, spent, others)
-    if few:
-        plan.rooms.append(room)
+    rooms.append(room)
     return lost
 
 

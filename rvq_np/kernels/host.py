@@ -162,22 +162,13 @@ def tally(x, codes, stages):
                 using.subtract(rows, stage.table, chosen)
         return part
 
-    # A binary counter of (leaves inside, tally): logarithmically many at a time.
-    waiting: list[Any] = []
-    width = max(1, tiles.threads())
-    for first in range(0, len(starts), width):
-        for part in tiles.spread(leaf, starts[first : first + width]):
-            leaves = 1
-            while waiting and waiting[-1][0] == leaves:
-                part = merge(waiting.pop()[1], part)
-                leaves *= 2
-            waiting.append((leaves, part))
-    if not waiting:
-        return _empty_tally(stages)
-    total = waiting.pop()[1]
-    while waiting:
-        total = merge(waiting.pop()[1], total)
-    return total
+    def parts():
+        width = max(1, tiles.threads())
+        for first in range(0, len(starts), width):
+            for part in tiles.spread(leaf, starts[first : first + width]):
+                yield 1, part
+
+    return merged(parts()) or _empty_tally(stages)
 
 
 def walk(x, codes, stages):
@@ -211,7 +202,27 @@ def _working_copy(x, stages):
     return np.array(x, dtype=stages[0].words.dtype, order="C")
 
 
-def merge(left, right):
+def merged(parts):
+    """Return the tally of all rows from ``(leaves, tally)`` of parts in order; None of no part.
+
+    As a balanced tree over the leaves, of which each part holds a power of two, by a binary
+    counter: logarithmically many tallies are held at a time.
+    """
+    waiting: list[Any] = []
+    for leaves, part in parts:
+        while waiting and waiting[-1][0] == leaves:
+            part = _merge(waiting.pop()[1], part)
+            leaves *= 2
+        waiting.append((leaves, part))
+    if not waiting:
+        return None
+    total = waiting.pop()[1]
+    while waiting:
+        total = _merge(waiting.pop()[1], total)
+    return total
+
+
+def _merge(left, right):
     """Return the tally of two sets of rows from the tallies of each."""
     return tuple(
         [a + b for a, b in zip(mine, yours, strict=True)]

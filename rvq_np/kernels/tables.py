@@ -46,7 +46,7 @@ class Stages(tuple):
 
     words: np.ndarray
     table: np.ndarray
-    kept: dict[str, Any]
+    kept: dict[Any, Any]
     whole: Stages
     part: slice
 

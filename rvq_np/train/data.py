@@ -41,14 +41,17 @@ class Data:
         self.projections = projections
         self.states: list[CodebookState] = []  # of the finished levels
         self.codes: list[Any] = []  # of those levels, one per row
-        self.before: Any = None  # the `Codebooks` of those levels
+        self.before: Codebooks | None = None  # those levels
+        self.into: Codebooks | None = None  # maps what they leave, or `x`; its words mean nothing
         self.held: Any = None  # all that the level quantizes, if that is not much
 
     def begin(self) -> None:
         """From now on batches are what the next level quantizes."""
         pair = self.projections[len(self.states)]
-        self.held = None
         width = self.x.shape[1] if pair is None else len(pair[0].weight)
+        self.held, self.into = None, None
+        if pair is not None or not self.states:
+            self.into = Codebooks([Stage(np.zeros((1, width), np.float32), *(pair or ()))])
         if 4 * self.n_rows * width <= HELD:
             self.held = _joined(list(self.batches()))
 
@@ -65,17 +68,12 @@ class Data:
         if self.held is not None:
             return arrays.take(self.held, places)
         left = _single(self._taken(places))
-        if self.codes:
+        if self.before is not None:
             codes = [arrays.take(each, places) for each in self.codes]
             with arrays.there(codes):
                 codes = arrays.namespace(*codes).stack(codes)
             left = lookup.residual(left, codes, self.before)
-        pair = self.projections[len(self.states)]
-        if pair is None and self.codes:
-            return left
-        width = left.shape[1] if pair is None else len(pair[0].weight)
-        no_words = np.zeros((1, width), np.float32)
-        return lookup.searched(left, Codebooks([Stage(no_words, *(pair or ()))]))
+        return left if self.into is None else lookup.searched(left, self.into)
 
     def end(self, state: CodebookState) -> None:
         """Encode all rows by the finished level; later batches are what it leaves over."""

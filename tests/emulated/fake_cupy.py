@@ -43,6 +43,8 @@ COPYING = [
     "searchsorted", "stack", "take", "where", "zeros", "zeros_like",
 ]  # fmt: skip
 CONVERTING = ["ascontiguousarray"]
+# What is asked of arrays of bfloat16, and what CuPy 14 has for them: no `where`, no `isdtype`.
+ON_BFLOAT16 = ["astype", "isfinite", "permute_dims", "reshape", "take"]
 
 
 class Device:
@@ -252,6 +254,8 @@ def _function(name):
     def call(*arguments, **options):
         for each in arguments:
             _refuse(each)
+            if name not in ON_BFLOAT16 and "bfloat16" in str(getattr(each, "dtype", "")):
+                raise TypeError(f"Wrong type (bfloat16) of arguments for cupy_{name}")
         with np.errstate(all="ignore"):  # a card says nothing
             given = list(map(_taken, arguments))
             if name not in COPYING:

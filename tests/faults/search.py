@@ -230,8 +230,8 @@ WAYS = (
     Fault(
         "a call takes the room in which another works",
         "rvq_np/kernels/compiled.py",
-        "plan.rooms.pop() if few else None",
-        "plan.rooms[-1] if few else None",
+        "room = rooms.pop()",
+        "room = rooms[-1]",
         f"{KERNELS}::test_a_call_within_a_call_has_room_of_its_own",
     ),
     Fault(

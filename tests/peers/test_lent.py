@@ -21,6 +21,7 @@ import rvq_np.backends.jax
 import rvq_np.backends.torch
 from rvq_np import codec, train
 from rvq_np.backends import _lent
+from rvq_np.errors import NonFiniteError
 from rvq_np.grad.torch import ResidualVectorQuantizer
 from rvq_np.testing import backend_tests
 
@@ -83,6 +84,45 @@ def test_bfloat16_is_widened_before_it_is_lent(rng):
         codes = rvq_np.encode(there, books)
         assert type(codes) is not fake_cupy.ndarray
         np.testing.assert_array_equal(np.asarray(codes), rvq_np.encode(wide, books))
+
+
+def test_bfloat16_of_cupy_is_what_it_is_in_float32(rng):
+    """CuPy 14 has such arrays, by the type of ml_dtypes, and few functions for them."""
+    small = rng.standard_normal((40, 6)) * 2.0 ** rng.integers(-130, 3, (40, 1))
+    x = small.astype(jnp.bfloat16)  # numbers below 2**-126 among them
+    wide, books = x.astype(np.float32), rng.standard_normal((3, 20, 6)).astype(np.float32)
+    books[:, ::2] *= np.float32(2.0**-128)
+    there = fake_cupy.asarray(x)
+    for beam_size in (1, 3):
+        codes = rvq_np.encode(there, books, beam_size=beam_size)
+        expected = rvq_np.encode(wide, books, beam_size=beam_size)
+        np.testing.assert_array_equal(codes.get(), expected)
+    found = codec.tally(there, codes, books)
+    for one, other in zip(found, codec.tally(wide, codes.get(), books), strict=True):
+        np.testing.assert_array_equal(one, other)
+    found, expected = (train.kmeans(each, 8, 4, np.random.default_rng(0)) for each in (there, wide))
+    np.testing.assert_array_equal(found.words, expected.words)
+    x[7, 3] = np.nan
+    with pytest.raises(NonFiniteError, match=r"holds nan at \(7, 3\)"):
+        rvq_np.encode(fake_cupy.asarray(x), books)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_the_class_takes_bfloat16_of_cupy(masked, rng):
+    x = rng.standard_normal((3, 6, 15)).astype(jnp.bfloat16)
+    mask = rng.random((3, 15)) < 0.7 if masked else None
+    here, there = (rvq_np.ResidualVectorQuantizer(6, 6, n_q=2, bins=8, rng=0) for _ in range(2))
+    expected = here.train()(x.astype(np.float32), 50, mask=mask)
+    mask = None if mask is None else fake_cupy.asarray(mask)
+    result = there.train()(fake_cupy.asarray(x), 50, mask=mask)
+    np.testing.assert_array_equal(result.codes.get(), expected.codes)
+    assert result.quantized.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(result.quantized.get(), expected.quantized.astype(jnp.bfloat16))
+    for name, array in here.state_dict().items():
+        np.testing.assert_array_equal(there.state_dict()[name], array)
+    found, expected = there.fit(fake_cupy.asarray(x)), here.fit(x.astype(np.float32))
+    for name, array in expected.state_dict().items():
+        np.testing.assert_array_equal(found.state_dict()[name], array)
 
 
 @pytest.mark.parametrize("make", [torch.tensor, jnp.asarray], ids=["torch", "JAX"])
