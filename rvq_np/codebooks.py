@@ -173,7 +173,7 @@ class Codebooks:
     def gain(self) -> float:
         """How much larger than a residual what a stage computes of it can be, at least 1."""
         sums = [
-            float(np.abs(stage.project_in.weight).sum(axis=1, dtype=np.float64).max())
+            float(stage.project_in.sizes.max())
             for stage in self.stages
             if stage.project_in is not None
         ]

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from llvmlite import binding
 
 import rvq_np
-from rvq_np.kernels import compiled, gather, host, jit, pack, plain, search, simd, tables
+from rvq_np.kernels import compiled, gather, host, jit, maps, pack, plain, search, simd, tables
 from rvq_np.testing import oracle, strategies
 
 EACH_SCREEN = pytest.mark.parametrize("screen", compiled.SCREENS)
@@ -246,6 +246,12 @@ def test_what_is_said_of_all_other_words_tells_most_rows_apart(screen, rng):
 
 
 # Tiles, blocks, panels, threads
+
+
+def filled(kind, *shape):
+    """Return an array within a larger one, and whether that is untouched."""
+    whole = np.full((shape[0] + 2, *shape[1:]), 3, kind)
+    return whole[1:-1], lambda: (whole[0] == 3).all() and (whole[-1] == 3).all()
 
 
 def grid(rng, *shape, steps=8):
@@ -589,10 +595,6 @@ def test_words_are_looked_up_and_added_as_numpy_does(dtype, dim, rng):
     )
     codes = np.stack([rng.integers(0, k, 37) for k in sizes]).astype(np.int32)
 
-    def filled(kind, *shape):
-        whole = np.full((shape[0] + 2, *shape[1:]), 3, kind)
-        return whole[1:-1], lambda: (whole[0] == 3).all() and (whole[-1] == 3).all()
-
     for n in range(4):
         for part in (stages, stages[: max(n, 1)]):
             ours, untouched = filled(dtype, 37, dim)
@@ -636,28 +638,68 @@ def test_rows_are_projected_as_numpy_does(dtype, dim, rng):
         stage = host.prepare(rvq_np.Codebooks([projected(rng, 2, width, dim)]), dtype)[0]
         rows = grid(rng, 9, dim).astype(dtype)
         np.testing.assert_array_equal(compiled.project(rows, stage), plain.project(rows, stage))
-        stage = replace(stage, weight_in=rng.standard_normal((dim, width)))
+        weight, bias = rng.standard_normal((width, dim)), rng.standard_normal(width)
+        stage = replace(stage, into=tables.Map(weight.astype(dtype), bias.astype(dtype)))
         rows = rng.standard_normal((9, dim)).astype(dtype)
         size = np.abs(rows) @ np.abs(stage.weight_in) + np.abs(stage.bias_in)
-        off = 2 * (dim + 2) * 2.0**-53 * size
+        off = (dim + 1) * np.finfo(dtype).eps * size  # one sum in the rows' type, see `regret`
         ours, theirs = compiled.project(rows, stage), plain.project(rows, stage)
         rounding = np.finfo(dtype).eps * np.abs(theirs)
         assert (np.abs(ours.astype(float) - theirs) <= off + rounding).all()
 
 
+LANES = simd.LANES
+COLUMNS = sorted({1, 7, LANES, LANES + 1, IN_PANEL - 1, IN_PANEL, IN_PANEL + 1, 3 * IN_PANEL + 5})
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("width", [1, 17, tables.PANEL, tables.PANEL + 1, 2 * tables.PANEL + 9])
-def test_maps_of_float32_are_those_of_the_same_numbers_in_float64(dtype, width, rng):
-    rows = rng.standard_normal((9, 33)).astype(dtype)
-    weight, bias = grid(rng, width, 33).astype(np.float32), grid(rng, width).astype(np.float32)
-    narrow = tables.map_tables(rvq_np.Linear(weight, bias))
-    wide = tables.map_tables(rvq_np.Linear(weight.astype(np.float64), bias.astype(np.float64)))
-    found = compiled.transform(rows, narrow)
-    np.testing.assert_array_equal(found, compiled.transform(rows, wide))
-    assert 2 * narrow.panels.nbytes == wide.panels.nbytes
-    whole = grid(rng, 9, 33).astype(dtype)  # sums are exact
-    expected = plain.transform(whole, narrow)
-    np.testing.assert_array_equal(compiled.transform(whole, narrow), expected)
+@pytest.mark.parametrize("kept", [np.float32, np.float64])
+@pytest.mark.parametrize("columns", COLUMNS)
+def test_maps_are_numpys_on_a_grid(dtype, kept, columns, rng):
+    """Where sums are exact; nothing beside the outputs is written."""
+    linear = tables.Map(grid(rng, columns, 33).astype(kept), grid(rng, columns).astype(kept))
+    for count in range(1, 2 * maps.ROWS + 2):
+        rows = grid(rng, count, 33).astype(dtype)
+        expected = plain.transform(rows, linear)
+        np.testing.assert_array_equal(compiled.transform(rows, linear), expected)
+        out, untouched = filled(dtype, count, columns)
+        maps.transform(rows, maps.panels_of(linear, dtype), out, 0, count)
+        np.testing.assert_array_equal(out, expected)
+        assert untouched()
+    wide = compiled.transform(rows.astype(np.float64), linear, np.float32)
+    np.testing.assert_array_equal(wide, expected)
+    assert wide.dtype == np.float32
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("dim", [1, 2, 33, 300])
+@pytest.mark.parametrize("columns", COLUMNS)
+def test_a_mapped_row_does_not_depend_on_the_rows_or_columns_beside(dtype, dim, columns, rng):
+    """Bit for bit: alone, among few or many, whichever panel a column falls into."""
+    weight, bias = rng.standard_normal((columns, dim)), rng.standard_normal(columns)
+    linear = tables.Map(weight.astype(dtype), bias.astype(dtype))
+    rows = rng.standard_normal((3 * maps.ROWS + maps.FEW, dim)).astype(dtype)
+    whole = compiled.transform(rows, linear)
+    for count in range(1, maps.ROWS + 2):
+        for start in (0, 1, len(rows) - count):
+            some = compiled.transform(rows[start : start + count].copy(), linear)
+            np.testing.assert_array_equal(some, whole[start : start + count])
+    last = tables.Map(weight[-1:].astype(dtype), bias[-1:].astype(dtype))
+    np.testing.assert_array_equal(compiled.transform(rows, last)[:, 0], whole[:, -1])
+
+
+def test_a_map_is_summed_in_the_order_of_the_dimensions():
+    """1 + 2^24 - 2^24 is 0 in float32 if added in turn: the order is part of the answer."""
+    linear = tables.Map(np.float32([[2.0**24, 1.0, -(2.0**24)]] * 5), np.zeros(5, np.float32))
+    rows = np.ones((maps.ROWS, 3), np.float32)
+    np.testing.assert_array_equal(compiled.transform(rows, linear), 0)
+    np.testing.assert_array_equal(compiled.transform(rows[:1], linear), 0)
+    np.testing.assert_array_equal(compiled.transform(rows.astype(np.float64), linear), 1)
+
+
+def test_a_weight_beyond_float32_makes_no_nan_of_zeros():
+    linear = tables.Map(np.float64([[1e300]]), np.float64([3.0]))
+    np.testing.assert_array_equal(compiled.transform(np.zeros((2, 1), np.float32), linear), 3)
 
 
 def test_a_beam_over_projections_does_not_depend_on_the_rows_beside(rng):

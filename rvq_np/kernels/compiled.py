@@ -6,15 +6,15 @@ Importing this module imports Numba.
 import numpy as np
 
 from . import bits as bits
-from . import exact, gather, hypotheses, pack, plain, search, tiles
+from . import averages, exact, gather, hypotheses, maps, pack, plain, search, tiles
 from .simd import LANES, PER_STEP, TARGET, VECTORS
-from .tables import PANEL
 
 SCREENS = TARGET.screens
 ROWS = 768  # rows a tile: 384 kB of float32 at D = 128
 BYTES = 1 << 20  # of a tile, at most
 ALONE = 1 << 26  # products below which other threads cost more than they help
 DECODE_ROWS = 2048
+LIGHT = 1 << 17  # numbers read that are worth a thread
 BEAMED = 1 << 20  # bounds held for one row, at most
 PATIENCE = 256  # rows times stages after which a screen is judged
 FEW = 4  # words a screen may leave per row,
@@ -60,7 +60,7 @@ def run(rows, plan, codes, start, spent, others=None):
 def search_beams(x, stages, beam_size, codes):
     """Write the codes (Q, n) that a beam search finds for `x` (n, D), of any float type."""
     dtype = stages[0].words.dtype
-    projects = any(stage.weight_in is not None for stage in stages)
+    projects = any(stage.into is not None for stage in stages)
     if projects or beam_size * max(len(stage.words) for stage in stages) > BEAMED:
         plain.search_beams(x, stages, beam_size, codes, project)
         return
@@ -105,28 +105,99 @@ def nearest(rows, stage, codes):
     encode(rows, stage.alone, codes[None])
 
 
-def project(rows, stage):
-    """Return `rows` as the stage searches them: themselves, or through ``project_in``."""
-    if stage.weight_in is None:
+def project(rows, stage, spread=False):
+    """Return `rows` as the stage searches them: themselves, or through ``into``.
+
+    `spread`: over the threads; not for what a thread of ours calls.
+    """
+    if stage.into is None:
         return rows
-    out = np.empty((len(rows), stage.weight_in.shape[1]), rows.dtype)
-    maps = np.concatenate([stage.weight_in.ravel(), stage.bias_in])
-    gather.project(rows, maps, 0, stage.weight_in.size, stage.unit, out)
-    return out
-
-
-def transform(rows, prepared):
-    """Return ``rows @ weight + bias`` (n, C) of a `tables.Map`, in the type of `rows`."""
-    out = np.empty((len(rows), len(prepared.bias)), rows.dtype)
+    panels = maps.panels_of(stage.into, rows.dtype)
+    out = np.empty((len(rows), stage.into.shape[1]), rows.dtype)
 
     def tile(start, stop):
-        gather.transform(rows, prepared.panels, PANEL, out, start, stop)
+        maps.transform(rows, panels, out, start, stop)
+        if stage.unit:
+            gather.normalize_rows(out, start, stop)
 
-    tiles.over_rows(tile, len(rows), ROWS)
+    _over(tile, len(rows), out.shape[1] * rows.shape[1], spread)
     return out
+
+
+def transform(rows, linear, dtype=None):
+    """Return the rows (n, D) mapped by a `tables.Map`: (n, C), summed in the type of `rows`."""
+    panels = maps.panels_of(linear, rows.dtype)
+    out = np.empty((len(rows), linear.shape[1]), dtype or rows.dtype)
+
+    def tile(start, stop):
+        maps.transform(rows, panels, out, start, stop)
+
+    _over(tile, len(rows), linear.shape[0] * linear.shape[1], True)
+    return out
+
+
+def _over(tile, rows, products, spread):
+    """Call ``tile(start, stop)`` for parts of the rows, by threads where that is worth it."""
+    if not spread or rows * products < ALONE // 8:
+        tile(0, rows)
+    else:
+        share = -(-rows // (tiles.threads() * maps.ROWS)) * maps.ROWS
+        tiles.over_rows(tile, rows, max(maps.ROWS, min(ROWS, share)))
 
 
 subtract, tally = gather.subtract, gather.tally
+
+
+def advance(rows, table, codes, quantized, given, q):
+    """Take from `rows` what their codes decode to; add it to `quantized` where it is given."""
+
+    def part(start, stop):
+        averages.advance(rows, table, codes, quantized, given, q, start, stop)
+
+    _parts(part, len(rows), rows.shape[1])
+
+
+def add_rows(rows, codes, counts, totals):
+    """Count the codes (n,) and add up the rows of each, in their order."""
+    counts += np.bincount(codes, minlength=len(counts))
+
+    def part(first, last):
+        averages.add_columns(rows, codes, totals, first, last)
+
+    _parts(part, rows.shape[1], len(rows), 16)
+
+
+def squared_distances(rows, words, codes):
+    """Return the squared distance (n,) of each row to the codeword of its code."""
+    out = np.empty(len(rows))
+
+    def part(start, stop):
+        averages.squared_distances(rows, words, codes, out, start, stop)
+
+    _parts(part, len(rows), rows.shape[1])
+    return out
+
+
+def average(words, sums, totals, empty, held, share, decay):
+    """Return the codewords and moving sums after a batch, and the largest number in them."""
+    new_words, new_sums = np.empty(words.shape, np.float32), np.empty(words.shape, np.float32)
+
+    def part(start, stop):
+        return averages.average(
+            words, sums, totals, empty, held, share, decay, new_words, new_sums, start, stop
+        )
+
+    return new_words, new_sums, max(_parts(part, len(words), words.shape[1]))
+
+
+def _parts(function, count, numbers, whole=1):
+    """Return ``function(start, stop)`` of as many parts of `count` things as threads are worth.
+
+    `numbers` of a thing; parts are multiples of `whole`.
+    """
+    threads = min(tiles.threads(), max(1, count * numbers // LIGHT))
+    share = -(-count // (threads * whole)) * whole
+    return tiles.over_rows(function, count, max(1, share))
 
 
 def packed(stages):

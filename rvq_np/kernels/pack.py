@@ -31,6 +31,7 @@ from typing import NamedTuple
 import numpy as np
 
 from . import tiles
+from .maps import panels_of
 
 U = 2.0**-24  # unit roundoff of float32
 TINY = 2.0**-60  # rows and words below this count as rest
@@ -46,7 +47,7 @@ class Plan(NamedTuple):
     half: np.ndarray  # float64: half squared norms; inf marks a repeat
     panels: np.ndarray  # the screen's type
     side: np.ndarray  # (3, +) float32: lowered half norm, step and norm of each word
-    maps: np.ndarray | None  # float64: projections, weight then bias; None if there are none
+    maps: np.ndarray | None  # T: the panels of projections, see `maps`; None if there are none
     blank: np.ndarray  # (0,) of the type of a quantized row
     whole: np.ndarray  # (Q, 11) int64: words, their length, steps, panels, then where the stage
     # begins in `words`, `table`, `half`, `panels`, `side` and, unless it is -1, `maps`; whether
@@ -76,10 +77,10 @@ def plan(stages, screen, lanes, vectors, per_step):
     levels = LEVELS.get(screen, 0)
     for stage, part, counts, numbers in zip(stages, parts, whole, real, strict=True):
         n_words, width = stage.words.shape
-        has_map = stage.weight_in is not None
+        into = None if stage.into is None else panels_of(stage.into, stage.words.dtype)
         counts[:] = (
             n_words, width, part.steps, part.n_panels, words_at, table_at, half_at, panels_at,
-            side_at, maps_at if has_map else -1, stage.unit,
+            side_at, -1 if into is None else maps_at, stage.unit,
         )  # fmt: skip
         numbers[:7] = stage.bounds
         numbers[7:] = part.unit, part.ratio, part.lowered, part.safe, levels, part.side[2].max()
@@ -88,16 +89,16 @@ def plan(stages, screen, lanes, vectors, per_step):
         half_at += n_words
         panels_at += part.panels.size
         side_at += part.side.shape[1]
-        if has_map:
-            maps += [stage.weight_in.ravel(), stage.bias_in]
-            maps_at += stage.weight_in.size + stage.bias_in.size
+        if into is not None:
+            maps.append(into)
+            maps_at += into.size
     return Plan(
         words=stages.words,
         table=stages.table,
         half=np.concatenate([stage.usable_half for stage in stages]),
         panels=aligned(np.concatenate([part.panels.ravel() for part in parts])),
         side=np.ascontiguousarray(np.concatenate([part.side for part in parts], axis=1)),
-        maps=np.concatenate(maps) if maps else None,
+        maps=np.concatenate(maps, dtype=stages.words.dtype) if maps else None,
         blank=np.empty(0, np.int8 if screen == "uint8" else screen),
         whole=whole,
         real=real,

@@ -105,20 +105,20 @@ def settle(rows, words, half64, bounds, norms, close, codes):
                 codes[some[i]] = exact.nearest_of(rows[some[i]], words, left_over.tolist())
 
 
-def project(rows, stage):
-    """Return `rows` as the stage searches them: themselves, or through ``project_in``."""
-    if stage.weight_in is None:
+def project(rows, stage, spread=False):
+    """Return `rows` as the stage searches them: themselves, or through ``into``."""
+    if stage.into is None:
         return rows
     mapped = (rows.astype(np.float64) @ stage.weight_in + stage.bias_in).astype(rows.dtype)
     return normalized(mapped) if stage.unit else mapped
 
 
-def transform(rows, prepared):
-    """Return ``rows @ weight + bias`` (n, C) of a `tables.Map`, in the type of `rows`."""
-    out = np.empty((len(rows), len(prepared.bias)), rows.dtype)
+def transform(rows, linear, dtype=None):
+    """Return the rows (n, D) mapped by a `tables.Map`: (n, C), summed in float64."""
+    out = np.empty((len(rows), linear.shape[1]), dtype or rows.dtype)
     for start in range(0, len(rows), ROWS):
         part = rows[start : start + ROWS].astype(np.float64)
-        out[start : start + ROWS] = part @ prepared.weight + prepared.bias
+        out[start : start + ROWS] = part @ linear.weight + linear.bias
     return out
 
 
@@ -132,3 +132,35 @@ def tally(rows, codes, counts, sums):
     counts += np.bincount(codes, minlength=len(counts))
     for d in range(rows.shape[1]):  # bincount adds in the order of the rows, in float64
         sums[:, d] += np.bincount(codes, rows[:, d], minlength=len(counts))
+
+
+def advance(rows, table, codes, quantized, given, q):
+    """Take from `rows` what their codes decode to; add it to `quantized` where it is given."""
+    words = table[codes]
+    rows -= words
+    some = given > q
+    if some.all():
+        quantized += words.astype(quantized.dtype, copy=False)
+    else:
+        quantized[some] += words[some].astype(quantized.dtype, copy=False)
+
+
+def add_rows(rows, codes, counts, totals):
+    """Count the codes (n,) and add up the rows of each, in their order."""
+    tally(rows, codes, counts, totals)
+
+
+def squared_distances(rows, words, codes):
+    """Return the squared distance (n,) of each row to the codeword of its code."""
+    apart = (rows - words[codes]).astype(np.float64)
+    return np.einsum("nd,nd->n", apart, apart)
+
+
+def average(words, sums, totals, empty, held, share, decay):
+    """Return the codewords and moving sums after a batch, and the largest number in them."""
+    past = np.where(empty[:, None], 0.0, sums).astype(np.float64)
+    new_sums = decay * past + (1.0 - decay) * totals
+    moved = np.where(held[:, None], words.astype(np.float64), new_sums / share[:, None])
+    with np.errstate(over="ignore"):
+        new_words, new_sums = moved.astype(np.float32), new_sums.astype(np.float32)
+    return new_words, new_sums, max(float(np.abs(each).max()) for each in (new_words, new_sums))

@@ -26,6 +26,7 @@ import numpy as np
 
 from .gather import normalize
 from .jit import kernel
+from .maps import map_rows, width_of
 from .pack import NORM, TINY, U, aligned_empty
 from .settle import PARTIALS, settle
 from .simd import (
@@ -37,7 +38,6 @@ from .simd import (
     largest,
     lowest,
     nearest,
-    project_row,
     round_row,
     screen_block,
     screen_row,
@@ -46,6 +46,7 @@ from .simd import (
 
 TILE = 384  # rows that pass a stage together
 SMALL = 1 << 19  # bytes of a stage's panels that stay in L2 while rows pass
+MAPPED = 96  # rows that are mapped together: each reads all weights
 NEAR = 1 << 15  # bytes of bounds that stay in L1
 BOUNDS = 1 << 22  # bytes of the bounds of a block, unless a single one needs more
 RUN = 1 << 17  # bytes of panels met at a time where they do not
@@ -60,7 +61,7 @@ def encode(
     codes, start, spent, others,
 ):  # fmt: skip
     n_rows, dim = rows.shape
-    group, lost = norms.shape[0], 0
+    group, lost, room = norms.shape[0], 0, mapped.shape[0]
     for first in range(0, n_rows, TILE):
         last = min(first + TILE, n_rows)
         for q in range(whole.shape[0]):
@@ -68,8 +69,10 @@ def encode(
                 count = min(group, last - low)
                 searched, at = rows, low * dim
                 if maps is not None and whole[q, 9] >= 0:
-                    _project(rows, at, count, dim, maps, whole, q, mapped)
-                    searched, at = mapped, 0
+                    place = (low - first) % room
+                    if place == 0:
+                        _project(rows, at, min(room, last - low), dim, maps, whole, q, mapped)
+                    searched, at = mapped, place * whole[q, 1]
                 _quantize(searched, at, count, whole, real, q, quantized, params, starts, norms)
                 _screen(quantized, count, panels, whole, q, side, params, bounds)
                 _pick(
@@ -91,6 +94,7 @@ def workspace(plan, rows):
     n_panels = int(plan.whole[:, 3].max())
     width = int(plan.whole[:, 2].max()) * 4 // plan.blank.itemsize
     dtype = plan.words.dtype
+    widest = int(plan.whole[:, 1].max()) if plan.maps is not None else 0
     params = np.empty((rows, 4), np.float32)
     return (
         np.zeros((rows, width), plan.blank.dtype),
@@ -98,7 +102,7 @@ def workspace(plan, rows):
         params.view(np.int32),
         np.empty(rows),
         aligned_empty(rows, n_panels * WIDTH),
-        np.empty((rows, int(plan.whole[:, 1].max()) if plan.maps is not None else 0), dtype),
+        np.empty((-(-MAPPED // max(1, rows)) * rows, widest), dtype),
         np.empty(n_panels * IN_PANEL, np.int32),
         np.empty(n_panels * IN_PANEL),
         np.empty(PARTIALS),
@@ -246,12 +250,13 @@ def _bound_others(bounds, count, norms, whole, real, q, codes, start, others, at
 
 @kernel(inner=True)
 def _project(rows, at, count, dim, maps, whole, q, out):
-    width, weight = whole[q, 1], whole[q, 9]
-    bias = weight + dim * width
-    for i in range(count):
-        project_row(rows, at + i * dim, dim, maps, weight, bias, width, out, i * width)
-        if whole[q, 10]:
-            normalize(out, i, width)
+    """Write what the stage searches, (count, C), from the first element of `out` on."""
+    width = whole[q, 1]
+    panels = width_of(rows.itemsize, width)
+    map_rows(rows, at, count, dim, maps, whole[q, 9], panels, width, out, 0, width)
+    if whole[q, 10]:
+        for i in range(count):
+            normalize(out, i * width, width)
 
 
 @kernel(inner=True)

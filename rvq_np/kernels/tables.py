@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from . import exact
-
-PANEL = 16  # columns of a linear map that are computed together: 512 rows of them stay in L1
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,14 +21,22 @@ class Tables:
     half64: np.ndarray  # (K,) float64, finite
     bounds: np.ndarray  # (7,) float64: see `error_bounds`
     table: np.ndarray  # (K, D) T: what a code decodes to; `words` where there is no projection
-    weight_in: np.ndarray | None = None  # (D, C) float64, transposed
-    bias_in: np.ndarray | None = None  # (C,) float64
+    into: Map | None = None  # from a row (D,) to what is searched (C,)
     unit: bool = False  # whether rows are divided by their norms, once projected
 
     @property
     def usable_half(self) -> np.ndarray:
         """Half squared norms (K,), float64; inf marks a repeat."""
         return np.where(np.isinf(self.half), np.inf, self.half64)
+
+    @property
+    def weight_in(self) -> np.ndarray | None:
+        """The weight of `into`, (D, C) float64."""
+        return None if self.into is None else self.into.weight
+
+    @property
+    def bias_in(self) -> np.ndarray | None:
+        return None if self.into is None else self.into.bias
 
     @cached_property
     def alone(self) -> Stages:
@@ -80,45 +87,74 @@ class Stages(tuple):
         return some
 
 
-def stage_tables(stage, dtype):
-    """Prepare `stage` (``words``, ``project_in``, ``project_out``) for rows of type `dtype`."""
+class Map:
+    """A linear map of rows, ``weight @ row + bias``, and what kernels made of it."""
+
+    def __init__(self, weight: np.ndarray, bias: np.ndarray):
+        self.given = weight, bias  # (C, D) and (C,), as they came
+        self.kept: dict[Any, Any] = {}
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """D and C."""
+        columns, dim = self.given[0].shape
+        return dim, columns
+
+    @cached_property
+    def weight(self) -> np.ndarray:
+        """(D, C), float64."""
+        return np.array(self.given[0].T, dtype=np.float64, order="C")
+
+    @cached_property
+    def bias(self) -> np.ndarray:
+        """(C,), float64."""
+        return np.array(self.given[1], dtype=np.float64)
+
+
+_maps: weakref.WeakKeyDictionary[Any, Map] = weakref.WeakKeyDictionary()
+
+
+def map_of(linear: Any) -> Map:
+    """Return the `Map` of `linear` (``weight``, ``bias``), the same one for as long as it lives."""
+    known = _maps.get(linear)
+    if known is None:
+        known = _maps[linear] = Map(linear.weight, linear.bias)
+    return known
+
+
+def search_tables(stage, dtype):
+    """Prepare what `stage` is searched with, for rows of type `dtype`: codes decode to `words`."""
     words = np.array(stage.words, dtype=dtype, order="C")
-    changes: dict[str, Any] = {}
-    made = word_tables(words)
     if stage.metric == "cosine":
-        made = word_tables(normalized(words))
-        # Without a projection there is the identity, so that rows are copied before division.
-        changes = {"table": words, "unit": True}
-        changes["weight_in"] = np.eye(words.shape[1])
-        changes["bias_in"] = np.zeros(words.shape[1])
+        made = replace(word_tables(normalized(words)), table=words, unit=True)
+    else:
+        made = word_tables(words)
     if stage.project_in is not None:
-        changes["weight_in"] = np.array(stage.project_in.weight.T, dtype=np.float64, order="C")
-        changes["bias_in"] = np.array(stage.project_in.bias, dtype=np.float64)
-    if stage.project_out is not None:  # folded into the decode table, never into the search
-        weight, bias = stage.project_out.weight, stage.project_out.bias
-        wide = words.astype(np.float64) @ weight.T.astype(np.float64) + bias
-        changes["table"] = np.array(wide, dtype=dtype, order="C")
-    return replace(made, **changes)
+        return replace(made, into=map_of(stage.project_in))
+    if stage.metric == "cosine":  # the identity, so that rows are copied before division
+        width = words.shape[1]
+        return replace(made, into=Map(np.eye(width), np.zeros(width)))
+    return made
 
 
-class Map(NamedTuple):
-    """A linear map, in float64."""
+def stage_tables(stage, dtype, transform):
+    """Prepare `stage` (``words``, ``project_in``, ``project_out``) for rows of type `dtype`.
 
-    weight: np.ndarray  # (D, C)
-    bias: np.ndarray  # (C,)
-    panels: np.ndarray  # float32 if it holds all: per `PANEL` columns their weights, then biases
+    ``transform(rows, map, dtype)`` maps rows by a `Map`.
+    """
+    made = search_tables(stage, dtype)
+    if stage.project_out is None:
+        return made
+    # folded into the decode table, never into the search
+    return replace(made, table=decoded(stage, slice(None), dtype, transform))
 
 
-def map_tables(linear):
-    """Prepare `linear` (``weight`` (C, D), ``bias``), its columns in panels that stay in cache."""
-    weight = np.array(linear.weight.T, dtype=np.float64, order="C")
-    bias = np.array(linear.bias, dtype=np.float64)
-    parts = []
-    for start in range(0, len(bias), PANEL):
-        columns = slice(start, start + PANEL)
-        parts += [weight[:, columns].ravel(), bias[columns]]
-    dtype = np.result_type(linear.weight, linear.bias)  # one frame is as fast as it is read
-    return Map(weight, bias, np.concatenate(parts).astype(dtype))
+def decoded(stage, codes, dtype, transform):
+    """Return what `codes` decode to (n, D): each a sum in float64, rounded once, on its own."""
+    words = stage.words[codes]
+    if stage.project_out is None:
+        return words.astype(dtype, copy=False)
+    return transform(words.astype(np.float64), map_of(stage.project_out), dtype)
 
 
 def word_tables(words):

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import arrays
+from ..kernels import steps
 from .state import CodebookState
 
 
@@ -54,10 +55,34 @@ def ema(
     >>> ema(old, np.array([4.0]), np.array([[8.0, 8.0]]), decay=0.5).words
     array([[1.5, 1.5]], dtype=float32)
     """
-    past = np.where((state.counts > 0)[:, None], state.sums, 0.0).astype(np.float64)
+    return _state(*_averaged(state, counts, sums, decay, epsilon), state.initialized)
+
+
+def _averaged(
+    state: CodebookState, counts: np.ndarray, sums: Any, decay: float, epsilon: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+    """Return words, sums and counts as `ema` makes them, float32, and the largest number."""
     new_counts = decay * state.counts.astype(np.float64) + (1 - decay) * np.asarray(counts)
     held = new_counts <= 100 * epsilon
     share = np.where(held, 1.0, smoothed(new_counts, epsilon))
+    empty = ~(state.counts > 0)
+    if isinstance(sums, np.ndarray):
+        sums = np.ascontiguousarray(sums, dtype=np.float64)
+        words, new_sums, largest = steps.average(
+            state.words, state.sums, sums, empty, held, share, float(decay)
+        )
+    else:
+        words, new_sums, largest = _averaged_there(state, sums, empty, held, share, decay)
+    new_counts = new_counts.astype(np.float32)
+    return words, new_sums, new_counts, max(largest, float(new_counts.max(initial=0)))
+
+
+def _averaged_there(
+    state: CodebookState, sums: Any, empty: np.ndarray, held: np.ndarray, share: np.ndarray,
+    decay: float,
+) -> tuple[np.ndarray, np.ndarray, float]:  # fmt: skip
+    """As `steps.average`, for `sums` of another library, which computes on its device."""
+    past = np.where(empty[:, None], 0.0, state.sums).astype(np.float64)
     with arrays.there(sums):
         xp = arrays.namespace(sums)
 
@@ -67,8 +92,18 @@ def ema(
         new_sums = decay * put(past) + (1 - decay) * sums
         moved = new_sums / put(share)[:, None]
         words = xp.where(put(held)[:, None], put(state.words.astype(np.float64)), moved)
-        words, new_sums = arrays.to_numpy(words), arrays.to_numpy(new_sums)
-    return CodebookState(words, new_sums, new_counts, state.initialized)
+        found = arrays.to_numpy(words), arrays.to_numpy(new_sums)
+    with np.errstate(over="ignore"):
+        new_words, narrow = (each.astype(np.float32) for each in found)
+    return new_words, narrow, max(float(np.abs(each).max()) for each in (new_words, narrow))
+
+
+def _state(
+    words: np.ndarray, sums: np.ndarray, counts: np.ndarray, largest: float, initialized: bool
+) -> CodebookState:
+    if largest < np.inf:
+        return CodebookState.of(words, sums, counts, initialized)
+    return CodebookState(words, sums, counts, initialized)  # says what is beyond float32
 
 
 def expire(
@@ -105,17 +140,31 @@ def expire(
     array([[1., 0.],
            [7., 7.]], dtype=float32)
     """
+    words, sums, counts = state.words.copy(), state.sums.copy(), state.counts.copy()
+    largest = _replace(words, sums, counts, vectors, threshold, relative)
+    return state if largest is None else _state(words, sums, counts, largest, state.initialized)
+
+
+def _replace(
+    words: np.ndarray,
+    sums: np.ndarray,
+    counts: np.ndarray,
+    vectors: Any,
+    threshold: float,
+    relative: float | None,
+) -> float | None:
+    """Do in place what `expire` does; return the largest number written, or None."""
     start = float(threshold)
     if relative is not None:
-        start = float(state.counts.mean(dtype=np.float64))
+        start = float(counts.mean(dtype=np.float64))
         threshold = relative * start
-    dead = state.counts < threshold
+    dead = counts < threshold
     if not dead.any():
-        return state
+        return None
     fresh = np.asarray(vectors(int(dead.sum())), dtype=np.float64)
-    words, sums, counts = state.words.copy(), state.sums.copy(), state.counts.copy()
-    words[dead], sums[dead], counts[dead] = fresh, fresh * start, start
-    return CodebookState(words, sums, counts, state.initialized)
+    with np.errstate(over="ignore"):
+        words[dead], sums[dead], counts[dead] = fresh, fresh * start, start
+    return max(float(np.abs(words[dead]).max()), float(np.abs(sums[dead]).max()), start)
 
 
 def step(
@@ -150,9 +199,28 @@ def step(
     moved = []
     for level, state in enumerate(states):
         if level < len(counts):
-            state = ema(state, counts[level], sums[level], decay, epsilon)
-            state = expire(
-                state, lambda n, level=level: draw(level, n), threshold, relative=relative
-            )
+            state = step_of(
+                state, counts[level], sums[level], lambda n, level=level: draw(level, n),
+                decay=decay, epsilon=epsilon, threshold=threshold, relative=relative,
+            )  # fmt: skip
         moved.append(state)
     return tuple(moved)
+
+
+def step_of(
+    state: CodebookState,
+    counts: np.ndarray,
+    sums: Any,
+    vectors: Callable[[int], Any],
+    *,
+    decay: float,
+    epsilon: float,
+    threshold: float,
+    relative: float | None,
+) -> CodebookState:
+    """Do for one level what `step` does for all: `ema`, then `expire`, in one set of arrays."""
+    words, new_sums, new_counts, largest = _averaged(state, counts, sums, decay, epsilon)
+    if largest < np.inf:
+        most = _replace(words, new_sums, new_counts, vectors, threshold, relative)
+        largest = max(largest, most or 0.0)
+    return _state(words, new_sums, new_counts, largest, state.initialized)

@@ -49,6 +49,18 @@ class CodebookState:
             frozen.setflags(write=False)
             object.__setattr__(self, name, frozen)
 
+    @classmethod
+    def of(
+        cls, words: np.ndarray, sums: np.ndarray, counts: np.ndarray, initialized: bool
+    ) -> CodebookState:
+        """Return the state of arrays that are known to be finite, float32 and nobody else's."""
+        self = object.__new__(cls)
+        for name, array in (("words", words), ("sums", sums), ("counts", counts)):
+            array.setflags(write=False)
+            object.__setattr__(self, name, array)
+        object.__setattr__(self, "initialized", initialized)
+        return self
+
 
 def random_state(size: int, dim: int, rng: np.random.Generator, initialized: bool) -> CodebookState:
     """Return small random words, each with a count of one.
@@ -84,7 +96,17 @@ def codebooks_of(
     """Return the frozen codebooks of `states`, one stage a level."""
     maps = projections or [None] * len(states)
     return Codebooks(
-        [Stage(state.words, *(pair or ())) for state, pair in zip(states, maps, strict=True)]
+        [
+            Stage.of_state(state.words, pair) if _fits(state, pair) else Stage(state.words, *pair)
+            for state, pair in zip(states, maps, strict=True)
+        ]
+    )
+
+
+def _fits(state: CodebookState, pair: tuple[Linear, Linear] | None) -> bool:
+    width = (state.words.shape[1],)
+    return 0 not in state.words.shape and (
+        pair is None or pair[0].bias.shape == width == pair[1].weight.shape[1:]
     )
 
 

@@ -1,0 +1,79 @@
+"""A batch on its way through the stages while they learn, for arrays in host memory.
+
+What a training step needs of a stage is made once: its rows are mapped once and kept for search,
+sums, distances and replacement; of its codewords, only those chosen are mapped back.  Compiled
+kernels serve where Numba can be imported, `plain` elsewhere, as in `host`.
+"""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from . import host, tables
+
+
+
+class Part(NamedTuple):
+    """What one stage made of the rows."""
+
+    searched: np.ndarray  # (n, C): residuals as the stage searches them
+    codes: np.ndarray  # (n,) int32
+    words: np.ndarray  # (K, C): the codewords they name, in the type of `searched`
+
+
+def through(x, stages, dtype, codes, quantized, given=None) -> Iterator[Part]:
+    """Yield a `Part` per stage, while `codes` (Q, N) and `quantized` (N, D) are filled.
+
+    `x` (N, D): finite vectors.  `dtype`: of the residuals.  `quantized`: zeros; what the codes
+    decode to is added, of the first ``given[n]`` stages of row n; all by default.  A part is good
+    until the next is asked for.
+    """
+    rows = np.array(x, dtype=dtype, order="C")
+    given = np.full(len(rows), len(stages), np.int32) if given is None else given
+    for q, (stage, chosen) in enumerate(zip(stages, codes, strict=True)):
+        made = tables.search_tables(stage, rows.dtype)
+        using = host.kernels_for(len(rows) * made.words.size)
+        searched = using.project(rows, made, True)
+        using.nearest(searched, made, chosen)
+        yield Part(searched, chosen, made.words)
+        table, places = made.table, chosen
+        if stage.project_out is not None:
+            used, places = np.unique(chosen, return_inverse=True)
+            table = tables.decoded(stage, used, rows.dtype, host.transform)
+            places = places.astype(np.int32)
+        # `searched` is the caller's until here.
+        using.advance(rows, table, places, quantized, given, q)
+
+
+def sums(rows, codes, size):
+    """Return how often each of `size` codewords was chosen, and the sum of what chose it, float64.
+
+    As `host.tally` of a single stage: the same bits.
+    """
+    using = host.kernels_for(rows.size)
+
+    def leaf(start):
+        part = slice(start, start + host.LEAF)
+        counts, totals = np.zeros(size), np.zeros((size, rows.shape[1]))
+        using.add_rows(rows[part], codes[part], counts, totals)
+        return [counts], [totals]
+
+    parts = ((1, leaf(start)) for start in range(0, len(rows), host.LEAF))
+    found = host.merged(parts) or ([np.zeros(size)], [np.zeros((size, rows.shape[1]))])
+    return found[0][0], found[1][0]
+
+
+def squared_distances(rows, words, codes):
+    """Return the squared distance (n,), float64, of each row to the codeword of its code."""
+    return host.kernels_for(rows.size).squared_distances(rows, words, codes)
+
+
+def average(words, sums, totals, empty, held, share, decay):
+    """Return new codewords and sums, float32, and the largest number of either.
+
+    See `averages.average`; all but counts in (K, C).
+    """
+    return host.kernels_for(words.size).average(words, sums, totals, empty, held, share, decay)
+
+
