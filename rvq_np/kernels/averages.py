@@ -68,3 +68,17 @@ def average(codebook, sums, totals, empty, held, share, decay, new_codebook, new
             new_codebook[k, c] = word
             largest = max(largest, abs(new_sums[k, c]), abs(new_codebook[k, c]))
     return largest
+
+
+@kernel
+def replace(codebook, sums, dead, vectors, count, start, stop):
+    """Write vectors ``start ... stop`` over the codewords `dead`, their sums `count` times that."""
+    largest = np.float32(0.0)
+    for i in range(start, stop):
+        k = dead[i]
+        for c in range(vectors.shape[1]):
+            value = np.float64(vectors[i, c])
+            codebook[k, c] = value
+            sums[k, c] = value * count
+            largest = max(largest, abs(codebook[k, c]), abs(sums[k, c]))
+    return largest

@@ -190,6 +190,15 @@ def average(words, sums, totals, empty, held, share, decay):
     return new_words, new_sums, max(_parts(part, len(words), words.shape[1]))
 
 
+def replace(words, sums, dead, vectors, count):
+    """Write vectors (m, C) over the codewords `dead` (m,), and `count` times them over the sums."""
+
+    def part(start, stop):
+        return averages.replace(words, sums, dead, vectors, count, start, stop)
+
+    return max(_parts(part, len(dead), words.shape[1]))
+
+
 def _parts(function, count, numbers, whole=1):
     """Return ``function(start, stop)`` of as many parts of `count` things as threads are worth.
 

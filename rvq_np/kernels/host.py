@@ -92,7 +92,7 @@ def bits(codes: int) -> Any:
 def prepare(codebooks, dtype):
     """Return the `Tables` of each stage, for vectors of type `dtype`."""
     dtype = working_dtype(dtype, codebooks.dtype)
-    return tables.Stages(tables.stage_tables(each, dtype, transform) for each in codebooks.stages)
+    return tables.Stages(tables.stage_tables(each, dtype, mapped_out) for each in codebooks.stages)
 
 
 def encode(x, stages, beam_size=1, codes=None):
@@ -132,6 +132,16 @@ def transform(rows, linear, dtype):
     """Return ``rows @ weight + bias`` (N, C) of a `tables.Map`, of type `dtype`."""
     rows = rows if rows.flags.writeable else rows.copy()  # read-only: another type to Numba
     return kernels_for(len(rows) * linear.shape[0] * linear.shape[1]).transform(rows, linear, dtype)
+
+
+def mapped_out(rows, linear, dtype):
+    """Return codewords `rows` through the map out of a stage, of type `dtype`.
+
+    Where sums are not in float64 NumPy's bits are others: then one kind of kernels serves all.
+    """
+    if rows.dtype != np.float64:
+        load()
+    return transform(rows, linear, dtype)
 
 
 def decode(codes, stages, out=None):

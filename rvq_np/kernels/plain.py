@@ -164,3 +164,11 @@ def average(words, sums, totals, empty, held, share, decay):
     with np.errstate(over="ignore"):
         new_words, new_sums = moved.astype(np.float32), new_sums.astype(np.float32)
     return new_words, new_sums, max(float(np.abs(each).max()) for each in (new_words, new_sums))
+
+
+def replace(words, sums, dead, vectors, count):
+    """Write vectors (m, C) over the codewords `dead` (m,), and `count` times them over the sums."""
+    wide = vectors.astype(np.float64)
+    with np.errstate(over="ignore"):
+        words[dead], sums[dead] = wide, wide * count
+    return max(float(np.abs(each[dead]).max()) for each in (words, sums))

@@ -39,9 +39,11 @@ def through(x, stages, dtype, codes, quantized, given=None) -> Iterator[Part]:
         yield Part(searched, chosen, made.words)
         table, places = made.table, chosen
         if stage.project_out is not None:
-            used, places = np.unique(chosen, return_inverse=True)
-            table = tables.decoded(stage, used, rows.dtype, host.transform)
-            places = places.astype(np.int32)
+            used = np.flatnonzero(np.bincount(chosen, minlength=len(made.words)))
+            places = np.empty(len(made.words), np.int32)
+            places[used] = np.arange(len(used), dtype=np.int32)
+            places = places[chosen]
+            table = tables.decoded(stage, used, rows.dtype, host.mapped_out)
         # `searched` is the caller's until here.
         using.advance(rows, table, places, quantized, given, q)
 
@@ -67,6 +69,15 @@ def sums(rows, codes, size):
 def squared_distances(rows, words, codes):
     """Return the squared distance (n,), float64, of each row to the codeword of its code."""
     return host.kernels_for(rows.size).squared_distances(rows, words, codes)
+
+
+def replace(words, sums, counts, dead, vectors, start):
+    """Give codewords `dead` (m,) the vectors (m, C), in place; return the largest number written.
+
+    Sums are ``start`` times the vectors, counts are `start`.
+    """
+    counts[dead] = start
+    return host.kernels_for(vectors.size).replace(words, sums, dead, vectors, start)
 
 
 def average(words, sums, totals, empty, held, share, decay):

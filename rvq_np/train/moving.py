@@ -158,13 +158,12 @@ def _replace(
     if relative is not None:
         start = float(counts.mean(dtype=np.float64))
         threshold = relative * start
-    dead = counts < threshold
-    if not dead.any():
+    dead = np.flatnonzero(counts < threshold)
+    if not len(dead):
         return None
-    fresh = np.asarray(vectors(int(dead.sum())), dtype=np.float64)
-    with np.errstate(over="ignore"):
-        words[dead], sums[dead], counts[dead] = fresh, fresh * start, start
-    return max(float(np.abs(words[dead]).max()), float(np.abs(sums[dead]).max()), start)
+    fresh = np.ascontiguousarray(vectors(len(dead)))
+    fresh = fresh if fresh.dtype in (np.float32, np.float64) else fresh.astype(np.float64)
+    return max(float(steps.replace(words, sums, counts, dead, fresh, start)), start)
 
 
 def step(
