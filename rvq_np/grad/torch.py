@@ -15,7 +15,7 @@ from .. import train as training
 from ..config import Config
 from ..errors import BackendError, DtypeError
 from ..layout import QuantizedResult
-from . import _host, _inputs
+from . import _host, _inputs, _torch_eager as _eager
 from ._surrogate import Ops, attach, check_estimator, decoded
 
 pytree.register_dataclass(
@@ -244,6 +244,12 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         spec = self._spec(sample_rate, bandwidth, self.training)
         seed = _draw() if self.training else None
         entries = self._entries()
+        if self.codebook_training == "ema" and _eager.serves(x, mask, entries):
+            with torch.autocast("cpu", enabled=False):
+                wide = _widened(x, mask)
+                result = _eager.forward(self, OPS, _host.parse(spec), wide, mask, seed, entries)
+            result.quantized = result.quantized.to(x.dtype)
+            return result
         needed = list(entries.values()) if self.training else _in_eval(entries)
         result, state = _quantized(
             self, spec, x, mask, seed, entries, needed, self.estimator,

@@ -48,11 +48,12 @@ def panels_of(linear, dtype):
         kept = dtype if dtype == np.float32 else np.result_type(np.float32, weight, bias)
         room = np.zeros((-(-columns // width), dim + 1, width), kept)
         most = np.finfo(kept).max  # a weight beyond it would make zeros into NaN
+        if max(weight.itemsize, bias.itemsize) > kept.itemsize:
+            weight, bias = np.clip(weight, -most, most), np.clip(bias, -most, most)
         for first, panel in zip(range(0, columns, width), room, strict=True):
             part = slice(first, first + width)
             some = len(bias[part])
-            np.clip(bias[part], -most, most, out=panel[0, :some], casting="same_kind")
-            np.clip(weight[part].T, -most, most, out=panel[1:, :some], casting="same_kind")
+            panel[0, :some], panel[1:, :some] = bias[part], weight[part].T
         linear.kept[dtype] = room.ravel()
     return linear.kept[dtype]
 
