@@ -37,6 +37,8 @@ NUMPY = Ops(
     total=np.sum,
     largest=lambda x, axis: np.max(x, axis, initial=0),
     convert=lambda x, like: np.asarray(x).astype(like.dtype),
+    product=lambda x, y, z, alpha, beta: alpha * (x @ y) + beta * z,
+    sum_into=lambda x, y, alpha: x + alpha * y,
 )
 
 
@@ -134,7 +136,7 @@ class Products:
                 for level, stage in enumerate(stages)
             }
         levels = [
-            Level(stage.words[codes].astype(dtype), *(
+            Level(stage.words.astype(dtype), codes, *(
                 linear and (linear.weight.astype(dtype), linear.bias.astype(dtype))
                 for linear in (stage.project_in, stage.project_out)
             ))
@@ -163,7 +165,8 @@ MAPS = ("project_in", "project_out")
 class Level(NamedTuple):
     """What gradients need of one level: the words of the rows, and its maps if it has any."""
 
-    words: Any  # (N, C)
+    words: Any  # (K, C)
+    codes: Any  # (N,)
     into: Any = None  # weight (C, D) and bias (C,)
     out: Any = None  # weight (D, C) and bias (D,)
 
@@ -188,29 +191,48 @@ def pulled_back(
     """
     counts = [int(ops.total(active > level)) for level in range(len(levels))]
     used = max(1, sum(count > 0 for count in counts))
-    to_x, found, left = ops.convert(wanted, rows) * 0, [], rows
-    for level, (words, into, out) in enumerate(levels):
-        share = ops.convert(active > level, rows)[:, None]
-        searched, added = left, words
-        if into is not None:
-            searched = left @ into[0].T + into[1]
-            added = words @ out[0].T + out[1]
+    to_x, found, left, pull = None, [], rows, None
+    for level, (words, codes, into, out) in enumerate(levels):
+        whole = counts[level] == rows.shape[0]
+        share = None if whole else ops.convert(active > level, rows)[:, None]
+        given = wanted if whole else wanted * share
         scale = 2.0 / (used * max(1, counts[level]) * words.shape[1]) * trained
-        apart = share * (searched - words) * scale
-        pull = apart * penalty
-        to_words = None if quantization is None else apart * -quantization
+        factor = scale * penalty
+        to_words = None
         if into is None:
+            chosen = added = ops.take(words, codes)
+            apart = left - chosen
+            pull = apart * factor if whole else apart * factor * share
+            if quantization is not None:
+                to_words = apart * (-scale * quantization) * (1 if whole else share)
             found.append((to_words,))
         else:
-            given = wanted * share
-            to_searched = pull + given @ out[0]
+            # Words less the bias in, so that a product and a sum are one: `apart` is what is
+            # searched less the words of the rows.
+            moved = ops.take(words - into[1], codes)
+            pull = ops.product(left, into[0].T, moved, factor, -factor)
+            pull = pull if whole else pull * share
+            if quantization is not None:
+                turn = scale * quantization
+                to_words = ops.product(left, into[0].T, moved, -turn, turn)
+                to_words = to_words if whole else to_words * share
+            to_searched = ops.product(given, out[0], pull, 1.0, 1.0)
+            total = ops.total(given, 0)
             found.append(
-                (to_words, to_searched.T @ left, ops.total(to_searched, 0), given.T @ words,
-                 ops.total(given, 0))
+                (to_words, to_searched.T @ left, ops.total(to_searched, 0),
+                 given.T @ moved + total[:, None] * into[1], total)
             )  # fmt: skip
-            pull = pull @ into[0]
-        to_x = to_x + pull
-        left = left - added
+            if words.shape[0] < rows.shape[0]:
+                added = ops.take(words @ out[0].T + out[1], codes)
+            else:  # what the words decode to, by way of those moved
+                added = ops.product(moved, out[0].T, out[0] @ into[1] + out[1], 1.0, 1.0)
+        if into is None:
+            to_x = pull if to_x is None else ops.sum_into(to_x, pull, 1.0)
+        elif to_x is None:
+            to_x = pull @ into[0]
+        else:
+            to_x = ops.product(pull, into[0], to_x, 1.0, 1.0)
+        left = left - added if left is rows else ops.sum_into(left, added, -1.0)
     return to_x, found
 
 

@@ -116,7 +116,21 @@ def _levels(passed, dtype, maps):
     for level, (stage, codes) in enumerate(
         zip(passed.codebooks.stages, passed.codes, strict=False)
     ):
-        words = torch.from_numpy(stage.words[codes.numpy()]).to(dtype)
+        words = torch.from_numpy(_host.lent(stage.words)).to(dtype)
         own = maps[4 * level : 4 * level + 4]
-        levels.append(_products.Level(words, *(own and (own[:2], own[2:]))))
+        levels.append(_products.Level(words, codes, *(own and (own[:2], own[2:]))))
     return levels
+
+
+def product(x, y, z, alpha, beta):
+    """Return ``alpha x @ y + beta z``, in one pass where factors need no gradient themselves."""
+    if torch.is_grad_enabled():
+        return alpha * (x @ y) + beta * z
+    return torch.addmm(z, x, y, alpha=float(alpha), beta=float(beta))
+
+
+def sum_into(x, y, alpha):
+    """Return ``x + alpha y``, written over `x` where nobody will differentiate it."""
+    if torch.is_grad_enabled():
+        return x + alpha * y
+    return x.add_(y, alpha=alpha)
