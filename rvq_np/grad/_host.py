@@ -263,9 +263,7 @@ def _run(spec: Spec, x: Any, mask: Any, seed: Any, tensors: Sequence[Any]) -> li
     return outputs
 
 
-def passed_by(
-    spec: Spec, x: Any, mask: Any, seed: Any, tensors: Sequence[Any]
-) -> passes.Pass:
+def passed_by(spec: Spec, x: Any, mask: Any, seed: Any, tensors: Sequence[Any]) -> passes.Pass:
     """Do what `run` does; return all that its outputs are made of, and remember the new state."""
     if spec.held:
         return _find(spec.held).passed("quantize", x, spec.sample_rate, spec.bandwidth, mask)

@@ -191,7 +191,8 @@ def pulled_back(
     """
     counts = [int(ops.total(active > level)) for level in range(len(levels))]
     used = max(1, sum(count > 0 for count in counts))
-    to_x, found, left, pull = None, [], rows, None
+    found: list[tuple[Any, ...]] = []
+    to_x, left = None, rows
     for level, (words, codes, into, out) in enumerate(levels):
         whole = counts[level] == rows.shape[0]
         share = None if whole else ops.convert(active > level, rows)[:, None]

@@ -64,9 +64,7 @@ def forward(owner, ops, spec, wide, mask, seed, entries) -> QuantizedResult:
         for name in _products.MAPS
         for part in ("weight", "bias")
     ]
-    quantized, commitment, quantization = Through.apply(
-        wide, ops, passed, owner.estimator, *maps
-    )
+    quantized, commitment, quantization = Through.apply(wide, ops, passed, owner.estimator, *maps)
     if spec.training:
         with torch.no_grad():
             for name, value in training.entries(passed.states).items():

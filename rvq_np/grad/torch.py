@@ -15,7 +15,8 @@ from .. import train as training
 from ..config import Config
 from ..errors import BackendError, DtypeError
 from ..layout import QuantizedResult
-from . import _host, _inputs, _torch_eager as _eager
+from . import _host, _inputs
+from . import _torch_eager as _eager
 from ._surrogate import Ops, attach, check_estimator, decoded
 
 pytree.register_dataclass(

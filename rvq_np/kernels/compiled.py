@@ -5,8 +5,8 @@ Importing this module imports Numba.
 
 import numpy as np
 
-from . import bits as bits
 from . import averages, exact, gather, hypotheses, maps, pack, plain, search, tiles
+from . import bits as bits
 from .simd import LANES, PER_STEP, TARGET, VECTORS
 
 SCREENS = TARGET.screens

@@ -6,12 +6,11 @@ kernels serve where Numba can be imported, `plain` elsewhere, as in `host`.
 """
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from . import host, tables
-
 
 
 class Part(NamedTuple):
@@ -86,5 +85,3 @@ def average(words, sums, totals, empty, held, share, decay):
     See `averages.average`; all but counts in (K, C).
     """
     return host.kernels_for(words.size).average(words, sums, totals, empty, held, share, decay)
-
-

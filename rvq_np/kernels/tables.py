@@ -11,7 +11,6 @@ import numpy as np
 
 from . import exact
 
-
 LARGE = 1 << 14  # numbers of a map out that is not summed in float64
 
 

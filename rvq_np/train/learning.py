@@ -137,7 +137,7 @@ def learn(
     passage = lookup.Passage(x, codebooks, n_q, None if valid is None else places, per_row)
     given = None if per_row is None else per_row[places]
     rng = crowd.generator(REPLACEMENTS)
-    rule = {
+    rule: dict[str, Any] = {
         "decay": config.decay, "epsilon": config.epsilon,
         "threshold": config.threshold_ema_dead_code, "relative": config.relative_threshold,
     }  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -199,7 +200,7 @@ def step(
     for level, state in enumerate(states):
         if level < len(counts):
             state = step_of(
-                state, counts[level], sums[level], lambda n, level=level: draw(level, n),
+                state, counts[level], sums[level], functools.partial(draw, level),
                 decay=decay, epsilon=epsilon, threshold=threshold, relative=relative,
             )  # fmt: skip
         moved.append(state)

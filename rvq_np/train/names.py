@@ -18,7 +18,6 @@ from ..errors import StateError
 from .learning import Projections
 from .state import CodebookState
 
-
 BOOK = ("embed", "embed_avg", "cluster_size", "inited")
 
 
@@ -90,15 +89,15 @@ def from_state_dict(
             f"{config.codebook_dim}: {shown}. Nothing was changed. Make the quantizer with the "
             "arguments the state was saved with, and strip any prefix before 'vq.'."
         )
+    taken: dict[str, Any] = {**given, **fitting}
+    known: Any = projections
     made = []
     for level in range(config.n_q):
         layer = f"vq.layers.{level}._codebook."
         if all(f"{layer}{name}" in same for name in BOOK):
             made.append(states[level])
             continue
-        words, sums, counts, initialized = (
-            fitting.get(f"{layer}{name}", given.get(f"{layer}{name}")) for name in BOOK
-        )
+        words, sums, counts, initialized = (taken[f"{layer}{name}"] for name in BOOK)
         made.append(CodebookState(words, sums, counts, bool(initialized[0])))
     if not config.projects:
         return tuple(made), None
@@ -108,11 +107,9 @@ def from_state_dict(
         for place, name in enumerate(("project_in", "project_out")):
             parts = [f"vq.layers.{level}.{name}.{part}" for part in ("weight", "bias")]
             if all(part in same for part in parts):
-                assert projections is not None
-                pair.append(projections[level][place])
+                pair.append(known[level][place])
             else:
-                found = (fitting.get(part, given.get(part)) for part in parts)
-                pair.append(Linear(*(np.asarray(each, np.float32) for each in found)))
+                pair.append(Linear(*(np.asarray(taken[part], np.float32) for part in parts)))
         maps.append((pair[0], pair[1]))
     return tuple(made), maps
 

@@ -97,7 +97,9 @@ def codebooks_of(
     maps = projections or [None] * len(states)
     return Codebooks(
         [
-            Stage.of_state(state.words, pair) if _fits(state, pair) else Stage(state.words, *pair)
+            Stage.of_state(state.words, pair)
+            if _fits(state, pair)
+            else Stage(state.words, *(pair or ()))
             for state, pair in zip(states, maps, strict=True)
         ]
     )

@@ -294,11 +294,25 @@ PROJECTIONS = (
         f"{KERNELS}::test_a_beam_over_projections_does_not_depend_on_the_rows_beside",
     ),
     Fault(
-        "the next panel of a map begins with the biases of the last",
-        "rvq_np/kernels/gather.py",
-        "        at = bias + some\n",
-        "        at = bias\n",
-        f"{KERNELS}::test_maps_of_float32_are_those_of_the_same_numbers_in_float64",
+        "the next panel of a map begins with the last column of the one before",
+        "rvq_np/kernels/maps.py",
+        "    size = (dim + 1) * width\n",
+        "    size = dim * width\n",
+        f"{KERNELS}::test_maps_are_numpys_on_a_grid",
+    ),
+    Fault(
+        "rows that fill a block are taken from beside the last",
+        "rvq_np/kernels/maps.py",
+        'b.select(b.icmp_signed("<", here, last), here, last)',
+        'b.select(b.icmp_signed("<", here, last), here, number(0))',
+        f"{KERNELS}::test_maps_are_numpys_on_a_grid",
+    ),
+    Fault(
+        "a few rows are mapped by what the block before them gave",
+        "rvq_np/kernels/search.py",
+        "searched, at = mapped, place * whole[q, 1]",
+        "searched, at = mapped, 0",
+        f"{KERNELS}",
     ),
     Fault(
         "without Numba: a projection has no bias",
@@ -308,10 +322,10 @@ PROJECTIONS = (
         f"{BACKENDS}::test_projected_stages_give_the_same_codes_on_every_path",
     ),
     Fault(
-        "compiled: the bias of a projection is read from its weights",
-        "rvq_np/kernels/search.py",
-        "bias = weight + dim * width",
-        "bias = weight",
+        "compiled: a projection has no bias",
+        "rvq_np/kernels/maps.py",
+        "= bias[part], weight[part].T",
+        "= 0.0, weight[part].T",
         f"{BACKENDS}::test_projected_stages_give_the_same_codes_on_every_path",
     ),
     Fault(
@@ -324,31 +338,31 @@ PROJECTIONS = (
     Fault(
         "the projection is folded into the words that are searched",
         "rvq_np/kernels/tables.py",
-        "    return replace(made, **changes)\n",
+        "    made = search_tables(stage, dtype)\n",
+        "    made = search_tables(stage, dtype)\n"
         "    if stage.project_out is not None:\n"
-        '        return word_tables(changes["table"])\n'
-        "    return replace(made, **changes)\n",
+        "        return word_tables(decoded(stage, slice(None), dtype, transform))\n",
         f"{CODEC}::test_projected_stages_keep_their_regret_bound",
     ),
     Fault(
         "what a code decodes to has no bias",
         "rvq_np/kernels/tables.py",
-        "weight.T.astype(np.float64) + bias\n",
-        "weight.T.astype(np.float64)\n",
+        "map_of(stage.project_out), dtype)",
+        "Map(stage.project_out.weight, 0 * stage.project_out.bias), dtype)",
         f"{CODEC}::test_projected_stages_keep_their_regret_bound",
     ),
     Fault(
         "words that are searched by cosine are not normalized",
         "rvq_np/kernels/tables.py",
-        "made = word_tables(normalized(words))",
-        "made = word_tables(words)",
+        "replace(word_tables(normalized(words)), table=words, unit=True)",
+        "replace(word_tables(words), table=words, unit=True)",
         "tests/test_cosine.py",
     ),
     Fault(
         "a code of a cosine stage decodes to the normalized word",
         "rvq_np/kernels/tables.py",
-        'changes = {"table": words, "unit": True}',
-        'changes = {"table": normalized(words), "unit": True}',
+        "replace(word_tables(normalized(words)), table=words, unit=True)",
+        "replace(word_tables(normalized(words)), unit=True)",
         "tests/test_cosine.py",
     ),
 )
