@@ -124,6 +124,6 @@ def forward(
     )  # fmt: skip
     spent = per_level * (n_q if learned.levels is None else learned.levels)
     return Pass(
-        batch, learned.codes, learned.quantized, learned.codebooks, learned.states, learned.loss, spent,
-        learned.per_row, True,
+        batch, learned.codes, learned.quantized, learned.codebooks, learned.states, learned.loss,
+        spent, learned.per_row, True,
     )  # fmt: skip

@@ -126,11 +126,10 @@ def _panel_code(context, builder, signature, arguments, n_rows, n_panels, narrow
     whole = b.icmp_signed(">=", columns, number(n_panels * width))
     for i in range(n_rows):
         to = b.gep(target, [b.add(out_at, b.mul(places[i], stride))])
-        made = [
-            each if given == kind
-            else (b.fptrunc if out.dtype.bitwidth < rows.dtype.bitwidth else b.fpext)(each, narrowed)
-            for each in totals[i]
-        ]  # fmt: skip
+        made = totals[i]
+        if given != kind:
+            cast = b.fptrunc if out.dtype.bitwidth < rows.dtype.bitwidth else b.fpext
+            made = [cast(each, narrowed) for each in made]
         with b.if_else(whole) as (all_columns, some):
             with all_columns:
                 for n, value in enumerate(made):

@@ -84,7 +84,8 @@ EXPIRY = (
         "rvq_np/train/moving.py",
         "words, new_sums, new_counts, largest = _averaged(state, counts, sums, decay, epsilon)\n",
         "state = expire(state, vectors, threshold, relative=relative)\n"
-        "    words, new_sums, new_counts, largest = _averaged(state, counts, sums, decay, epsilon)\n"
+        "    words, new_sums, new_counts, largest = "
+        "_averaged(state, counts, sums, decay, epsilon)\n"
         "    return _state(words, new_sums, new_counts, largest, state.initialized)\n",
         f"{QUANTIZER}::test_decay_and_expiry_reach_the_training_step",
     ),

@@ -91,7 +91,7 @@ def test_gradients_by_hand_are_those_of_the_operations(
         with monkeypatch.context() as patch:
             patch.setattr(
                 _torch_eager, "forward",
-                lambda *given, run=_torch_eager.forward: asked.append(1) or run(*given),
+                lambda *given, run=_torch_eager.forward, asked=asked: asked.append(1) or run(*given),
             )  # fmt: skip
             torch.manual_seed(3)
             module = ResidualVectorQuantizer(
