@@ -175,6 +175,7 @@ def test_dac_drops_levels_and_takes_five_values(audio):
 def test_espnets_embedding_of_codes_reads_the_quantizer(audio, monkeypatch):
     """Its `CodecEmbedding` takes a trained codec's quantizer and asks it for its sizes."""
     made = home.generator(Ours, name="dac", codebook_dim=32, quantizer_dropout=False)
+    made.quantizer(torch.randn(1, 32, 100), made.frame_rate)
     trained = types.ModuleType("espnet2.bin.gan_codec_inference")
     trained.AudioCoding = types.SimpleNamespace(
         from_pretrained=lambda model_tag: types.SimpleNamespace(
@@ -186,8 +187,6 @@ def test_espnets_embedding_of_codes_reads_the_quantizer(audio, monkeypatch):
         from espnet2.mt.frontend.embedding import CodecEmbedding
     embedding = CodecEmbedding(2 + 4 * 32, token_per_frame=4).eval()
     assert (embedding.codebook_size, embedding.output_size()) == (32, 32)
-    made.quantizer(torch.randn(1, 32, 100), made.frame_rate)
-    made.eval()
     with torch.no_grad():
         codes = made.encode(audio)
         tokens = codes + 32 * torch.arange(4)[:, None, None] + 2
