@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from . import decoding, encoding, footprint, grid, packing, process, shims, streaming, training
+from . import (
+    decoding,
+    defaults,
+    encoding,
+    footprint,
+    grid,
+    home,
+    packing,
+    process,
+    shims,
+    streaming,
+    training,
+)
 from .report import Answer
 from .setting import Setting
 
@@ -34,4 +46,13 @@ QUESTIONS = {
     "streaming": Question(streaming.streaming),
     "packing": Question(packing.packing, threaded=False),
     "footprint": Question(footprint.footprint, threaded=False),
+    "defaults": Question(defaults.batches),
+    "defaults-frame": Question(defaults.frame),
+    "defaults-first": Question(defaults.first_call),
+    "defaults-memory": Question(defaults.memory),
+    "defaults-plain": Question(defaults.plain),
+    "soundstream-shape": Question(defaults.soundstream),
+    "dac-training": Question(defaults.dac),
+    "snac-training": Question(defaults.snac),
+    "soundstream": Question(home.soundstream),
 }

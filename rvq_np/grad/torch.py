@@ -182,6 +182,8 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
             threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon,
             relative_threshold,
         )  # fmt: skip
+        for name, value in self.config.as_dict().items():  # ESPnet's code reads some of them
+            setattr(self, name, value)
         check_estimator(estimator)
         _inputs.check_training(codebook_training)
         self.codebook_training, self.estimator = codebook_training, estimator
