@@ -89,10 +89,9 @@ def test_gradients_by_hand_are_those_of_the_operations(
             monkeypatch.setattr(_torch_eager, "serves", lambda *given: False)
         asked = []
         with monkeypatch.context() as patch:
-            patch.setattr(
-                _torch_eager, "forward",
-                lambda *given, run=_torch_eager.forward, asked=asked: asked.append(1) or run(*given),
-            )  # fmt: skip
+            run = _torch_eager.forward
+            watched = lambda *given, asked=asked, run=run: asked.append(1) or run(*given)  # noqa: E731
+            patch.setattr(_torch_eager, "forward", watched)
             torch.manual_seed(3)
             module = ResidualVectorQuantizer(
                 6, codebook_dim, 3, 9, quantizer_dropout=dropout, estimator=estimator
