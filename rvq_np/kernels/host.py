@@ -91,7 +91,25 @@ def bits(codes: int) -> Any:
 def prepare(codebooks, dtype):
     """Return the `Tables` of each stage, for vectors of type `dtype`."""
     dtype = working_dtype(dtype, codebooks.dtype)
-    return tables.Stages(tables.stage_tables(stage, dtype) for stage in codebooks.stages)
+    measure = (kernels or plain).measure  # whichever is there: no call is too small
+
+    def prepared(stage):
+        return tables.stage_tables(stage, dtype, measure)
+
+    return tables.Stages(tiles.spread(prepared, codebooks.stages))
+
+
+def hand_on(before, after):
+    """Let the stages `after` begin with the screen that served for `before`, where both have one.
+
+    For codebooks that have moved a little, as in training: a screen that leaves too many codewords
+    is given up after some hundred rows, which a step would find out again each time.  Which one
+    serves never shows in the codes.
+    """
+    if "screen" in before.kept and len(before.whole) == len(after.whole):
+        for name in ("screen", "left"):
+            if name in before.kept:
+                after.kept.setdefault(name, before.kept[name])
 
 
 def encode(x, stages, beam_size=1, codes=None):

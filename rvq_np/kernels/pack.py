@@ -47,7 +47,7 @@ from typing import NamedTuple
 import numpy as np
 
 from . import tiles
-from .differences import move
+from .differences import distance, move
 from .jit import kernel
 from .places import place_of
 from .simd import dot, largest
@@ -95,7 +95,7 @@ class Plan(NamedTuple):
 def plan(stages, screen, lanes, vectors, per_step):
     """Return the `Plan` of `tables.Stages` for one kind of screen."""
     shape = lanes * vectors, per_step
-    parts = [_Packed(stage, screen, *shape) for stage in stages]
+    parts = tiles.spread(lambda stage: _Packed(stage, screen, *shape), stages)
     whole = np.zeros((len(stages), 13), np.int64)
     real = np.zeros((len(stages), 13), np.float64)
     words_at = table_at = half_at = panels_at = side_at = maps_at = centres_at = 0
@@ -122,8 +122,7 @@ def plan(stages, screen, lanes, vectors, per_step):
     panels = aligned_empty(1, panels_at, kind)[0]
     side = np.empty((3, side_at), np.float32)
     half = np.empty(half_at)
-    jobs = [(q, job) for q, part in enumerate(parts) for job in part.jobs()]
-    tiles.spread(lambda job: parts[job[0]].pack(job[1], panels, whole[job[0], 7]), jobs)
+    tiles.spread(lambda each: each[0].pack(panels, each[1]), zip(parts, whole[:, 7], strict=True))
     for stage, part, counts, numbers in zip(stages, parts, whole, real, strict=True):
         part.finish(side[:, counts[8] :], half[counts[6] : counts[6] + counts[0]])
         numbers[:7] = stage.bounds
@@ -145,7 +144,7 @@ def plan(stages, screen, lanes, vectors, per_step):
 
 
 class _Packed:
-    """One stage for one kind of screen, and how it is packed: some panels a job."""
+    """One stage for one kind of screen: found out at first, then packed, then finished."""
 
     def __init__(self, stage, screen, in_panel, per_step):
         self.stage, self.screen, self.in_panel, self.per_step = stage, screen, in_panel, per_step
@@ -153,7 +152,7 @@ class _Packed:
         self.n_panels, self.steps = -(-n_words // in_panel), -(-width // per_step)
         usable = stage.half < np.inf
         self.only = int(usable.argmax()) if usable.sum() == 1 else -1
-        self.centre, exponent = place_of(stage.words, usable)
+        self.centre, exponent = place_of(stage.words, usable, _mean_bits)
         zero = np.zeros(width) if self.centre is None else self.centre
         # All squares in a unit in which none overflows; the centre is no longer than the words.
         self.squares = np.empty(n_words)
@@ -168,20 +167,15 @@ class _Packed:
             self.centre = zero
         self.steps_of, self.missed = np.empty(n_words), np.empty(n_words)
 
-    def jobs(self):
-        """Return runs of panels, ``(begin, end)``, each worth a thread."""
-        share = max(1, WORTH // (self.in_panel * self.stage.words.shape[1]))
-        return [(n, min(n + share, self.n_panels)) for n in range(0, self.n_panels, share)]
-
-    def pack(self, job, panels, at):
-        """Write some panels into `panels`, those of this stage from element `at` on."""
+    def pack(self, panels, at):
+        """Write the panels of this stage into `panels`, from element `at` on."""
         width = self.stage.words.shape[1]
         padded = self.steps * self.per_step
         row = np.full(padded, 128 if self.screen == "uint8" else 0, self.screen)
         stage_panels = panels[at : at + self.n_panels * self.in_panel * padded].view(np.uint32)
         _pack(
             self.stage.words, np.zeros(width) if self.centre is None else self.centre, self.unit,
-            LEVELS.get(self.screen, 0), self.in_panel, *job, np.empty(width), row,
+            LEVELS.get(self.screen, 0), self.in_panel, np.empty(width), row,
             row.view(np.uint32), stage_panels, self.steps_of, self.missed,
         )  # fmt: skip
 
@@ -215,9 +209,6 @@ class _Packed:
             half[:] = stage.usable_half
 
 
-WORTH = 1 << 18  # numbers whose packing is worth a thread
-
-
 def _exponent(value):
     return math.frexp(value)[1]
 
@@ -240,16 +231,16 @@ def _squares(words, centre, scale, out):
 
 @kernel
 def _pack(
-    words, centre, unit, levels, in_panel, begin, end, moved, row, row32, panels, steps, missed
+    words, centre, unit, levels, in_panel, moved, row, row32, panels, steps, missed
 ):  # fmt: skip
-    """Write panels `begin` to `end`, and of their words the steps and the norms of the rests.
+    """Write all panels, and of their words the steps and the norms of the rests.
 
     words   (K, C)  T        ``(word - centre) * unit`` is what is packed
     row     (S * n,) the screen's type, in which padding is zero; `row32` the same by 32 bits
     panels  (panels, S, in_panel)  uint32, flat
     """
     width, n_steps = words.shape[1], row32.shape[0]
-    for p in range(begin, end):
+    for p in range(panels.shape[0] // (n_steps * in_panel)):
         for place in range(in_panel):
             k = p * in_panel + place
             first = p * n_steps * in_panel + place
@@ -271,13 +262,9 @@ def _pack(
 @kernel(inner=True, fastmath={"reassoc", "contract", "nsz"})
 def _round_word(moved, levels, row):
     """Write a word as whole numbers of a step; return that and the norm of what is left."""
-    width = np.uint64(moved.shape[0])
-    offset = 128 if levels == 127 else 0
-    most, square = 0.0, 0.0
-    for d in range(width):
-        value = abs(moved[d])
-        most = value if value > most else most
-        square += value * value
+    width = np.uint64(moved.shape[0])  # unsigned: a negative index would be looked up from the end
+    offset = np.int32(128 if levels == 127 else 0)
+    most, square = largest(moved, 0, moved.shape[0]), dot(moved, 0, moved, 0, moved.shape[0])
     if most < TINY:
         for d in range(width):
             row[d] = row.dtype.type(offset)
@@ -287,13 +274,33 @@ def _round_word(moved, levels, row):
         step = max(step, np.sqrt(square) * (1.0 + 1e-9) / NORM)
     step = np.float64(np.float32(step))
     inverse, left = 1.0 / step, 0.0
-    for d in range(width):
+    for d in range(width):  # the step is rounded by 2^-24 at most: no whole number is above `levels`
         whole = np.rint(moved[d] * inverse)
-        whole = min(max(whole, np.float64(-levels)), np.float64(levels))
         rest = moved[d] - whole * step
         left += rest * rest
         row[d] = row.dtype.type(np.int32(whole) + offset)
     return step, np.sqrt(left)
+
+
+@kernel
+def _mean_bits(rows, point):
+    """As `places.mean_bits`."""
+    width = rows.shape[1]
+    total, counted = 0.0, 0
+    for k in range(rows.shape[0]):
+        square = distance(rows, k * width, point, 0, 1.0, width)
+        if square > 0.0 or not _equal(rows[k], point):
+            total += 0.5 * np.log2(max(square, 2.0**-1000))
+            counted += 1
+    return total / counted if counted else 0.0
+
+
+@kernel(inner=True)
+def _equal(a, b):
+    for d in range(a.shape[0]):
+        if a[d] != b[d]:
+            return False
+    return True
 
 
 def aligned_empty(rows, columns, dtype=np.float32):

@@ -22,7 +22,14 @@ class Place(NamedTuple):
     exponent: int  # a codeword less the centre typically has a norm of about ``2**exponent``
 
 
-def place_of(words, usable):
+def mean_bits(rows, point):
+    """Return the mean binary logarithm of the distances of rows (n, C) to a point, but for zeros."""
+    moved = rows - point
+    squares = np.einsum("kc,kc->k", moved, moved)[moved.any(axis=1)]
+    return 0.5 * float(np.log2(np.maximum(squares, 2.0**-1000)).mean()) if len(squares) else 0.0
+
+
+def place_of(words, usable, bits=mean_bits):
     """Return the `Place` of codewords (K, C) of which the mask `usable` (K,) can be chosen."""
     numbers = np.flatnonzero(usable)
     some = numbers[np.linspace(0, len(numbers) - 1, min(SAMPLE, len(numbers))).astype(np.intp)]
@@ -31,24 +38,13 @@ def place_of(words, usable):
     if largest == 0.0:
         return Place(None, 0)
     shift = int(np.frexp(largest)[1])
-    wide = np.ldexp(wide, -shift)  # squares neither overflow nor, but for next to nothing, underflow
-    best, exponent, centre = _bits(wide), 0, None
-    exponent = best
+    wide = np.ldexp(wide, -shift)  # squares do not overflow, nor underflow but next to nothing
+    zero = np.zeros(wide.shape[1])
+    centre, fewest = None, bits(wide, zero)
+    enough = fewest - GAIN
     if len(some) > 2:
-        step = -(-len(some) // TRIED)
-        for point in (wide.mean(axis=0), *wide[::step]):
-            bits = _bits(wide - point)
-            if bits < exponent and bits < best - GAIN:
-                exponent, centre = bits, point
-    if centre is not None:
-        centre = np.ldexp(centre, shift)
-    return Place(centre, round(exponent) + shift)
-
-
-def _bits(moved):
-    """Return the mean binary logarithm of the norms of rows (n, C), those of zeros left out."""
-    squares = np.einsum("kc,kc->k", moved, moved)
-    squares = squares[moved.any(axis=1)]
-    if not len(squares):
-        return 0.0
-    return 0.5 * float(np.log2(np.maximum(squares, 2.0**-1000)).mean())
+        for point in (wide.mean(axis=0), *wide[:: -(-len(some) // TRIED)]):
+            found = bits(wide, point)
+            if found < min(fewest, enough):
+                centre, fewest = point, found
+    return Place(None if centre is None else np.ldexp(centre, shift), round(fewest) + shift)

@@ -7,6 +7,7 @@ in float64, and what that cannot separate is settled exactly.  BLAS brings its o
 import numpy as np
 
 from . import beam, exact, plain_bits
+from .tables import measured as measure
 from .tables import normalized
 
 SCREENS = ("BLAS",)

@@ -80,13 +80,13 @@ class Stages(tuple):
         return some
 
 
-def stage_tables(stage, dtype):
+def stage_tables(stage, dtype, measure=None):
     """Prepare `stage` (``words``, ``project_in``, ``project_out``) for rows of type `dtype`."""
     words = np.array(stage.words, dtype=dtype, order="C")
     changes: dict[str, Any] = {}
-    made = word_tables(words)
-    if stage.metric == "cosine":
-        made = word_tables(normalized(words))
+    cosine = stage.metric == "cosine"
+    made = word_tables(normalized(words) if cosine else words, measure)
+    if cosine:
         # Without a projection there is the identity, so that rows are copied before division.
         changes = {"table": words, "unit": True}
         changes["weight_in"] = np.eye(words.shape[1])
@@ -121,13 +121,12 @@ def map_tables(linear):
     return Map(weight, bias, np.concatenate(parts).astype(dtype))
 
 
-def word_tables(words):
+def word_tables(words, measure=None):
     """Return the `Tables` of `words` (K, D), searched and decoded as they are."""
-    with np.errstate(over="ignore"):
-        half64 = 0.5 * np.square(words, dtype=np.float64).sum(axis=1)
-        half = np.minimum(half64, np.finfo(words.dtype).max).astype(words.dtype)
+    half64, repeat = (measure or measured)(words)
+    half = np.minimum(half64, np.finfo(words.dtype).max).astype(words.dtype)
     bounds = error_bounds(half64, words.shape[1], words.dtype)
-    half[repeats(words)] = np.inf
+    half[repeat] = np.inf
     return Tables(words, half, np.minimum(half64, np.finfo(np.float64).max), bounds, words)
 
 
@@ -141,17 +140,22 @@ def normalized(rows):
         return (wide / np.where(norms > 0, norms, 1)).astype(rows.dtype)
 
 
+def measured(words):
+    """Return half the squared norms (K,) of `words` (K, D), float64, and their `repeats`."""
+    with np.errstate(over="ignore"):
+        return 0.5 * np.square(words, dtype=np.float64).sum(axis=1), repeats(words)
+
+
 def repeats(words):
     """Return a mask (K,) of the words equal to an earlier one: they can never be chosen.
 
     Folding them here keeps every tie between repeats (an all-zero codebook is nothing else)
-    away from the exact tier.
+    away from the exact tier.  Linear in ``K * D``.
     """
     plain = np.ascontiguousarray(words + 0.0)  # -0.0 equals 0.0 but has other bytes
     rows = plain.view(np.dtype((np.void, plain.dtype.itemsize * plain.shape[1]))).ravel()
-    mask = np.ones(len(words), dtype=bool)
-    mask[np.unique(rows, return_index=True)[1]] = False
-    return mask
+    first: dict[bytes, int] = {}
+    return np.array([first.setdefault(row, k) != k for k, row in enumerate(rows.tolist())], bool)
 
 
 def error_bounds(half64, dim, dtype):
