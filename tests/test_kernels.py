@@ -122,7 +122,7 @@ def check_bounds(rows, words, screen):
             # As `hypotheses` has it: two slacks and twice what half norms are lowered by.
             gap = float(Fraction(scores[i, k], belows[i]) - Fraction(over, under))
             lowered = (2 * said.lowered + 16 * U) * (said.norms[i] + said.heavy[k]) * said.heavy[k]
-            assert gap <= 2 * said.slack[i] * said.heavy[k] + lowered + 2.0**-90
+            assert gap <= 2 * said.slack[i] * said.heavy[k] + lowered + 2.0**-90 * max(1, said.heavy[k])
         if not in_range or reach[i] < 2.0**-50 or np.abs(rows[i]).max() < 2.0**-100:
             continue
         assert said.norms[i] <= norm * (1 + (width + 40) * U)
@@ -566,22 +566,54 @@ def test_a_row_decided_by_hand_goes_through_projections_as_others_do():
         np.testing.assert_array_equal(compiled.by_hand(row.copy(), prepared), codes[:, n])
 
 
-def test_a_screen_that_leaves_too_many_words_is_given_up(rng):
-    """Words around four points that differ by less than a step of any screen: one is the centre."""
+def around_points(rng):
+    """Return words around four points, less than a step of any screen apart: one is the centre."""
     points = 1e4 * rng.standard_normal((4, 16))
     words = (points[rng.integers(4, size=300)] + 1e-2 * rng.standard_normal((2, 300, 16))).astype(
         np.float32
     )
     words[1] = words[1, 0] - words[0]
     x = points[rng.integers(4, size=800)] + 1e-2 * rng.standard_normal((800, 16))
-    x = x.astype(np.float32)
+    return x.astype(np.float32), words
+
+
+def test_a_screen_that_leaves_too_many_words_is_given_up(rng):
+    x, words = around_points(rng)
     expected = plain_codes(x, words)
     stages = host.prepare(rvq_np.Codebooks(words), x.dtype)
-    for rank in (*range(len(compiled.SCREENS)), len(compiled.SCREENS) - 1):
-        assert compiled.packed(stages) is stages.kept[compiled.SCREENS[rank]]
-        codes = host.encode(x[: compiled.PATIENCE], stages)
-        np.testing.assert_array_equal(codes, expected[:, : compiled.PATIENCE])
+    with paths.patched((compiled, "GAINED", np.inf)):
+        for rank in (*range(len(compiled.SCREENS)), len(compiled.SCREENS) - 1):
+            assert compiled.packed(stages) is stages.kept[compiled.SCREENS[rank]]
+            codes = host.encode(x[: compiled.PATIENCE], stages)
+            np.testing.assert_array_equal(codes, expected[:, : compiled.PATIENCE])
     np.testing.assert_array_equal(host.encode(x, stages), expected)
+
+
+@pytest.mark.skipif(len(compiled.SCREENS) < 2, reason="this processor has one screen")
+def test_a_screen_that_the_next_one_does_not_better_serves_again(rng):
+    x, words = around_points(rng)
+    expected = plain_codes(x, words)
+    stages = host.prepare(rvq_np.Codebooks(words), x.dtype)
+    served = []
+    for _ in range(4):
+        np.testing.assert_array_equal(host.encode(x, stages), expected)
+        served.append(stages.kept["screen"])
+    assert served == [compiled.SCREENS[1], *[compiled.SCREENS[0]] * 3]
+
+
+def test_stages_may_begin_with_the_screen_that_served_for_others(rng):
+    words = rng.standard_normal((2, 9, 4)).astype(np.float32)
+    before, after, other = (
+        host.prepare(rvq_np.Codebooks(each), np.float32) for each in (words, words + 1, words[:1])
+    )
+    host.hand_on(before, after)  # nothing has served
+    assert "screen" not in after.kept
+    before.kept["screen"] = compiled.SCREENS[-1]
+    host.hand_on(before, after)
+    host.hand_on(before, other)
+    assert after.kept["screen"] == compiled.SCREENS[-1]
+    assert "screen" not in other.kept
+    np.testing.assert_array_equal(host.encode(words[0], after), plain_codes(words[0], words + 1))
 
 
 @pytest.mark.parametrize(("n_words", "dim"), [(256, 8), (1024, 64), (1024, 256)])

@@ -107,7 +107,7 @@ def hand_on(before, after):
     serves never shows in the codes.
     """
     if "screen" in before.kept and len(before.whole) == len(after.whole):
-        for name in ("screen", "left"):
+        for name in ("screen", "left", "stays"):
             if name in before.kept:
                 after.kept.setdefault(name, before.kept[name])
 

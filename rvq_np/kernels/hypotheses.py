@@ -126,7 +126,7 @@ def _reach(
             square = dot(moved, 0, moved, 0, dim)
         energies[h] = 0.5 * square * (1.0 - 1e-11)
         # A bound is below the score by two slacks at most, and as much again of the half norm.
-        offs[h, 0] = -2.0 * np.float64(params[h, 1]) + grain * norms[h]
+        offs[h, 0] = -2.0 * np.float64(params[h, 1]) + grain * norms[h] + 2.0**-90
         offs[h, 1] = 2.0**-90 + 2e-11 * square
         off = energies[h] + (offs[h, 0] + grain * heaviest) * heaviest + offs[h, 1]
         if h > first:

@@ -38,7 +38,8 @@ where a stage holds words of very different norms, and correct there as well.
 
 What float32 loses below its range is covered too: words and rows below ``2^-60`` are not scaled up
 but count as rest (q = 0), so no product underflows that matters, and each half norm is lowered by
-a further ``2^-100``.
+a further ``2^-100 max(1, |w|)``: numbers of a row that a float32 screen loses, ``2^-126`` each,
+times a word.
 """
 
 import math
@@ -199,7 +200,8 @@ class _Packed:
         places = self.n_panels * self.in_panel
         side[0, :places] = np.inf  # padding and repeats never come near
         side[1:, :places] = 0.0
-        lowest = np.where(usable, 0.5 * self.squares * (1 - self.lowered) - 2.0**-100, np.inf)
+        lowest = 0.5 * self.squares * (1 - self.lowered) - 2.0**-100 * np.maximum(norms, 1.0)
+        lowest[~usable] = np.inf
         side[0, :n_words] = _down(lowest)
         side[1, :n_words] = self.steps_of
         side[2, :n_words] = _up(bounding)

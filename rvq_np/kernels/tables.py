@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import exact
+from .seen import Seen
 
 PANEL = 16  # columns of a linear map that are computed together: 512 rows of them stay in L1
 
@@ -30,6 +31,11 @@ class Tables:
     def usable_half(self) -> np.ndarray:
         """Half squared norms (K,), float64; inf marks a repeat."""
         return np.where(np.isinf(self.half), np.inf, self.half64)
+
+    @cached_property
+    def seen(self) -> Seen:
+        """What the search without Numba reads."""
+        return Seen.of(self.words, self.half)
 
     @cached_property
     def alone(self) -> Stages:
