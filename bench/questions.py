@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from . import decoding, encoding, footprint, grid, packing, process, shims, streaming, training
+from . import collapse, decoding, encoding, footprint, grid, packing, process, shims, streaming, training
 from .report import Answer
 from .setting import Setting
 
@@ -27,6 +27,8 @@ QUESTIONS = {
     "kmeans": Question(training.clustering),
     "step": Question(training.stepping),
     "beam": Question(encoding.beam),
+    "degenerate": Question(collapse.collapsed),
+    "first": Question(collapse.first_batch),
     "start": Question(process.starting, threaded=False),
     "memory": Question(process.memory),
     "growth": Question(grid.growth),

@@ -33,13 +33,13 @@ or loses ``2^-1074`` a number where it underflows.
 
 **A row that is far.**  With its own power of two, the screen still counts all of ``|w|^2 / 2``, too
 much by less than ``|w|^2 / 2 <= norm(w) * W / 2`` with W the largest of the norms.  So ``W / 2`` is
-added to its slack: ``W <= 2^45`` is nothing beside the norm of such a row, ``2^39`` at least, only
-where a stage holds words of very different norms, and correct there as well.
+added to its slack, which is nothing beside the norm of such a row, ``2^49`` at least, unless a stage
+holds words of very different norms.
 
 What float32 loses below its range is covered too: words and rows below ``2^-60`` are not scaled up
 but count as rest (q = 0), so no product underflows that matters, and each half norm is lowered by
-a further ``2^-100 max(1, |w|)``: numbers of a row that a float32 screen loses, ``2^-126`` each,
-times a word.
+a further ``(D + 16) 2^-124 max(1, |w|)``: ``2^-126`` a product or a number of a row that a float32
+screen loses, flushed to zero or not, and as much for each of the roundings above.
 """
 
 import math
@@ -56,7 +56,7 @@ from .simd import dot, largest
 U = 2.0**-24  # unit roundoff of float32
 TINY = 2.0**-60  # rows and words below this count as rest
 FAR = 2.0**50  # a row that reaches so far has a power of two of its own
-HIGHEST = 45  # the binary logarithm of the largest norm, at most
+HIGHEST = 56  # the binary logarithm of the largest norm, at most
 # A stage is seen from zero where its unit is so near to one that no factor of a row leaves T.
 NEAR = {4: 40, 8: 400}
 LEVELS = {"uint8": 127, "int16": 32767}
@@ -200,7 +200,8 @@ class _Packed:
         places = self.n_panels * self.in_panel
         side[0, :places] = np.inf  # padding and repeats never come near
         side[1:, :places] = 0.0
-        lowest = 0.5 * self.squares * (1 - self.lowered) - 2.0**-100 * np.maximum(norms, 1.0)
+        lost = (stage.words.shape[1] + 16) * 2.0**-124 * np.maximum(norms, 1.0)
+        lowest = 0.5 * self.squares * (1 - self.lowered) - lost
         lowest[~usable] = np.inf
         side[0, :n_words] = _down(lowest)
         side[1, :n_words] = self.steps_of

@@ -192,7 +192,7 @@ def _round(rows, row, width, unit, real, q, i, quantized, params, starts, norms,
         norms[i] = np.inf
         return
     if reach >= FAR:
-        power = math.ldexp(1.0, 40 - math.frexp(reach)[1])
+        power = math.ldexp(1.0, 50 - math.frexp(reach)[1])
         powers[i], reach, unit = power, reach * power, unit * power
         distant = 0.5 * real[q, 12]
     step = 0.0
@@ -201,7 +201,10 @@ def _round(rows, row, width, unit, real, q, i, quantized, params, starts, norms,
     elif reach >= TINY:
         step = reach / levels
         if levels > 127.0:  # int16: the norm, too, must fit
-            step = max(step, np.sqrt(dot(rows, row, rows, row, width)) * unit / NORM)
+            size = np.sqrt(dot(rows, row, rows, row, width)) * unit
+            if not size < np.inf:  # squares of float64 in no unit
+                size = reach * np.sqrt(np.float64(width))
+            step = max(step, size / NORM)
         step = np.float64(np.float32(step))
     total = np.int32(0)
     norm = rest = reach * np.sqrt(np.float64(width)) * (1.0 + 4.0 * U)
@@ -243,8 +246,8 @@ def _pick(
             # As `error_of`, with a norm that need not be computed: it is not below the word's.
             if centre < 0:
                 score = own - dot(rows, row, words, place, width)
-                norm = norm / power / unit
-                error = share * (norm * weight / unit + own) * (1.0 + 1e-9) + least
+                error = norm / power / unit * (weight / unit)
+                error = share * (error + own) * (1.0 + 1e-9) + least
                 limit = (score + 1.5 * error) * unit * unit * power
             else:
                 move(rows, row, centres, centre, moved, 0, unit * power, width)

@@ -13,7 +13,7 @@ from .exact import LOST
 from .places import place_of
 
 FAR = 2.0**50
-HIGHEST = 45
+HIGHEST = 56
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +46,7 @@ class Seen:
             squares = np.einsum("kc,kc->k", moved, moved)
             norms = np.sqrt(squares + width * LOST) * (1 + 1e-9)  # whatever underflowed
             share, wide = (_gamma(width + 16, kind) for kind in (dtype, np.float64))
-            tiny = 2.0**-100 if dtype == np.float32 else 2.0**-900
+            tiny = (width + 16) * (2.0**-124 if dtype == np.float32 else 2.0**-1000)
             low = 0.5 * squares * (1.0 - share) - tiny * np.maximum(norms, 1.0)
             columns = np.empty((width + 1, len(usable)), dtype)
             columns[:width] = moved.T
@@ -62,7 +62,7 @@ class Seen:
             moved = (rows.astype(np.float64) - self.centre) * self.unit
             reach = np.abs(moved).max(axis=1, initial=0.0)
             far = (reach >= FAR) & (reach < np.inf)
-            powers = np.where(far, np.ldexp(1.0, 40 - np.frexp(reach)[1]), 1.0)
+            powers = np.where(far, np.ldexp(1.0, 50 - np.frexp(reach)[1]), 1.0)
             moved *= powers[:, None]
             squares = np.einsum("nc,nc->n", moved, moved) + moved.shape[1] * LOST
             norms = np.sqrt(squares) * (1 + 1e-9)

@@ -27,7 +27,7 @@ from .jit import kernel
 from .simd import apart, dot, item
 
 PARTIALS = 1100  # numbers a non-adjacent expansion over float64's 2100 bits may have
-DISTANT = 1024.0  # norms of a row, in the units of a stage with a centre, from which scores serve
+DISTANT = 1024.0  # the norm of a row, in the units of a stage, from which scores tell more
 U64 = 2.0**-53  # unit roundoff of float64
 
 
@@ -48,12 +48,14 @@ def settle(
     """Return the nearest of the words ``found[:count]``; -1 if out of an expansion's range.
 
     The row begins at element `at` of `rows`, word k at ``words_at + k * width`` of `words`, and
-    its half squared norm is ``half[half_at + k]``.  `norm` is that of the row, or more; infinite
-    if nothing is known.  With a centre, which begins at element `centre` of `centres`, half norms
-    are those of ``(word - centre) * unit``, and `moved` and `norm` that of ``(row - centre) * unit
-    * power``.  `found` is used up.
+    its half squared norm is ``half[half_at + k]``.  `norm` is that of ``(row - centre) * unit *
+    power``, or more; infinite if nothing is known.  With a centre, which begins at element `centre`
+    of `centres`, half norms are those of ``(word - centre) * unit``, and `moved` is the row with
+    that norm.  `found` is used up.
     """
-    if norm < np.inf and (centre < 0 or norm > DISTANT):
+    if DISTANT < norm < np.inf:
+        if centre < 0:
+            norm = norm / power / unit
         best = np.inf
         for i in range(count):
             word = found[i]
