@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from . import (
+    collapse,
     decoding,
     defaults,
     encoding,
@@ -39,6 +40,8 @@ QUESTIONS = {
     "kmeans": Question(training.clustering),
     "step": Question(training.stepping),
     "beam": Question(encoding.beam),
+    "degenerate": Question(collapse.collapsed),
+    "first": Question(collapse.first_batch),
     "start": Question(process.starting, threaded=False),
     "memory": Question(process.memory),
     "growth": Question(grid.growth),

@@ -92,6 +92,8 @@ class Codebooks:
         self._prepared: dict[Any, Any] = {}
         self._limits: dict[Any, float] = {}
         self._slices: dict[tuple[int, ...], Codebooks] = {}
+        # Per stage what searches found out that holds for codebooks trained from these as well.
+        self.found: list[dict[str, Any]] = [{} for _ in made]
 
     @classmethod
     def of(cls, codebooks: Any) -> Codebooks:

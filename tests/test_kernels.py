@@ -30,9 +30,24 @@ BY_PANEL = st.sampled_from([1, 2, 7, *(n * IN_PANEL + more for n in (1, 2) for m
 
 
 @jit.kernel
-def _bound(rows, panels, side, whole, real, quantized, params, starts, norms, bounds):
+def _bound(
+    rows,
+    panels,
+    side,
+    centres,
+    moved,
+    whole,
+    real,
+    quantized,
+    params,
+    starts,
+    norms,
+    powers,
+    bounds,
+):
     count = rows.shape[0]
-    search._quantize(rows, 0, count, whole, real, 0, quantized, params, starts, norms)
+    search._quantize(rows, 0, count, centres, moved, whole, real, 0,
+                     quantized, params, starts, norms, powers)  # fmt: skip
     search._screen(quantized, count, panels, whole, 0, side, params, bounds)
 
 
@@ -44,15 +59,15 @@ def screened(rows, words, screen):
     """Return what a screen says of all pairs, and by which numbers.  Kernels are called here only.
 
     `bounds` (n, K) and those of the `padding`; the same as `stored` (n, panels, vectors, lanes)
-    with the `least` over the vectors; `slack`, `norms` (n,), `heavy` (K,), `unit`, `ratio` and
-    `lowered` as in `pack`; `repeats` (K,).
+    with the `least` over the vectors; `slack`, `norms`, `powers` (n,), `heavy` (K,), `unit`,
+    `ratio`, `lowered` and `centre` (C,) as in `pack`; `repeats` (K,).
     """
     plan = pack.plan(stage_of(words), screen, simd.LANES, simd.VECTORS, simd.PER_STEP[screen])
     group = -(-len(rows) // search.ROWS) * search.ROWS
-    quantized, params, starts, norms, bounds = search.workspace(plan, group)[:5]
+    quantized, params, starts, norms, powers, bounds, _, moved = search.workspace(plan, group)[:8]
     bounds[:] = np.nan
-    _bound(rows, plan.panels, plan.side, plan.whole, plan.real,
-           quantized, params, starts, norms, bounds)  # fmt: skip
+    _bound(rows, plan.panels, plan.side, plan.centres, moved, plan.whole, plan.real,
+           quantized, params, starts, norms, powers, bounds)  # fmt: skip
     n_panels = int(plan.whole[0, 3])
     stored = bounds[: len(rows)].reshape(len(rows), n_panels, simd.VECTORS + 1, simd.LANES)
     by_word = stored[:, :, 1:].reshape(len(rows), n_panels * IN_PANEL)
@@ -60,53 +75,68 @@ def screened(rows, words, screen):
     return SimpleNamespace(
         bounds=by_word[:, : len(words)], padding=by_word[:, len(words) :], least=stored[:, :, 0],
         stored=stored[:, :, 1:], slack=-params[: len(rows), 1].astype(float),
-        norms=norms[: len(rows)], heavy=plan.side[2, : len(words)].astype(float),
+        norms=norms[: len(rows)], powers=powers[: len(rows)],
+        heavy=plan.side[2, : len(words)].astype(float), heaviest=real[12],
         unit=real[7], ratio=real[8], lowered=real[9],
+        centre=plan.centres if plan.whole[0, 11] >= 0 else np.zeros(words.shape[1]),
         repeats=np.isinf(plan.half),
     )  # fmt: skip
 
 
-def exact_scores(rows, words, unit):
-    """Return the exact scores in units: numerators (n, K), Python ints, and their denominator."""
-    places = 1074 if rows.dtype == np.float64 else 149
+def whole_numbers(*arrays):
+    """Return floats as Python ints, all times one power of two, and its logarithm."""
+    narrow = all(each.dtype == np.float32 for each in arrays)
+    places = 149 if narrow else 1074
 
     def whole(array):
         pairs = [number.as_integer_ratio() for number in array.ravel().tolist()]
         numbers = np.array([(n << places) // d for n, d in pairs], dtype=object)
         return numbers.reshape(array.shape)
 
-    left, right = whole(rows), whole(words)
+    return [whole(each) for each in arrays], places
+
+
+def exact_scores(rows, words, centre, unit, powers):
+    """Return the exact scores in the units of rows: numerators (n, K) and denominators (n,)."""
+    kinds = (rows, words, centre.astype(np.float32) if not centre.any() else centre)
+    (left, right, middle), places = whole_numbers(*kinds)
+    left, right = left - middle, right - middle
     twice = (right * right).sum(axis=1)[None] - 2 * (left @ right.T)
-    share = Fraction(unit) ** 2
-    return twice * share.numerator, share.denominator << (2 * places + 1)
+    shares = [Fraction(unit) ** 2 * Fraction(power) for power in powers.tolist()]
+    over = np.array([each.numerator for each in shares], dtype=object)
+    return twice * over[:, None], [each.denominator << (2 * places + 1) for each in shares]
 
 
 def check_bounds(rows, words, screen):
     """Compare every bound with the exact score: never above it, and as near as was derived."""
     said = screened(rows, words, screen)
     with np.errstate(over="ignore"):
-        reach = np.abs(rows).max(axis=1) * said.unit
+        moved = (rows.astype(float) - said.centre) * said.unit
+        reach = np.abs(moved).max(axis=1)
     in_range = 2.0**-100 < np.abs(words).max() < 2.0**100  # else little is promised but the bound
     if in_range:
-        assert (said.norms[reach < 2.0**50] < np.inf).all()
+        assert (said.norms < np.inf).all()
+        assert (said.powers[reach < 2.0**49] == 1).all()
     np.testing.assert_array_equal(said.least[said.norms < np.inf],
                                   said.stored.min(axis=2)[said.norms < np.inf])  # fmt: skip
-    scores, below = exact_scores(rows, words, said.unit)
+    scores, belows = exact_scores(rows, words, said.centre, said.unit, said.powers)
     width = words.shape[1]
     for i in np.flatnonzero(said.norms < np.inf):
-        norm = math.hypot(*(rows[i].astype(float) * said.unit))
-        assert norm <= said.norms[i]
+        norm = math.hypot(*(moved[i] * said.powers[i]))
+        assert norm * (1 - 1e-12) <= said.norms[i]
         assert (said.padding[i] == np.inf).all()
         for k, bound in enumerate(said.bounds[i].tolist()):
             if said.repeats[k]:
                 assert bound == np.inf
                 continue
             over, under = bound.as_integer_ratio()
-            assert over * below <= scores[i, k] * under, (i, k)
+            assert over * belows[i] <= scores[i, k] * under, (i, k)
             # As `hypotheses` has it: two slacks and twice what half norms are lowered by.
-            gap = float(Fraction(scores[i, k], below) - Fraction(over, under))
-            lowered = (2 * said.lowered + 16 * U) * (said.norms[i] + 1)
-            assert gap <= 2 * said.slack[i] * said.heavy[k] + lowered
+            gap = float(Fraction(scores[i, k], belows[i]) - Fraction(over, under))
+            lowered = (2 * said.lowered + 16 * U) * (said.norms[i] + said.heavy[k]) * said.heavy[k]
+            assert gap <= 2 * said.slack[i] * said.heavy[k] + lowered + 2.0**-90 * max(
+                1, said.heavy[k]
+            )
         if not in_range or reach[i] < 2.0**-50 or np.abs(rows[i]).max() < 2.0**-100:
             continue
         assert said.norms[i] <= norm * (1 + (width + 40) * U)
@@ -117,7 +147,8 @@ def check_bounds(rows, words, screen):
             assert said.ratio <= 1.001 * half or said.ratio in (1.0, U)
             ratio = max(said.ratio, U)
             derived = half + (1 + half) * (ratio + 8 * U * (1 + ratio)) + 8 * U
-        assert said.slack[i] <= 1.001 * derived * norm
+        distant = said.heaviest if said.powers[i] < 1 else 0
+        assert said.slack[i] <= 1.001 * derived * norm + distant
 
 
 def cases(dtype):
@@ -198,6 +229,8 @@ def test_no_bound_is_above_the_score_at_the_largest_sizes(screen, n_words, dim, 
     scores = np.square(wide).sum(axis=1) / 2 - rows.astype(np.float64) @ wide.T
     usable = ~said.repeats
     assert (said.norms < np.inf).all()
+    assert not said.centre.any()
+    assert (said.powers == 1).all()
     assert (said.bounds[:, usable] <= (scores * said.unit**2)[:, usable]).all()
     assert (said.bounds[:, ~usable] == np.inf).all()
 
@@ -222,12 +255,13 @@ def test_what_is_said_of_all_other_words_is_never_above_their_scores(screen, dty
     codes, others = np.empty((1, len(x)), np.int32), np.empty(len(x))
     lost = compiled.run(x.copy(), compiled.packed(stages), codes, 0, np.zeros(2, np.int64), others)
     assert lost == (codes[0] < 0).sum()
-    scores, below = exact_scores(x, books[0], 1.0)
+    (left, right), places = whole_numbers(x, books[0])
     usable = ~tables.repeats(books[0])
     for i in np.flatnonzero(codes[0] >= 0):
+        twice = ((left[i] - right) ** 2).sum(axis=1)
         usable[codes[0, i]] = False
-        if others[i] > -np.inf and usable.any():
-            assert Fraction(others[i]) <= Fraction(scores[i, usable].min(), below)
+        if usable.any():
+            assert Fraction(others[i]) <= Fraction(int(twice[usable].min()), 2 << (2 * places))
         usable[codes[0, i]] = True
 
 
@@ -241,7 +275,7 @@ def test_what_is_said_of_all_other_words_tells_most_rows_apart(screen, rng):
     codes, others = np.empty((1, 60), np.int32), np.empty(60)
     compiled.run(x.copy(), compiled.packed(stages), codes, 0, np.zeros(2, np.int64), others)
     np.testing.assert_array_equal(codes[0], near)
-    chosen = np.square(words[near]).sum(axis=1) / 2 - (x * words[near]).sum(axis=1)
+    chosen = np.square(x - words[near]).sum(axis=1) / 2
     assert (others > chosen + 1e-3).all()
 
 
@@ -552,18 +586,54 @@ def test_a_row_decided_by_hand_goes_through_projections_as_others_do():
         np.testing.assert_array_equal(compiled.by_hand(row.copy(), prepared), codes[:, n])
 
 
+def around_points(rng):
+    """Return words around four points, less than a step of any screen apart: one is the centre."""
+    points = 1e4 * rng.standard_normal((4, 16))
+    words = (points[rng.integers(4, size=300)] + 1e-2 * rng.standard_normal((2, 300, 16))).astype(
+        np.float32
+    )
+    words[1] = words[1, 0] - words[0]
+    x = points[rng.integers(4, size=800)] + 1e-2 * rng.standard_normal((800, 16))
+    return x.astype(np.float32), words
+
+
 def test_a_screen_that_leaves_too_many_words_is_given_up(rng):
-    """Words that differ by less than a step of any screen, far from the origin."""
-    words = (1e4 + 1e-2 * rng.standard_normal((2, 300, 16))).astype(np.float32)
-    words[1] -= words[0].mean(axis=0)
-    x = (1e4 + 1e-2 * rng.standard_normal((800, 16))).astype(np.float32)
+    x, words = around_points(rng)
     expected = plain_codes(x, words)
     stages = host.prepare(rvq_np.Codebooks(words), x.dtype)
-    for rank in (*range(len(compiled.SCREENS)), len(compiled.SCREENS) - 1):
-        assert compiled.packed(stages) is stages.kept[compiled.SCREENS[rank]]
-        codes = host.encode(x[: compiled.PATIENCE], stages)
-        np.testing.assert_array_equal(codes, expected[:, : compiled.PATIENCE])
+    with paths.patched((compiled, "GAINED", np.inf)):
+        for rank in (*range(len(compiled.SCREENS)), len(compiled.SCREENS) - 1):
+            assert compiled.packed(stages) is stages.kept[compiled.SCREENS[rank]]
+            codes = host.encode(x[: compiled.PATIENCE], stages)
+            np.testing.assert_array_equal(codes, expected[:, : compiled.PATIENCE])
     np.testing.assert_array_equal(host.encode(x, stages), expected)
+
+
+@pytest.mark.skipif(len(compiled.SCREENS) < 2, reason="this processor has one screen")
+def test_a_screen_that_the_next_one_does_not_better_serves_again(rng):
+    x, words = around_points(rng)
+    expected = plain_codes(x, words)
+    stages = host.prepare(rvq_np.Codebooks(words), x.dtype)
+    served = []
+    for _ in range(4):
+        np.testing.assert_array_equal(host.encode(x, stages), expected)
+        served.append(stages.kept["screen"])
+    assert served == [compiled.SCREENS[1], *[compiled.SCREENS[0]] * 3]
+
+
+def test_stages_may_begin_with_the_screen_that_served_for_others(rng):
+    words = rng.standard_normal((2, 9, 4)).astype(np.float32)
+    before, after, other = (
+        host.prepare(rvq_np.Codebooks(each), np.float32) for each in (words, words + 1, words[:1])
+    )
+    host.hand_on(before, after)  # nothing has served
+    assert "screen" not in after.kept
+    before.kept["screen"] = compiled.SCREENS[-1]
+    host.hand_on(before, after)
+    host.hand_on(before, other)
+    assert after.kept["screen"] == compiled.SCREENS[-1]
+    assert "screen" not in other.kept
+    np.testing.assert_array_equal(host.encode(words[0], after), plain_codes(words[0], words + 1))
 
 
 @pytest.mark.parametrize(("n_words", "dim"), [(256, 8), (1024, 64), (1024, 256)])

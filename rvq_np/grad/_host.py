@@ -278,7 +278,7 @@ def passed_by(spec: Spec, x: Any, mask: Any, seed: Any, tensors: Sequence[Any]) 
         all_reduce=_find(spec.hook) if spec.hook else training.ALONE,
     )  # fmt: skip
     if spec.training:
-        _remember(spec.config, passed.states, known.projections)
+        _remember(spec.config, passed.states, known.projections, passed.codebooks)
     return passed
 
 
@@ -355,7 +355,7 @@ def recall(config: Config, tensors: Sequence[Any]) -> Known:
         return _remember(config, *training.from_state_dict(named, config))
     # An optimizer has moved the projections, say: what is the same is not looked at again.
     made = training.from_state_dict(named, config, most, nearest.states, nearest.projections)
-    return _remember(config, *made)
+    return _remember(config, *made, nearest.codebooks)
 
 
 def _without_statistics(config: Config, given: list[np.ndarray]) -> tuple[Any, Any]:
@@ -367,9 +367,14 @@ def _without_statistics(config: Config, given: list[np.ndarray]) -> tuple[Any, A
     return training.from_state_dict(named, config)
 
 
-def _remember(config: Config, states: Any, projections: training.Projections) -> Known:
+def _remember(
+    config: Config,
+    states: Any,
+    projections: training.Projections,
+    before: Codebooks | None = None,
+) -> Known:
     tensors = list(training.entries(states, projections).values())
-    codebooks = training.codebooks_of(states, projections)
+    codebooks = training.codebooks_of(states, projections, before)
     known = Known(config, tensors, tuple(states), projections, codebooks)
     with _known_lock:
         _known.append(known)

@@ -7,6 +7,7 @@ import numpy as np
 
 from . import averages, exact, gather, hypotheses, maps, pack, plain, search, tiles
 from . import bits as bits
+from . import measure as measuring
 from .simd import LANES, PER_STEP, TARGET, VECTORS
 
 SCREENS = TARGET.screens
@@ -18,8 +19,18 @@ LIGHT = 1 << 17  # numbers read that are worth a thread
 BEAMED = 1 << 20  # bounds held for one row, at most
 PATIENCE = 256  # rows times stages after which a screen is judged
 FEW = 4  # words a screen may leave per row,
-CROWDED = 16  # or one in so many: one that leaves more is given up
+CROWDED = 16  # or one in so many: one that leaves more is given up,
+GAINED = 0.5  # unless the next one leaves more than this share
 DEEP = 60000  # numbers a word beyond which sums of bytes might leave int32
+
+
+def measure(words):
+    """Return half the squared norms (K,) of `words` (K, D), float64, and a mask of repeats."""
+    half, repeat = np.empty(len(words)), np.empty(len(words), np.bool_)
+    words = np.ascontiguousarray(words)
+    words = words if words.flags.writeable else words.copy()  # read-only: another type to Numba
+    measuring.measure(words, words.ravel().view(f"u{words.itemsize}"), half, repeat)
+    return half, repeat
 
 
 def encode(x, stages, codes):
@@ -231,7 +242,9 @@ def _screens(stages):
 def judge(stages, spent):
     """Give up a screen whose bounds leave too many words: the next one is slower but closer.
 
-    Which one serves never shows in the codes, so threads may disagree for a moment.
+    Where the next one leaves about as many, what it would tell apart is not there to be told: the
+    faster one serves again, for good.  Which one serves never shows in the codes, so threads may
+    disagree for a moment.
     """
     kept = stages.kept
     before, (rows, words) = kept.get("spent", (0, 0)), spent.tolist()
@@ -243,8 +256,12 @@ def judge(stages, spent):
     screens = _screens(stages)
     rank = screens.index(kept["screen"])
     smallest = min(len(stage.words) for stage in stages.whole)
-    if words > rows * _allowed(smallest) and rank + 1 < len(screens):
-        kept["screen"] = screens[rank + 1]
+    if words > rows * _allowed(smallest):
+        earlier = kept.get("left", {})
+        if rank and FEW >= 0 and words > GAINED * rows * earlier.get(rank - 1, np.inf):
+            kept["screen"], kept["stays"] = screens[rank - 1], True
+        elif rank + 1 < len(screens) and "stays" not in kept:
+            kept["screen"], kept["left"] = screens[rank + 1], {**earlier, rank: words / rows}
 
 
 def _allowed(n_words):

@@ -11,8 +11,9 @@ One rounding a number: nothing is fused, nothing reordered, so each machine gets
 
 import numpy as np
 
+from .differences import distance
 from .jit import kernel
-from .simd import add_to, dot, item, put, subtract_from, sum_words
+from .simd import add_to, item, put, subtract_from, sum_words
 
 
 @kernel
@@ -65,13 +66,11 @@ def tally(rows, codes, counts, sums):
 
 
 @kernel
-def squared_distances(x, rows, squares, words, half, codes, out, start, stop):
+def squared_distances(x, rows, words, codes, out, start, stop):
     """Write the squared distances of some `rows` (m,) of `x` to the words their `codes` (m,) name.
 
-    `squares` (N,) and `half` (K,), float64, are those of the norms of rows and words.  float64,
-    off by what cancels: see `follow`.
+    Sums of the squares of differences, in float64: off by a share of the distance itself.
     """
     dim = x.shape[1]
     for i in range(start, stop):
-        product = dot(x, rows[i] * dim, words, codes[i] * dim, dim)
-        out[i] = squares[rows[i]] + 2.0 * (half[codes[i]] - product)
+        out[i] = distance(x, rows[i] * dim, words, codes[i] * dim, 1.0, dim)

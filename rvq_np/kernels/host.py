@@ -92,7 +92,36 @@ def bits(codes: int) -> Any:
 def prepare(codebooks, dtype):
     """Return the `Tables` of each stage, for vectors of type `dtype`."""
     dtype = working_dtype(dtype, codebooks.dtype)
-    return tables.Stages(tables.stage_tables(each, dtype, mapped_out) for each in codebooks.stages)
+    measure = (kernels or plain).measure  # whichever is there: no call is too small
+
+    def prepared(stage):
+        return tables.search_tables(stage, dtype, measure)
+
+    found = tiles.spread(prepared, codebooks.stages)
+    return tables.Stages(
+        tables.with_table(each, stage, dtype, mapped_out)
+        for each, stage in zip(found, codebooks.stages, strict=True)
+    )
+
+
+FOUND = ("screen", "left", "stays")  # what a search finds out about the screens of stages
+FORGET = 64  # searches after which it is found out again: codebooks that train get better
+
+
+def nearest_again(rows, stage, codes, found):
+    """As `nearest`, of a stage whose codewords have moved a little since the last call.
+
+    `found`, a dictionary, carries on which screen served: one that leaves too many codewords is
+    given up after some hundred rows, which each step of a training would find out again.  Which
+    one serves never shows in the codes.
+    """
+    searches = found.pop("searches", 0) + 1
+    if searches % FORGET:
+        stage.alone.kept.update(found)
+    nearest(rows, stage, codes)
+    found.clear()
+    found.update({name: stage.alone.kept[name] for name in FOUND if name in stage.alone.kept})
+    found["searches"] = searches
 
 
 def encode(x, stages, beam_size=1, codes=None):

@@ -1,12 +1,13 @@
 """The kernels of `compiled` without Numba: the same functions, the same results.
 
-The screen is one BLAS product per block of rows; what its bound cannot separate is scored again
-in float64, and what that cannot separate is settled exactly.  BLAS brings its own threads.
+The screen is one BLAS product per block of rows, see `seen`; what its bound cannot separate is
+measured in float64, and what that cannot separate is settled exactly.  BLAS brings its own threads.
 """
 
 import numpy as np
 
 from . import beam, exact, plain_bits
+from .tables import measured as measure
 from .tables import normalized
 
 SCREENS = ("BLAS",)
@@ -14,6 +15,7 @@ bits = plain_bits
 ROWS = 4096  # rows that pass all stages together
 SCORES = 1 << 20  # scores held at once: 4 MB of float32, whatever the number of rows
 PAIRS = 1 << 20  # numbers of (row, word) pairs gathered at once while settling
+DISTANT = 1024.0  # norms of a row, as seen, from which scores tell more than distances
 
 
 def encode(x, stages, codes):
@@ -55,54 +57,86 @@ def decode(codes, stages, out):
 
 def nearest(rows, stage, codes):
     """Write into `codes` (n,) the word of one stage nearest to each of `rows` (n, C)."""
-    step = max(1, SCORES // len(stage.words))
+    seen = stage.seen
+    if len(seen.usable) == 1:
+        codes[:] = seen.usable[0]
+        return
+    step = max(1, SCORES // len(seen.usable))
     for start in range(0, len(rows), step):
         part = slice(start, start + step)
-        _nearest_block(rows[part], stage.words, stage.half, stage.half64, stage.bounds, codes[part])
+        codes[part] = seen.usable[_nearest_block(rows[part], stage.words[seen.usable], seen)]
 
 
-def _nearest_block(rows, words, half, half64, bounds, codes):
+def _nearest_block(rows, words, seen):
+    """Return which of the usable `words` is nearest to each row, by their places (n,)."""
+    those = seen.rows(rows)
+    bounds = seen.bounds(*those)
+    codes = bounds.argmin(axis=1)
+    scores, errors = seen.scores(*those, codes)
     with np.errstate(over="ignore", invalid="ignore"):
-        scores = half - rows @ words.T
-        lost = rows.shape[1] * exact.LOST
-        norms = np.sqrt(np.square(rows, dtype=np.float64).sum(axis=1) + lost)
-        size = norms * bounds[0] + bounds[1]
-        slack = bounds[2] * size + bounds[3]
-        low = scores.min(axis=1).astype(np.float64)
-        limit = (low + 2.0 * slack).astype(rows.dtype)
-        close = scores <= limit[:, None]
-    close[~(size < bounds[6])] = True  # T may overflow: nothing the screen said can be used
-    close &= half < np.inf
-    codes[:] = close.argmax(axis=1)
-    settle(rows, words, half64, bounds, norms, close, codes)
+        limit = scores + 1.5 * errors
+        limit = (limit + np.abs(limit) * 4.0 * np.finfo(bounds.dtype).eps).astype(bounds.dtype)
+        close = bounds <= limit[:, None]
+    close[~np.isfinite(limit) | ~np.isfinite(bounds).all(axis=1)] = True
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        settle(rows, words, seen, those, close, codes)
+    return codes
 
 
-def settle(rows, words, half64, bounds, norms, close, codes):
-    """Decide the rows in which more than one word is `close` (n, K), changing only those codes."""
+def settle(rows, words, seen, those, close, codes):
+    """Decide the rows in which more than one word is `close` (n, U), changing only those codes.
+
+    Each tier keeps what its bound cannot rule out: scores in float64 where a row is far from all
+    words, squared distances in float64, and what is left exactly.  Equal rows are decided once.
+    """
     undecided = np.flatnonzero(close.sum(axis=1) != 1)
-    step = max(1, PAIRS // close[undecided].sum(axis=1).max(initial=1) // words.shape[1])
-    for start in range(0, len(undecided), step):
-        some = undecided[start : start + step]
+    first: dict[bytes, int] = {}
+    same = np.array([first.setdefault(rows[n].tobytes(), n) for n in undecided], np.int64)
+    alone = undecided[same == undecided]
+    step = max(1, PAIRS // close[alone].sum(axis=1).max(initial=1) // words.shape[1])
+    for start in range(0, len(alone), step):
+        some = alone[start : start + step]
         row_of, word_of = np.nonzero(close[some])
-        with np.errstate(over="ignore", invalid="ignore"):
-            left = rows[some][row_of].astype(np.float64)
-            dots = np.einsum("pd,pd->p", left, words[word_of].astype(np.float64))
-            scores = half64[word_of] - dots
-            lengths = np.sqrt(2.0 * half64[word_of] + words.shape[1] * exact.LOST)
-            errors = norms[some][row_of] * lengths + half64[word_of]
-            errors = bounds[4] * errors * (1 + 1e-9) + bounds[5]
-            first = np.searchsorted(row_of, np.arange(len(some)))
-            limit = np.minimum.reduceat(scores + errors, first)
-            near = scores - errors <= limit[row_of]
-        known = np.logical_and.reduceat(np.isfinite(scores) & np.isfinite(errors), first)
-        near |= ~known[row_of]  # all of them
-        for i, stop in enumerate(np.append(first[1:], len(row_of))):
-            span = slice(first[i], stop)
-            left_over = word_of[span][near[span]]
-            if len(left_over) == 1:
-                codes[some[i]] = left_over[0]
-            else:
-                codes[some[i]] = exact.nearest_of(rows[some[i]], words, left_over.tolist())
+        row_of = some[row_of]
+        far = those[1][row_of] > DISTANT
+        if far.any():
+            moved, norms, powers = (each[row_of] for each in those)
+            scores, errors = seen.scores(moved, norms, powers, word_of)
+            row_of, word_of = _left(row_of, word_of, scores - errors, scores + errors, ~far)
+        left, right = rows[row_of], words[word_of]
+        scale = exact.scale_of(rows)
+        values, share, lost = exact.distances(left, right, scale)
+        low, high = values * (1.0 - share) - lost, values * (1.0 + share) + lost
+        row_of, word_of = _left(row_of, word_of, low, high, False)
+        starts = np.flatnonzero(np.diff(row_of, prepend=-1))
+        for i, stop in zip(starts, [*starts[1:], len(row_of)], strict=True):
+            codes[row_of[i]] = word_of[i]
+            if stop - i > 1:
+                codes[row_of[i]] = _exactly(rows[row_of[i]], words, word_of[i:stop])
+    codes[undecided] = codes[same]
+
+
+def _left(row_of, word_of, low, high, always):
+    """Return the pairs whose least value is not above the least that is sure in their row.
+
+    Those, too, that are `always` kept, and all of a row where something is no number.
+    """
+    first = np.flatnonzero(np.diff(row_of, prepend=-1))
+    counts = np.diff(first, append=len(row_of))
+    with np.errstate(invalid="ignore"):
+        limit = np.repeat(np.minimum.reduceat(high, first), counts)
+        known = np.logical_and.reduceat(np.isfinite(low) & np.isfinite(high), first)
+        kept = (low <= limit) | ~np.repeat(known, counts) | always
+    return row_of[kept], word_of[kept]
+
+
+def _exactly(row, words, candidates):
+    """Return which of `candidates` (ascending) is nearest to `row`; ties: the first."""
+    left, right = np.broadcast_to(row, (len(candidates), len(row))), words[candidates]
+    scale = exact.scale_of(row)
+    if exact.on_grid(left, right, scale).all():
+        return candidates[exact.distances(left, right, scale)[0].argmin()]
+    return exact.nearest_of(row, words, candidates.tolist())
 
 
 def project(rows, stage, spread=False):

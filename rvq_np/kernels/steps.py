@@ -21,20 +21,20 @@ class Part(NamedTuple):
     words: np.ndarray  # (K, C): the codewords they name, in the type of `searched`
 
 
-def through(x, stages, dtype, codes, quantized, given=None) -> Iterator[Part]:
+def through(x, stages, dtype, codes, quantized, found, given=None) -> Iterator[Part]:
     """Yield a `Part` per stage, while `codes` (Q, N) and `quantized` (N, D) are filled.
 
     `x` (N, D): finite vectors.  `dtype`: of the residuals.  `quantized`: zeros; what the codes
-    decode to is added, of the first ``given[n]`` stages of row n; all by default.  A part is good
-    until the next is asked for.
+    decode to is added, of the first ``given[n]`` stages of row n; all by default.  `found`: a
+    dictionary a stage, see `host.nearest_again`.  A part is good until the next is asked for.
     """
     rows = np.array(x, dtype=dtype, order="C")
     given = np.full(len(rows), len(stages), np.int32) if given is None else given
     for q, (stage, chosen) in enumerate(zip(stages, codes, strict=True)):
-        made = tables.search_tables(stage, rows.dtype)
-        using = host.kernels_for(len(rows) * made.words.size)
+        using = host.kernels_for(len(rows) * stage.words.size)
+        made = tables.search_tables(stage, rows.dtype, using.measure)
         searched = using.project(rows, made, True)
-        using.nearest(searched, made, chosen)
+        host.nearest_again(searched, made, chosen, found[q])
         yield Part(searched, chosen, made.words)
         table, places = made.table, chosen
         if stage.project_out is not None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from . import exact
+from .seen import Seen
 
 LARGE = 1 << 14  # numbers of a map out that is not summed in float64
 
@@ -39,6 +40,11 @@ class Tables:
     @property
     def bias_in(self) -> np.ndarray | None:
         return None if self.into is None else self.into.bias
+
+    @cached_property
+    def seen(self) -> Seen:
+        """What the search without Numba reads."""
+        return Seen.of(self.words, self.half)
 
     @cached_property
     def alone(self) -> Stages:
@@ -124,13 +130,13 @@ def map_of(linear: Any) -> Map:
     return known
 
 
-def search_tables(stage, dtype):
+def search_tables(stage, dtype, measure=None):
     """Prepare what `stage` is searched with, for rows of type `dtype`: codes decode to `words`."""
     words = np.array(stage.words, dtype=dtype, order="C")
     if stage.metric == "cosine":
-        made = replace(word_tables(normalized(words)), table=words, unit=True)
+        made = replace(word_tables(normalized(words), measure), table=words, unit=True)
     else:
-        made = word_tables(words)
+        made = word_tables(words, measure)
     if stage.project_in is not None:
         return replace(made, into=map_of(stage.project_in))
     if stage.metric == "cosine":  # the identity, so that rows are copied before division
@@ -144,7 +150,11 @@ def stage_tables(stage, dtype, transform):
 
     ``transform(rows, map, dtype)`` maps rows by a `Map`.
     """
-    made = search_tables(stage, dtype)
+    return with_table(search_tables(stage, dtype), stage, dtype, transform)
+
+
+def with_table(made, stage, dtype, transform):
+    """Return `search_tables` of a stage with what all its codes decode to."""
     if stage.project_out is None:
         return made
     # folded into the decode table, never into the search
@@ -164,13 +174,12 @@ def decoded(stage, codes, dtype, transform):
     return transform(words.astype(np.float64 if wide else dtype), map_of(stage.project_out), dtype)
 
 
-def word_tables(words):
+def word_tables(words, measure=None):
     """Return the `Tables` of `words` (K, D), searched and decoded as they are."""
-    with np.errstate(over="ignore"):
-        half64 = 0.5 * np.square(words, dtype=np.float64).sum(axis=1)
-        half = np.minimum(half64, np.finfo(words.dtype).max).astype(words.dtype)
+    half64, repeat = (measure or measured)(words)
+    half = np.minimum(half64, np.finfo(words.dtype).max).astype(words.dtype)
     bounds = error_bounds(half64, words.shape[1], words.dtype)
-    half[repeats(words)] = np.inf
+    half[repeat] = np.inf
     return Tables(words, half, np.minimum(half64, np.finfo(np.float64).max), bounds, words)
 
 
@@ -184,17 +193,22 @@ def normalized(rows):
         return (wide / np.where(norms > 0, norms, 1)).astype(rows.dtype)
 
 
+def measured(words):
+    """Return half the squared norms (K,) of `words` (K, D), float64, and their `repeats`."""
+    with np.errstate(over="ignore"):
+        return 0.5 * np.square(words, dtype=np.float64).sum(axis=1), repeats(words)
+
+
 def repeats(words):
     """Return a mask (K,) of the words equal to an earlier one: they can never be chosen.
 
     Folding them here keeps every tie between repeats (an all-zero codebook is nothing else)
-    away from the exact tier.
+    away from the exact tier.  Linear in ``K * D``.
     """
     plain = np.ascontiguousarray(words + 0.0)  # -0.0 equals 0.0 but has other bytes
     rows = plain.view(np.dtype((np.void, plain.dtype.itemsize * plain.shape[1]))).ravel()
-    mask = np.ones(len(words), dtype=bool)
-    mask[np.unique(rows, return_index=True)[1]] = False
-    return mask
+    first: dict[bytes, int] = {}
+    return np.array([first.setdefault(row, k) != k for k, row in enumerate(rows.tolist())], bool)
 
 
 def error_bounds(half64, dim, dtype):

@@ -92,10 +92,14 @@ def random_projections(wide: int, narrow: int, rng: np.random.Generator) -> tupl
 def codebooks_of(
     states: Sequence[CodebookState],
     projections: Sequence[tuple[Linear, Linear] | None] | None = None,
+    before: Codebooks | None = None,
 ) -> Codebooks:
-    """Return the frozen codebooks of `states`, one stage a level."""
+    """Return the frozen codebooks of `states`, one stage a level.
+
+    `before`: those they were trained from, in a step.
+    """
     maps = projections or [None] * len(states)
-    return Codebooks(
+    codebooks = Codebooks(
         [
             Stage.of_state(state.words, pair)
             if _fits(state, pair)
@@ -103,6 +107,9 @@ def codebooks_of(
             for state, pair in zip(states, maps, strict=True)
         ]
     )
+    if before is not None:
+        codebooks.found = before.found
+    return codebooks
 
 
 def _fits(state: CodebookState, pair: tuple[Linear, Linear] | None) -> bool:
