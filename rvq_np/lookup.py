@@ -128,8 +128,8 @@ class Part(NamedTuple):
     """What one stage made of the rows of a batch that count."""
 
     searched: Any  # (n, C): what the stage quantized
-    counts: Any  # (K,) and (K, C), float64: how often each word was chosen, and the sums of what
-    sums: Any  # chose it
+    counts: Any  # (K,) float64: how often each word was chosen
+    sums: Any  # (K, C) float64, of what chose it; or the `steps.Tally` that makes them
     distances: Any  # (n,) float64, squared, of each row to its word
 
 
@@ -168,9 +168,9 @@ class Passage:
             searched, chosen = part.searched, part.codes
             if self.places is not None:
                 searched, chosen = searched[self.places], chosen[self.places]
-            counts, sums = steps.sums(searched, chosen, len(part.words))
+            tally = steps.Tally(searched, chosen, len(part.words))
             distances = steps.squared_distances(searched, part.words, chosen)
-            yield Part(searched, counts, sums, distances)
+            yield Part(searched, tally.counts, tally, distances)
         self.codes, self.quantized = (arrays.asarray(each, self.x) for each in (codes, quantized))
 
     def _there(self) -> Iterator[Part]:

@@ -477,9 +477,7 @@ class ResidualVectorQuantizer:
             ) from error
         self._warned = False
 
-    def _use(
-        self, states: Any, projections: training.Projections, before: Codebooks | None = None
-    ) -> None:
+    def _use(self, states: Any, projections: training.Projections, before: Any = None) -> None:
         """Take over new values, all at once and after everything that can fail."""
         codebooks = training.codebooks_of(states, projections, before)
         self._states, self._projections, self.codebooks = tuple(states), projections, codebooks

@@ -15,7 +15,6 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -25,6 +24,7 @@ from .. import train as training
 from ..codebooks import Codebooks
 from ..config import Config
 from ..errors import BackendError, RvqError
+from ..kernels.tables import lent as lent
 from ..layout import Batch
 from ..quantizer import ResidualVectorQuantizer
 
@@ -280,16 +280,6 @@ def passed_by(spec: Spec, x: Any, mask: Any, seed: Any, tensors: Sequence[Any]) 
     if spec.training:
         _remember(spec.config, passed.states, known.projections, passed.codebooks)
     return passed
-
-
-def lent(array: np.ndarray) -> np.ndarray:
-    """Return a view of a frozen array that says it may be written to.
-
-    For a library that takes no other: whoever is lent it only reads.
-    """
-    holder = SimpleNamespace(__array_interface__={**array.__array_interface__, "owner": array})
-    holder.__array_interface__["data"] = (array.__array_interface__["data"][0], False)
-    return np.asarray(holder)
 
 
 def _find(number: int) -> Any:

@@ -71,6 +71,38 @@ def average(codebook, sums, totals, empty, held, share, decay, new_codebook, new
 
 
 @kernel
+def move(
+    codebook, sums, rows, order, starts, empty, held, share, decay, place, vectors, count,
+    new_codebook, new_sums, total, start, stop,
+):  # fmt: skip
+    """Do for codewords ``start ... stop`` what sums of the rows, `average` and `replace` do.
+
+    `order` (n,), `starts` (K + 1,): the rows of each code.  `place` (K,): which of `vectors` (m, C)
+    a codeword becomes, with a count of `count`; -1: none, it is averaged.  `total` (C,): room.
+    """
+    largest = np.float32(0.0)
+    width = codebook.shape[1]
+    for k in range(start, stop):
+        if place[k] >= 0:
+            for c in range(width):
+                value = np.float64(vectors[place[k], c])
+                new_codebook[k, c] = value
+                new_sums[k, c] = value * count
+        else:
+            total[:] = 0.0
+            for i in range(starts[k], starts[k + 1]):
+                add_to(total, 0, rows, order[i] * width, width)
+            for c in range(width):
+                past = 0.0 if empty[k] else np.float64(sums[k, c])
+                moved = decay * past + (1.0 - decay) * total[c]
+                new_sums[k, c] = moved
+                new_codebook[k, c] = np.float64(codebook[k, c]) if held[k] else moved / share[k]
+        for c in range(width):
+            largest = max(largest, abs(new_sums[k, c]), abs(new_codebook[k, c]))
+    return largest
+
+
+@kernel
 def replace(codebook, sums, dead, vectors, count, start, stop):
     """Write vectors ``start ... stop`` over the codewords `dead`, their sums `count` times that."""
     largest = np.float32(0.0)

@@ -201,6 +201,21 @@ def average(words, sums, totals, empty, held, share, decay):
     return new_words, new_sums, max(_parts(part, len(words), words.shape[1]))
 
 
+def move(words, sums, tally, averaging, place, vectors, count):
+    """Return codewords and moving sums after a batch, some replaced, and their largest number."""
+    new_words, new_sums = np.empty(words.shape, np.float32), np.empty(words.shape, np.float32)
+    order = np.argsort(tally.codes, kind="stable")
+    starts = np.concatenate([[0], np.cumsum(np.bincount(tally.codes, minlength=len(words)))])
+
+    def part(start, stop):
+        return averages.move(
+            words, sums, tally.rows, order, starts, *averaging, place, vectors, count,
+            new_words, new_sums, np.empty(words.shape[1]), start, stop,
+        )  # fmt: skip
+
+    return new_words, new_sums, max(_parts(part, len(words), words.shape[1]))
+
+
 def replace(words, sums, dead, vectors, count):
     """Write vectors (m, C) over the codewords `dead` (m,), and `count` times them over the sums."""
 

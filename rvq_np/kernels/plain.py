@@ -200,6 +200,17 @@ def average(words, sums, totals, empty, held, share, decay):
     return new_words, new_sums, max(float(np.abs(each).max()) for each in (new_words, new_sums))
 
 
+def move(words, sums, tally, averaging, place, vectors, count):
+    """Return codewords and moving sums after a batch, some replaced, and their largest number."""
+    totals = np.zeros(words.shape)
+    add_rows(tally.rows, tally.codes, np.zeros(len(words)), totals)
+    new_words, new_sums, largest = average(words, sums, totals, *averaging)
+    dead = np.flatnonzero(place >= 0)
+    if len(dead):
+        largest = max(largest, replace(new_words, new_sums, dead, vectors[place[dead]], count))
+    return new_words, new_sums, largest
+
+
 def replace(words, sums, dead, vectors, count):
     """Write vectors (m, C) over the codewords `dead` (m,), and `count` times them over the sums."""
     wide = vectors.astype(np.float64)

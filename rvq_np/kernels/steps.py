@@ -21,6 +21,28 @@ class Part(NamedTuple):
     words: np.ndarray  # (K, C): the codewords they name, in the type of `searched`
 
 
+class Tally(NamedTuple):
+    """The rows that chose the codewords of a stage, not yet added up."""
+
+    rows: np.ndarray  # (n, C)
+    codes: np.ndarray  # (n,) int32
+    size: int
+
+    @property
+    def counts(self) -> np.ndarray:
+        """How often each codeword was chosen, float64 (K,)."""
+        return np.bincount(self.codes, minlength=self.size).astype(np.float64)
+
+    @property
+    def small(self) -> bool:
+        """Whether the rows are added in order: as many as are one leaf of a sum."""
+        return len(self.rows) <= host.LEAF
+
+    def sums(self) -> np.ndarray:
+        """The sum of what chose each codeword, float64 (K, C)."""
+        return sums(self.rows, self.codes, self.size)[1]
+
+
 def through(x, stages, dtype, codes, quantized, found, given=None) -> Iterator[Part]:
     """Yield a `Part` per stage, while `codes` (Q, N) and `quantized` (N, D) are filled.
 
@@ -70,12 +92,24 @@ def squared_distances(rows, words, codes):
     return host.kernels_for(rows.size).squared_distances(rows, words, codes)
 
 
-def replace(words, sums, counts, dead, vectors, start):
+def move(words, moving, tally, averaging, dead, vectors, count):
+    """Return codewords and moving sums after a small batch, float32, and their largest number.
+
+    As `average` by the sums of a `Tally`, with ``averaging = empty, held, share, decay``, and then
+    `replace` of the codewords `dead` by `vectors`; each number is written once.
+    """
+    place = np.full(len(words), -1)
+    place[dead] = np.arange(len(dead))
+    vectors = vectors if len(dead) else np.empty((0, words.shape[1]), tally.rows.dtype)
+    using = host.kernels_for(tally.rows.size + words.size)
+    return using.move(words, moving, tally, averaging, place, vectors, count)
+
+
+def replace(words, sums, dead, vectors, start):
     """Give codewords `dead` (m,) the vectors (m, C), in place; return the largest number written.
 
-    Sums are ``start`` times the vectors, counts are `start`.
+    Sums are ``start`` times the vectors.
     """
-    counts[dead] = start
     return host.kernels_for(vectors.size).replace(words, sums, dead, vectors, start)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from dataclasses import dataclass, replace
 from functools import cached_property
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -67,7 +68,10 @@ class Stages(tuple):
 
     def __new__(cls, tables: Any) -> Stages:
         tables = list(tables)
-        words = np.concatenate([each.words.ravel() for each in tables])
+        if len(tables) == 1 and tables[0].table is tables[0].words:
+            words = tables[0].words.ravel()  # a view: nothing is joined
+        else:
+            words = np.concatenate([each.words.ravel() for each in tables])
         shared = all(each.table is each.words for each in tables)
         table = words if shared else np.concatenate([each.table.ravel() for each in tables])
         made, words_at, table_at = [], 0, 0
@@ -130,9 +134,22 @@ def map_of(linear: Any) -> Map:
     return known
 
 
+def lent(array: np.ndarray) -> np.ndarray:
+    """Return a view of a frozen array that says it may be written to; whoever takes it only reads.
+
+    To compiled kernels, and to torch, a read-only array is another type or none at all.
+    """
+    about = dict(array.__array_interface__, data=(array.__array_interface__["data"][0], False))
+    return np.asarray(SimpleNamespace(__array_interface__=about, array=array))
+
+
 def search_tables(stage, dtype, measure=None):
     """Prepare what `stage` is searched with, for rows of type `dtype`: codes decode to `words`."""
-    words = np.array(stage.words, dtype=dtype, order="C")
+    words = stage.words
+    if words.dtype == dtype and words.flags.c_contiguous:
+        words = lent(words)
+    else:
+        words = np.array(words, dtype=dtype, order="C")
     if stage.metric == "cosine":
         made = replace(word_tables(normalized(words), measure), table=words, unit=True)
     else:

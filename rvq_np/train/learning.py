@@ -10,6 +10,7 @@ import numpy as np
 from .. import arrays, checks, lookup
 from ..codebooks import Codebooks, Linear
 from ..config import Config
+from ..kernels import steps
 from .initial import initialize
 from .kmeans import sample_rows
 from .moving import step, step_of
@@ -149,7 +150,8 @@ def learn(
         if not (crowd.total and moving):
             continue
         if all_reduce.size > 1:  # all levels in one call of the hook
-            added.append((part.counts, arrays.to_numpy(part.sums)))
+            sums = part.sums.sums() if isinstance(part.sums, steps.Tally) else part.sums
+            added.append((part.counts, arrays.to_numpy(sums)))
             continue
 
         def drawn(count: int, part: lookup.Part = part) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -59,22 +59,38 @@ def ema(
     return _state(*_averaged(state, counts, sums, decay, epsilon), state.initialized)
 
 
+class _Averaging(NamedTuple):
+    """How the averages of a level move: (K,) each, but for the last."""
+
+    empty: np.ndarray  # whose past counts for nothing
+    held: np.ndarray  # words that stay where they are
+    share: np.ndarray  # what sums are divided by
+    decay: float
+
+
+def _counted(
+    state: CodebookState, counts: np.ndarray, decay: float, epsilon: float
+) -> tuple[np.ndarray, _Averaging]:
+    """Return the counts as `ema` moves them, float32, and what they say of sums and words."""
+    new_counts = decay * state.counts.astype(np.float64) + (1 - decay) * np.asarray(counts)
+    held = new_counts <= 100 * epsilon
+    share = np.where(held, 1.0, smoothed(new_counts, epsilon))
+    with np.errstate(over="ignore"):
+        narrow = new_counts.astype(np.float32)
+    return narrow, _Averaging(~(state.counts > 0), held, share, float(decay))
+
+
 def _averaged(
     state: CodebookState, counts: np.ndarray, sums: Any, decay: float, epsilon: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
     """Return words, sums and counts as `ema` makes them, float32, and the largest number."""
-    new_counts = decay * state.counts.astype(np.float64) + (1 - decay) * np.asarray(counts)
-    held = new_counts <= 100 * epsilon
-    share = np.where(held, 1.0, smoothed(new_counts, epsilon))
-    empty = ~(state.counts > 0)
+    new_counts, averaging = _counted(state, counts, decay, epsilon)
+    sums = sums.sums() if isinstance(sums, steps.Tally) else sums
     if isinstance(sums, np.ndarray):
         sums = np.ascontiguousarray(sums, dtype=np.float64)
-        words, new_sums, largest = steps.average(
-            state.words, state.sums, sums, empty, held, share, float(decay)
-        )
+        words, new_sums, largest = steps.average(state.words, state.sums, sums, *averaging)
     else:
-        words, new_sums, largest = _averaged_there(state, sums, empty, held, share, decay)
-    new_counts = new_counts.astype(np.float32)
+        words, new_sums, largest = _averaged_there(state, sums, *averaging)
     return words, new_sums, new_counts, max(largest, float(new_counts.max(initial=0)))
 
 
@@ -155,16 +171,27 @@ def _replace(
     relative: float | None,
 ) -> float | None:
     """Do in place what `expire` does; return the largest number written, or None."""
+    dead, fresh, start = _expired(counts, vectors, threshold, relative)
+    if not len(dead):
+        return None
+    return max(float(steps.replace(words, sums, dead, fresh, start)), start)
+
+
+def _expired(
+    counts: np.ndarray, vectors: Any, threshold: float, relative: float | None
+) -> tuple[np.ndarray, Any, float]:
+    """Return which words are dead, the vectors they become, and the count, written already."""
     start = float(threshold)
     if relative is not None:
         start = float(counts.mean(dtype=np.float64))
         threshold = relative * start
     dead = np.flatnonzero(counts < threshold)
     if not len(dead):
-        return None
+        return dead, None, start
     fresh = np.ascontiguousarray(vectors(len(dead)))
+    counts[dead] = start
     fresh = fresh if fresh.dtype in (np.float32, np.float64) else fresh.astype(np.float64)
-    return max(float(steps.replace(words, sums, counts, dead, fresh, start)), start)
+    return dead, fresh, start
 
 
 def step(
@@ -219,6 +246,14 @@ def step_of(
     relative: float | None,
 ) -> CodebookState:
     """Do for one level what `step` does for all: `ema`, then `expire`, in one set of arrays."""
+    if isinstance(sums, steps.Tally) and sums.small:
+        new_counts, averaging = _counted(state, counts, decay, epsilon)
+        dead, fresh, start = _expired(new_counts, vectors, threshold, relative)
+        words, new_sums, largest = steps.move(
+            state.words, state.sums, sums, averaging, dead, fresh, start
+        )
+        largest = max(largest, float(new_counts.max(initial=0)))
+        return _state(words, new_sums, new_counts, largest, state.initialized)
     words, new_sums, new_counts, largest = _averaged(state, counts, sums, decay, epsilon)
     if largest < np.inf:
         most = _replace(words, new_sums, new_counts, vectors, threshold, relative)

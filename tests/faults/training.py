@@ -67,7 +67,7 @@ AVERAGES = (
 EXPIRY = (
     Fault(
         "a replaced word keeps its old sum and count",
-        "rvq_np/kernels/steps.py",
+        "rvq_np/train/moving.py",
         "    counts[dead] = start\n",
         "",
         f"{TRAIN}::test_a_dead_word_becomes_a_vector_with_its_sum_and_count",
@@ -82,11 +82,12 @@ EXPIRY = (
     Fault(
         "words are replaced before the averages move",
         "rvq_np/train/moving.py",
-        "words, new_sums, new_counts, largest = _averaged(state, counts, sums, decay, epsilon)\n",
-        "state = expire(state, vectors, threshold, relative=relative)\n"
+        "    if isinstance(sums, steps.Tally) and sums.small:\n",
+        "    state = expire(state, vectors, threshold, relative=relative)\n"
         "    words, new_sums, new_counts, largest = "
         "_averaged(state, counts, sums, decay, epsilon)\n"
-        "    return _state(words, new_sums, new_counts, largest, state.initialized)\n",
+        "    return _state(words, new_sums, new_counts, largest, state.initialized)\n"
+        "    if isinstance(sums, steps.Tally) and sums.small:\n",
         f"{QUANTIZER}::test_decay_and_expiry_reach_the_training_step",
     ),
     Fault(
@@ -123,8 +124,8 @@ MASKS = (
     Fault(
         "padding takes part in the averages",
         "rvq_np/lookup.py",
-        "counts, sums = steps.sums(searched, chosen, len(part.words))",
-        "counts, sums = steps.sums(part.searched, part.codes, len(part.words))",
+        "tally = steps.Tally(searched, chosen, len(part.words))",
+        "tally = steps.Tally(part.searched, part.codes, len(part.words))",
         f"{QUANTIZER}::test_a_masked_batch_trains_as_its_valid_vectors_alone",
     ),
     Fault(
