@@ -140,6 +140,7 @@ def check_bounds(rows, words, screen):
 def cases(dtype):
     return st.one_of(
         strategies.uneven(counts=BY_PANEL, dims=st.integers(1, 24), dtype=dtype),
+        strategies.collapsed(counts=BY_PANEL, dims=st.integers(1, 24), dtype=dtype),
         strategies.lost_to_rounding(dims=st.integers(1, 70), dtype=dtype),
         strategies.near_ties(dtype=dtype),
         strategies.ordinary(max_dim=70, max_words=2 * IN_PANEL + 1, max_rows=7, dtype=dtype),
