@@ -26,15 +26,50 @@ TIES = (
     Fault(
         "a tie that compiled expansions settle goes to the highest index",
         "rvq_np/kernels/settle.py",
-        "if order < 0:",
-        "if order <= 0:",
+        "            if order >= 0:",
+        "            if order > 0:",
         NUMBA,
     ),
     Fault(
-        "the last of equal words is the one that is kept",
+        "compiled: the last of equal words is the one that is kept",
+        "rvq_np/kernels/measure.py",
+        "                repeat[k] = True\n                break",
+        "                repeat[other] = True\n                break",
+        NUMBA,
+    ),
+    Fault(
+        "without Numba: the last of equal words is the one that is kept",
         "rvq_np/kernels/tables.py",
-        "mask[np.unique(rows, return_index=True)[1]] = False",
-        "mask[len(rows) - 1 - np.unique(rows[::-1], return_index=True)[1]] = False",
+        "for k, row in enumerate(rows.tolist())], bool)",
+        "for k, row in enumerate(rows.tolist()[::-1])][::-1], bool)",
+        PLAIN,
+    ),
+    Fault(
+        "compiled: words of one hash are taken for equal without a look",
+        "rvq_np/kernels/measure.py",
+        "if hashes[other] == hashes[k] and _equal(words, other * width, k * width, width):",
+        "if hashes[other] & 15 == hashes[k] & 15:",
+        f"{KERNELS}::test_repeats_are_those_of_numpy_whatever_the_hash",
+    ),
+    Fault(
+        "compiled: a word of minus zeros is no repeat of one of zeros",
+        "rvq_np/kernels/measure.py",
+        "if number == sign:",
+        "if number == sign and number < 1:",
+        f"{KERNELS}::test_repeats_are_those_of_numpy_whatever_the_hash",
+    ),
+    Fault(
+        "a stage with two words is not searched",
+        "rvq_np/kernels/pack.py",
+        "if usable.sum() == 1 else -1",
+        "if usable.sum() <= 2 else -1",
+        NUMBA,
+    ),
+    Fault(
+        "a row is taken for its neighbour above without a look",
+        "rvq_np/kernels/search.py",
+        "if i > 0 and _same(rows, row, row - width, width):",
+        "if i > 0:",
         NUMBA,
     ),
     Fault(
@@ -47,22 +82,22 @@ TIES = (
     Fault(
         "compiled: what float64 cannot separate is not settled",
         "rvq_np/kernels/settle.py",
-        "if second > limit:",
-        "if second > limit or limit < np.inf:",
+        "        if count > 1:\n            return _exactly(",
+        "        if count < 0:\n            return _exactly(",
         NUMBA,
     ),
     Fault(
         "without Numba: what float64 cannot separate is not settled",
         "rvq_np/kernels/plain.py",
-        "near = scores - errors <= limit[row_of]",
-        "near = scores == np.minimum.reduceat(scores, first)[row_of]",
+        "            if stop - i > 1:\n",
+        "            if stop - i < 0:\n",
         PLAIN,
     ),
     Fault(
         "without Numba: what the screen cannot separate is not settled",
         "rvq_np/kernels/plain.py",
-        "    settle(rows, words, half64, bounds, norms, close, codes)\n",
-        "    codes[:] = scores.argmin(axis=1)\n",
+        "        settle(rows, words, seen, those, close, codes)\n",
+        "        pass\n",
         PLAIN,
     ),
     Fault(
@@ -92,8 +127,8 @@ BOUND = (
     Fault(
         "whole numbers: the bound forgets what rounding a row left",
         "rvq_np/kernels/search.py",
-        "slack = rest + (norm + rest) * share",
-        "slack = (norm + rest) * share",
+        "slack = rest + (norm + rest) * share + distant",
+        "slack = (norm + rest) * share + distant",
         f"{KERNELS}::test_no_bound_is_above_the_score",
     ),
     Fault(
@@ -106,8 +141,8 @@ BOUND = (
     Fault(
         "float32 screen: its sums are taken for exact",
         "rvq_np/kernels/pack.py",
-        "self.ratio, self.lowered = 0.0, stage.bounds[2]",
-        "self.ratio, self.lowered = 0.0, 0.0",
+        "self.lowered = terms / (1 - terms) if terms < 0.5 else np.inf",
+        "self.lowered = 0.0",
         f"{KERNELS}::test_no_bound_is_above_the_score",
     ),
     Fault(
@@ -130,6 +165,63 @@ BOUND = (
         "LOST = 2.0**-1021",
         "LOST = 0.0",
         f"{KERNELS}::test_ties_are_settled_where_squares_underflow",
+    ),
+    Fault(
+        "a far row's slack forgets the half norms it counts too much",
+        "rvq_np/kernels/search.py",
+        "distant = 0.5 * real[q, 12]",
+        "distant = 0.0",
+        f"{KERNELS}::test_no_bound_is_above_the_score_at_any_two_norms",
+    ),
+    Fault(
+        "words are packed without taking the centre away",
+        "rvq_np/kernels/pack.py",
+        "move(words, k * width, centre, 0, moved, 0, unit, width)",
+        "move(words, k * width, 0.0 * centre, 0, moved, 0, unit, width)",
+        f"{KERNELS}::test_no_bound_is_above_the_score",
+    ),
+    Fault(
+        "distances in float64 are taken for exact",
+        "rvq_np/kernels/settle.py",
+        "share = (width + 4) * U64 * (1.0 + 1e-9)",
+        "share = 0.0",
+        f"{NUMBA}::test_codes_near_ties_are_those_of_the_definition "
+        f"{KERNELS}::test_codes_where_all_but_coincides_are_those_of_the_definition",
+    ),
+    Fault(
+        "without Numba: distances in float64 are taken for exact",
+        "rvq_np/kernels/exact.py",
+        "return values, 2.0 * (left.shape[1] + 4) * U64 * (1.0 + 1e-9), lost",
+        "return values, 0.0, lost",
+        PLAIN,
+    ),
+    Fault(
+        "a sum of squares of any length is taken for exact on a grid",
+        "rvq_np/kernels/settle.py",
+        "bits = (53 - math.frexp(np.float64(width))[1]) // 2",
+        "bits = 40",
+        f"{KERNELS}::test_whole_numbers_beyond_the_grid_are_not_said_to_be_exact",
+    ),
+    Fault(
+        "without Numba: a sum of squares of any length is taken for exact on a grid",
+        "rvq_np/kernels/exact.py",
+        "bits = (53 - math.frexp(left.shape[1])[1]) // 2",
+        "bits = 40",
+        f"{KERNELS}::test_whole_numbers_beyond_the_grid_are_not_said_to_be_exact",
+    ),
+    Fault(
+        "the error of a far row's score counts the word shortened as well",
+        "rvq_np/kernels/settle.py",
+        "error = error_of(norm, own, width, share, least)",
+        "error = error_of(norm, own * power * power, width, share, least)",
+        f"{KERNELS}::test_ties_are_settled_where_squares_underflow",
+    ),
+    Fault(
+        "without Numba: the bound counts one rounding only",
+        "rvq_np/kernels/seen.py",
+        "_gamma(width + 16, kind)",
+        "_gamma(1, kind)",
+        BOUNDS,
     ),
     Fault(
         "whole numbers: the bound forgets what rounding a word left",
@@ -212,9 +304,9 @@ EDGES = (
     Fault(
         "without Numba: a block ends one row too early",
         "rvq_np/kernels/plain.py",
-        "part = slice(start, start + step)\n        _nearest_block",
+        "part = slice(start, start + step)\n        codes[part] = seen",
         "part = slice(start, start + max(1, min(step, len(rows) - start) - 1))\n"
-        "        _nearest_block",
+        "        codes[part] = seen",
         PLAIN,
     ),
     Fault(
@@ -257,9 +349,9 @@ WAYS = (
     ),
     Fault(
         "hypotheses of a beam that tie come in the wrong order",
-        "rvq_np/kernels/beam.py",
-        "key=lambda place: (keys[place], place)",
-        "key=lambda place: (keys[place], -place)",
+        "rvq_np/kernels/exact.py",
+        "key=lambda n: (keys[n], n)",
+        "key=lambda n: (keys[n], -n)",
         f"{CODEC}::test_the_beam_search_is_that_of_its_definition",
     ),
     Fault(
@@ -272,16 +364,30 @@ WAYS = (
     Fault(
         "rows whose other words moved are not searched again",
         "rvq_np/kernels/follow.py",
-        "self.others -= moved[order[movers]] if movers < len(moved) else 0.0",
+        "self.others -= moved[order[movers]] if movers < len(order) else 0.0",
         "self.others -= 0.0",
         f"{CODEC}::test_codes_that_follow_moving_words_are_those_of_the_search",
     ),
     Fault(
         "a repeated word that moves away from its twin is not seen",
         "rvq_np/kernels/follow.py",
-        "if np.isinf(self.stage.half).any():",
-        "if np.isinf(self.stage.half).all():",
+        "moved[np.isinf(before.half)] = np.inf",
+        "moved[np.isinf(before.half)] = 0.0",
         f"{CODEC}::test_a_repeated_word_that_moves_away_from_its_twin_is_seen",
+    ),
+    Fault(
+        "a word that became a repeat keeps its rows",
+        "rvq_np/kernels/follow.py",
+        "calm = (far < self.others) & ~repeat[self.codes[0]]",
+        "calm = far < self.others",
+        f"{CODEC}::test_codes_that_follow_words_that_all_but_coincide_are_those_of_the_search",
+    ),
+    Fault(
+        "a screen that the next one does not better is not asked again",
+        "rvq_np/kernels/compiled.py",
+        'kept["screen"], kept["stays"] = screens[rank - 1], True',
+        'kept["stays"] = True',
+        f"{KERNELS}::test_a_screen_that_the_next_one_does_not_better_serves_again",
     ),
 )
 
@@ -340,8 +446,8 @@ PROJECTIONS = (
     Fault(
         "words that are searched by cosine are not normalized",
         "rvq_np/kernels/tables.py",
-        "made = word_tables(normalized(words))",
-        "made = word_tables(words)",
+        "made = word_tables(normalized(words) if cosine else words, measure)",
+        "made = word_tables(words, measure)",
         "tests/test_cosine.py",
     ),
     Fault(
