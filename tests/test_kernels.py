@@ -20,7 +20,21 @@ from hypothesis import strategies as st
 from llvmlite import binding
 
 import rvq_np
-from rvq_np.kernels import compiled, gather, host, jit, maps, pack, plain, search, simd, tables
+from rvq_np.kernels import (
+    compiled,
+    differences,
+    exact,
+    gather,
+    host,
+    jit,
+    maps,
+    pack,
+    plain,
+    search,
+    settle,
+    simd,
+    tables,
+)
 from rvq_np.testing import oracle, strategies
 
 EACH_SCREEN = pytest.mark.parametrize("screen", compiled.SCREENS)
@@ -154,6 +168,7 @@ def check_bounds(rows, words, screen):
 def cases(dtype):
     return st.one_of(
         strategies.uneven(counts=BY_PANEL, dims=st.integers(1, 24), dtype=dtype),
+        strategies.collapsed(counts=BY_PANEL, dims=st.integers(1, 24), dtype=dtype),
         strategies.lost_to_rounding(dims=st.integers(1, 70), dtype=dtype),
         strategies.near_ties(dtype=dtype),
         strategies.ordinary(max_dim=70, max_words=2 * IN_PANEL + 1, max_rows=7, dtype=dtype),
@@ -243,6 +258,64 @@ def test_a_screen_leaves_few_words_of_ordinary_data(screen, rng):
     low = scores.min(axis=1, keepdims=True) * said.unit**2
     left = (said.bounds <= low).sum(axis=1).mean()
     assert left < {"uint8": 2.5, "int16": 1.02, "float32": 1.001}[screen]
+
+
+@EACH_SCREEN
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@given(st.data())
+def test_codes_where_all_but_coincides_are_those_of_the_definition(screen, dtype, data):
+    x, books = data.draw(strategies.collapsed(counts=BY_PANEL, dtype=dtype))
+    with paths.screen(screen)():
+        codes = rvq_np.encode(x, books)
+    kind = np.dtype(dtype).name
+    expected = np.transpose([oracle.encode(row, books.tolist(), kind) for row in x.tolist()])
+    np.testing.assert_array_equal(codes, expected)
+
+
+@given(strategies.collapsed(counts=BY_PANEL, dtype=np.float32), st.sampled_from([1.0, 2.0**-20]))
+def test_distances_said_to_be_exact_are(case, scale):
+    """A distance on a grid is the exact one, with Numba and without; and most of those here are."""
+    x, books = case
+    values, told = np.empty(len(books[0])), np.empty(len(books[0]), bool)
+    for row in x:
+        _on_grid(row, books[0], scale, values, told)
+        pairs = np.broadcast_to(row, books[0].shape), books[0]
+        np.testing.assert_array_equal(exact.on_grid(*pairs, scale), told)
+        for each in (values, exact.distances(*pairs, scale)[0]):
+            for k in np.flatnonzero(told):
+                wanted = exact.squared_distance(row, books[0][k])
+                assert Fraction(each[k]) / Fraction(scale) ** 2 == Fraction(wanted, 1 << 298)
+
+
+@jit.kernel
+def _on_grid(row, words, scale, values, told):
+    width = words.shape[1]
+    for k in range(words.shape[0]):
+        values[k] = differences.distance(row, 0, words, k * width, scale, width)
+        told[k] = settle.on_grid(row, 0, words, k * width, width, scale)
+
+
+def test_whole_numbers_beyond_the_grid_are_not_said_to_be_exact():
+    """Squares that need more than 53 bits together: sums of them round."""
+    row = np.zeros(3)
+    words = np.float64([[2.0**24 + 1, 2.0**20 + 1, 1], [2.0**27 + 1, 3, 1], [1, 2.0**-30, 0]])
+    values, told = np.empty(3), np.empty(3, bool)
+    _on_grid(row, words, 1.0, values, told)
+    assert told.tolist() == exact.on_grid(np.zeros((3, 3)), words).tolist() == [True, False, False]
+
+
+def test_repeats_are_those_of_numpy_whatever_the_hash(rng):
+    for dtype in (np.float32, np.float64):
+        for count, dim in ((1, 1), (300, 1), (300, 2), (40, 17)):
+            words = rng.integers(-1, 2, (count, dim)) * rng.choice([-1.0, 1.0], (count, dim))
+            words = words.astype(dtype)  # with zeros of both signs
+            half, repeat = compiled.measure(words)
+            wanted = tables.measured(words)
+            np.testing.assert_array_equal(half, wanted[0])
+            np.testing.assert_array_equal(repeat, wanted[1])
+            by_numpy = np.ones(count, bool)
+            by_numpy[np.unique(words + 0.0, axis=0, return_index=True)[1]] = False
+            np.testing.assert_array_equal(repeat, by_numpy)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

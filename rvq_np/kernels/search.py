@@ -170,64 +170,69 @@ def _quantize(
 
     See `pack` for what is promised; norms are in the units of the row and inf if out of range.
     """
-    width, padded = whole[q, 1], whole[q, 2] * 4 // quantized.itemsize
-    centre, unit = whole[q, 11], real[q, 7]
+    width, centre, unit = whole[q, 1], whole[q, 11], real[q, 7]
+    if centre < 0:
+        _round(
+            rows, at, 0, count, unit, whole, real, q, quantized, params, starts, norms, powers
+        )  # fmt: skip
+        return
     for i in range(count):
-        row = at + i * width
-        for d in range(width, padded):
-            quantized[i, d] = 0
-        if centre < 0:
-            _round(rows, row, width, unit, real, q, i, quantized, params, starts, norms, powers)
-        else:
-            move(rows, row, centres, centre, moved, 0, unit, width)
-            _round(moved, 0, width, 1.0, real, q, i, quantized, params, starts, norms, powers)
+        move(rows, at + i * width, centres, centre, moved, 0, unit, width)
+        _round(moved, 0, i, i + 1, 1.0, whole, real, q, quantized, params, starts, norms, powers)
 
 
 @kernel(inner=True)
-def _round(rows, row, width, unit, real, q, i, quantized, params, starts, norms, powers):
-    """Write the row that begins at element `row` of `rows`, times `unit`, as row i of the screen."""
+def _round(
+    rows, at, begin, end, stage_unit, whole, real, q, quantized, params, starts, norms, powers
+):  # fmt: skip
+    """Write rows `begin` to `end`, whose numbers times a unit begin at element `at` of `rows`."""
+    width, padded = whole[q, 1], whole[q, 2] * 4 // quantized.itemsize
     ratio, lowered, usable, levels = real[q, 8], real[q, 9], real[q, 10] > 0.0, real[q, 11]
     grown = 1.0 + (width + 8) * U  # of a float32 sum of squares
     share = lowered if levels == 0.0 else ratio + 8.0 * U * (1.0 + ratio)
-    out = i * quantized.shape[1]
-    reach = np.float64(largest(rows, row, width)) * unit
-    powers[i], distant = 1.0, 0.0
-    if not (usable and reach < np.inf):
-        norms[i] = np.inf
-        return
-    if reach >= FAR:
-        power = math.ldexp(1.0, 50 - math.frexp(reach)[1])
-        powers[i], reach, unit = power, reach * power, unit * power
-        distant = 0.5 * real[q, 12]
-    step = 0.0
-    if levels == 0.0:
-        step = 1.0
-    elif reach >= TINY:
-        step = reach / levels
-        if levels > 127.0:  # int16: the norm, too, must fit
-            size = np.sqrt(dot(rows, row, rows, row, width)) * unit
-            if not size < np.inf:  # squares of float64 in no unit
-                size = reach * np.sqrt(np.float64(width))
-            step = max(step, size / NORM)
-        step = np.float64(np.float32(step))
-    total = np.int32(0)
-    norm = rest = reach * np.sqrt(np.float64(width)) * (1.0 + 4.0 * U)
-    if step > 0.0:
-        factor = rows.dtype.type(unit / step)
-        squares, lefts, total = round_row(rows, row, width, factor, quantized, out)
-        if reach >= 2.0**10 * TINY:  # else float32 might lose the squares
-            norm = step * np.sqrt(squares * grown) * (1.0 + 4.0 * U)
-        rest = step * (np.sqrt(lefts * grown) + 4.0 * U * np.sqrt(squares * grown))
-    else:  # next to nothing: all of it is rest
-        for d in range(width):
+    for i in range(begin, end):
+        row, out = at + (i - begin) * width, i * quantized.shape[1]
+        unit = stage_unit
+        reach = np.float64(largest(rows, row, width)) * unit
+        powers[i], distant = 1.0, 0.0
+        if not (usable and reach < np.inf):
+            norms[i] = np.inf
+            continue
+        for d in range(width, padded):
             quantized[i, d] = 0
-    if levels == 0.0:
-        rest = 0.0
-    slack = rest + (norm + rest) * share + distant
-    params[i, 0] = -step
-    params[i, 1] = -slack * (1.0 + 4.0 * U)
-    starts[i, 2] = -128 * total if levels == 127.0 else 0
-    norms[i] = norm
+        if reach >= FAR:
+            power = math.ldexp(1.0, 50 - math.frexp(reach)[1])
+            powers[i], reach, unit = power, reach * power, unit * power
+            distant = 0.5 * real[q, 12]
+        step = 0.0
+        if levels == 0.0:
+            step = 1.0
+        elif reach >= TINY:
+            step = reach / levels
+            if levels > 127.0:  # int16: the norm, too, must fit
+                size = np.sqrt(dot(rows, row, rows, row, width)) * unit
+                if not size < np.inf:  # squares of float64 in no unit
+                    size = reach * np.sqrt(np.float64(width))
+                step = max(step, size / NORM)
+            step = np.float64(np.float32(step))
+        total = np.int32(0)
+        norm = rest = reach * np.sqrt(np.float64(width)) * (1.0 + 4.0 * U)
+        if step > 0.0:
+            factor = rows.dtype.type(unit / step)
+            squares, lefts, total = round_row(rows, row, width, factor, quantized, out)
+            if reach >= 2.0**10 * TINY:  # else float32 might lose the squares
+                norm = step * np.sqrt(squares * grown) * (1.0 + 4.0 * U)
+            rest = step * (np.sqrt(lefts * grown) + 4.0 * U * np.sqrt(squares * grown))
+        else:  # next to nothing: all of it is rest
+            for d in range(width):
+                quantized[i, d] = 0
+        if levels == 0.0:
+            rest = 0.0
+        slack = rest + (norm + rest) * share + distant
+        params[i, 0] = -step
+        params[i, 1] = -slack * (1.0 + 4.0 * U)
+        starts[i, 2] = -128 * total if levels == 127.0 else 0
+        norms[i] = norm
 
 
 @kernel(inner=True)
@@ -239,6 +244,7 @@ def _pick(
     size, width, n_panels = whole[q, 0], whole[q, 1], whole[q, 3]
     words_at, half_at, centre = whole[q, 4], whole[q, 6], whole[q, 11]
     share, least, unit, side_at = real[q, 4], real[q, 5], real[q, 7], whole[q, 8]
+    scale = 1.0 / unit / unit
     scored = 0
     for i in range(count):
         row, power = at + i * width, powers[i]
@@ -250,8 +256,8 @@ def _pick(
             # As `error_of`, with a norm that need not be computed: it is not below the word's.
             if centre < 0:
                 score = own - dot(rows, row, words, place, width)
-                error = norm / power / unit * (weight / unit)
-                error = share * (error + own) * (1.0 + 1e-9) + least
+                size = norm if power == 1.0 else norm / power
+                error = share * (size * weight * scale + own) * (1.0 + 1e-9) + least
                 limit = (score + 1.5 * error) * unit * unit * power
             else:
                 move(rows, row, centres, centre, moved, 0, unit * power, width)
