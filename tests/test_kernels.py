@@ -694,19 +694,19 @@ def test_a_screen_that_the_next_one_does_not_better_serves_again(rng):
     assert served == [compiled.SCREENS[1], *[compiled.SCREENS[0]] * 3]
 
 
-def test_stages_may_begin_with_the_screen_that_served_for_others(rng):
-    words = rng.standard_normal((2, 9, 4)).astype(np.float32)
-    before, after, other = (
-        host.prepare(rvq_np.Codebooks(each), np.float32) for each in (words, words + 1, words[:1])
-    )
-    host.hand_on(before, after)  # nothing has served
-    assert "screen" not in after.kept
-    before.kept["screen"] = compiled.SCREENS[-1]
-    host.hand_on(before, after)
-    host.hand_on(before, other)
-    assert after.kept["screen"] == compiled.SCREENS[-1]
-    assert "screen" not in other.kept
-    np.testing.assert_array_equal(host.encode(words[0], after), plain_codes(words[0], words + 1))
+def test_a_stage_in_training_begins_with_the_screen_that_served(rng, monkeypatch):
+    """For as many searches as `FORGET` says; then it is found out again."""
+    monkeypatch.setattr(host, "FORGET", 4)
+    host.load()
+    words = rng.standard_normal((9, 4)).astype(np.float32)
+    found, served = {"screen": compiled.SCREENS[-1]}, []
+    for _ in range(5):
+        words = words + np.float32(0.5)
+        stage, codes = tables.word_tables(words.copy()), np.empty(9, np.int32)
+        host.nearest_again(words, stage, codes, found)
+        np.testing.assert_array_equal(codes, np.arange(9))
+        served.append(found["screen"])
+    assert served == [compiled.SCREENS[-1]] * 3 + [compiled.SCREENS[0]] * 2
 
 
 @pytest.mark.parametrize(("n_words", "dim"), [(256, 8), (1024, 64), (1024, 256)])

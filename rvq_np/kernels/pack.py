@@ -33,8 +33,8 @@ or loses ``2^-1074`` a number where it underflows.
 
 **A row that is far.**  With its own power of two, the screen still counts all of ``|w|^2 / 2``, too
 much by less than ``|w|^2 / 2 <= norm(w) * W / 2`` with W the largest of the norms.  So ``W / 2`` is
-added to its slack, which is nothing beside the norm of such a row, ``2^49`` at least, unless a stage
-holds words of very different norms.
+added to its slack, which is nothing beside the norm of such a row, ``2^49`` at least, unless a
+stage holds words of very different norms.
 
 What float32 loses below its range is covered too: words and rows below ``2^-60`` are not scaled up
 but count as rest (q = 0), so no product underflows that matters, and each half norm is lowered by
@@ -103,7 +103,7 @@ def plan(stages, screen, lanes, vectors, per_step):
     words_at = table_at = half_at = panels_at = side_at = maps_at = centres_at = 0
     maps = []
     levels = LEVELS.get(screen, 0)
-    for stage, part, counts, numbers in zip(stages, parts, whole, real, strict=True):
+    for stage, part, counts in zip(stages, parts, whole, strict=True):
         n_words, width = stage.words.shape
         into = None if stage.into is None else panels_of(stage.into, stage.words.dtype)
         counts[:] = (

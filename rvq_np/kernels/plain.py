@@ -4,10 +4,12 @@ The screen is one BLAS product per block of rows, see `seen`; what its bound can
 measured in float64, and what that cannot separate is settled exactly.  BLAS brings its own threads.
 """
 
+from typing import Any
+
 import numpy as np
 
 from . import beam, exact, plain_bits
-from .tables import measured as measure
+from .tables import measured as measure  # noqa: F401
 from .tables import normalized
 
 SCREENS = ("BLAS",)
@@ -90,7 +92,7 @@ def settle(rows, words, seen, those, close, codes):
     words, squared distances in float64, and what is left exactly.  Equal rows are decided once.
     """
     undecided = np.flatnonzero(close.sum(axis=1) != 1)
-    first: dict[bytes, int] = {}
+    first: dict[bytes, Any] = {}
     same = np.array([first.setdefault(rows[n].tobytes(), n) for n in undecided], np.int64)
     alone = undecided[same == undecided]
     step = max(1, PAIRS // close[alone].sum(axis=1).max(initial=1) // words.shape[1])
