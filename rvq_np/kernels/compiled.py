@@ -5,7 +5,7 @@ Importing this module imports Numba.
 
 import numpy as np
 
-from . import averages, exact, gather, hypotheses, maps, pack, plain, search, tiles
+from . import averages, exact, fold, gather, hypotheses, maps, pack, plain, search, tiles
 from . import bits as bits
 from . import measure as measuring
 from .simd import LANES, PER_STEP, TARGET, VECTORS
@@ -15,6 +15,7 @@ ROWS = 768  # rows a tile: 384 kB of float32 at D = 128
 BYTES = 1 << 20  # of a tile, at most
 ALONE = 1 << 26  # products below which other threads cost more than they help
 DECODE_ROWS = 2048
+FOLDING = True  # whether maps that make rows longer are folded into codewords
 LIGHT = 1 << 17  # numbers read that are worth a thread
 BEAMED = 1 << 20  # bounds held for one row, at most
 PATIENCE = 256  # rows times stages after which a screen is judged
@@ -63,7 +64,7 @@ def run(rows, plan, codes, start, spent, others=None):
         room = rooms.pop()
     except IndexError:  # none yet, or others work in all there are
         room = search.workspace(plan, search.block(plan, len(rows)))
-    lost = search.encode(rows, *plan.arrays, *room, codes, start, spent, others)
+    lost = search.encode(rows, *plan.arrays, *room, *plan.folds, codes, start, spent, others)
     rooms.append(room)
     return lost
 
@@ -240,7 +241,7 @@ def packed(stages):
     kept = stages.kept
     screen = kept.setdefault("screen", _screens(stages)[0])
     if screen not in kept:
-        kept[screen] = pack.plan(stages.whole, screen, LANES, VECTORS, PER_STEP[screen])
+        kept[screen] = pack.plan(stages.whole, screen, LANES, VECTORS, _per_step(screen))
     if stages.whole is stages:
         return kept[screen]
     key = (screen, stages.part.start, stages.part.stop, stages.part.step)
@@ -251,7 +252,13 @@ def packed(stages):
 
 def _screens(stages):
     deep = max(stage.words.shape[1] for stage in stages.whole) > DEEP
-    return TARGET.screens[-1:] if deep else TARGET.screens
+    screens = TARGET.screens[-1:] if deep else TARGET.screens
+    folding = FOLDING and not deep and any(map(fold.foldable, stages.whole))
+    return (pack.FOLDED, *screens) if folding else screens
+
+
+def _per_step(screen):
+    return PER_STEP[pack.FOLDS if screen == pack.FOLDED else screen]
 
 
 def judge(stages, spent):

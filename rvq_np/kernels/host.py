@@ -60,6 +60,8 @@ def warm(dtype):
         codes = encode(words, stages)
         encode(words, stages, 2)
         follow(words, dtype)(stages[:1])
+    longer = tables.Map(np.ones((2, 1), dtype), np.zeros(2, dtype))  # a map that can be folded
+    encode(words[:, :1], tables.Stages([replace(single, into=longer, table=words[:, :1].copy())]))
     decode(codes, stages)
     tally(words, codes, stages)
     for kept in (np.float32, np.float64):

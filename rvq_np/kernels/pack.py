@@ -49,11 +49,14 @@ import numpy as np
 
 from . import tiles
 from .differences import distance, move
+from .fold import foldable, folded
 from .jit import kernel
 from .maps import panels_of
 from .places import place_of
-from .simd import dot, largest
+from .simd import TARGET, dot, largest
 
+FOLDED = "folded"  # the screen that maps are folded into codewords for; FOLDS is what it packs
+FOLDS = TARGET.screens[0]
 U = 2.0**-24  # unit roundoff of float32
 TINY = 2.0**-60  # rows and words below this count as rest
 FAR = 2.0**50  # a row that reaches so far has a power of two of its own
@@ -75,10 +78,13 @@ class Plan(NamedTuple):
     maps: np.ndarray | None  # T: the panels of projections, see `maps`; None if there are none
     centres: np.ndarray  # float64
     blank: np.ndarray  # (0,) of the type of a quantized row
-    whole: np.ndarray  # (Q, 13) int64: words, their length, steps, panels, then where the stage
+    folds: tuple  # what `search` reads of stages whose map is folded: codewords, T, flat, and
+    # (3, +) float64 `scores`, `away` and `apart` of each, see `fold`; None if there are none
+    whole: np.ndarray  # (Q, 16) int64: words, their length, steps, panels, then where the stage
     # begins in `words`, `table`, `half`, `panels`, `side` and, unless it is -1, `maps`; whether
     # mapped rows are divided by their norms; where it begins in `centres`, -1: it is seen from
-    # zero; the only word that can be chosen, -1 where there are more
+    # zero; the only word that can be chosen, -1 where there are more; what is packed, in numbers;
+    # where it begins in the codewords of `folds` and in the rest of it, -1: its map is not folded
     real: np.ndarray  # (Q, 13) float64: `tables.error_bounds`, then `unit`, `ratio`, the share by
     # which half norms are lowered, whether the screen can be used, the largest whole number and
     # the largest of the norms in `side`
@@ -87,7 +93,7 @@ class Plan(NamedTuple):
     @property
     def arrays(self):
         """What kernels take: all but `blank` and `rooms`."""
-        return (*self[:7], self.whole, self.real)
+        return (*self[:7], self.whole, self.real)  # not `folds`, for stages with maps
 
     def some(self, stages):
         """Return the plan of a slice of the stages, sharing all arrays."""
@@ -97,10 +103,17 @@ class Plan(NamedTuple):
 def plan(stages, screen, lanes, vectors, per_step):
     """Return the `Plan` of `tables.Stages` for one kind of screen."""
     shape = lanes * vectors, per_step
-    parts = tiles.spread(lambda stage: _Packed(stage, screen, *shape), stages)
-    whole = np.zeros((len(stages), 13), np.int64)
+    folding, screen = screen == FOLDED, FOLDS if screen == FOLDED else screen
+
+    def part_of(stage):
+        part = _Folded(stage, screen, *shape) if folding and foldable(stage) else None
+        return part if part is not None and part.serves else _Packed(stage, screen, *shape)
+
+    parts = tiles.spread(part_of, stages)
+    whole = np.zeros((len(stages), 16), np.int64)
     real = np.zeros((len(stages), 13), np.float64)
     words_at = table_at = half_at = panels_at = side_at = maps_at = centres_at = 0
+    folds_at = folded_at = 0
     maps = []
     levels = LEVELS.get(screen, 0)
     for stage, part, counts in zip(stages, parts, whole, strict=True):
@@ -110,7 +123,11 @@ def plan(stages, screen, lanes, vectors, per_step):
             n_words, width, part.steps, part.n_panels, words_at, table_at, half_at, panels_at,
             side_at, -1 if into is None else maps_at, stage.unit,
             -1 if part.centre is None else centres_at, part.only,
+            part.width, *((folds_at, folded_at) if isinstance(part, _Folded) else (-1, -1)),
         )  # fmt: skip
+        if isinstance(part, _Folded):
+            folds_at += part.stage.words.size
+            folded_at += n_words
         words_at += stage.words.size
         table_at += stage.table.size
         half_at += n_words
@@ -130,6 +147,7 @@ def plan(stages, screen, lanes, vectors, per_step):
         numbers[:7] = stage.bounds
         numbers[7:] = part.unit, part.ratio, part.lowered, 1.0, levels, part.heaviest
     centres = [part.centre for part in parts if part.centre is not None]
+    folds = [part.stage for part in parts if isinstance(part, _Folded)]
     return Plan(
         words=stages.words,
         table=stages.table,
@@ -138,6 +156,12 @@ def plan(stages, screen, lanes, vectors, per_step):
         side=side,
         maps=np.concatenate(maps, dtype=stages.words.dtype) if maps else None,
         centres=np.concatenate(centres) if centres else np.empty(0),
+        folds=(
+            np.concatenate([each.words.ravel() for each in folds]),
+            np.hstack([np.stack([each.scores, each.away, each.apart]) for each in folds]),
+        )
+        if folds
+        else (None, None),
         blank=np.empty(0, np.int8 if screen == "uint8" else screen),
         whole=whole,
         real=real,
@@ -151,10 +175,11 @@ class _Packed:
     def __init__(self, stage, screen, in_panel, per_step):
         self.stage, self.screen, self.in_panel, self.per_step = stage, screen, in_panel, per_step
         n_words, width = stage.words.shape
+        self.width = width  # of what is packed
         self.n_panels, self.steps = -(-n_words // in_panel), -(-width // per_step)
         usable = stage.half < np.inf
         self.only = int(usable.argmax()) if usable.sum() == 1 else -1
-        self.centre, exponent = place_of(stage.words, usable, _mean_bits)
+        self.centre, exponent = self.place(usable)
         zero = np.zeros(width) if self.centre is None else self.centre
         # All squares in a unit in which none overflows; the centre is no longer than the words.
         self.squares = np.empty(n_words)
@@ -168,6 +193,10 @@ class _Packed:
         if abs(exponent) > NEAR[stage.words.itemsize]:
             self.centre = zero
         self.steps_of, self.missed = np.empty(n_words), np.empty(n_words)
+
+    def place(self, usable):
+        """Return the centre and the exponent that codewords are seen from."""
+        return place_of(self.stage.words, usable, _mean_bits)
 
     def pack(self, panels, at):
         """Write the panels of this stage into `panels`, from element `at` on."""
@@ -211,6 +240,45 @@ class _Packed:
         half[:] = np.where(usable, 0.5 * self.squares, np.inf)
         if self.centre is None:
             half[:] = stage.usable_half
+
+
+class _Folded(_Packed):
+    """One stage whose map is folded into the codewords: seen from zero, scores of their own."""
+
+    def __init__(self, stage, screen, in_panel, per_step):
+        self.own = stage
+        super().__init__(folded(stage), screen, in_panel, per_step)
+        # Rows are not moved, nor far: those are left to the search of mapped rows.
+        self.serves = self.centre is None and self.only < 0 and self.heaviest_norm() < FAR
+        self.width = stage.into.shape[0]
+
+    def place(self, usable):
+        return None, place_of(self.stage.words, usable, _mean_bits).exponent
+
+    def heaviest_norm(self):
+        return float(np.sqrt(self.squares.max(initial=0.0)))
+
+    def finish(self, side, half):
+        """As of others, but the scores are no half norms, and more is uncertain; see `fold`."""
+        folded, n_words = self.stage, len(self.stage.words)
+        folded.usable_half = 0.5 * self.squares
+        super().finish(side, half)
+        usable, unit = folded.half < np.inf, self.unit
+        away = folded.away * unit  # by the norm of a row in its units, what a score may be off
+        more = float(np.median(away[usable] / np.maximum(side[2, :n_words][usable], TINY)))
+        more = max(more, U)
+        side[2, :n_words] = _up(np.maximum(side[2, :n_words], away / more))
+        self.heaviest = float(side[2, :n_words].max())
+        self.ratio += more + 2 * U
+        lost = (folded.words.shape[1] + 16) * 2.0**-124 * np.maximum(np.sqrt(self.squares), 1.0)
+        scores = folded.scores * unit * unit
+        lowest = scores - self.lowered * np.abs(scores) - folded.apart * unit * unit - lost
+        lowest[~usable] = np.inf
+        with np.errstate(over="ignore"):
+            side[0, :n_words] = _down(lowest)
+        half[:] = self.own.usable_half
+        if self.screen == "float32":  # whose slack is a share of the norm, this one
+            self.lowered += more + 2 * U
 
 
 def _exponent(value):

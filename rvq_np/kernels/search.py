@@ -67,7 +67,7 @@ WIDTH = LANES * (VECTORS + 1)  # of a panel in `bounds`
 def encode(
     rows, words, table, half, panels, side, maps, centres, whole, real,
     quantized, params, starts, norms, powers, bounds, mapped, moved, found, scores, partials,
-    codes, start, spent, others,
+    folds, folded, codes, start, spent, others,
 ):  # fmt: skip
     n_rows, dim = rows.shape
     group, lost, room = norms.shape[0], 0, mapped.shape[0]
@@ -86,6 +86,21 @@ def encode(
                     )
                     continue
                 searched, at = rows, low * dim
+                if folds is not None and whole[q, 14] >= 0:
+                    _quantize(
+                        searched, at, count, centres, moved, whole, real, q,
+                        quantized, params, starts, norms, powers,
+                    )  # fmt: skip
+                    _screen(quantized, count, panels, whole, q, side, params, bounds)
+                    _pick_folded(
+                        rows, at, count, norms, powers, bounds, folds, folded, maps, mapped,
+                        words, half, centres, moved, whole, real, q, codes, start + low,
+                        found, scores, partials, spent,
+                    )  # fmt: skip
+                    lost += _subtract(
+                        rows, low * dim, count, dim, table, whole[q, 5], codes, q, start + low
+                    )
+                    continue
                 if maps is not None and whole[q, 9] >= 0:
                     place = (low - first) % room
                     if place == 0:
@@ -170,7 +185,7 @@ def _quantize(
 
     See `pack` for what is promised; norms are in the units of the row and inf if out of range.
     """
-    width, centre, unit = whole[q, 1], whole[q, 11], real[q, 7]
+    width, centre, unit = whole[q, 13], whole[q, 11], real[q, 7]
     if centre < 0:
         _round(
             rows, at, 0, count, unit, whole, real, q, quantized, params, starts, norms, powers
@@ -186,7 +201,7 @@ def _round(
     rows, at, begin, end, stage_unit, whole, real, q, quantized, params, starts, norms, powers
 ):  # fmt: skip
     """Write rows `begin` to `end`, whose numbers times a unit begin at element `at` of `rows`."""
-    width, padded = whole[q, 1], whole[q, 2] * 4 // quantized.itemsize
+    width, padded = whole[q, 13], whole[q, 2] * 4 // quantized.itemsize
     ratio, lowered, usable, levels = real[q, 8], real[q, 9], real[q, 10] > 0.0, real[q, 11]
     grown = 1.0 + (width + 8) * U  # of a float32 sum of squares
     share = lowered if levels == 0.0 else ratio + 8.0 * U * (1.0 + ratio)
@@ -286,6 +301,71 @@ def _pick(
         )  # fmt: skip
     spent[0] += count
     spent[1] += scored
+
+
+@kernel(inner=True)
+def _pick_folded(
+    rows, at, count, norms, powers, bounds, folds, folded, maps, mapped, words, half,
+    centres, moved, whole, real, q, codes, start, found, scores, partials, spent,
+):  # fmt: skip
+    """Write the nearest word of each row, by a map folded into the words; see `fold`."""
+    size, width, dim, n_panels = whole[q, 0], whole[q, 1], whole[q, 13], whole[q, 3]
+    words_at, half_at, unit = whole[q, 4], whole[q, 6], real[q, 7]
+    folds_at, side_at = whole[q, 14], whole[q, 15]
+    scored = 0
+    for i in range(count):
+        row, near = at + i * dim, 0
+        norm = norms[i] / unit
+        if norm < np.inf and powers[i] == 1.0:
+            first = nearest(bounds, i, n_panels)
+            limit = _folded_score(rows, row, folds, folds_at, folded, side_at, first, norm, dim)[1]
+            limit = limit * unit * unit
+            rounded = np.float32(limit + abs(limit) * (4.0 * U) + TINY * TINY)  # never below
+            if rounded < np.inf:
+                near = collect(bounds, i, n_panels, rounded, found)
+                scored += near
+                if near == 1:
+                    codes[q, start + i] = first
+                    continue
+        if near == 0:  # numbers too large for the screen: every word may be the one
+            scored += size
+            for k in range(size):
+                if half[half_at + k] < np.inf:
+                    found[near] = k
+                    near += 1
+        elif near > 1:
+            best = np.inf
+            for n in range(near):
+                low, high = _folded_score(
+                    rows, row, folds, folds_at, folded, side_at, found[n], norm, dim
+                )
+                scores[n], best = low, min(best, high)
+            left = 0
+            for n in range(near):
+                if not scores[n] > best:
+                    found[left] = found[n]
+                    left += 1
+            near = left
+            if near == 1:
+                codes[q, start + i] = found[0]
+                continue
+        _project(rows, row, 1, dim, maps, whole, q, mapped)
+        codes[q, start + i] = settle(
+            mapped, 0, np.inf, moved, centres, -1, 1.0, 1.0, words, words_at, width,
+            half, half_at, 0.0, 0.0, found, near, scores, partials,
+        )  # fmt: skip
+    spent[0] += count
+    spent[1] += scored
+
+
+@kernel(inner=True)
+def _folded_score(rows, row, folds, folds_at, folded, side_at, k, norm, dim):
+    """Return what the score of a word is not below, and not above."""
+    product = dot(rows, row, folds, folds_at + k * dim, dim)
+    score, k = folded[0, side_at + k] - product, side_at + k
+    off = (norm * folded[1, k] + folded[2, k]) * (1.0 + 1e-9)
+    off += (abs(product) + abs(score)) * 2.0**-50 + norm * 2.0**-120
+    return score - off, score + off
 
 
 @kernel(inner=True)
