@@ -222,7 +222,9 @@ def test_no_bound_is_above_the_score_of_a_word_that_is_rounded_unlike_the_others
     """The others are whole numbers of steps; a row along what is lost of it feels it all."""
     levels = pack.LEVELS.get(screen, 127)
     words = rng.integers(-levels // 40, levels // 40 + 1, (IN_PANEL + 3, 16)).astype(np.float32)
-    words[:, 0] = levels
+    far = rng.choice([-levels, levels], len(words))  # not in one place, so that there is no centre
+    words[np.arange(len(words)), rng.integers(16, size=len(words))] = far
+    words[5, 0] = levels
     lost = np.where(rng.random(16) < 0.5, -0.499, 0.499).astype(np.float32)
     lost[0] = 0
     words[5] += lost
@@ -293,6 +295,22 @@ def _on_grid(row, words, scale, values, told):
     for k in range(words.shape[0]):
         values[k] = differences.distance(row, 0, words, k * width, scale, width)
         told[k] = settle.on_grid(row, 0, words, k * width, width, scale)
+
+
+@EACH_SCREEN
+@pytest.mark.parametrize("first", [0, 1])
+def test_scores_of_a_far_row_may_round_one_way_all_along(screen, first):
+    """One product is 1, those added to it just above half its last place, or just below."""
+    row, words = np.zeros((1, 4096)), np.zeros((2, 4096))
+    row[0, 0], words[:, 0] = 2.0**11, 2.0**-11
+    row[0, 1:], along = 2.0**-20, slice(16, None, 16)  # the same lane of all vectors there are
+    words[first, along] = 2.0**-33 * (1 + 2.0**-10)
+    words[1 - first, along] = 2.0**-33 * (1 - 2.0**-10)
+    words[1 - first, 1] = 20 * 2.0**-33  # which makes it the nearer one
+    with paths.screen(screen)():
+        codes = rvq_np.encode(row, words[None])
+    assert codes.tolist() == [oracle.encode(row[0].tolist(), [words.tolist()], "float64")]
+    assert codes.tolist() == [[1 - first]]
 
 
 def test_whole_numbers_beyond_the_grid_are_not_said_to_be_exact():

@@ -9,7 +9,8 @@ would cost.  The codes are those of the search: bounds carry a margin for the ro
 and what they cannot tell is searched.
 
 A repeat of an earlier word is in no bound, as it cannot be chosen.  Once it has left its twin it
-counts as a word that came from infinitely far; a word that became a repeat loses its rows.
+counts as a word that came from infinitely far.  The rows of a word that becomes a repeat are
+searched: the bound on their distance to its twin is not above that to itself.
 """
 
 from typing import Any
@@ -60,7 +61,7 @@ class Followed:
             return
         self.others -= moved[order[movers]] if movers < len(order) else 0.0
         near, far = self._distances(self.every, self.codes[0])
-        calm = (far < self.others) & ~repeat[self.codes[0]]
+        calm = far < self.others
         if movers:
             some = np.flatnonzero(calm)
             calm[some] = self._among(np.sort(order[:movers]), some, near[some], far[some])
