@@ -467,10 +467,8 @@ PROJECTIONS = (
     Fault(
         "the projection is folded into the words that are searched",
         "rvq_np/kernels/tables.py",
-        "    made = search_tables(stage, dtype)\n",
-        "    made = search_tables(stage, dtype)\n"
-        "    if stage.project_out is not None:\n"
-        "        return word_tables(decoded(stage, slice(None), dtype, transform))\n",
+        "    return replace(made, table=decoded(stage, slice(None), dtype, transform))\n",
+        "    return word_tables(decoded(stage, slice(None), dtype, transform))\n",
         f"{CODEC}::test_projected_stages_keep_their_regret_bound",
     ),
     Fault(

@@ -43,8 +43,8 @@ AVERAGES = (
     Fault(
         "a count of zero carries its sum",
         "rvq_np/train/moving.py",
-        "empty = ~(state.counts > 0)",
-        "empty = ~(state.counts >= 0)",
+        "_Averaging(~(state.counts > 0), held",
+        "_Averaging(~(state.counts >= 0), held",
         f"{TRAIN}::test_a_word_with_no_count_does_not_explode",
     ),
     Fault(
