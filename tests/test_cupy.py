@@ -28,7 +28,7 @@ from rvq_np.testing import backend_tests, rvq_tests, strategies
 
 CUDA = Path(cuda.__file__).parent
 SHAPES = ((8, 1), (4, 2), (2, 4), (1, 8), (1, 4), (1, 1))
-SOURCES = ("encode", "beam", "gather")
+SOURCES = ("encode", "words", "beam", "gather")
 ARCHITECTURES = ("75", "80", "90")
 
 pytestmark = pytest.mark.skipif(

@@ -14,6 +14,9 @@ FULL = 0.75  # share of the processors that a shape must keep busy to be taken
 PARALLEL = 1 << 12  # warps of a beam search under way
 FAR = 1 << 24  # distances it holds at once: 128 MiB
 THREADS = 256
+SINGLE, DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
+BETWEEN = {(SINGLE, DOUBLE): "widen", (DOUBLE, SINGLE): "narrow"}
+SHARING = ("encode", "sort_rows")  # kernels that may want more shared memory than comes unasked
 
 
 def launch(file, name, dtype, blocks, threads, shared, arguments, **macros):
@@ -33,19 +36,17 @@ def cast(x, dtype, copy=False):
 
     What CuPy compiles, its own conversions as well, takes float32 below 2**-126 for zero.
     """
-    x = wide(x)
-    pair = x.dtype.name, np.dtype(dtype).name
-    if pair not in (("float32", "float64"), ("float64", "float32")):
+    x, dtype = wide(x), np.dtype(dtype)
+    if x.dtype == dtype or (x.dtype, dtype) not in BETWEEN:
         return x.astype(dtype, order="C", copy=copy)
     x, made = cupy.ascontiguousarray(x), cupy.empty(x.shape, dtype)
-    name = "widen" if pair[0] == "float32" else "narrow"
-    over("gather", name, np.float32, x.size, (x, np.int64(x.size), made))
+    over("gather", BETWEEN[x.dtype, dtype], np.float32, x.size, (x, np.int64(x.size), made))
     return made
 
 
 def wide(x):
     """Return `x`, as float32 if it is bfloat16: upper halves of float32, so that none is lost."""
-    if x.dtype.name != "bfloat16":
+    if x.dtype.kind in "fiu":
         return x
     return (x.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
 
@@ -53,7 +54,7 @@ def wide(x):
 @functools.cache
 def _kernel(device, file, name, dtype, *macros):
     kernel = _module(file, dtype, *macros).get_function(name)
-    if file == "encode":  # a block gets 48 KiB unasked; kernels made of one module share the limit
+    if name in SHARING:  # a block gets 48 KiB unasked; kernels made of one module share the limit
         most = cupy.cuda.Device().attributes["MaxSharedMemoryPerBlockOptin"]
         kernel.max_dynamic_shared_size_bytes = most
     return kernel
@@ -89,6 +90,16 @@ def shape(n, width):
     if DEEP and deep <= most and n <= attributes["MultiProcessorCount"] * block:
         return groups, block, deep, True
     return groups, block, shared, False
+
+
+def sort_shape(rows, size):
+    """Return ``(threads, bytes of shared memory)`` of a block that sorts `rows` by `size` codes.
+
+    No threads if there are too many codes to be counted in shared memory.
+    """
+    most = cupy.cuda.Device().attributes["MaxSharedMemoryPerBlockOptin"]
+    warps = min(32, max(1, rows // 64), most // (4 * (size + 1)))
+    return 32 * warps, 4 * warps * (size + 1)
 
 
 def shared_bytes(rows, words, width, deep=False):

@@ -293,6 +293,17 @@ inline unsigned long long atomicAdd(unsigned long long* to, unsigned long long v
   return before;
 }
 
+inline unsigned atomicAdd(unsigned* to, unsigned value) {
+  unsigned before = *to;
+  *to = before + value;
+  return before;
+}
+inline unsigned long long atomicMax(unsigned long long* to, unsigned long long value) {
+  unsigned long long before = *to;
+  *to = before < value ? value : before;
+  return before;
+}
+
 inline void __syncthreads() { card::meet_block(); }
 inline void __syncwarp() { card::meet_warp(); }
 template <typename T>
@@ -309,6 +320,16 @@ inline unsigned __ballot_sync(unsigned, bool value) {
   unsigned votes = 0;
   for (int lane = 0; lane < card::WARP; lane++) votes |= (unsigned)(slots[lane][0] & 1) << lane;
   return votes;
+}
+
+inline unsigned __match_any_sync(unsigned, int value) {
+  uint64_t number = (unsigned)value;
+  auto* slots = card::show(&number, 1);
+  unsigned same = 0;
+  for (int lane = 0; lane < card::WARP; lane++) {
+    same |= (unsigned)(slots[lane][0] == number) << lane;
+  }
+  return same;
 }
 
 // Arithmetic that loses no small numbers, whatever the rest does.

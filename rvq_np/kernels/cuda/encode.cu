@@ -18,6 +18,7 @@
 // reads the screen's words once, D + D bytes a word, from the second-level cache.
 
 #include "exact.cuh"
+#include "stage.cuh"
 
 constexpr int WARPS = ROW_GROUPS * WORD_GROUPS;
 constexpr int ROWS = LANES * ROW_GROUPS;          // of a block
@@ -41,10 +42,6 @@ constexpr float NONE = 3e38f;  // the score of no word
 // one step is cut off at 23 bits below the largest.  Twice what was found on the first such cards
 // (Fasi, Higham, Mikaitis, Pranesh, PeerJ Computer Science 7, 2021).
 __device__ __forceinline__ float summing(int width) { return (1.5f * width + 32.0f) * 2.4e-7f; }
-
-// What is known of a stage, in `whole` and `real`.
-enum { SIZE, WORDS_AT, SCREEN_AT, HALF_AT, CENTRE_AT, WHOLE };
-enum { UNIT, LARGEST, REST, HALF, REAL_COUNT };
 
 struct Memory {  // shared, of a block
   u16* rows;     // (ROWS, stride) halves
