@@ -98,8 +98,8 @@ def search(rows, screen, stages, codes):
     if found is None:
         search_beams(rows, stages, 1, codes)
         return
-    (row_groups, word_groups), block, shared, deep = found
-    macros = {"ROW_GROUPS": row_groups, "WORD_GROUPS": word_groups, **({"DEEP": 1} if deep else {})}
+    (row_groups, word_groups), block, shared, form = found
+    macros = {"ROW_GROUPS": row_groups, "WORD_GROUPS": word_groups, **({form: 1} if form else {})}
     left = cupy.empty_like(rows) if len(stages) > 1 else rows
     launch(
         "encode", "encode", rows.dtype, -(-n // block), 32 * row_groups * word_groups, shared,

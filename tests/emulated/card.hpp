@@ -42,6 +42,14 @@ struct Copy {
   const void* from;
 };
 
+struct Products {  // see multiply_wide
+  const unsigned short* rows;
+  int rows_step;
+  const unsigned short* words;
+  int words_step;
+  bool add;
+};
+
 struct Fiber {
   void* top = nullptr;  // of its stack, where it stopped
   std::vector<char> stack;
@@ -51,6 +59,7 @@ struct Fiber {
   const int* gate = nullptr;  // it waits until this number is no longer `seen`
   int seen = 0;
   std::vector<std::vector<Copy>> groups{{}};
+  std::vector<Products> products;
 };
 
 struct Warp {
@@ -177,6 +186,7 @@ inline void run_block(size_t shared) {
     fiber.done = false;
     fiber.gate = nullptr;
     fiber.groups.assign(1, {});
+    fiber.products.clear();
     if (fiber.stack.empty()) fiber.stack.resize(STACK);
     auto end = ((uintptr_t)fiber.stack.data() + STACK) & ~(uintptr_t)15;
     void** top = (void**)end - 2;  // as a call would leave it
@@ -370,6 +380,9 @@ inline float lower(float x, float y) { return ordered(y) < ordered(x) ? y : x; }
 inline float higher(float x, float y) { return ordered(x) < ordered(y) ? y : x; }
 
 inline unsigned short to_half(float value) { return bits_as<unsigned short>((_Float16)value); }
+inline unsigned to_halves(float first, float second) {
+  return to_half(first) | (unsigned)to_half(second) << 16;
+}
 inline float from_half(unsigned short bits) { return (float)bits_as<_Float16>(bits); }
 
 inline void load_matrices(unsigned (&out)[4], const unsigned short* row) {
@@ -414,6 +427,33 @@ inline void multiply(float (&sums)[4], const unsigned (&a)[4], unsigned b0, unsi
     }
     sums[out] = cut_sum(sums[out], products, 16);
   }
+}
+
+// Products in the background read shared memory as late as they may: when they are waited for.
+inline void show_to_products() {}
+inline void products_begin() {}
+inline void products_end() {}
+inline void multiply_wide(float (&sums)[16][4], const unsigned short* rows, int rows_step,
+                          const unsigned short* words, int words_step, bool add) {
+  if ((uintptr_t)rows % 16 || (uintptr_t)words % 16) card::fail("an operand is not aligned");
+  card::current->products.push_back({rows, rows_step, words, words_step, add});
+}
+inline void products_wait(float (&sums)[16][4]) {
+  int lane = card::current->lane, row = card::current->warp % 4 * 16 + lane / 4;
+  for (auto& each : card::current->products) {
+    for (int eight = 0; eight < 16; eight++) {
+      for (int out = 0; out < 4; out++) {
+        int own = row + out / 2 * 8, column = eight * 8 + lane % 4 * 2 + out % 2;
+        double products[16];
+        for (int k = 0; k < 16; k++) {
+          products[k] = (double)from_half(each.rows[k / 8 * each.rows_step + own * 8 + k % 8]) *
+                        from_half(each.words[k / 8 * each.words_step + column * 8 + k % 8]);
+        }
+        sums[eight][out] = cut_sum(each.add ? sums[eight][out] : 0.0f, products, 16);
+      }
+    }
+  }
+  card::current->products.clear();
 }
 
 inline void copy_async(void* shared, const void* global) {

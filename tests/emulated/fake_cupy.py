@@ -20,6 +20,7 @@ from .card import Module
 DEVICES = 2
 SHARED = 227 << 10  # of an H100
 PROCESSORS = 132
+CAPABILITY = "90"
 waits = 0  # how often something had to wait for the card
 fetched = 0  # bytes that were copied from it
 seed = 0  # of the order in which threads take turns
@@ -54,6 +55,8 @@ class Device:
     attributes = property(
         lambda self: {"MaxSharedMemoryPerBlockOptin": SHARED, "MultiProcessorCount": PROCESSORS}
     )
+
+    compute_capability = property(lambda self: CAPABILITY)
 
     def __enter__(self):
         _current.append(self.id)

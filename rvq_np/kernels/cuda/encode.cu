@@ -1,8 +1,12 @@
 // Codes of all stages, exactly: a screen on the tensor cores, double precision, whole numbers.
 //
 // Compiled for one type of number, REAL, and one shape of a block: ROW_GROUPS x WORD_GROUPS warps,
-// eight in all.  A block takes 32 ROW_GROUPS rows through all stages.  Each warp meets 32 of them
-// with its share of the words; no score of a row and a word is ever written to memory.
+// eight in all or fewer.  A block takes 32 ROW_GROUPS rows through all stages.  Each warp meets some
+// of them with its share of the words; no score of a row and a word is ever written to memory.
+//
+// With WGMMA, four warps together meet 64 rows with all words: the tensor cores of compute capability
+// 9.0 then read both from shared memory, at a rate that `mma.sync` does not reach there.  Only
+// `meet` and the numbers at the top differ.
 //
 // The score of a word is half the squared distance less a part that no word can change.  Rows and
 // words are moved by the mean of the words, scaled by powers of two and rounded to half precision:
@@ -21,22 +25,45 @@
 #include "stage.cuh"
 
 constexpr int WARPS = ROW_GROUPS * WORD_GROUPS;
-constexpr int ROWS = LANES * ROW_GROUPS;          // of a block
-constexpr int OWN = ROWS / WARPS;                 // rows that a warp prepares and decides
-constexpr int RUN = 4;                            // of those, at a time
-constexpr int SPAN = WORD_GROUPS <= 2 ? 64 : 32;  // words of a tile that one warp meets
+constexpr int ROWS = LANES * ROW_GROUPS;  // of a block
+constexpr int OWN = ROWS / WARPS;         // rows that a warp prepares and decides
+constexpr int RUN = 4;                    // of those, at a time
+#ifdef WGMMA
+constexpr int PARTS = 1;    // sixteens of rows that a warp meets
+constexpr int SPAN = 128;   // words of a tile that it meets them with
+constexpr int GROUPS = 1;   // of warps that share the words of a tile
+constexpr int DEPTH = 64;   // numbers of a word in shared memory at a time
+constexpr int BUFFERS = 3;  // of so many numbers of a tile: one is read while the others are filled
+static_assert(WARPS == 8 && ROWS == 16 * WARPS, "");
+#else
+constexpr int PARTS = 2;
+constexpr int SPAN = WORD_GROUPS <= 2 ? 64 : 32;
+constexpr int GROUPS = WORD_GROUPS;
 #ifdef DEEP  // for few rows: a block alone on its processor waits less often for more numbers
 constexpr int DEPTH = 128;
 #else
-constexpr int DEPTH = WORD_GROUPS <= 2 ? 64 : 32;  // numbers of a word in shared memory at a time
+constexpr int DEPTH = WORD_GROUPS <= 2 ? 64 : 32;
 #endif
-constexpr int TILE = SPAN * WORD_GROUPS;          // words
+constexpr int BUFFERS = 2;
+#endif
+constexpr int TILE = SPAN * GROUPS;  // words
 constexpr int EIGHTS = SPAN / 8;
-constexpr int CLASSES = 8 * WORD_GROUPS;
-constexpr int SKEW = 8;  // halves between rows in shared memory, so that eight rows meet all banks
+constexpr int SPLIT = 2 / PARTS;  // classes that the eights of a column fall into, by turns
+constexpr int CLASSES = 8 * GROUPS * SPLIT;
+constexpr int EACH = CLASSES * OWN / LANES;  // classes of a row that a lane looks at to decide
+static_assert(EACH == 8, "");
+// In shared memory eight numbers of each row lie together, then the next eight of each; and rows are
+// one more than there are, so that what a warp reads or writes at once meets all banks.
+constexpr int ROW_STEP = (ROWS + 1) * 8, WORD_STEP = (TILE + 1) * 8;
+constexpr int BUFFER = DEPTH / 8 * WORD_STEP;  // halves
 constexpr int KEPT = 256 / EIGHTS;  // tiles whose words a number of eight bits can tell apart
 constexpr u32 PLACE = 0xffu;
 constexpr float NONE = 3e38f;  // the score of no word
+#ifdef WGMMA  // the compiler makes products wait for each other in a function that is called
+#define SCREEN_INLINE __forceinline__
+#else
+#define SCREEN_INLINE __noinline__
+#endif
 
 // How far the sums of the tensor cores may be off, a share of |row| |word|: each of the terms of
 // one step is cut off at 23 bits below the largest.  Twice what was found on the first such cards
@@ -44,25 +71,27 @@ constexpr float NONE = 3e38f;  // the score of no word
 __device__ __forceinline__ float summing(int width) { return (1.5f * width + 32.0f) * 2.4e-7f; }
 
 struct Memory {  // shared, of a block
-  u16* rows;     // (ROWS, stride) halves
-  u16* words;    // (2, TILE, DEPTH + SKEW)
+  u16* rows;     // (padded / 8, ROWS + 1, 8) halves
+  u16* words;    // (BUFFERS, DEPTH / 8, TILE + 1, 8)
   float* low;    // (CLASSES, ROWS): the lowest score of a class
   float* second;
   int* word;      // of the lowest
   float* factor;  // (ROWS): what half squared norms are multiplied by
   float* slack;
   u64* digits;  // (WARPS, Register<REAL>::DIGITS), where `words` are while they are met
-  int stride;
 };
+
+// Whether the first words of a stage may be fetched while digits are in use: they fit into the last
+// buffer.
+constexpr bool AHEAD = WARPS * Register<REAL>::DIGITS * 8 <= BUFFER * 2;
 
 __device__ __forceinline__ Memory divide(unsigned char* memory, int padded) {
   Memory m;
-  m.stride = padded + SKEW;
   m.rows = (u16*)memory;
-  m.words = m.rows + ROWS * m.stride;
-  m.digits = (u64*)m.words;
-  static_assert(WARPS * Register<REAL>::DIGITS * 8 <= 2 * TILE * (DEPTH + SKEW) * 2, "");
-  m.low = (float*)(m.words + 2 * TILE * (DEPTH + SKEW));
+  m.words = m.rows + padded / 8 * ROW_STEP;
+  m.digits = (u64*)(m.words + (AHEAD ? BUFFERS - 1 : 0) * BUFFER);
+  static_assert(WARPS * Register<REAL>::DIGITS * 8 <= BUFFERS * BUFFER * 2, "");
+  m.low = (float*)(m.words + BUFFERS * BUFFER);
   m.second = m.low + CLASSES * ROWS;
   m.word = (int*)(m.second + CLASSES * ROWS);
   m.factor = (float*)(m.word + CLASSES * ROWS);
@@ -70,99 +99,224 @@ __device__ __forceinline__ Memory divide(unsigned char* memory, int padded) {
   return m;
 }
 
-// Writes RUN rows of the block in half precision, with their factors and slacks.  The mean stands in
-// for all but the first `count`.
-__device__ __forceinline__ void round_rows(const Memory& m, int row, int count, const REAL* from,
-                                           const REAL* centre, const double* real, int width,
-                                           int padded) {
+// COUNT numbers that are read together.
+template <int COUNT>
+struct __align__(COUNT * sizeof(REAL)) Numbers {
+  REAL number[COUNT];
+};
+
+// `value[i]` of all lanes, joined, for each i: in the lanes from i LANES / COUNT on.
+template <typename T, int COUNT, typename Join>
+__device__ __forceinline__ T joined(T (&value)[COUNT], Join join) {
+  int lane = threadIdx.x & (LANES - 1);
+#pragma unroll
+  for (int half = COUNT / 2, step = LANES / 2; half > 0; half /= 2, step /= 2) {
+    bool upper = lane & step;
+#pragma unroll
+    for (int i = 0; i < half; i++) {
+      T kept = upper ? value[i + half] : value[i], given = upper ? value[i] : value[i + half];
+      value[i] = join(kept, __shfl_xor_sync(ALL, given, step));
+    }
+  }
+#pragma unroll
+  for (int step = LANES / COUNT / 2; step > 0; step /= 2) {
+    value[0] = join(value[0], __shfl_xor_sync(ALL, value[0], step));
+  }
+  return value[0];
+}
+
+// The power of two of a number that is not negative; of one below the normal ones, one too low.
+__device__ __forceinline__ int power_of(float value) {
+  return (int)(__float_as_uint(value) >> 23) - 127;
+}
+__device__ __forceinline__ int power_of(double value) {
+  return (int)((u64)__double_as_longlong(value) >> 52) - 1023;
+}
+
+// A power of two that is a normal number.
+__device__ __forceinline__ void set_power(float& value, int power) {
+  value = __uint_as_float((u32)(power + 127) << 23);
+}
+__device__ __forceinline__ void set_power(double& value, int power) {
+  value = __longlong_as_double((i64)(power + 1023) << 52);
+}
+
+// Writes a warp's rows of the block in half precision, with their factors and slacks.  The rows are
+// those of `from`, or, where `word` is given, what is left of them after the words of their codes
+// (lane i has that of row i); then that is written to `left`.  The mean stands in for all rows but
+// the first `count`.  COUNT numbers are read together; `width` is a multiple of it.
+template <int COUNT>
+__device__ __noinline__ void round_rows(int row, int count, const REAL* from, const REAL* words,
+                                        int code, REAL* left, const REAL* centre,
+                                        const double* real, int width, int padded) {
+  const Memory m = divide(shared_memory(), padded);
+  constexpr int STEP = LANES * COUNT;  // numbers that a warp reads of a row at a time
+  using Piece = Numbers<COUNT>;
   int lane = threadIdx.x & (LANES - 1), unit = (int)real[UNIT];
-  const REAL* rows[RUN];
-  REAL largest[RUN], scale[RUN];
-#pragma unroll
-  for (int i = 0; i < RUN; i++) {
-    rows[i] = i < count ? from + (i64)i * width : centre;
-    largest[i] = 0;
-  }
-  for (int d = lane; d < width; d += LANES) {
-    REAL mean = centre[d];
+  float most_words = (float)real[LARGEST], word_rest = (float)real[REST], half = (float)real[HALF];
+#pragma unroll 1
+  for (int start = 0; start < OWN; start += RUN) {
+    Piece held[RUN];  // the first of each row, less the mean
+    REAL largest[RUN];
+    int place[RUN], its[RUN];  // rows beyond the last are read as that is
 #pragma unroll
     for (int i = 0; i < RUN; i++) {
-      largest[i] = higher(largest[i], magnitude(minus(rows[i][d], mean)));
+      place[i] = min(start + i, max(0, count - 1));
+      its[i] = max(0, __shfl_sync(ALL, code, place[i]));
+      largest[i] = 0;
     }
-  }
+#pragma unroll 1
+    for (int d = lane * COUNT; d < width; d += STEP) {
+      Piece piece[RUN], word[RUN], mean = *(const Piece*)(centre + d);
 #pragma unroll
-  for (int step = LANES / 2; step > 0; step /= 2) {
+      for (int i = 0; i < RUN; i++) {  // all are read before one is written
+        piece[i] = count > 0 ? *(const Piece*)(from + (i64)place[i] * width + d) : mean;
+      }
+      if (words) {
 #pragma unroll
-    for (int i = 0; i < RUN; i++) {
-      largest[i] = higher(largest[i], __shfl_xor_sync(ALL, largest[i], step));
+        for (int i = 0; i < RUN; i++) {
+          word[i] = *(const Piece*)(words + (i64)its[i] * width + d);
+        }
+#pragma unroll
+        for (int i = 0; i < RUN; i++) {
+#pragma unroll
+          for (int k = 0; k < COUNT; k++) {
+            piece[i].number[k] = minus(piece[i].number[k], word[i].number[k]);
+          }
+          if (start + i < count) *(Piece*)(left + (i64)(start + i) * width + d) = piece[i];
+        }
+      }
+#pragma unroll
+      for (int i = 0; i < RUN; i++) {
+#pragma unroll
+        for (int k = 0; k < COUNT; k++) {
+          REAL& number = piece[i].number[k];
+          number = start + i < count ? minus(number, mean.number[k]) : 0;
+          largest[i] = higher(largest[i], magnitude(number));
+        }
+        if (d < STEP) held[i] = piece[i];
+      }
     }
-  }
-  int ratio[RUN];
-  bool usable[RUN];
-#pragma unroll
-  for (int i = 0; i < RUN; i++) {
-    double most = widened(largest[i]);
-    usable[i] = most < 1e300 && most - most == 0.0;
-    int power = most > 0.0 && usable[i] ? 13 - ilogb(most) : unit;
+    // From here each lane speaks for one of the rows, until all need all scales.
+    REAL most = joined(largest, [](REAL x, REAL y) { return higher(x, y); });
+    bool usable = widened(most) < 1e300 && most - most == 0;
+    int power = most > 0 && usable ? 13 - power_of(most) : unit;
     power = min(power, unit + 39);  // next to nothing: what rounding takes away is nothing, too
     power = min(power, sizeof(REAL) == 4 ? 127 : 1000);
-    scale[i] = (REAL)ldexp(1.0, power);
-    ratio[i] = power - unit;
-  }
-  float squares[RUN] = {}, rests[RUN] = {};
-  for (int d = lane; d < padded; d += LANES) {
-    REAL mean = d < width ? centre[d] : 0;
+    int ratio = power - unit;
+    REAL scale[RUN];
+    float squares[RUN], rests[RUN];
 #pragma unroll
     for (int i = 0; i < RUN; i++) {
-      bool there = d < width && usable[i];
-      float value = there ? (float)times(minus(rows[i][d], mean), scale[i]) : 0.0f;
-      u16 half = to_half(value);
-      float rest = value - from_half(half);
-      squares[i] = fmaf(value, value, squares[i]);
-      rests[i] = fmaf(rest, rest, rests[i]);
-      m.rows[(row + i) * m.stride + d] = half;
+      int its = __shfl_sync(ALL, usable ? power : 1 << 20, i * (LANES / RUN));
+      if (its == 1 << 20) {
+        scale[i] = 0;
+      } else {
+        set_power(scale[i], its);
+      }
+      squares[i] = rests[i] = 0.0f;
     }
-  }
+#pragma unroll 1
+    for (int d = lane * COUNT; d < padded; d += STEP) {
+      Piece mean;
+      if (d >= STEP && d < width) mean = *(const Piece*)(centre + d);
 #pragma unroll
-  for (int step = LANES / 2; step > 0; step /= 2) {
+      for (int i = 0; i < RUN; i++) {
+        Piece piece;
 #pragma unroll
-    for (int i = 0; i < RUN; i++) {
-      squares[i] += __shfl_xor_sync(ALL, squares[i], step);
-      rests[i] += __shfl_xor_sync(ALL, rests[i], step);
+        for (int k = 0; k < COUNT; k++) piece.number[k] = 0;
+        if (d < STEP) {
+          if (d < width) piece = held[i];
+        } else if (d < width && start + i < count) {
+          piece = *(const Piece*)((words ? (const REAL*)left : from) + (i64)(start + i) * width + d);
+#pragma unroll
+          for (int k = 0; k < COUNT; k++) {
+            piece.number[k] = minus(piece.number[k], mean.number[k]);
+          }
+        }
+        float value[COUNT];
+#pragma unroll
+        for (int k = 0; k < COUNT; k++) {
+          value[k] = scale[i] > 0 ? (float)times(piece.number[k], scale[i]) : 0.0f;
+        }
+        u16* to = m.rows + d / 8 * ROW_STEP + (row + start + i) * 8 + d % 8;
+        u32 halves[(COUNT + 1) / 2];
+#pragma unroll
+        for (int k = 0; k < COUNT; k += 2) {
+          halves[k / 2] = to_halves(value[k], k + 1 < COUNT ? value[k + 1 < COUNT ? k + 1 : k] : 0.0f);
+        }
+        if (COUNT == 1) {
+          *to = (u16)halves[0];
+        } else if (COUNT == 2) {
+          *(u32*)to = halves[0];
+        } else {
+          *(u64*)to = halves[0] | (u64)halves[COUNT / 2 - 1] << 32;
+        }
+#pragma unroll
+        for (int k = 0; k < COUNT; k++) {
+          float rest = value[k] - from_half((u16)(halves[k / 2] >> (k % 2 * 16)));
+          squares[i] = fmaf(value[k], value[k], squares[i]);
+          rests[i] = fmaf(rest, rest, rests[i]);
+        }
+      }
     }
-  }
-  float words = (float)real[LARGEST], word_rest = (float)real[REST], half = (float)real[HALF];
-#pragma unroll
-  for (int i = 0; i < RUN; i++) {
+    float square = joined(squares, [](float x, float y) { return x + y; });
+    float rest = joined(rests, [](float x, float y) { return x + y; });
     // A row that is huge beside the words: half their squares are nothing beside the products.
-    float factor = ldexpf(1.0f, max(ratio[i], -40));
+    float factor;
+    set_power(factor, max(ratio, -40));
     float grown = 1.0f + (width + 16) * 2.4e-7f;  // of a sum of squares, and its root
-    float norm = sqrtf(squares[i]) * grown + 1e-6f;
-    float rest = sqrtf(rests[i]) * grown + norm * 3e-7f + 1e-6f;
-    float slack = rest * words + (norm + rest) * word_rest;
-    slack += summing(width) * (norm + rest) * (words + word_rest);
-    slack += 3.2e-5f * (factor * half + (norm + rest) * words);  // the word's place in the score
-    if (lane == 0) {
-      m.factor[row + i] = factor;
-      m.slack[row + i] = usable[i] ? slack * 1.001f : __int_as_float(0x7f800000);
+    float norm = sqrtf(square) * grown + 1e-6f;
+    rest = sqrtf(rest) * grown + norm * 3e-7f + 1e-6f;
+    float slack = rest * most_words + (norm + rest) * word_rest;
+    slack += summing(width) * (norm + rest) * (most_words + word_rest);
+    slack += 3.2e-5f * (factor * half + (norm + rest) * most_words);  // the word's place in the score
+    if (lane % (LANES / RUN) == 0) {
+      int at = row + start + lane / (LANES / RUN);
+      m.factor[at] = factor;
+      m.slack[at] = usable ? slack * 1.001f : __int_as_float(0x7f800000);
     }
   }
 }
 
-// Starts to copy some numbers of a tile of words into one of the two buffers.
-__device__ __forceinline__ void fetch(u16* buffer, const u16* screen, int tile, int depth,
-                                      int padded) {
-  constexpr int PIECES = DEPTH / 8, AT_ONCE = WARPS * LANES / PIECES;  // words
-  int word = threadIdx.x / PIECES, d = threadIdx.x % PIECES * 8;
-  if (depth + d < padded) {
-    const u16* from = screen + (i64)(tile * TILE + word) * padded + depth + d;
-    u16* to = buffer + word * (DEPTH + SKEW) + d;
+// What is to be copied of a stage's words into the buffers, a buffer at a time.
+struct Feed {
+  const u16* screen;
+  int tiles, padded, tile, start, buffer;
+
+  __device__ __forceinline__ Feed(const u16* words, int size, int width)
+      : screen(words), tiles((size + TILE - 1) / TILE), padded(width), tile(0), start(0), buffer(0) {}
+
+  // Starts to copy some numbers of a tile, if any are left.
+  __device__ __forceinline__ void next(const Memory& m) {
+    constexpr int PIECES = DEPTH / 8, AT_ONCE = WARPS * LANES / PIECES;  // words
+    int word = threadIdx.x / PIECES, d = threadIdx.x % PIECES;
+    if (tile < tiles && start + d * 8 < padded) {
+      const u16* from = screen + (i64)(tile * TILE + word) * padded + start + d * 8;
+      u16* to = m.words + buffer * BUFFER + d * WORD_STEP + word * 8;
 #pragma unroll
-    for (int i = 0; i < TILE / AT_ONCE; i++) {
-      copy_async(to + i * AT_ONCE * (DEPTH + SKEW), from + i * AT_ONCE * padded);
+      for (int i = 0; i < TILE / AT_ONCE; i++) {
+        copy_async(to + i * AT_ONCE * 8, from + i * AT_ONCE * padded);
+      }
     }
+    copies_end();
+    skip();
   }
-  copies_end();
+
+  __device__ __forceinline__ void skip() {
+    start += DEPTH;
+    tile += start >= padded;
+    start = start < padded ? start : 0;
+    buffer = buffer + 1 < BUFFERS ? buffer + 1 : 0;
+  }
+};
+
+// Starts to copy what `screen_words` finds in all buffers but one.
+__device__ __forceinline__ void fetch_first(const Memory& m, const u16* words, int size,
+                                            int padded) {
+  Feed feed(words, size, padded);
+#pragma unroll
+  for (int i = 0; i < BUFFERS - 1; i++) feed.next(m);
 }
 
 // The lowest scores of what a thread meets: per 8 rows and column of its products.
@@ -175,85 +329,104 @@ struct Lowest {
   }
 };
 
-// Merges what a thread has seen into the classes; its words come from tiles from `start` on.
+// Merges what a thread has seen into the classes, which no other thread writes; its words come from
+// tiles from `start` on.
 __device__ __forceinline__ void flush(const Memory& m, Lowest& seen, int row, int group, int start) {
   int lane = threadIdx.x & (LANES - 1);
 #pragma unroll
   for (int i = 0; i < 8; i++) {
     one_by_one();
-    int at = row + (i >> 2) * 16 + (i >> 1 & 1) * 8 + lane / 4;
-    int kind = group * 8 + lane % 4 * 2 + (i & 1);
+    int part = i >> 2, at = row + part / SPLIT * 16 + (i >> 1 & 1) * 8 + lane / 4;
+    int turn = part % SPLIT, kind = (group * SPLIT + turn) * 8 + lane % 4 * 2 + (i & 1);
     at += kind * ROWS;
     float first = (&seen.first[0][0][0])[i], second = (&seen.second[0][0][0])[i];
-    float low = m.low[at];
-    m.second[at] = lower(lower(second, m.second[at]), higher(first, low));
-    if (first < low) {
+    float low = start ? m.low[at] : NONE, next = start ? m.second[at] : NONE;
+    m.second[at] = lower(lower(second, next), higher(first, low));
+    if (first < low || start == 0) {
       int place = (int)(__float_as_uint(first) & PLACE);
       m.low[at] = first;
-      m.word[at] = (start + place / EIGHTS) * TILE + group * SPAN + place % EIGHTS * 8 + kind % 8;
+      m.word[at] = first < NONE ? (start + place / EIGHTS) * TILE + group * SPAN +
+                                      place % EIGHTS * 8 + kind % 8
+                                : -1;
     }
   }
   seen.clear();
 }
 
-// Meets the rows of the block with all words of a stage.
-__device__ __noinline__ void screen_words(const u16* screen, const float* half, int size,
-                                          int padded) {
-  const Memory m = divide(shared_memory(), padded);
-  int warp = threadIdx.x / LANES, lane = threadIdx.x & (LANES - 1);
-  int row = warp / WORD_GROUPS * LANES, group = warp % WORD_GROUPS;
-  int tiles = (size + TILE - 1) / TILE;
-  Lowest seen;
-  seen.clear();
-  for (int i = 0; i < 4; i++) {
-    int at = row + (i >> 1) * 16 + (i & 1) * 8 + lane / 4;
-    for (int column = 0; column < 2; column++) {
-      int kind = group * 8 + lane % 4 * 2 + column;
-      m.low[kind * ROWS + at] = m.second[kind * ROWS + at] = NONE;
-      m.word[kind * ROWS + at] = -1;
+// sums += products of some numbers of the rows of a warp and of a tile: `depth` from `start` on.
+// What the sums were is forgotten if `start` is zero.
+__device__ __forceinline__ void meet(const Memory& m, float (&sums)[PARTS][EIGHTS][4], int row,
+                                     int group, int buffer, int start, int depth) {
+  const u16* words = m.words + buffer * BUFFER;
+#ifdef WGMMA
+  const u16* rows = m.rows + start / 8 * ROW_STEP + row / 64 * 64 * 8;
+  products_begin();
+#pragma unroll
+  for (int d = 0; d < DEPTH; d += 16) {
+    multiply_wide(sums[0], rows + d / 8 * ROW_STEP, ROW_STEP, words + d / 8 * WORD_STEP, WORD_STEP,
+                  start + d > 0);
+  }
+  products_end();
+#else
+  int lane = threadIdx.x & (LANES - 1);
+  if (start == 0) {
+#pragma unroll
+    for (int i = 0; i < PARTS * EIGHTS * 4; i++) (&sums[0][0][0])[i] = 0.0f;
+  }
+  const u16* mine =
+      m.rows + (start / 8 + (lane >> 4)) * ROW_STEP + (row + (lane & 15)) * 8;
+  words += (lane >> 3 & 1) * WORD_STEP + (group * SPAN + (lane >> 4) * 8 + (lane & 7)) * 8;
+#pragma unroll 1
+  for (int d = 0; d < depth; d += 16) {
+    u32 a[PARTS][4], b[4];
+#pragma unroll
+    for (int i = 0; i < PARTS; i++) load_matrices(a[i], mine + d / 8 * ROW_STEP + i * 16 * 8);
+#pragma unroll
+    for (int pair = 0; pair < EIGHTS / 2; pair++) {
+      load_matrices(b, words + d / 8 * WORD_STEP + pair * 16 * 8);
+#pragma unroll
+      for (int i = 0; i < PARTS; i++) {
+        multiply(sums[i][2 * pair], a[i], b[0], b[1]);
+        multiply(sums[i][2 * pair + 1], a[i], b[2], b[3]);
+      }
     }
   }
-  const u16* mine = m.rows + (row + (lane & 15)) * m.stride + (lane >> 4) * 8;
-  int theirs = (group * SPAN + (lane >> 4) * 8 + (lane & 7)) * (DEPTH + SKEW) + (lane >> 3 & 1) * 8;
-  int buffer = 0;  // where the numbers are that are met next
-  fetch(m.words, screen, 0, 0, padded);
-#pragma unroll 1
-  for (int tile = 0; tile < tiles; tile++) {
-    float sums[2][EIGHTS][4];
+#endif
+}
+
+// Meets the rows of the block with all words of a stage, after `fetch_first`.
+__device__ SCREEN_INLINE void screen_words(const u16* screen, const float* half, int size,
+                                           int padded) {
+  const Memory m = divide(shared_memory(), padded);
+  Feed feed(screen, size, padded);
 #pragma unroll
-    for (int i = 0; i < 2 * EIGHTS * 4; i++) (&sums[0][0][0])[i] = 0.0f;
+  for (int i = 0; i < BUFFERS - 1; i++) feed.skip();
+  int warp = threadIdx.x / LANES, lane = threadIdx.x & (LANES - 1);
+  int row = warp / GROUPS * 16 * PARTS, group = warp % GROUPS;
+  Lowest seen;
+  seen.clear();
+  int buffer = 0;  // where the numbers are that are met next
+#pragma unroll 1
+  for (int tile = 0; tile < feed.tiles; tile++) {
+    float sums[PARTS][EIGHTS][4];
 #pragma unroll 1
     for (int start = 0; start < padded; start += DEPTH) {
-      copies_wait<0>();
+      copies_wait<BUFFERS - 2>();
+#ifdef WGMMA
+      show_to_products();
+#endif
       // What was fetched is there, the rows are, and what was met before may be written over.
       __syncthreads();
-      const u16* words = m.words + buffer + theirs;
-      buffer = TILE * (DEPTH + SKEW) - buffer;
-      if (start + DEPTH < padded) {
-        fetch(m.words + buffer, screen, tile, start + DEPTH, padded);
-      } else if (tile + 1 < tiles) {
-        fetch(m.words + buffer, screen, tile + 1, 0, padded);
-      }
-      int depth = min(DEPTH, padded - start);
-#pragma unroll 1
-      for (int d = 0; d < depth; d += 16) {
-        u32 a[2][4], b[4];
-        load_matrices(a[0], mine + start + d);
-        load_matrices(a[1], mine + 16 * m.stride + start + d);
-#pragma unroll
-        for (int pair = 0; pair < EIGHTS / 2; pair++) {
-          load_matrices(b, words + pair * 16 * (DEPTH + SKEW) + d);
-#pragma unroll
-          for (int i = 0; i < 2; i++) {
-            multiply(sums[i][2 * pair], a[i], b[0], b[1]);
-            multiply(sums[i][2 * pair + 1], a[i], b[2], b[3]);
-          }
-        }
-      }
+      meet(m, sums, row, group, buffer, start, min(DEPTH, padded - start));
+      feed.next(m);
+#ifdef WGMMA
+      products_wait(sums[0]);
+#endif
+      buffer = buffer + 1 < BUFFERS ? buffer + 1 : 0;
     }
-    float factor[2][2];
+    float factor[PARTS][2];
 #pragma unroll
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < PARTS * 2; i++) {
       factor[i >> 1][i & 1] = m.factor[row + (i >> 1) * 16 + (i & 1) * 8 + lane / 4];
     }
     const float* halves = half + tile * TILE + group * SPAN + lane % 4 * 2;
@@ -262,62 +435,91 @@ __device__ __noinline__ void screen_words(const u16* screen, const float* half, 
       u32 place = tile % KEPT * EIGHTS + eight;
       float both[2] = {halves[eight * 8], halves[eight * 8 + 1]};
 #pragma unroll
-      for (int i = 0; i < 8; i++) {
+      for (int i = 0; i < PARTS * 4; i++) {
         int low = i & 1, rows = i >> 1 & 1, part = i >> 2;
         float score = fmaf(both[low], factor[part][rows], -sums[part][eight][rows * 2 + low]);
         score = __uint_as_float(__float_as_uint(score) & ~PLACE | place);
-        float& first = seen.first[part][rows][low];
-        float& second = seen.second[part][rows][low];
+        float& first = seen.first[part + eight % SPLIT][rows][low];
+        float& second = seen.second[part + eight % SPLIT][rows][low];
         second = lower(second, higher(first, score));
         first = lower(first, score);
       }
     }
-    if (tile % KEPT == KEPT - 1 || tile == tiles - 1)
+    if (tile % KEPT == KEPT - 1 || tile == feed.tiles - 1)
       flush(m, seen, row, group, tile / KEPT * KEPT);
   }
+  copies_wait<0>();
   __syncthreads();  // the classes of every row are whole
 }
 
 // How many words of a class must be measured: none, the first, or all there are.
 __device__ __forceinline__ int open_words(const Memory& m, int kind, int row, float limit,
                                           int size) {
-  if (!(m.second[kind * ROWS + row] > limit)) return (size + TILE - 1) / TILE * EIGHTS;
+  if (!(m.second[kind * ROWS + row] > limit)) return (size + TILE - 1) / TILE * (EIGHTS / SPLIT);
   return !(m.low[kind * ROWS + row] > limit);
 }
 
-// The word that lane `place` of them is to measure, or -1.
+// The word that is number `place` of them, or -1.
 __device__ __forceinline__ int open_word(const Memory& m, int kind, int row, int count, int place,
                                          int size) {
   int word = m.word[kind * ROWS + row];
   if (count > 1) {
-    word = place / EIGHTS * TILE + kind / 8 * SPAN + place % EIGHTS * 8 + kind % 8;
+    int eight = place % (EIGHTS / SPLIT) * SPLIT + kind / 8 % SPLIT;
+    word = place / (EIGHTS / SPLIT) * TILE + kind / 8 / SPLIT * SPAN + eight * 8 + kind % 8;
   }
   return place < count && word < size ? word : -1;
 }
 
-// |x - a|^2 as `distance`, by all lanes of the warp together: the same in all of them.
-__device__ __forceinline__ double distance_by_all(const REAL* x, const REAL* a, int width) {
-  double sum = 0.0;
+constexpr int BATCH = 8;  // words that a warp measures together
+
+// |x - a|^2 as `distance`, by all lanes of the warp together, for BATCH words, of which those below
+// zero are none: of word i in the lanes from i LANES / BATCH on.
+__device__ __forceinline__ double distances(const REAL* x, const REAL* words,
+                                            const int (&numbers)[BATCH], int width) {
+  double sums[BATCH] = {};
   for (int d = threadIdx.x & (LANES - 1); d < width; d += LANES) {
-    double difference = widened(x[d]) - widened(a[d]);
-    sum = fma(difference, difference, sum);
+    double own = widened(x[d]);
+#pragma unroll
+    for (int i = 0; i < BATCH; i++) {
+      double difference = own - widened(words[(i64)max(0, numbers[i]) * width + d]);
+      sums[i] = fma(difference, difference, sums[i]);
+    }
   }
-  for (int step = LANES / 2; step > 0; step /= 2) sum += __shfl_xor_sync(ALL, sum, step);
-  return sum;
+  return joined(sums, [](double x, double y) { return x + y; });
 }
 
-// Calls ``meet(kind, count)`` for the classes with words to be measured, in all lanes of the warp.
-template <typename Meet>
-__device__ __forceinline__ void open_classes(const Memory& m, int row, float limit, int size,
-                                             Meet meet) {
-  int lane = threadIdx.x & (LANES - 1);
+// Calls ``measured(word, far)`` for all words of a row that the screen left open, in batches: a word
+// and its distance are the same in LANES / BATCH lanes, and the word is -1 where there is none.
+template <typename Measured>
+__device__ __forceinline__ void open_words(const Memory& m, int row, float limit, const REAL* from,
+                                           const REAL* words, int size, int width,
+                                           Measured measured) {
+  int lane = threadIdx.x & (LANES - 1), filled = 0;
+  int batch[BATCH];
+  auto meet = [&] {
+#pragma unroll
+    for (int i = 0; i < BATCH; i++) batch[i] = i < filled ? batch[i] : -1;
+    double far = distances(from, words, batch, width);
+    int word = -1;
+#pragma unroll
+    for (int i = 0; i < BATCH; i++) word = lane / (LANES / BATCH) == i ? batch[i] : word;
+    measured(word, far);
+    filled = 0;
+  };
   for (int start = 0; start < CLASSES; start += LANES) {
     int count = start + lane < CLASSES ? open_words(m, start + lane, row, limit, size) : 0;
     for (u32 left = __ballot_sync(ALL, count > 0); left; left &= left - 1) {
-      int at = __ffs(left) - 1;
-      meet(start + at, __shfl_sync(ALL, count, at));
+      int at = __ffs(left) - 1, its = __shfl_sync(ALL, count, at);
+      for (int place = 0; place < its; place++) {
+        int word = open_word(m, start + at, row, its, place, size);
+        if (word < 0) continue;
+#pragma unroll
+        for (int i = 0; i < BATCH; i++) batch[i] = i == filled ? word : batch[i];
+        if (++filled == BATCH) meet();
+      }
     }
   }
+  if (filled) meet();
 }
 
 // The nearest word of a row that the screen left open, the same in all lanes of the warp.
@@ -327,26 +529,14 @@ __device__ __noinline__ int settle(int row, float limit, const REAL* from, const
   int lane = threadIdx.x & (LANES - 1);
   double best = __longlong_as_double(0x7ff0000000000000ll), second = best;
   int nearest = -1;
-  auto take = [&](int word, double far) {
+  open_words(m, row, limit, from, words, size, width, [&](int word, double far) {
+    if (word < 0 || lane % (LANES / BATCH)) return;  // one lane speaks for a word
     if (nearest < 0 || far < best) {
       second = nearest < 0 ? second : best;
       best = far;
       nearest = word;
     } else if (far < second) {
       second = far;
-    }
-  };
-  open_classes(m, row, limit, size, [&](int kind, int count) {
-    if (count == 1) {
-      int word = open_word(m, kind, row, count, 0, size);
-      if (word < 0) return;
-      double far = distance_by_all(from, words + (i64)word * width, width);
-      if (lane == 0) take(word, far);
-      return;
-    }
-    for (int place = lane; place < count; place += LANES) {
-      int word = open_word(m, kind, row, count, place, size);
-      if (word >= 0) take(word, distance(from, words + (i64)word * width, width));
     }
   });
   double most = reach(warp_min(best), width);
@@ -356,30 +546,58 @@ __device__ __noinline__ int settle(int row, float limit, const REAL* from, const
 
   u64* digits = m.digits + threadIdx.x / LANES * Register<REAL>::DIGITS;
   nearest = -1;
-  auto match = [&](int word) {
-    int order = -1;
-    if (nearest >= 0) {
-      order = compare(from, words + (i64)word * width, from, words + (i64)nearest * width, width,
-                      digits);
-    }
-    if (order < 0 || order == 0 && word < nearest) nearest = word;
-  };
-  open_classes(m, row, limit, size, [&](int kind, int count) {
-    if (count == 1) {
-      int word = open_word(m, kind, row, count, 0, size);
-      if (word < 0) return;
-      if (distance_by_all(from, words + (i64)word * width, width) <= most) match(word);
-      return;
-    }
-    for (int start = 0; start < count; start += LANES) {
-      int word = open_word(m, kind, row, count, start + lane, size);
-      bool open = word >= 0 && distance(from, words + (i64)word * width, width) <= most;
-      for (u32 left = __ballot_sync(ALL, open); left; left &= left - 1) {
-        match(__shfl_sync(ALL, word, __ffs(left) - 1));
+  open_words(m, row, limit, from, words, size, width, [&](int word, double far) {
+    bool open = word >= 0 && far <= most && lane % (LANES / BATCH) == 0;
+    for (u32 left = __ballot_sync(ALL, open); left; left &= left - 1) {
+      int other = __shfl_sync(ALL, word, __ffs(left) - 1), order = -1;
+      if (nearest >= 0) {
+        order = compare(from, words + (i64)other * width, from, words + (i64)nearest * width, width,
+                        digits);
       }
+      if (order < 0 || order == 0 && other < nearest) nearest = other;
     }
   });
   return nearest;
+}
+
+// The codes of a warp's first `count` rows from `row` of the block on: of row i in lane i.
+__device__ __forceinline__ int decide(const Memory& m, int row, int count, const REAL* from,
+                                      const REAL* words, int size, int width, int padded) {
+  int lane = threadIdx.x & (LANES - 1), own = lane % OWN;
+  // Lanes that have a row in common look at EACH of its classes each, and join what they found.
+  int at = lane / OWN * EACH * ROWS + row + own;
+  float low[EACH], second[EACH], best = NONE;
+  int kind = 0;
+#pragma unroll
+  for (int i = 0; i < EACH; i++) {
+    low[i] = m.low[at + i * ROWS];
+    second[i] = m.second[at + i * ROWS];
+    kind = low[i] < best ? i : kind;
+    best = lower(best, low[i]);
+  }
+  int code = m.word[at + kind * ROWS];
+#pragma unroll
+  for (int step = OWN; step < LANES; step *= 2) {
+    float other = __shfl_xor_sync(ALL, best, step);
+    int its = __shfl_xor_sync(ALL, code, step);
+    code = other < best || other == best && (lane & step) ? its : code;
+    best = lower(best, other);
+  }
+  float limit = best + 2.0f * m.slack[row + own];
+  limit += 2.4e-7f * fabsf(limit);
+  int close = 0;
+#pragma unroll
+  for (int i = 0; i < EACH; i++) close += !(second[i] > limit) ? 2 : !(low[i] > limit);
+#pragma unroll
+  for (int step = OWN; step < LANES; step *= 2) close += __shfl_xor_sync(ALL, close, step);
+  for (u32 left = __ballot_sync(ALL, lane < min(count, OWN) && close != 1); left;
+       left &= left - 1) {
+    int i = __ffs(left) - 1;
+    float its = __shfl_sync(ALL, limit, i);
+    int settled = settle(row + i, its, from + (i64)i * width, words, size, width, padded);
+    if (lane == i) code = settled;
+  }
+  return code;
 }
 
 // The codes (stages, all) of rows (n, width).  `x` is what the first stage quantizes; what it and
@@ -388,66 +606,35 @@ extern "C" __global__ void __launch_bounds__(WARPS* LANES, 2)
     encode(const REAL* x, REAL* rows, i64 n, int width, int padded, int stages, const REAL* words,
            const u16* screen, const float* half, const REAL* centre, const i64* whole,
            const double* real, int* codes, i64 all) {
+  constexpr int WIDE = 16 / sizeof(REAL);  // numbers of 16 bytes
   const Memory m = divide(shared_memory(), padded);
   int warp = threadIdx.x / LANES, lane = threadIdx.x & (LANES - 1);
   int row = warp * OWN;  // of the block: the first that this warp prepares and decides
   i64 first = (i64)blockIdx.x * ROWS + row;
   int count = (int)min((i64)OWN, max((i64)0, n - first));
+  x += first * width;
+  rows += first * width;
+  bool wide = width % WIDE == 0 && (((u64)x | (u64)rows | (u64)words | (u64)centre) & 15) == 0;
+  const REAL* before = nullptr;  // the words of the stage before
+  int code = 0;
+  if (AHEAD) fetch_first(m, screen + whole[SCREEN_AT], (int)whole[SIZE], padded);
+#pragma unroll 1
   for (int q = 0; q < stages; q++, whole += WHOLE, real += REAL_COUNT) {
-    const REAL* from = (q == 0 ? x : rows) + first * width;
-    const REAL* own = words + whole[WORDS_AT];
-    int size = (int)whole[SIZE];
-#pragma unroll 1
-    for (int i = 0; i < OWN; i += RUN) {
-      round_rows(m, row + i, count - i, from + (i64)i * width, centre + whole[CENTRE_AT], real,
-                 width, padded);
+    const REAL *from = q <= 1 ? x : rows, *own = words + whole[WORDS_AT];
+    const REAL* mean = centre + whole[CENTRE_AT];
+    if (wide) {
+      round_rows<WIDE>(row, count, from, before, code, rows, mean, real, width, padded);
+    } else {
+      round_rows<1>(row, count, from, before, code, rows, mean, real, width, padded);
     }
-    screen_words(screen + whole[SCREEN_AT], half + whole[HALF_AT], size, padded);
-
-    float best = NONE, limit = 0.0f;
-    int code = 0, close = 0;
-    if (lane < count) {
-      for (int kind = 0; kind < CLASSES; kind++) {
-        float low = m.low[kind * ROWS + row + lane];
-        if (low < best) {
-          best = low;
-          code = m.word[kind * ROWS + row + lane];
-        }
-      }
-      limit = best + 2.0f * m.slack[row + lane];
-      limit += 2.4e-7f * fabsf(limit);
-      for (int kind = 0; kind < CLASSES; kind++) {
-        close += open_words(m, kind, row + lane, limit, size);
-      }
+    if (!AHEAD) fetch_first(m, screen + whole[SCREEN_AT], (int)whole[SIZE], padded);
+    screen_words(screen + whole[SCREEN_AT], half + whole[HALF_AT], (int)whole[SIZE], padded);
+    if (AHEAD && q + 1 < stages) {
+      fetch_first(m, screen + whole[WHOLE + SCREEN_AT], (int)whole[WHOLE + SIZE], padded);
     }
-    for (u32 left = __ballot_sync(ALL, lane < count && close != 1); left; left &= left - 1) {
-      int i = __ffs(left) - 1;
-      float its = __shfl_sync(ALL, limit, i);
-      int settled = settle(row + i, its, from + (i64)i * width, own, size, width, padded);
-      if (lane == i) code = settled;
-    }
+    from = q == 0 ? x : rows;
+    code = decide(m, row, count, from, own, (int)whole[SIZE], width, padded);
     if (lane < count) codes[q * all + first + lane] = code;
-    if (q + 1 < stages) {
-#pragma unroll 1
-      for (int start = 0; start < count; start += RUN) {
-        const REAL *read[RUN], *word[RUN];
-#pragma unroll
-        for (int i = 0; i < RUN; i++) {
-          int at = min(start + i, count - 1);
-          read[i] = from + (i64)at * width;
-          word[i] = own + (i64)__shfl_sync(ALL, code, at) * width;
-        }
-        for (int d = lane; d < width; d += LANES) {
-          REAL left[RUN];  // all are read before one is written
-#pragma unroll
-          for (int i = 0; i < RUN; i++) left[i] = minus(read[i][d], word[i][d]);
-#pragma unroll
-          for (int i = 0; i < RUN; i++) {
-            if (start + i < count) rows[(first + start + i) * width + d] = left[i];
-          }
-        }
-      }
-    }
-    __syncthreads();  // what is in shared memory may be written over
+    before = own;
   }
 }
