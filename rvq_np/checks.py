@@ -65,13 +65,11 @@ def vectors(call: str, x: Any, codebooks: Any) -> None:
 
 def floating(call: str, x: Any) -> None:
     """Raise DtypeError unless `x` holds real floating-point numbers."""
+    if getattr(x.dtype, "kind", "") == "f":
+        return
     if "bfloat16" in str(x.dtype):  # which no library's `isdtype` need know
         return
-    if isinstance(x, np.ndarray):
-        real = x.dtype.kind == "f"
-    else:
-        real = arrays.namespace(x).isdtype(x.dtype, "real floating")
-    if not real:
+    if isinstance(x, np.ndarray) or not arrays.namespace(x).isdtype(x.dtype, "real floating"):
         raise DtypeError(
             f"{call}: x has dtype {x.dtype}; wanted floating-point numbers. Convert with "
             "astype(float32)."
@@ -106,7 +104,8 @@ def codes(call: str, codes: Any, codebooks: Any) -> None:
     if codes.ndim == 0:
         raise ShapeError(f"{call}: codes has shape (); wanted (n, ...), one row a stage.")
     xp = arrays.namespace(codes)
-    if not xp.isdtype(codes.dtype, "integral"):
+    whole = getattr(codes.dtype, "kind", "") in ("i", "u") or xp.isdtype(codes.dtype, "integral")
+    if not whole:
         raise DtypeError(
             f"{call}: codes have dtype {codes.dtype}; wanted integers. A float cannot hold every "
             "index: convert where they were made."
@@ -190,7 +189,8 @@ def _names_words(call: str, row: Any, level: int, size: int) -> None:
 
 
 def _wide_type(x: Any, codebooks: Any) -> np.dtype:
-    wide = x.dtype == np.float64 if isinstance(x, np.ndarray) else "float64" in str(x.dtype)
+    known = isinstance(x.dtype, np.dtype)  # whose text is slow to make
+    wide = x.dtype == np.float64 if known else "float64" in str(x.dtype)
     return _DOUBLE if wide or codebooks.dtype == _DOUBLE else _SINGLE
 
 

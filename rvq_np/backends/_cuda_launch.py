@@ -135,6 +135,7 @@ def shared_bytes(rows, words, width, form=None):
         + 16 * buffers * depth // 8 * (span * words + 1)
         + 3 * 4 * 8 * words * block
         + 2 * 4 * block
+        + 4 * rows * words
     )
 
 

@@ -369,6 +369,9 @@ inline double widened(float value) {
 inline float narrowed(double value) {
   return exactly<float>([](double a) { return (float)a; }, value);
 }
+inline float marked(float value, unsigned kept, unsigned mark) {
+  return bits_as<float>(bits_as<unsigned>(value) & kept | mark);
+}
 inline float magnitude(float value) {
   return bits_as<float>(bits_as<unsigned>(value) & 0x7fffffffu);
 }
@@ -433,10 +436,17 @@ inline void multiply(float (&sums)[4], const unsigned (&a)[4], unsigned b0, unsi
 inline void show_to_products() {}
 inline void products_begin() {}
 inline void products_end() {}
-inline void multiply_wide(float (&sums)[16][4], const unsigned short* rows, int rows_step,
-                          const unsigned short* words, int words_step, bool add) {
-  if ((uintptr_t)rows % 16 || (uintptr_t)words % 16) card::fail("an operand is not aligned");
-  card::current->products.push_back({rows, rows_step, words, words_step, add});
+struct Operand {
+  const unsigned short* first;
+  int step;
+};
+inline Operand operand(const unsigned short* first, int step) {
+  if ((uintptr_t)first % 16) card::fail("an operand is not aligned");
+  return {first, step};
+}
+inline Operand further(Operand from, int halves) { return {from.first + halves, from.step}; }
+inline void multiply_wide(float (&sums)[16][4], Operand rows, Operand words, bool add) {
+  card::current->products.push_back({rows.first, rows.step, words.first, words.step, add});
 }
 inline void products_wait(float (&sums)[16][4]) {
   int lane = card::current->lane, row = card::current->warp % 4 * 16 + lane / 4;

@@ -73,6 +73,15 @@ __device__ __forceinline__ float higher(float x, float y) {
   return out;
 }
 
+// The number with the bits of `mark` where `kept` has none: one instruction.
+__device__ __forceinline__ float marked(float value, u32 kept, u32 mark) {
+  u32 bits;
+  asm("lop3.b32 %0, %1, %2, %3, 0xea;"
+      : "=r"(bits)
+      : "r"(__float_as_uint(value)), "r"(kept), "r"(mark));
+  return __uint_as_float(bits);
+}
+
 __device__ __forceinline__ float magnitude(float value) {
   return __uint_as_float(__float_as_uint(value) & 0x7fffffffu);
 }
@@ -122,10 +131,13 @@ __device__ __forceinline__ void multiply(float (&sums)[4], const u32 (&a)[4], u3
 #ifdef WGMMA
 // What `multiply_wide` reads: 8 x 8 halves lie together, the next eight rows follow them, and the next
 // eight numbers of a row are `step` halves further on.
-__device__ __forceinline__ u64 describe(const u16* first, int step) {
-  u64 at = shared_address(first) >> 4, along = (u64)(step * 2) >> 4, down = 128 >> 4;
-  return (at & 0x3fff) | along << 16 | down << 32;
+typedef u32 Operand;
+
+__device__ __forceinline__ Operand operand(const u16* first, int step) {
+  return shared_address(first) >> 4 | (u32)(step >> 3) << 16;
 }
+
+__device__ __forceinline__ Operand further(Operand from, int halves) { return from + (halves >> 3); }
 
 // What was written to shared memory before is seen by the products that follow the next barrier.
 __device__ __forceinline__ void show_to_products() {
@@ -138,16 +150,17 @@ __device__ __forceinline__ void products_begin() {
 
 // sums (64, 128) = rows (64, 16) words (16, 128), plus what they were if `add`: by four warps together,
 // in the background.  A thread has, of every eight columns, what `multiply` gives it of 16 rows.
-__device__ __forceinline__ void multiply_wide(float (&sums)[16][4], const u16* rows, int rows_step,
-                                              const u16* words, int words_step, bool add) {
+__device__ __forceinline__ void multiply_wide(float (&sums)[16][4], Operand rows,
+                                              Operand words, bool add) {
   asm volatile(
-      "{\n.reg .pred more;\nsetp.ne.b32 more, %66, 0;\n"
+      "{\n.reg .pred more;\n.reg .b64 a, b;\nsetp.ne.b32 more, %66, 0;\n"
+      "mov.b64 a, {%64, 8};\nmov.b64 b, {%65, 8};\n"  // 8: of 16 bytes, to the next eight rows
       "wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16 {"
       "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, "
       "%19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, "
       "%36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, "
       "%53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63 "
-      "}, %64, %65, more, 1, 1, 0, 0;\n}"
+      "}, a, b, more, 1, 1, 0, 0;\n}"
       :
         "+f"(sums[0][0]), "+f"(sums[0][1]), "+f"(sums[0][2]), "+f"(sums[0][3]),
         "+f"(sums[1][0]), "+f"(sums[1][1]), "+f"(sums[1][2]), "+f"(sums[1][3]),
@@ -165,7 +178,7 @@ __device__ __forceinline__ void multiply_wide(float (&sums)[16][4], const u16* r
         "+f"(sums[13][0]), "+f"(sums[13][1]), "+f"(sums[13][2]), "+f"(sums[13][3]),
         "+f"(sums[14][0]), "+f"(sums[14][1]), "+f"(sums[14][2]), "+f"(sums[14][3]),
         "+f"(sums[15][0]), "+f"(sums[15][1]), "+f"(sums[15][2]), "+f"(sums[15][3])
-      : "l"(describe(rows, rows_step)), "l"(describe(words, words_step)), "r"((int)add));
+      : "r"(rows), "r"(words), "r"((int)add));
 }
 
 __device__ __forceinline__ void products_end() {

@@ -77,7 +77,9 @@ struct Memory {  // shared, of a block
   float* second;
   int* word;      // of the lowest
   float* factor;  // (ROWS): what half squared norms are multiplied by
-  float* slack;
+  float* slack;   // and then the highest score that a word may have to be measured
+  int* code;      // (ROWS), where `factor` is until rows are decided
+  u32* open;      // (WARPS): which of a warp's rows the screen leaves open
   u64* digits;  // (WARPS, Register<REAL>::DIGITS), where `words` are while they are met
 };
 
@@ -96,6 +98,8 @@ __device__ __forceinline__ Memory divide(unsigned char* memory, int padded) {
   m.word = (int*)(m.second + CLASSES * ROWS);
   m.factor = (float*)(m.word + CLASSES * ROWS);
   m.slack = m.factor + ROWS;
+  m.code = (int*)m.factor;
+  m.open = (u32*)(m.slack + ROWS);
   return m;
 }
 
@@ -142,40 +146,35 @@ __device__ __forceinline__ void set_power(double& value, int power) {
 }
 
 // Writes a warp's rows of the block in half precision, with their factors and slacks.  The rows are
-// those of `from`, or, where `word` is given, what is left of them after the words of their codes
-// (lane i has that of row i); then that is written to `left`.  The mean stands in for all rows but
-// the first `count`.  COUNT numbers are read together; `width` is a multiple of it.
+// those of `from`, or, where `words` are given, what is left of them after the words of their codes;
+// then that is written to `left`.  The mean stands in for all rows but the first `count`.  COUNT
+// numbers are read together; `width` is a multiple of it.
 template <int COUNT>
-__device__ __noinline__ void round_rows(int row, int count, const REAL* from, const REAL* words,
-                                        int code, REAL* left, const REAL* centre,
-                                        const double* real, int width, int padded) {
-  const Memory m = divide(shared_memory(), padded);
+__device__ __forceinline__ void round_rows(const Memory& m, int row, int count, const REAL* from,
+                                           const REAL* words, REAL* left, const REAL* centre,
+                                           const double* real, int width, int padded) {
   constexpr int STEP = LANES * COUNT;  // numbers that a warp reads of a row at a time
   using Piece = Numbers<COUNT>;
   int lane = threadIdx.x & (LANES - 1), unit = (int)real[UNIT];
-  float most_words = (float)real[LARGEST], word_rest = (float)real[REST], half = (float)real[HALF];
+  if (count == 0) from = centre;
 #pragma unroll 1
   for (int start = 0; start < OWN; start += RUN) {
-    Piece held[RUN];  // the first of each row, less the mean
+    Piece piece[RUN];
     REAL largest[RUN];
-    int place[RUN], its[RUN];  // rows beyond the last are read as that is
 #pragma unroll
-    for (int i = 0; i < RUN; i++) {
-      place[i] = min(start + i, max(0, count - 1));
-      its[i] = max(0, __shfl_sync(ALL, code, place[i]));
-      largest[i] = 0;
-    }
+    for (int i = 0; i < RUN; i++) largest[i] = 0;
+    int d = lane * COUNT;
 #pragma unroll 1
-    for (int d = lane * COUNT; d < width; d += STEP) {
-      Piece piece[RUN], word[RUN], mean = *(const Piece*)(centre + d);
+    for (; d < width; d += STEP) {
 #pragma unroll
       for (int i = 0; i < RUN; i++) {  // all are read before one is written
-        piece[i] = count > 0 ? *(const Piece*)(from + (i64)place[i] * width + d) : mean;
+        piece[i] = *(const Piece*)(from + max(0, min(start + i, count - 1)) * width + d);
       }
       if (words) {
+        Piece word[RUN];
 #pragma unroll
         for (int i = 0; i < RUN; i++) {
-          word[i] = *(const Piece*)(words + (i64)its[i] * width + d);
+          word[i] = *(const Piece*)(words + (i64)m.code[row + start + i] * width + d);
         }
 #pragma unroll
         for (int i = 0; i < RUN; i++) {
@@ -183,9 +182,10 @@ __device__ __noinline__ void round_rows(int row, int count, const REAL* from, co
           for (int k = 0; k < COUNT; k++) {
             piece[i].number[k] = minus(piece[i].number[k], word[i].number[k]);
           }
-          if (start + i < count) *(Piece*)(left + (i64)(start + i) * width + d) = piece[i];
+          if (start + i < count) *(Piece*)(left + (start + i) * width + d) = piece[i];
         }
       }
+      Piece mean = *(const Piece*)(centre + d);
 #pragma unroll
       for (int i = 0; i < RUN; i++) {
 #pragma unroll
@@ -194,7 +194,6 @@ __device__ __noinline__ void round_rows(int row, int count, const REAL* from, co
           number = start + i < count ? minus(number, mean.number[k]) : 0;
           largest[i] = higher(largest[i], magnitude(number));
         }
-        if (d < STEP) held[i] = piece[i];
       }
     }
     // From here each lane speaks for one of the rows, until all need all scales.
@@ -216,41 +215,43 @@ __device__ __noinline__ void round_rows(int row, int count, const REAL* from, co
       }
       squares[i] = rests[i] = 0.0f;
     }
+    // What was read last is still there; the rest is read again, backwards.
+    bool held = true;
 #pragma unroll 1
-    for (int d = lane * COUNT; d < padded; d += STEP) {
-      Piece mean;
-      if (d >= STEP && d < width) mean = *(const Piece*)(centre + d);
+    for (d -= STEP; d >= 0; d -= STEP, held = false) {
+      if (!held) {
+        Piece mean = *(const Piece*)(centre + d);
 #pragma unroll
-      for (int i = 0; i < RUN; i++) {
-        Piece piece;
-#pragma unroll
-        for (int k = 0; k < COUNT; k++) piece.number[k] = 0;
-        if (d < STEP) {
-          if (d < width) piece = held[i];
-        } else if (d < width && start + i < count) {
-          piece = *(const Piece*)((words ? (const REAL*)left : from) + (i64)(start + i) * width + d);
+        for (int i = 0; i < RUN; i++) {
+          if (start + i < count) {
+            piece[i] = *(const Piece*)((words ? left : from) + (start + i) * width + d);
+          }
 #pragma unroll
           for (int k = 0; k < COUNT; k++) {
-            piece.number[k] = minus(piece.number[k], mean.number[k]);
+            REAL& number = piece[i].number[k];
+            number = start + i < count ? minus(number, mean.number[k]) : 0;
           }
         }
-        float value[COUNT];
+      }
+      u16* to = m.rows + d / 8 * ROW_STEP + (row + start) * 8 + d % 8;
 #pragma unroll
-        for (int k = 0; k < COUNT; k++) {
-          value[k] = scale[i] > 0 ? (float)times(piece.number[k], scale[i]) : 0.0f;
-        }
-        u16* to = m.rows + d / 8 * ROW_STEP + (row + start + i) * 8 + d % 8;
+      for (int i = 0; i < RUN; i++) {
+        float value[COUNT];
         u32 halves[(COUNT + 1) / 2];
 #pragma unroll
+        for (int k = 0; k < COUNT; k++) {
+          value[k] = scale[i] > 0 ? (float)times(piece[i].number[k], scale[i]) : 0.0f;
+        }
+#pragma unroll
         for (int k = 0; k < COUNT; k += 2) {
-          halves[k / 2] = to_halves(value[k], k + 1 < COUNT ? value[k + 1 < COUNT ? k + 1 : k] : 0.0f);
+          halves[k / 2] = to_halves(value[k], value[k + 1 < COUNT ? k + 1 : k]);
         }
         if (COUNT == 1) {
-          *to = (u16)halves[0];
+          to[i * 8] = (u16)halves[0];
         } else if (COUNT == 2) {
-          *(u32*)to = halves[0];
+          *(u32*)(to + i * 8) = halves[0];
         } else {
-          *(u64*)to = halves[0] | (u64)halves[COUNT / 2 - 1] << 32;
+          *(u64*)(to + i * 8) = halves[0] | (u64)halves[COUNT / 2 - 1] << 32;
         }
 #pragma unroll
         for (int k = 0; k < COUNT; k++) {
@@ -260,10 +261,17 @@ __device__ __noinline__ void round_rows(int row, int count, const REAL* from, co
         }
       }
     }
+    for (d = width + lane; d < padded; d += LANES) {
+#pragma unroll
+      for (int i = 0; i < RUN; i++) {
+        m.rows[d / 8 * ROW_STEP + (row + start + i) * 8 + d % 8] = 0;
+      }
+    }
     float square = joined(squares, [](float x, float y) { return x + y; });
     float rest = joined(rests, [](float x, float y) { return x + y; });
     // A row that is huge beside the words: half their squares are nothing beside the products.
-    float factor;
+    float most_words = (float)real[LARGEST], word_rest = (float)real[REST];
+    float half = (float)real[HALF], factor;
     set_power(factor, max(ratio, -40));
     float grown = 1.0f + (width + 16) * 2.4e-7f;  // of a sum of squares, and its root
     float norm = sqrtf(square) * grown + 1e-6f;
@@ -281,32 +289,39 @@ __device__ __noinline__ void round_rows(int row, int count, const REAL* from, co
 
 // What is to be copied of a stage's words into the buffers, a buffer at a time.
 struct Feed {
-  const u16* screen;
-  int tiles, padded, tile, start, buffer;
+  static constexpr int PIECES = DEPTH / 8, AT_ONCE = WARPS * LANES / PIECES;  // words
 
-  __device__ __forceinline__ Feed(const u16* words, int size, int width)
-      : screen(words), tiles((size + TILE - 1) / TILE), padded(width), tile(0), start(0), buffer(0) {}
+  const u16* from;  // what this thread copies next
+  int tiles, start, buffer;
+
+  __device__ __forceinline__ Feed(const u16* words, int size, int padded)
+      : from(words + threadIdx.x / PIECES * padded + threadIdx.x % PIECES * 8),
+        tiles((size + TILE - 1) / TILE),
+        start(0),
+        buffer(0) {}
 
   // Starts to copy some numbers of a tile, if any are left.
-  __device__ __forceinline__ void next(const Memory& m) {
-    constexpr int PIECES = DEPTH / 8, AT_ONCE = WARPS * LANES / PIECES;  // words
-    int word = threadIdx.x / PIECES, d = threadIdx.x % PIECES;
-    if (tile < tiles && start + d * 8 < padded) {
-      const u16* from = screen + (i64)(tile * TILE + word) * padded + start + d * 8;
-      u16* to = m.words + buffer * BUFFER + d * WORD_STEP + word * 8;
+  __device__ __forceinline__ void next(const Memory& m, int padded) {
+    if (tiles > 0 && start + (int)threadIdx.x % PIECES * 8 < padded) {
+      u16* to = m.words + buffer * BUFFER + threadIdx.x % PIECES * WORD_STEP +
+                threadIdx.x / PIECES * 8;
 #pragma unroll
       for (int i = 0; i < TILE / AT_ONCE; i++) {
         copy_async(to + i * AT_ONCE * 8, from + i * AT_ONCE * padded);
       }
     }
     copies_end();
-    skip();
+    skip(padded);
   }
 
-  __device__ __forceinline__ void skip() {
+  __device__ __forceinline__ void skip(int padded) {
     start += DEPTH;
-    tile += start >= padded;
-    start = start < padded ? start : 0;
+    from += DEPTH;
+    if (start >= padded) {
+      from += TILE * padded - start;
+      start = 0;
+      tiles--;
+    }
     buffer = buffer + 1 < BUFFERS ? buffer + 1 : 0;
   }
 };
@@ -316,7 +331,7 @@ __device__ __forceinline__ void fetch_first(const Memory& m, const u16* words, i
                                             int padded) {
   Feed feed(words, size, padded);
 #pragma unroll
-  for (int i = 0; i < BUFFERS - 1; i++) feed.next(m);
+  for (int i = 0; i < BUFFERS - 1; i++) feed.next(m, padded);
 }
 
 // The lowest scores of what a thread meets: per 8 rows and column of its products.
@@ -354,25 +369,22 @@ __device__ __forceinline__ void flush(const Memory& m, Lowest& seen, int row, in
 }
 
 // sums += products of some numbers of the rows of a warp and of a tile: `depth` from `start` on.
-// What the sums were is forgotten if `start` is zero.
+// With WGMMA, what the sums were is forgotten if `start` is zero, and DEPTH divides all depths.
 __device__ __forceinline__ void meet(const Memory& m, float (&sums)[PARTS][EIGHTS][4], int row,
                                      int group, int buffer, int start, int depth) {
   const u16* words = m.words + buffer * BUFFER;
 #ifdef WGMMA
-  const u16* rows = m.rows + start / 8 * ROW_STEP + row / 64 * 64 * 8;
+  Operand rows = operand(m.rows + start / 8 * ROW_STEP + row / 64 * 64 * 8, ROW_STEP);
+  Operand theirs = operand(words, WORD_STEP);
   products_begin();
 #pragma unroll
   for (int d = 0; d < DEPTH; d += 16) {
-    multiply_wide(sums[0], rows + d / 8 * ROW_STEP, ROW_STEP, words + d / 8 * WORD_STEP, WORD_STEP,
+    multiply_wide(sums[0], further(rows, d / 8 * ROW_STEP), further(theirs, d / 8 * WORD_STEP),
                   start + d > 0);
   }
   products_end();
 #else
   int lane = threadIdx.x & (LANES - 1);
-  if (start == 0) {
-#pragma unroll
-    for (int i = 0; i < PARTS * EIGHTS * 4; i++) (&sums[0][0][0])[i] = 0.0f;
-  }
   const u16* mine =
       m.rows + (start / 8 + (lane >> 4)) * ROW_STEP + (row + (lane & 15)) * 8;
   words += (lane >> 3 & 1) * WORD_STEP + (group * SPAN + (lane >> 4) * 8 + (lane & 7)) * 8;
@@ -394,21 +406,35 @@ __device__ __forceinline__ void meet(const Memory& m, float (&sums)[PARTS][EIGHT
 #endif
 }
 
+struct __align__(8) Two {
+  float number[2];
+};
+
 // Meets the rows of the block with all words of a stage, after `fetch_first`.
 __device__ SCREEN_INLINE void screen_words(const u16* screen, const float* half, int size,
                                            int padded) {
   const Memory m = divide(shared_memory(), padded);
   Feed feed(screen, size, padded);
 #pragma unroll
-  for (int i = 0; i < BUFFERS - 1; i++) feed.skip();
+  for (int i = 0; i < BUFFERS - 1; i++) feed.skip(padded);
   int warp = threadIdx.x / LANES, lane = threadIdx.x & (LANES - 1);
   int row = warp / GROUPS * 16 * PARTS, group = warp % GROUPS;
   Lowest seen;
   seen.clear();
-  int buffer = 0;  // where the numbers are that are met next
+  float sums[PARTS][EIGHTS][4];
+  auto clear = [&] {
+#pragma unroll
+    for (int i = 0; i < PARTS * EIGHTS * 4; i++) (&sums[0][0][0])[i] = 0.0f;
+  };
+#ifdef WGMMA
+  clear();  // once, or their registers would be taken for in use from one stage to the next
+#endif
+  int buffer = 0, tiles = (size + TILE - 1) / TILE;  // where the numbers are that are met next
 #pragma unroll 1
-  for (int tile = 0; tile < feed.tiles; tile++) {
-    float sums[PARTS][EIGHTS][4];
+  for (int tile = 0; tile < tiles; tile++) {
+#ifndef WGMMA
+    clear();
+#endif
 #pragma unroll 1
     for (int start = 0; start < padded; start += DEPTH) {
       copies_wait<BUFFERS - 2>();
@@ -418,7 +444,7 @@ __device__ SCREEN_INLINE void screen_words(const u16* screen, const float* half,
       // What was fetched is there, the rows are, and what was met before may be written over.
       __syncthreads();
       meet(m, sums, row, group, buffer, start, min(DEPTH, padded - start));
-      feed.next(m);
+      feed.next(m, padded);
 #ifdef WGMMA
       products_wait(sums[0]);
 #endif
@@ -433,19 +459,19 @@ __device__ SCREEN_INLINE void screen_words(const u16* screen, const float* half,
 #pragma unroll
     for (int eight = 0; eight < EIGHTS; eight++) {
       u32 place = tile % KEPT * EIGHTS + eight;
-      float both[2] = {halves[eight * 8], halves[eight * 8 + 1]};
+      Two both = *(const Two*)(halves + eight * 8);
 #pragma unroll
       for (int i = 0; i < PARTS * 4; i++) {
         int low = i & 1, rows = i >> 1 & 1, part = i >> 2;
-        float score = fmaf(both[low], factor[part][rows], -sums[part][eight][rows * 2 + low]);
-        score = __uint_as_float(__float_as_uint(score) & ~PLACE | place);
+        float score = fmaf(both.number[low], factor[part][rows], -sums[part][eight][rows * 2 + low]);
+        score = marked(score, ~PLACE, place);
         float& first = seen.first[part + eight % SPLIT][rows][low];
         float& second = seen.second[part + eight % SPLIT][rows][low];
         second = lower(second, higher(first, score));
         first = lower(first, score);
       }
     }
-    if (tile % KEPT == KEPT - 1 || tile == feed.tiles - 1)
+    if (tile % KEPT == KEPT - 1 || tile == tiles - 1)
       flush(m, seen, row, group, tile / KEPT * KEPT);
   }
   copies_wait<0>();
@@ -474,15 +500,25 @@ constexpr int BATCH = 8;  // words that a warp measures together
 
 // |x - a|^2 as `distance`, by all lanes of the warp together, for BATCH words, of which those below
 // zero are none: of word i in the lanes from i LANES / BATCH on.
+template <int COUNT>
 __device__ __forceinline__ double distances(const REAL* x, const REAL* words,
                                             const int (&numbers)[BATCH], int width) {
+  using Piece = Numbers<COUNT>;
   double sums[BATCH] = {};
-  for (int d = threadIdx.x & (LANES - 1); d < width; d += LANES) {
-    double own = widened(x[d]);
+#pragma unroll 1
+  for (int d = (threadIdx.x & (LANES - 1)) * COUNT; d < width; d += LANES * COUNT) {
+    Piece own = *(const Piece*)(x + d), word[BATCH];
 #pragma unroll
     for (int i = 0; i < BATCH; i++) {
-      double difference = own - widened(words[(i64)max(0, numbers[i]) * width + d]);
-      sums[i] = fma(difference, difference, sums[i]);
+      word[i] = *(const Piece*)(words + (i64)max(0, numbers[i]) * width + d);
+    }
+#pragma unroll
+    for (int i = 0; i < BATCH; i++) {
+#pragma unroll
+      for (int k = 0; k < COUNT; k++) {
+        double difference = widened(own.number[k]) - widened(word[i].number[k]);
+        sums[i] = fma(difference, difference, sums[i]);
+      }
     }
   }
   return joined(sums, [](double x, double y) { return x + y; });
@@ -490,46 +526,67 @@ __device__ __forceinline__ double distances(const REAL* x, const REAL* words,
 
 // Calls ``measured(word, far)`` for all words of a row that the screen left open, in batches: a word
 // and its distance are the same in LANES / BATCH lanes, and the word is -1 where there is none.
-template <typename Measured>
+template <int COUNT, typename Measured>
 __device__ __forceinline__ void open_words(const Memory& m, int row, float limit, const REAL* from,
                                            const REAL* words, int size, int width,
                                            Measured measured) {
   int lane = threadIdx.x & (LANES - 1), filled = 0;
   int batch[BATCH];
   auto meet = [&] {
-#pragma unroll
-    for (int i = 0; i < BATCH; i++) batch[i] = i < filled ? batch[i] : -1;
-    double far = distances(from, words, batch, width);
+    double far = distances<COUNT>(from, words, batch, width);
     int word = -1;
 #pragma unroll
     for (int i = 0; i < BATCH; i++) word = lane / (LANES / BATCH) == i ? batch[i] : word;
     measured(word, far);
+  };
+  auto empty = [&] {
+#pragma unroll
+    for (int i = 0; i < BATCH; i++) batch[i] = -1;
     filled = 0;
   };
-  for (int start = 0; start < CLASSES; start += LANES) {
-    int count = start + lane < CLASSES ? open_words(m, start + lane, row, limit, size) : 0;
-    for (u32 left = __ballot_sync(ALL, count > 0); left; left &= left - 1) {
-      int at = __ffs(left) - 1, its = __shfl_sync(ALL, count, at);
-      for (int place = 0; place < its; place++) {
-        int word = open_word(m, start + at, row, its, place, size);
-        if (word < 0) continue;
+#pragma unroll 1
+  for (int whole = 0; whole < 2; whole++) {  // the first words of classes, then all of a class
+    empty();
+#pragma unroll 1
+    for (int start = 0; start < CLASSES; start += LANES) {
+      int count = start + lane < CLASSES ? open_words(m, start + lane, row, limit, size) : 0;
+      u32 left = __ballot_sync(ALL, whole ? count > 1 : count == 1);
+#pragma unroll 1
+      for (; left; left &= left - 1) {
+        int kind = start + __ffs(left) - 1;
+        int its = whole ? __shfl_sync(ALL, count, kind - start) : 1;
+#pragma unroll 1
+        for (int place = 0; place < its; place += BATCH) {
+          if (whole) {
 #pragma unroll
-        for (int i = 0; i < BATCH; i++) batch[i] = i == filled ? word : batch[i];
-        if (++filled == BATCH) meet();
+            for (int i = 0; i < BATCH; i++) {
+              batch[i] = open_word(m, kind, row, its, place + i, size);
+            }
+            filled = BATCH;
+          } else {
+            int word = open_word(m, kind, row, 1, 0, size);
+#pragma unroll
+            for (int i = 0; i < BATCH; i++) batch[i] = i == filled ? word : batch[i];
+            filled++;
+          }
+          if (filled < BATCH) continue;
+          meet();
+          empty();
+        }
       }
     }
+    if (filled) meet();
   }
-  if (filled) meet();
 }
 
 // The nearest word of a row that the screen left open, the same in all lanes of the warp.
-__device__ __noinline__ int settle(int row, float limit, const REAL* from, const REAL* words,
-                                   int size, int width, int padded) {
-  const Memory m = divide(shared_memory(), padded);
+template <int COUNT>
+__device__ __forceinline__ int settle(const Memory& m, int row, float limit, const REAL* from,
+                                      const REAL* words, int size, int width) {
   int lane = threadIdx.x & (LANES - 1);
   double best = __longlong_as_double(0x7ff0000000000000ll), second = best;
   int nearest = -1;
-  open_words(m, row, limit, from, words, size, width, [&](int word, double far) {
+  open_words<COUNT>(m, row, limit, from, words, size, width, [&](int word, double far) {
     if (word < 0 || lane % (LANES / BATCH)) return;  // one lane speaks for a word
     if (nearest < 0 || far < best) {
       second = nearest < 0 ? second : best;
@@ -546,7 +603,7 @@ __device__ __noinline__ int settle(int row, float limit, const REAL* from, const
 
   u64* digits = m.digits + threadIdx.x / LANES * Register<REAL>::DIGITS;
   nearest = -1;
-  open_words(m, row, limit, from, words, size, width, [&](int word, double far) {
+  open_words<COUNT>(m, row, limit, from, words, size, width, [&](int word, double far) {
     bool open = word >= 0 && far <= most && lane % (LANES / BATCH) == 0;
     for (u32 left = __ballot_sync(ALL, open); left; left &= left - 1) {
       int other = __shfl_sync(ALL, word, __ffs(left) - 1), order = -1;
@@ -560,9 +617,32 @@ __device__ __noinline__ int settle(int row, float limit, const REAL* from, const
   return nearest;
 }
 
-// The codes of a warp's first `count` rows from `row` of the block on: of row i in lane i.
-__device__ __forceinline__ int decide(const Memory& m, int row, int count, const REAL* from,
-                                      const REAL* words, int size, int width, int padded) {
+constexpr int WIDE = 16 / sizeof(REAL);  // numbers of 16 bytes
+
+// Settles what the screen left open of the block's `rows`, a row a warp at a time.
+__device__ __noinline__ void settle_all(const REAL* rows, const REAL* words, int size, int width,
+                                        int padded, bool wide) {
+  const Memory m = divide(shared_memory(), padded);
+  int warp = threadIdx.x / LANES, turn = 0;
+#pragma unroll 1
+  for (int other = 0; other < WARPS; other++) {
+    u32 open = m.open[other];
+#pragma unroll 1
+    for (; open; open &= open - 1, turn = turn + 1 < WARPS ? turn + 1 : 0) {
+      if (turn != warp) continue;
+      int row = other * OWN + __ffs(open) - 1;
+      const REAL* from = rows + row * width;
+      float limit = m.slack[row];
+      int code = wide ? settle<WIDE>(m, row, limit, from, words, size, width)
+                      : settle<1>(m, row, limit, from, words, size, width);
+      if ((threadIdx.x & (LANES - 1)) == 0) m.code[row] = max(0, code);
+    }
+  }
+}
+
+// The codes of a warp's first `count` rows from `row` of the block on, where the screen alone says
+// so, and which rows are open.
+__device__ __forceinline__ void decide(const Memory& m, int row, int count, int size) {
   int lane = threadIdx.x & (LANES - 1), own = lane % OWN;
   // Lanes that have a row in common look at EACH of its classes each, and join what they found.
   int at = lane / OWN * EACH * ROWS + row + own;
@@ -590,14 +670,12 @@ __device__ __forceinline__ int decide(const Memory& m, int row, int count, const
   for (int i = 0; i < EACH; i++) close += !(second[i] > limit) ? 2 : !(low[i] > limit);
 #pragma unroll
   for (int step = OWN; step < LANES; step *= 2) close += __shfl_xor_sync(ALL, close, step);
-  for (u32 left = __ballot_sync(ALL, lane < min(count, OWN) && close != 1); left;
-       left &= left - 1) {
-    int i = __ffs(left) - 1;
-    float its = __shfl_sync(ALL, limit, i);
-    int settled = settle(row + i, its, from + (i64)i * width, words, size, width, padded);
-    if (lane == i) code = settled;
+  u32 open = __ballot_sync(ALL, lane < min(count, OWN) && close != 1);
+  if (lane < OWN) {
+    m.code[row + own] = max(0, code);
+    m.slack[row + own] = limit;
   }
-  return code;
+  if (lane == 0) m.open[threadIdx.x / LANES] = open;
 }
 
 // The codes (stages, all) of rows (n, width).  `x` is what the first stage quantizes; what it and
@@ -606,35 +684,42 @@ extern "C" __global__ void __launch_bounds__(WARPS* LANES, 2)
     encode(const REAL* x, REAL* rows, i64 n, int width, int padded, int stages, const REAL* words,
            const u16* screen, const float* half, const REAL* centre, const i64* whole,
            const double* real, int* codes, i64 all) {
-  constexpr int WIDE = 16 / sizeof(REAL);  // numbers of 16 bytes
   const Memory m = divide(shared_memory(), padded);
   int warp = threadIdx.x / LANES, lane = threadIdx.x & (LANES - 1);
   int row = warp * OWN;  // of the block: the first that this warp prepares and decides
-  i64 first = (i64)blockIdx.x * ROWS + row;
-  int count = (int)min((i64)OWN, max((i64)0, n - first));
+  i64 first = (i64)blockIdx.x * ROWS;
+  int count = (int)min((i64)OWN, max((i64)0, n - first - row));
   x += first * width;
   rows += first * width;
+  codes += first + row + lane;
   bool wide = width % WIDE == 0 && (((u64)x | (u64)rows | (u64)words | (u64)centre) & 15) == 0;
   const REAL* before = nullptr;  // the words of the stage before
-  int code = 0;
   if (AHEAD) fetch_first(m, screen + whole[SCREEN_AT], (int)whole[SIZE], padded);
 #pragma unroll 1
-  for (int q = 0; q < stages; q++, whole += WHOLE, real += REAL_COUNT) {
-    const REAL *from = q <= 1 ? x : rows, *own = words + whole[WORDS_AT];
+  for (int q = 0; q < stages; q++, whole += WHOLE, real += REAL_COUNT, codes += all) {
+    const REAL *from = (q <= 1 ? x : rows) + row * width, *own = words + whole[WORDS_AT];
     const REAL* mean = centre + whole[CENTRE_AT];
+    int size = (int)whole[SIZE];
     if (wide) {
-      round_rows<WIDE>(row, count, from, before, code, rows, mean, real, width, padded);
+      round_rows<WIDE>(m, row, count, from, before, rows + row * width, mean, real, width, padded);
     } else {
-      round_rows<1>(row, count, from, before, code, rows, mean, real, width, padded);
+      round_rows<1>(m, row, count, from, before, rows + row * width, mean, real, width, padded);
     }
-    if (!AHEAD) fetch_first(m, screen + whole[SCREEN_AT], (int)whole[SIZE], padded);
-    screen_words(screen + whole[SCREEN_AT], half + whole[HALF_AT], (int)whole[SIZE], padded);
+    if (!AHEAD) fetch_first(m, screen + whole[SCREEN_AT], size, padded);
+    screen_words(screen + whole[SCREEN_AT], half + whole[HALF_AT], size, padded);
     if (AHEAD && q + 1 < stages) {
       fetch_first(m, screen + whole[WHOLE + SCREEN_AT], (int)whole[WHOLE + SIZE], padded);
     }
-    from = q == 0 ? x : rows;
-    code = decide(m, row, count, from, own, (int)whole[SIZE], width, padded);
-    if (lane < count) codes[q * all + first + lane] = code;
+    decide(m, row, count, size);
+    __syncthreads();  // all warps share in what is open
+    u32 open = 0;
+#pragma unroll
+    for (int i = 0; i < WARPS; i++) open |= m.open[i];
+    if (open) {
+      settle_all(q == 0 ? x : rows, own, size, width, padded, wide);
+      __syncthreads();  // every row has its code
+    }
+    if (lane < count) *codes = m.code[row + lane];
     before = own;
   }
 }
