@@ -132,7 +132,8 @@ def shared_bytes(rows, words, width, form=None):
     block = 32 * rows
     return (
         16 * -(-width // 16) * 2 * (block + 1)
-        + 16 * buffers * depth // 8 * (span * words + 1)
+        + 16 * buffers * depth // 8 * span * words
+        + (buffers * (4 * 128 + 8) if form == "WGMMA" else 0)
         + 3 * 4 * 8 * words * block
         + 2 * 4 * block
         + 4 * rows * words

@@ -29,6 +29,10 @@
 struct Place {
   unsigned x, y, z;
 };
+struct alignas(16) uint4 {
+  unsigned x, y, z, w;
+};
+using std::memcpy;
 
 namespace card {
 
@@ -67,6 +71,19 @@ struct Warp {
   uint64_t slots[2][WARP][8];
 };
 
+struct Bulk {
+  void* to;
+  const void* from;
+  size_t bytes;
+};
+struct Arriving {
+  unsigned long long* arrival;
+  size_t bytes;
+  std::vector<Bulk> copies;
+};
+
+inline std::vector<Arriving> arriving;
+inline int expected;  // how often something was
 inline std::vector<Fiber> fibers;
 inline std::vector<Warp> warps;
 inline Fiber* current;
@@ -464,6 +481,37 @@ inline void products_wait(float (&sums)[16][4]) {
     }
   }
   card::current->products.clear();
+}
+
+// What arrives in bulk does so when it is first waited for.
+typedef unsigned long long Arrival;  // how often it came
+inline void arrival_init(Arrival* arrival) {
+  *arrival = 0;
+  card::arriving.clear();
+}
+inline void arrival_expect(Arrival* arrival, unsigned bytes) {
+  card::arriving.push_back({arrival, bytes, {}});
+  card::expected++;
+}
+inline void copy_bulk(void* shared, const void* global, unsigned bytes, Arrival* arrival) {
+  if ((uintptr_t)shared % 16 || (uintptr_t)global % 16) card::fail("a copy is not aligned");
+  auto& last = card::arriving.back();
+  if (last.arrival != arrival || last.bytes < bytes) card::fail("a copy nobody expects");
+  last.bytes -= bytes;
+  last.copies.push_back({shared, global, bytes});
+}
+inline void arrival_wait(Arrival* arrival, unsigned turn) {
+  while ((*arrival & 1) == turn) {
+    for (auto& each : card::arriving) {
+      if (each.arrival != arrival) continue;
+      if (each.bytes) card::fail("less was copied than expected");
+      for (auto& copy : each.copies) std::memcpy(copy.to, copy.from, copy.bytes);
+      ++*arrival;
+      card::arriving.erase(card::arriving.begin() + (&each - card::arriving.data()));
+      return;
+    }
+    card::wait(&card::expected, card::expected);
+  }
 }
 
 inline void copy_async(void* shared, const void* global) {

@@ -15,6 +15,15 @@ typedef unsigned long long u64;
 constexpr int LANES = 32;  // of a warp
 constexpr u32 ALL = 0xffffffffu;
 
+// The bits of one value as another of its size.
+template <typename To, typename From>
+__device__ __forceinline__ To same_bits(const From& value) {
+  static_assert(sizeof(To) == sizeof(From), "");
+  To out;
+  memcpy(&out, &value, sizeof(To));
+  return out;
+}
+
 #ifndef RVQ_EMULATED
 
 // The shared memory of the block, of the size that the launch gave.
@@ -183,6 +192,43 @@ __device__ __forceinline__ void multiply_wide(float (&sums)[16][4], Operand rows
 
 __device__ __forceinline__ void products_end() {
   asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+}
+
+// A copy of many bytes that one thread starts, and what all wait for: the arrival of `bytes`, time
+// after time, of which `turn` is 0 and 1 alternately.
+typedef u64 Arrival;
+
+__device__ __forceinline__ void arrival_init(Arrival* arrival) {
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(shared_address(arrival)) : "memory");
+}
+
+__device__ __forceinline__ void arrival_expect(Arrival* arrival, u32 bytes) {
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(
+                   shared_address(arrival)),
+               "r"(bytes)
+               : "memory");
+}
+
+__device__ __forceinline__ void copy_bulk(void* shared, const void* global, u32 bytes,
+                                          Arrival* arrival) {
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
+          shared_address(shared)),
+      "l"(global), "r"(bytes), "r"(shared_address(arrival))
+      : "memory");
+}
+
+__device__ __forceinline__ void arrival_wait(Arrival* arrival, u32 turn) {
+  u32 there;
+  do {
+    asm volatile(
+        "{\n.reg .pred there;\n"
+        "mbarrier.try_wait.parity.shared::cta.b64 there, [%1], %2;\n"
+        "selp.u32 %0, 1, 0, there;\n}"
+        : "=r"(there)
+        : "r"(shared_address(arrival)), "r"(turn)
+        : "memory");
+  } while (!there);
 }
 
 // Waits until all products are there.

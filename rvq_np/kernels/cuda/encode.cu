@@ -34,7 +34,7 @@ constexpr int SPAN = 128;   // words of a tile that it meets them with
 constexpr int GROUPS = 1;   // of warps that share the words of a tile
 constexpr int DEPTH = 64;   // numbers of a word in shared memory at a time
 constexpr int BUFFERS = 3;  // of so many numbers of a tile: one is read while the others are filled
-static_assert(WARPS == 8 && ROWS == 16 * WARPS, "");
+static_assert(WARPS == 8 && ROWS == 16 * WARPS && SPAN == TOGETHER, "");
 #else
 constexpr int PARTS = 2;
 constexpr int SPAN = WORD_GROUPS <= 2 ? 64 : 32;
@@ -52,9 +52,9 @@ constexpr int SPLIT = 2 / PARTS;  // classes that the eights of a column fall in
 constexpr int CLASSES = 8 * GROUPS * SPLIT;
 constexpr int EACH = CLASSES * OWN / LANES;  // classes of a row that a lane looks at to decide
 static_assert(EACH == 8, "");
-// In shared memory eight numbers of each row lie together, then the next eight of each; and rows are
-// one more than there are, so that what a warp reads or writes at once meets all banks.
-constexpr int ROW_STEP = (ROWS + 1) * 8, WORD_STEP = (TILE + 1) * 8;
+// In shared memory eight numbers of each row or word lie together, then the next eight of each; rows
+// are one more than there are, so that what a warp writes of one at once meets all banks.
+constexpr int ROW_STEP = (ROWS + 1) * 8, WORD_STEP = TILE * 8;
 constexpr int BUFFER = DEPTH / 8 * WORD_STEP;  // halves
 constexpr int KEPT = 256 / EIGHTS;  // tiles whose words a number of eight bits can tell apart
 constexpr u32 PLACE = 0xffu;
@@ -72,7 +72,8 @@ __device__ __forceinline__ float summing(int width) { return (1.5f * width + 32.
 
 struct Memory {  // shared, of a block
   u16* rows;     // (padded / 8, ROWS + 1, 8) halves
-  u16* words;    // (BUFFERS, DEPTH / 8, TILE + 1, 8)
+  u16* words;    // (BUFFERS, DEPTH / 8, TILE, 8)
+  float* half;   // with WGMMA (BUFFERS, TILE): half squared norms of tiles
   float* low;    // (CLASSES, ROWS): the lowest score of a class
   float* second;
   int* word;      // of the lowest
@@ -80,6 +81,7 @@ struct Memory {  // shared, of a block
   float* slack;   // and then the highest score that a word may have to be measured
   int* code;      // (ROWS), where `factor` is until rows are decided
   u32* open;      // (WARPS): which of a warp's rows the screen leaves open
+  u64* arrivals;  // with WGMMA (BUFFERS): of what is copied into the buffers
   u64* digits;  // (WARPS, Register<REAL>::DIGITS), where `words` are while they are met
 };
 
@@ -93,21 +95,39 @@ __device__ __forceinline__ Memory divide(unsigned char* memory, int padded) {
   m.words = m.rows + padded / 8 * ROW_STEP;
   m.digits = (u64*)(m.words + (AHEAD ? BUFFERS - 1 : 0) * BUFFER);
   static_assert(WARPS * Register<REAL>::DIGITS * 8 <= BUFFERS * BUFFER * 2, "");
-  m.low = (float*)(m.words + BUFFERS * BUFFER);
+  m.half = (float*)(m.words + BUFFERS * BUFFER);
+#ifdef WGMMA
+  m.low = m.half + BUFFERS * TILE;
+#else
+  m.low = m.half;
+#endif
   m.second = m.low + CLASSES * ROWS;
   m.word = (int*)(m.second + CLASSES * ROWS);
   m.factor = (float*)(m.word + CLASSES * ROWS);
   m.slack = m.factor + ROWS;
   m.code = (int*)m.factor;
   m.open = (u32*)(m.slack + ROWS);
+  m.arrivals = (u64*)(m.open + WARPS);
   return m;
 }
+
+constexpr int WIDE = 16 / sizeof(REAL);  // numbers of 16 bytes
 
 // COUNT numbers that are read together.
 template <int COUNT>
 struct __align__(COUNT * sizeof(REAL)) Numbers {
   REAL number[COUNT];
 };
+
+// Writes them together, too: what it was put together from number by number would be written so.
+template <int COUNT>
+__device__ __forceinline__ void store(REAL* to, const Numbers<COUNT>& numbers) {
+  if (COUNT * sizeof(REAL) == 16) {
+    *(uint4*)to = same_bits<uint4>(*(const Numbers<WIDE>*)&numbers);
+  } else {
+    *(Numbers<COUNT>*)to = numbers;
+  }
+}
 
 // `value[i]` of all lanes, joined, for each i: in the lanes from i LANES / COUNT on.
 template <typename T, int COUNT, typename Join>
@@ -182,7 +202,7 @@ __device__ __forceinline__ void round_rows(const Memory& m, int row, int count, 
           for (int k = 0; k < COUNT; k++) {
             piece[i].number[k] = minus(piece[i].number[k], word[i].number[k]);
           }
-          if (start + i < count) *(Piece*)(left + (start + i) * width + d) = piece[i];
+          if (start + i < count) store(left + (start + i) * width + d, piece[i]);
         }
       }
       Piece mean = *(const Piece*)(centre + d);
@@ -198,7 +218,7 @@ __device__ __forceinline__ void round_rows(const Memory& m, int row, int count, 
     }
     // From here each lane speaks for one of the rows, until all need all scales.
     REAL most = joined(largest, [](REAL x, REAL y) { return higher(x, y); });
-    bool usable = widened(most) < 1e300 && most - most == 0;
+    bool usable = most - most == 0 && (sizeof(REAL) == 4 || most < (REAL)1e300);
     int power = most > 0 && usable ? 13 - power_of(most) : unit;
     power = min(power, unit + 39);  // next to nothing: what rounding takes away is nothing, too
     power = min(power, sizeof(REAL) == 4 ? 127 : 1000);
@@ -289,47 +309,50 @@ __device__ __forceinline__ void round_rows(const Memory& m, int row, int count, 
 
 // What is to be copied of a stage's words into the buffers, a buffer at a time.
 struct Feed {
-  static constexpr int PIECES = DEPTH / 8, AT_ONCE = WARPS * LANES / PIECES;  // words
+  const u16* screen;
+  const float* half;
+  int tiles, tile, start, buffer;
 
-  const u16* from;  // what this thread copies next
-  int tiles, start, buffer;
-
-  __device__ __forceinline__ Feed(const u16* words, int size, int padded)
-      : from(words + threadIdx.x / PIECES * padded + threadIdx.x % PIECES * 8),
-        tiles((size + TILE - 1) / TILE),
-        start(0),
-        buffer(0) {}
+  __device__ __forceinline__ Feed(const u16* words, const float* halves, int size)
+      : screen(words), half(halves), tiles((size + TILE - 1) / TILE), tile(0), start(0), buffer(0) {}
 
   // Starts to copy some numbers of a tile, if any are left.
   __device__ __forceinline__ void next(const Memory& m, int padded) {
-    if (tiles > 0 && start + (int)threadIdx.x % PIECES * 8 < padded) {
-      u16* to = m.words + buffer * BUFFER + threadIdx.x % PIECES * WORD_STEP +
-                threadIdx.x / PIECES * 8;
+    u16* to = m.words + buffer * BUFFER;
+#ifdef WGMMA
+    if (threadIdx.x == 0 && tile < tiles) {
+      const u16* from = screen + (i64)(tile * (padded / 8) + start / 8) * WORD_STEP;
+      u64* arrival = m.arrivals + buffer;
+      arrival_expect(arrival, 2 * BUFFER + (start ? 0 : 4 * TILE));
+      copy_bulk(to, from, 2 * BUFFER, arrival);
+      if (start == 0) copy_bulk(m.half + tile % BUFFERS * TILE, half + tile * TILE, 4 * TILE, arrival);
+    }
+#else
+    constexpr int THREADS = WARPS * LANES;
+    if (tile < tiles) {
 #pragma unroll
-      for (int i = 0; i < TILE / AT_ONCE; i++) {
-        copy_async(to + i * AT_ONCE * 8, from + i * AT_ONCE * padded);
+      for (int i = threadIdx.x; i < DEPTH / 8 * TILE; i += THREADS) {
+        int d = start + i / TILE * 8;
+        if (d < padded) copy_async(to + i * 8, screen + place_of(tile * TILE + i % TILE, d, padded));
       }
     }
     copies_end();
+#endif
     skip(padded);
   }
 
   __device__ __forceinline__ void skip(int padded) {
     start += DEPTH;
-    from += DEPTH;
-    if (start >= padded) {
-      from += TILE * padded - start;
-      start = 0;
-      tiles--;
-    }
+    tile += start >= padded;
+    start = start < padded ? start : 0;
     buffer = buffer + 1 < BUFFERS ? buffer + 1 : 0;
   }
 };
 
 // Starts to copy what `screen_words` finds in all buffers but one.
-__device__ __forceinline__ void fetch_first(const Memory& m, const u16* words, int size,
-                                            int padded) {
-  Feed feed(words, size, padded);
+__device__ __forceinline__ void fetch_first(const Memory& m, const u16* words, const float* half,
+                                            int size, int padded) {
+  Feed feed(words, half, size);
 #pragma unroll
   for (int i = 0; i < BUFFERS - 1; i++) feed.next(m, padded);
 }
@@ -410,11 +433,12 @@ struct __align__(8) Two {
   float number[2];
 };
 
-// Meets the rows of the block with all words of a stage, after `fetch_first`.
-__device__ SCREEN_INLINE void screen_words(const u16* screen, const float* half, int size,
-                                           int padded) {
+// Meets the rows of the block with all words of a stage, after `fetch_first`.  `turns`: of what
+// arrives in each buffer.
+__device__ SCREEN_INLINE u32 screen_words(const u16* screen, const float* half, int size, int padded,
+                                          u32 turns) {
   const Memory m = divide(shared_memory(), padded);
-  Feed feed(screen, size, padded);
+  Feed feed(screen, half, size);
 #pragma unroll
   for (int i = 0; i < BUFFERS - 1; i++) feed.skip(padded);
   int warp = threadIdx.x / LANES, lane = threadIdx.x & (LANES - 1);
@@ -437,9 +461,11 @@ __device__ SCREEN_INLINE void screen_words(const u16* screen, const float* half,
 #endif
 #pragma unroll 1
     for (int start = 0; start < padded; start += DEPTH) {
-      copies_wait<BUFFERS - 2>();
 #ifdef WGMMA
-      show_to_products();
+      arrival_wait(m.arrivals + buffer, turns >> buffer & 1);
+      turns ^= 1u << buffer;
+#else
+      copies_wait<BUFFERS - 2>();
 #endif
       // What was fetched is there, the rows are, and what was met before may be written over.
       __syncthreads();
@@ -455,7 +481,11 @@ __device__ SCREEN_INLINE void screen_words(const u16* screen, const float* half,
     for (int i = 0; i < PARTS * 2; i++) {
       factor[i >> 1][i & 1] = m.factor[row + (i >> 1) * 16 + (i & 1) * 8 + lane / 4];
     }
+#ifdef WGMMA
+    const float* halves = m.half + tile % BUFFERS * TILE + lane % 4 * 2;
+#else
     const float* halves = half + tile * TILE + group * SPAN + lane % 4 * 2;
+#endif
 #pragma unroll
     for (int eight = 0; eight < EIGHTS; eight++) {
       u32 place = tile % KEPT * EIGHTS + eight;
@@ -476,6 +506,7 @@ __device__ SCREEN_INLINE void screen_words(const u16* screen, const float* half,
   }
   copies_wait<0>();
   __syncthreads();  // the classes of every row are whole
+  return turns;
 }
 
 // How many words of a class must be measured: none, the first, or all there are.
@@ -617,8 +648,6 @@ __device__ __forceinline__ int settle(const Memory& m, int row, float limit, con
   return nearest;
 }
 
-constexpr int WIDE = 16 / sizeof(REAL);  // numbers of 16 bytes
-
 // Settles what the screen left open of the block's `rows`, a row a warp at a time.
 __device__ __noinline__ void settle_all(const REAL* rows, const REAL* words, int size, int width,
                                         int padded, bool wide) {
@@ -694,7 +723,16 @@ extern "C" __global__ void __launch_bounds__(WARPS* LANES, 2)
   codes += first + row + lane;
   bool wide = width % WIDE == 0 && (((u64)x | (u64)rows | (u64)words | (u64)centre) & 15) == 0;
   const REAL* before = nullptr;  // the words of the stage before
-  if (AHEAD) fetch_first(m, screen + whole[SCREEN_AT], (int)whole[SIZE], padded);
+  u32 turns = 0;
+#ifdef WGMMA
+  if (threadIdx.x < BUFFERS) arrival_init(m.arrivals + threadIdx.x);
+  show_to_products();
+  __syncthreads();  // all can wait for what arrives
+#endif
+  auto fetch = [&](const i64* its) {
+    fetch_first(m, screen + its[SCREEN_AT], half + its[HALF_AT], (int)its[SIZE], padded);
+  };
+  if (AHEAD) fetch(whole);
 #pragma unroll 1
   for (int q = 0; q < stages; q++, whole += WHOLE, real += REAL_COUNT, codes += all) {
     const REAL *from = (q <= 1 ? x : rows) + row * width, *own = words + whole[WORDS_AT];
@@ -705,11 +743,12 @@ extern "C" __global__ void __launch_bounds__(WARPS* LANES, 2)
     } else {
       round_rows<1>(m, row, count, from, before, rows + row * width, mean, real, width, padded);
     }
-    if (!AHEAD) fetch_first(m, screen + whole[SCREEN_AT], size, padded);
-    screen_words(screen + whole[SCREEN_AT], half + whole[HALF_AT], size, padded);
-    if (AHEAD && q + 1 < stages) {
-      fetch_first(m, screen + whole[WHOLE + SCREEN_AT], (int)whole[WHOLE + SIZE], padded);
-    }
+#ifdef WGMMA
+    show_to_products();
+#endif
+    if (!AHEAD) fetch(whole);
+    turns = screen_words(screen + whole[SCREEN_AT], half + whole[HALF_AT], size, padded, turns);
+    if (AHEAD && q + 1 < stages) fetch(whole + WHOLE);
     decide(m, row, count, size);
     __syncthreads();  // all warps share in what is open
     u32 open = 0;

@@ -46,7 +46,7 @@ extern "C" __global__ void find_centre(const REAL* words, int size, int width, R
   spread[d] = higher(high - widened(mean), widened(mean) - low);
 }
 
-// Words (size, width) less the centre, scaled by a power of two and rounded: screen (rows, padded),
+// Words (size, width) less the centre, scaled by a power of two and rounded: screen (see `place_of`),
 // zeros around them; half (rows,): half squared norms; and the `real` of stage.cuh.  A warp takes a
 // row.
 extern "C" __global__ void round_words(const REAL* words, int size, int width, int padded, int rows,
@@ -56,7 +56,7 @@ extern "C" __global__ void round_words(const REAL* words, int size, int width, i
   int row = (blockIdx.x * blockDim.x + threadIdx.x) / LANES;
   if (row >= rows) return;
   if (row >= size) {
-    for (int d = lane; d < padded; d += LANES) screen[(i64)row * padded + d] = 0;
+    for (int d = lane; d < padded; d += LANES) screen[place_of(row, d, padded)] = 0;
     if (lane == 0) half[row] = (float)FAR_OFF;
     return;
   }
@@ -76,7 +76,7 @@ extern "C" __global__ void round_words(const REAL* words, int size, int width, i
     double rest = scaled - widened(from_half(bits));
     squares = fma(scaled, scaled, squares);
     rests = fma(rest, rest, rests);
-    screen[(i64)row * padded + d] = bits;
+    screen[place_of(row, d, padded)] = bits;
   }
   for (int step = LANES / 2; step > 0; step /= 2) {
     squares += __shfl_xor_sync(ALL, squares, step);
