@@ -35,10 +35,10 @@ ENDS = {
 class Prepared:
     """The stages on one device; a slice of it serves some of the levels."""
 
-    def __init__(self, stages: Any, fused: Any, table: Any, offsets: Any):
+    def __init__(self, stages: Any, fused: Any, table: Any, offsets: Any, sizes: Any):
         self.stages = tuple(stages)
         self.fused = fused  # the `Screen` of all, where none projects
-        self.table, self.offsets = table, offsets  # of all stages
+        self.table, self.offsets, self.sizes = table, offsets, sizes  # of all stages
 
     def __len__(self) -> int:
         return len(self.stages)
@@ -47,7 +47,8 @@ class Prepared:
         if levels.indices(len(self)) == (0, len(self), 1):
             return self
         fused = None if self.fused is None else self.fused.first(levels)
-        return Prepared(self.stages[levels], fused, self.table, self.offsets[levels])
+        offsets, sizes = self.offsets[levels], self.sizes[levels]
+        return Prepared(self.stages[levels], fused, self.table, offsets, sizes)
 
 
 def stays(x):
@@ -101,7 +102,8 @@ def prepare(codebooks, like):
                     cupy.asarray(each.bias_in) if maps else None, each.unit,
                 )
             )  # fmt: skip
-        return Prepared(stages, fused, joined(tables), offsets)
+        sizes = cupy.asarray(np.array([len(each) for each in tables], np.int32))
+        return Prepared(stages, fused, joined(tables), offsets, sizes)
 
 
 def _changes_nothing(stage):
@@ -156,7 +158,7 @@ def decode(codes, prepared):
             "gather", "decode_wide" if wide else "decode", vectors.dtype,
             -(-codes.shape[1] // TOGETHER) * (width // (WIDE if wide else 1)),
             (codes, np.int64(codes.shape[1]), np.int64(codes.shape[1]), np.int32(width),
-             np.int32(codes.shape[0]), prepared.table, prepared.offsets, vectors),
+             np.int32(codes.shape[0]), prepared.table, prepared.offsets, prepared.sizes, vectors),
         )  # fmt: skip
         return vectors
 
@@ -259,7 +261,7 @@ def assign(x):
             if every is None or len(every) != len(words):
                 every = cupy.arange(len(words), dtype=np.int32)
             stage = Stage(screen([words]), words, every, words)
-            prepared = Prepared([stage], stage.screen, words, nowhere)
+            prepared = Prepared([stage], stage.screen, words, nowhere, None)
             step = max(1, NUMBERS // rows.shape[1])
             for start in range(0, len(rows), step):
                 part = slice(start, start + step)
@@ -297,10 +299,15 @@ def residual(x, codes, prepared):
 
 
 def extent(x):
-    """Return the smallest and the largest number of each row of `x`, as NumPy arrays.
+    """Return the smallest and the largest number of each row of `x`, as one NumPy array (2, n).
 
     NaN comes through both.  One wait for the device, whatever the number of rows.
     """
+    return extent_later(x)()
+
+
+def extent_later(x):
+    """Return a function that waits for `extent`, and for nothing that is queued after this."""
     with x.device:
         flat = cupy.ascontiguousarray(x).reshape(x.shape[0], -1)
         name = ENDS.get(flat.dtype)
@@ -313,10 +320,19 @@ def extent(x):
         rows, count = flat.shape
         parts = max(1, min(-(-count // PIECE), BLOCKS // rows))
         ends = _ends(name, flat, parts)
-        if parts == 1:
-            return ends.get()
-        both = _ends("extent_of_double", ends.reshape(2 * rows, parts), 1).get()
-        return np.stack([both[0, :rows], both[1, rows:]])
+        if parts > 1:
+            ends = _ends("extent_of_double", ends.reshape(2 * rows, parts), 1)
+        memory = cupy.cuda.alloc_pinned_memory(8 * ends.size)
+        here = np.frombuffer(memory, np.float64, ends.size).reshape(ends.shape)
+        ends.get(out=here, blocking=False)
+        copied = cupy.cuda.Event(disable_timing=True)
+        copied.record()
+
+    def found():
+        copied.synchronize()
+        return here.copy() if parts == 1 else np.stack([here[0, :rows], here[1, rows:]])
+
+    return found
 
 
 def _ends(name, rows, parts):

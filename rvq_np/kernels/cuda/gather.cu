@@ -18,7 +18,8 @@ struct __align__(16) Wide {
 // of TOGETHER rows that lie side by side, so that it waits for several codewords at once.
 template <typename T, int COUNT>
 __device__ __forceinline__ void add_up(const int* codes, i64 all, i64 n, int width, int stages,
-                                       const REAL* table, const i64* offsets, REAL* out) {
+                                       const REAL* table, const i64* offsets, const int* sizes,
+                                       REAL* out) {
   i64 at = (i64)blockIdx.x * blockDim.x + threadIdx.x;
   int share = width / COUNT;
   i64 group = at <= 0xffffffffll ? (i64)((u32)at / (u32)share) : at / share;
@@ -36,7 +37,9 @@ __device__ __forceinline__ void add_up(const int* codes, i64 all, i64 n, int wid
     i64 its[TOGETHER];
     T word[TOGETHER];
 #pragma unroll
-    for (int k = 0; k < TOGETHER; k++) its[k] = code[k < count ? k : 0];
+    for (int k = 0; k < TOGETHER; k++) {
+      its[k] = max(0, min(code[k < count ? k : 0], sizes[q] - 1));  // they are checked meanwhile
+    }
 #pragma unroll
     for (int k = 0; k < TOGETHER; k++) word[k] = *(const T*)(words + its[k] * width);
 #pragma unroll
@@ -54,14 +57,14 @@ __device__ __forceinline__ void add_up(const int* codes, i64 all, i64 n, int wid
 }
 
 extern "C" __global__ void decode(const int* codes, i64 all, i64 n, int width, int stages,
-                                  const REAL* table, const i64* offsets, REAL* out) {
-  add_up<REAL, 1>(codes, all, n, width, stages, table, offsets, out);
+                                  const REAL* table, const i64* offsets, const int* sizes, REAL* out) {
+  add_up<REAL, 1>(codes, all, n, width, stages, table, offsets, sizes, out);
 }
 
 // The same where `width` is a multiple of WIDE.
 extern "C" __global__ void decode_wide(const int* codes, i64 all, i64 n, int width, int stages,
-                                       const REAL* table, const i64* offsets, REAL* out) {
-  add_up<Wide, WIDE>(codes, all, n, width, stages, table, offsets, out);
+                                       const REAL* table, const i64* offsets, const int* sizes, REAL* out) {
+  add_up<Wide, WIDE>(codes, all, n, width, stages, table, offsets, sizes, out);
 }
 
 // Numbers as they are stored, and what they are compared as.
