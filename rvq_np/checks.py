@@ -5,6 +5,7 @@ Each function takes the name of the call it speaks for, and raises or returns.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -53,25 +54,27 @@ def threads(call: str, count: Any) -> None:
 
 def vectors(call: str, x: Any, codebooks: Any) -> None:
     """Raise unless `x` is (..., D), floating, finite and small enough for its residuals."""
+    vectors_later(call, x, codebooks)()
+
+
+def vectors_later(call: str, x: Any, codebooks: Any) -> Callable[[], None]:
+    """Begin `vectors`; return what raises, if its numbers are bad, once they have been looked at."""
     if x.ndim == 0 or x.shape[-1] != codebooks.dim:
         raise ShapeError(
             f"{call}: x has shape {tuple(x.shape)}; its last axis must be {codebooks.dim}, the "
             "length of a vector here. For (B, D, T), move axis 1 to the end or use the class."
         )
     floating(call, x)
-    if 0 not in x.shape:
-        finite(call, x, codebooks)
+    return _nothing if 0 in x.shape else _finite_later(call, x, codebooks)
 
 
 def floating(call: str, x: Any) -> None:
     """Raise DtypeError unless `x` holds real floating-point numbers."""
+    if getattr(x.dtype, "kind", "") == "f":
+        return
     if "bfloat16" in str(x.dtype):  # which no library's `isdtype` need know
         return
-    if isinstance(x, np.ndarray):
-        real = x.dtype.kind == "f"
-    else:
-        real = arrays.namespace(x).isdtype(x.dtype, "real floating")
-    if not real:
+    if isinstance(x, np.ndarray) or not arrays.namespace(x).isdtype(x.dtype, "real floating"):
         raise DtypeError(
             f"{call}: x has dtype {x.dtype}; wanted floating-point numbers. Convert with "
             "astype(float32)."
@@ -80,11 +83,34 @@ def floating(call: str, x: Any) -> None:
 
 def finite(call: str, x: Any, codebooks: Any) -> None:
     """Raise NonFiniteError if `x` has a bad number, naming the first, or if one is too large."""
+    _finite_later(call, x, codebooks)()
+
+
+def _finite_later(call: str, x: Any, codebooks: Any) -> Callable[[], None]:
     xp = arrays.namespace(x)
     if backends.stays(x):
-        low, high = (float(end[0]) for end in backends.backend_of(x).extent(xp.reshape(x, (1, -1))))
-    else:
-        low, high = float(xp.min(x)), float(xp.max(x))  # NaN comes through both
+        ends = _extent_later(xp.reshape(x, (1, -1)))
+        return lambda: _within(call, x, codebooks, *(float(end[0]) for end in ends()))
+    _within(call, x, codebooks, float(xp.min(x)), float(xp.max(x)))  # NaN comes through both
+    return _nothing
+
+
+def _extent_later(x: Any) -> Callable[[], Any]:
+    """Return what gives the ends of the rows of `x`; a backend may need no wait before it."""
+    backend = backends.backend_of(x)
+    if hasattr(backend, "extent_later"):
+        later: Callable[[], Any] = backend.extent_later(x)
+        return later
+    found = backend.extent(x)
+    return lambda: found
+
+
+def _nothing() -> None:
+    return
+
+
+def _within(call: str, x: Any, codebooks: Any, low: float, high: float) -> None:
+    xp = arrays.namespace(x)
     limit = codebooks.limit(_wide_type(x, codebooks))
     if -limit < low and high < limit:
         return
@@ -103,10 +129,16 @@ def finite(call: str, x: Any, codebooks: Any) -> None:
 
 def codes(call: str, codes: Any, codebooks: Any) -> None:
     """Raise unless `codes` (n, ...) are integers, n is at most Q and each names a word."""
+    codes_later(call, codes, codebooks)()
+
+
+def codes_later(call: str, codes: Any, codebooks: Any) -> Callable[[], None]:
+    """Begin `codes`; return what raises, if one names no word, once they have been looked at."""
     if codes.ndim == 0:
         raise ShapeError(f"{call}: codes has shape (); wanted (n, ...), one row a stage.")
     xp = arrays.namespace(codes)
-    if not xp.isdtype(codes.dtype, "integral"):
+    whole = getattr(codes.dtype, "kind", "") in ("i", "u") or xp.isdtype(codes.dtype, "integral")
+    if not whole:
         raise DtypeError(
             f"{call}: codes have dtype {codes.dtype}; wanted integers. A float cannot hold every "
             "index: convert where they were made."
@@ -117,12 +149,22 @@ def codes(call: str, codes: Any, codebooks: Any) -> None:
             f"{codebooks.n_q} stages; pass codes[:{codebooks.n_q}] or fewer."
         )
     sizes = codebooks.sizes[: codes.shape[0]]
-    if 0 not in codes.shape and backends.stays(codes):
-        low, high = backends.backend_of(codes).extent(xp.reshape(codes, (codes.shape[0], -1)))
-        if (low >= 0).all() and (high < np.asarray(sizes)).all():
-            return
-    for q, size in enumerate(sizes):
-        _names_words(call, codes[q, ...], q, size)
+
+    def name() -> None:
+        for q, size in enumerate(sizes):
+            _names_words(call, codes[q, ...], q, size)
+
+    if 0 in codes.shape or not backends.stays(codes):
+        name()
+        return _nothing
+    ends = _extent_later(xp.reshape(codes, (codes.shape[0], -1)))
+
+    def confirm() -> None:
+        low, high = ends()
+        if not ((low >= 0).all() and (high < np.asarray(sizes)).all()):
+            name()
+
+    return confirm
 
 
 def ragged(call: str, codes: Any, codebooks: Any, out: Any) -> list[Any]:
@@ -190,7 +232,8 @@ def _names_words(call: str, row: Any, level: int, size: int) -> None:
 
 
 def _wide_type(x: Any, codebooks: Any) -> np.dtype:
-    wide = x.dtype == np.float64 if isinstance(x, np.ndarray) else "float64" in str(x.dtype)
+    known = isinstance(x.dtype, np.dtype)  # whose text is slow to make
+    wide = x.dtype == np.float64 if known else "float64" in str(x.dtype)
     return _DOUBLE if wide or codebooks.dtype == _DOUBLE else _SINGLE
 
 

@@ -210,8 +210,13 @@ def _tally(x: Any, codes: Any, codebooks: Any) -> tuple[list[np.ndarray], list[n
 def _encode(x: Any, codebooks: Any, n_q: int | None, beam_size: int, out: Any) -> Any:
     n_q = checks.levels("encode", codebooks.n_q if n_q is None else n_q, 1, codebooks.n_q)
     checks.beam("encode", beam_size)
-    checks.vectors("encode", x, codebooks)
+    confirm = checks.vectors_later("encode", x, codebooks)
     strided = codebooks.block > 1
+    if x.ndim == 2 and out is None and not strided and isinstance(codebooks, Codebooks):
+        codes = lookup.encode(x, codebooks, n_q, beam_size)
+        confirm()  # while a device works
+        return codes
+    confirm()
     if strided:
         checks.frames("encode", x, codebooks, beam_size, out)
     if out is not None:
@@ -219,8 +224,6 @@ def _encode(x: Any, codebooks: Any, n_q: int | None, beam_size: int, out: Any) -
         rows = x.reshape(_product(x.shape[:-1]), codebooks.dim)
         _encode_into(codes.reshape(n_q, len(rows)), rows, codebooks, n_q, beam_size)
         return out
-    if x.ndim == 2:
-        return lookup.encode(x, codebooks, n_q, beam_size)
     xp = arrays.namespace(x)
     rows = xp.reshape(x, (_product(x.shape[:-1]), codebooks.dim))
     codes = lookup.encode(rows, codebooks, n_q, beam_size)
@@ -237,7 +240,10 @@ def _decode(codes: Any, codebooks: Any, out: Any) -> Any:
     if codebooks.block > 1:
         return _decode_strided(codes, codebooks, out)
     backends.backend_of(codes)
-    checks.codes("decode", codes, codebooks)
+    confirm = checks.codes_later("decode", codes, codebooks)
+    if out is not None or not isinstance(codebooks, Codebooks):
+        confirm()
+        confirm = None
     if out is not None:
         shape = (*codes.shape[1:], codebooks.dim)
         vectors = checks.out("decode", out, codes, shape, codebooks.dtype)
@@ -246,7 +252,10 @@ def _decode(codes: Any, codebooks: Any, out: Any) -> Any:
         return out
     xp = arrays.namespace(codes)
     flat = xp.reshape(codes, (codes.shape[0], _product(codes.shape[1:])))
-    return xp.reshape(lookup.decode(flat, codebooks), (*codes.shape[1:], codebooks.dim))
+    vectors = lookup.decode(flat, codebooks)
+    if confirm is not None:
+        confirm()  # while a device works
+    return xp.reshape(vectors, (*codes.shape[1:], codebooks.dim))
 
 
 def _encode_into(codes: Any, rows: Any, codebooks: Any, n_q: int, beam_size: int) -> None:

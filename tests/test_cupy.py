@@ -28,7 +28,7 @@ from rvq_np.testing import backend_tests, rvq_tests, strategies
 
 CUDA = Path(cuda.__file__).parent
 SHAPES = ((8, 1), (4, 2), (2, 4), (1, 8), (1, 4), (1, 1))
-SOURCES = ("encode", "beam", "gather")
+SOURCES = ("encode", "words", "beam", "gather")
 ARCHITECTURES = ("75", "80", "90")
 
 pytestmark = pytest.mark.skipif(
@@ -239,11 +239,23 @@ def test_words_too_long_for_shared_memory_are_searched_all_the_same(rng):
     np.testing.assert_array_equal(codes, rvq_np.encode(x, books))
 
 
-@pytest.mark.parametrize(("rows", "groups"), [(1, (1, 8)), (1 << 13, (2, 4)), (1 << 15, (8, 1))])
-def test_a_shape_keeps_the_processors_busy(rows, groups):
+@pytest.mark.parametrize(
+    ("rows", "groups", "form"),
+    [(1, (1, 8), "DEEP"), (1 << 13, (2, 4), None), (1 << 15, (4, 2), "WGMMA")],
+)
+def test_a_shape_keeps_the_processors_busy(rows, groups, form):
     launches = importlib.import_module("rvq_np.backends._cuda_launch")
-    assert launches.shape(rows, 128)[0] == groups
-    assert launches.shape(rows, 128)[3] == (rows == 1)
+    found = launches.shape(rows, 128)
+    assert (found[0], found[3]) == (groups, form)
+
+
+def test_groups_of_warps_multiply_together_only_where_the_gpu_can():
+    launches = importlib.import_module("rvq_np.backends._cuda_launch")
+    assert launches.shape(1 << 20, 100)[3] is None  # no whole chunks of 64 numbers
+    for capability in ("80", "100"):
+        with paths.patched((fake_cupy, "CAPABILITY", capability)), fake_cupy.installed():
+            launches = importlib.import_module("rvq_np.backends._cuda_launch")
+            assert launches.shape(1 << 20, 128)[3] is None
 
 
 @pytest.mark.parametrize("shared", [64 << 10, 99 << 10, 163 << 10])
@@ -425,13 +437,15 @@ def test_a_call_waits_for_the_card_once_to_look_at_its_numbers(rng):
     assert fake_cupy.waits == before + 3
 
 
-@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int32", "int64"])
-@pytest.mark.parametrize("few", [1 << 15, 0])
-def test_the_ends_of_rows_come_at_once(few, dtype, rng, monkeypatch):
-    """By one kernel or by several, whatever the type; NaN at any place comes through."""
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int32", "int64", "uint8"])
+@pytest.mark.parametrize("piece", [1 << 14, 40])
+def test_the_ends_of_rows_come_at_once(piece, dtype, rng, monkeypatch):
+    """By one block of threads a row or by many, whatever the type and where the rows begin."""
     backend = importlib.import_module("rvq_np.backends._cuda")
-    monkeypatch.setattr(backend, "FEW", few)
-    for shape in ((1, 1), (3, 40), (2, 5, 131)):
+    monkeypatch.setattr(backend, "PIECE", piece)
+    for name in ("min", "max"):  # CuPy's own take a row by one block of threads
+        monkeypatch.delattr(fake_cupy.ndarray, name)
+    for shape in ((1, 1), (3, 40), (2, 5, 131), (1, 40007)):
         x = (100 * rng.standard_normal(shape)).astype(dtype)
         before = fake_cupy.waits
         low, high = backend.extent(fake_cupy.asarray(x))
@@ -439,12 +453,54 @@ def test_the_ends_of_rows_come_at_once(few, dtype, rng, monkeypatch):
         rows = x.reshape(len(x), -1)
         np.testing.assert_array_equal(low, rows.min(axis=1))
         np.testing.assert_array_equal(high, rows.max(axis=1))
+    for begin in range(1, 9):  # not where sixteen bytes begin
+        low, high = backend.extent(fake_cupy.asarray(x)[:, begin:])
+        assert (low, high) == (x[:, begin:].min(), x[:, begin:].max())
     if dtype.startswith("float"):
-        for place in (0, 33, 299):
+        for place in (0, 33, 130, 299):
             x = np.zeros((2, 300), dtype)
-            x[1, place] = np.nan
-            ends = backend.extent(fake_cupy.asarray(x))
-            np.testing.assert_array_equal(np.isnan(ends), [[False, True]] * 2)
+            for bad in (np.nan, np.inf, -np.inf):
+                x[1, place] = bad
+                low, high = backend.extent(fake_cupy.asarray(x))
+                np.testing.assert_array_equal(low, x.min(axis=1))
+                np.testing.assert_array_equal(high, x.max(axis=1))
+
+
+def test_the_ends_of_bfloat16_come_at_once(rng):
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    backend = importlib.import_module("rvq_np.backends._cuda")
+    x = rng.standard_normal((2, 300)).astype(ml_dtypes.bfloat16)
+    low, high = backend.extent(fake_cupy.asarray(x))
+    np.testing.assert_array_equal(low, x.astype(np.float32).min(axis=1))
+    x[0, 77] = np.nan
+    ends = backend.extent(fake_cupy.asarray(x))
+    np.testing.assert_array_equal(np.isnan(ends), [[True, False]] * 2)
+
+
+def test_nothing_that_is_asked_for_later_is_waited_for(rng):
+    backend = importlib.import_module("rvq_np.backends._cuda")
+    x = rng.standard_normal((2, 300))
+    before = fake_cupy.waits
+    later = backend.extent_later(fake_cupy.asarray(x))
+    assert fake_cupy.waits == before
+    np.testing.assert_array_equal(later(), [x.min(axis=1), x.max(axis=1)])
+    assert fake_cupy.waits == before + 1
+
+
+@pytest.mark.parametrize("size", [20, 1, 300])
+def test_numbers_and_codes_that_are_checked_meanwhile_do_no_harm(size, rng):
+    """Kernels run before the checks have spoken: they read and write no array beyond its ends."""
+    backend = importlib.import_module("rvq_np.backends.cupy")
+    books = rvq_np.Codebooks(rng.standard_normal((3, size, 6)).astype(np.float32))
+    x = rng.standard_normal((70, 6)).astype(np.float32)
+    for bad in (np.nan, np.inf, -np.inf, 3e38):
+        x[::3, 2] = bad
+        here = fake_cupy.asarray(x)
+        for beam_size in (1, 2):
+            codes = backend.encode(here, books.prepared(backend, here), beam_size).get()
+            assert ((codes >= 0) & (codes < size)).all()
+    wild = fake_cupy.asarray(np.int32([[-(2**31), 2**31 - 1, 0, size]] * 3))
+    assert backend.decode(wild, books.prepared(backend, here)).shape == (4, 6)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

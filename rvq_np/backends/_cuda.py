@@ -15,34 +15,40 @@ import numpy as np
 
 from ..errors import BackendError
 from ..kernels import host
-from ._cuda_launch import FAR, cast, launch, over, wide
+from ._cuda_launch import FAR, THREADS, cast, launch, over, sort_shape
 from ._cuda_search import Stage, joined, projected, screen, search, search_beams
 
 NUMBERS = 1 << 25  # of the residuals that are held at once: 128 MiB of float32
 LEAVES = 16  # leaves of `host.LEAF` rows that are merged together, at most: see gather.cu
-WIDE = 4  # numbers of a word that are read together
-FEW = 1 << 15  # numbers whose ends one kernel of one block finds sooner than several of many
+WIDE, TOGETHER = 4, 4  # numbers of a word, and rows, that a thread decodes: see gather.cu
+PIECE = 1 << 14  # numbers whose ends one block of threads finds
+BLOCKS = 1 << 10  # of threads that look for the ends of rows
 ENDS = {
-    np.dtype(np.float32): ("extent", np.float32),
-    np.dtype(np.float64): ("extent", np.float64),
-    np.dtype(np.int32): ("extent_of_codes", np.float32),
+    np.dtype(np.float16): "extent_of_half",
+    np.dtype(np.float32): "extent_of_float",
+    np.dtype(np.float64): "extent_of_double",
+    np.dtype(np.int32): "extent_of_int",
+    np.dtype(np.int64): "extent_of_long",
 }
 
 
 class Prepared:
     """The stages on one device; a slice of it serves some of the levels."""
 
-    def __init__(self, stages: Any, fused: Any, table: Any, offsets: Any):
+    def __init__(self, stages: Any, fused: Any, table: Any, offsets: Any, sizes: Any):
         self.stages = tuple(stages)
         self.fused = fused  # the `Screen` of all, where none projects
-        self.table, self.offsets = table, offsets  # of all stages
+        self.table, self.offsets, self.sizes = table, offsets, sizes  # of all stages
 
     def __len__(self) -> int:
         return len(self.stages)
 
     def __getitem__(self, levels: slice) -> "Prepared":
+        if levels.indices(len(self)) == (0, len(self), 1):
+            return self
         fused = None if self.fused is None else self.fused.first(levels)
-        return Prepared(self.stages[levels], fused, self.table, self.offsets[levels])
+        offsets, sizes = self.offsets[levels], self.sizes[levels]
+        return Prepared(self.stages[levels], fused, self.table, offsets, sizes)
 
 
 def stays(x):
@@ -79,22 +85,25 @@ def prepare(codebooks, like):
         ends = np.cumsum([each.size for each in tables])
         offsets = cupy.asarray(np.concatenate([[0], ends[:-1]]).astype(np.int64))
         plain = all(each.weight_in is None and each.words is each.table for each in here)
-        usable = [cupy.asarray(np.flatnonzero(~np.isinf(each.half))) for each in here]
+        lost = [np.isinf(each.half) for each in here]
+        useless = [np.flatnonzero(each) for each in lost]
+        usable = [cupy.asarray(np.flatnonzero(~each).astype(np.int32)) for each in lost]
         words = tables if plain else [cupy.asarray(each.words) for each in here]
-        fused = screen(words, usable) if plain else None
+        fused = screen(words, useless) if plain else None
         stages = []
         for q, each in enumerate(here):
-            own = screen(words[q : q + 1], usable[q : q + 1]) if fused is None else fused
+            own = screen(words[q : q + 1], useless[q : q + 1]) if fused is None else fused
             maps = each.weight_in is not None and not (each.unit and _changes_nothing(each))
             stages.append(
                 Stage(
                     own if fused is None else own.first(slice(q, q + 1)),
-                    words[q], usable[q].astype(np.int32), tables[q],
+                    words[q], usable[q], tables[q],
                     cupy.asarray(each.weight_in) if maps else None,
                     cupy.asarray(each.bias_in) if maps else None, each.unit,
                 )
             )  # fmt: skip
-        return Prepared(stages, fused, joined(tables), offsets)
+        sizes = cupy.asarray(np.array([len(each) for each in tables], np.int32))
+        return Prepared(stages, fused, joined(tables), offsets, sizes)
 
 
 def _changes_nothing(stage):
@@ -122,8 +131,10 @@ def encode(x, prepared, beam_size=1):
         codes = cupy.empty((len(prepared), x.shape[0]), np.int32)
         step = max(1, min(NUMBERS // x.shape[1], FAR // beam_size) // beam_size)
         for start in range(0, x.shape[0], step):
-            rows = cast(x[start : start + step], prepared.table.dtype)
-            own = codes[:, start : start + step]
+            part, own = x, codes
+            if x.shape[0] > step:
+                part, own = x[start : start + step], codes[:, start : start + step]
+            rows = cast(part, prepared.table.dtype)
             if beam_size > 1:
                 search_beams(rows, prepared.stages, beam_size, own)
             elif prepared.fused is not None:
@@ -145,9 +156,9 @@ def decode(codes, prepared):
         wide = width % WIDE == 0
         over(
             "gather", "decode_wide" if wide else "decode", vectors.dtype,
-            vectors.size // (WIDE if wide else 1),
+            -(-codes.shape[1] // TOGETHER) * (width // (WIDE if wide else 1)),
             (codes, np.int64(codes.shape[1]), np.int64(codes.shape[1]), np.int32(width),
-             np.int32(codes.shape[0]), prepared.table, prepared.offsets, vectors),
+             np.int32(codes.shape[0]), prepared.table, prepared.offsets, prepared.sizes, vectors),
         )  # fmt: skip
         return vectors
 
@@ -186,25 +197,49 @@ def _leaves(x, codes, prepared, leaves):
     for q, stage in enumerate(prepared.stages):
         size, width = stage.words.shape
         searched = cupy.ascontiguousarray(projected(rows, stage))
-        segment = codes[q].astype(np.int64) + cupy.arange(len(rows)) // host.LEAF * size
-        order = cupy.argsort(segment, kind="stable")
-        starts = cupy.searchsorted(segment[order], cupy.arange(leaves * size + 1))
+        order, starts = _sorted(codes[q], leaves, size)
         parts = cupy.empty((leaves * size, width), np.float64)
         launch(
             "gather", "add_rows", rows.dtype, len(parts), min(256, -(-width // 32) * 32), 0,
-            (searched, np.int32(width), order, starts, parts),
+            (searched, np.int32(width), np.int32(size), order, starts, parts),
         )  # fmt: skip
         total = cupy.empty((size, width), np.float64)
         over(
             "gather", "merge", rows.dtype, total.size,
             (parts, np.int32(leaves), np.int64(total.size), total),
         )  # fmt: skip
-        chosen = starts[1:] - starts[:-1]
-        counts.append(chosen.reshape(leaves, size).sum(axis=0).astype(np.float64))
+        chosen = cupy.empty(size, np.float64)
+        over(
+            "gather", "count_rows", rows.dtype, size,
+            (starts, np.int32(leaves), np.int32(size), chosen),
+        )  # fmt: skip
+        counts.append(chosen)
         sums.append(total)
         if q + 1 < len(prepared):
             _subtract(rows, stage, codes[q])
     return counts, sums
+
+
+def _sorted(codes, leaves, size):
+    """Return the numbers of rows, leaf by leaf in the order of their codes, and where these begin.
+
+    Rows of one code keep their order. `starts` (leaves, size + 1).
+    """
+    codes, leaf = cupy.ascontiguousarray(codes), host.LEAF
+    threads, shared = sort_shape(min(leaf, len(codes)), size)
+    if threads:
+        order = cupy.empty(len(codes), np.int32)
+        starts = cupy.empty((leaves, size + 1), np.int32)
+        launch(
+            "gather", "sort_rows", np.float32, leaves, threads, shared,
+            (codes, np.int64(len(codes)), np.int32(leaf), np.int32(size), order, starts),
+        )  # fmt: skip
+        return order, starts
+    segment = codes.astype(np.int64) + cupy.arange(len(codes)) // leaf * size
+    order = cupy.argsort(segment, kind="stable")
+    ends = cupy.arange(leaves)[:, None] * size + cupy.arange(size + 1)
+    starts = cupy.searchsorted(segment[order], ends.ravel())
+    return order.astype(np.int32), starts.astype(np.int32)
 
 
 def assign(x):
@@ -216,13 +251,17 @@ def assign(x):
     with x.device:
         rows = cast(x, host.working_dtype(x.dtype, np.float32))
         codes = cupy.empty((1, len(rows)), np.int32)
+        nowhere = cupy.zeros(1, np.int64)
+    every = None
 
     def again(words):
+        nonlocal every
         with x.device:
             words = cast(cast(cupy.asarray(words), np.float32), rows.dtype)
-            every = cupy.arange(len(words), dtype=np.int32)
+            if every is None or len(every) != len(words):
+                every = cupy.arange(len(words), dtype=np.int32)
             stage = Stage(screen([words]), words, every, words)
-            prepared = Prepared([stage], stage.screen, words, cupy.zeros(1, np.int64))
+            prepared = Prepared([stage], stage.screen, words, nowhere, None)
             step = max(1, NUMBERS // rows.shape[1])
             for start in range(0, len(rows), step):
                 part = slice(start, start + step)
@@ -260,19 +299,52 @@ def residual(x, codes, prepared):
 
 
 def extent(x):
-    """Return the smallest and the largest number of each row of `x`, as NumPy arrays.
+    """Return the smallest and the largest number of each row of `x`, as one NumPy array (2, n).
 
     NaN comes through both.  One wait for the device, whatever the number of rows.
     """
+    return extent_later(x)()
+
+
+def extent_later(x):
+    """Return a function that waits for `extent`, and for nothing that is queued after this."""
     with x.device:
-        flat = cupy.ascontiguousarray(wide(x).reshape(x.shape[0], -1))
+        flat = cupy.ascontiguousarray(x).reshape(x.shape[0], -1)
+        name = ENDS.get(flat.dtype)
+        if name is None and flat.dtype.kind in "iu":
+            name, flat = ENDS[np.dtype(np.int64)], flat.astype(np.int64)
+        elif name is None:
+            name, flat = "extent_of_bfloat", flat.view(np.uint16)
+        elif name == "extent_of_half":
+            flat = flat.view(np.uint16)
         rows, count = flat.shape
-        if count > FEW or flat.dtype not in ENDS:
-            return cupy.stack([flat.min(axis=1), flat.max(axis=1)]).get()
-        ends = cupy.empty((2, rows), np.float64)
-        name, dtype = ENDS[flat.dtype]
-        launch("gather", name, dtype, rows, 256, 0, (flat, np.int64(count), ends))
-        return ends.get()
+        parts = max(1, min(-(-count // PIECE), BLOCKS // rows))
+        ends = _ends(name, flat, parts)
+        if parts > 1:
+            ends = _ends("extent_of_double", ends.reshape(2 * rows, parts), 1)
+        memory = cupy.cuda.alloc_pinned_memory(8 * ends.size)
+        here = np.frombuffer(memory, np.float64, ends.size).reshape(ends.shape)
+        ends.get(out=here, blocking=False)
+        copied = cupy.cuda.Event(disable_timing=True)
+        copied.record()
+
+    def found():
+        copied.synchronize()
+        return here.copy() if parts == 1 else np.stack([here[0, :rows], here[1, rows:]])
+
+    return found
+
+
+def _ends(name, rows, parts):
+    """Return the least and the largest numbers (2, n * parts) of parts of each of `rows` (n, m)."""
+    count = rows.shape[1]
+    ends = cupy.empty((2, len(rows) * parts), np.float64)
+    share = -(-count // (parts * 16)) * 16
+    launch(
+        "gather", name, np.float32, len(rows) * parts, THREADS, 0,
+        (rows, np.int64(count), np.int64(share), np.int32(parts), ends),
+    )  # fmt: skip
+    return ends
 
 
 def _subtract(rows, stage, codes):

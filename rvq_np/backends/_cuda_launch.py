@@ -8,12 +8,17 @@ import numpy as np
 from ..kernels import cuda
 
 # Shapes of a block that searches, ROW_GROUPS x WORD_GROUPS warps: many rows first.
-SHAPES = ((8, 1), (4, 2), (2, 4), (1, 8), (1, 4), (1, 1))
+SHAPES = ((4, 2), (8, 1), (2, 4), (1, 8), (1, 4), (1, 1))
 DEEP = True  # whether blocks that are alone on their processors read more of a word at a time
+WGMMA = True  # whether four warps multiply together where the GPU can: compute capability 9.0
+TOGETHER = (4, 2)  # the shape whose warps may multiply together
 FULL = 0.75  # share of the processors that a shape must keep busy to be taken
 PARALLEL = 1 << 12  # warps of a beam search under way
 FAR = 1 << 24  # distances it holds at once: 128 MiB
 THREADS = 256
+SINGLE, DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
+BETWEEN = {(SINGLE, DOUBLE): "widen", (DOUBLE, SINGLE): "narrow"}
+SHARING = ("encode", "sort_rows")  # kernels that may want more shared memory than comes unasked
 
 
 def launch(file, name, dtype, blocks, threads, shared, arguments, **macros):
@@ -33,19 +38,17 @@ def cast(x, dtype, copy=False):
 
     What CuPy compiles, its own conversions as well, takes float32 below 2**-126 for zero.
     """
-    x = wide(x)
-    pair = x.dtype.name, np.dtype(dtype).name
-    if pair not in (("float32", "float64"), ("float64", "float32")):
+    x, dtype = wide(x), np.dtype(dtype)
+    if x.dtype == dtype or (x.dtype, dtype) not in BETWEEN:
         return x.astype(dtype, order="C", copy=copy)
     x, made = cupy.ascontiguousarray(x), cupy.empty(x.shape, dtype)
-    name = "widen" if pair[0] == "float32" else "narrow"
-    over("gather", name, np.float32, x.size, (x, np.int64(x.size), made))
+    over("gather", BETWEEN[x.dtype, dtype], np.float32, x.size, (x, np.int64(x.size), made))
     return made
 
 
 def wide(x):
     """Return `x`, as float32 if it is bfloat16: upper halves of float32, so that none is lost."""
-    if x.dtype.name != "bfloat16":
+    if x.dtype.kind in "fiu":
         return x
     return (x.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
 
@@ -53,7 +56,7 @@ def wide(x):
 @functools.cache
 def _kernel(device, file, name, dtype, *macros):
     kernel = _module(file, dtype, *macros).get_function(name)
-    if file == "encode":  # a block gets 48 KiB unasked; kernels made of one module share the limit
+    if name in SHARING:  # a block gets 48 KiB unasked; kernels made of one module share the limit
         most = cupy.cuda.Device().attributes["MaxSharedMemoryPerBlockOptin"]
         kernel.max_dynamic_shared_size_bytes = most
     return kernel
@@ -63,44 +66,77 @@ def _kernel(device, file, name, dtype, *macros):
 def _module(file, dtype, *macros):
     real = "float" if dtype == np.float32 else "double"
     options = ["-std=c++17", f"-DREAL={real}"] + [f"-D{name}={value}" for name, value in macros]
+    if ("WGMMA", 1) in macros:  # instructions of that very architecture, whatever CuPy adds
+        options.append("-arch=sm_90a")
     return cupy.RawModule(code=cuda.source(f"{file}.cu"), options=tuple(options))
 
 
 def shape(n, width):
-    """Return ``(groups, rows of a block, bytes of shared memory, deep)`` to search `n` rows with.
+    """Return ``(groups, rows of a block, bytes of shared memory, form)`` to search `n` rows with.
 
     The first of `SHAPES` that fits the card and keeps its processors busy; where `n` is too small
     for that, the one that spreads the words of a row over most warps.  None if words are too long.
+    `form`: a macro of encode.cu, "WGMMA", "DEEP" or none.
     """
-    attributes = cupy.cuda.Device().attributes
+    most, processors, capability = _device(cupy.cuda.Device().id)
+    return _shape(n, width, most, processors, capability == "90" and WGMMA, SHAPES, DEEP)
+
+
+@functools.cache
+def _device(number):
+    """Return the bytes of shared memory of a block, the processors and the compute capability."""
+    device = cupy.cuda.Device(number)
+    attributes = device.attributes
     most = attributes["MaxSharedMemoryPerBlockOptin"]
-    busy = FULL * attributes["MultiProcessorCount"]
+    return most, attributes["MultiProcessorCount"], device.compute_capability
+
+
+@functools.lru_cache(maxsize=256)
+def _shape(n, width, most, processors, together, shapes, deep):
     fitting = []
-    for rows, words in SHAPES:
-        block, shared = 32 * rows, shared_bytes(rows, words, width)
+    for groups in shapes:
+        rows = 32 * groups[0]
+        form = "WGMMA" if together and groups == TOGETHER and width % 64 == 0 else None
+        shared = shared_bytes(*groups, width, form)
+        if form and shared > most:
+            form, shared = None, shared_bytes(*groups, width)
         if shared <= most:
-            fitting.append(((rows, words), block, shared, False))
-            if n >= busy * block:
+            fitting.append((groups, rows, shared, form))
+            if n >= FULL * processors * rows:
                 return fitting[-1]
     if not fitting:
         return None
-    groups, block, shared, _ = next((each for each in fitting if each[1] == 32), fitting[-1])
-    deep = shared_bytes(*groups, width, deep=True)
-    if DEEP and deep <= most and n <= attributes["MultiProcessorCount"] * block:
-        return groups, block, deep, True
-    return groups, block, shared, False
+    found = next((each for each in fitting if each[1] == 32), fitting[-1])
+    groups, rows, shared, form = found
+    larger = shared_bytes(*groups, width, "DEEP")
+    if deep and form is None and larger <= most and n <= processors * rows:
+        return groups, rows, larger, "DEEP"
+    return found
 
 
-def shared_bytes(rows, words, width, deep=False):
+def sort_shape(rows, size):
+    """Return ``(threads, bytes of shared memory)`` of a block that sorts `rows` by `size` codes.
+
+    No threads if there are too many codes to be counted in shared memory.
+    """
+    most = _device(cupy.cuda.Device().id)[0]
+    warps = min(32, max(1, rows // 64), most // (4 * (size + 1)))
+    return 32 * warps, 4 * warps * (size + 1)
+
+
+def shared_bytes(rows, words, width, form=None):
     """Return the shared memory of a block of encode.cu, as `divide` there hands it out."""
     span = 64 if words <= 2 else 32  # words of a warp at a time
-    depth = 128 if deep else span  # numbers of a word
+    depth = 128 if form == "DEEP" else span  # numbers of a word
+    buffers = 3 if form == "WGMMA" else 2
     block = 32 * rows
     return (
-        2 * block * (-(-width // 16) * 16 + 8)
-        + 2 * 2 * span * words * (depth + 8)
+        16 * -(-width // 16) * 2 * (block + 1)
+        + 16 * buffers * depth // 8 * span * words
+        + (buffers * (4 * 128 + 8) if form == "WGMMA" else 0)
         + 3 * 4 * 8 * words * block
         + 2 * 4 * block
+        + 4 * rows * words
     )
 
 

@@ -1,5 +1,6 @@
 """The search on a card: what it reads of the stages, and the calls that make codes of rows."""
 
+import functools
 from typing import Any, NamedTuple
 
 import cupy
@@ -8,6 +9,7 @@ import numpy as np
 from ._cuda_launch import FAR, PARALLEL, cast, launch, register_bytes, shape
 
 FAR_OFF = 2.0**86  # half squared norm of no word, see encode.cu
+REAL = 4  # columns of `real`, see stage.cuh
 PAD = 256  # words are padded to a multiple of this, so that every shape can read whole tiles
 
 
@@ -45,51 +47,48 @@ def joined(arrays):
     return cupy.concatenate([each.ravel() for each in arrays])
 
 
-def screen(words, usable=None):
+def screen(words, useless=None):
     """Return the `Screen` of stages `words`, arrays (K, C), computed on their device.
 
-    `usable`: per stage the numbers of the words that can be chosen; by default all.
+    `useless`: per stage the numbers of the words that are never chosen, on the host; none by default.
     """
-    width, sizes = words[0].shape[1], np.array([len(each) for each in words])
+    width, sizes = words[0].shape[1], tuple(len(each) for each in words)
+    dtype = words[0].dtype
+    padded, whole, rows, starts = _places(cupy.cuda.Device().id, width, sizes)
+    halves = cupy.empty((starts[-1], padded), np.uint16)
+    half = cupy.empty(starts[-1], np.float32)
+    centres = cupy.empty(len(words) * width, dtype)
+    spread = cupy.empty(width, np.float64)
+    real = cupy.empty((len(words), REAL), np.float64)
+    for q, each in enumerate(words):
+        own = slice(starts[q], starts[q + 1])
+        centre = centres[q * width : (q + 1) * width]
+        given = (each, np.int32(sizes[q]), np.int32(width))
+        launch(
+            "words", "find_centre", dtype, -(-width // 32), 32 * min(32, -(-sizes[q] // 8)), 0,
+            (*given, centre, spread, real[q]),
+        )  # fmt: skip
+        launch(
+            "words", "round_words", dtype, -(-rows[q] // 8), 256, 0,
+            (*given, np.int32(padded), np.int32(rows[q]), centre, spread, halves[own], half[own],
+             real[q]),
+        )  # fmt: skip
+        if useless is not None and len(useless[q]):
+            half[cupy.asarray(useless[q] + starts[q])] = np.float32(FAR_OFF)
+    every = words[0].ravel() if len(words) == 1 else joined(words)
+    return Screen(every, halves, half, centres, whole, real)
+
+
+@functools.lru_cache(maxsize=64)
+def _places(device, width, sizes):
+    """Return how long words are padded, `whole` of encode.cu, rows of each stage and their ends."""
+    sizes = np.array(sizes)
     padded, rows = -(-width // 16) * 16, -(-sizes // PAD) * PAD
     before = np.cumsum(sizes) - sizes
     starts = np.cumsum(rows) - rows
-    places = [sizes, before * width, starts * padded, starts, np.arange(len(words)) * width]
-    halves = cupy.zeros((int(rows.sum()), padded), np.float16)
-    half = cupy.full(int(rows.sum()), FAR_OFF, np.float32)
-    centres, real = [], []
-    for q, each in enumerate(words):
-        own = slice(int(starts[q]), int(starts[q] + sizes[q]))
-        centre, halves[own, :width], norms, bounds = _rounded(each)
-        if usable is None or len(usable[q]) == len(each):
-            half[own] = norms
-        else:
-            half[usable[q] + int(starts[q])] = norms[usable[q]]
-        centres.append(centre)
-        real.append(bounds)
+    places = [sizes, before * width, starts * padded, starts, np.arange(len(sizes)) * width]
     whole = cupy.asarray(np.stack(places, axis=1).astype(np.int64))
-    every = words[0] if len(words) == 1 else joined(words)
-    return Screen(every, halves.view(np.uint16), half, joined(centres), whole, cupy.stack(real))
-
-
-def _rounded(words):
-    """Return the mean of words (K, C), what half precision makes of the rest, half squared norms.
-
-    And the `real` of encode.cu: the power of two of the unit, the largest norm, the largest norm
-    of what rounding took away, and the largest half squared norm.
-    """
-    wide = cast(words, np.float64)
-    centre = (wide / len(words)).sum(axis=0)
-    centre = cast(cupy.where(cupy.abs(wide).max() < 1e300, centre, 0.0), words.dtype)
-    moved = wide - cast(centre, np.float64)
-    unit = 14 - cupy.frexp(cupy.abs(moved).max())[1]  # the largest number falls short of 2^14
-    scaled = cupy.ldexp(moved, unit)
-    halves = scaled.astype(np.float32).astype(np.float16)
-    rest = scaled - halves.astype(np.float64)
-    squares, rests = (scaled * scaled).sum(axis=1), (rest * rest).sum(axis=1)
-    most = [cupy.sqrt(squares.max()), cupy.sqrt(rests.max()), 0.5 * squares.max()]
-    bounds = [unit.astype(np.float64)] + [each * (1 + 1e-6) + 1e-30 for each in most]
-    return centre, halves, (0.5 * squares).astype(np.float32), cupy.stack(bounds)
+    return padded, whole, rows.tolist(), [0, *np.cumsum(rows).tolist()]
 
 
 def search(rows, screen, stages, codes):
@@ -99,8 +98,8 @@ def search(rows, screen, stages, codes):
     if found is None:
         search_beams(rows, stages, 1, codes)
         return
-    (row_groups, word_groups), block, shared, deep = found
-    macros = {"ROW_GROUPS": row_groups, "WORD_GROUPS": word_groups, **({"DEEP": 1} if deep else {})}
+    (row_groups, word_groups), block, shared, form = found
+    macros = {"ROW_GROUPS": row_groups, "WORD_GROUPS": word_groups, **({form: 1} if form else {})}
     left = cupy.empty_like(rows) if len(stages) > 1 else rows
     launch(
         "encode", "encode", rows.dtype, -(-n // block), 32 * row_groups * word_groups, shared,

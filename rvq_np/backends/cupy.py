@@ -7,6 +7,7 @@ from ._cuda import (
     decode,
     encode,
     extent,
+    extent_later,
     prepare,
     prepare_map,
     project,
@@ -18,6 +19,6 @@ from ._cuda import (
 )
 
 __all__ = [
-    "add_up", "assign", "check", "decode", "encode", "extent", "prepare", "prepare_map", "project",
+    "add_up", "assign", "check", "decode", "encode", "extent", "extent_later", "prepare", "prepare_map", "project",
     "residual", "searched", "stays", "tally", "walk",
 ]  # fmt: skip

@@ -29,6 +29,10 @@
 struct Place {
   unsigned x, y, z;
 };
+struct alignas(16) uint4 {
+  unsigned x, y, z, w;
+};
+using std::memcpy;
 
 namespace card {
 
@@ -42,6 +46,14 @@ struct Copy {
   const void* from;
 };
 
+struct Products {  // see multiply_wide
+  const unsigned short* rows;
+  int rows_step;
+  const unsigned short* words;
+  int words_step;
+  bool add;
+};
+
 struct Fiber {
   void* top = nullptr;  // of its stack, where it stopped
   std::vector<char> stack;
@@ -51,6 +63,7 @@ struct Fiber {
   const int* gate = nullptr;  // it waits until this number is no longer `seen`
   int seen = 0;
   std::vector<std::vector<Copy>> groups{{}};
+  std::vector<Products> products;
 };
 
 struct Warp {
@@ -58,6 +71,19 @@ struct Warp {
   uint64_t slots[2][WARP][8];
 };
 
+struct Bulk {
+  void* to;
+  const void* from;
+  size_t bytes;
+};
+struct Arriving {
+  unsigned long long* arrival;
+  size_t bytes;
+  std::vector<Bulk> copies;
+};
+
+inline std::vector<Arriving> arriving;
+inline int expected;  // how often something was
 inline std::vector<Fiber> fibers;
 inline std::vector<Warp> warps;
 inline Fiber* current;
@@ -177,6 +203,7 @@ inline void run_block(size_t shared) {
     fiber.done = false;
     fiber.gate = nullptr;
     fiber.groups.assign(1, {});
+    fiber.products.clear();
     if (fiber.stack.empty()) fiber.stack.resize(STACK);
     auto end = ((uintptr_t)fiber.stack.data() + STACK) & ~(uintptr_t)15;
     void** top = (void**)end - 2;  // as a call would leave it
@@ -293,6 +320,17 @@ inline unsigned long long atomicAdd(unsigned long long* to, unsigned long long v
   return before;
 }
 
+inline unsigned atomicAdd(unsigned* to, unsigned value) {
+  unsigned before = *to;
+  *to = before + value;
+  return before;
+}
+inline unsigned long long atomicMax(unsigned long long* to, unsigned long long value) {
+  unsigned long long before = *to;
+  *to = before < value ? value : before;
+  return before;
+}
+
 inline void __syncthreads() { card::meet_block(); }
 inline void __syncwarp() { card::meet_warp(); }
 template <typename T>
@@ -309,6 +347,16 @@ inline unsigned __ballot_sync(unsigned, bool value) {
   unsigned votes = 0;
   for (int lane = 0; lane < card::WARP; lane++) votes |= (unsigned)(slots[lane][0] & 1) << lane;
   return votes;
+}
+
+inline unsigned __match_any_sync(unsigned, int value) {
+  uint64_t number = (unsigned)value;
+  auto* slots = card::show(&number, 1);
+  unsigned same = 0;
+  for (int lane = 0; lane < card::WARP; lane++) {
+    same |= (unsigned)(slots[lane][0] == number) << lane;
+  }
+  return same;
 }
 
 // Arithmetic that loses no small numbers, whatever the rest does.
@@ -338,6 +386,9 @@ inline double widened(float value) {
 inline float narrowed(double value) {
   return exactly<float>([](double a) { return (float)a; }, value);
 }
+inline float marked(float value, unsigned kept, unsigned mark) {
+  return bits_as<float>(bits_as<unsigned>(value) & kept | mark);
+}
 inline float magnitude(float value) {
   return bits_as<float>(bits_as<unsigned>(value) & 0x7fffffffu);
 }
@@ -349,6 +400,9 @@ inline float lower(float x, float y) { return ordered(y) < ordered(x) ? y : x; }
 inline float higher(float x, float y) { return ordered(x) < ordered(y) ? y : x; }
 
 inline unsigned short to_half(float value) { return bits_as<unsigned short>((_Float16)value); }
+inline unsigned to_halves(float first, float second) {
+  return to_half(first) | (unsigned)to_half(second) << 16;
+}
 inline float from_half(unsigned short bits) { return (float)bits_as<_Float16>(bits); }
 
 inline void load_matrices(unsigned (&out)[4], const unsigned short* row) {
@@ -392,6 +446,71 @@ inline void multiply(float (&sums)[4], const unsigned (&a)[4], unsigned b0, unsi
                     half(column * 4 + from, 4 + upper, place);
     }
     sums[out] = cut_sum(sums[out], products, 16);
+  }
+}
+
+// Products in the background read shared memory as late as they may: when they are waited for.
+inline void show_to_products() {}
+inline void products_begin() {}
+inline void products_end() {}
+struct Operand {
+  const unsigned short* first;
+  int step;
+};
+inline Operand operand(const unsigned short* first, int step) {
+  if ((uintptr_t)first % 16) card::fail("an operand is not aligned");
+  return {first, step};
+}
+inline Operand further(Operand from, int halves) { return {from.first + halves, from.step}; }
+inline void multiply_wide(float (&sums)[16][4], Operand rows, Operand words, bool add) {
+  card::current->products.push_back({rows.first, rows.step, words.first, words.step, add});
+}
+inline void products_wait(float (&sums)[16][4]) {
+  int lane = card::current->lane, row = card::current->warp % 4 * 16 + lane / 4;
+  for (auto& each : card::current->products) {
+    for (int eight = 0; eight < 16; eight++) {
+      for (int out = 0; out < 4; out++) {
+        int own = row + out / 2 * 8, column = eight * 8 + lane % 4 * 2 + out % 2;
+        double products[16];
+        for (int k = 0; k < 16; k++) {
+          products[k] = (double)from_half(each.rows[k / 8 * each.rows_step + own * 8 + k % 8]) *
+                        from_half(each.words[k / 8 * each.words_step + column * 8 + k % 8]);
+        }
+        sums[eight][out] = cut_sum(each.add ? sums[eight][out] : 0.0f, products, 16);
+      }
+    }
+  }
+  card::current->products.clear();
+}
+
+// What arrives in bulk does so when it is first waited for.
+typedef unsigned long long Arrival;  // how often it came
+inline void arrival_init(Arrival* arrival) {
+  *arrival = 0;
+  card::arriving.clear();
+}
+inline void arrival_expect(Arrival* arrival, unsigned bytes) {
+  card::arriving.push_back({arrival, bytes, {}});
+  card::expected++;
+}
+inline void copy_bulk(void* shared, const void* global, unsigned bytes, Arrival* arrival) {
+  if ((uintptr_t)shared % 16 || (uintptr_t)global % 16) card::fail("a copy is not aligned");
+  auto& last = card::arriving.back();
+  if (last.arrival != arrival || last.bytes < bytes) card::fail("a copy nobody expects");
+  last.bytes -= bytes;
+  last.copies.push_back({shared, global, bytes});
+}
+inline void arrival_wait(Arrival* arrival, unsigned turn) {
+  while ((*arrival & 1) == turn) {
+    for (auto& each : card::arriving) {
+      if (each.arrival != arrival) continue;
+      if (each.bytes) card::fail("less was copied than expected");
+      for (auto& copy : each.copies) std::memcpy(copy.to, copy.from, copy.bytes);
+      ++*arrival;
+      card::arriving.erase(card::arriving.begin() + (&each - card::arriving.data()));
+      return;
+    }
+    card::wait(&card::expected, card::expected);
   }
 }
 

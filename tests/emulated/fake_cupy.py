@@ -20,6 +20,7 @@ from .card import Module
 DEVICES = 2
 SHARED = 227 << 10  # of an H100
 PROCESSORS = 132
+CAPABILITY = "90"
 waits = 0  # how often something had to wait for the card
 fetched = 0  # bytes that were copied from it
 seed = 0  # of the order in which threads take turns
@@ -55,6 +56,8 @@ class Device:
         lambda self: {"MaxSharedMemoryPerBlockOptin": SHARED, "MultiProcessorCount": PROCESSORS}
     )
 
+    compute_capability = property(lambda self: CAPABILITY)
+
     def __enter__(self):
         _current.append(self.id)
         return self
@@ -80,6 +83,9 @@ class Device:
 
 class Event:
     """A moment: by the time a call returns here, all it queued is done."""
+
+    def __init__(self, disable_timing=False):
+        pass
 
     def record(self):
         self.at = time.perf_counter()
@@ -120,11 +126,14 @@ class ndarray:
     def __array__(self, *_, **__):
         raise TypeError("Implicit conversion to a NumPy array is not allowed.")
 
-    def get(self):
+    def get(self, out=None, blocking=True):
         global fetched
-        _wait()
         fetched += self._here.nbytes
-        return self._here.copy()
+        if blocking:
+            _wait()
+            return self._here.copy()
+        out[...] = self._here
+        return out
 
     def item(self):
         _wait()
@@ -343,6 +352,7 @@ def module(count=DEVICES):
     made.cuda = types.SimpleNamespace(
         Device=Device,
         Event=Event,
+        alloc_pinned_memory=bytearray,
         get_elapsed_time=lambda start, end: 1e3 * (end.at - start.at),
         runtime=types.SimpleNamespace(getDeviceCount=device_count),
     )

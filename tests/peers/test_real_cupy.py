@@ -32,7 +32,7 @@ def compiled(text, options):
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("name", ["encode", "beam", "gather"])
+@pytest.mark.parametrize("name", ["encode", "words", "beam", "gather"])
 def test_nvrtc_compiles_the_source_with_our_options(name, architecture, monkeypatch):
     """The very text and options that are handed to ``cupy.RawModule``."""
     from rvq_np.backends import _cuda_launch

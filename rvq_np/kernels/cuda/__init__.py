@@ -1,8 +1,8 @@
 """Kernels for NVIDIA cards, in CUDA C++: text that `rvq_np.backends.cupy` has compiled.
 
-``encode.cu`` is the search through all stages, ``beam.cu`` a beam search's stage, ``gather.cu``
-decoding and sums; ``exact.cuh`` tells two words apart in whole numbers, ``device.cuh`` holds what
-is special to the card.
+``words.cu`` rounds the codewords of a stage, ``encode.cu`` searches through all stages with them,
+``beam.cu`` is a beam search's stage, ``gather.cu`` decoding and sums; ``exact.cuh`` tells two
+codewords apart in whole numbers, ``device.cuh`` holds what is special to a GPU.
 """
 
 from __future__ import annotations

@@ -38,6 +38,10 @@ __device__ int pick(const double* far, int count, int width, u64* digits, At at)
       if (compare(x, a, y, b, width, digits) < 0) least = other;
     }
   }
+  for (int start = 0; least < 0 && start < count; start += LANES) {  // of NaN: whichever is left
+    u32 left = __ballot_sync(ALL, start + lane < count && !(far[start + lane] < 0.0));
+    if (left) least = start + __ffs(left) - 1;
+  }
   return least;
 }
 

@@ -1,8 +1,12 @@
 // Codes of all stages, exactly: a screen on the tensor cores, double precision, whole numbers.
 //
 // Compiled for one type of number, REAL, and one shape of a block: ROW_GROUPS x WORD_GROUPS warps,
-// eight in all.  A block takes 32 ROW_GROUPS rows through all stages.  Each warp meets 32 of them
-// with its share of the words; no score of a row and a word is ever written to memory.
+// eight in all or fewer.  A block takes 32 ROW_GROUPS rows through all stages.  Each warp meets some
+// of them with its share of the words; no score of a row and a word is ever written to memory.
+//
+// With WGMMA, four warps together meet 64 rows with all words: the tensor cores of compute capability
+// 9.0 then read both from shared memory, at a rate that `mma.sync` does not reach there.  Only
+// `meet` and the numbers at the top differ.
 //
 // The score of a word is half the squared distance less a part that no word can change.  Rows and
 // words are moved by the mean of the words, scaled by powers of two and rounded to half precision:
@@ -18,154 +22,339 @@
 // reads the screen's words once, D + D bytes a word, from the second-level cache.
 
 #include "exact.cuh"
+#include "stage.cuh"
 
 constexpr int WARPS = ROW_GROUPS * WORD_GROUPS;
-constexpr int ROWS = LANES * ROW_GROUPS;          // of a block
-constexpr int OWN = ROWS / WARPS;                 // rows that a warp prepares and decides
-constexpr int RUN = 4;                            // of those, at a time
-constexpr int SPAN = WORD_GROUPS <= 2 ? 64 : 32;  // words of a tile that one warp meets
+constexpr int ROWS = LANES * ROW_GROUPS;  // of a block
+constexpr int OWN = ROWS / WARPS;         // rows that a warp prepares and decides
+constexpr int RUN = 4;                    // of those, at a time
+#ifdef WGMMA
+constexpr int PARTS = 1;    // sixteens of rows that a warp meets
+constexpr int SPAN = 128;   // words of a tile that it meets them with
+constexpr int GROUPS = 1;   // of warps that share the words of a tile
+constexpr int DEPTH = 64;   // numbers of a word in shared memory at a time
+constexpr int BUFFERS = 3;  // of so many numbers of a tile: one is read while the others are filled
+static_assert(WARPS == 8 && ROWS == 16 * WARPS && SPAN == TOGETHER, "");
+#else
+constexpr int PARTS = 2;
+constexpr int SPAN = WORD_GROUPS <= 2 ? 64 : 32;
+constexpr int GROUPS = WORD_GROUPS;
 #ifdef DEEP  // for few rows: a block alone on its processor waits less often for more numbers
 constexpr int DEPTH = 128;
 #else
-constexpr int DEPTH = WORD_GROUPS <= 2 ? 64 : 32;  // numbers of a word in shared memory at a time
+constexpr int DEPTH = WORD_GROUPS <= 2 ? 64 : 32;
 #endif
-constexpr int TILE = SPAN * WORD_GROUPS;          // words
+constexpr int BUFFERS = 2;
+#endif
+constexpr int TILE = SPAN * GROUPS;  // words
 constexpr int EIGHTS = SPAN / 8;
-constexpr int CLASSES = 8 * WORD_GROUPS;
-constexpr int SKEW = 8;  // halves between rows in shared memory, so that eight rows meet all banks
+constexpr int SPLIT = 2 / PARTS;  // classes that the eights of a column fall into, by turns
+constexpr int CLASSES = 8 * GROUPS * SPLIT;
+constexpr int EACH = CLASSES * OWN / LANES;  // classes of a row that a lane looks at to decide
+static_assert(EACH == 8, "");
+// In shared memory eight numbers of each row or word lie together, then the next eight of each; rows
+// are one more than there are, so that what a warp writes of one at once meets all banks.
+constexpr int ROW_STEP = (ROWS + 1) * 8, WORD_STEP = TILE * 8;
+constexpr int BUFFER = DEPTH / 8 * WORD_STEP;  // halves
 constexpr int KEPT = 256 / EIGHTS;  // tiles whose words a number of eight bits can tell apart
 constexpr u32 PLACE = 0xffu;
 constexpr float NONE = 3e38f;  // the score of no word
+#ifdef WGMMA  // the compiler makes products wait for each other in a function that is called
+#define SCREEN_INLINE __forceinline__
+#else
+#define SCREEN_INLINE __noinline__
+#endif
 
 // How far the sums of the tensor cores may be off, a share of |row| |word|: each of the terms of
 // one step is cut off at 23 bits below the largest.  Twice what was found on the first such cards
 // (Fasi, Higham, Mikaitis, Pranesh, PeerJ Computer Science 7, 2021).
 __device__ __forceinline__ float summing(int width) { return (1.5f * width + 32.0f) * 2.4e-7f; }
 
-// What is known of a stage, in `whole` and `real`.
-enum { SIZE, WORDS_AT, SCREEN_AT, HALF_AT, CENTRE_AT, WHOLE };
-enum { UNIT, LARGEST, REST, HALF, REAL_COUNT };
-
 struct Memory {  // shared, of a block
-  u16* rows;     // (ROWS, stride) halves
-  u16* words;    // (2, TILE, DEPTH + SKEW)
+  u16* rows;     // (padded / 8, ROWS + 1, 8) halves
+  u16* words;    // (BUFFERS, DEPTH / 8, TILE, 8)
+  float* half;   // with WGMMA (BUFFERS, TILE): half squared norms of tiles
   float* low;    // (CLASSES, ROWS): the lowest score of a class
   float* second;
   int* word;      // of the lowest
   float* factor;  // (ROWS): what half squared norms are multiplied by
-  float* slack;
+  float* slack;   // and then the highest score that a word may have to be measured
+  int* code;      // (ROWS), where `factor` is until rows are decided
+  u32* open;      // (WARPS): which of a warp's rows the screen leaves open
+  u64* arrivals;  // with WGMMA (BUFFERS): of what is copied into the buffers
   u64* digits;  // (WARPS, Register<REAL>::DIGITS), where `words` are while they are met
-  int stride;
 };
+
+// Whether the first words of a stage may be fetched while digits are in use: they fit into the last
+// buffer.
+constexpr bool AHEAD = WARPS * Register<REAL>::DIGITS * 8 <= BUFFER * 2;
 
 __device__ __forceinline__ Memory divide(unsigned char* memory, int padded) {
   Memory m;
-  m.stride = padded + SKEW;
   m.rows = (u16*)memory;
-  m.words = m.rows + ROWS * m.stride;
-  m.digits = (u64*)m.words;
-  static_assert(WARPS * Register<REAL>::DIGITS * 8 <= 2 * TILE * (DEPTH + SKEW) * 2, "");
-  m.low = (float*)(m.words + 2 * TILE * (DEPTH + SKEW));
+  m.words = m.rows + padded / 8 * ROW_STEP;
+  m.digits = (u64*)(m.words + (AHEAD ? BUFFERS - 1 : 0) * BUFFER);
+  static_assert(WARPS * Register<REAL>::DIGITS * 8 <= BUFFERS * BUFFER * 2, "");
+  m.half = (float*)(m.words + BUFFERS * BUFFER);
+#ifdef WGMMA
+  m.low = m.half + BUFFERS * TILE;
+#else
+  m.low = m.half;
+#endif
   m.second = m.low + CLASSES * ROWS;
   m.word = (int*)(m.second + CLASSES * ROWS);
   m.factor = (float*)(m.word + CLASSES * ROWS);
   m.slack = m.factor + ROWS;
+  m.code = (int*)m.factor;
+  m.open = (u32*)(m.slack + ROWS);
+  m.arrivals = (u64*)(m.open + WARPS);
   return m;
 }
 
-// Writes RUN rows of the block in half precision, with their factors and slacks.  The mean stands in
-// for all but the first `count`.
+constexpr int WIDE = 16 / sizeof(REAL);  // numbers of 16 bytes
+
+// COUNT numbers that are read together.
+template <int COUNT>
+struct __align__(COUNT * sizeof(REAL)) Numbers {
+  REAL number[COUNT];
+};
+
+// Writes them together, too: what it was put together from number by number would be written so.
+template <int COUNT>
+__device__ __forceinline__ void store(REAL* to, const Numbers<COUNT>& numbers) {
+  if (COUNT * sizeof(REAL) == 16) {
+    *(uint4*)to = same_bits<uint4>(*(const Numbers<WIDE>*)&numbers);
+  } else {
+    *(Numbers<COUNT>*)to = numbers;
+  }
+}
+
+// `value[i]` of all lanes, joined, for each i: in the lanes from i LANES / COUNT on.
+template <typename T, int COUNT, typename Join>
+__device__ __forceinline__ T joined(T (&value)[COUNT], Join join) {
+  int lane = threadIdx.x & (LANES - 1);
+#pragma unroll
+  for (int half = COUNT / 2, step = LANES / 2; half > 0; half /= 2, step /= 2) {
+    bool upper = lane & step;
+#pragma unroll
+    for (int i = 0; i < half; i++) {
+      T kept = upper ? value[i + half] : value[i], given = upper ? value[i] : value[i + half];
+      value[i] = join(kept, __shfl_xor_sync(ALL, given, step));
+    }
+  }
+#pragma unroll
+  for (int step = LANES / COUNT / 2; step > 0; step /= 2) {
+    value[0] = join(value[0], __shfl_xor_sync(ALL, value[0], step));
+  }
+  return value[0];
+}
+
+// The power of two of a number that is not negative; of one below the normal ones, one too low.
+__device__ __forceinline__ int power_of(float value) {
+  return (int)(__float_as_uint(value) >> 23) - 127;
+}
+__device__ __forceinline__ int power_of(double value) {
+  return (int)((u64)__double_as_longlong(value) >> 52) - 1023;
+}
+
+// A power of two that is a normal number.
+__device__ __forceinline__ void set_power(float& value, int power) {
+  value = __uint_as_float((u32)(power + 127) << 23);
+}
+__device__ __forceinline__ void set_power(double& value, int power) {
+  value = __longlong_as_double((i64)(power + 1023) << 52);
+}
+
+// Writes a warp's rows of the block in half precision, with their factors and slacks.  The rows are
+// those of `from`, or, where `words` are given, what is left of them after the words of their codes;
+// then that is written to `left`.  The mean stands in for all rows but the first `count`.  COUNT
+// numbers are read together; `width` is a multiple of it.
+template <int COUNT>
 __device__ __forceinline__ void round_rows(const Memory& m, int row, int count, const REAL* from,
-                                           const REAL* centre, const double* real, int width,
-                                           int padded) {
+                                           const REAL* words, REAL* left, const REAL* centre,
+                                           const double* real, int width, int padded) {
+  constexpr int STEP = LANES * COUNT;  // numbers that a warp reads of a row at a time
+  using Piece = Numbers<COUNT>;
   int lane = threadIdx.x & (LANES - 1), unit = (int)real[UNIT];
-  const REAL* rows[RUN];
-  REAL largest[RUN], scale[RUN];
+  if (count == 0) from = centre;
+#pragma unroll 1
+  for (int start = 0; start < OWN; start += RUN) {
+    Piece piece[RUN];
+    REAL largest[RUN];
 #pragma unroll
-  for (int i = 0; i < RUN; i++) {
-    rows[i] = i < count ? from + (i64)i * width : centre;
-    largest[i] = 0;
-  }
-  for (int d = lane; d < width; d += LANES) {
-    REAL mean = centre[d];
+    for (int i = 0; i < RUN; i++) largest[i] = 0;
+    int d = lane * COUNT;
+#pragma unroll 1
+    for (; d < width; d += STEP) {
 #pragma unroll
-    for (int i = 0; i < RUN; i++) {
-      largest[i] = higher(largest[i], magnitude(minus(rows[i][d], mean)));
+      for (int i = 0; i < RUN; i++) {  // all are read before one is written
+        piece[i] = *(const Piece*)(from + max(0, min(start + i, count - 1)) * width + d);
+      }
+      if (words) {
+        Piece word[RUN];
+#pragma unroll
+        for (int i = 0; i < RUN; i++) {
+          word[i] = *(const Piece*)(words + (i64)m.code[row + start + i] * width + d);
+        }
+#pragma unroll
+        for (int i = 0; i < RUN; i++) {
+#pragma unroll
+          for (int k = 0; k < COUNT; k++) {
+            piece[i].number[k] = minus(piece[i].number[k], word[i].number[k]);
+          }
+          if (start + i < count) store(left + (start + i) * width + d, piece[i]);
+        }
+      }
+      Piece mean = *(const Piece*)(centre + d);
+#pragma unroll
+      for (int i = 0; i < RUN; i++) {
+#pragma unroll
+        for (int k = 0; k < COUNT; k++) {
+          REAL& number = piece[i].number[k];
+          number = start + i < count ? minus(number, mean.number[k]) : 0;
+          largest[i] = higher(largest[i], magnitude(number));
+        }
+      }
     }
-  }
-#pragma unroll
-  for (int step = LANES / 2; step > 0; step /= 2) {
-#pragma unroll
-    for (int i = 0; i < RUN; i++) {
-      largest[i] = higher(largest[i], __shfl_xor_sync(ALL, largest[i], step));
-    }
-  }
-  int ratio[RUN];
-  bool usable[RUN];
-#pragma unroll
-  for (int i = 0; i < RUN; i++) {
-    double most = widened(largest[i]);
-    usable[i] = most < 1e300 && most - most == 0.0;
-    int power = most > 0.0 && usable[i] ? 13 - ilogb(most) : unit;
+    // From here each lane speaks for one of the rows, until all need all scales.
+    REAL most = joined(largest, [](REAL x, REAL y) { return higher(x, y); });
+    bool usable = most - most == 0 && (sizeof(REAL) == 4 || most < (REAL)1e300);
+    int power = most > 0 && usable ? 13 - power_of(most) : unit;
     power = min(power, unit + 39);  // next to nothing: what rounding takes away is nothing, too
     power = min(power, sizeof(REAL) == 4 ? 127 : 1000);
-    scale[i] = (REAL)ldexp(1.0, power);
-    ratio[i] = power - unit;
-  }
-  float squares[RUN] = {}, rests[RUN] = {};
-  for (int d = lane; d < padded; d += LANES) {
-    REAL mean = d < width ? centre[d] : 0;
+    int ratio = power - unit;
+    REAL scale[RUN];
+    float squares[RUN], rests[RUN];
 #pragma unroll
     for (int i = 0; i < RUN; i++) {
-      bool there = d < width && usable[i];
-      float value = there ? (float)times(minus(rows[i][d], mean), scale[i]) : 0.0f;
-      u16 half = to_half(value);
-      float rest = value - from_half(half);
-      squares[i] = fmaf(value, value, squares[i]);
-      rests[i] = fmaf(rest, rest, rests[i]);
-      m.rows[(row + i) * m.stride + d] = half;
+      int its = __shfl_sync(ALL, usable ? power : 1 << 20, i * (LANES / RUN));
+      if (its == 1 << 20) {
+        scale[i] = 0;
+      } else {
+        set_power(scale[i], its);
+      }
+      squares[i] = rests[i] = 0.0f;
     }
-  }
+    // What was read last is still there; the rest is read again, backwards.
+    bool held = true;
+#pragma unroll 1
+    for (d -= STEP; d >= 0; d -= STEP, held = false) {
+      if (!held) {
+        Piece mean = *(const Piece*)(centre + d);
 #pragma unroll
-  for (int step = LANES / 2; step > 0; step /= 2) {
+        for (int i = 0; i < RUN; i++) {
+          if (start + i < count) {
+            piece[i] = *(const Piece*)((words ? left : from) + (start + i) * width + d);
+          }
 #pragma unroll
-    for (int i = 0; i < RUN; i++) {
-      squares[i] += __shfl_xor_sync(ALL, squares[i], step);
-      rests[i] += __shfl_xor_sync(ALL, rests[i], step);
+          for (int k = 0; k < COUNT; k++) {
+            REAL& number = piece[i].number[k];
+            number = start + i < count ? minus(number, mean.number[k]) : 0;
+          }
+        }
+      }
+      u16* to = m.rows + d / 8 * ROW_STEP + (row + start) * 8 + d % 8;
+#pragma unroll
+      for (int i = 0; i < RUN; i++) {
+        float value[COUNT];
+        u32 halves[(COUNT + 1) / 2];
+#pragma unroll
+        for (int k = 0; k < COUNT; k++) {
+          value[k] = scale[i] > 0 ? (float)times(piece[i].number[k], scale[i]) : 0.0f;
+        }
+#pragma unroll
+        for (int k = 0; k < COUNT; k += 2) {
+          halves[k / 2] = to_halves(value[k], value[k + 1 < COUNT ? k + 1 : k]);
+        }
+        if (COUNT == 1) {
+          to[i * 8] = (u16)halves[0];
+        } else if (COUNT == 2) {
+          *(u32*)(to + i * 8) = halves[0];
+        } else {
+          *(u64*)(to + i * 8) = halves[0] | (u64)halves[COUNT / 2 - 1] << 32;
+        }
+#pragma unroll
+        for (int k = 0; k < COUNT; k++) {
+          float rest = value[k] - from_half((u16)(halves[k / 2] >> (k % 2 * 16)));
+          squares[i] = fmaf(value[k], value[k], squares[i]);
+          rests[i] = fmaf(rest, rest, rests[i]);
+        }
+      }
     }
-  }
-  float words = (float)real[LARGEST], word_rest = (float)real[REST], half = (float)real[HALF];
+    for (d = width + lane; d < padded; d += LANES) {
 #pragma unroll
-  for (int i = 0; i < RUN; i++) {
+      for (int i = 0; i < RUN; i++) {
+        m.rows[d / 8 * ROW_STEP + (row + start + i) * 8 + d % 8] = 0;
+      }
+    }
+    float square = joined(squares, [](float x, float y) { return x + y; });
+    float rest = joined(rests, [](float x, float y) { return x + y; });
     // A row that is huge beside the words: half their squares are nothing beside the products.
-    float factor = ldexpf(1.0f, max(ratio[i], -40));
+    float most_words = (float)real[LARGEST], word_rest = (float)real[REST];
+    float half = (float)real[HALF], factor;
+    set_power(factor, max(ratio, -40));
     float grown = 1.0f + (width + 16) * 2.4e-7f;  // of a sum of squares, and its root
-    float norm = sqrtf(squares[i]) * grown + 1e-6f;
-    float rest = sqrtf(rests[i]) * grown + norm * 3e-7f + 1e-6f;
-    float slack = rest * words + (norm + rest) * word_rest;
-    slack += summing(width) * (norm + rest) * (words + word_rest);
-    slack += 3.2e-5f * (factor * half + (norm + rest) * words);  // the word's place in the score
-    if (lane == 0) {
-      m.factor[row + i] = factor;
-      m.slack[row + i] = usable[i] ? slack * 1.001f : __int_as_float(0x7f800000);
+    float norm = sqrtf(square) * grown + 1e-6f;
+    rest = sqrtf(rest) * grown + norm * 3e-7f + 1e-6f;
+    float slack = rest * most_words + (norm + rest) * word_rest;
+    slack += summing(width) * (norm + rest) * (most_words + word_rest);
+    slack += 3.2e-5f * (factor * half + (norm + rest) * most_words);  // the word's place in the score
+    if (lane % (LANES / RUN) == 0) {
+      int at = row + start + lane / (LANES / RUN);
+      m.factor[at] = factor;
+      m.slack[at] = usable ? slack * 1.001f : __int_as_float(0x7f800000);
     }
   }
 }
 
-// Starts to copy some numbers of a tile of words into one of the two buffers.
-__device__ __forceinline__ void fetch(u16* buffer, const u16* screen, int tile, int depth,
-                                      int padded) {
-  constexpr int PIECES = DEPTH / 8, AT_ONCE = WARPS * LANES / PIECES;  // words
-  int word = threadIdx.x / PIECES, d = threadIdx.x % PIECES * 8;
-  if (depth + d < padded) {
-    const u16* from = screen + (i64)(tile * TILE + word) * padded + depth + d;
-    u16* to = buffer + word * (DEPTH + SKEW) + d;
-#pragma unroll
-    for (int i = 0; i < TILE / AT_ONCE; i++) {
-      copy_async(to + i * AT_ONCE * (DEPTH + SKEW), from + i * AT_ONCE * padded);
+// What is to be copied of a stage's words into the buffers, a buffer at a time.
+struct Feed {
+  const u16* screen;
+  const float* half;
+  int tiles, tile, start, buffer;
+
+  __device__ __forceinline__ Feed(const u16* words, const float* halves, int size)
+      : screen(words), half(halves), tiles((size + TILE - 1) / TILE), tile(0), start(0), buffer(0) {}
+
+  // Starts to copy some numbers of a tile, if any are left.
+  __device__ __forceinline__ void next(const Memory& m, int padded) {
+    u16* to = m.words + buffer * BUFFER;
+#ifdef WGMMA
+    if (threadIdx.x == 0 && tile < tiles) {
+      const u16* from = screen + (i64)(tile * (padded / 8) + start / 8) * WORD_STEP;
+      u64* arrival = m.arrivals + buffer;
+      arrival_expect(arrival, 2 * BUFFER + (start ? 0 : 4 * TILE));
+      copy_bulk(to, from, 2 * BUFFER, arrival);
+      if (start == 0) copy_bulk(m.half + tile % BUFFERS * TILE, half + tile * TILE, 4 * TILE, arrival);
     }
+#else
+    constexpr int THREADS = WARPS * LANES;
+    if (tile < tiles) {
+#pragma unroll
+      for (int i = threadIdx.x; i < DEPTH / 8 * TILE; i += THREADS) {
+        int d = start + i / TILE * 8;
+        if (d < padded) copy_async(to + i * 8, screen + place_of(tile * TILE + i % TILE, d, padded));
+      }
+    }
+    copies_end();
+#endif
+    skip(padded);
   }
-  copies_end();
+
+  __device__ __forceinline__ void skip(int padded) {
+    start += DEPTH;
+    tile += start >= padded;
+    start = start < padded ? start : 0;
+    buffer = buffer + 1 < BUFFERS ? buffer + 1 : 0;
+  }
+};
+
+// Starts to copy what `screen_words` finds in all buffers but one.
+__device__ __forceinline__ void fetch_first(const Memory& m, const u16* words, const float* half,
+                                            int size, int padded) {
+  Feed feed(words, half, size);
+#pragma unroll
+  for (int i = 0; i < BUFFERS - 1; i++) feed.next(m, padded);
 }
 
 // The lowest scores of what a thread meets: per 8 rows and column of its products.
@@ -178,99 +367,136 @@ struct Lowest {
   }
 };
 
-// Merges what a thread has seen into the classes; its words come from tiles from `start` on.
+// Merges what a thread has seen into the classes, which no other thread writes; its words come from
+// tiles from `start` on.
 __device__ __forceinline__ void flush(const Memory& m, Lowest& seen, int row, int group, int start) {
   int lane = threadIdx.x & (LANES - 1);
 #pragma unroll
   for (int i = 0; i < 8; i++) {
     one_by_one();
-    int at = row + (i >> 2) * 16 + (i >> 1 & 1) * 8 + lane / 4;
-    int kind = group * 8 + lane % 4 * 2 + (i & 1);
+    int part = i >> 2, at = row + part / SPLIT * 16 + (i >> 1 & 1) * 8 + lane / 4;
+    int turn = part % SPLIT, kind = (group * SPLIT + turn) * 8 + lane % 4 * 2 + (i & 1);
     at += kind * ROWS;
     float first = (&seen.first[0][0][0])[i], second = (&seen.second[0][0][0])[i];
-    float low = m.low[at];
-    m.second[at] = lower(lower(second, m.second[at]), higher(first, low));
-    if (first < low) {
+    float low = start ? m.low[at] : NONE, next = start ? m.second[at] : NONE;
+    m.second[at] = lower(lower(second, next), higher(first, low));
+    if (first < low || start == 0) {
       int place = (int)(__float_as_uint(first) & PLACE);
       m.low[at] = first;
-      m.word[at] = (start + place / EIGHTS) * TILE + group * SPAN + place % EIGHTS * 8 + kind % 8;
+      m.word[at] = first < NONE ? (start + place / EIGHTS) * TILE + group * SPAN +
+                                      place % EIGHTS * 8 + kind % 8
+                                : -1;
     }
   }
   seen.clear();
 }
 
-// Meets the rows of the block with all words of a stage.
-__device__ __noinline__ void screen_words(const u16* screen, const float* half, int size,
-                                          int padded) {
-  const Memory m = divide(shared_memory(), padded);
-  int warp = threadIdx.x / LANES, lane = threadIdx.x & (LANES - 1);
-  int row = warp / WORD_GROUPS * LANES, group = warp % WORD_GROUPS;
-  int tiles = (size + TILE - 1) / TILE;
-  Lowest seen;
-  seen.clear();
-  for (int i = 0; i < 4; i++) {
-    int at = row + (i >> 1) * 16 + (i & 1) * 8 + lane / 4;
-    for (int column = 0; column < 2; column++) {
-      int kind = group * 8 + lane % 4 * 2 + column;
-      m.low[kind * ROWS + at] = m.second[kind * ROWS + at] = NONE;
-      m.word[kind * ROWS + at] = -1;
+// sums += products of some numbers of the rows of a warp and of a tile: `depth` from `start` on.
+// With WGMMA, what the sums were is forgotten if `start` is zero, and DEPTH divides all depths.
+__device__ __forceinline__ void meet(const Memory& m, float (&sums)[PARTS][EIGHTS][4], int row,
+                                     int group, int buffer, int start, int depth) {
+  const u16* words = m.words + buffer * BUFFER;
+#ifdef WGMMA
+  Operand rows = operand(m.rows + start / 8 * ROW_STEP + row / 64 * 64 * 8, ROW_STEP);
+  Operand theirs = operand(words, WORD_STEP);
+  products_begin();
+#pragma unroll
+  for (int d = 0; d < DEPTH; d += 16) {
+    multiply_wide(sums[0], further(rows, d / 8 * ROW_STEP), further(theirs, d / 8 * WORD_STEP),
+                  start + d > 0);
+  }
+  products_end();
+#else
+  int lane = threadIdx.x & (LANES - 1);
+  const u16* mine =
+      m.rows + (start / 8 + (lane >> 4)) * ROW_STEP + (row + (lane & 15)) * 8;
+  words += (lane >> 3 & 1) * WORD_STEP + (group * SPAN + (lane >> 4) * 8 + (lane & 7)) * 8;
+#pragma unroll 1
+  for (int d = 0; d < depth; d += 16) {
+    u32 a[PARTS][4], b[4];
+#pragma unroll
+    for (int i = 0; i < PARTS; i++) load_matrices(a[i], mine + d / 8 * ROW_STEP + i * 16 * 8);
+#pragma unroll
+    for (int pair = 0; pair < EIGHTS / 2; pair++) {
+      load_matrices(b, words + d / 8 * WORD_STEP + pair * 16 * 8);
+#pragma unroll
+      for (int i = 0; i < PARTS; i++) {
+        multiply(sums[i][2 * pair], a[i], b[0], b[1]);
+        multiply(sums[i][2 * pair + 1], a[i], b[2], b[3]);
+      }
     }
   }
-  const u16* mine = m.rows + (row + (lane & 15)) * m.stride + (lane >> 4) * 8;
-  int theirs = (group * SPAN + (lane >> 4) * 8 + (lane & 7)) * (DEPTH + SKEW) + (lane >> 3 & 1) * 8;
-  int buffer = 0;  // where the numbers are that are met next
-  fetch(m.words, screen, 0, 0, padded);
+#endif
+}
+
+struct __align__(8) Two {
+  float number[2];
+};
+
+// Meets the rows of the block with all words of a stage, after `fetch_first`.  `turns`: of what
+// arrives in each buffer.
+__device__ SCREEN_INLINE u32 screen_words(const u16* screen, const float* half, int size, int padded,
+                                          u32 turns) {
+  const Memory m = divide(shared_memory(), padded);
+  Feed feed(screen, half, size);
+#pragma unroll
+  for (int i = 0; i < BUFFERS - 1; i++) feed.skip(padded);
+  int warp = threadIdx.x / LANES, lane = threadIdx.x & (LANES - 1);
+  int row = warp / GROUPS * 16 * PARTS, group = warp % GROUPS;
+  Lowest seen;
+  seen.clear();
+  float sums[PARTS][EIGHTS][4];
+  auto clear = [&] {
+#pragma unroll
+    for (int i = 0; i < PARTS * EIGHTS * 4; i++) (&sums[0][0][0])[i] = 0.0f;
+  };
+#ifdef WGMMA
+  clear();  // once, or their registers would be taken for in use from one stage to the next
+#endif
+  int buffer = 0, tiles = (size + TILE - 1) / TILE;  // where the numbers are that are met next
 #pragma unroll 1
   for (int tile = 0; tile < tiles; tile++) {
-    float sums[2][EIGHTS][4];
-#pragma unroll
-    for (int i = 0; i < 2 * EIGHTS * 4; i++) (&sums[0][0][0])[i] = 0.0f;
+#ifndef WGMMA
+    clear();
+#endif
 #pragma unroll 1
     for (int start = 0; start < padded; start += DEPTH) {
-      copies_wait<0>();
+#ifdef WGMMA
+      arrival_wait(m.arrivals + buffer, turns >> buffer & 1);
+      turns ^= 1u << buffer;
+#else
+      copies_wait<BUFFERS - 2>();
+#endif
       // What was fetched is there, the rows are, and what was met before may be written over.
       __syncthreads();
-      const u16* words = m.words + buffer + theirs;
-      buffer = TILE * (DEPTH + SKEW) - buffer;
-      if (start + DEPTH < padded) {
-        fetch(m.words + buffer, screen, tile, start + DEPTH, padded);
-      } else if (tile + 1 < tiles) {
-        fetch(m.words + buffer, screen, tile + 1, 0, padded);
-      }
-      int depth = min(DEPTH, padded - start);
-#pragma unroll 1
-      for (int d = 0; d < depth; d += 16) {
-        u32 a[2][4], b[4];
-        load_matrices(a[0], mine + start + d);
-        load_matrices(a[1], mine + 16 * m.stride + start + d);
-#pragma unroll
-        for (int pair = 0; pair < EIGHTS / 2; pair++) {
-          load_matrices(b, words + pair * 16 * (DEPTH + SKEW) + d);
-#pragma unroll
-          for (int i = 0; i < 2; i++) {
-            multiply(sums[i][2 * pair], a[i], b[0], b[1]);
-            multiply(sums[i][2 * pair + 1], a[i], b[2], b[3]);
-          }
-        }
-      }
+      meet(m, sums, row, group, buffer, start, min(DEPTH, padded - start));
+      feed.next(m, padded);
+#ifdef WGMMA
+      products_wait(sums[0]);
+#endif
+      buffer = buffer + 1 < BUFFERS ? buffer + 1 : 0;
     }
-    float factor[2][2];
+    float factor[PARTS][2];
 #pragma unroll
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < PARTS * 2; i++) {
       factor[i >> 1][i & 1] = m.factor[row + (i >> 1) * 16 + (i & 1) * 8 + lane / 4];
     }
+#ifdef WGMMA
+    const float* halves = m.half + tile % BUFFERS * TILE + lane % 4 * 2;
+#else
     const float* halves = half + tile * TILE + group * SPAN + lane % 4 * 2;
+#endif
 #pragma unroll
     for (int eight = 0; eight < EIGHTS; eight++) {
       u32 place = tile % KEPT * EIGHTS + eight;
-      float both[2] = {halves[eight * 8], halves[eight * 8 + 1]};
+      Two both = *(const Two*)(halves + eight * 8);
 #pragma unroll
-      for (int i = 0; i < 8; i++) {
+      for (int i = 0; i < PARTS * 4; i++) {
         int low = i & 1, rows = i >> 1 & 1, part = i >> 2;
-        float score = fmaf(both[low], factor[part][rows], -sums[part][eight][rows * 2 + low]);
-        score = __uint_as_float(__float_as_uint(score) & ~PLACE | place);
-        float& first = seen.first[part][rows][low];
-        float& second = seen.second[part][rows][low];
+        float score = fmaf(both.number[low], factor[part][rows], -sums[part][eight][rows * 2 + low]);
+        score = marked(score, ~PLACE, place);
+        float& first = seen.first[part + eight % SPLIT][rows][low];
+        float& second = seen.second[part + eight % SPLIT][rows][low];
         second = lower(second, higher(first, score));
         first = lower(first, score);
       }
@@ -278,78 +504,127 @@ __device__ __noinline__ void screen_words(const u16* screen, const float* half, 
     if (tile % KEPT == KEPT - 1 || tile == tiles - 1)
       flush(m, seen, row, group, tile / KEPT * KEPT);
   }
+  copies_wait<0>();
   __syncthreads();  // the classes of every row are whole
+  return turns;
 }
 
 // How many words of a class must be measured: none, the first, or all there are.
 __device__ __forceinline__ int open_words(const Memory& m, int kind, int row, float limit,
                                           int size) {
-  if (!(m.second[kind * ROWS + row] > limit)) return (size + TILE - 1) / TILE * EIGHTS;
+  if (!(m.second[kind * ROWS + row] > limit)) return (size + TILE - 1) / TILE * (EIGHTS / SPLIT);
   return !(m.low[kind * ROWS + row] > limit);
 }
 
-// The word that lane `place` of them is to measure, or -1.
+// The word that is number `place` of them, or -1.
 __device__ __forceinline__ int open_word(const Memory& m, int kind, int row, int count, int place,
                                          int size) {
   int word = m.word[kind * ROWS + row];
   if (count > 1) {
-    word = place / EIGHTS * TILE + kind / 8 * SPAN + place % EIGHTS * 8 + kind % 8;
+    int eight = place % (EIGHTS / SPLIT) * SPLIT + kind / 8 % SPLIT;
+    word = place / (EIGHTS / SPLIT) * TILE + kind / 8 / SPLIT * SPAN + eight * 8 + kind % 8;
   }
   return place < count && word < size ? word : -1;
 }
 
-// |x - a|^2 as `distance`, by all lanes of the warp together: the same in all of them.
-__device__ __forceinline__ double distance_by_all(const REAL* x, const REAL* a, int width) {
-  double sum = 0.0;
-  for (int d = threadIdx.x & (LANES - 1); d < width; d += LANES) {
-    double difference = widened(x[d]) - widened(a[d]);
-    sum = fma(difference, difference, sum);
+constexpr int BATCH = 8;  // words that a warp measures together
+
+// |x - a|^2 as `distance`, by all lanes of the warp together, for BATCH words, of which those below
+// zero are none: of word i in the lanes from i LANES / BATCH on.
+template <int COUNT>
+__device__ __forceinline__ double distances(const REAL* x, const REAL* words,
+                                            const int (&numbers)[BATCH], int width) {
+  using Piece = Numbers<COUNT>;
+  double sums[BATCH] = {};
+#pragma unroll 1
+  for (int d = (threadIdx.x & (LANES - 1)) * COUNT; d < width; d += LANES * COUNT) {
+    Piece own = *(const Piece*)(x + d), word[BATCH];
+#pragma unroll
+    for (int i = 0; i < BATCH; i++) {
+      word[i] = *(const Piece*)(words + (i64)max(0, numbers[i]) * width + d);
+    }
+#pragma unroll
+    for (int i = 0; i < BATCH; i++) {
+#pragma unroll
+      for (int k = 0; k < COUNT; k++) {
+        double difference = widened(own.number[k]) - widened(word[i].number[k]);
+        sums[i] = fma(difference, difference, sums[i]);
+      }
+    }
   }
-  for (int step = LANES / 2; step > 0; step /= 2) sum += __shfl_xor_sync(ALL, sum, step);
-  return sum;
+  return joined(sums, [](double x, double y) { return x + y; });
 }
 
-// Calls ``meet(kind, count)`` for the classes with words to be measured, in all lanes of the warp.
-template <typename Meet>
-__device__ __forceinline__ void open_classes(const Memory& m, int row, float limit, int size,
-                                             Meet meet) {
-  int lane = threadIdx.x & (LANES - 1);
-  for (int start = 0; start < CLASSES; start += LANES) {
-    int count = start + lane < CLASSES ? open_words(m, start + lane, row, limit, size) : 0;
-    for (u32 left = __ballot_sync(ALL, count > 0); left; left &= left - 1) {
-      int at = __ffs(left) - 1;
-      meet(start + at, __shfl_sync(ALL, count, at));
+// Calls ``measured(word, far)`` for all words of a row that the screen left open, in batches: a word
+// and its distance are the same in LANES / BATCH lanes, and the word is -1 where there is none.
+template <int COUNT, typename Measured>
+__device__ __forceinline__ void open_words(const Memory& m, int row, float limit, const REAL* from,
+                                           const REAL* words, int size, int width,
+                                           Measured measured) {
+  int lane = threadIdx.x & (LANES - 1), filled = 0;
+  int batch[BATCH];
+  auto meet = [&] {
+    double far = distances<COUNT>(from, words, batch, width);
+    int word = -1;
+#pragma unroll
+    for (int i = 0; i < BATCH; i++) word = lane / (LANES / BATCH) == i ? batch[i] : word;
+    measured(word, far);
+  };
+  auto empty = [&] {
+#pragma unroll
+    for (int i = 0; i < BATCH; i++) batch[i] = -1;
+    filled = 0;
+  };
+#pragma unroll 1
+  for (int whole = 0; whole < 2; whole++) {  // the first words of classes, then all of a class
+    empty();
+#pragma unroll 1
+    for (int start = 0; start < CLASSES; start += LANES) {
+      int count = start + lane < CLASSES ? open_words(m, start + lane, row, limit, size) : 0;
+      u32 left = __ballot_sync(ALL, whole ? count > 1 : count == 1);
+#pragma unroll 1
+      for (; left; left &= left - 1) {
+        int kind = start + __ffs(left) - 1;
+        int its = whole ? __shfl_sync(ALL, count, kind - start) : 1;
+#pragma unroll 1
+        for (int place = 0; place < its; place += BATCH) {
+          if (whole) {
+#pragma unroll
+            for (int i = 0; i < BATCH; i++) {
+              batch[i] = open_word(m, kind, row, its, place + i, size);
+            }
+            filled = BATCH;
+          } else {
+            int word = open_word(m, kind, row, 1, 0, size);
+#pragma unroll
+            for (int i = 0; i < BATCH; i++) batch[i] = i == filled ? word : batch[i];
+            filled++;
+          }
+          if (filled < BATCH) continue;
+          meet();
+          empty();
+        }
+      }
     }
+    if (filled) meet();
   }
 }
 
 // The nearest word of a row that the screen left open, the same in all lanes of the warp.
-__device__ __noinline__ int settle(int row, float limit, const REAL* from, const REAL* words,
-                                   int size, int width, int padded) {
-  const Memory m = divide(shared_memory(), padded);
+template <int COUNT>
+__device__ __forceinline__ int settle(const Memory& m, int row, float limit, const REAL* from,
+                                      const REAL* words, int size, int width) {
   int lane = threadIdx.x & (LANES - 1);
   double best = __longlong_as_double(0x7ff0000000000000ll), second = best;
   int nearest = -1;
-  auto take = [&](int word, double far) {
+  open_words<COUNT>(m, row, limit, from, words, size, width, [&](int word, double far) {
+    if (word < 0 || lane % (LANES / BATCH)) return;  // one lane speaks for a word
     if (nearest < 0 || far < best) {
       second = nearest < 0 ? second : best;
       best = far;
       nearest = word;
     } else if (far < second) {
       second = far;
-    }
-  };
-  open_classes(m, row, limit, size, [&](int kind, int count) {
-    if (count == 1) {
-      int word = open_word(m, kind, row, count, 0, size);
-      if (word < 0) return;
-      double far = distance_by_all(from, words + (i64)word * width, width);
-      if (lane == 0) take(word, far);
-      return;
-    }
-    for (int place = lane; place < count; place += LANES) {
-      int word = open_word(m, kind, row, count, place, size);
-      if (word >= 0) take(word, distance(from, words + (i64)word * width, width));
     }
   });
   double most = reach(warp_min(best), width);
@@ -359,30 +634,77 @@ __device__ __noinline__ int settle(int row, float limit, const REAL* from, const
 
   u64* digits = m.digits + threadIdx.x / LANES * Register<REAL>::DIGITS;
   nearest = -1;
-  auto match = [&](int word) {
-    int order = -1;
-    if (nearest >= 0) {
-      order = compare(from, words + (i64)word * width, from, words + (i64)nearest * width, width,
-                      digits);
-    }
-    if (order < 0 || order == 0 && word < nearest) nearest = word;
-  };
-  open_classes(m, row, limit, size, [&](int kind, int count) {
-    if (count == 1) {
-      int word = open_word(m, kind, row, count, 0, size);
-      if (word < 0) return;
-      if (distance_by_all(from, words + (i64)word * width, width) <= most) match(word);
-      return;
-    }
-    for (int start = 0; start < count; start += LANES) {
-      int word = open_word(m, kind, row, count, start + lane, size);
-      bool open = word >= 0 && distance(from, words + (i64)word * width, width) <= most;
-      for (u32 left = __ballot_sync(ALL, open); left; left &= left - 1) {
-        match(__shfl_sync(ALL, word, __ffs(left) - 1));
+  open_words<COUNT>(m, row, limit, from, words, size, width, [&](int word, double far) {
+    bool open = word >= 0 && far <= most && lane % (LANES / BATCH) == 0;
+    for (u32 left = __ballot_sync(ALL, open); left; left &= left - 1) {
+      int other = __shfl_sync(ALL, word, __ffs(left) - 1), order = -1;
+      if (nearest >= 0) {
+        order = compare(from, words + (i64)other * width, from, words + (i64)nearest * width, width,
+                        digits);
       }
+      if (order < 0 || order == 0 && other < nearest) nearest = other;
     }
   });
   return nearest;
+}
+
+// Settles what the screen left open of the block's `rows`, a row a warp at a time.
+__device__ __noinline__ void settle_all(const REAL* rows, const REAL* words, int size, int width,
+                                        int padded, bool wide) {
+  const Memory m = divide(shared_memory(), padded);
+  int warp = threadIdx.x / LANES, turn = 0;
+#pragma unroll 1
+  for (int other = 0; other < WARPS; other++) {
+    u32 open = m.open[other];
+#pragma unroll 1
+    for (; open; open &= open - 1, turn = turn + 1 < WARPS ? turn + 1 : 0) {
+      if (turn != warp) continue;
+      int row = other * OWN + __ffs(open) - 1;
+      const REAL* from = rows + row * width;
+      float limit = m.slack[row];
+      int code = wide ? settle<WIDE>(m, row, limit, from, words, size, width)
+                      : settle<1>(m, row, limit, from, words, size, width);
+      if ((threadIdx.x & (LANES - 1)) == 0) m.code[row] = max(0, code);
+    }
+  }
+}
+
+// The codes of a warp's first `count` rows from `row` of the block on, where the screen alone says
+// so, and which rows are open.
+__device__ __forceinline__ void decide(const Memory& m, int row, int count, int size) {
+  int lane = threadIdx.x & (LANES - 1), own = lane % OWN;
+  // Lanes that have a row in common look at EACH of its classes each, and join what they found.
+  int at = lane / OWN * EACH * ROWS + row + own;
+  float low[EACH], second[EACH], best = NONE;
+  int kind = 0;
+#pragma unroll
+  for (int i = 0; i < EACH; i++) {
+    low[i] = m.low[at + i * ROWS];
+    second[i] = m.second[at + i * ROWS];
+    kind = low[i] < best ? i : kind;
+    best = lower(best, low[i]);
+  }
+  int code = m.word[at + kind * ROWS];
+#pragma unroll
+  for (int step = OWN; step < LANES; step *= 2) {
+    float other = __shfl_xor_sync(ALL, best, step);
+    int its = __shfl_xor_sync(ALL, code, step);
+    code = other < best || other == best && (lane & step) ? its : code;
+    best = lower(best, other);
+  }
+  float limit = best + 2.0f * m.slack[row + own];
+  limit += 2.4e-7f * fabsf(limit);
+  int close = 0;
+#pragma unroll
+  for (int i = 0; i < EACH; i++) close += !(second[i] > limit) ? 2 : !(low[i] > limit);
+#pragma unroll
+  for (int step = OWN; step < LANES; step *= 2) close += __shfl_xor_sync(ALL, close, step);
+  u32 open = __ballot_sync(ALL, lane < min(count, OWN) && close != 1);
+  if (lane < OWN) {
+    m.code[row + own] = max(0, code);
+    m.slack[row + own] = limit;
+  }
+  if (lane == 0) m.open[threadIdx.x / LANES] = open;
 }
 
 // The codes (stages, all) of rows (n, width).  `x` is what the first stage quantizes; what it and
@@ -394,63 +716,49 @@ extern "C" __global__ void __launch_bounds__(WARPS* LANES, 2)
   const Memory m = divide(shared_memory(), padded);
   int warp = threadIdx.x / LANES, lane = threadIdx.x & (LANES - 1);
   int row = warp * OWN;  // of the block: the first that this warp prepares and decides
-  i64 first = (i64)blockIdx.x * ROWS + row;
-  int count = (int)min((i64)OWN, max((i64)0, n - first));
-  for (int q = 0; q < stages; q++, whole += WHOLE, real += REAL_COUNT) {
-    const REAL* from = (q == 0 ? x : rows) + first * width;
-    const REAL* own = words + whole[WORDS_AT];
+  i64 first = (i64)blockIdx.x * ROWS;
+  int count = (int)min((i64)OWN, max((i64)0, n - first - row));
+  x += first * width;
+  rows += first * width;
+  codes += first + row + lane;
+  bool wide = width % WIDE == 0 && (((u64)x | (u64)rows | (u64)words | (u64)centre) & 15) == 0;
+  const REAL* before = nullptr;  // the words of the stage before
+  u32 turns = 0;
+#ifdef WGMMA
+  if (threadIdx.x < BUFFERS) arrival_init(m.arrivals + threadIdx.x);
+  show_to_products();
+  __syncthreads();  // all can wait for what arrives
+#endif
+  auto fetch = [&](const i64* its) {
+    fetch_first(m, screen + its[SCREEN_AT], half + its[HALF_AT], (int)its[SIZE], padded);
+  };
+  if (AHEAD) fetch(whole);
+#pragma unroll 1
+  for (int q = 0; q < stages; q++, whole += WHOLE, real += REAL_COUNT, codes += all) {
+    const REAL *from = (q <= 1 ? x : rows) + row * width, *own = words + whole[WORDS_AT];
+    const REAL* mean = centre + whole[CENTRE_AT];
     int size = (int)whole[SIZE];
-#pragma unroll 1
-    for (int i = 0; i < OWN; i += RUN) {
-      round_rows(m, row + i, count - i, from + (i64)i * width, centre + whole[CENTRE_AT], real,
-                 width, padded);
+    if (wide) {
+      round_rows<WIDE>(m, row, count, from, before, rows + row * width, mean, real, width, padded);
+    } else {
+      round_rows<1>(m, row, count, from, before, rows + row * width, mean, real, width, padded);
     }
-    screen_words(screen + whole[SCREEN_AT], half + whole[HALF_AT], size, padded);
-
-    float best = NONE, limit = 0.0f;
-    int code = 0, close = 0;
-    if (lane < count) {
-      for (int kind = 0; kind < CLASSES; kind++) {
-        float low = m.low[kind * ROWS + row + lane];
-        if (low < best) {
-          best = low;
-          code = m.word[kind * ROWS + row + lane];
-        }
-      }
-      limit = best + 2.0f * m.slack[row + lane];
-      limit += 2.4e-7f * fabsf(limit);
-      for (int kind = 0; kind < CLASSES; kind++) {
-        close += open_words(m, kind, row + lane, limit, size);
-      }
-    }
-    for (u32 left = __ballot_sync(ALL, lane < count && close != 1); left; left &= left - 1) {
-      int i = __ffs(left) - 1;
-      float its = __shfl_sync(ALL, limit, i);
-      int settled = settle(row + i, its, from + (i64)i * width, own, size, width, padded);
-      if (lane == i) code = settled;
-    }
-    if (lane < count) codes[q * all + first + lane] = code;
-    if (q + 1 < stages) {
-#pragma unroll 1
-      for (int start = 0; start < count; start += RUN) {
-        const REAL *read[RUN], *word[RUN];
+#ifdef WGMMA
+    show_to_products();
+#endif
+    if (!AHEAD) fetch(whole);
+    turns = screen_words(screen + whole[SCREEN_AT], half + whole[HALF_AT], size, padded, turns);
+    if (AHEAD && q + 1 < stages) fetch(whole + WHOLE);
+    decide(m, row, count, size);
+    __syncthreads();  // all warps share in what is open
+    u32 open = 0;
 #pragma unroll
-        for (int i = 0; i < RUN; i++) {
-          int at = min(start + i, count - 1);
-          read[i] = from + (i64)at * width;
-          word[i] = own + (i64)__shfl_sync(ALL, code, at) * width;
-        }
-        for (int d = lane; d < width; d += LANES) {
-          REAL left[RUN];  // all are read before one is written
-#pragma unroll
-          for (int i = 0; i < RUN; i++) left[i] = minus(read[i][d], word[i][d]);
-#pragma unroll
-          for (int i = 0; i < RUN; i++) {
-            if (start + i < count) rows[(first + start + i) * width + d] = left[i];
-          }
-        }
-      }
+    for (int i = 0; i < WARPS; i++) open |= m.open[i];
+    if (open) {
+      settle_all(q == 0 ? x : rows, own, size, width, padded, wide);
+      __syncthreads();  // every row has its code
     }
-    __syncthreads();  // what is in shared memory may be written over
+    if (lane < count) *codes = m.code[row + lane];
+    before = own;
   }
 }
