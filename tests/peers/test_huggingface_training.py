@@ -2,8 +2,8 @@
 
 DAC's is the quantizer there that trains: a straight-through gradient, a commitment, and codebooks
 pulled by a loss, all of which its model asks of it. EnCodec's, Mimi's and X-Codec's only encode and
-decode: no gradient passes them and nothing moves their codewords. DAC searches by the cosine, ours by
-distance, which is the same as long as codewords have norm one: at the first step they do.
+decode: no gradient passes them and nothing moves their codewords. DAC searches by the cosine, ours
+by distance, which is the same as long as codewords have norm one: at the first step they do.
 """
 
 import warnings
