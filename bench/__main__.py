@@ -1,7 +1,7 @@
 """``python -m bench``, from the root of the checkout: every question, in one run.
 
 All contestants of a question take turns within the run, since only such ratios mean anything.
-Takes about ten minutes; nothing else should be running.
+Takes about twenty minutes; nothing else should be running.
 """
 
 from __future__ import annotations

@@ -84,13 +84,13 @@ def _ask(
 def batches(setting: Setting, threads: int) -> Answer:
     """How fast are training, encoding and decoding at the defaults?"""
     sizes = {250: BATCHES[250]} if setting.quick else BATCHES
-    return _ask(setting, threads, fitted.SEED, sizes, TARGETS)
+    return _ask(setting, threads, fitted.DEFAULTS, sizes, TARGETS)
 
 
 def frame(setting: Setting, threads: int) -> Answer:
     """How long does one frame take at the defaults?"""
     work = {"encode": "encode", "decode": "decode", "forward": "eval forward"}
-    return _ask(setting, threads, fitted.SEED, {1: (1, 1)}, {("encode", 1): 4}, work)
+    return _ask(setting, threads, fitted.DEFAULTS, {1: (1, 1)}, {("encode", 1): 4}, work)
 
 
 def plain(setting: Setting, threads: int) -> Answer:
@@ -114,7 +114,7 @@ def first_call(setting: Setting, threads: int) -> Answer:
     """How long does the first training call take, which finds the codewords by k-means?"""
     tables, checks = [], []
     for rows in (250,) if setting.quick else (1000, 4000):
-        label = f"{fitted.SEED.label}, N={rows}: first training call"
+        label = f"{fitted.DEFAULTS.label}, N={rows}: first training call"
         seconds = first.calls([ESPNET, LUCID, *OURS], rows, threads, 1 if setting.quick else 3)
         note = (
             f"K-means of {first.ITERATIONS} iterations, then a training step, as the call of a new "
@@ -130,7 +130,7 @@ def memory(setting: Setting, threads: int) -> Answer:
     lines, checks = [], []
     above = "≤ 64 MiB above the batch"
     for rows in (250,) if setting.quick else (1000, 4000):
-        label = f"{fitted.SEED.label}, N={rows}: memory of a training step"
+        label = f"{fitted.DEFAULTS.label}, N={rows}: memory of a training step"
         for name in (*OURS, ESPNET):
             print(f"{label}, {name}, {plural(threads)}", file=sys.stderr, flush=True)
             taken = first.memory(name, rows, threads)

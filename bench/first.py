@@ -70,7 +70,7 @@ def main(what: str, name: str, rows: int) -> None:
     from . import probe
 
     host.load()
-    shape = fitted.SEED
+    shape = fitted.DEFAULTS
     items, length = (4, rows // 4) if rows % 4 == 0 else (1, rows)
     batches = [fitted.batch(shape, items, length, seed) for seed in (1, 2)]
     make = CONTESTANTS[name]

@@ -38,7 +38,7 @@ class Shape(NamedTuple):
         return self.dim, self.codebook_dim, self.stages, self.words
 
 
-SEED = Shape(256, 512, 8, 1024)  # the defaults of ESPnet's class and ours
+DEFAULTS = Shape(256, 512, 8, 1024)  # the defaults of ESPnet's class and ours
 PLAIN = Shape(256, 256, 8, 1024)  # the same without projections
 SOUNDSTREAM = Shape(32, 512, 4, 32)  # what a small SoundStream builds: it leaves codebook_dim
 DAC = Shape(1024, 8, 9, 1024)

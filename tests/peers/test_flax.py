@@ -103,7 +103,15 @@ def test_it_learns_in_a_jitted_step(run):
     assert errors[-1] < 0.5 * errors[0]
     for name, gradient in model.gradients["quantizer"].items():
         assert float(jnp.abs(gradient).max()) > 0, name
-    for gradient in jax.tree.leaves(model.gradients["encoder"]):
+
+
+def test_reconstruction_alone_reaches_the_encoder(run, frames):
+    """Through the quantizer, not by the commitment."""
+    model, _ = run
+    reach = jax.jit(jax.grad(lambda parameters: model.loss(
+        parameters, model.state, frames, jax.random.key(0)
+    )[1][0]))  # fmt: skip
+    for gradient in jax.tree.leaves(reach(model.parameters)["encoder"]):
         assert float(jnp.abs(gradient).max()) > 0
 
 

@@ -2,8 +2,8 @@
 
 DAC's is the quantizer there that trains: a straight-through gradient, a commitment, and codebooks
 pulled by a loss, all of which its model asks of it. EnCodec's, Mimi's and X-Codec's only encode and
-decode: no gradient passes them and nothing moves their codewords. DAC searches by the cosine, ours by
-distance, which is the same as long as codewords have norm one: at the first step they do.
+decode: no gradient passes them and nothing moves their codewords. DAC searches by the cosine, ours
+by distance, which is the same as long as codewords have norm one: at the first step they do.
 """
 
 import warnings
@@ -136,14 +136,20 @@ def test_the_first_step_of_dac_is_the_same(audio):
 
 
 def test_dac_learns_with_our_quantizer_as_with_its_own(audio):
-    """From one state; gradients of residuals differ (ours are held), and so do later searches."""
+    """From one state: 2 % apart on the median of the steps, 10 % over the last five (a run here).
+
+    DAC's gradients also pass through the residuals, which ours hold fixed; that, more than the
+    cosine, is what sets them apart. Where projections in and out are no inverses of each other,
+    they differ more: there DAC's fell faster.
+    """
     theirs, ours = dac(), with_ours(dac())
     before = {name: each.clone() for name, each in ours.quantizer.named_parameters()}
-    curves = [train(model, audio) for model in (ours, theirs)]
-    assert curves[0][0] == pytest.approx(curves[1][0], rel=1e-5)
-    for curve in curves:
-        assert curve[-1] < 0.75 * curve[0]
-    assert curves[0][-1] == pytest.approx(curves[1][-1], rel=0.1)
+    one, other = (np.array(train(model, audio)) for model in (ours, theirs))
+    assert one[0] == pytest.approx(other[0], rel=1e-5)
+    assert np.median(np.abs(one / other - 1)) < 0.06
+    assert one[-5:].mean() == pytest.approx(other[-5:].mean(), rel=0.2)
+    for curve in (one, other):
+        assert curve[-5:].mean() < 0.65 * curve[0]
     for name, each in ours.quantizer.named_parameters():  # all of it learns, codewords as well
         assert not torch.equal(each, before[name]), name
 
