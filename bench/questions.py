@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from . import collapse, decoding, encoding, footprint, grid, packing, process, shims, streaming, training
+from . import (
+    collapse,
+    decoding,
+    encoding,
+    footprint,
+    grid,
+    packing,
+    process,
+    shims,
+    streaming,
+    training,
+)
 from .report import Answer
 from .setting import Setting
 

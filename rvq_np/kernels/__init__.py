@@ -5,6 +5,7 @@ with the same arguments, for a machine without Numba.  A kernel checks nothing, 
 and writes its result into its last argument: every shape, dtype and code has been validated
 above.  `tables` makes what a kernel reads from a stage's words (`measure`, compiled, their norms
 and repeats), `places` says from where a stage is seen, which `pack` lays out for the compiled
-screens and `seen` for those of NumPy; `settle` and `exact` settle what they cannot separate, `beam` keeps several hypotheses, `tiles` holds the threads, and `host` puts
-the pieces together for NumPy arrays.
+screens and `seen` for those of NumPy; `settle` and `exact` settle what those cannot separate,
+`beam` keeps several hypotheses, `tiles` holds the threads, and `host` puts the pieces together for
+NumPy arrays.
 """

@@ -9,6 +9,8 @@ order is ordered exactly, so the answer depends on neither BLAS nor the batch.
 Cost: `beam` times the greedy search, in float64, and ``n * beam^2 * D`` for the ranking.
 """
 
+from itertools import pairwise
+
 import numpy as np
 
 from . import exact
@@ -86,7 +88,7 @@ def _best(residuals, table, parents, words, beam):
         apart = np.diff(ranked, axis=1) > 2.0 * share * ranked[:, 1:] + 2.0 * lost
     for n in np.flatnonzero(~apart[:, :wanted].all(axis=1)):
         breaks = [0, *(np.flatnonzero(apart[n]) + 1), count]
-        for start, stop in zip(breaks, breaks[1:], strict=False):
+        for start, stop in pairwise(breaks):
             if stop - start > 1 and start < wanted:  # what float64 cannot put in order
                 places = np.sort(order[n, start:stop])
                 pairs = n * count + places

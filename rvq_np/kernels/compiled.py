@@ -6,7 +6,8 @@ Importing this module imports Numba.
 import numpy as np
 
 from . import bits as bits
-from . import exact, gather, hypotheses, measure as measuring, pack, plain, search, tiles
+from . import exact, gather, hypotheses, pack, plain, search, tiles
+from . import measure as measuring
 from .simd import LANES, PER_STEP, TARGET, VECTORS
 from .tables import PANEL
 

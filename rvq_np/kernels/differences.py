@@ -77,7 +77,6 @@ def distance(context, rows, at, words, word_at, scale, length):
 
 
 def _wide(b, value):
-    double = ir.DoubleType()
-    return value if value.type.element == double else b.fpext(
-        value, ir.VectorType(double, value.type.count)
-    )
+    if value.type.element == ir.DoubleType():
+        return value
+    return b.fpext(value, ir.VectorType(ir.DoubleType(), value.type.count))

@@ -52,7 +52,7 @@ def on_grid(left, right, scale=1.0):
         steps = bits - np.frexp(most)[1]
         inverse = np.ldexp(1.0, np.clip(steps, -1000, 1000))
         step = scale / inverse
-        good = (np.abs(steps) < 1000) & (1e-150 < step) & (step < 1e120)
+        good = (np.abs(steps) < 1000) & (step > 1e-150) & (step < 1e120)
         for each in (left, right):
             whole = each * inverse[:, None]
             good &= ((np.abs(whole) < 2.0**52) & (np.rint(whole) == whole)).all(axis=1)
@@ -76,7 +76,7 @@ def nearest_of(row, words, candidates):
 
 
 def smallest(row, words, candidates, count):
-    """Return the `count` of `candidates` (ascending) nearest to `row`, ascending; ties: the first."""
+    """Return the `count` of `candidates` nearest to `row`, both ascending; ties: the first."""
     pairs = np.broadcast_to(row, (len(candidates), len(row))), words[candidates]
     values, share, lost = distances(*pairs, scale_of(row))
     if not np.isfinite(values).all():
@@ -87,7 +87,8 @@ def smallest(row, words, candidates, count):
         open_ = ~inside & (values <= last * (1.0 + 2.0 * share) + 2.0 * lost)
     chosen = candidates[inside].tolist()
     places = np.flatnonzero(open_)
-    chosen += [candidates[n] for n in ranked(*(each[places] for each in pairs), places)]
+    left, right = (each[places] for each in pairs)
+    chosen += [candidates[n] for n in ranked(left, right, places)]
     return np.sort(np.array(chosen[:count]))
 
 

@@ -10,8 +10,8 @@ distance of a hypothesis' residual to a word; no hypothesis can have more than `
 them, so this is the search `beam` defines.  The screen bounds every error from below; as many words
 as the beam is wide have an error of at most the beam-th lowest bound plus twice what a bound may
 be off; what is bounded above that is out, and the rest is computed in float64 and sorted.  Errors
-that this cannot tell apart are in order all the same where they are exact (`settle.on_grid`).  About
-``2 * n * beam * K * D`` operations a stage, in the arithmetic of the screen.
+that this cannot tell apart are in order all the same where they are exact (`settle.on_grid`).
+About ``2 * n * beam * K * D`` operations a stage, in the arithmetic of the screen.
 """
 
 import numpy as np
@@ -75,8 +75,10 @@ def encode(
             for n in range(rows):
                 kept = 0
                 if alive[n] > 0:
-                    reach = _reach(residuals, here, alive[n], dim, bounds, centres, moved, whole,
-                                   real, q, params, norms, powers, energies, offs, few, lanes)  # fmt: skip
+                    reach = _reach(
+                        residuals, here, alive[n], dim, bounds, centres, moved, whole, real, q,
+                        params, norms, powers, energies, offs, few, lanes,
+                    )  # fmt: skip
                     kept = _select(
                         residuals, here, alive[n], dim, bounds, words, side, whole, q, real,
                         energies, offs, reach, found, few, parents, words_found, values,
@@ -229,9 +231,9 @@ def _all_on_grid(
     for i in range(listed):
         if values[i] <= limit:
             at, place = parents[i] * dim, words_at + words_found[i] * dim
-            if distance(residuals, at, words, place, unit, dim) <= most:
-                if not on_grid(residuals, at, words, place, dim, unit):
-                    return False
+            close = distance(residuals, at, words, place, unit, dim) <= most
+            if close and not on_grid(residuals, at, words, place, dim, unit):
+                return False
     return True
 
 

@@ -33,8 +33,8 @@ or loses ``2^-1074`` a number where it underflows.
 
 **A row that is far.**  With its own power of two, the screen still counts all of ``|w|^2 / 2``, too
 much by less than ``|w|^2 / 2 <= norm(w) * W / 2`` with W the largest of the norms.  So ``W / 2`` is
-added to its slack, which is nothing beside the norm of such a row, ``2^49`` at least, unless a stage
-holds words of very different norms.
+added to its slack, which is nothing beside the norm of such a row, ``2^49`` at least, unless a
+stage holds words of very different norms.
 
 What float32 loses below its range is covered too: words and rows below ``2^-60`` are not scaled up
 but count as rest (q = 0), so no product underflows that matters, and each half norm is lowered by
@@ -102,7 +102,7 @@ def plan(stages, screen, lanes, vectors, per_step):
     words_at = table_at = half_at = panels_at = side_at = maps_at = centres_at = 0
     maps = []
     levels = LEVELS.get(screen, 0)
-    for stage, part, counts, numbers in zip(stages, parts, whole, real, strict=True):
+    for stage, part, counts in zip(stages, parts, whole, strict=True):
         n_words, width = stage.words.shape
         has_map = stage.weight_in is not None
         counts[:] = (
@@ -277,7 +277,7 @@ def _round_word(moved, levels, row):
         step = max(step, np.sqrt(square) * (1.0 + 1e-9) / NORM)
     step = np.float64(np.float32(step))
     inverse, left = 1.0 / step, 0.0
-    for d in range(width):  # the step is rounded by 2^-24 at most: no whole number is above `levels`
+    for d in range(width):  # the step is rounded by 2^-24: no whole number is above `levels`
         whole = np.rint(moved[d] * inverse)
         rest = moved[d] - whole * step
         left += rest * rest
@@ -300,7 +300,7 @@ def _mean_bits(rows, point):
 
 @kernel(inner=True)
 def _equal(a, b):
-    for d in range(a.shape[0]):
+    for d in range(a.shape[0]):  # noqa: SIM110 - Numba has no generators here
         if a[d] != b[d]:
             return False
     return True

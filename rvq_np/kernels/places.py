@@ -23,7 +23,7 @@ class Place(NamedTuple):
 
 
 def mean_bits(rows, point):
-    """Return the mean binary logarithm of the distances of rows (n, C) to a point, but for zeros."""
+    """Return the mean binary logarithm of the distances of rows (n, C) to a point but zeros."""
     moved = rows - point
     squares = np.einsum("kc,kc->k", moved, moved)[moved.any(axis=1)]
     return 0.5 * float(np.log2(np.maximum(squares, 2.0**-1000)).mean()) if len(squares) else 0.0

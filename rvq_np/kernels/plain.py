@@ -7,11 +7,10 @@ measured in float64, and what that cannot separate is settled exactly.  BLAS bri
 import numpy as np
 
 from . import beam, exact, plain_bits
-from .tables import measured as measure
-from .tables import normalized
+from .tables import measured, normalized
 
 SCREENS = ("BLAS",)
-bits = plain_bits
+bits, measure = plain_bits, measured
 ROWS = 4096  # rows that pass all stages together
 SCORES = 1 << 20  # scores held at once: 4 MB of float32, whatever the number of rows
 PAIRS = 1 << 20  # numbers of (row, word) pairs gathered at once while settling
@@ -91,7 +90,7 @@ def settle(rows, words, seen, those, close, codes):
     """
     undecided = np.flatnonzero(close.sum(axis=1) != 1)
     first: dict[bytes, int] = {}
-    same = np.array([first.setdefault(rows[n].tobytes(), n) for n in undecided], np.int64)
+    same = np.array([first.setdefault(rows[n].tobytes(), n) for n in undecided.tolist()], np.int64)
     alone = undecided[same == undecided]
     step = max(1, PAIRS // close[alone].sum(axis=1).max(initial=1) // words.shape[1])
     for start in range(0, len(alone), step):

@@ -33,7 +33,7 @@ class Seen:
 
     @classmethod
     def of(cls, words, half):
-        """Return a stage of `words` (K, C), T, of which those with a finite `half` can be chosen."""
+        """Return a stage of `words` (K, C), T; those with a finite `half` can be chosen."""
         dtype, width = words.dtype, words.shape[1]
         usable = np.flatnonzero(half < np.inf)
         place = place_of(words, half < np.inf)
@@ -79,7 +79,7 @@ class Seen:
             return self.low - seen @ self.columns
 
     def scores(self, moved, norms, powers, chosen):
-        """Return the scores (n,) of the `chosen` codewords, float64, and how far they may be off."""
+        """Return the scores (n,) of the `chosen` codewords, float64, and how far they are off."""
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             products = np.einsum("nc,nc->n", moved, self.moved[chosen])
             scores = self.half[chosen] * powers - products

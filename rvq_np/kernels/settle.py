@@ -81,9 +81,7 @@ def settle(
             scores[i] = value * (1.0 - 2.0 * share) - lost
         count = _keep(found, scores, count, best)
         if count > 1:
-            return _exactly(
-                rows, at, words, words_at, width, scale, found, count, scores, partials
-            )
+            return _exactly(rows, at, words, words_at, width, scale, found, count, scores, partials)
     return found[0]
 
 

@@ -160,7 +160,7 @@ def repeats(words):
     """
     plain = np.ascontiguousarray(words + 0.0)  # -0.0 equals 0.0 but has other bytes
     rows = plain.view(np.dtype((np.void, plain.dtype.itemsize * plain.shape[1]))).ravel()
-    first: dict[bytes, int] = {}
+    first: dict[Any, int] = {}
     return np.array([first.setdefault(row, k) != k for k, row in enumerate(rows.tolist())], bool)
 
 
