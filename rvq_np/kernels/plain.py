@@ -13,7 +13,7 @@ from .tables import measured as measure  # noqa: F401
 from .tables import normalized
 
 SCREENS = ("BLAS",)
-bits = plain_bits
+bits, measure = plain_bits, measured
 ROWS = 4096  # rows that pass all stages together
 SCORES = 1 << 20  # scores held at once: 4 MB of float32, whatever the number of rows
 PAIRS = 1 << 20  # numbers of (row, word) pairs gathered at once while settling
