@@ -58,7 +58,7 @@ def vectors(call: str, x: Any, codebooks: Any) -> None:
 
 
 def vectors_later(call: str, x: Any, codebooks: Any) -> Callable[[], None]:
-    """Begin `vectors`; return what raises, if its numbers are bad, once they have been looked at."""
+    """Begin `vectors`; return what raises if its numbers are bad, once they were looked at."""
     if x.ndim == 0 or x.shape[-1] != codebooks.dim:
         raise ShapeError(
             f"{call}: x has shape {tuple(x.shape)}; its last axis must be {codebooks.dim}, the "

@@ -470,7 +470,7 @@ def test_the_ends_of_bfloat16_come_at_once(rng):
     ml_dtypes = pytest.importorskip("ml_dtypes")
     backend = importlib.import_module("rvq_np.backends._cuda")
     x = rng.standard_normal((2, 300)).astype(ml_dtypes.bfloat16)
-    low, high = backend.extent(fake_cupy.asarray(x))
+    low, _ = backend.extent(fake_cupy.asarray(x))
     np.testing.assert_array_equal(low, x.astype(np.float32).min(axis=1))
     x[0, 77] = np.nan
     ends = backend.extent(fake_cupy.asarray(x))

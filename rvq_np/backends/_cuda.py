@@ -252,7 +252,7 @@ def assign(x):
         rows = cast(x, host.working_dtype(x.dtype, np.float32))
         codes = cupy.empty((1, len(rows)), np.int32)
         nowhere = cupy.zeros(1, np.int64)
-    every = None
+    every: Any = None
 
     def again(words):
         nonlocal every

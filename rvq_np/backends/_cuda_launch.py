@@ -97,9 +97,9 @@ def _shape(n, width, most, processors, together, shapes, deep):
     for groups in shapes:
         rows = 32 * groups[0]
         form = "WGMMA" if together and groups == TOGETHER and width % 64 == 0 else None
-        shared = shared_bytes(*groups, width, form)
+        shared = shared_bytes(groups[0], groups[1], width, form)
         if form and shared > most:
-            form, shared = None, shared_bytes(*groups, width)
+            form, shared = None, shared_bytes(groups[0], groups[1], width)
         if shared <= most:
             fitting.append((groups, rows, shared, form))
             if n >= FULL * processors * rows:
@@ -108,7 +108,7 @@ def _shape(n, width, most, processors, together, shapes, deep):
         return None
     found = next((each for each in fitting if each[1] == 32), fitting[-1])
     groups, rows, shared, form = found
-    larger = shared_bytes(*groups, width, "DEEP")
+    larger = shared_bytes(groups[0], groups[1], width, "DEEP")
     if deep and form is None and larger <= most and n <= processors * rows:
         return groups, rows, larger, "DEEP"
     return found

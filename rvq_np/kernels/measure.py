@@ -59,7 +59,7 @@ def _hash(bits, at, factors):
 
 @kernel(inner=True)
 def _equal(words, a, b, width):
-    for d in range(width):  # noqa: SIM110 - Numba has no generators here
+    for d in range(width):
         if item(words, a + d) != item(words, b + d):
             return False
     return True

@@ -371,7 +371,7 @@ def _mean_bits(rows, point):
 
 @kernel(inner=True)
 def _equal(a, b):
-    for d in range(a.shape[0]):  # noqa: SIM110 - Numba has no generators here
+    for d in range(a.shape[0]):
         if a[d] != b[d]:
             return False
     return True

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from . import beam, exact, plain_bits
-from .tables import measured as measure  # noqa: F401
-from .tables import normalized
+from .tables import measured, normalized
 
 SCREENS = ("BLAS",)
 bits, measure = plain_bits, measured

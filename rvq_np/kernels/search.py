@@ -371,7 +371,7 @@ def _folded_score(rows, row, folds, folds_at, folded, side_at, k, norm, dim):
 @kernel(inner=True)
 def _same(rows, a, b, width):
     """Return whether two rows are equal, number by number."""
-    for d in range(width):  # noqa: SIM110 - Numba has no generators here
+    for d in range(width):
         if item(rows, a + d) != item(rows, b + d):
             return False
     return True
