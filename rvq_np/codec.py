@@ -240,7 +240,7 @@ def _decode(codes: Any, codebooks: Any, out: Any) -> Any:
     if codebooks.block > 1:
         return _decode_strided(codes, codebooks, out)
     backends.backend_of(codes)
-    confirm: Callable[[], None] | None = checks.codes_later("decode", codes, codebooks)
+    confirm: Any = checks.codes_later("decode", codes, codebooks)
     if out is not None or not isinstance(codebooks, Codebooks):
         confirm()
         confirm = None
