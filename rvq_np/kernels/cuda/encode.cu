@@ -700,6 +700,7 @@ __device__ __forceinline__ void decide(const Memory& m, int row, int count, int 
 #pragma unroll
   for (int step = OWN; step < LANES; step *= 2) close += __shfl_xor_sync(ALL, close, step);
   u32 open = __ballot_sync(ALL, lane < min(count, OWN) && close != 1);
+  __syncwarp();  // lanes that share a row have read its slack
   if (lane < OWN) {
     m.code[row + own] = max(0, code);
     m.slack[row + own] = limit;
