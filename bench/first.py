@@ -20,6 +20,7 @@ from .quantizers import CONTESTANTS
 
 ITERATIONS = 3  # of k-means
 LIMIT = 60  # seconds a call may take, and 30 to get ready: then the process is ended
+ABSENT = 3  # what a process exits with whose contestant is not installed
 
 
 def calls(names: list[str], rows: int, threads: int, rounds: int) -> dict[str, float]:
@@ -59,6 +60,8 @@ def _asked(what: str, name: str, rows: int, threads: int) -> float:
         child.kill()
         child.communicate()
         return LIMIT if what == "call" else math.nan
+    if child.returncode not in (0, ABSENT):
+        raise RuntimeError(f"bench.first {what} failed for {name}, {rows} vectors")
     return float(printed) if child.returncode == 0 else math.nan
 
 
@@ -90,4 +93,7 @@ def main(what: str, name: str, rows: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    try:
+        main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    except ImportError:
+        raise SystemExit(ABSENT) from None
