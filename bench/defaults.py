@@ -118,7 +118,8 @@ def first_call(setting: Setting, threads: int) -> Answer:
         seconds = first.calls([ESPNET, LUCID, *OURS], rows, threads, 1 if setting.quick else 3)
         note = (
             f"K-means of {first.ITERATIONS} iterations, then a training step, as the call of a new "
-            f"quantizer. A process each; none gets longer than {first.LIMIT} s. " + turns.BEFORE
+            "quantizer. A process each; where one was ended, "
+            f"{first.LIMIT} s stand here, and it takes longer. " + turns.BEFORE
         )
         tables.append(turns.table(label, seconds, rows, threads, note))
         checks += turns.checks(label, seconds, threads, 1, OURS)

@@ -19,7 +19,8 @@ from .machine import ROOT
 from .quantizers import CONTESTANTS
 
 ITERATIONS = 3  # of k-means
-LIMIT = 60  # seconds for a process to measure in, beyond which its time is that
+LIMIT = 60  # seconds a call may take, and 30 to get ready: then the process is ended
+ABSENT = 3  # what a process exits with whose contestant is not installed
 
 
 def calls(names: list[str], rows: int, threads: int, rounds: int) -> dict[str, float]:
@@ -49,17 +50,18 @@ def _asked(what: str, name: str, rows: int, threads: int) -> float:
     if what == "memory":
         limits["MALLOC_ARENA_MAX"] = "1"
     command = [sys.executable, "-m", "bench.first", what, name, str(rows)]
-    begun = time.perf_counter()
     child = subprocess.Popen(
         command, cwd=ROOT, env={**os.environ, **limits}, stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL, text=True,
     )  # fmt: skip
     try:
-        printed, _ = child.communicate(timeout=LIMIT + 30)  # to get ready may take that long
+        printed, _ = child.communicate(timeout=LIMIT + 30)
     except subprocess.TimeoutExpired:
         child.kill()
         child.communicate()
-        return min(time.perf_counter() - begun, LIMIT) if what == "call" else math.nan
+        return LIMIT if what == "call" else math.nan
+    if child.returncode not in (0, ABSENT):
+        raise RuntimeError(f"bench.first {what} failed for {name}, {rows} vectors")
     return float(printed) if child.returncode == 0 else math.nan
 
 
@@ -91,4 +93,7 @@ def main(what: str, name: str, rows: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    try:
+        main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    except ImportError:
+        raise SystemExit(ABSENT) from None
