@@ -309,14 +309,12 @@ def extent(x):
 def extent_later(x):
     """Return a function that waits for `extent`, and for nothing that is queued after this."""
     with x.device:
+        name = ENDS.get(x.dtype)
+        if name is None and x.dtype.kind in "iu":
+            name, x = "extent_of_long", x.astype(np.int64)
+        elif name is None or name == "extent_of_half":
+            name, x = name or "extent_of_bfloat", x.view(np.uint16)
         flat = cupy.ascontiguousarray(x).reshape(x.shape[0], -1)
-        name = ENDS.get(flat.dtype)
-        if name is None and flat.dtype.kind in "iu":
-            name, flat = ENDS[np.dtype(np.int64)], flat.astype(np.int64)
-        elif name is None:
-            name, flat = "extent_of_bfloat", flat.view(np.uint16)
-        elif name == "extent_of_half":
-            flat = flat.view(np.uint16)
         rows, count = flat.shape
         parts = max(1, min(-(-count // PIECE), BLOCKS // rows))
         ends = _ends(name, flat, parts)
