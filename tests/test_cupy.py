@@ -267,8 +267,8 @@ def test_a_shape_keeps_the_processors_busy(rows, groups, form):
 def test_groups_of_warps_multiply_together_only_where_the_gpu_can():
     launches = importlib.import_module("rvq_np.backends._cuda_launch")
     assert launches.shape(1 << 20, 100)[3] is None  # no whole chunks of 64 numbers
-    for capability in ("80", "100"):
-        with paths.patched((fake_cupy, "CAPABILITY", capability)), fake_cupy.installed():
+    for name, other in (("CAPABILITY", "80"), ("CAPABILITY", "100"), ("COMPILER", (12, 8))):
+        with paths.patched((fake_cupy, name, other)), fake_cupy.installed():
             launches = importlib.import_module("rvq_np.backends._cuda_launch")
             assert launches.shape(1 << 20, 128)[3] is None
 

@@ -80,17 +80,20 @@ def shape(n, width):
     for that, the one that spreads the words of a row over most warps.  None if words are too long.
     `form`: a macro of encode.cu, "WGMMA", "DEEP", "FEW" or none.
     """
-    most, processors, capability = _device(cupy.cuda.Device().id)
-    return _shape(n, width, most, processors, capability == "90" and WGMMA, SHAPES, DEEP)
+    most, processors, together = _device(cupy.cuda.Device().id)
+    return _shape(n, width, most, processors, together and WGMMA, SHAPES, DEEP)
 
 
 @functools.cache
 def _device(number):
-    """Return the bytes of shared memory of a block, the processors and the compute capability."""
+    """Return the bytes of shared memory of a block, the processors, and if warps multiply together.
+
+    The compiler of CUDA 12 takes no architecture besides the one that CuPy names.
+    """
     device = cupy.cuda.Device(number)
-    attributes = device.attributes
-    most = attributes["MaxSharedMemoryPerBlockOptin"]
-    return most, attributes["MultiProcessorCount"], device.compute_capability
+    most = device.attributes["MaxSharedMemoryPerBlockOptin"]
+    together = device.compute_capability == "90" and cupy.cuda.nvrtc.getVersion() >= (13, 0)
+    return most, device.attributes["MultiProcessorCount"], together
 
 
 @functools.lru_cache(maxsize=256)

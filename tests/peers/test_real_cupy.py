@@ -65,7 +65,8 @@ def test_what_the_stand_in_offers_is_there():
     for name in vars(fake_cupy.ndarray):
         if not name.startswith("_"):
             assert hasattr(cupy.ndarray, name), name
-    for name in ("Device", "ExternalStream", "runtime"):
+    assert cupy.cuda.nvrtc.getVersion() >= (12, 0)
+    for name in ("Device", "Event", "ExternalStream", "alloc_pinned_memory", "runtime"):
         assert hasattr(cupy.cuda, name)
     for name in ("attributes", "use", "__enter__"):
         assert hasattr(cupy.cuda.Device, name)

@@ -225,7 +225,7 @@ __device__ __forceinline__ void round_rows(const Memory& m, int row, int count, 
     }
     // From here each lane speaks for one of the rows, until all need all scales.
     REAL most = joined(largest, [](REAL x, REAL y) { return higher(x, y); });
-    bool usable = most - most == 0 && (sizeof(REAL) == 4 || most < (REAL)1e300);
+    bool usable = most - most == 0 && (sizeof(REAL) == 4 || widened(most) < 1e300);
     int power = most > 0 && usable ? 13 - power_of(most) : unit;
     power = min(power, unit + 39);  // next to nothing: what rounding takes away is nothing, too
     power = min(power, sizeof(REAL) == 4 ? 127 : 1000);
@@ -306,6 +306,7 @@ __device__ __forceinline__ void round_rows(const Memory& m, int row, int count, 
     float slack = rest * most_words + (norm + rest) * word_rest;
     slack += summing(width) * (norm + rest) * (most_words + word_rest);
     slack += 3.2e-5f * (factor * half + (norm + rest) * most_words);  // the word's place in the score
+    __syncwarp();  // the codes that lie where the factors go have been read
     if (lane % (LANES / RUN) == 0) {
       int at = row + start + lane / (LANES / RUN);
       m.factor[at] = factor;
@@ -714,6 +715,7 @@ __device__ __forceinline__ void decide(const Memory& m, int row, int count, int 
 #pragma unroll
   for (int step = OWN; step < LANES; step *= 2) close += __shfl_xor_sync(ALL, close, step);
   u32 open = __ballot_sync(ALL, lane < min(count, OWN) && close != 1);
+  __syncwarp();  // the slacks have been read
   if (lane < OWN) {
     m.code[row + own] = max(0, code);
     m.slack[row + own] = limit;
