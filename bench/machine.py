@@ -12,7 +12,7 @@ from pathlib import Path
 
 from threadpoolctl import threadpool_info
 
-from .threads import cores
+from .threads import cores, imported
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = (
@@ -88,6 +88,7 @@ def facts(command: str, neighbours: float | None) -> str:
         "Kernels of rvq_np": _kernels(),
         **{name: _version(name) for name in PACKAGES},
         "BLAS": _blas(),
+        "torch computes with": _torch(),
         "Environment": _environment() or "nothing that changes BLAS, OpenMP or Numba",
         "Command": f"`{command}`",
     }
@@ -125,7 +126,7 @@ def _suits(architecture: str) -> bool:
 
 def _environment() -> str:
     """Return the variables by which libraries are tuned: a roofline can halve by one of them."""
-    families = ("OPENBLAS_", "OMP_", "GOMP_", "MKL_", "NUMBA_", "RVQ_NP_")
+    families = ("OPENBLAS_", "OMP_", "GOMP_", "MKL_", "NUMBA_", "RVQ_NP_", "ATEN_", "ONEDNN_")
     found = [f"{name}={os.environ[name]}" for name in os.environ if name.startswith(families)]
     return ", ".join(sorted(found))
 
@@ -184,6 +185,17 @@ def _version(package: str) -> str:
 def _blas() -> str:
     """Return whose BLAS runs which kernels: a library may bring its own, and an old one."""
     return "; ".join(_pool_name(pool) for pool in _openblas()) or "not OpenBLAS"
+
+
+def _torch() -> str:
+    """Return the vectors that torch's kernels use, and whose matrix product it calls."""
+    torch = imported("torch")
+    if torch is None:
+        return "not installed"
+    lines = [line.strip(" -") for line in torch.__config__.show().splitlines()]
+    blas = [line for line in lines if "Math Kernel Library" in line or "OpenBLAS" in line]
+    names = (each.removeprefix("Intel(R) oneAPI ").partition(" for ")[0] for each in blas)
+    return ", ".join([torch.backends.cpu.get_cpu_capability(), *(names or ["no BLAS named"])])
 
 
 def _openblas() -> list[dict]:

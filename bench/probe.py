@@ -25,6 +25,12 @@ WARM = 2048  # rows
 
 def extra(call) -> tuple[int, np.ndarray]:
     """Return how far the peak went beyond what there was before and the result, and the result."""
+    more, result = above(call)
+    return max(0, more - result.nbytes), result
+
+
+def above(call) -> tuple[int, object]:
+    """Return how far the peak of a call went beyond what there was before, and its result."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim:  # or what the warm-up left behind would be used again, unseen
         trim(0)
@@ -32,7 +38,7 @@ def extra(call) -> tuple[int, np.ndarray]:
         Path("/proc/self/clear_refs").write_text("5")  # the peak is what is there now
     before = _status("VmRSS")
     result = call()
-    return max(0, _status("VmHWM") - before - result.nbytes), result
+    return max(0, _status("VmHWM") - before), result
 
 
 def _status(name: str) -> int:

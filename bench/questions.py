@@ -5,7 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from . import decoding, encoding, footprint, grid, packing, process, shims, streaming, training
+from . import (
+    collapse,
+    decoding,
+    defaults,
+    encoding,
+    footprint,
+    grid,
+    home,
+    packing,
+    process,
+    shims,
+    streaming,
+    training,
+)
 from .report import Answer
 from .setting import Setting
 
@@ -27,6 +40,8 @@ QUESTIONS = {
     "kmeans": Question(training.clustering),
     "step": Question(training.stepping),
     "beam": Question(encoding.beam),
+    "degenerate": Question(collapse.collapsed),
+    "first": Question(collapse.first_batch),
     "start": Question(process.starting, threaded=False),
     "memory": Question(process.memory),
     "growth": Question(grid.growth),
@@ -34,4 +49,13 @@ QUESTIONS = {
     "streaming": Question(streaming.streaming),
     "packing": Question(packing.packing, threaded=False),
     "footprint": Question(footprint.footprint, threaded=False),
+    "defaults": Question(defaults.batches),
+    "defaults-frame": Question(defaults.frame),
+    "defaults-first": Question(defaults.first_call),
+    "defaults-memory": Question(defaults.memory),
+    "defaults-plain": Question(defaults.plain),
+    "soundstream-shape": Question(defaults.soundstream),
+    "dac-training": Question(defaults.dac),
+    "snac-training": Question(defaults.snac),
+    "soundstream": Question(home.soundstream),
 }

@@ -92,6 +92,8 @@ class Codebooks:
         self._prepared: dict[Any, Any] = {}
         self._limits: dict[Any, float] = {}
         self._slices: dict[tuple[int, ...], Codebooks] = {}
+        # Per stage what searches found out that holds for codebooks trained from these as well.
+        self.found: list[dict[str, Any]] = [{} for _ in made]
 
     @classmethod
     def of(cls, codebooks: Any) -> Codebooks:
@@ -173,7 +175,7 @@ class Codebooks:
     def gain(self) -> float:
         """How much larger than a residual what a stage computes of it can be, at least 1."""
         sums = [
-            float(np.abs(stage.project_in.weight).sum(axis=1, dtype=np.float64).max())
+            float(stage.project_in.sizes.max())
             for stage in self.stages
             if stage.project_in is not None
         ]

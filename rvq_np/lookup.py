@@ -8,14 +8,14 @@ put together from sequences of stages, and how stages share a code among frames.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from . import arrays, backends
 from .codebooks import Codebooks
 from .composed import Composed
-from .kernels import host
+from .kernels import host, steps
 
 NUMBERS = 1 << 20  # numbers of a block of rows that passes a composed quantizer
 
@@ -122,6 +122,74 @@ def searched(x: Any, codebooks: Codebooks) -> Any:
 def residual(x: Any, codes: Any, codebooks: Codebooks) -> Any:
     """Return what is left of `x` (N, D) after the stages of `codes` (n, N), as `encode` does."""
     return _trainer(x).residual(x, codes, tables(x, codebooks))
+
+
+class Part(NamedTuple):
+    """What one stage made of the rows of a batch that count."""
+
+    searched: Any  # (n, C): what the stage quantized
+    counts: Any  # (K,) float64: how often each word was chosen
+    sums: Any  # (K, C) float64, of what chose it; or the `steps.Tally` that makes them
+    distances: Any  # (n,) float64, squared, of each row to its word
+
+
+class Passage:
+    """A batch on its way through the first `n_q` stages: iterate, then look at what there is.
+
+    Yields a `Part` per stage, good until the next is asked for. After the last, `codes` (n_q, N)
+    and `quantized` (N, D), of the first ``levels[n]`` stages of row n, are whole; in the library
+    of `x` (N, D), which is finite. `places`: the rows that count in a part; all by default.
+    """
+
+    def __init__(
+        self,
+        x: Any,
+        codebooks: Codebooks,
+        n_q: int,
+        places: np.ndarray | None = None,
+        levels: np.ndarray | None = None,
+    ):
+        self.x, self.codebooks, self.n_q = x, codebooks, n_q
+        self.places, self.levels = places, levels
+        self.codes: Any = None
+        self.quantized: Any = None
+
+    def __iter__(self) -> Iterator[Part]:
+        return self._there() if stays(self.x) else self._here()
+
+    def _here(self) -> Iterator[Part]:
+        x, codebooks = arrays.to_numpy(self.x), self.codebooks
+        codes = np.empty((self.n_q, x.shape[0]), np.int32)
+        quantized = np.zeros((x.shape[0], codebooks.dim), codebooks.dtype)
+        dtype = host.working_dtype(x.dtype, codebooks.dtype)
+        given = None if self.levels is None else self.levels.astype(np.int32)
+        stages = codebooks.stages[: self.n_q]
+        for part in steps.through(x, stages, dtype, codes, quantized, codebooks.found, given):
+            searched, chosen = part.searched, part.codes
+            if self.places is not None:
+                searched, chosen = searched[self.places], chosen[self.places]
+            tally = steps.Tally(searched, chosen, len(part.words))
+            distances = steps.squared_distances(searched, part.words, chosen)
+            yield Part(searched, tally.counts, tally, distances)
+        self.codes, self.quantized = (arrays.asarray(each, self.x) for each in (codes, quantized))
+
+    def _there(self) -> Iterator[Part]:
+        """As `_here`, on a device, where all stages are searched in one launch."""
+        self.codes = encode(self.x, self.codebooks, self.n_q)
+        x, codes = self.x, self.codes
+        if self.places is not None:
+            x, codes = arrays.take(x, self.places), arrays.take(codes, self.places, 1)
+        counts, sums = added(x, codes, self.codebooks)
+        parts = walk(x, codes, self.codebooks) if x.shape[0] else ()
+        for level, (searched, words) in enumerate(parts):
+            yield Part(searched, counts[level], sums[level], _energies(searched - words))
+        self.quantized = decode(self.codes, self.codebooks, self.levels)
+
+
+def _energies(rows: Any) -> Any:
+    with arrays.there(rows):
+        xp = arrays.namespace(rows)
+        return xp.sum(xp.square(xp.astype(rows, xp.float64)), axis=1)
 
 
 def stays(x: Any) -> bool:

@@ -120,11 +120,10 @@ def forward(
         )
     learned = training.learn(
         states, batch.rows, batch.valid, n_q, config, seed, projections,
-        groups=batch.groups, all_reduce=all_reduce, moving=moving,
+        groups=batch.groups, all_reduce=all_reduce, moving=moving, codebooks=codebooks,
     )  # fmt: skip
-    quantized = lookup.decode(learned.codes, learned.codebooks, learned.per_row)
     spent = per_level * (n_q if learned.levels is None else learned.levels)
     return Pass(
-        batch, learned.codes, quantized, learned.codebooks, learned.states, learned.loss, spent,
-        learned.per_row, True,
+        batch, learned.codes, learned.quantized, learned.codebooks, learned.states, learned.loss,
+        spent, learned.per_row, True,
     )  # fmt: skip

@@ -232,7 +232,7 @@ class ResidualVectorQuantizer:
             seed=seed, all_reduce=self.all_reduce or training.ALONE,
         )  # fmt: skip
         if passed.trained:
-            self._use(passed.states, self._projections)
+            self._use(passed.states, self._projections, passed.codebooks)
         return passed
 
     def encode(
@@ -477,9 +477,9 @@ class ResidualVectorQuantizer:
             ) from error
         self._warned = False
 
-    def _use(self, states: Any, projections: training.Projections) -> None:
+    def _use(self, states: Any, projections: training.Projections, before: Any = None) -> None:
         """Take over new values, all at once and after everything that can fail."""
-        codebooks = training.codebooks_of(states, projections)
+        codebooks = training.codebooks_of(states, projections, before)
         self._states, self._projections, self.codebooks = tuple(states), projections, codebooks
 
     def _warn_if_random(self, start: int, stop: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,11 @@ class Linear:
                 f"Linear: bias has length {len(self.bias)}, weight has shape {self.weight.shape}; "
                 "give one bias for each row of the weight."
             )
+
+    @cached_property
+    def sizes(self) -> np.ndarray:
+        """The sum of the sizes of each row of the weight, float64 (outputs,)."""
+        return np.abs(self.weight).sum(axis=1, dtype=np.float64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +111,20 @@ class Stage:
                 f"project_out.weight {out}; wanted ({width}, D) and (D, {width})."
             )
 
+    @classmethod
+    def of_state(cls, words: np.ndarray, maps: tuple[Linear, Linear] | None) -> Stage:
+        """Return the stage of words that are frozen, finite and fit `maps`: nothing is checked."""
+        self = object.__new__(cls)
+        into, out = maps or (None, None)
+        for name, value in (("words", words), ("project_in", into), ("project_out", out)):
+            object.__setattr__(self, name, value)
+        return self
+
+    @cached_property
+    def largest(self) -> float:
+        """The largest number of the words, in size."""
+        return max(float(self.words.max()), -float(self.words.min()))
+
     @property
     def size(self) -> int:
         """K, the number of words."""
@@ -131,11 +151,9 @@ class Stage:
 
 def largest(stage: Stage) -> float:
     """The largest number, in size, that a code of the stage can decode to."""
-    largest = float(np.abs(stage.words).max())
     if stage.project_out is None:
-        return largest
-    rows = np.abs(stage.project_out.weight).sum(axis=1, dtype=np.float64)
-    return float((rows * largest + np.abs(stage.project_out.bias)).max())
+        return stage.largest
+    return float((stage.project_out.sizes * stage.largest + np.abs(stage.project_out.bias)).max())
 
 
 def _frozen(call: str, name: str, values: Any, rank: int) -> np.ndarray:

@@ -58,6 +58,11 @@ def without_numba():
     return patched((host, "kernels", plain))
 
 
+def inside_of(numba):
+    """Return a context in which compiled kernels serve, or those of NumPy."""
+    return contextlib.nullcontext() if numba else without_numba()
+
+
 @contextlib.contextmanager
 def small_blocks():
     with patched(

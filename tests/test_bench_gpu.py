@@ -84,7 +84,10 @@ def test_targets_are_met_by_what_was_measured(monkeypatch):
     rows = {
         "ceilings": [row(ceilings.HALF, 1.0, flops=8), row(ceilings.COPY, 1.0, bytes=10)],
         "encode": [row(ours, 2.0, flops=8), row(eager, 6.0), row(contestants.COMPILED, 2.9)],
-        "decode": [row(ours, 1.0, bytes=7)],
+        "decode": [
+            row(ours, 1.0, bytes=7) | {"work": "D=128, K=1024, Q=1, N=9"},
+            row(ours, 1.0, bytes=1) | {"work": "D=128, K=1024, Q=8, N=9"},
+        ],
         "kmeans": [row(ours, 1.0), row(eager, 1.0), row(ours, 1.0), row(eager, 3.5)],
         "frame": [row(ours, 61e-6)],
     }

@@ -95,7 +95,7 @@ def test_repeated_words_are_never_chosen_twice_over(rng):
     assert codes.max() <= 10
     mask = tables.repeats(doubled)
     np.testing.assert_array_equal(mask, [False] * 5 + [True] * 5 + [False] + [True] * 9)
-    table = tables.stage_tables(Stage(doubled), np.float32)
+    table = tables.stage_tables(Stage(doubled), np.float32, None)
     np.testing.assert_array_equal(np.isinf(table.half), mask)
 
 
@@ -183,6 +183,36 @@ def test_the_beam_search_is_that_of_its_definition(case, beam):
     expected = [naive_beam(row, books, beam) for row in x.tolist()]
     codes = encode(x, books, beam_size=beam)
     np.testing.assert_array_equal(codes.T, np.reshape(expected, codes.T.shape))
+
+
+@pytest.mark.parametrize("numba", [True, False])
+@given(
+    st.one_of(
+        strategies.collapsed(st.integers(1, 5), st.integers(1, 4), max_rows=3),
+        strategies.uneven(st.integers(1, 5), st.integers(1, 4), max_rows=3),
+    ),
+    st.integers(2, 5),
+)
+def test_a_beam_where_all_but_coincides_is_that_of_its_definition(numba, case, beam):
+    x, books = case
+    expected = [naive_beam(row, books, beam) for row in x.tolist()]
+    with paths.inside_of(numba):
+        codes = encode(x, books, beam_size=beam)
+    np.testing.assert_array_equal(codes.T, np.reshape(expected, codes.T.shape))
+
+
+@given(strategies.collapsed(), st.data())
+def test_codes_that_follow_words_that_all_but_coincide_are_those_of_the_search(case, data):
+    """Repeats that leave their twins, words that become repeats, all of them a few steps apart."""
+    x, books = case
+    movers = data.draw(st.sampled_from([None, 0, 1, 3]))
+    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+    with paths.patched((follow.Followed, "_movers", lambda self, moved: movers)):
+        again = lookup.follow(x)
+        words = books[0]
+        for _ in range(4):
+            np.testing.assert_array_equal(again(Codebooks([words])), encode(x, words[None]))
+            words = np.where(rng.random((len(words), 1)) < 0.4, rng.permutation(words), words)
 
 
 @settings(max_examples=300)

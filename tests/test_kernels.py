@@ -20,7 +20,21 @@ from hypothesis import strategies as st
 from llvmlite import binding
 
 import rvq_np
-from rvq_np.kernels import compiled, gather, host, jit, pack, plain, search, simd, tables
+from rvq_np.kernels import (
+    compiled,
+    differences,
+    exact,
+    gather,
+    host,
+    jit,
+    maps,
+    pack,
+    plain,
+    search,
+    settle,
+    simd,
+    tables,
+)
 from rvq_np.testing import oracle, strategies
 
 EACH_SCREEN = pytest.mark.parametrize("screen", compiled.SCREENS)
@@ -30,9 +44,24 @@ BY_PANEL = st.sampled_from([1, 2, 7, *(n * IN_PANEL + more for n in (1, 2) for m
 
 
 @jit.kernel
-def _bound(rows, panels, side, whole, real, quantized, params, starts, norms, bounds):
+def _bound(
+    rows,
+    panels,
+    side,
+    centres,
+    moved,
+    whole,
+    real,
+    quantized,
+    params,
+    starts,
+    norms,
+    powers,
+    bounds,
+):
     count = rows.shape[0]
-    search._quantize(rows, 0, count, whole, real, 0, quantized, params, starts, norms)
+    search._quantize(rows, 0, count, centres, moved, whole, real, 0,
+                     quantized, params, starts, norms, powers)  # fmt: skip
     search._screen(quantized, count, panels, whole, 0, side, params, bounds)
 
 
@@ -44,15 +73,15 @@ def screened(rows, words, screen):
     """Return what a screen says of all pairs, and by which numbers.  Kernels are called here only.
 
     `bounds` (n, K) and those of the `padding`; the same as `stored` (n, panels, vectors, lanes)
-    with the `least` over the vectors; `slack`, `norms` (n,), `heavy` (K,), `unit`, `ratio` and
-    `lowered` as in `pack`; `repeats` (K,).
+    with the `least` over the vectors; `slack`, `norms`, `powers` (n,), `heavy` (K,), `unit`,
+    `ratio`, `lowered` and `centre` (C,) as in `pack`; `repeats` (K,).
     """
     plan = pack.plan(stage_of(words), screen, simd.LANES, simd.VECTORS, simd.PER_STEP[screen])
     group = -(-len(rows) // search.ROWS) * search.ROWS
-    quantized, params, starts, norms, bounds = search.workspace(plan, group)[:5]
+    quantized, params, starts, norms, powers, bounds, _, moved = search.workspace(plan, group)[:8]
     bounds[:] = np.nan
-    _bound(rows, plan.panels, plan.side, plan.whole, plan.real,
-           quantized, params, starts, norms, bounds)  # fmt: skip
+    _bound(rows, plan.panels, plan.side, plan.centres, moved, plan.whole, plan.real,
+           quantized, params, starts, norms, powers, bounds)  # fmt: skip
     n_panels = int(plan.whole[0, 3])
     stored = bounds[: len(rows)].reshape(len(rows), n_panels, simd.VECTORS + 1, simd.LANES)
     by_word = stored[:, :, 1:].reshape(len(rows), n_panels * IN_PANEL)
@@ -60,53 +89,68 @@ def screened(rows, words, screen):
     return SimpleNamespace(
         bounds=by_word[:, : len(words)], padding=by_word[:, len(words) :], least=stored[:, :, 0],
         stored=stored[:, :, 1:], slack=-params[: len(rows), 1].astype(float),
-        norms=norms[: len(rows)], heavy=plan.side[2, : len(words)].astype(float),
+        norms=norms[: len(rows)], powers=powers[: len(rows)],
+        heavy=plan.side[2, : len(words)].astype(float), heaviest=real[12],
         unit=real[7], ratio=real[8], lowered=real[9],
+        centre=plan.centres if plan.whole[0, 11] >= 0 else np.zeros(words.shape[1]),
         repeats=np.isinf(plan.half),
     )  # fmt: skip
 
 
-def exact_scores(rows, words, unit):
-    """Return the exact scores in units: numerators (n, K), Python ints, and their denominator."""
-    places = 1074 if rows.dtype == np.float64 else 149
+def whole_numbers(*arrays):
+    """Return floats as Python ints, all times one power of two, and its logarithm."""
+    narrow = all(each.dtype == np.float32 for each in arrays)
+    places = 149 if narrow else 1074
 
     def whole(array):
         pairs = [number.as_integer_ratio() for number in array.ravel().tolist()]
         numbers = np.array([(n << places) // d for n, d in pairs], dtype=object)
         return numbers.reshape(array.shape)
 
-    left, right = whole(rows), whole(words)
+    return [whole(each) for each in arrays], places
+
+
+def exact_scores(rows, words, centre, unit, powers):
+    """Return the exact scores in the units of rows: numerators (n, K) and denominators (n,)."""
+    kinds = (rows, words, centre.astype(np.float32) if not centre.any() else centre)
+    (left, right, middle), places = whole_numbers(*kinds)
+    left, right = left - middle, right - middle
     twice = (right * right).sum(axis=1)[None] - 2 * (left @ right.T)
-    share = Fraction(unit) ** 2
-    return twice * share.numerator, share.denominator << (2 * places + 1)
+    shares = [Fraction(unit) ** 2 * Fraction(power) for power in powers.tolist()]
+    over = np.array([each.numerator for each in shares], dtype=object)
+    return twice * over[:, None], [each.denominator << (2 * places + 1) for each in shares]
 
 
 def check_bounds(rows, words, screen):
     """Compare every bound with the exact score: never above it, and as near as was derived."""
     said = screened(rows, words, screen)
     with np.errstate(over="ignore"):
-        reach = np.abs(rows).max(axis=1) * said.unit
+        moved = (rows.astype(float) - said.centre) * said.unit
+        reach = np.abs(moved).max(axis=1)
     in_range = 2.0**-100 < np.abs(words).max() < 2.0**100  # else little is promised but the bound
     if in_range:
-        assert (said.norms[reach < 2.0**50] < np.inf).all()
+        assert (said.norms < np.inf).all()
+        assert (said.powers[reach < 2.0**49] == 1).all()
     np.testing.assert_array_equal(said.least[said.norms < np.inf],
                                   said.stored.min(axis=2)[said.norms < np.inf])  # fmt: skip
-    scores, below = exact_scores(rows, words, said.unit)
+    scores, belows = exact_scores(rows, words, said.centre, said.unit, said.powers)
     width = words.shape[1]
     for i in np.flatnonzero(said.norms < np.inf):
-        norm = math.hypot(*(rows[i].astype(float) * said.unit))
-        assert norm <= said.norms[i]
+        norm = math.hypot(*(moved[i] * said.powers[i]))
+        assert norm * (1 - 1e-12) <= said.norms[i]
         assert (said.padding[i] == np.inf).all()
         for k, bound in enumerate(said.bounds[i].tolist()):
             if said.repeats[k]:
                 assert bound == np.inf
                 continue
             over, under = bound.as_integer_ratio()
-            assert over * below <= scores[i, k] * under, (i, k)
+            assert over * belows[i] <= scores[i, k] * under, (i, k)
             # As `hypotheses` has it: two slacks and twice what half norms are lowered by.
-            gap = float(Fraction(scores[i, k], below) - Fraction(over, under))
-            lowered = (2 * said.lowered + 16 * U) * (said.norms[i] + 1)
-            assert gap <= 2 * said.slack[i] * said.heavy[k] + lowered
+            gap = float(Fraction(scores[i, k], belows[i]) - Fraction(over, under))
+            lowered = (2 * said.lowered + 16 * U) * (said.norms[i] + said.heavy[k]) * said.heavy[k]
+            assert gap <= 2 * said.slack[i] * said.heavy[k] + lowered + 2.0**-90 * max(
+                1, said.heavy[k]
+            )
         if not in_range or reach[i] < 2.0**-50 or np.abs(rows[i]).max() < 2.0**-100:
             continue
         assert said.norms[i] <= norm * (1 + (width + 40) * U)
@@ -117,12 +161,14 @@ def check_bounds(rows, words, screen):
             assert said.ratio <= 1.001 * half or said.ratio in (1.0, U)
             ratio = max(said.ratio, U)
             derived = half + (1 + half) * (ratio + 8 * U * (1 + ratio)) + 8 * U
-        assert said.slack[i] <= 1.001 * derived * norm
+        distant = said.heaviest if said.powers[i] < 1 else 0
+        assert said.slack[i] <= 1.001 * derived * norm + distant
 
 
 def cases(dtype):
     return st.one_of(
         strategies.uneven(counts=BY_PANEL, dims=st.integers(1, 24), dtype=dtype),
+        strategies.collapsed(counts=BY_PANEL, dims=st.integers(1, 24), dtype=dtype),
         strategies.lost_to_rounding(dims=st.integers(1, 70), dtype=dtype),
         strategies.near_ties(dtype=dtype),
         strategies.ordinary(max_dim=70, max_words=2 * IN_PANEL + 1, max_rows=7, dtype=dtype),
@@ -176,7 +222,9 @@ def test_no_bound_is_above_the_score_of_a_word_that_is_rounded_unlike_the_others
     """The others are whole numbers of steps; a row along what is lost of it feels it all."""
     levels = pack.LEVELS.get(screen, 127)
     words = rng.integers(-levels // 40, levels // 40 + 1, (IN_PANEL + 3, 16)).astype(np.float32)
-    words[:, 0] = levels
+    far = rng.choice([-levels, levels], len(words))  # not in one place, so that there is no centre
+    words[np.arange(len(words)), rng.integers(16, size=len(words))] = far
+    words[5, 0] = levels
     lost = np.where(rng.random(16) < 0.5, -0.499, 0.499).astype(np.float32)
     lost[0] = 0
     words[5] += lost
@@ -198,6 +246,8 @@ def test_no_bound_is_above_the_score_at_the_largest_sizes(screen, n_words, dim, 
     scores = np.square(wide).sum(axis=1) / 2 - rows.astype(np.float64) @ wide.T
     usable = ~said.repeats
     assert (said.norms < np.inf).all()
+    assert not said.centre.any()
+    assert (said.powers == 1).all()
     assert (said.bounds[:, usable] <= (scores * said.unit**2)[:, usable]).all()
     assert (said.bounds[:, ~usable] == np.inf).all()
 
@@ -212,6 +262,80 @@ def test_a_screen_leaves_few_words_of_ordinary_data(screen, rng):
     assert left < {"uint8": 2.5, "int16": 1.02, "float32": 1.001}[screen]
 
 
+@EACH_SCREEN
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@given(st.data())
+def test_codes_where_all_but_coincides_are_those_of_the_definition(screen, dtype, data):
+    x, books = data.draw(strategies.collapsed(counts=BY_PANEL, dtype=dtype))
+    with paths.screen(screen)():
+        codes = rvq_np.encode(x, books)
+    kind = np.dtype(dtype).name
+    expected = np.transpose([oracle.encode(row, books.tolist(), kind) for row in x.tolist()])
+    np.testing.assert_array_equal(codes, expected)
+
+
+@given(strategies.collapsed(counts=BY_PANEL, dtype=np.float32), st.sampled_from([1.0, 2.0**-20]))
+def test_distances_said_to_be_exact_are(case, scale):
+    """A distance on a grid is the exact one, with Numba and without; and most of those here are."""
+    x, books = case
+    values, told = np.empty(len(books[0])), np.empty(len(books[0]), bool)
+    for row in x:
+        _on_grid(row, books[0], scale, values, told)
+        pairs = np.broadcast_to(row, books[0].shape), books[0]
+        np.testing.assert_array_equal(exact.on_grid(*pairs, scale), told)
+        for each in (values, exact.distances(*pairs, scale)[0]):
+            for k in np.flatnonzero(told):
+                wanted = exact.squared_distance(row, books[0][k])
+                assert Fraction(each[k]) / Fraction(scale) ** 2 == Fraction(wanted, 1 << 298)
+
+
+@jit.kernel
+def _on_grid(row, words, scale, values, told):
+    width = words.shape[1]
+    for k in range(words.shape[0]):
+        values[k] = differences.distance(row, 0, words, k * width, scale, width)
+        told[k] = settle.on_grid(row, 0, words, k * width, width, scale)
+
+
+@EACH_SCREEN
+@pytest.mark.parametrize("first", [0, 1])
+def test_scores_of_a_far_row_may_round_one_way_all_along(screen, first):
+    """One product is 1, those added to it just above half its last place, or just below."""
+    row, words = np.zeros((1, 4096)), np.zeros((2, 4096))
+    row[0, 0], words[:, 0] = 2.0**11, 2.0**-11
+    row[0, 1:], along = 2.0**-20, slice(16, None, 16)  # the same lane of all vectors there are
+    words[first, along] = 2.0**-33 * (1 + 2.0**-10)
+    words[1 - first, along] = 2.0**-33 * (1 - 2.0**-10)
+    words[1 - first, 1] = 20 * 2.0**-33  # which makes it the nearer one
+    with paths.screen(screen)():
+        codes = rvq_np.encode(row, words[None])
+    assert codes.tolist() == [oracle.encode(row[0].tolist(), [words.tolist()], "float64")]
+    assert codes.tolist() == [[1 - first]]
+
+
+def test_whole_numbers_beyond_the_grid_are_not_said_to_be_exact():
+    """Squares that need more than 53 bits together: sums of them round."""
+    row = np.zeros(3)
+    words = np.float64([[2.0**24 + 1, 2.0**20 + 1, 1], [2.0**27 + 1, 3, 1], [1, 2.0**-30, 0]])
+    values, told = np.empty(3), np.empty(3, bool)
+    _on_grid(row, words, 1.0, values, told)
+    assert told.tolist() == exact.on_grid(np.zeros((3, 3)), words).tolist() == [True, False, False]
+
+
+def test_repeats_are_those_of_numpy_whatever_the_hash(rng):
+    for dtype in (np.float32, np.float64):
+        for count, dim in ((1, 1), (300, 1), (300, 2), (40, 17)):
+            words = rng.integers(-1, 2, (count, dim)) * rng.choice([-1.0, 1.0], (count, dim))
+            words = words.astype(dtype)  # with zeros of both signs
+            half, repeat = compiled.measure(words)
+            wanted = tables.measured(words)
+            np.testing.assert_array_equal(half, wanted[0])
+            np.testing.assert_array_equal(repeat, wanted[1])
+            by_numpy = np.ones(count, bool)
+            by_numpy[np.unique(words + 0.0, axis=0, return_index=True)[1]] = False
+            np.testing.assert_array_equal(repeat, by_numpy)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @EACH_SCREEN
 @given(st.data())
@@ -222,12 +346,13 @@ def test_what_is_said_of_all_other_words_is_never_above_their_scores(screen, dty
     codes, others = np.empty((1, len(x)), np.int32), np.empty(len(x))
     lost = compiled.run(x.copy(), compiled.packed(stages), codes, 0, np.zeros(2, np.int64), others)
     assert lost == (codes[0] < 0).sum()
-    scores, below = exact_scores(x, books[0], 1.0)
+    (left, right), places = whole_numbers(x, books[0])
     usable = ~tables.repeats(books[0])
     for i in np.flatnonzero(codes[0] >= 0):
+        twice = ((left[i] - right) ** 2).sum(axis=1)
         usable[codes[0, i]] = False
-        if others[i] > -np.inf and usable.any():
-            assert Fraction(others[i]) <= Fraction(scores[i, usable].min(), below)
+        if usable.any():
+            assert Fraction(others[i]) <= Fraction(int(twice[usable].min()), 2 << (2 * places))
         usable[codes[0, i]] = True
 
 
@@ -241,11 +366,17 @@ def test_what_is_said_of_all_other_words_tells_most_rows_apart(screen, rng):
     codes, others = np.empty((1, 60), np.int32), np.empty(60)
     compiled.run(x.copy(), compiled.packed(stages), codes, 0, np.zeros(2, np.int64), others)
     np.testing.assert_array_equal(codes[0], near)
-    chosen = np.square(words[near]).sum(axis=1) / 2 - (x * words[near]).sum(axis=1)
+    chosen = np.square(x - words[near]).sum(axis=1) / 2
     assert (others > chosen + 1e-3).all()
 
 
 # Tiles, blocks, panels, threads
+
+
+def filled(kind, *shape):
+    """Return an array within a larger one, and whether that is untouched."""
+    whole = np.full((shape[0] + 2, *shape[1:]), 3, kind)
+    return whole[1:-1], lambda: (whole[0] == 3).all() and (whole[-1] == 3).all()
 
 
 def grid(rng, *shape, steps=8):
@@ -546,18 +677,54 @@ def test_a_row_decided_by_hand_goes_through_projections_as_others_do():
         np.testing.assert_array_equal(compiled.by_hand(row.copy(), prepared), codes[:, n])
 
 
+def around_points(rng):
+    """Return words around four points, less than a step of any screen apart: one is the centre."""
+    points = 1e4 * rng.standard_normal((4, 16))
+    words = (points[rng.integers(4, size=300)] + 1e-2 * rng.standard_normal((2, 300, 16))).astype(
+        np.float32
+    )
+    words[1] = words[1, 0] - words[0]
+    x = points[rng.integers(4, size=800)] + 1e-2 * rng.standard_normal((800, 16))
+    return x.astype(np.float32), words
+
+
 def test_a_screen_that_leaves_too_many_words_is_given_up(rng):
-    """Words that differ by less than a step of any screen, far from the origin."""
-    words = (1e4 + 1e-2 * rng.standard_normal((2, 300, 16))).astype(np.float32)
-    words[1] -= words[0].mean(axis=0)
-    x = (1e4 + 1e-2 * rng.standard_normal((800, 16))).astype(np.float32)
+    x, words = around_points(rng)
     expected = plain_codes(x, words)
     stages = host.prepare(rvq_np.Codebooks(words), x.dtype)
-    for rank in (*range(len(compiled.SCREENS)), len(compiled.SCREENS) - 1):
-        assert compiled.packed(stages) is stages.kept[compiled.SCREENS[rank]]
-        codes = host.encode(x[: compiled.PATIENCE], stages)
-        np.testing.assert_array_equal(codes, expected[:, : compiled.PATIENCE])
+    with paths.patched((compiled, "GAINED", np.inf)):
+        for rank in (*range(len(compiled.SCREENS)), len(compiled.SCREENS) - 1):
+            assert compiled.packed(stages) is stages.kept[compiled.SCREENS[rank]]
+            codes = host.encode(x[: compiled.PATIENCE], stages)
+            np.testing.assert_array_equal(codes, expected[:, : compiled.PATIENCE])
     np.testing.assert_array_equal(host.encode(x, stages), expected)
+
+
+@pytest.mark.skipif(len(compiled.SCREENS) < 2, reason="this processor has one screen")
+def test_a_screen_that_the_next_one_does_not_better_serves_again(rng):
+    x, words = around_points(rng)
+    expected = plain_codes(x, words)
+    stages = host.prepare(rvq_np.Codebooks(words), x.dtype)
+    served = []
+    for _ in range(4):
+        np.testing.assert_array_equal(host.encode(x, stages), expected)
+        served.append(stages.kept["screen"])
+    assert served == [compiled.SCREENS[1], *[compiled.SCREENS[0]] * 3]
+
+
+def test_a_stage_in_training_begins_with_the_screen_that_served(rng, monkeypatch):
+    """For as many searches as `FORGET` says; then it is found out again."""
+    monkeypatch.setattr(host, "FORGET", 4)
+    host.load()
+    words = rng.standard_normal((9, 4)).astype(np.float32)
+    found, served = {"screen": compiled.SCREENS[-1]}, []
+    for _ in range(5):
+        words = words + np.float32(0.5)
+        stage, codes = tables.word_tables(words.copy()), np.empty(9, np.int32)
+        host.nearest_again(words, stage, codes, found)
+        np.testing.assert_array_equal(codes, np.arange(9))
+        served.append(found["screen"])
+    assert served == [compiled.SCREENS[-1]] * 3 + [compiled.SCREENS[0]] * 2
 
 
 @pytest.mark.parametrize(("n_words", "dim"), [(256, 8), (1024, 64), (1024, 256)])
@@ -588,10 +755,6 @@ def test_words_are_looked_up_and_added_as_numpy_does(dtype, dim, rng):
         dtype,
     )
     codes = np.stack([rng.integers(0, k, 37) for k in sizes]).astype(np.int32)
-
-    def filled(kind, *shape):
-        whole = np.full((shape[0] + 2, *shape[1:]), 3, kind)
-        return whole[1:-1], lambda: (whole[0] == 3).all() and (whole[-1] == 3).all()
 
     for n in range(4):
         for part in (stages, stages[: max(n, 1)]):
@@ -636,28 +799,68 @@ def test_rows_are_projected_as_numpy_does(dtype, dim, rng):
         stage = host.prepare(rvq_np.Codebooks([projected(rng, 2, width, dim)]), dtype)[0]
         rows = grid(rng, 9, dim).astype(dtype)
         np.testing.assert_array_equal(compiled.project(rows, stage), plain.project(rows, stage))
-        stage = replace(stage, weight_in=rng.standard_normal((dim, width)))
+        weight, bias = rng.standard_normal((width, dim)), rng.standard_normal(width)
+        stage = replace(stage, into=tables.Map(weight.astype(dtype), bias.astype(dtype)))
         rows = rng.standard_normal((9, dim)).astype(dtype)
         size = np.abs(rows) @ np.abs(stage.weight_in) + np.abs(stage.bias_in)
-        off = 2 * (dim + 2) * 2.0**-53 * size
+        off = (dim + 1) * np.finfo(dtype).eps * size  # one sum in the rows' type, see `regret`
         ours, theirs = compiled.project(rows, stage), plain.project(rows, stage)
         rounding = np.finfo(dtype).eps * np.abs(theirs)
         assert (np.abs(ours.astype(float) - theirs) <= off + rounding).all()
 
 
+LANES = simd.LANES
+COLUMNS = sorted({1, 7, LANES, LANES + 1, IN_PANEL - 1, IN_PANEL, IN_PANEL + 1, 3 * IN_PANEL + 5})
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("width", [1, 17, tables.PANEL, tables.PANEL + 1, 2 * tables.PANEL + 9])
-def test_maps_of_float32_are_those_of_the_same_numbers_in_float64(dtype, width, rng):
-    rows = rng.standard_normal((9, 33)).astype(dtype)
-    weight, bias = grid(rng, width, 33).astype(np.float32), grid(rng, width).astype(np.float32)
-    narrow = tables.map_tables(rvq_np.Linear(weight, bias))
-    wide = tables.map_tables(rvq_np.Linear(weight.astype(np.float64), bias.astype(np.float64)))
-    found = compiled.transform(rows, narrow)
-    np.testing.assert_array_equal(found, compiled.transform(rows, wide))
-    assert 2 * narrow.panels.nbytes == wide.panels.nbytes
-    whole = grid(rng, 9, 33).astype(dtype)  # sums are exact
-    expected = plain.transform(whole, narrow)
-    np.testing.assert_array_equal(compiled.transform(whole, narrow), expected)
+@pytest.mark.parametrize("kept", [np.float32, np.float64])
+@pytest.mark.parametrize("columns", COLUMNS)
+def test_maps_are_numpys_on_a_grid(dtype, kept, columns, rng):
+    """Where sums are exact; nothing beside the outputs is written."""
+    linear = tables.Map(grid(rng, columns, 33).astype(kept), grid(rng, columns).astype(kept))
+    for count in range(1, 2 * maps.ROWS + 2):
+        rows = grid(rng, count, 33).astype(dtype)
+        expected = plain.transform(rows, linear)
+        np.testing.assert_array_equal(compiled.transform(rows, linear), expected)
+        out, untouched = filled(dtype, count, columns)
+        maps.transform(rows, maps.panels_of(linear, dtype), out, 0, count)
+        np.testing.assert_array_equal(out, expected)
+        assert untouched()
+    wide = compiled.transform(rows.astype(np.float64), linear, np.float32)
+    np.testing.assert_array_equal(wide, expected)
+    assert wide.dtype == np.float32
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("dim", [1, 2, 33, 300])
+@pytest.mark.parametrize("columns", COLUMNS)
+def test_a_mapped_row_does_not_depend_on_the_rows_or_columns_beside(dtype, dim, columns, rng):
+    """Bit for bit: alone, among few or many, whichever panel a column falls into."""
+    weight, bias = rng.standard_normal((columns, dim)), rng.standard_normal(columns)
+    linear = tables.Map(weight.astype(dtype), bias.astype(dtype))
+    rows = rng.standard_normal((3 * maps.ROWS + maps.FEW, dim)).astype(dtype)
+    whole = compiled.transform(rows, linear)
+    for count in range(1, maps.ROWS + 2):
+        for start in (0, 1, len(rows) - count):
+            some = compiled.transform(rows[start : start + count].copy(), linear)
+            np.testing.assert_array_equal(some, whole[start : start + count])
+    last = tables.Map(weight[-1:].astype(dtype), bias[-1:].astype(dtype))
+    np.testing.assert_array_equal(compiled.transform(rows, last)[:, 0], whole[:, -1])
+
+
+def test_a_map_is_summed_in_the_order_of_the_dimensions():
+    """1 + 2^24 - 2^24 is 0 in float32 if added in turn: the order is part of the answer."""
+    linear = tables.Map(np.float32([[2.0**24, 1.0, -(2.0**24)]] * 5), np.zeros(5, np.float32))
+    rows = np.ones((maps.ROWS, 3), np.float32)
+    np.testing.assert_array_equal(compiled.transform(rows, linear), 0)
+    np.testing.assert_array_equal(compiled.transform(rows[:1], linear), 0)
+    np.testing.assert_array_equal(compiled.transform(rows.astype(np.float64), linear), 1)
+
+
+def test_a_weight_beyond_float32_makes_no_nan_of_zeros():
+    linear = tables.Map(np.float64([[1e300]]), np.float64([3.0]))
+    np.testing.assert_array_equal(compiled.transform(np.zeros((2, 1), np.float32), linear), 3)
 
 
 def test_a_beam_over_projections_does_not_depend_on_the_rows_beside(rng):

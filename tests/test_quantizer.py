@@ -24,6 +24,7 @@ from rvq_np.errors import (
     ShapeError,
     StateError,
 )
+from rvq_np.kernels import tables
 
 RATE = 50  # vectors per second
 
@@ -273,6 +274,23 @@ def test_quantized_is_exactly_decode_of_the_codes_by_the_words_before_the_step(
     np.testing.assert_array_equal(result.quantized, rows)
     np.testing.assert_array_equal(result.codes, rvq_np.encode(x.transpose(0, 2, 1), before))
     assert (rvq.codebooks is not before) == training
+
+
+@pytest.mark.parametrize("dropout", [False, 0.8])
+def test_of_large_maps_only_chosen_words_are_mapped_back_and_to_the_same_bits(dropout):
+    """As they are when all are mapped: see `rvq_np.kernels.tables.LARGE`."""
+    rvq = ResidualVectorQuantizer(
+        64, 260, 3, 40, kmeans_init=False, quantizer_dropout=dropout, rng=0
+    )
+    assert rvq.codebooks.stages[0].project_out.weight.size >= tables.LARGE
+    x = batch(d=64, t=17)
+    before = rvq.codebooks
+    result = rvq(x, RATE)
+    rows = [rvq_np.decode(result.codes[:n], before) for n in (1, 2, 3)]
+    levels = np.asarray(result.bandwidth) / rvq.get_bandwidth_per_quantizer(RATE)
+    for b, n in enumerate(np.broadcast_to(np.rint(levels).astype(int), 2)):
+        np.testing.assert_array_equal(result.quantized[b], rows[n - 1][b].T)
+    assert len(np.unique(result.codes[0])) < 40
 
 
 def test_the_penalty_is_the_mean_over_levels_of_the_distance_to_the_chosen_word():

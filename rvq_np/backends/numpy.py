@@ -8,7 +8,7 @@ def prepare(codebooks, like):
 
 
 def prepare_map(linear, like):
-    return tables.map_tables(linear)
+    return tables.map_of(linear)
 
 
 def project(x, prepared, dtype):

@@ -28,7 +28,7 @@ def prepare(codebooks, like):
 
 def prepare_map(linear, like):
     other = _elsewhere(like)
-    return tables.map_tables(linear) if other is None else other.prepare_map(linear, _plain(like))
+    return tables.map_of(linear) if other is None else other.prepare_map(linear, _plain(like))
 
 
 def project(x, prepared, dtype):

@@ -24,6 +24,7 @@ from .. import train as training
 from ..codebooks import Codebooks
 from ..config import Config
 from ..errors import BackendError, RvqError
+from ..kernels.tables import lent as lent
 from ..layout import Batch
 from ..quantizer import ResidualVectorQuantizer
 
@@ -254,26 +255,31 @@ def decode(config: Config, tensors: Sequence[Any], codes: np.ndarray, start: int
 
 
 def _run(spec: Spec, x: Any, mask: Any, seed: Any, tensors: Sequence[Any]) -> list[Any]:
-    if spec.held:
-        rvq = _find(spec.held)
-        passed = rvq.passed("quantize", x, spec.sample_rate, spec.bandwidth, mask)
-    else:
-        known = recall(spec.config, tensors)
-        batch = Batch("quantize", x, known.codebooks, mask)
-        numbers = arrays.to_numpy(seed) if spec.training else ()
-        given = [int(part) % (1 << 32) for part in numbers] if spec.training else None
-        per_level = spec.config.bandwidth_per_quantizer(spec.sample_rate)
-        passed = passes.forward(
-            known.states, known.projections, known.codebooks, batch, spec.config, spec.n_q,
-            per_level, seed=given, moving=spec.moving,
-            all_reduce=_find(spec.hook) if spec.hook else training.ALONE,
-        )  # fmt: skip
+    passed = passed_by(spec, x, mask, seed, tensors)
     outputs = outputs_of(passed)
     if spec.training and not spec.held:
         outputs += [stage.words.copy() for stage in passed.codebooks.stages[: spec.n_q]]
-        _remember(spec.config, passed.states, known.projections)
-        outputs += state_of(passed.states, known.projections)
+        outputs += state_of(passed.states, None)
     return outputs
+
+
+def passed_by(spec: Spec, x: Any, mask: Any, seed: Any, tensors: Sequence[Any]) -> passes.Pass:
+    """Do what `run` does; return all that its outputs are made of, and remember the new state."""
+    if spec.held:
+        return _find(spec.held).passed("quantize", x, spec.sample_rate, spec.bandwidth, mask)
+    known = recall(spec.config, tensors)
+    batch = Batch("quantize", x, known.codebooks, mask)
+    numbers = arrays.to_numpy(seed) if spec.training else ()
+    given = [int(part) % (1 << 32) for part in numbers] if spec.training else None
+    per_level = spec.config.bandwidth_per_quantizer(spec.sample_rate)
+    passed = passes.forward(
+        known.states, known.projections, known.codebooks, batch, spec.config, spec.n_q,
+        per_level, seed=given, moving=spec.moving,
+        all_reduce=_find(spec.hook) if spec.hook else training.ALONE,
+    )  # fmt: skip
+    if spec.training:
+        _remember(spec.config, passed.states, known.projections, passed.codebooks)
+    return passed
 
 
 def _find(number: int) -> Any:
@@ -321,16 +327,25 @@ def recall(config: Config, tensors: Sequence[Any]) -> Known:
     """
     given = [arrays.to_numpy(tensor) for tensor in tensors]
     with _known_lock:
-        recent = list(_known)
+        recent = [known for known in _known if known.config == config]
     some = len(given) < len(names(config))
+    nearest, most = None, set[str]()
     for known in reversed(recent):
+        listed = needed(Spec(config, 1.0)) if some else names(config)
         ours = known.needed if some else known.tensors
-        if known.config == config and all(map(_same, ours, given)):
+        same = {name for name, a, b in zip(listed, ours, given, strict=True) if _same(a, b)}
+        if len(same) == len(listed):
             return known
+        if len(same) > len(most):
+            nearest, most = known, same
     if some:
         return _remember(config, *_without_statistics(config, given))
     named = dict(zip(names(config), given, strict=True))
-    return _remember(config, *training.from_state_dict(named, config))
+    if nearest is None:
+        return _remember(config, *training.from_state_dict(named, config))
+    # An optimizer has moved the projections, say: what is the same is not looked at again.
+    made = training.from_state_dict(named, config, most, nearest.states, nearest.projections)
+    return _remember(config, *made, nearest.codebooks)
 
 
 def _without_statistics(config: Config, given: list[np.ndarray]) -> tuple[Any, Any]:
@@ -342,9 +357,14 @@ def _without_statistics(config: Config, given: list[np.ndarray]) -> tuple[Any, A
     return training.from_state_dict(named, config)
 
 
-def _remember(config: Config, states: Any, projections: training.Projections) -> Known:
+def _remember(
+    config: Config,
+    states: Any,
+    projections: training.Projections,
+    before: Codebooks | None = None,
+) -> Known:
     tensors = list(training.entries(states, projections).values())
-    codebooks = training.codebooks_of(states, projections)
+    codebooks = training.codebooks_of(states, projections, before)
     known = Known(config, tensors, tuple(states), projections, codebooks)
     with _known_lock:
         _known.append(known)

@@ -14,6 +14,7 @@ formulas, for level q of L with residual ``r``, ``z = P r + p`` (or ``r``), word
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -36,6 +37,8 @@ NUMPY = Ops(
     total=np.sum,
     largest=lambda x, axis: np.max(x, axis, initial=0),
     convert=lambda x, like: np.asarray(x).astype(like.dtype),
+    product=lambda x, y, z, alpha, beta: alpha * (x @ y) + beta * z,
+    sum_into=lambda x, y, alpha: x + alpha * y,
 )
 
 
@@ -126,42 +129,112 @@ class Products:
         self, rows: np.ndarray, wanted: np.ndarray, penalty: float, quantization_loss: float
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         n_q, dtype = len(self.codes), rows.dtype
-        if not (self.trained or self.codebooks.stages[0].project_in):
+        stages = self.codebooks.stages[:n_q]
+        if not (self.trained or stages[0].project_in):
             return np.zeros_like(rows), {
                 f"vq.layers.{level}._codebook.embed": np.zeros(stage.words.shape, dtype)
-                for level, stage in enumerate(self.codebooks.stages[:n_q])
+                for level, stage in enumerate(stages)
             }
-        counts = [int((self.active > level).sum()) for level in range(n_q)]
-        levels = max(1, sum(count > 0 for count in counts))
-        to_x, parameters = np.zeros_like(rows), {}
-        left = rows
-        for level, stage in enumerate(self.codebooks.stages[:n_q]):
-            layer, codes = f"vq.layers.{level}.", self.codes[level]
-            words = stage.words[codes].astype(dtype)
-            share = (self.active > level).astype(dtype)[:, None]
-            into, out = stage.project_in, stage.project_out
-            searched, added = left, words
-            if into is not None and out is not None:
-                searched = left @ into.weight.T.astype(dtype) + into.bias.astype(dtype)
-                added = words @ out.weight.T.astype(dtype) + out.bias.astype(dtype)
-            scale = 2.0 / (levels * max(1, counts[level]) * words.shape[1]) * self.trained
-            apart = share * (searched - words) * dtype.type(scale)
-            pull = apart * dtype.type(self.weight * penalty)
-            given = wanted * share
-            to_words = np.zeros(stage.words.shape, dtype)
+        levels = [
+            Level(stage.words.astype(dtype), codes, *(
+                linear and (linear.weight.astype(dtype), linear.bias.astype(dtype))
+                for linear in (stage.project_in, stage.project_out)
+            ))
+            for stage, codes in zip(stages, self.codes, strict=True)
+        ]  # fmt: skip
+        to_x, found = pulled_back(
+            NUMPY, rows, wanted, self.active, levels, trained=self.trained,
+            penalty=self.weight * penalty, quantization=quantization_loss,
+        )  # fmt: skip
+        parameters = {}
+        for level, (stage, codes, each) in enumerate(zip(stages, self.codes, found, strict=True)):
+            layer, (to_words, *to_maps) = f"vq.layers.{level}.", each
+            places = [f"{name}.{part}" for name in MAPS for part in ("weight", "bias")]
+            for name, gradient in zip(places, to_maps, strict=False):
+                parameters[f"{layer}{name}"] = gradient
+            moved = np.zeros(stage.words.shape, dtype)
             if quantization_loss:
-                np.add.at(to_words, codes, -apart * dtype.type(quantization_loss))
-            if into is not None and out is not None:
-                to_searched = pull + given @ out.weight.astype(dtype)
-                parameters[f"{layer}project_in.weight"] = to_searched.T @ left
-                parameters[f"{layer}project_in.bias"] = to_searched.sum(axis=0)
-                parameters[f"{layer}project_out.weight"] = given.T @ words
-                parameters[f"{layer}project_out.bias"] = given.sum(axis=0)
-                pull = pull @ into.weight.astype(dtype)
-            parameters[f"{layer}_codebook.embed"] = to_words
-            to_x += pull
-            left = left - added
+                np.add.at(moved, codes, to_words)
+            parameters[f"{layer}_codebook.embed"] = moved
         return to_x, parameters
+
+
+MAPS = ("project_in", "project_out")
+
+
+class Level(NamedTuple):
+    """What gradients need of one level: the words of the rows, and its maps if it has any."""
+
+    words: Any  # (K, C)
+    codes: Any  # (N,)
+    into: Any = None  # weight (C, D) and bias (C,)
+    out: Any = None  # weight (D, C) and bias (D,)
+
+
+def pulled_back(
+    ops: Ops,
+    rows: Any,
+    wanted: Any,
+    active: Any,
+    levels: Sequence[Level],
+    *,
+    trained: bool,
+    penalty: Any,
+    quantization: Any = None,
+) -> tuple[Any, list[tuple[Any, ...]]]:
+    """Return what the gradients of a pass give to x beside `wanted`, and to each level.
+
+    `wanted` (N, D): the gradient to the vectors, zeros where there is padding. `penalty`: that to
+    the commitment loss, times its weight; `quantization` likewise. Per level: the gradient to the
+    words of the rows (N, C), from the quantization loss, zero without; then, if it has maps, those
+    to the weight and bias in, and to the weight and bias out.
+    """
+    counts = [int(ops.total(active > level)) for level in range(len(levels))]
+    used = max(1, sum(count > 0 for count in counts))
+    found: list[tuple[Any, ...]] = []
+    to_x, left = None, rows
+    for level, (words, codes, into, out) in enumerate(levels):
+        whole = counts[level] == rows.shape[0]
+        share = None if whole else ops.convert(active > level, rows)[:, None]
+        given = wanted if whole else wanted * share
+        scale = 2.0 / (used * max(1, counts[level]) * words.shape[1]) * trained
+        factor = scale * penalty
+        to_words = None
+        if into is None:
+            chosen = added = ops.take(words, codes)
+            apart = left - chosen
+            pull = apart * factor if whole else apart * factor * share
+            if quantization is not None:
+                to_words = apart * (-scale * quantization) * (1 if whole else share)
+            found.append((to_words,))
+        else:
+            # Words less the bias in, so that a product and a sum are one: `apart` is what is
+            # searched less the words of the rows.
+            moved = ops.take(words - into[1], codes)
+            pull = ops.product(left, into[0].T, moved, factor, -factor)
+            pull = pull if whole else pull * share
+            if quantization is not None:
+                turn = scale * quantization
+                to_words = ops.product(left, into[0].T, moved, -turn, turn)
+                to_words = to_words if whole else to_words * share
+            to_searched = ops.product(given, out[0], pull, 1.0, 1.0)
+            total = ops.total(given, 0)
+            found.append(
+                (to_words, to_searched.T @ left, ops.total(to_searched, 0),
+                 given.T @ moved + total[:, None] * into[1], total)
+            )  # fmt: skip
+            if words.shape[0] < rows.shape[0]:
+                added = ops.take(words @ out[0].T + out[1], codes)
+            else:  # what the words decode to, by way of those moved
+                added = ops.product(moved, out[0].T, out[0] @ into[1] + out[1], 1.0, 1.0)
+        if into is None:
+            to_x = pull if to_x is None else ops.sum_into(to_x, pull, 1.0)
+        elif to_x is None:
+            to_x = pull @ into[0]
+        else:
+            to_x = ops.product(pull, into[0], to_x, 1.0, 1.0)
+        left = left - added if left is rows else ops.sum_into(left, added, -1.0)
+    return to_x, found
 
 
 def quantize_vjp(

@@ -41,6 +41,9 @@ class Ops(NamedTuple):
     total: Callable[..., Any]  # sum(x), or sum(x, axis)
     largest: Callable[..., Any]  # max(x, axis)
     convert: Callable[[Any, Any], Any]  # to the dtype of another array
+    # For gradients by hand: ``alpha x @ y + beta z``, and ``x + alpha y``, perhaps written over x.
+    product: Any = None
+    sum_into: Any = None
 
 
 def check_estimator(estimator: Any) -> None:

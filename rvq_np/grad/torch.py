@@ -16,6 +16,7 @@ from ..config import Config
 from ..errors import BackendError, DtypeError
 from ..layout import QuantizedResult
 from . import _host, _inputs
+from . import _torch_eager as _eager
 from ._surrogate import Ops, attach, check_estimator, decoded
 
 pytree.register_dataclass(
@@ -32,6 +33,8 @@ OPS = Ops(
     total=torch.sum,
     largest=torch.amax,
     convert=lambda x, like: x.to(like.dtype),
+    product=lambda *given: _eager.product(*given),
+    sum_into=lambda *given: _eager.sum_into(*given),
 )
 
 
@@ -179,6 +182,8 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
             threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon,
             relative_threshold,
         )  # fmt: skip
+        for name, value in self.config.as_dict().items():  # ESPnet's code reads some of them
+            setattr(self, name, value)
         check_estimator(estimator)
         _inputs.check_training(codebook_training)
         self.codebook_training, self.estimator = codebook_training, estimator
@@ -244,6 +249,12 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         spec = self._spec(sample_rate, bandwidth, self.training)
         seed = _draw() if self.training else None
         entries = self._entries()
+        if self.codebook_training == "ema" and _eager.serves(x, mask, entries):
+            with torch.autocast("cpu", enabled=False):
+                wide = _widened(x, mask)
+                result = _eager.forward(self, OPS, _host.parse(spec), wide, mask, seed, entries)
+            result.quantized = result.quantized.to(x.dtype)
+            return result
         needed = list(entries.values()) if self.training else _in_eval(entries)
         result, state = _quantized(
             self, spec, x, mask, seed, entries, needed, self.estimator,

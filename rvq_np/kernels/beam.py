@@ -4,16 +4,19 @@ At each stage every hypothesis proposes its `beam` nearest words; of all proposa
 `beam` with the smallest exact ``|residual - word|^2`` stay, ties in the order of the hypothesis,
 then of the word.  The codes are those of the best hypothesis after the last stage.  With a beam
 of one this is the greedy search.  Float64 screens carry a bound here too, and what they cannot
-order is ordered by fractions, so the answer depends on neither BLAS nor the batch.
+order is ordered exactly, so the answer depends on neither BLAS nor the batch.
 
 Cost: `beam` times the greedy search, in float64, and ``n * beam^2 * D`` for the ranking.
 """
+
+import itertools
 
 import numpy as np
 
 from . import exact
 
 SCORES = 1 << 20  # float64 scores held at once
+LOST = 2.0**-900  # more than all products that underflow
 
 
 def search(rows, stages, beam, project):
@@ -48,44 +51,46 @@ def _search_block(rows, stages, beam, project):
 
 def _proposals(rows, tables, beam):
     """Return for each row its `beam` nearest words, ascending by index (n, at most beam)."""
-    usable = np.flatnonzero(tables.half < np.inf)
-    wanted = min(beam, len(usable))
-    words = tables.words[usable]
-    wide = rows.astype(np.float64)
-    with np.errstate(over="ignore", invalid="ignore"):
-        scores = tables.half64[usable] - wide @ words.T.astype(np.float64)
-        squares = np.square(wide).sum(axis=1) + rows.shape[1] * exact.LOST
-        size = np.sqrt(squares) * tables.bounds[0] + tables.bounds[1]
-        slack = 2.0 * (tables.bounds[4] * size + tables.bounds[5])
-        last = np.partition(scores, wanted - 1, axis=1)[:, wanted - 1]
-        trusted = (size < 1e300) & np.isfinite(last)
-        near = (scores <= (last + slack)[:, None]) | ~trusted[:, None]
+    seen = tables.seen
+    words, wanted = tables.words[seen.usable], min(beam, len(seen.usable))
+    if wanted == len(words):
+        return np.broadcast_to(seen.usable, (len(rows), wanted))
+    moved, norms, powers = seen.rows(rows)
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        scores = seen.half * powers[:, None] - moved @ seen.moved.T
+        errors = seen.wide_share * (norms[:, None] * seen.norms + seen.half) * (1 + 1e-9) + LOST
+        last = np.partition(scores + errors, wanted - 1, axis=1)[:, wanted - 1]
+        near = ~(scores - errors > last[:, None]) | ~np.isfinite(last)[:, None]
     chosen = np.empty((len(rows), wanted), np.int64)
     sure = near.sum(axis=1) == wanted
     chosen[sure] = np.nonzero(near[sure])[1].reshape(-1, wanted)
+    known: dict[bytes, np.ndarray] = {}  # equal rows are decided once
     for n in np.flatnonzero(~sure):
-        candidates = np.flatnonzero(near[n])
-        order = sorted(candidates, key=lambda k: (exact.squared_distance(rows[n], words[k]), k))
-        chosen[n] = np.sort(order[:wanted])
-    return usable[chosen]
+        key = rows[n].tobytes()
+        if key not in known:
+            known[key] = exact.smallest(rows[n], words, np.flatnonzero(near[n]), wanted)
+        chosen[n] = known[key]
+    return seen.usable[chosen]
 
 
 def _best(residuals, table, parents, words, beam):
     """Return the places (n, at most beam) of the best proposals, best first."""
     n_rows, count = words.shape
     wanted = min(beam, count)
-    every = np.arange(n_rows)[:, None]
+    every, scale = np.arange(n_rows)[:, None], exact.scale_of(table)
+    dim = residuals.shape[2]
+    left, right = residuals[every, parents].reshape(-1, dim), table[words].reshape(-1, dim)
+    errors, share, lost = exact.distances(left, right, scale)
+    errors = errors.reshape(n_rows, count)
+    order = np.argsort(errors, axis=1, kind="stable")
     with np.errstate(over="ignore", invalid="ignore"):
-        left = residuals[every, parents].astype(np.float64) - table[words]
-        errors = np.square(left).sum(axis=2)  # no cancellation: a relative bound suffices
-        order = np.argsort(errors, axis=1, kind="stable")
         ranked = np.take_along_axis(errors, order, axis=1)
-        slack = (left.shape[2] + 8) * np.finfo(np.float64).eps * ranked[:, 1:] + 1e-290
-        unsure = ~(np.diff(ranked, axis=1) > slack)[:, :wanted].all(axis=1)
-    for n in np.flatnonzero(unsure):
-        keys = [
-            exact.squared_distance(residuals[n, parent], table[word])
-            for parent, word in zip(parents[n], words[n], strict=True)
-        ]
-        order[n] = sorted(range(count), key=lambda place: (keys[place], place))
+        apart = np.diff(ranked, axis=1) > 2.0 * share * ranked[:, 1:] + 2.0 * lost
+    for n in np.flatnonzero(~apart[:, :wanted].all(axis=1)):
+        breaks = [0, *(np.flatnonzero(apart[n]) + 1), count]
+        for start, stop in itertools.pairwise(breaks):
+            if stop - start > 1 and start < wanted:  # what float64 cannot put in order
+                places = np.sort(order[n, start:stop])
+                pairs = n * count + places
+                order[n, start:stop] = exact.ranked(left[pairs], right[pairs], places)
     return order[:, :wanted]

@@ -5,21 +5,33 @@ Importing this module imports Numba.
 
 import numpy as np
 
+from . import averages, exact, fold, gather, hypotheses, maps, pack, plain, search, tiles
 from . import bits as bits
-from . import exact, gather, hypotheses, pack, plain, search, tiles
+from . import measure as measuring
 from .simd import LANES, PER_STEP, TARGET, VECTORS
-from .tables import PANEL
 
 SCREENS = TARGET.screens
 ROWS = 768  # rows a tile: 384 kB of float32 at D = 128
 BYTES = 1 << 20  # of a tile, at most
 ALONE = 1 << 26  # products below which other threads cost more than they help
 DECODE_ROWS = 2048
+FOLDING = True  # whether maps that make rows longer are folded into codewords
+LIGHT = 1 << 17  # numbers read that are worth a thread
 BEAMED = 1 << 20  # bounds held for one row, at most
 PATIENCE = 256  # rows times stages after which a screen is judged
 FEW = 4  # words a screen may leave per row,
-CROWDED = 16  # or one in so many: one that leaves more is given up
+CROWDED = 16  # or one in so many: one that leaves more is given up,
+GAINED = 0.5  # unless the next one leaves more than this share
 DEEP = 60000  # numbers a word beyond which sums of bytes might leave int32
+
+
+def measure(words):
+    """Return half the squared norms (K,) of `words` (K, D), float64, and a mask of repeats."""
+    half, repeat = np.empty(len(words)), np.empty(len(words), np.bool_)
+    words = np.ascontiguousarray(words)
+    words = words if words.flags.writeable else words.copy()  # read-only: another type to Numba
+    measuring.measure(words, words.ravel().view(f"u{words.itemsize}"), half, repeat)
+    return half, repeat
 
 
 def encode(x, stages, codes):
@@ -52,7 +64,7 @@ def run(rows, plan, codes, start, spent, others=None):
         room = rooms.pop()
     except IndexError:  # none yet, or others work in all there are
         room = search.workspace(plan, search.block(plan, len(rows)))
-    lost = search.encode(rows, *plan.arrays, *room, codes, start, spent, others)
+    lost = search.encode(rows, *plan.arrays, *room, *plan.folds, codes, start, spent, others)
     rooms.append(room)
     return lost
 
@@ -60,7 +72,7 @@ def run(rows, plan, codes, start, spent, others=None):
 def search_beams(x, stages, beam_size, codes):
     """Write the codes (Q, n) that a beam search finds for `x` (n, D), of any float type."""
     dtype = stages[0].words.dtype
-    projects = any(stage.weight_in is not None for stage in stages)
+    projects = any(stage.into is not None for stage in stages)
     if projects or beam_size * max(len(stage.words) for stage in stages) > BEAMED:
         plain.search_beams(x, stages, beam_size, codes, project)
         return
@@ -105,28 +117,123 @@ def nearest(rows, stage, codes):
     encode(rows, stage.alone, codes[None])
 
 
-def project(rows, stage):
-    """Return `rows` as the stage searches them: themselves, or through ``project_in``."""
-    if stage.weight_in is None:
+def project(rows, stage, spread=False):
+    """Return `rows` as the stage searches them: themselves, or through ``into``.
+
+    `spread`: over the threads; not for what a thread of ours calls.
+    """
+    if stage.into is None:
         return rows
-    out = np.empty((len(rows), stage.weight_in.shape[1]), rows.dtype)
-    maps = np.concatenate([stage.weight_in.ravel(), stage.bias_in])
-    gather.project(rows, maps, 0, stage.weight_in.size, stage.unit, out)
-    return out
-
-
-def transform(rows, prepared):
-    """Return ``rows @ weight + bias`` (n, C) of a `tables.Map`, in the type of `rows`."""
-    out = np.empty((len(rows), len(prepared.bias)), rows.dtype)
+    panels = maps.panels_of(stage.into, rows.dtype)
+    out = np.empty((len(rows), stage.into.shape[1]), rows.dtype)
 
     def tile(start, stop):
-        gather.transform(rows, prepared.panels, PANEL, out, start, stop)
+        maps.transform(rows, panels, out, start, stop)
+        if stage.unit:
+            gather.normalize_rows(out, start, stop)
 
-    tiles.over_rows(tile, len(rows), ROWS)
+    _over(tile, len(rows), out.shape[1] * rows.shape[1], spread)
     return out
+
+
+def transform(rows, linear, dtype=None):
+    """Return the rows (n, D) mapped by a `tables.Map`: (n, C), summed in the type of `rows`."""
+    panels = maps.panels_of(linear, rows.dtype)
+    out = np.empty((len(rows), linear.shape[1]), dtype or rows.dtype)
+
+    def tile(start, stop):
+        maps.transform(rows, panels, out, start, stop)
+
+    _over(tile, len(rows), linear.shape[0] * linear.shape[1], True)
+    return out
+
+
+def _over(tile, rows, products, spread):
+    """Call ``tile(start, stop)`` for parts of the rows, by threads where that is worth it."""
+    if not spread or rows * products < ALONE // 8:
+        tile(0, rows)
+    else:
+        share = -(-rows // (tiles.threads() * maps.ROWS)) * maps.ROWS
+        tiles.over_rows(tile, rows, max(maps.ROWS, min(ROWS, share)))
 
 
 subtract, tally = gather.subtract, gather.tally
+
+
+def advance(rows, table, codes, quantized, given, q):
+    """Take from `rows` what their codes decode to; add it to `quantized` where it is given."""
+
+    def part(start, stop):
+        averages.advance(rows, table, codes, quantized, given, q, start, stop)
+
+    _parts(part, len(rows), rows.shape[1])
+
+
+def add_rows(rows, codes, counts, totals):
+    """Count the codes (n,) and add up the rows of each, in their order."""
+    counts += np.bincount(codes, minlength=len(counts))
+
+    def part(first, last):
+        averages.add_columns(rows, codes, totals, first, last)
+
+    _parts(part, rows.shape[1], len(rows), 16)
+
+
+def squared_distances(rows, words, codes):
+    """Return the squared distance (n,) of each row to the codeword of its code."""
+    out = np.empty(len(rows))
+
+    def part(start, stop):
+        averages.squared_distances(rows, words, codes, out, start, stop)
+
+    _parts(part, len(rows), rows.shape[1])
+    return out
+
+
+def average(words, sums, totals, empty, held, share, decay):
+    """Return the codewords and moving sums after a batch, and the largest number in them."""
+    new_words, new_sums = np.empty(words.shape, np.float32), np.empty(words.shape, np.float32)
+
+    def part(start, stop):
+        return averages.average(
+            words, sums, totals, empty, held, share, decay, new_words, new_sums, start, stop
+        )
+
+    return new_words, new_sums, max(_parts(part, len(words), words.shape[1]))
+
+
+def move(words, sums, tally, averaging, place, vectors, count):
+    """Return codewords and moving sums after a batch, some replaced, and their largest number."""
+    new_words, new_sums = np.empty(words.shape, np.float32), np.empty(words.shape, np.float32)
+    order = np.argsort(tally.codes, kind="stable")
+    starts = np.concatenate([[0], np.cumsum(np.bincount(tally.codes, minlength=len(words)))])
+
+    def part(start, stop):
+        return averages.move(
+            words, sums, tally.rows, order, starts, *averaging, place, vectors, count,
+            new_words, new_sums, np.empty(words.shape[1]), start, stop,
+        )  # fmt: skip
+
+    return new_words, new_sums, max(_parts(part, len(words), words.shape[1]))
+
+
+def replace(words, sums, dead, vectors, count):
+    """Write vectors (m, C) over the codewords `dead` (m,), and `count` times them over the sums."""
+
+    def part(start, stop):
+        return averages.replace(words, sums, dead, vectors, count, start, stop)
+
+    return max(_parts(part, len(dead), words.shape[1]))
+
+
+def _parts(function, count, numbers, whole=1):
+    """Return ``function(start, stop)`` of as many parts of `count` things as threads are worth.
+
+    `numbers` of a thing; parts are multiples of `whole`.
+    """
+    threads = min(tiles.threads(), max(1, count * numbers // LIGHT))
+    share = -(-count // (threads * whole)) * whole
+    return tiles.over_rows(function, count, max(1, share))
 
 
 def packed(stages):
@@ -134,7 +241,7 @@ def packed(stages):
     kept = stages.kept
     screen = kept.setdefault("screen", _screens(stages)[0])
     if screen not in kept:
-        kept[screen] = pack.plan(stages.whole, screen, LANES, VECTORS, PER_STEP[screen])
+        kept[screen] = pack.plan(stages.whole, screen, LANES, VECTORS, _per_step(screen))
     if stages.whole is stages:
         return kept[screen]
     key = (screen, stages.part.start, stages.part.stop, stages.part.step)
@@ -145,13 +252,21 @@ def packed(stages):
 
 def _screens(stages):
     deep = max(stage.words.shape[1] for stage in stages.whole) > DEEP
-    return TARGET.screens[-1:] if deep else TARGET.screens
+    screens = TARGET.screens[-1:] if deep else TARGET.screens
+    folding = FOLDING and not deep and any(map(fold.foldable, stages.whole))
+    return (pack.FOLDED, *screens) if folding else screens
+
+
+def _per_step(screen):
+    return PER_STEP[pack.FOLDS if screen == pack.FOLDED else screen]
 
 
 def judge(stages, spent):
     """Give up a screen whose bounds leave too many words: the next one is slower but closer.
 
-    Which one serves never shows in the codes, so threads may disagree for a moment.
+    Where the next one leaves about as many, what it would tell apart is not there to be told: the
+    faster one serves again, for good.  Which one serves never shows in the codes, so threads may
+    disagree for a moment.
     """
     kept = stages.kept
     before, (rows, words) = kept.get("spent", (0, 0)), spent.tolist()
@@ -163,8 +278,12 @@ def judge(stages, spent):
     screens = _screens(stages)
     rank = screens.index(kept["screen"])
     smallest = min(len(stage.words) for stage in stages.whole)
-    if words > rows * _allowed(smallest) and rank + 1 < len(screens):
-        kept["screen"] = screens[rank + 1]
+    if words > rows * _allowed(smallest):
+        earlier = kept.get("left", {})
+        if rank and FEW >= 0 and words > GAINED * rows * earlier.get(rank - 1, np.inf):
+            kept["screen"], kept["stays"] = screens[rank - 1], True
+        elif rank + 1 < len(screens) and "stays" not in kept:
+            kept["screen"], kept["left"] = screens[rank + 1], {**earlier, rank: words / rows}
 
 
 def _allowed(n_words):

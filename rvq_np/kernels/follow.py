@@ -7,6 +7,10 @@ rows whose bound on the rest holds are searched among the movers alone, only the
 words.  How many words count as movers is chosen each round from a sample of rows, by what it
 would cost.  The codes are those of the search: bounds carry a margin for the rounding of float64,
 and what they cannot tell is searched.
+
+A repeat of an earlier word is in no bound, as it cannot be chosen.  Once it has left its twin it
+counts as a word that came from infinitely far.  The rows of a word that becomes a repeat are
+searched: the bound on their distance to its twin is not above that to itself.
 """
 
 from typing import Any
@@ -19,7 +23,7 @@ ROWS = 8192  # rows a tile of the distances
 SAMPLE = 1024  # rows that tell how many words should count as movers
 SHARES = (0, 64, 16, 8, 4, 2)  # try none, and one word in so many
 FIXED = 0.25  # what a row costs in any search, as a share of the search among all words
-MARGIN = 1e-11  # of the squares in a distance: their rounding, for rows of up to 40,000 numbers
+MARGIN = 1e-11  # of a squared distance: its rounding, for rows of up to 40,000 numbers
 
 
 class Followed:
@@ -29,31 +33,33 @@ class Followed:
         self.x = x
         self.every = np.arange(len(x))
         self.codes = np.empty((1, len(x)), np.int32)
-        self.squares = np.einsum("nd,nd->n", x, x, dtype=np.float64)
         self.others = np.empty(len(x))  # lower bounds on the distance to every word but one's own
         self.stage: Any = None
 
     def encode(self, stages):
         """Return the codes (1, N) by a single stage without projections."""
         before, self.stage = self.stage, stages[0]
-        if np.isinf(self.stage.half).any():  # repeats: one might move away from its twin
-            self.stage = None
-            compiled.encode(self.x, stages, self.codes)
-        elif before is None:
+        if before is None:
             self._search(stages, self.every)
         else:
             self._follow(stages, before)
         return self.codes
 
     def _follow(self, stages, before):
-        words = self.stage.words
-        moved = np.sqrt(np.square(words - before.words, dtype=np.float64).sum(axis=1)) * (1 + 1e-6)
+        words, repeat = self.stage.words, np.isinf(self.stage.half)
+        left = words.astype(np.float64) - before.words
+        with np.errstate(over="ignore"):
+            moved = np.sqrt(np.einsum("kd,kd->k", left, left) + left.shape[1] * exact.LOST)
+        moved *= 1 + 1e-6
+        moved[~left.any(axis=1)] = 0.0
+        moved[np.isinf(before.half)] = np.inf
         order = np.argsort(-moved, kind="stable")
+        order = order[~repeat[order]]
         movers = self._movers(moved[order])
         if movers is None:
             self._search(stages, self.every)
             return
-        self.others -= moved[order[movers]] if movers < len(moved) else 0.0
+        self.others -= moved[order[movers]] if movers < len(order) else 0.0
         near, far = self._distances(self.every, self.codes[0])
         calm = far < self.others
         if movers:
@@ -116,11 +122,7 @@ class Followed:
                 for n in start + np.flatnonzero(codes[0, start:stop] < 0):
                     codes[:, n] = compiled.by_hand(self.x[rows[n]].copy(), stages)
             compiled.judge(stages, spent)
-            squares = self.squares[some]
-            with np.errstate(invalid="ignore"):  # where nothing is known
-                bounds = squares + 2.0 * bounds
-                bounds -= MARGIN * (squares + np.abs(bounds)) + lost
-                others[start:stop] = np.sqrt(np.maximum(0.0, bounds))
+            others[start:stop] = np.sqrt(np.maximum(0.0, 2.0 * bounds - lost)) * (1 - MARGIN)
 
         tiles.over_rows(tile, len(rows), compiled.ROWS)
         return codes[0], others
@@ -130,11 +132,9 @@ class Followed:
         stage, out = self.stage, np.empty(len(rows))
 
         def tile(start, stop):
-            gather.squared_distances(
-                self.x, rows, self.squares, stage.words, stage.half64, codes, out, start, stop
-            )
+            gather.squared_distances(self.x, rows, stage.words, codes, out, start, stop)
 
         tiles.over_rows(tile, len(rows), ROWS)
-        margin = MARGIN * (self.squares[rows] + 2.0 * stage.half64[codes])
-        margin += self.x.shape[1] * exact.LOST
-        return np.sqrt(np.maximum(0.0, out - margin)), np.sqrt(np.maximum(0.0, out) + margin)
+        lost = self.x.shape[1] * exact.LOST
+        near = np.minimum(out, np.finfo(np.float64).max) * (1 - MARGIN) - lost
+        return np.sqrt(np.maximum(0.0, near)), np.sqrt(out * (1 + MARGIN) + lost)

@@ -11,8 +11,9 @@ One rounding a number: nothing is fused, nothing reordered, so each machine gets
 
 import numpy as np
 
+from .differences import distance
 from .jit import kernel
-from .simd import add_to, dot, project_row, subtract_from, sum_words
+from .simd import add_to, item, put, subtract_from, sum_words
 
 
 @kernel
@@ -32,46 +33,27 @@ def subtract(rows, table, codes):
 
 
 @kernel
-def project(rows, maps, weight, bias, unit, out):
-    """Write ``rows @ weight + bias``; `weight` (D, C) and `bias` begin there in `maps`.
-
-    `unit`: each divided by its norm.
-    """
-    dim, width = rows.shape[1], out.shape[1]
-    for n in range(rows.shape[0]):
-        project_row(rows, n * dim, dim, maps, weight, bias, width, out, n * width)
-        if unit:
-            normalize(out, n, width)
-
-
-@kernel
-def transform(rows, panels, width, out, start, stop):
-    """Write ``rows @ weight + bias`` for some rows; `panels` as in `tables.Map`."""
-    dim, columns = rows.shape[1], out.shape[1]
-    at = 0
-    for first in range(0, columns, width):
-        some = min(width, columns - first)
-        bias = at + dim * some
-        for n in range(start, stop):
-            project_row(rows, n * dim, dim, panels, at, bias, some, out, n * columns + first)
-        at = bias + some
+def normalize_rows(rows, start, stop):
+    """Divide each of some rows (n, C) by its norm."""
+    for n in range(start, stop):
+        normalize(rows, n * rows.shape[1], rows.shape[1])
 
 
 @kernel(inner=True)
-def normalize(rows, n, width):
-    """Divide the first `width` numbers of row n by their norm; zeros stay zeros."""
+def normalize(rows, at, width):
+    """Divide `width` numbers from element `at` on by their norm; zeros stay zeros."""
     largest = 0.0
     for c in range(width):
-        largest = max(largest, abs(np.float64(rows[n, c])))
+        largest = max(largest, abs(np.float64(item(rows, at + c))))
     if largest == 0.0:
         return
     total = 0.0
     for c in range(width):
-        share = np.float64(rows[n, c]) / largest
+        share = np.float64(item(rows, at + c)) / largest
         total += share * share
     norm = np.sqrt(total)
     for c in range(width):
-        rows[n, c] = np.float64(rows[n, c]) / largest / norm
+        put(rows, at + c, np.float64(item(rows, at + c)) / largest / norm)
 
 
 @kernel
@@ -84,13 +66,11 @@ def tally(rows, codes, counts, sums):
 
 
 @kernel
-def squared_distances(x, rows, squares, words, half, codes, out, start, stop):
+def squared_distances(x, rows, words, codes, out, start, stop):
     """Write the squared distances of some `rows` (m,) of `x` to the words their `codes` (m,) name.
 
-    `squares` (N,) and `half` (K,), float64, are those of the norms of rows and words.  float64,
-    off by what cancels: see `follow`.
+    Sums of the squares of differences, in float64: off by a share of the distance itself.
     """
     dim = x.shape[1]
     for i in range(start, stop):
-        product = dot(x, rows[i] * dim, words, codes[i] * dim, dim)
-        out[i] = squares[rows[i]] + 2.0 * (half[codes[i]] - product)
+        out[i] = distance(x, rows[i] * dim, words, codes[i] * dim, 1.0, dim)

@@ -10,7 +10,7 @@ an end of that.
 import logging
 import threading
 from dataclasses import replace
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -49,7 +49,7 @@ def warm(dtype):
     using = load()
     words = np.random.default_rng(0).standard_normal((4, 2)).astype(dtype)
     single = tables.word_tables(words)
-    mapped = replace(single, weight_in=np.eye(2), bias_in=np.zeros(2))
+    mapped = replace(single, into=tables.Map(np.eye(2), np.zeros(2)))
     using.project(words, mapped)
     for screen in using.SCREENS:
         stages = tables.Stages([mapped] * 2)
@@ -60,14 +60,17 @@ def warm(dtype):
         codes = encode(words, stages)
         encode(words, stages, 2)
         follow(words, dtype)(stages[:1])
+    longer = tables.Map(np.ones((2, 1), dtype), np.zeros(2, dtype))  # a map that can be folded
+    encode(words[:, :1], tables.Stages([replace(single, into=longer, table=words[:, :1].copy())]))
     decode(codes, stages)
     tally(words, codes, stages)
     for kept in (np.float32, np.float64):
-        linear = SimpleNamespace(weight=np.eye(2, dtype=kept), bias=np.zeros(2, kept))
-        using.transform(words, tables.map_tables(linear))
+        linear = tables.Map(np.eye(2, dtype=kept), np.zeros(2, kept))
+        using.transform(words, linear)
+        using.transform(words.astype(np.float64), linear, dtype)
 
 
-def _kernels(products: int) -> Any:
+def kernels_for(products: int) -> Any:
     """Return the kernels for a call of so many products."""
     global _waived
     if kernels is not None:
@@ -85,20 +88,49 @@ def working_dtype(like, words_dtype):
 
 def bits(codes: int) -> Any:
     """Return the functions that turn so many codes into bits and back: `bits` or `plain_bits`."""
-    return _kernels(100 * codes).bits
+    return kernels_for(100 * codes).bits
 
 
 def prepare(codebooks, dtype):
     """Return the `Tables` of each stage, for vectors of type `dtype`."""
     dtype = working_dtype(dtype, codebooks.dtype)
-    return tables.Stages(tables.stage_tables(stage, dtype) for stage in codebooks.stages)
+    measure = (kernels or plain).measure  # whichever is there: no call is too small
+
+    def prepared(stage):
+        return tables.search_tables(stage, dtype, measure)
+
+    found = tiles.spread(prepared, codebooks.stages)
+    return tables.Stages(
+        tables.with_table(each, stage, dtype, mapped_out)
+        for each, stage in zip(found, codebooks.stages, strict=True)
+    )
+
+
+FOUND = ("screen", "left", "stays")  # what a search finds out about the screens of stages
+FORGET = 64  # searches after which it is found out again: codebooks that train get better
+
+
+def nearest_again(rows, stage, codes, found):
+    """As `nearest`, of a stage whose codewords have moved a little since the last call.
+
+    `found`, a dictionary, carries on which screen served: one that leaves too many codewords is
+    given up after some hundred rows, which each step of a training would find out again.  Which
+    one serves never shows in the codes.
+    """
+    searches = found.pop("searches", 0) + 1
+    if searches % FORGET:
+        stage.alone.kept.update(found)
+    nearest(rows, stage, codes)
+    found.clear()
+    found.update({name: stage.alone.kept[name] for name in FOUND if name in stage.alone.kept})
+    found["searches"] = searches
 
 
 def encode(x, stages, beam_size=1, codes=None):
     """Return int32 codes (Q, N) of `x` (N, D), finite, of any float type; in `codes`, if given."""
     if codes is None:
         codes = np.empty((len(stages), len(x)), np.int32)
-    using = _kernels(len(x) * len(stages) * stages[0].words.size)
+    using = kernels_for(len(x) * len(stages) * stages[0].words.size)
     if beam_size > 1:
         using.search_beams(x, stages, beam_size, codes)
     else:
@@ -114,18 +146,33 @@ def follow(x, dtype):
 
 def nearest(rows, stage, codes):
     """Write into `codes` (n,) the word of one stage nearest to each of `rows` (n, C)."""
-    _kernels(len(rows) * stage.words.size).nearest(rows, stage, codes)
+    kernels_for(len(rows) * stage.words.size).nearest(rows, stage, codes)
 
 
 def project(x, prepared, dtype):
-    """Return ``x @ weight + bias`` (N, C) of a `tables.Map`: float64 sums, rounded once.
+    """Return ``x @ weight + bias`` (N, C) of a `tables.Map`.
 
     In the float type of residuals between vectors of the type of `x` and words of type `dtype`.
     Compiled, the bits of a row do not depend on the other rows.
     """
     rows = np.ascontiguousarray(x, dtype=working_dtype(x.dtype, dtype))
+    return transform(rows, prepared, rows.dtype)
+
+
+def transform(rows, linear, dtype):
+    """Return ``rows @ weight + bias`` (N, C) of a `tables.Map`, of type `dtype`."""
     rows = rows if rows.flags.writeable else rows.copy()  # read-only: another type to Numba
-    return _kernels(len(x) * prepared.weight.size).transform(rows, prepared)
+    return kernels_for(len(rows) * linear.shape[0] * linear.shape[1]).transform(rows, linear, dtype)
+
+
+def mapped_out(rows, linear, dtype):
+    """Return codewords `rows` through the map out of a stage, of type `dtype`.
+
+    Where sums are not in float64 NumPy's bits are others: then one kind of kernels serves all.
+    """
+    if rows.dtype != np.float64:
+        load()
+    return transform(rows, linear, dtype)
 
 
 def decode(codes, stages, out=None):
@@ -135,7 +182,7 @@ def decode(codes, stages, out=None):
         codes = np.array(codes, dtype=np.int32, order="C")  # one type for the compiled kernels
     if out is None:
         out = np.empty((codes.shape[1], dim), dtype)
-    _kernels(codes.size * dim).decode(codes, stages, out)
+    kernels_for(codes.size * dim).decode(codes, stages, out)
     return out
 
 
@@ -148,7 +195,7 @@ def tally(x, codes, stages):
     """
     if codes.dtype != np.int32 or not codes.flags.c_contiguous or not codes.flags.writeable:
         codes = np.array(codes, dtype=np.int32, order="C")
-    using = _kernels(codes.size * x.shape[1])
+    using = kernels_for(codes.size * x.shape[1])
     starts = range(0, len(x), LEAF)
 
     def leaf(start):
@@ -175,20 +222,20 @@ def walk(x, codes, stages):
     """Yield per stage what it quantized, rows (N, C), and the words (N, C) its codes name."""
     rows = _working_copy(x, stages)
     for stage, row_codes in zip(stages[: len(codes)], codes, strict=True):
-        yield _kernels(0).project(rows, stage), stage.words[row_codes]
+        yield kernels_for(0).project(rows, stage), stage.words[row_codes]
         rows = residual(rows, row_codes[None], [stage])
 
 
 def searched(x, stages):
     """Return `x` (N, D) as the first stage searches it, in its float type; never `x` itself."""
-    return _kernels(0).project(_working_copy(x, stages), stages[0])
+    return kernels_for(0).project(_working_copy(x, stages), stages[0])
 
 
 def residual(x, codes, stages):
     """Return what the stages of `codes` (n, N) leave of `x` (N, D): one rounding a stage."""
     rows = _working_copy(x, stages)
     for stage, row_codes in zip(stages[: len(codes)], codes, strict=True):
-        _kernels(0).subtract(rows, stage.table, np.ascontiguousarray(row_codes, dtype=np.int32))
+        kernels_for(0).subtract(rows, stage.table, np.ascontiguousarray(row_codes, dtype=np.int32))
     return rows
 
 

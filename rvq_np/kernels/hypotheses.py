@@ -7,18 +7,22 @@
 
 What stays of all hypotheses and words are the `beam` with the smallest error, half the squared
 distance of a hypothesis' residual to a word; no hypothesis can have more than `beam` words among
-them, so this is the search `beam` defines.  The screen bounds every error from below; as many words
-as the beam is wide have an error of at most the beam-th lowest bound plus twice what a bound may
-be off; what is bounded above that is out, and the rest is computed in float64 and sorted.  About
-``2 * n * beam * K * D`` operations a stage, in the arithmetic of the screen.
+them, so this is the search `beam` defines.  The screen bounds every error from below; as many
+words as the beam is wide have an error of at most the beam-th lowest bound plus twice what a bound
+may be off; what is bounded above that is out, and the rest is computed in float64 and sorted.
+Errors that this cannot tell apart are in order all the same where they are exact
+(`settle.on_grid`).  About ``2 * n * beam * K * D`` operations a stage, in the arithmetic of the
+screen.
 """
 
 import numpy as np
 
+from .differences import distance, move
 from .jit import kernel
 from .pack import TINY, U
 from .search import IN_PANEL, WIDTH, _quantize, _screen
-from .simd import LANES, ROWS, collect, dot, lowest, subtract_from
+from .settle import on_grid
+from .simd import LANES, ROWS, apart, collect, dot, lowest, subtract_from
 
 LARGEST = np.float32(np.finfo(np.float32).max)  # below infinity, which marks padding and repeats
 
@@ -27,7 +31,9 @@ TOGETHER = 8 * ROWS  # hypotheses of several rows that meet a stage together, ab
 
 
 @kernel
-def encode(x, beam, words, table, half, panels, side, maps, whole, real, blank, codes, start):
+def encode(
+    x, beam, words, table, half, panels, side, maps, centres, whole, real, blank, codes, start
+):  # fmt: skip
     n_stages, dim = whole.shape[0], x.shape[1]
     group = max(1, min(ROWS, TOGETHER // beam))
     room = -(-group * beam // ROWS) * ROWS
@@ -39,6 +45,7 @@ def encode(x, beam, words, table, half, panels, side, maps, whole, real, blank, 
     params = np.zeros((room, 4), np.float32)
     starts = params.view(np.int32)
     norms, energies, offs = np.zeros(room), np.zeros(room), np.zeros((room, 2))
+    powers, moved = np.zeros(room), np.empty(dim)
     store = np.empty(room * n_panels * WIDTH + 16, np.float32)
     first = (-store.ctypes.data % 64) // 4
     bounds = store[first : first + room * n_panels * WIDTH].reshape(room, n_panels * WIDTH)
@@ -60,14 +67,19 @@ def encode(x, beam, words, table, half, panels, side, maps, whole, real, blank, 
             alive[n] = 1
         for q in range(n_stages):
             total = alive[:rows].sum()
-            _quantize(residuals, 0, total, whole, real, q, quantized, params, starts, norms)
+            _quantize(
+                residuals, 0, total, centres, moved, whole, real, q,
+                quantized, params, starts, norms, powers,
+            )  # fmt: skip
             _screen(quantized, total, panels, whole, q, side, params, bounds)
             here = to = 0
             for n in range(rows):
                 kept = 0
                 if alive[n] > 0:
-                    reach = _reach(residuals, here, alive[n], dim, bounds, whole, real, q, params,
-                                   norms, energies, offs, few, lanes)  # fmt: skip
+                    reach = _reach(
+                        residuals, here, alive[n], dim, bounds, centres, moved, whole,
+                        real, q, params, norms, powers, energies, offs, few, lanes,
+                    )  # fmt: skip
                     kept = _select(
                         residuals, here, alive[n], dim, bounds, words, side, whole, q, real,
                         energies, offs, reach, found, few, parents, words_found, values,
@@ -97,23 +109,29 @@ def encode(x, beam, words, table, half, panels, side, maps, whole, real, blank, 
 
 @kernel(inner=True)
 def _reach(
-    residuals, first, alive, dim, bounds, whole, real, q, params, norms, energies, offs, few, lanes
+    residuals, first, alive, dim, bounds, centres, moved, whole, real, q, params, norms, powers,
+    energies, offs, few, lanes,
 ):  # fmt: skip
     """Return what errors, in the stage's units, may be kept at most; -1: unknown.
 
     Sets the `energies` of the residuals, half their squares, rounded down, and `offs`, how far a
-    bound may be off: that of a word of norm w by ``offs[h, 0] * w + offs[h, 1]``.
+    bound may be off: that of a word of norm w by ``(offs[h, 0] + grain * w) * w + offs[h, 1]``.
     """
-    count, n_panels, unit = 0, np.uint64(whole[q, 3]), real[q, 7]
+    count, n_panels, unit, heaviest = 0, np.uint64(whole[q, 3]), real[q, 7], real[q, 12]
+    grain = 2.0 * real[q, 9] + 16.0 * U
     for h in range(first, first + alive):
-        if not norms[h] < np.inf:
+        if not norms[h] < np.inf or powers[h] != 1.0:
             return -1.0
-        square = dot(residuals, h * dim, residuals, h * dim, dim) * unit * unit
+        if whole[q, 11] < 0:
+            square = dot(residuals, h * dim, residuals, h * dim, dim) * unit * unit
+        else:
+            move(residuals, h * dim, centres, whole[q, 11], moved, 0, unit, dim)
+            square = dot(moved, 0, moved, 0, dim)
         energies[h] = 0.5 * square * (1.0 - 1e-11)
         # A bound is below the score by two slacks at most, and as much again of the half norm.
-        offs[h, 0] = -2.0 * np.float64(params[h, 1])
-        offs[h, 1] = (2.0 * real[q, 9] + 16.0 * U) * (norms[h] + 1.0) + 2e-11 * square
-        off = energies[h] + offs[h, 0] * real[q, 12] + offs[h, 1]
+        offs[h, 0] = -2.0 * np.float64(params[h, 1]) + grain * norms[h] + 2.0**-90
+        offs[h, 1] = 2.0**-90 + 2e-11 * square
+        off = energies[h] + (offs[h, 0] + grain * heaviest) * heaviest + offs[h, 1]
         if h > first:
             count = _keep(off + lowest(bounds, h, whole[q, 3]), few, count)
             continue
@@ -156,6 +174,7 @@ def _select(
     if reach < 0.0:
         return -1
     beam, n_panels, words_at, side_at = few.shape[0], whole[q, 3], whole[q, 4], whole[q, 8]
+    grain, unit = 2.0 * real[q, 9] + 16.0 * U, real[q, 7]
     listed = seen = 0
     for h in range(first, first + alive):
         count = collect(bounds, h, n_panels, _above(reach - energies[h]), found)
@@ -163,18 +182,18 @@ def _select(
             word = found[i]
             value = energies[h] + bounds[h, word // IN_PANEL * WIDTH + LANES + word % IN_PANEL]
             parents[listed], words_found[listed], values[listed] = h, word, value
-            seen = _keep(value + offs[h, 0] * side[2, side_at + word] + offs[h, 1], few, seen)
+            weight = np.float64(side[2, side_at + word])
+            seen = _keep(value + (offs[h, 0] + grain * weight) * weight + offs[h, 1], few, seen)
             listed += 1
         if seen == beam:
             reach = min(reach, few[beam - 1])
     limit = reach
     kept = 0
-    half = 0.5 * real[q, 7] * real[q, 7] * (1.0 + 1e-11)
     for i in range(listed):
         if values[i] > limit:
             continue
         h, word = parents[i], words_found[i]
-        error = _error(residuals, h * dim, words, words_at + word * dim, dim)
+        error = distance(residuals, h * dim, words, words_at + word * dim, unit, dim)
         if not np.isfinite(error):
             return -1
         if kept == beam + 1 and not error < errors[beam]:
@@ -188,24 +207,38 @@ def _select(
         errors[place], best_words[place], best_parents[place] = error, word, h
         kept = min(kept + 1, beam + 1)
         if kept > beam:
-            limit = min(limit, errors[beam] * half)
-    for i in range(1, kept):  # no cancellation in an error: a relative bound suffices
-        if not errors[i] - errors[i - 1] > (dim + 8) * 2.220446049250313e-16 * errors[i] + 1e-290:
-            return -1
+            limit = min(limit, errors[beam] * 0.5 * (1.0 + 1e-11))
+    off = (dim + 8) * 2.220446049250313e-16  # no cancellation in an error: a relative bound
+    for i in range(1, kept):
+        if not errors[i] - errors[i - 1] > off * errors[i] + 1e-290:
+            for j in (i - 1, i):
+                if not on_grid(residuals, best_parents[j] * dim, words,
+                               words_at + best_words[j] * dim, dim, unit):  # fmt: skip
+                    return -1
+            if i == beam and not _all_on_grid(
+                residuals, words, words_at, dim, unit, parents, words_found, values, listed,
+                limit, errors[beam] * (1.0 + off) + 1e-290,
+            ):  # fmt: skip
+                return -1
     return min(kept, beam)
+
+
+@kernel(inner=True)
+def _all_on_grid(
+    residuals, words, words_at, dim, unit, parents, words_found, values, listed, limit, most
+):  # fmt: skip
+    """Return whether all errors up to `most`, which decide who is the last to stay, are exact."""
+    apart()
+    for i in range(listed):
+        if values[i] <= limit:
+            at, place = parents[i] * dim, words_at + words_found[i] * dim
+            near = distance(residuals, at, words, place, unit, dim) <= most
+            if near and not on_grid(residuals, at, words, place, dim, unit):
+                return False
+    return True
 
 
 @kernel(inner=True)
 def _above(value):
     """Return a finite float32 that is not below `value`."""
     return min(np.float32(value + abs(value) * (8.0 * U) + TINY * TINY), LARGEST)
-
-
-@kernel(fastmath={"reassoc", "contract", "nsz"}, inner=True)
-def _error(rows, at, words, word_at, dim):
-    """Return the squared distance in float64, summed in any order."""
-    total = 0.0
-    for d in range(np.uint64(dim)):  # unsigned: a negative index would be looked up from the end
-        left = np.float64(rows[np.uint64(at) + d]) - np.float64(words[np.uint64(word_at) + d])
-        total += left * left
-    return total

@@ -1,13 +1,17 @@
-"""Codebooks as the vector kernels read them: words of few bits, and how far those may lie.  NumPy.
+"""Codebooks as the vector kernels read them: words of few bits, and how far those may lie.
 
-Scores are compared in units in which the largest word of a stage has a norm between a half and
-one: with ``unit`` the power of two that does it, words and rows are multiplied by ``unit``, scores
-by its square.  Below all norms are in these units.
+Scores are compared in the units of a stage: words and rows are moved by its centre m, zero for
+most, and multiplied by a power of two that gives a typical word a norm of about one; see `places`.
+The score of a word is then ``|w|^2 / 2 - <r, w>`` with ``w = (word - m) unit`` and ``r = (row - m)
+unit``: half the squared distance, times ``unit^2``, less ``|r|^2 / 2``, which no word can change.
+A row whose largest number is ``FAR`` or more in these units is divided by another power of two, its
+own: it has a score ``power |w|^2 / 2 - <power r, w>``.  Below all norms are in these units, w and r
+are what was moved and scaled.
 
-**What a screen promises.**  For each word it gives a number that is *never above* the score
-``|w|^2 / 2 - <r, w>`` in exact arithmetic.  It comes from a product of rounded vectors: ``r = s q
-+ e`` with a step s, whole numbers q (bytes: up to 127, int16: see below) and a rest e, and ``w = t
-p + f`` likewise.  By Cauchy and Schwarz
+**What a screen promises.**  For each word it gives a number that is *never above* its score in
+exact arithmetic.  It comes from a product of rounded vectors: ``r = s q + e`` with a step s, whole
+numbers q (bytes: up to 127, int16: see below) and a rest e, and ``w = t p + f`` likewise.  By
+Cauchy and Schwarz
 
     |<r, w> - s t <q, p>|  <=  |e| |w| + (|r| + |e|) |f|  <=  slack(r) * norm(w)
 
@@ -21,19 +25,44 @@ are below ``|w|^2 / 2 + (|r| + |e|) (|w| + |f|)``: eight u of either cover them,
 the half norm, half by raising the slack.  A float32 screen sums products of rounded numbers: that
 is the standard bound ``g(D + 8)`` of `tables.error_bounds` on ``|r| |w|`` and ``|w|^2 / 2``.
 
+**What moving costs.**  A difference with the centre is computed in float64, for words and rows of
+either type, and rounded once: by at most ``2^-53`` of itself, number by number, so that r and w are
+off by ``2^-53`` of their norms, and the score by less than ``2^-51 (|r| |w| + |w|^2 / 2)``.  The
+eight u hold that, too: the five roundings above use less than six of them.  Scaling is exact,
+or loses ``2^-1074`` a number where it underflows.
+
+**A row that is far.**  With its own power of two, the screen still counts all of ``|w|^2 / 2``, too
+much by less than ``|w|^2 / 2 <= norm(w) * W / 2`` with W the largest of the norms.  So ``W / 2`` is
+added to its slack, which is nothing beside the norm of such a row, ``2^49`` at least, unless a
+stage holds words of very different norms.
+
 What float32 loses below its range is covered too: words and rows below ``2^-60`` are not scaled up
 but count as rest (q = 0), so no product underflows that matters, and each half norm is lowered by
-a further ``2^-100``.
+a further ``(D + 16) 2^-124 max(1, |w|)``: ``2^-126`` a product or a number of a row that a float32
+screen loses, flushed to zero or not, and as much for each of the roundings above.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 
 from . import tiles
+from .differences import distance, move
+from .fold import foldable, folded
+from .jit import kernel
+from .maps import panels_of
+from .places import place_of
+from .simd import TARGET, dot, largest
 
+FOLDED = "folded"  # the screen that maps are folded into codewords for; FOLDS is what it packs
+FOLDS = TARGET.screens[0]
 U = 2.0**-24  # unit roundoff of float32
 TINY = 2.0**-60  # rows and words below this count as rest
+FAR = 2.0**50  # a row that reaches so far has a power of two of its own
+HIGHEST = 56  # the binary logarithm of the largest norm, at most
+# A stage is seen from zero where its unit is so near to one that no factor of a row leaves T.
+NEAR = {4: 40, 8: 400}
 LEVELS = {"uint8": 127, "int16": 32767}
 NORM = 46000.0  # int16: |q| and |p| at most, so that no sum of products leaves int32
 
@@ -43,14 +72,19 @@ class Plan(NamedTuple):
 
     words: np.ndarray  # T: all words, one stage after the other
     table: np.ndarray  # T: all they decode to
-    half: np.ndarray  # float64: half squared norms; inf marks a repeat
+    half: np.ndarray  # float64: half squared norms, in units if there is a centre; inf: a repeat
     panels: np.ndarray  # the screen's type
     side: np.ndarray  # (3, +) float32: lowered half norm, step and norm of each word
-    maps: np.ndarray | None  # float64: projections, weight then bias; None if there are none
+    maps: np.ndarray | None  # T: the panels of projections, see `maps`; None if there are none
+    centres: np.ndarray  # float64
     blank: np.ndarray  # (0,) of the type of a quantized row
-    whole: np.ndarray  # (Q, 11) int64: words, their length, steps, panels, then where the stage
+    folds: tuple  # what `search` reads of stages whose map is folded: codewords, T, flat, and
+    # (3, +) float64 `scores`, `away` and `apart` of each, see `fold`; None if there are none
+    whole: np.ndarray  # (Q, 16) int64: words, their length, steps, panels, then where the stage
     # begins in `words`, `table`, `half`, `panels`, `side` and, unless it is -1, `maps`; whether
-    # mapped rows are divided by their norms
+    # mapped rows are divided by their norms; where it begins in `centres`, -1: it is seen from
+    # zero; the only word that can be chosen, -1 where there are more; what is packed, in numbers;
+    # where it begins in the codewords of `folds` and in the rest of it, -1: its map is not folded
     real: np.ndarray  # (Q, 13) float64: `tables.error_bounds`, then `unit`, `ratio`, the share by
     # which half norms are lowered, whether the screen can be used, the largest whole number and
     # the largest of the norms in `side`
@@ -59,7 +93,7 @@ class Plan(NamedTuple):
     @property
     def arrays(self):
         """What kernels take: all but `blank` and `rooms`."""
-        return (*self[:6], self.whole, self.real)
+        return (*self[:7], self.whole, self.real)  # not `folds`, for stages with maps
 
     def some(self, stages):
         """Return the plan of a slice of the stages, sharing all arrays."""
@@ -68,36 +102,66 @@ class Plan(NamedTuple):
 
 def plan(stages, screen, lanes, vectors, per_step):
     """Return the `Plan` of `tables.Stages` for one kind of screen."""
-    parts = tiles.spread(lambda stage: _Packed(stage, screen, lanes, vectors, per_step), stages)
-    whole = np.zeros((len(stages), 11), np.int64)
+    shape = lanes * vectors, per_step
+    folding, screen = screen == FOLDED, FOLDS if screen == FOLDED else screen
+
+    def part_of(stage):
+        part = _Folded(stage, screen, *shape) if folding and foldable(stage) else None
+        return part if part is not None and part.serves else _Packed(stage, screen, *shape)
+
+    parts = tiles.spread(part_of, stages)
+    whole = np.zeros((len(stages), 16), np.int64)
     real = np.zeros((len(stages), 13), np.float64)
-    words_at = table_at = half_at = panels_at = side_at = maps_at = 0
+    words_at = table_at = half_at = panels_at = side_at = maps_at = centres_at = 0
+    folds_at = folded_at = 0
     maps = []
     levels = LEVELS.get(screen, 0)
-    for stage, part, counts, numbers in zip(stages, parts, whole, real, strict=True):
+    for stage, part, counts in zip(stages, parts, whole, strict=True):
         n_words, width = stage.words.shape
-        has_map = stage.weight_in is not None
+        into = None if stage.into is None else panels_of(stage.into, stage.words.dtype)
         counts[:] = (
             n_words, width, part.steps, part.n_panels, words_at, table_at, half_at, panels_at,
-            side_at, maps_at if has_map else -1, stage.unit,
+            side_at, -1 if into is None else maps_at, stage.unit,
+            -1 if part.centre is None else centres_at, part.only,
+            part.width, *((folds_at, folded_at) if isinstance(part, _Folded) else (-1, -1)),
         )  # fmt: skip
-        numbers[:7] = stage.bounds
-        numbers[7:] = part.unit, part.ratio, part.lowered, part.safe, levels, part.side[2].max()
+        if isinstance(part, _Folded):
+            folds_at += part.stage.words.size
+            folded_at += n_words
         words_at += stage.words.size
         table_at += stage.table.size
         half_at += n_words
-        panels_at += part.panels.size
-        side_at += part.side.shape[1]
-        if has_map:
-            maps += [stage.weight_in.ravel(), stage.bias_in]
-            maps_at += stage.weight_in.size + stage.bias_in.size
+        panels_at += part.steps * part.n_panels * lanes * vectors * per_step
+        side_at += part.n_panels * lanes * vectors
+        centres_at += 0 if part.centre is None else width
+        if into is not None:
+            maps.append(into)
+            maps_at += into.size
+    kind = np.dtype(screen)
+    panels = aligned_empty(1, panels_at, kind)[0]
+    side = np.empty((3, side_at), np.float32)
+    half = np.empty(half_at)
+    tiles.spread(lambda each: each[0].pack(panels, each[1]), zip(parts, whole[:, 7], strict=True))
+    for stage, part, counts, numbers in zip(stages, parts, whole, real, strict=True):
+        part.finish(side[:, counts[8] :], half[counts[6] : counts[6] + counts[0]])
+        numbers[:7] = stage.bounds
+        numbers[7:] = part.unit, part.ratio, part.lowered, 1.0, levels, part.heaviest
+    centres = [part.centre for part in parts if part.centre is not None]
+    folds = [part.stage for part in parts if isinstance(part, _Folded)]
     return Plan(
         words=stages.words,
         table=stages.table,
-        half=np.concatenate([stage.usable_half for stage in stages]),
-        panels=aligned(np.concatenate([part.panels.ravel() for part in parts])),
-        side=np.ascontiguousarray(np.concatenate([part.side for part in parts], axis=1)),
-        maps=np.concatenate(maps) if maps else None,
+        half=half,
+        panels=panels,
+        side=side,
+        maps=np.concatenate(maps, dtype=stages.words.dtype) if maps else None,
+        centres=np.concatenate(centres) if centres else np.empty(0),
+        folds=(
+            np.concatenate([each.words.ravel() for each in folds]),
+            np.hstack([np.stack([each.scores, each.away, each.apart]) for each in folds]),
+        )
+        if folds
+        else (None, None),
         blank=np.empty(0, np.int8 if screen == "uint8" else screen),
         whole=whole,
         real=real,
@@ -106,74 +170,211 @@ def plan(stages, screen, lanes, vectors, per_step):
 
 
 class _Packed:
-    """One stage for one kind of screen: `panels`, `side` and the numbers beside them."""
+    """One stage for one kind of screen: found out at first, then packed, then finished."""
 
-    def __init__(self, stage, screen, lanes, vectors, per_step):
+    def __init__(self, stage, screen, in_panel, per_step):
+        self.stage, self.screen, self.in_panel, self.per_step = stage, screen, in_panel, per_step
         n_words, width = stage.words.shape
-        in_panel = lanes * vectors
-        self.n_panels = -(-n_words // in_panel)
-        self.steps = -(-width // per_step)
-        largest = stage.bounds[0]  # of the norms
-        self.unit, self.safe = 1.0, 0.0 < largest < 2.0**400
-        if self.safe:
-            exponent = np.frexp(largest)[1]
-            self.safe = exponent > -400
-            self.unit = 2.0 ** -float(exponent) if self.safe else 1.0
-        room = (self.n_panels * in_panel, self.steps * per_step)
-        words = np.zeros(stage.words.shape)
-        if self.safe:
-            words = stage.words.astype(np.float64) * self.unit
-        norms = np.sqrt(np.square(words).sum(axis=1)) * (1 + 1e-9)
-        if screen == "float32":
-            packed, steps = np.zeros(room, np.float32), np.ones(n_words)
-            packed[:n_words, :width] = words
-            self.ratio, self.lowered = 0.0, stage.bounds[2]
+        self.width = width  # of what is packed
+        self.n_panels, self.steps = -(-n_words // in_panel), -(-width // per_step)
+        usable = stage.half < np.inf
+        self.only = int(usable.argmax()) if usable.sum() == 1 else -1
+        self.centre, exponent = self.place(usable)
+        zero = np.zeros(width) if self.centre is None else self.centre
+        # All squares in a unit in which none overflows; the centre is no longer than the words.
+        self.squares = np.empty(n_words)
+        coarse = max(_exponent(_largest(stage.words)) + _exponent(width) // 2 + 2, -1000)
+        _squares(stage.words, zero, math.ldexp(1.0, -coarse), self.squares)
+        top = self.squares[usable].max(initial=0.0)
+        exponent = max(exponent, _exponent(math.sqrt(top)) + coarse - HIGHEST) if top > 0.0 else 0
+        exponent = min(max(exponent, -1000), 1000)
+        self.unit = math.ldexp(1.0, -exponent)
+        self.squares *= math.ldexp(1.0, 2 * (coarse - exponent))
+        if abs(exponent) > NEAR[stage.words.itemsize]:
+            self.centre = zero
+        self.steps_of, self.missed = np.empty(n_words), np.empty(n_words)
+
+    def place(self, usable):
+        """Return the centre and the exponent that codewords are seen from."""
+        return place_of(self.stage.words, usable, _mean_bits)
+
+    def pack(self, panels, at):
+        """Write the panels of this stage into `panels`, from element `at` on."""
+        width = self.stage.words.shape[1]
+        padded = self.steps * self.per_step
+        row = np.full(padded, 128 if self.screen == "uint8" else 0, self.screen)
+        stage_panels = panels[at : at + self.n_panels * self.in_panel * padded].view(np.uint32)
+        _pack(
+            self.stage.words, np.zeros(width) if self.centre is None else self.centre, self.unit,
+            LEVELS.get(self.screen, 0), self.in_panel, np.empty(width), row,
+            row.view(np.uint32), stage_panels, self.steps_of, self.missed,
+        )  # fmt: skip
+
+    def finish(self, side, half):
+        """Write `side` and `half`, once all panels are there; find out the `ratio`."""
+        stage, n_words = self.stage, len(self.stage.words)
+        norms = np.sqrt(self.squares) * (1 + 1e-9)
+        if self.screen == "float32":
+            self.ratio = 0.0
+            terms = (stage.words.shape[1] + 8) * U
+            self.lowered = terms / (1 - terms) if terms < 0.5 else np.inf
             bounding = np.maximum(norms, TINY)
-            if stage.words.dtype == np.float64:  # the bounds are of a float64 screen
-                terms = (width + 8) * U
-                self.lowered = terms / (1 - terms) if terms < 0.5 else np.inf
         else:
-            packed, steps, bounding = self._whole_numbers(words, norms, screen, room)
             self.lowered = 8 * U
-        offset = 128 if screen == "uint8" else 0
-        grid = (packed + packed.dtype.type(offset)).astype(screen)
-        grid = grid.reshape(self.n_panels, vectors, lanes, self.steps, per_step)
-        self.panels = np.ascontiguousarray(grid.transpose(0, 3, 1, 2, 4))
-        self.side = np.zeros((3, room[0]), np.float32)
-        self.side[0] = np.inf  # padding and repeats never come near
-        half = stage.usable_half * self.unit * self.unit if self.safe else stage.usable_half
+            counted = self.steps_of > 0.0
+            missed = self.missed * (1 + 1e-9) + 2.0**-1000
+            ratios = missed[counted] / norms[counted]
+            self.ratio = max(float(np.median(ratios)), U) if len(ratios) else 1.0
+            bounding = np.maximum(np.maximum(norms, missed / self.ratio), TINY)
+        usable = stage.half < np.inf
+        places = self.n_panels * self.in_panel
+        side[0, :places] = np.inf  # padding and repeats never come near
+        side[1:, :places] = 0.0
+        lost = (stage.words.shape[1] + 16) * 2.0**-124 * np.maximum(norms, 1.0)
+        lowest = 0.5 * self.squares * (1 - self.lowered) - lost
+        lowest[~usable] = np.inf
+        side[0, :n_words] = _down(lowest)
+        side[1, :n_words] = self.steps_of
+        side[2, :n_words] = _up(bounding)
+        self.heaviest = float(side[2, :n_words].max())
+        half[:] = np.where(usable, 0.5 * self.squares, np.inf)
+        if self.centre is None:
+            half[:] = stage.usable_half
+
+
+class _Folded(_Packed):
+    """One stage whose map is folded into the codewords: seen from zero, scores of their own."""
+
+    def __init__(self, stage, screen, in_panel, per_step):
+        self.own = stage
+        super().__init__(folded(stage), screen, in_panel, per_step)
+        # Rows are not moved, nor far: those are left to the search of mapped rows.
+        self.serves = self.centre is None and self.only < 0 and self.heaviest_norm() < FAR
+        self.width = stage.into.shape[0]
+
+    def place(self, usable):
+        return None, place_of(self.stage.words, usable, _mean_bits).exponent
+
+    def heaviest_norm(self):
+        return float(np.sqrt(self.squares.max(initial=0.0)))
+
+    def finish(self, side, half):
+        """As of others, but the scores are no half norms, and more is uncertain; see `fold`."""
+        folded, n_words = self.stage, len(self.stage.words)
+        folded.usable_half = 0.5 * self.squares
+        super().finish(side, half)
+        usable, unit = folded.half < np.inf, self.unit
+        away = folded.away * unit  # by the norm of a row in its units, what a score may be off
+        more = float(np.median(away[usable] / np.maximum(side[2, :n_words][usable], TINY)))
+        more = max(more, U)
+        side[2, :n_words] = _up(np.maximum(side[2, :n_words], away / more))
+        self.heaviest = float(side[2, :n_words].max())
+        self.ratio += more + 2 * U
+        lost = (folded.words.shape[1] + 16) * 2.0**-124 * np.maximum(np.sqrt(self.squares), 1.0)
+        scores = folded.scores * unit * unit
+        lowest = scores - self.lowered * np.abs(scores) - folded.apart * unit * unit - lost
+        lowest[~usable] = np.inf
         with np.errstate(over="ignore"):
-            self.side[0, :n_words] = _down(half * (1 - self.lowered) - 2.0**-100)
-        self.side[1, :n_words] = steps
-        self.side[2, :n_words] = _up(bounding)
-
-    def _whole_numbers(self, words, norms, screen, room):
-        largest = np.abs(words).max(axis=1)
-        levels = LEVELS[screen]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            steps = largest / levels
-            if screen == "int16":
-                steps = np.maximum(steps, norms / NORM)
-            steps = steps.astype(np.float32).astype(np.float64)
-            counted = largest >= TINY
-            whole = np.rint(np.where(counted[:, None], words / steps[:, None], 0.0))
-            np.clip(whole, -levels, levels, out=whole)
-        steps[~counted] = 0.0
-        rest = words - whole * steps[:, None]
-        missed = np.sqrt(np.square(rest).sum(axis=1)) * (1 + 1e-9) + 2.0**-1000
-        ratios = missed[counted] / norms[counted]
-        self.ratio = float(np.median(ratios)) if len(ratios) else 1.0
-        self.ratio = max(self.ratio, U)
-        packed = np.zeros(room, np.int32)
-        packed[: len(whole), : whole.shape[1]] = whole
-        return packed, steps, np.maximum(np.maximum(norms, missed / self.ratio), TINY)
+            side[0, :n_words] = _down(lowest)
+        half[:] = self.own.usable_half
+        if self.screen == "float32":  # whose slack is a share of the norm, this one
+            self.lowered += more + 2 * U
 
 
-def aligned(array):
-    """Return a copy that begins a cache line."""
-    copy = aligned_empty(1, array.size, array.dtype)[0]
-    copy[:] = array
-    return copy
+def _exponent(value):
+    return math.frexp(value)[1]
+
+
+@kernel
+def _largest(words):
+    """Return the largest size of a number of some words (K, C)."""
+    return np.float64(largest(words, 0, words.size))
+
+
+@kernel
+def _squares(words, centre, scale, out):
+    """Write the squared norm of ``(word - centre) * scale`` of each word (K, C)."""
+    width = words.shape[1]
+    moved = np.empty(width)
+    for k in range(words.shape[0]):
+        move(words, k * width, centre, 0, moved, 0, scale, width)
+        out[k] = dot(moved, 0, moved, 0, width)
+
+
+@kernel
+def _pack(
+    words, centre, unit, levels, in_panel, moved, row, row32, panels, steps, missed
+):  # fmt: skip
+    """Write all panels, and of their words the steps and the norms of the rests.
+
+    words   (K, C)  T        ``(word - centre) * unit`` is what is packed
+    row     (S * n,) the screen's type, in which padding is zero; `row32` the same by 32 bits
+    panels  (panels, S, in_panel)  uint32, flat
+    """
+    width, n_steps = words.shape[1], row32.shape[0]
+    for p in range(panels.shape[0] // (n_steps * in_panel)):
+        for place in range(in_panel):
+            k = p * in_panel + place
+            first = p * n_steps * in_panel + place
+            if k >= words.shape[0]:
+                for d in range(width):
+                    row[d] = row.dtype.type(128 if levels == 127 else 0)
+            else:
+                move(words, k * width, centre, 0, moved, 0, unit, width)
+                if levels == 0:
+                    steps[k], missed[k] = 1.0, 0.0
+                    for d in range(width):
+                        row[d] = row.dtype.type(moved[d])
+                else:
+                    steps[k], missed[k] = _round_word(moved, levels, row)
+            for s in range(n_steps):
+                panels[first + s * in_panel] = row32[s]
+
+
+@kernel(inner=True, fastmath={"reassoc", "contract", "nsz"})
+def _round_word(moved, levels, row):
+    """Write a word as whole numbers of a step; return that and the norm of what is left."""
+    width = np.uint64(moved.shape[0])  # unsigned: a negative index would be looked up from the end
+    offset = np.int32(128 if levels == 127 else 0)
+    most, square = largest(moved, 0, moved.shape[0]), dot(moved, 0, moved, 0, moved.shape[0])
+    if most < TINY:
+        for d in range(width):
+            row[d] = row.dtype.type(offset)
+        return 0.0, np.sqrt(square)
+    step = most / levels
+    if levels > 127:
+        step = max(step, np.sqrt(square) * (1.0 + 1e-9) / NORM)
+    step = np.float64(np.float32(step))
+    inverse, left = 1.0 / step, 0.0
+    for d in range(
+        width
+    ):  # the step is rounded by 2^-24 at most: no whole number is above `levels`
+        whole = np.rint(moved[d] * inverse)
+        rest = moved[d] - whole * step
+        left += rest * rest
+        row[d] = row.dtype.type(np.int32(whole) + offset)
+    return step, np.sqrt(left)
+
+
+@kernel
+def _mean_bits(rows, point):
+    """As `places.mean_bits`."""
+    width = rows.shape[1]
+    total, counted = 0.0, 0
+    for k in range(rows.shape[0]):
+        square = distance(rows, k * width, point, 0, 1.0, width)
+        if square > 0.0 or not _equal(rows[k], point):
+            total += 0.5 * np.log2(max(square, 2.0**-1000))
+            counted += 1
+    return total / counted if counted else 0.0
+
+
+@kernel(inner=True)
+def _equal(a, b):
+    for d in range(a.shape[0]):
+        if a[d] != b[d]:
+            return False
+    return True
 
 
 def aligned_empty(rows, columns, dtype=np.float32):

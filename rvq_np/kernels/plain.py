@@ -1,12 +1,15 @@
 """The kernels of `compiled` without Numba: the same functions, the same results.
 
-The screen is one BLAS product per block of rows; what its bound cannot separate is scored again
-in float64, and what that cannot separate is settled exactly.  BLAS brings its own threads.
+The screen is one BLAS product per block of rows, see `seen`; what its bound cannot separate is
+measured in float64, and what that cannot separate is settled exactly.  BLAS brings its own threads.
 """
+
+from typing import Any
 
 import numpy as np
 
 from . import beam, exact, plain_bits
+from .tables import measured as measure  # noqa: F401
 from .tables import normalized
 
 SCREENS = ("BLAS",)
@@ -14,6 +17,7 @@ bits = plain_bits
 ROWS = 4096  # rows that pass all stages together
 SCORES = 1 << 20  # scores held at once: 4 MB of float32, whatever the number of rows
 PAIRS = 1 << 20  # numbers of (row, word) pairs gathered at once while settling
+DISTANT = 1024.0  # norms of a row, as seen, from which scores tell more than distances
 
 
 def encode(x, stages, codes):
@@ -55,70 +59,102 @@ def decode(codes, stages, out):
 
 def nearest(rows, stage, codes):
     """Write into `codes` (n,) the word of one stage nearest to each of `rows` (n, C)."""
-    step = max(1, SCORES // len(stage.words))
+    seen = stage.seen
+    if len(seen.usable) == 1:
+        codes[:] = seen.usable[0]
+        return
+    step = max(1, SCORES // len(seen.usable))
     for start in range(0, len(rows), step):
         part = slice(start, start + step)
-        _nearest_block(rows[part], stage.words, stage.half, stage.half64, stage.bounds, codes[part])
+        codes[part] = seen.usable[_nearest_block(rows[part], stage.words[seen.usable], seen)]
 
 
-def _nearest_block(rows, words, half, half64, bounds, codes):
+def _nearest_block(rows, words, seen):
+    """Return which of the usable `words` is nearest to each row, by their places (n,)."""
+    those = seen.rows(rows)
+    bounds = seen.bounds(*those)
+    codes = bounds.argmin(axis=1)
+    scores, errors = seen.scores(*those, codes)
     with np.errstate(over="ignore", invalid="ignore"):
-        scores = half - rows @ words.T
-        lost = rows.shape[1] * exact.LOST
-        norms = np.sqrt(np.square(rows, dtype=np.float64).sum(axis=1) + lost)
-        size = norms * bounds[0] + bounds[1]
-        slack = bounds[2] * size + bounds[3]
-        low = scores.min(axis=1).astype(np.float64)
-        limit = (low + 2.0 * slack).astype(rows.dtype)
-        close = scores <= limit[:, None]
-    close[~(size < bounds[6])] = True  # T may overflow: nothing the screen said can be used
-    close &= half < np.inf
-    codes[:] = close.argmax(axis=1)
-    settle(rows, words, half64, bounds, norms, close, codes)
+        limit = scores + 1.5 * errors
+        limit = (limit + np.abs(limit) * 4.0 * np.finfo(bounds.dtype).eps).astype(bounds.dtype)
+        close = bounds <= limit[:, None]
+    close[~np.isfinite(limit) | ~np.isfinite(bounds).all(axis=1)] = True
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        settle(rows, words, seen, those, close, codes)
+    return codes
 
 
-def settle(rows, words, half64, bounds, norms, close, codes):
-    """Decide the rows in which more than one word is `close` (n, K), changing only those codes."""
+def settle(rows, words, seen, those, close, codes):
+    """Decide the rows in which more than one word is `close` (n, U), changing only those codes.
+
+    Each tier keeps what its bound cannot rule out: scores in float64 where a row is far from all
+    words, squared distances in float64, and what is left exactly.  Equal rows are decided once.
+    """
     undecided = np.flatnonzero(close.sum(axis=1) != 1)
-    step = max(1, PAIRS // close[undecided].sum(axis=1).max(initial=1) // words.shape[1])
-    for start in range(0, len(undecided), step):
-        some = undecided[start : start + step]
+    first: dict[bytes, Any] = {}
+    same = np.array([first.setdefault(rows[n].tobytes(), n) for n in undecided], np.int64)
+    alone = undecided[same == undecided]
+    step = max(1, PAIRS // close[alone].sum(axis=1).max(initial=1) // words.shape[1])
+    for start in range(0, len(alone), step):
+        some = alone[start : start + step]
         row_of, word_of = np.nonzero(close[some])
-        with np.errstate(over="ignore", invalid="ignore"):
-            left = rows[some][row_of].astype(np.float64)
-            dots = np.einsum("pd,pd->p", left, words[word_of].astype(np.float64))
-            scores = half64[word_of] - dots
-            lengths = np.sqrt(2.0 * half64[word_of] + words.shape[1] * exact.LOST)
-            errors = norms[some][row_of] * lengths + half64[word_of]
-            errors = bounds[4] * errors * (1 + 1e-9) + bounds[5]
-            first = np.searchsorted(row_of, np.arange(len(some)))
-            limit = np.minimum.reduceat(scores + errors, first)
-            near = scores - errors <= limit[row_of]
-        known = np.logical_and.reduceat(np.isfinite(scores) & np.isfinite(errors), first)
-        near |= ~known[row_of]  # all of them
-        for i, stop in enumerate(np.append(first[1:], len(row_of))):
-            span = slice(first[i], stop)
-            left_over = word_of[span][near[span]]
-            if len(left_over) == 1:
-                codes[some[i]] = left_over[0]
-            else:
-                codes[some[i]] = exact.nearest_of(rows[some[i]], words, left_over.tolist())
+        row_of = some[row_of]
+        far = those[1][row_of] > DISTANT
+        if far.any():
+            moved, norms, powers = (each[row_of] for each in those)
+            scores, errors = seen.scores(moved, norms, powers, word_of)
+            row_of, word_of = _left(row_of, word_of, scores - errors, scores + errors, ~far)
+        left, right = rows[row_of], words[word_of]
+        scale = exact.scale_of(rows)
+        values, share, lost = exact.distances(left, right, scale)
+        low, high = values * (1.0 - share) - lost, values * (1.0 + share) + lost
+        row_of, word_of = _left(row_of, word_of, low, high, False)
+        starts = np.flatnonzero(np.diff(row_of, prepend=-1))
+        for i, stop in zip(starts, [*starts[1:], len(row_of)], strict=True):
+            codes[row_of[i]] = word_of[i]
+            if stop - i > 1:
+                codes[row_of[i]] = _exactly(rows[row_of[i]], words, word_of[i:stop])
+    codes[undecided] = codes[same]
 
 
-def project(rows, stage):
-    """Return `rows` as the stage searches them: themselves, or through ``project_in``."""
-    if stage.weight_in is None:
+def _left(row_of, word_of, low, high, always):
+    """Return the pairs whose least value is not above the least that is sure in their row.
+
+    Those, too, that are `always` kept, and all of a row where something is no number.
+    """
+    first = np.flatnonzero(np.diff(row_of, prepend=-1))
+    counts = np.diff(first, append=len(row_of))
+    with np.errstate(invalid="ignore"):
+        limit = np.repeat(np.minimum.reduceat(high, first), counts)
+        known = np.logical_and.reduceat(np.isfinite(low) & np.isfinite(high), first)
+        kept = (low <= limit) | ~np.repeat(known, counts) | always
+    return row_of[kept], word_of[kept]
+
+
+def _exactly(row, words, candidates):
+    """Return which of `candidates` (ascending) is nearest to `row`; ties: the first."""
+    left, right = np.broadcast_to(row, (len(candidates), len(row))), words[candidates]
+    scale = exact.scale_of(row)
+    if exact.on_grid(left, right, scale).all():
+        return candidates[exact.distances(left, right, scale)[0].argmin()]
+    return exact.nearest_of(row, words, candidates.tolist())
+
+
+def project(rows, stage, spread=False):
+    """Return `rows` as the stage searches them: themselves, or through ``into``."""
+    if stage.into is None:
         return rows
     mapped = (rows.astype(np.float64) @ stage.weight_in + stage.bias_in).astype(rows.dtype)
     return normalized(mapped) if stage.unit else mapped
 
 
-def transform(rows, prepared):
-    """Return ``rows @ weight + bias`` (n, C) of a `tables.Map`, in the type of `rows`."""
-    out = np.empty((len(rows), len(prepared.bias)), rows.dtype)
+def transform(rows, linear, dtype=None):
+    """Return the rows (n, D) mapped by a `tables.Map`: (n, C), summed in float64."""
+    out = np.empty((len(rows), linear.shape[1]), dtype or rows.dtype)
     for start in range(0, len(rows), ROWS):
         part = rows[start : start + ROWS].astype(np.float64)
-        out[start : start + ROWS] = part @ prepared.weight + prepared.bias
+        out[start : start + ROWS] = part @ linear.weight + linear.bias
     return out
 
 
@@ -132,3 +168,54 @@ def tally(rows, codes, counts, sums):
     counts += np.bincount(codes, minlength=len(counts))
     for d in range(rows.shape[1]):  # bincount adds in the order of the rows, in float64
         sums[:, d] += np.bincount(codes, rows[:, d], minlength=len(counts))
+
+
+def advance(rows, table, codes, quantized, given, q):
+    """Take from `rows` what their codes decode to; add it to `quantized` where it is given."""
+    words = table[codes]
+    rows -= words
+    some = given > q
+    if some.all():
+        quantized += words.astype(quantized.dtype, copy=False)
+    else:
+        quantized[some] += words[some].astype(quantized.dtype, copy=False)
+
+
+def add_rows(rows, codes, counts, totals):
+    """Count the codes (n,) and add up the rows of each, in their order."""
+    tally(rows, codes, counts, totals)
+
+
+def squared_distances(rows, words, codes):
+    """Return the squared distance (n,) of each row to the codeword of its code."""
+    apart = (rows - words[codes]).astype(np.float64)
+    return np.einsum("nd,nd->n", apart, apart)
+
+
+def average(words, sums, totals, empty, held, share, decay):
+    """Return the codewords and moving sums after a batch, and the largest number in them."""
+    past = np.where(empty[:, None], 0.0, sums).astype(np.float64)
+    new_sums = decay * past + (1.0 - decay) * totals
+    moved = np.where(held[:, None], words.astype(np.float64), new_sums / share[:, None])
+    with np.errstate(over="ignore"):
+        new_words, new_sums = moved.astype(np.float32), new_sums.astype(np.float32)
+    return new_words, new_sums, max(float(np.abs(each).max()) for each in (new_words, new_sums))
+
+
+def move(words, sums, tally, averaging, place, vectors, count):
+    """Return codewords and moving sums after a batch, some replaced, and their largest number."""
+    totals = np.zeros(words.shape)
+    add_rows(tally.rows, tally.codes, np.zeros(len(words)), totals)
+    new_words, new_sums, largest = average(words, sums, totals, *averaging)
+    dead = np.flatnonzero(place >= 0)
+    if len(dead):
+        largest = max(largest, replace(new_words, new_sums, dead, vectors[place[dead]], count))
+    return new_words, new_sums, largest
+
+
+def replace(words, sums, dead, vectors, count):
+    """Write vectors (m, C) over the codewords `dead` (m,), and `count` times them over the sums."""
+    wide = vectors.astype(np.float64)
+    with np.errstate(over="ignore"):
+        words[dead], sums[dead] = wide, wide * count
+    return max(float(np.abs(each[dead]).max()) for each in (words, sums))

@@ -1,17 +1,34 @@
 """Which word is nearest, exactly, among the few a screen could not tell apart.  Compiled.
 
-Scores in float64 with their error bound first; what those cannot separate is decided by the sign
-of the exact difference of two scores, by error-free transformations (Dekker 1971, Shewchuk 1997):
-products split in two, summed in a growing expansion.  An exact tie goes to the lowest index.
+Each tier passes on what its error bound cannot rule out, and ends where one word is left:
+
+1. scores in float64, seen from the stage's centre where it has one.  Their error is a share of
+   ``|row| |word|``, which is small beside the distance where the row lies far from all words;
+2. squared distances in float64, sums of squares of differences: their error is a share ``g(width +
+   4)`` of the distance itself, so that words which are almost equal are told apart where the row
+   is near them.  The differences are rounded once, then squared and added;
+3. where row and word lie on a common grid so coarse that the sum of the squares of their
+   differences, counted in its steps, stays below 2^53, nothing was rounded: that distance is exact;
+4. the sign of the exact difference of two scores, by error-free transformations (Dekker 1971,
+   Shewchuk 1997): products split in two, summed in a growing expansion.
+
+An exact tie goes to the lowest index.  Distances of float64 are scaled by a power of two, so that
+squares neither overflow nor underflow; what that loses nevertheless, and all there can be lost of
+float32 is nothing, is `LOST` a square.
 """
+
+import math
 
 import numpy as np
 
+from .differences import distance, dot_moved
 from .exact import LOST
 from .jit import kernel
 from .simd import apart, dot, item
 
 PARTIALS = 1100  # numbers a non-adjacent expansion over float64's 2100 bits may have
+DISTANT = 1024.0  # the norm of a row, in the units of a stage, from which scores tell more
+U64 = 2.0**-53  # unit roundoff of float64
 
 
 @kernel(inner=True)
@@ -25,45 +42,114 @@ def error_of(norm, half, width, share, least):
 
 @kernel(inner=True)
 def settle(
-    rows, at, norm, words, words_at, width, half, half_at, share, least,
-    found, count, scores, partials,
+    rows, at, norm, moved, centres, centre, unit, power, words, words_at, width,
+    half, half_at, share, least, found, count, scores, partials,
 ):  # fmt: skip
     """Return the nearest of the words ``found[:count]``; -1 if out of an expansion's range.
 
     The row begins at element `at` of `rows`, word k at ``words_at + k * width`` of `words`, and
-    its half squared norm is ``half[half_at + k]``.  `norm` is that of the row, or more; infinite
-    if nothing is known.
+    its half squared norm is ``half[half_at + k]``.  `norm` is that of ``(row - centre) * unit *
+    power``, or more; infinite if nothing is known.  With a centre, which begins at element `centre`
+    of `centres`, half norms are those of ``(word - centre) * unit``, and `moved` is the row with
+    that norm.  `found` is used up.
     """
-    limit = np.inf  # no score can be below it but that of the nearest, and its equals
-    best = second = np.inf
-    nearest = -1
+    if DISTANT < norm < np.inf:
+        if centre < 0:
+            norm = norm / power / unit
+        best = np.inf
+        for i in range(count):
+            word = found[i]
+            place, own = words_at + word * width, half[half_at + word]
+            if centre < 0:
+                score = own - dot(rows, at, words, place, width)
+            else:
+                product = dot_moved(moved, 0, words, place, centres, centre, unit, width)
+                score = own * power - product
+            error = error_of(norm, own, width, share, least)
+            best = min(best, score + error)  # the nearest has no score above it
+            scores[i] = score - error
+        count = _keep(found, scores, count, best)
+    if count > 1:
+        narrow = rows.itemsize == 4
+        scale = 1.0 if narrow else unit * power
+        lost = 0.0 if narrow else width * LOST
+        share = (width + 4) * U64 * (1.0 + 1e-9)
+        best = np.inf
+        for i in range(count):
+            value = distance(rows, at, words, words_at + found[i] * width, scale, width)
+            best = min(best, value * (1.0 + 2.0 * share) + lost)
+            scores[i] = value * (1.0 - 2.0 * share) - lost
+        count = _keep(found, scores, count, best)
+        if count > 1:
+            return _exactly(rows, at, words, words_at, width, scale, found, count, scores, partials)
+    return found[0]
+
+
+@kernel(inner=True)
+def _keep(found, scores, count, best):
+    """Keep the words whose least score is not above the best there can be; return how many."""
+    left = 0
+    for i in range(count):
+        # If one of them is no number, nothing is known of this word, or of any.
+        if not scores[i] > best or not np.isfinite(scores[i]) or not np.isfinite(best):
+            found[left] = found[i]
+            left += 1
+    return left
+
+
+@kernel(inner=True)
+def _exactly(rows, at, words, words_at, width, scale, found, count, scores, partials):
+    """Return the nearest of some words, by distances without an error or by expansions."""
+    apart()
+    nearest, least, known = -1, 0.0, False
     for i in range(count):
         word = found[i]
-        score = half[half_at + word] - dot(rows, at, words, words_at + word * width, width)
-        error = error_of(norm, half[half_at + word], width, share, least)
-        limit = min(limit, score + error)
-        low = score - error
-        scores[i] = low
-        if low < best:
-            best, second, nearest = low, best, word
-        elif low < second:
-            second = low
-    if second > limit:  # never, if one of them is not a number
-        return nearest
-    nearest = -1
-    for i in range(count):
-        if scores[i] <= limit or not np.isfinite(limit + scores[i]):
-            word = found[i]
-            if nearest < 0:
-                nearest = word
+        place = words_at + word * width
+        value = distance(rows, at, words, place, scale, width)
+        exact = on_grid(rows, at, words, place, width, scale)
+        if nearest >= 0:
+            if known and exact:
+                order = -1 if value < least else 1
             else:
-                a, b = words_at + nearest * width, words_at + word * width
-                order = _compare(rows, at, words, a, b, width, partials)
-                if order == 2:
-                    return -1
-                if order < 0:  # they come in order: a tie is the earlier one's
-                    nearest = word
+                order = _compare(
+                    rows, at, words, words_at + nearest * width, place, width, partials
+                )
+            if order == 2:
+                return -1
+            if order >= 0:  # they come in order: a tie is the earlier one's
+                continue
+        nearest, least, known = word, value, exact
     return nearest
+
+
+@kernel(inner=True)
+def on_grid(rows, at, words, word_at, width, scale):
+    """Return whether `distance` was computed without an error.
+
+    The grid's step is a power of two in which no difference counts more than b bits, with ``2 b +
+    log2(width) <= 53``.  Where row and word are whole numbers of steps below 2^52, differences,
+    squares and all sums of them are exact.
+    """
+    largest = 0.0
+    for d in range(width):
+        left = np.float64(item(rows, at + d)) - np.float64(item(words, word_at + d))
+        largest = max(largest, abs(left))
+    if largest == 0.0:
+        return True
+    bits = (53 - math.frexp(np.float64(width))[1]) // 2
+    steps = bits - math.frexp(largest)[1]  # the largest difference falls short of 2^bits of them
+    if not -1000 < steps < 1000:
+        return False
+    inverse = math.ldexp(1.0, steps)
+    if not 1e-150 < scale / inverse < 1e120:  # or squares might leave float64
+        return False
+    for d in range(width):
+        x, y = np.float64(item(rows, at + d)), np.float64(item(words, word_at + d))
+        for value in (x, y):
+            value = value * inverse
+            if not (abs(value) < 2.0**52 and np.rint(value) == value):
+                return False
+    return True
 
 
 @kernel(inner=True)

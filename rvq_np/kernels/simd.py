@@ -402,6 +402,19 @@ def item(context, array, place):
 
 
 @intrinsic
+def put(context, array, place, value):
+    """Write an element at a place counted through an array of any shape, in C order."""
+
+    def code(context, builder, signature, arguments):
+        made = context.make_array(signature.args[0])(context, builder, arguments[0])
+        value = context.cast(builder, arguments[2], signature.args[2], array.dtype)
+        builder.store(value, builder.gep(made.data, [arguments[1]]))
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, value), code
+
+
+@intrinsic
 def dot(context, rows, at, words, word_at, length):
     """Return the product of two stretches, summed in float64 in some fixed order."""
 
@@ -486,66 +499,6 @@ def sum_words(context, codes, n, table, first, length, out, out_at):
 
     whole = types.intp
     return types.void(codes, whole, table, first, whole, out, whole), code
-
-
-@intrinsic
-def project_row(context, rows, at, dim, maps, weight, bias, width, out, out_at):
-    """Write ``row @ weight + bias`` for a row at `at`; sums in float64, in some fixed order.
-
-    `weight` (dim, width) and `bias` (width,) begin at those elements of `maps`.
-    """
-
-    def code(context, builder, signature, arguments):
-        build, b = _Build(builder), builder
-        data = context.make_array(signature.args[0])(context, b, arguments[0]).data
-        numbers = context.make_array(signature.args[3])(context, b, arguments[3]).data
-        target = _stretch(context, build, signature, arguments, 7)
-        at, dim, weight, bias, width = (arguments[n] for n in (1, 2, 4, 5, 6))
-        double, kept = ir.DoubleType(), context.get_value_type(maps.dtype)
-
-        def body(place, lanes):
-            vector = ir.VectorType(double, lanes)
-
-            def load(offset):
-                pointer = ir.VectorType(kept, lanes).as_pointer()
-                value = b.load(b.bitcast(b.gep(numbers, [offset]), pointer))
-                value.align = maps.dtype.bitwidth // 8
-                return value if kept == double else b.fpext(value, vector)
-
-            def product(d):
-                x = b.load(b.gep(data, [b.add(at, d)]))
-                x = x if x.type == double else b.fpext(x, double)
-                column = load(b.add(b.add(weight, b.mul(d, width)), place))
-                return build.contracted(b.fmul(build.spread(x, vector), column))
-
-            def plus(total, value):
-                return build.contracted(b.fadd(total, value))
-
-            sums = [cgutils.alloca_once_value(b, load(b.add(bias, place)))]
-            sums += [cgutils.alloca_once_value(b, ir.Constant(vector, None)) for _ in range(3)]
-            fours = b.udiv(dim, build.number(4))
-            with b.if_then(b.icmp_unsigned(">", fours, build.number(0))):
-                each = build.loop(fours)
-                for n, total in enumerate(sums):  # four chains: an addition takes its time
-                    d = b.add(b.mul(each[0], build.number(4)), build.number(n))
-                    b.store(plus(b.load(total), product(d)), total)
-                build.close(each)
-            done = b.mul(fours, build.number(4))
-            with b.if_then(b.icmp_unsigned("<", done, dim)):
-                each = build.loop(dim, done)
-                b.store(plus(b.load(sums[0]), product(each[0])), sums[0])
-                build.close(each)
-            left, right = (plus(b.load(sums[n]), b.load(sums[n + 2])) for n in (0, 1))
-            result = plus(left, right)
-            if out.dtype != types.float64:
-                result = b.fptrunc(result, ir.VectorType(_F32, lanes))
-            target(place, lanes, result)
-
-        _pieces(build, width, body)
-        return context.get_dummy_value()
-
-    whole = types.intp
-    return types.void(rows, whole, whole, maps, whole, whole, whole, out, whole), code
 
 
 def _stretch(context, build, signature, arguments, number):

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 
 from . import exact
+from .seen import Seen
 
-PANEL = 16  # columns of a linear map that are computed together: 512 rows of them stay in L1
+LARGE = 1 << 14  # numbers of a map out that is not summed in float64
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,14 +25,27 @@ class Tables:
     half64: np.ndarray  # (K,) float64, finite
     bounds: np.ndarray  # (7,) float64: see `error_bounds`
     table: np.ndarray  # (K, D) T: what a code decodes to; `words` where there is no projection
-    weight_in: np.ndarray | None = None  # (D, C) float64, transposed
-    bias_in: np.ndarray | None = None  # (C,) float64
+    into: Map | None = None  # from a row (D,) to what is searched (C,)
     unit: bool = False  # whether rows are divided by their norms, once projected
 
     @property
     def usable_half(self) -> np.ndarray:
         """Half squared norms (K,), float64; inf marks a repeat."""
         return np.where(np.isinf(self.half), np.inf, self.half64)
+
+    @property
+    def weight_in(self) -> np.ndarray | None:
+        """The weight of `into`, (D, C) float64."""
+        return None if self.into is None else self.into.weight
+
+    @property
+    def bias_in(self) -> np.ndarray | None:
+        return None if self.into is None else self.into.bias
+
+    @cached_property
+    def seen(self) -> Seen:
+        """What the search without Numba reads."""
+        return Seen.of(self.words, self.half)
 
     @cached_property
     def alone(self) -> Stages:
@@ -52,7 +68,10 @@ class Stages(tuple):
 
     def __new__(cls, tables: Any) -> Stages:
         tables = list(tables)
-        words = np.concatenate([each.words.ravel() for each in tables])
+        if len(tables) == 1 and tables[0].table is tables[0].words:
+            words = tables[0].words.ravel()  # a view: nothing is joined
+        else:
+            words = np.concatenate([each.words.ravel() for each in tables])
         shared = all(each.table is each.words for each in tables)
         table = words if shared else np.concatenate([each.table.ravel() for each in tables])
         made, words_at, table_at = [], 0, 0
@@ -80,54 +99,104 @@ class Stages(tuple):
         return some
 
 
-def stage_tables(stage, dtype):
-    """Prepare `stage` (``words``, ``project_in``, ``project_out``) for rows of type `dtype`."""
-    words = np.array(stage.words, dtype=dtype, order="C")
-    changes: dict[str, Any] = {}
-    made = word_tables(words)
+class Map:
+    """A linear map of rows, ``weight @ row + bias``, and what kernels made of it."""
+
+    def __init__(self, weight: np.ndarray, bias: np.ndarray):
+        self.given = weight, bias  # (C, D) and (C,), as they came
+        self.kept: dict[Any, Any] = {}
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """D and C."""
+        columns, dim = self.given[0].shape
+        return dim, columns
+
+    @cached_property
+    def weight(self) -> np.ndarray:
+        """(D, C), float64."""
+        return np.array(self.given[0].T, dtype=np.float64, order="C")
+
+    @cached_property
+    def bias(self) -> np.ndarray:
+        """(C,), float64."""
+        return np.array(self.given[1], dtype=np.float64)
+
+
+_maps: weakref.WeakKeyDictionary[Any, Map] = weakref.WeakKeyDictionary()
+
+
+def map_of(linear: Any) -> Map:
+    """Return the `Map` of `linear` (``weight``, ``bias``), the same one for as long as it lives."""
+    known = _maps.get(linear)
+    if known is None:
+        known = _maps[linear] = Map(linear.weight, linear.bias)
+    return known
+
+
+def lent(array: np.ndarray) -> np.ndarray:
+    """Return a view of a frozen array that says it may be written to; whoever takes it only reads.
+
+    To compiled kernels, and to torch, a read-only array is another type or none at all.
+    """
+    about = dict(array.__array_interface__, data=(array.__array_interface__["data"][0], False))
+    return np.asarray(SimpleNamespace(__array_interface__=about, array=array))
+
+
+def search_tables(stage, dtype, measure=None):
+    """Prepare what `stage` is searched with, for rows of type `dtype`: codes decode to `words`."""
+    words = stage.words
+    if words.dtype == dtype and words.flags.c_contiguous:
+        words = lent(words)
+    else:
+        words = np.array(words, dtype=dtype, order="C")
     if stage.metric == "cosine":
-        made = word_tables(normalized(words))
-        # Without a projection there is the identity, so that rows are copied before division.
-        changes = {"table": words, "unit": True}
-        changes["weight_in"] = np.eye(words.shape[1])
-        changes["bias_in"] = np.zeros(words.shape[1])
+        made = replace(word_tables(normalized(words), measure), table=words, unit=True)
+    else:
+        made = word_tables(words, measure)
     if stage.project_in is not None:
-        changes["weight_in"] = np.array(stage.project_in.weight.T, dtype=np.float64, order="C")
-        changes["bias_in"] = np.array(stage.project_in.bias, dtype=np.float64)
-    if stage.project_out is not None:  # folded into the decode table, never into the search
-        weight, bias = stage.project_out.weight, stage.project_out.bias
-        wide = words.astype(np.float64) @ weight.T.astype(np.float64) + bias
-        changes["table"] = np.array(wide, dtype=dtype, order="C")
-    return replace(made, **changes)
+        return replace(made, into=map_of(stage.project_in))
+    if stage.metric == "cosine":  # the identity, so that rows are copied before division
+        width = words.shape[1]
+        return replace(made, into=Map(np.eye(width), np.zeros(width)))
+    return made
 
 
-class Map(NamedTuple):
-    """A linear map, in float64."""
+def stage_tables(stage, dtype, transform):
+    """Prepare `stage` (``words``, ``project_in``, ``project_out``) for rows of type `dtype`.
 
-    weight: np.ndarray  # (D, C)
-    bias: np.ndarray  # (C,)
-    panels: np.ndarray  # float32 if it holds all: per `PANEL` columns their weights, then biases
-
-
-def map_tables(linear):
-    """Prepare `linear` (``weight`` (C, D), ``bias``), its columns in panels that stay in cache."""
-    weight = np.array(linear.weight.T, dtype=np.float64, order="C")
-    bias = np.array(linear.bias, dtype=np.float64)
-    parts = []
-    for start in range(0, len(bias), PANEL):
-        columns = slice(start, start + PANEL)
-        parts += [weight[:, columns].ravel(), bias[columns]]
-    dtype = np.result_type(linear.weight, linear.bias)  # one frame is as fast as it is read
-    return Map(weight, bias, np.concatenate(parts).astype(dtype))
+    ``transform(rows, map, dtype)`` maps rows by a `Map`.
+    """
+    return with_table(search_tables(stage, dtype), stage, dtype, transform)
 
 
-def word_tables(words):
+def with_table(made, stage, dtype, transform):
+    """Return `search_tables` of a stage with what all its codes decode to."""
+    if stage.project_out is None:
+        return made
+    # folded into the decode table, never into the search
+    return replace(made, table=decoded(stage, slice(None), dtype, transform))
+
+
+def decoded(stage, codes, dtype, transform):
+    """Return what `codes` decode to (n, D), in the order of `codes`: no row depends on others.
+
+    Through small maps in float64, rounded once, so that NumPy and compiled kernels hardly ever
+    differ; through large ones in `dtype`, at twice the rate.
+    """
+    words = stage.words[codes]
+    if stage.project_out is None:
+        return words.astype(dtype, copy=False)
+    wide = stage.project_out.weight.size < LARGE
+    return transform(words.astype(np.float64 if wide else dtype), map_of(stage.project_out), dtype)
+
+
+def word_tables(words, measure=None):
     """Return the `Tables` of `words` (K, D), searched and decoded as they are."""
-    with np.errstate(over="ignore"):
-        half64 = 0.5 * np.square(words, dtype=np.float64).sum(axis=1)
-        half = np.minimum(half64, np.finfo(words.dtype).max).astype(words.dtype)
+    half64, repeat = (measure or measured)(words)
+    half = np.minimum(half64, np.finfo(words.dtype).max).astype(words.dtype)
     bounds = error_bounds(half64, words.shape[1], words.dtype)
-    half[repeats(words)] = np.inf
+    half[repeat] = np.inf
     return Tables(words, half, np.minimum(half64, np.finfo(np.float64).max), bounds, words)
 
 
@@ -141,17 +210,22 @@ def normalized(rows):
         return (wide / np.where(norms > 0, norms, 1)).astype(rows.dtype)
 
 
+def measured(words):
+    """Return half the squared norms (K,) of `words` (K, D), float64, and their `repeats`."""
+    with np.errstate(over="ignore"):
+        return 0.5 * np.square(words, dtype=np.float64).sum(axis=1), repeats(words)
+
+
 def repeats(words):
     """Return a mask (K,) of the words equal to an earlier one: they can never be chosen.
 
     Folding them here keeps every tie between repeats (an all-zero codebook is nothing else)
-    away from the exact tier.
+    away from the exact tier.  Linear in ``K * D``.
     """
     plain = np.ascontiguousarray(words + 0.0)  # -0.0 equals 0.0 but has other bytes
     rows = plain.view(np.dtype((np.void, plain.dtype.itemsize * plain.shape[1]))).ravel()
-    mask = np.ones(len(words), dtype=bool)
-    mask[np.unique(rows, return_index=True)[1]] = False
-    return mask
+    first: dict[Any, int] = {}
+    return np.array([first.setdefault(row, k) != k for k, row in enumerate(rows.tolist())], bool)
 
 
 def error_bounds(half64, dim, dtype):

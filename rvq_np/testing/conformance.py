@@ -126,6 +126,16 @@ def rvq_tests(
             """
             check(case)
 
+        @given(strategies.collapsed(dtype=kind.type))
+        def test_codes_where_all_but_coincides_are_those_of_the_definition(
+            self, case: Case
+        ) -> None:
+            """Rows and codewords a few steps apart around one point, at any magnitude.
+
+            No report known.
+            """
+            check(case)
+
         @given(strategies.lost_to_rounding(dtype=kind.type))
         def test_codes_that_hang_on_what_rounding_lost_are_those_of_the_definition(
             self, case: Case

@@ -1,7 +1,7 @@
 """Hypothesis strategies for all that goes into a quantizer, each saying why it draws what it draws.
 
 Whole cases ``(x (N, D), codebooks (Q, K, D))``: `lattices`, `ordinary`, `near_ties`, `uneven`,
-`lost_to_rounding`, `rounded_residuals`.  Single arrays, from `parts`:
+`collapsed`, `lost_to_rounding`, `rounded_residuals`.  Single arrays, from `parts`:
 `codebooks`, `vectors`, `codes`, `masks`, `training_batches`.
 """
 
@@ -18,6 +18,7 @@ from .parts import codebooks, codes, masks, training_batches, vectors
 __all__ = [
     "codebooks",
     "codes",
+    "collapsed",
     "lattices",
     "lost_to_rounding",
     "masks",
@@ -154,6 +155,54 @@ def uneven(
     if draw(st.booleans()):
         x[0] = words[rng.integers(count)]
     return x, words[None]
+
+
+@st.composite
+def collapsed(
+    draw: Any,
+    counts: Any = _FEW,
+    dims: Any = _FEW,
+    max_rows: int = 4,
+    dtype: Any = np.float32,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw rows and codewords a few steps apart around one point, at any magnitude.
+
+    That is what is left of a batch with fewer vectors than codewords: seen through a projection,
+    its bias and next to nothing. Scores cancel to the last bit, and with steps of one size ties
+    are frequent. The steps may be the smallest floats there are, or end at the largest; some
+    codewords and rows may be elsewhere, far or repeats, so that no single centre serves all.
+    `counts` and `dims` draw the numbers of codewords and of dimensions.
+    """
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    count, dim, rows = draw(counts), draw(dims), draw(st.integers(1, max_rows))
+    info = np.finfo(dtype)
+    digits = info.nmant
+    lowest, highest = info.minexp - digits, info.maxexp - digits - 2
+    step = 2.0 ** draw(st.sampled_from([0, -23, lowest, lowest + 30, -40 - digits, 60, highest]))
+    point = rng.integers(-(2**digits), 2**digits, dim) // 2 ** draw(
+        st.sampled_from([0, 0, 3, 12, digits])
+    )
+    reach = draw(st.sampled_from([1, 1, 4, 1000]))
+
+    def near(number: int) -> np.ndarray:
+        return point + rng.integers(-reach, reach + 1, (number, dim))
+
+    def some(wholes: np.ndarray) -> np.ndarray:
+        """Return whole numbers of steps, a few of which are elsewhere."""
+        share = draw(st.sampled_from([0.0, 0.0, 0.3, 0.7]))
+        away = rng.random(len(wholes)) < share
+        wholes[away] = rng.integers(-(2**digits), 2**digits, (int(away.sum()), dim))
+        return wholes
+
+    words, x = some(near(count)), some(near(rows))
+    if draw(st.booleans()):
+        words[rng.integers(count, size=count // 2)] = words[rng.integers(count)]
+    if draw(st.booleans()):
+        x[rng.integers(rows)] = words[rng.integers(count)]
+    if draw(st.booleans()):
+        x[rng.integers(rows)] = x[rng.integers(rows)]
+    books = np.stack([words, some(near(count) - point)])
+    return (x * step).astype(dtype), (books * step).astype(dtype)
 
 
 @st.composite

@@ -10,9 +10,10 @@ import numpy as np
 from .. import arrays, checks, lookup
 from ..codebooks import Codebooks, Linear
 from ..config import Config
+from ..kernels import steps
 from .initial import initialize
-from .kmeans import energies, sample_rows
-from .moving import step
+from .kmeans import sample_rows
+from .moving import step, step_of
 from .ranks import ALONE, AllReduce, Crowd
 from .state import CodebookState, codebooks_of, random_projections, random_state
 
@@ -27,6 +28,7 @@ class Learned(NamedTuple):
     states: tuple[CodebookState, ...]
     codebooks: Codebooks  # before the step: what the codes name
     codes: Any  # (n_q, N)
+    quantized: Any  # (N, D): what they decode to, of the levels each row was given
     loss: float  # mean squared distance to the chosen word, averaged over the levels used
     levels: np.ndarray | None  # (groups,) given to each by dropout
     per_row: np.ndarray | None  # the same (N,)
@@ -75,6 +77,7 @@ def learn(
     groups: int = 1,
     all_reduce: AllReduce = ALONE,
     moving: bool = True,
+    codebooks: Codebooks | None = None,
 ) -> Learned:
     """Train all levels on one batch.
 
@@ -99,6 +102,8 @@ def learn(
         Adds up over the processes that train together.
     moving : bool, optional
         False: find first words, but leave moving and replacing them to others.
+    codebooks : Codebooks, optional
+        Those of `states` and `projections`, if they are there already.
     """
     levels = None
     if config.quantizer_dropout:
@@ -125,49 +130,59 @@ def learn(
             states, everyone, n_q, config.kmeans_iters, crowd.generator(FIRST_WORDS),
             projections=projections, epsilon=config.epsilon,
         )  # fmt: skip
-    codebooks = codebooks_of(states, projections)
+        codebooks = None
+    if codebooks is None:
+        codebooks = codebooks_of(states, projections)
     if len(places) and fresh_words:
         checks.finite("forward", seen, codebooks)  # new words may reach further than the old
-    codes = lookup.encode(x, codebooks, n_q)
-    seen_codes = codes if lookup.stays(x) else arrays.to_numpy(codes)
-    if valid is not None:
-        seen_codes = arrays.take(seen_codes, places, 1)
-    loss = 0.0
-    if len(places):
-        loss = _loss(seen, seen_codes, codebooks, None if per_row is None else per_row[places])
-    learned = Learned(tuple(states), codebooks, codes, loss, levels, per_row)
-    if not (crowd.total and moving):
-        return learned
-
+    passage = lookup.Passage(x, codebooks, n_q, None if valid is None else places, per_row)
+    given = None if per_row is None else per_row[places]
     rng = crowd.generator(REPLACEMENTS)
+    rule: dict[str, Any] = {
+        "decay": config.decay, "epsilon": config.epsilon,
+        "threshold": config.threshold_ema_dead_code, "relative": config.relative_threshold,
+    }  # fmt: skip
+    losses: list[float] = []
+    added: list[tuple[Any, Any]] = []
+    moved = list(states)
+    for level, part in enumerate(passage):
+        losses += _loss(part, given, level)
+        if not (crowd.total and moving):
+            continue
+        if all_reduce.size > 1:  # all levels in one call of the hook
+            sums = part.sums.sums() if isinstance(part.sums, steps.Tally) else part.sums
+            added.append((part.counts, arrays.to_numpy(sums)))
+            continue
 
-    def draw(level: int, count: int) -> np.ndarray:
-        def quantized(rows: np.ndarray) -> np.ndarray:
-            codes = arrays.to_numpy(arrays.take(seen_codes[:level, :], rows, 1))
-            left = lookup.residual(picked(rows), codes, codebooks)
-            return lookup.searched(left, codebooks[level : level + 1])
+        def drawn(count: int, part: lookup.Part = part) -> np.ndarray:
+            chosen = sample_rows(crowd.total, count, rng)
+            return arrays.to_numpy(arrays.take(part.searched, chosen))
 
-        chosen = sample_rows(crowd.total, count, rng)
-        return crowd.rows(chosen, states[level].words.shape[1], quantized)
+        moved[level] = step_of(states[level], part.counts, part.sums, drawn, **rule)
+    codes = passage.codes
+    if added:
+        seen_codes = codes if lookup.stays(x) else arrays.to_numpy(codes)
+        if valid is not None:
+            seen_codes = arrays.take(seen_codes, places, 1)
 
-    counts, sums = lookup.added(seen, seen_codes, codebooks)
-    if all_reduce.size > 1:
-        added = crowd.add_up([*counts, *map(arrays.to_numpy, sums)])
-        counts, sums = added[:n_q], added[n_q:]
-    moved = step(
-        states, counts, sums, draw, decay=config.decay, epsilon=config.epsilon,
-        threshold=config.threshold_ema_dead_code, relative=config.relative_threshold,
-    )  # fmt: skip
-    return learned._replace(states=moved)
+        def drawn_from_all(level: int, count: int) -> np.ndarray:
+            def quantized(rows: np.ndarray) -> np.ndarray:
+                codes = arrays.to_numpy(arrays.take(seen_codes[:level, :], rows, 1))
+                left = lookup.residual(picked(rows), codes, codebooks)
+                return lookup.searched(left, codebooks[level : level + 1])
+
+            chosen = sample_rows(crowd.total, count, rng)
+            return crowd.rows(chosen, states[level].words.shape[1], quantized)
+
+        together = crowd.add_up([*(each for each, _ in added), *(each for _, each in added)])
+        moved = list(step(states, together[:n_q], together[n_q:], drawn_from_all, **rule))
+    loss = float(np.mean(losses)) if losses else 0.0
+    return Learned(tuple(moved), codebooks, codes, passage.quantized, loss, levels, per_row)
 
 
-def _loss(x: Any, codes: Any, codebooks: Codebooks, levels: np.ndarray | None) -> float:
-    """Average over levels of the mean squared distance of the rows active at each level."""
-    per_level = []
-    for level, (searched, words) in enumerate(lookup.walk(x, codes, codebooks)):
-        if levels is not None:
-            active = np.flatnonzero(levels > level)
-            searched, words = arrays.take(searched, active), arrays.take(words, active)
-        if words.shape[0]:
-            per_level.append(energies(searched - words).mean() / words.shape[1])
-    return float(np.mean([float(each) for each in per_level]))
+def _loss(part: lookup.Part, levels: np.ndarray | None, level: int) -> list[float]:
+    """Return the mean squared distance of the rows active at a level, if there is one."""
+    distances = part.distances
+    if levels is not None:
+        distances = arrays.take(distances, np.flatnonzero(levels > level))
+    return [float(distances.mean()) / part.searched.shape[1]] if distances.shape[0] else []

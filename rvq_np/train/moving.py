@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .. import arrays
+from ..kernels import steps
 from .state import CodebookState
 
 
@@ -54,10 +56,50 @@ def ema(
     >>> ema(old, np.array([4.0]), np.array([[8.0, 8.0]]), decay=0.5).words
     array([[1.5, 1.5]], dtype=float32)
     """
-    past = np.where((state.counts > 0)[:, None], state.sums, 0.0).astype(np.float64)
+    return _state(*_averaged(state, counts, sums, decay, epsilon), state.initialized)
+
+
+class _Averaging(NamedTuple):
+    """How the averages of a level move: (K,) each, but for the last."""
+
+    empty: np.ndarray  # whose past counts for nothing
+    held: np.ndarray  # words that stay where they are
+    share: np.ndarray  # what sums are divided by
+    decay: float
+
+
+def _counted(
+    state: CodebookState, counts: np.ndarray, decay: float, epsilon: float
+) -> tuple[np.ndarray, _Averaging]:
+    """Return the counts as `ema` moves them, float32, and what they say of sums and words."""
     new_counts = decay * state.counts.astype(np.float64) + (1 - decay) * np.asarray(counts)
     held = new_counts <= 100 * epsilon
     share = np.where(held, 1.0, smoothed(new_counts, epsilon))
+    with np.errstate(over="ignore"):
+        narrow = new_counts.astype(np.float32)
+    return narrow, _Averaging(~(state.counts > 0), held, share, float(decay))
+
+
+def _averaged(
+    state: CodebookState, counts: np.ndarray, sums: Any, decay: float, epsilon: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+    """Return words, sums and counts as `ema` makes them, float32, and the largest number."""
+    new_counts, averaging = _counted(state, counts, decay, epsilon)
+    sums = sums.sums() if isinstance(sums, steps.Tally) else sums
+    if isinstance(sums, np.ndarray):
+        sums = np.ascontiguousarray(sums, dtype=np.float64)
+        words, new_sums, largest = steps.average(state.words, state.sums, sums, *averaging)
+    else:
+        words, new_sums, largest = _averaged_there(state, sums, *averaging)
+    return words, new_sums, new_counts, max(largest, float(new_counts.max(initial=0)))
+
+
+def _averaged_there(
+    state: CodebookState, sums: Any, empty: np.ndarray, held: np.ndarray, share: np.ndarray,
+    decay: float,
+) -> tuple[np.ndarray, np.ndarray, float]:  # fmt: skip
+    """As `steps.average`, for `sums` of another library, which computes on its device."""
+    past = np.where(empty[:, None], 0.0, state.sums).astype(np.float64)
     with arrays.there(sums):
         xp = arrays.namespace(sums)
 
@@ -67,8 +109,18 @@ def ema(
         new_sums = decay * put(past) + (1 - decay) * sums
         moved = new_sums / put(share)[:, None]
         words = xp.where(put(held)[:, None], put(state.words.astype(np.float64)), moved)
-        words, new_sums = arrays.to_numpy(words), arrays.to_numpy(new_sums)
-    return CodebookState(words, new_sums, new_counts, state.initialized)
+        found = arrays.to_numpy(words), arrays.to_numpy(new_sums)
+    with np.errstate(over="ignore"):
+        new_words, narrow = (each.astype(np.float32) for each in found)
+    return new_words, narrow, max(float(np.abs(each).max()) for each in (new_words, narrow))
+
+
+def _state(
+    words: np.ndarray, sums: np.ndarray, counts: np.ndarray, largest: float, initialized: bool
+) -> CodebookState:
+    if largest < np.inf:
+        return CodebookState.of(words, sums, counts, initialized)
+    return CodebookState(words, sums, counts, initialized)  # says what is beyond float32
 
 
 def expire(
@@ -105,17 +157,41 @@ def expire(
     array([[1., 0.],
            [7., 7.]], dtype=float32)
     """
+    words, sums, counts = state.words.copy(), state.sums.copy(), state.counts.copy()
+    largest = _replace(words, sums, counts, vectors, threshold, relative)
+    return state if largest is None else _state(words, sums, counts, largest, state.initialized)
+
+
+def _replace(
+    words: np.ndarray,
+    sums: np.ndarray,
+    counts: np.ndarray,
+    vectors: Any,
+    threshold: float,
+    relative: float | None,
+) -> float | None:
+    """Do in place what `expire` does; return the largest number written, or None."""
+    dead, fresh, start = _expired(counts, vectors, threshold, relative)
+    if not len(dead):
+        return None
+    return max(float(steps.replace(words, sums, dead, fresh, start)), start)
+
+
+def _expired(
+    counts: np.ndarray, vectors: Any, threshold: float, relative: float | None
+) -> tuple[np.ndarray, Any, float]:
+    """Return which words are dead, the vectors they become, and the count, written already."""
     start = float(threshold)
     if relative is not None:
-        start = float(state.counts.mean(dtype=np.float64))
+        start = float(counts.mean(dtype=np.float64))
         threshold = relative * start
-    dead = state.counts < threshold
-    if not dead.any():
-        return state
-    fresh = np.asarray(vectors(int(dead.sum())), dtype=np.float64)
-    words, sums, counts = state.words.copy(), state.sums.copy(), state.counts.copy()
-    words[dead], sums[dead], counts[dead] = fresh, fresh * start, start
-    return CodebookState(words, sums, counts, state.initialized)
+    dead = np.flatnonzero(counts < threshold)
+    if not len(dead):
+        return dead, None, start
+    fresh = np.ascontiguousarray(vectors(len(dead)))
+    counts[dead] = start
+    fresh = fresh if fresh.dtype in (np.float32, np.float64) else fresh.astype(np.float64)
+    return dead, fresh, start
 
 
 def step(
@@ -150,9 +226,36 @@ def step(
     moved = []
     for level, state in enumerate(states):
         if level < len(counts):
-            state = ema(state, counts[level], sums[level], decay, epsilon)
-            state = expire(
-                state, lambda n, level=level: draw(level, n), threshold, relative=relative
-            )
+            state = step_of(
+                state, counts[level], sums[level], functools.partial(draw, level),
+                decay=decay, epsilon=epsilon, threshold=threshold, relative=relative,
+            )  # fmt: skip
         moved.append(state)
     return tuple(moved)
+
+
+def step_of(
+    state: CodebookState,
+    counts: np.ndarray,
+    sums: Any,
+    vectors: Callable[[int], Any],
+    *,
+    decay: float,
+    epsilon: float,
+    threshold: float,
+    relative: float | None,
+) -> CodebookState:
+    """Do for one level what `step` does for all: `ema`, then `expire`, in one set of arrays."""
+    if isinstance(sums, steps.Tally) and sums.small:
+        new_counts, averaging = _counted(state, counts, decay, epsilon)
+        dead, fresh, start = _expired(new_counts, vectors, threshold, relative)
+        words, new_sums, largest = steps.move(
+            state.words, state.sums, sums, averaging, dead, fresh, start
+        )
+        largest = max(largest, float(new_counts.max(initial=0)))
+        return _state(words, new_sums, new_counts, largest, state.initialized)
+    words, new_sums, new_counts, largest = _averaged(state, counts, sums, decay, epsilon)
+    if largest < np.inf:
+        most = _replace(words, new_sums, new_counts, vectors, threshold, relative)
+        largest = max(largest, most or 0.0)
+    return _state(words, new_sums, new_counts, largest, state.initialized)

@@ -6,7 +6,7 @@ and, with projections, ``vq.layers.{level}.project_{in,out}.{weight, bias}``; al
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,8 @@ from ..config import Config
 from ..errors import StateError
 from .learning import Projections
 from .state import CodebookState
+
+BOOK = ("embed", "embed_avg", "cluster_size", "inited")
 
 
 def entries(
@@ -46,9 +48,15 @@ def state_dict(
 
 
 def from_state_dict(
-    given: Mapping[str, Any], config: Config
+    given: Mapping[str, Any],
+    config: Config,
+    same: Collection[str] = (),
+    states: Sequence[CodebookState] = (),
+    projections: Projections = None,
 ) -> tuple[tuple[CodebookState, ...], Projections]:
     """Return states and projections from arrays named as by `state_dict`.
+
+    Those named in `same` are known to be those of `states` and `projections`, which are taken.
 
     Raises
     ------
@@ -60,7 +68,7 @@ def from_state_dict(
     problems += [f"extra {name}" for name in given if name not in wanted]
     fitting = {}
     for name, shape in wanted.items():
-        if name not in given:
+        if name not in given or name in same:
             continue
         array = arrays.to_numpy(given[name])
         if array.shape != shape:
@@ -81,26 +89,29 @@ def from_state_dict(
             f"{config.codebook_dim}: {shown}. Nothing was changed. Make the quantizer with the "
             "arguments the state was saved with, and strip any prefix before 'vq.'."
         )
-    states, projections = [], []
+    taken: dict[str, Any] = {**given, **fitting}
+    known: Any = projections
+    made = []
     for level in range(config.n_q):
-        layer = f"vq.layers.{level}."
-        book = {
-            name: fitting[f"{layer}_codebook.{name}"]
-            for name in ("embed", "embed_avg", "cluster_size", "inited")
-        }
-        states.append(
-            CodebookState(
-                book["embed"], book["embed_avg"], book["cluster_size"], bool(book["inited"][0])
-            )
-        )
-        if config.projects:
-            pair = [
-                Linear(*(fitting[f"{layer}{name}.{part}"].astype(np.float32)
-                         for part in ("weight", "bias")))
-                for name in ("project_in", "project_out")
-            ]  # fmt: skip
-            projections.append((pair[0], pair[1]))
-    return tuple(states), projections if config.projects else None
+        layer = f"vq.layers.{level}._codebook."
+        if all(f"{layer}{name}" in same for name in BOOK):
+            made.append(states[level])
+            continue
+        words, sums, counts, initialized = (taken[f"{layer}{name}"] for name in BOOK)
+        made.append(CodebookState(words, sums, counts, bool(initialized[0])))
+    if not config.projects:
+        return tuple(made), None
+    maps = []
+    for level in range(config.n_q):
+        pair = []
+        for place, name in enumerate(("project_in", "project_out")):
+            parts = [f"vq.layers.{level}.{name}.{part}" for part in ("weight", "bias")]
+            if all(part in same for part in parts):
+                pair.append(known[level][place])
+            else:
+                pair.append(Linear(*(np.asarray(taken[part], np.float32) for part in parts)))
+        maps.append((pair[0], pair[1]))
+    return tuple(made), maps
 
 
 def shapes(config: Config) -> dict[str, tuple[int, ...]]:

@@ -49,6 +49,18 @@ class CodebookState:
             frozen.setflags(write=False)
             object.__setattr__(self, name, frozen)
 
+    @classmethod
+    def of(
+        cls, words: np.ndarray, sums: np.ndarray, counts: np.ndarray, initialized: bool
+    ) -> CodebookState:
+        """Return the state of arrays that are known to be finite, float32 and nobody else's."""
+        self = object.__new__(cls)
+        for name, array in (("words", words), ("sums", sums), ("counts", counts)):
+            array.setflags(write=False)
+            object.__setattr__(self, name, array)
+        object.__setattr__(self, "initialized", initialized)
+        return self
+
 
 def random_state(size: int, dim: int, rng: np.random.Generator, initialized: bool) -> CodebookState:
     """Return small random words, each with a count of one.
@@ -80,11 +92,30 @@ def random_projections(wide: int, narrow: int, rng: np.random.Generator) -> tupl
 def codebooks_of(
     states: Sequence[CodebookState],
     projections: Sequence[tuple[Linear, Linear] | None] | None = None,
+    before: Codebooks | None = None,
 ) -> Codebooks:
-    """Return the frozen codebooks of `states`, one stage a level."""
+    """Return the frozen codebooks of `states`, one stage a level.
+
+    `before`: those they were trained from, in a step.
+    """
     maps = projections or [None] * len(states)
-    return Codebooks(
-        [Stage(state.words, *(pair or ())) for state, pair in zip(states, maps, strict=True)]
+    codebooks = Codebooks(
+        [
+            Stage.of_state(state.words, pair)
+            if _fits(state, pair)
+            else Stage(state.words, *(pair or ()))
+            for state, pair in zip(states, maps, strict=True)
+        ]
+    )
+    if before is not None:
+        codebooks.found = before.found
+    return codebooks
+
+
+def _fits(state: CodebookState, pair: tuple[Linear, Linear] | None) -> bool:
+    width = (state.words.shape[1],)
+    return 0 not in state.words.shape and (
+        pair is None or pair[0].bias.shape == width == pair[1].weight.shape[1:]
     )
 
 

@@ -71,8 +71,8 @@ COMPOSITION = (
     Fault(
         "a map around a quantizer has no bias",
         "rvq_np/kernels/tables.py",
-        "bias = np.array(linear.bias, dtype=np.float64)",
-        "bias = np.zeros(len(linear.bias))",
+        "Map(linear.weight, linear.bias)",
+        "Map(linear.weight, 0 * linear.bias)",
         COMPOSED,
     ),
     Fault(

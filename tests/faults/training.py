@@ -3,10 +3,6 @@
 from ._fault import Fault
 
 TRAIN, QUANTIZER, RANKS = "tests/test_train.py", "tests/test_quantizer.py", "tests/test_ranks.py"
-EMA = "ema(state, counts[level], sums[level], decay, epsilon)"
-EXPIRE = """expire(
-                state, lambda n, level=level: draw(level, n), threshold, relative=relative
-            )"""
 
 AVERAGES = (
     Fault(
@@ -31,10 +27,24 @@ AVERAGES = (
         f"{TRAIN}::test_moving_averages_are_the_formula",
     ),
     Fault(
+        "codewords are mapped back in the order in which rows chose them",
+        "rvq_np/kernels/steps.py",
+        "            places = places[chosen]\n",
+        "            places = np.arange(len(chosen), dtype=np.int32) % len(used)\n",
+        f"{QUANTIZER}::test_quantized_is_exactly_decode_of_the_codes_by_the_words_before_the_step",
+    ),
+    Fault(
+        "what rows are given does not end where dropout says",
+        "rvq_np/kernels/averages.py",
+        "        if q < stages[n]:\n",
+        "        if q <= stages[n]:\n",
+        QUANTIZER,
+    ),
+    Fault(
         "a count of zero carries its sum",
         "rvq_np/train/moving.py",
-        "past = np.where((state.counts > 0)[:, None], state.sums, 0.0)",
-        "past = np.where((state.counts >= 0)[:, None], state.sums, 0.0)",
+        "_Averaging(~(state.counts > 0), held",
+        "_Averaging(~(state.counts >= 0), held",
         f"{TRAIN}::test_a_word_with_no_count_does_not_explode",
     ),
     Fault(
@@ -47,9 +57,9 @@ AVERAGES = (
     Fault(
         "what is handed back is quantized by the words after the step",
         "rvq_np/passes.py",
-        "    quantized = lookup.decode(learned.codes, learned.codebooks, learned.per_row)\n",
-        "    after = training.codebooks_of(learned.states, projections)\n"
-        "    quantized = lookup.decode(learned.codes, after, learned.per_row)\n",
+        "learned.codes, learned.quantized, learned.codebooks",
+        "learned.codes, lookup.decode(learned.codes, training.codebooks_of("
+        "learned.states, projections), learned.per_row), learned.codebooks",
         f"{QUANTIZER}::test_quantized_is_exactly_decode_of_the_codes_by_the_words_before_the_step",
     ),
 )
@@ -58,22 +68,26 @@ EXPIRY = (
     Fault(
         "a replaced word keeps its old sum and count",
         "rvq_np/train/moving.py",
-        "words[dead], sums[dead], counts[dead] = fresh, fresh * start, start",
-        "words[dead] = fresh",
+        "    counts[dead] = start\n",
+        "",
         f"{TRAIN}::test_a_dead_word_becomes_a_vector_with_its_sum_and_count",
     ),
     Fault(
         "a word with a count at the threshold dies",
         "rvq_np/train/moving.py",
-        "dead = state.counts < threshold",
-        "dead = state.counts <= threshold",
+        "dead = np.flatnonzero(counts < threshold)",
+        "dead = np.flatnonzero(counts <= threshold)",
         f"{TRAIN}::test_a_dead_word_becomes_a_vector_with_its_sum_and_count",
     ),
     Fault(
         "words are replaced before the averages move",
         "rvq_np/train/moving.py",
-        f"            state = {EMA}\n            state = {EXPIRE}\n",
-        f"            state = {EXPIRE}\n            state = {EMA}\n",
+        "    if isinstance(sums, steps.Tally) and sums.small:\n",
+        "    state = expire(state, vectors, threshold, relative=relative)\n"
+        "    words, new_sums, new_counts, largest = "
+        "_averaged(state, counts, sums, decay, epsilon)\n"
+        "    return _state(words, new_sums, new_counts, largest, state.initialized)\n"
+        "    if isinstance(sums, steps.Tally) and sums.small:\n",
         f"{QUANTIZER}::test_decay_and_expiry_reach_the_training_step",
     ),
     Fault(
@@ -109,16 +123,16 @@ MASKS = (
     ),
     Fault(
         "padding takes part in the averages",
-        "rvq_np/train/learning.py",
-        "lookup.added(seen, seen_codes, codebooks)",
-        "lookup.added(arrays.to_numpy(x), arrays.to_numpy(codes), codebooks)",
+        "rvq_np/lookup.py",
+        "tally = steps.Tally(searched, chosen, len(part.words))",
+        "tally = steps.Tally(part.searched, part.codes, len(part.words))",
         f"{QUANTIZER}::test_a_masked_batch_trains_as_its_valid_vectors_alone",
     ),
     Fault(
         "padding takes part in the loss",
-        "rvq_np/train/learning.py",
-        "_loss(seen, seen_codes, codebooks, None if per_row is None else per_row[places])",
-        "_loss(arrays.to_numpy(x), arrays.to_numpy(codes), codebooks, per_row)",
+        "rvq_np/lookup.py",
+        "distances = steps.squared_distances(searched, part.words, chosen)",
+        "distances = steps.squared_distances(part.searched, part.words, part.codes)",
         f"{QUANTIZER}::test_a_masked_batch_trains_as_its_valid_vectors_alone",
     ),
 )
@@ -148,8 +162,8 @@ DROPOUT = (
     Fault(
         "losses under dropout are of rows that the level was not given",
         "rvq_np/train/learning.py",
-        "active = np.flatnonzero(levels > level)",
-        "active = np.flatnonzero(levels >= level)",
+        "np.flatnonzero(levels > level)",
+        "np.flatnonzero(levels >= level)",
         f"{QUANTIZER}::test_losses_under_dropout_average_over_the_rows_active_at_a_level",
     ),
 )
@@ -172,8 +186,8 @@ PROCESSES = (
     Fault(
         "sums of all processes are asked for and not used",
         "rvq_np/train/learning.py",
-        "counts, sums = added[:n_q], added[n_q:]",
-        "assert added",
+        "step(states, together[:n_q], together[n_q:], drawn_from_all, **rule)",
+        "step(states, *zip(*added, strict=True), drawn_from_all, **rule)",
         f"{RANKS}::test_ranks_end_where_one_ends_with_all_the_rows",
     ),
     Fault(

@@ -20,6 +20,7 @@ from torch import nn
 import rvq_np
 from rvq_np import grad
 from rvq_np.errors import BackendError, DtypeError, NonFiniteError, ParameterError, ShapeError
+from rvq_np.grad import _host, _torch_eager
 from rvq_np.grad.torch import ResidualVectorQuantizer
 from rvq_np.testing import gradient_tests
 
@@ -71,6 +72,98 @@ def value_and_gradients(x, codebooks, weight, cotangent):
 
 TestKit = gradient_tests(value_and_gradients=value_and_gradients)
 del TestKit.test_the_codebook_loss_leaves_the_encoder_alone  # by moving averages: there is none
+
+
+@pytest.mark.parametrize("estimator", ["straight-through", "rotation"])
+@pytest.mark.parametrize("codebook_dim", [6, 4, 70])
+@pytest.mark.parametrize("dropout", [False, 0.7])
+@pytest.mark.parametrize("masked", [False, True])
+def test_gradients_by_hand_are_those_of_the_operations(
+    estimator, codebook_dim, dropout, masked, monkeypatch
+):
+    """Three steps by either way: the same values and state, gradients up to rounding."""
+    ways = []
+    for by_hand in (True, False):
+        serves = _torch_eager.serves
+        if not by_hand:
+            monkeypatch.setattr(_torch_eager, "serves", lambda *given: False)
+        asked = []
+        with monkeypatch.context() as patch:
+            run = _torch_eager.forward
+            watched = lambda *given, asked=asked, run=run: asked.append(1) or run(*given)  # noqa: E731
+            patch.setattr(_torch_eager, "forward", watched)
+            torch.manual_seed(3)
+            module = ResidualVectorQuantizer(
+                6, codebook_dim, 3, 9, quantizer_dropout=dropout, estimator=estimator
+            )
+            x = torch.randn(4, 6, 11)
+            mask = torch.arange(11) < torch.tensor([[11], [3], [0], [8]]) if masked else None
+            found = []
+            optimizer = (
+                torch.optim.SGD(list(module.parameters()), 0.01) if codebook_dim != 6 else None
+            )
+            for step in range(3):
+                torch.manual_seed(step)
+                x = x.detach().requires_grad_()
+                module.zero_grad()
+                result = module(x, RATE, mask=mask)
+                (result[0].square().mean() + 3 * result[3]).backward()
+                found.append([x.grad, *(each.grad for each in module.parameters())])
+                found.append([result[0], result[3]])
+                codes = result[1]
+                if optimizer:
+                    optimizer.step()
+            assert len(asked) == (3 if by_hand else 0)
+            ways.append((found, codes, dict(module.named_buffers())))
+        monkeypatch.setattr(_torch_eager, "serves", serves)
+    (ours, our_codes, our_state), (theirs, codes, state) = ways
+    assert torch.equal(our_codes, codes)
+    for mine, other in zip(ours, theirs, strict=True):
+        for a, b in zip(mine, other, strict=True):
+            torch.testing.assert_close(a, b, rtol=2e-4, atol=1e-6)
+    for name, value in our_state.items():
+        torch.testing.assert_close(value, state[name], rtol=1e-5, atol=1e-6)
+
+
+def test_gradients_of_gradients_are_those_of_the_operations(monkeypatch):
+    torch.manual_seed(0)
+    module = ResidualVectorQuantizer(6, 4, 2, 8, kmeans_init=False).eval()
+    weight = module.vq.layers[0].project_out.weight
+    x = torch.randn(3, 6, 5)
+    found = []
+    for by_hand in (True, False):
+        if not by_hand:
+            monkeypatch.setattr(_torch_eager, "serves", lambda *given: False)
+        given = x.clone().requires_grad_()
+        result = module(given, RATE)
+        (slope,) = torch.autograd.grad(result[0].pow(3).sum(), given, create_graph=True)
+        found.append(torch.autograd.grad(slope.square().sum(), [given, weight]))
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_a_state_that_did_not_change_is_known_though_projections_moved(monkeypatch):
+    module = ResidualVectorQuantizer(6, 4, 3, 9)
+    x = torch.randn(2, 6, 20)
+    module(x, RATE)
+    known = _host.recall(module.config, list(module._entries().values()))
+    with torch.no_grad():
+        module.vq.layers[1].project_in.bias += 1
+    again = _host.recall(module.config, list(module._entries().values()))
+    assert again is not known
+    assert all(a is b for a, b in zip(again.states, known.states, strict=True))
+    same = [
+        [a is b for a, b in zip(mine, other, strict=True)]
+        for mine, other in zip(again.projections, known.projections, strict=True)
+    ]
+    assert same == [[True, True], [False, True], [True, True]]
+    np.testing.assert_array_equal(again.projections[1][0].bias, known.projections[1][0].bias + 1)
+    with torch.no_grad():
+        module.vq.layers[2]._codebook.embed[3] += 1
+    last = _host.recall(module.config, list(module._entries().values()))
+    assert [a is b for a, b in zip(last.states, known.states, strict=True)] == [True, True, False]
+    np.testing.assert_array_equal(last.states[2].words[3], known.states[2].words[3] + 1)
+    assert not last.states[2].words.flags.writeable
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,140 @@
+"""Degenerate data: codewords that coincide or nearly do, numbers next to nothing or huge."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+
+import numpy as np
+
+import rvq_np
+from rvq_np.kernels import compiled, host
+
+from .report import Answer, Check, Table, duration, plural
+from .setting import Setting
+from .threads import fixed_threads
+from .timing import round_robin
+
+ORDINARY, OURS, ESPNET = "ordinary", "rvq_np", "ESPnet's class"
+ALLOWED = 3  # times the time of ordinary data
+
+
+def kinds(rows: int, dim: int, words: int, stages: int) -> dict[str, tuple]:
+    """Return vectors (rows, dim) and codebooks (stages, words, dim) of each kind of data."""
+    rng = np.random.default_rng(5)
+    x = rng.standard_normal((rows, dim), dtype=np.float32)
+    books = rng.standard_normal((stages, words, dim), dtype=np.float32)
+    point = rng.standard_normal(dim, dtype=np.float32)
+    ulps = np.float32(2.0**-23) * np.abs(point)
+
+    def near(count):
+        return point + ulps * rng.integers(-4, 5, (*count, dim)).astype(np.float32)
+
+    close = near((stages, words))[: stages // 2]
+    shared = books.copy()
+    shared[0] += np.float32(1e4)
+    lattice = rng.integers(-4, 5, (rows, dim)), rng.integers(-4, 5, (stages, words, dim))
+    twice = books.copy()
+    twice[:, words // 2 :] = twice[:, : words - words // 2]
+    mixed = np.float32(2.0) ** rng.integers(-140, 1, (words, 1)).astype(np.float32)
+    half = rng.random((words, 1)) < 0.5
+    wide = x.astype(np.float64), books.astype(np.float64)
+    return {
+        ORDINARY: (x, books),
+        "all zero": (0 * x, 0 * books),
+        "codewords all equal": (x, np.repeat(books[:, :1], words, axis=1)),
+        "every codeword twice": (x, twice),
+        "vectors that are codewords": (books[0][rng.integers(words, size=rows)], books),
+        "an offset of 10,000": (x + np.float32(1e4), shared),
+        "all a few ulps apart": (near((rows,)), np.concatenate([close, close - point])[:stages]),
+        "half the codewords a few ulps apart": (
+            np.where(half[rng.integers(words, size=rows)], near((rows,)), x),
+            np.where(half, near((stages, words)), books),
+        ),
+        "a lattice": tuple(np.float32(each) for each in lattice),
+        "subnormal, 1e-42": (x * np.float32(1e-42), books * np.float32(1e-42)),
+        "huge, 1e36": (x * np.float32(1e36), books * np.float32(1e36)),
+        "vectors 1e30 times as long": (x * np.float32(1e30), books),
+        "codewords of 1e-42 to 1": (x * mixed[rng.integers(words, size=rows)], books * mixed),
+        "ordinary, float64": (wide[0], wide[1]),
+        "float64, 1e-290": (wide[0] * 1e-290, wide[1] * 1e-290),
+        "float64, 1e290": (wide[0] * 1e290, wide[1] * 1e290),
+    }
+
+
+def collapsed(setting: Setting, threads: int) -> Answer:
+    """How much longer does encoding take where data are degenerate?"""
+    rows, dim, words, stages = (512 if setting.quick else 4096), 128, 1024, 4
+    label = f"D={dim}, K={words}, Q={stages}, N={rows}"
+    host.load()
+    calls = {}
+    with fixed_threads(threads):
+        for name, (x, books) in kinds(rows, dim, words, stages).items():
+            calls[name] = partial(rvq_np.encode, x, rvq_np.Codebooks(books))
+            for _ in range(4):  # the screen that serves is found out
+                calls[name]()
+        seconds = round_robin(calls, setting.rounds, f"degenerate, {label}, {plural(threads)}")
+    found = []
+    for name, each in seconds.items():
+        beside = "ordinary, float64" if "float64" in name else ORDINARY
+        found.append((name, duration(each), each / seconds[beside]))
+    note = (
+        f"Vectors of {compiled.TARGET.lanes} floats, screens: {', '.join(compiled.SCREENS)}. "
+        "Ratios beside ordinary data of the same float type."
+    )
+    table = Table(
+        f"Degenerate data, {label}; {plural(threads)}", note, ("data", "a call", "times ordinary"),
+        [(name, time, f"{times:.2f}") for name, time, times in found],
+    )  # fmt: skip
+    worst = max(times for *_, times in found)
+    target = f"≤ {ALLOWED} x ordinary data"
+    checks = [Check(f"degenerate data, {label}", target, threads, worst, ALLOWED, False)]
+    return Answer([table], checks)
+
+
+def first_batch(setting: Setting, threads: int) -> Answer:
+    """How long does the first training call take at the defaults, k-means of few vectors?"""
+    tables, checks = [], []
+    host.load()
+    for rows in (500,) if setting.quick else (1000, 4000):
+        x = np.random.default_rng(0).standard_normal((rows, 256), dtype=np.float32)
+        label = f"first batch of {rows} vectors, k-means of 3 iterations, defaults"
+        calls = {}
+        with fixed_threads(threads):
+            for name, make in ((OURS, _ours), (ESPNET, _espnet)):
+                try:
+                    make(x)()
+                    calls[name] = make(x)
+                except ImportError as error:
+                    print(f"{name} stays out: {error}", file=sys.stderr)
+            seconds = round_robin(calls, min(3, setting.rounds), f"{label}, {plural(threads)}")
+        lines = [(name, duration(each), f"{seconds[OURS] / each:.2f}")
+                 for name, each in sorted(seconds.items(), key=lambda item: item[1])]  # fmt: skip
+        tables.append(Table(f"A {label}; {plural(threads)}", "", ("", "a call", "ours = 1"), lines))
+        if ESPNET in seconds:
+            value = seconds[OURS] / seconds[ESPNET]
+            target = f"≤ 1 x the time of {ESPNET}"
+            checks.append(Check(label, target, threads, value, 1, False))
+    return Answer(tables, checks)
+
+
+def _ours(x):
+    def run():
+        made = rvq_np.ResidualVectorQuantizer(256, 512, 8, 1024, kmeans_iters=3, rng=0)
+        return made(x, 50)
+
+    return run
+
+
+def _espnet(x):
+    import torch
+    from espnet2.gan_codec.shared.quantizer.residual_vq import ResidualVectorQuantizer
+
+    batch = torch.from_numpy(np.ascontiguousarray(x.T[None]))
+
+    @torch.no_grad()
+    def run():
+        made = ResidualVectorQuantizer(256, 512, 8, 1024, kmeans_iters=3)
+        return made.train()(batch, 50)
+
+    return run

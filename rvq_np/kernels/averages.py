@@ -1,0 +1,116 @@
+"""What a training step does beside the search: sums, distances, averages.  Compiled by Numba.
+
+    rows       (n, C)  T        what a stage quantized
+    codes      (n,)    int32    the codeword of each row, checked
+    codebook   (K, C)  float32 or T
+    sums       (K, C)  float32  moving sum of the rows that chose each codeword
+    totals     (K, C)  float64  the sum of the rows of this batch that chose each
+    distances  (n,)    float64  out: squared distance of each row to its codeword
+
+Each loop is cut into parts of rows, codewords or columns that share nothing, so threads never show
+in a result.  `average` rounds as NumPy does: nothing is fused, nothing reordered.
+"""
+
+import numpy as np
+
+from .jit import kernel
+from .simd import add_to
+
+
+@kernel
+def add_columns(rows, codes, totals, first, last):
+    """Add to columns ``first ... last`` of `totals` those of the rows of each code, in order."""
+    width = rows.shape[1]
+    for n in range(rows.shape[0]):
+        add_to(totals, codes[n] * width + first, rows, n * width + first, last - first)
+
+
+@kernel(fastmath={"reassoc", "contract"})
+def squared_distances(rows, codebook, codes, distances, start, stop):
+    """Write the squared distances of some rows: differences rounded once, sums in float64."""
+    for n in range(start, stop):
+        code, total = codes[n], 0.0
+        for c in range(rows.shape[1]):
+            apart = np.float64(rows[n, c] - codebook[code, c])
+            total += apart * apart
+        distances[n] = total
+
+
+@kernel
+def advance(rows, table, codes, quantized, stages, q, start, stop):
+    """Take from some rows what their codes decode to, and add it to `quantized` (n, D).
+
+    `stages` (n,): of how many a row is given the sum.
+    """
+    for n in range(start, stop):
+        code = codes[n]
+        for d in range(rows.shape[1]):
+            rows[n, d] -= table[code, d]
+        if q < stages[n]:
+            for d in range(rows.shape[1]):
+                quantized[n, d] += quantized.dtype.type(table[code, d])
+
+
+@kernel
+def average(codebook, sums, totals, empty, held, share, decay, new_codebook, new_sums, start, stop):
+    """Write the moving sums and codewords ``start ... stop`` after a batch; return the largest.
+
+    `empty` (K,): whose past counts for nothing.  `held` (K,): codewords that stay where they are.
+    `share` (K,): smoothed counts that the sums are divided by.
+    """
+    largest = np.float32(0.0)
+    for k in range(start, stop):
+        for c in range(codebook.shape[1]):
+            past = 0.0 if empty[k] else np.float64(sums[k, c])
+            total = decay * past + (1.0 - decay) * totals[k, c]
+            word = np.float64(codebook[k, c]) if held[k] else total / share[k]
+            new_sums[k, c] = total
+            new_codebook[k, c] = word
+            largest = max(largest, abs(new_sums[k, c]), abs(new_codebook[k, c]))
+    return largest
+
+
+@kernel
+def move(
+    codebook, sums, rows, order, starts, empty, held, share, decay, place, vectors, count,
+    new_codebook, new_sums, total, start, stop,
+):  # fmt: skip
+    """Do for codewords ``start ... stop`` what sums of the rows, `average` and `replace` do.
+
+    `order` (n,), `starts` (K + 1,): the rows of each code.  `place` (K,): which of `vectors` (m, C)
+    a codeword becomes, with a count of `count`; -1: none, it is averaged.  `total` (C,): room.
+    """
+    largest = np.float32(0.0)
+    width = codebook.shape[1]
+    for k in range(start, stop):
+        if place[k] >= 0:
+            for c in range(width):
+                value = np.float64(vectors[place[k], c])
+                new_codebook[k, c] = value
+                new_sums[k, c] = value * count
+        else:
+            total[:] = 0.0
+            for i in range(starts[k], starts[k + 1]):
+                add_to(total, 0, rows, order[i] * width, width)
+            for c in range(width):
+                past = 0.0 if empty[k] else np.float64(sums[k, c])
+                moved = decay * past + (1.0 - decay) * total[c]
+                new_sums[k, c] = moved
+                new_codebook[k, c] = np.float64(codebook[k, c]) if held[k] else moved / share[k]
+        for c in range(width):
+            largest = max(largest, abs(new_sums[k, c]), abs(new_codebook[k, c]))
+    return largest
+
+
+@kernel
+def replace(codebook, sums, dead, vectors, count, start, stop):
+    """Write vectors ``start ... stop`` over the codewords `dead`, their sums `count` times that."""
+    largest = np.float32(0.0)
+    for i in range(start, stop):
+        k = dead[i]
+        for c in range(vectors.shape[1]):
+            value = np.float64(vectors[i, c])
+            codebook[k, c] = value
+            sums[k, c] = value * count
+            largest = max(largest, abs(codebook[k, c]), abs(sums[k, c]))
+    return largest

@@ -1,0 +1,85 @@
+"""Sums over differences, in float64: rows and codewords less a centre, and their distance.
+
+    rows, words  T        any arrays, read from an element on
+    centres      float64  the centres of stages, read from an element on
+    out          float64  written from an element on
+
+A difference of two numbers of T is rounded to float64 once, before anything is multiplied; `scale`
+is a power of two, so that nothing else is rounded unless it leaves float64.
+"""
+
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
+
+from .simd import _Build, _pieces, _Running, _stretch
+
+
+@intrinsic
+def move(context, rows, at, centres, centre_at, out, out_at, scale, length):
+    """Write ``(row - centre) * scale``."""
+
+    def code(context, builder, signature, arguments):
+        build, b = _Build(builder), builder
+        row, centre, target = (_stretch(context, build, signature, arguments, n) for n in (0, 2, 4))
+
+        def body(place, lanes):
+            left = b.fsub(_wide(b, row(place, lanes)), centre(place, lanes))
+            target(place, lanes, b.fmul(left, build.spread(arguments[6], left.type)))
+
+        _pieces(build, arguments[7], body)
+        return context.get_dummy_value()
+
+    whole = types.intp
+    return types.void(rows, whole, centres, whole, out, whole, types.float64, whole), code
+
+
+@intrinsic
+def dot_moved(context, moved, at, words, word_at, centres, centre_at, scale, length):
+    """Return ``<moved, (word - centre) * scale>``."""
+
+    def code(context, builder, signature, arguments):
+        build, b = _Build(builder), builder
+        row, word, centre = (_stretch(context, build, signature, arguments, n) for n in (0, 2, 4))
+        total = _Running(build, ir.DoubleType(), lambda x, y: build.contracted(b.fadd(x, y)))
+
+        def body(place, lanes):
+            right = b.fsub(_wide(b, word(place, lanes)), centre(place, lanes))
+            right = b.fmul(right, build.spread(arguments[6], right.type))
+            total.join(build.contracted(b.fmul(row(place, lanes), right)))
+
+        _pieces(build, arguments[7], body)
+        return total.total()
+
+    whole = types.intp
+    return types.float64(moved, whole, words, whole, centres, whole, types.float64, whole), code
+
+
+@intrinsic
+def distance(context, rows, at, words, word_at, scale, length):
+    """Return the sum of ``((row - word) * scale)**2``."""
+
+    def code(context, builder, signature, arguments):
+        build, b = _Build(builder), builder
+        row, word = (_stretch(context, build, signature, arguments, n) for n in (0, 2))
+        total = _Running(build, ir.DoubleType(), lambda x, y: build.contracted(b.fadd(x, y)))
+
+        def body(place, lanes):
+            left = b.fsub(_wide(b, row(place, lanes)), _wide(b, word(place, lanes)))
+            left = b.fmul(left, build.spread(arguments[4], left.type))
+            total.join(build.contracted(b.fmul(left, left)))
+
+        _pieces(build, arguments[5], body)
+        return total.total()
+
+    whole = types.intp
+    return types.float64(rows, whole, words, whole, types.float64, whole), code
+
+
+def _wide(b, value):
+    double = ir.DoubleType()
+    return (
+        value
+        if value.type.element == double
+        else b.fpext(value, ir.VectorType(double, value.type.count))
+    )

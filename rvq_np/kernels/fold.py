@@ -1,0 +1,62 @@
+"""A map folded into the codewords behind it, for a screen that needs no mapped row.  NumPy.
+
+A stage with a map ``p = W r + b`` from D numbers to C > D searches the codeword e nearest to what
+`maps` makes of a row, ``q = p + d`` with a rounding d.  Half the squared distance, less a part that
+no codeword can change, is
+
+    |e|^2 / 2 - <q, e>  =  h - <r, f> - <d, e>        h = |e|^2 / 2 - <b, e>,  f = W' e
+
+so a screen of the folded codewords f, D numbers each, bounds it if it allows for the last term.
+``|d| <= g(D + 2) (|W| |r| + |b|)`` with g of float32, W's norm the root of its squares, number by
+number (Higham, 3.1).  What is common to all codewords is taken away: the mean m of the f, the least
+of the h.  ``f - m`` is then rounded to float32, ``F``, which is off by ``2^-24 |F|`` or less, and f
+and h were computed in float64, off by ``g64(C + 3)`` of ``|W| |e|`` and of ``|e|^2 + |b| |e|``. So
+the score is within ``|r| away + apart`` of ``h - <r, F>``, with
+
+    away  =  g(D + 8) |W| |e| + 2^-23 |F|
+    apart  =  g(D + 8) |b| |e| + g64(C + 8) |e|^2 + (D + 2) sqrt(C) 2^-125 |e|
+
+where the six more roundings of float32 hold those of float64, and the last term holds what products
+of a map lose below the range of float32.  Rows that this leaves open are mapped, and go the way of
+others.  So a folded screen finds the codes of one that is not, bit for bit.
+"""
+
+from types import SimpleNamespace
+
+import numpy as np
+
+U = 2.0**-24
+LEAST = 2.0**-100  # more than what underflows in float64
+LOST = 2.0**-125  # of a product in float32, flushed to zero or not
+
+
+def foldable(stage):
+    """Whether the map of `tables.Tables` makes rows longer, so that folding it saves work."""
+    if stage.into is None or stage.unit or stage.words.dtype != np.float32:
+        return False
+    dim, width = stage.into.shape
+    # Squares in float64, and norms that float32 holds, as far as any row is served.
+    sizes = (np.abs(each).max(initial=0.0) for each in (stage.words, *stage.into.given))
+    return dim < width and max(map(float, sizes)) < 1e15
+
+
+def folded(stage):
+    """Return ``words`` F (K, D), ``half`` of the stage, ``scores``, ``away``, ``apart`` (K,)."""
+    weight, bias = (np.asarray(each, np.float32).astype(np.float64) for each in stage.into.given)
+    words = stage.words.astype(np.float64)
+    width, dim = weight.shape
+    wide, usable = words @ weight, stage.half < np.inf
+    wide -= wide[usable].mean(axis=0)
+    squares = np.einsum("kc,kc->k", words, words)
+    scores = 0.5 * squares - words @ bias
+    scores -= scores[usable].min()
+    narrow = wide.astype(np.float32)
+    sizes, norms = np.sqrt(squares), np.sqrt(np.einsum("kd,kd->k", wide, wide))
+    grown = (dim + 8) * U / (1 - (dim + 8) * U) * (1 + 1e-6) if dim < 1 << 20 else np.inf
+    away = grown * np.linalg.norm(weight) * sizes + 2 * U * norms + LEAST
+    apart = grown * np.linalg.norm(bias) * sizes + (width + 8) * 2.0**-52 * squares + LEAST
+    apart += (dim + 2) * np.sqrt(width) * LOST * sizes
+    return SimpleNamespace(
+        words=narrow, half=stage.half, usable_half=None, bounds=None,
+        scores=scores, away=away, apart=apart,
+    )  # fmt: skip

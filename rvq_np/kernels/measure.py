@@ -1,0 +1,65 @@
+"""Half squared norms of codewords, and which repeat an earlier one.  Compiled by Numba.
+
+    words   (K, C)  T        float32 or float64, finite
+    half    (K,)    float64  out: half the squared norms
+    repeat  (K,)    bool     out: whether an earlier codeword is equal, number by number
+
+Linear in K * C: codewords that are equal have the same hash, a sum of their bits times odd numbers
+modulo 2^64, and those of one hash are compared.
+"""
+
+import numpy as np
+
+from .jit import kernel
+from .simd import dot, item
+
+
+@kernel
+def measure(words, bits, half, repeat):
+    """Write `half` and `repeat`; `bits` (K * C,) are those of the words, uint32 or uint64."""
+    n_words, width = words.shape
+    factors = np.empty(width, np.uint64)
+    state = np.uint64(0)
+    for d in range(width):  # splitmix64 (Steele, Lea, Flood, OOPSLA 2014)
+        state += np.uint64(0x9E3779B97F4A7C15)
+        z = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        factors[d] = z | np.uint64(1)
+    room = 2
+    while room < 2 * n_words:
+        room *= 2
+    first = np.full(room, -1, np.int64)  # the codewords that were there first, by hash
+    hashes = np.empty(n_words, np.uint64)
+    for k in range(n_words):
+        half[k] = 0.5 * dot(words, k * width, words, k * width, width)
+        hashes[k] = _hash(bits, np.uint64(k) * np.uint64(width), factors)
+        place = np.int64(hashes[k] >> np.uint64(17)) & (room - 1)
+        repeat[k] = False
+        while first[place] >= 0:
+            other = first[place]
+            if hashes[other] == hashes[k] and _equal(words, other * width, k * width, width):
+                repeat[k] = True
+                break
+            place = (place + 1) & (room - 1)
+        if not repeat[k]:
+            first[place] = k
+
+
+@kernel(inner=True)
+def _hash(bits, at, factors):
+    total = np.uint64(0)
+    sign = np.uint64(1) << np.uint64(8 * bits.itemsize - 1)
+    for d in range(np.uint64(factors.shape[0])):  # unsigned: or indices are looked up from the end
+        number = np.uint64(bits[at + d])
+        if number == sign:  # -0.0 equals 0.0 but has other bits
+            number = np.uint64(0)
+        total += (number ^ (number >> np.uint64(29))) * factors[d]
+    return total ^ (total >> np.uint64(32))
+
+
+@kernel(inner=True)
+def _equal(words, a, b, width):
+    for d in range(width):
+        if item(words, a + d) != item(words, b + d):
+            return False
+    return True

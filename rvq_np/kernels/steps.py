@@ -1,0 +1,121 @@
+"""A batch on its way through the stages while they learn, for arrays in host memory.
+
+What a training step needs of a stage is made once: its rows are mapped once and kept for search,
+sums, distances and replacement; of its codewords, only those chosen are mapped back.  Compiled
+kernels serve where Numba can be imported, `plain` elsewhere, as in `host`.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from . import host, tables
+
+
+class Part(NamedTuple):
+    """What one stage made of the rows."""
+
+    searched: np.ndarray  # (n, C): residuals as the stage searches them
+    codes: np.ndarray  # (n,) int32
+    words: np.ndarray  # (K, C): the codewords they name, in the type of `searched`
+
+
+class Tally(NamedTuple):
+    """The rows that chose the codewords of a stage, not yet added up."""
+
+    rows: np.ndarray  # (n, C)
+    codes: np.ndarray  # (n,) int32
+    size: int
+
+    @property
+    def counts(self) -> np.ndarray:
+        """How often each codeword was chosen, float64 (K,)."""
+        return np.bincount(self.codes, minlength=self.size).astype(np.float64)
+
+    @property
+    def small(self) -> bool:
+        """Whether the rows are added in order: as many as are one leaf of a sum."""
+        return len(self.rows) <= host.LEAF
+
+    def sums(self) -> np.ndarray:
+        """The sum of what chose each codeword, float64 (K, C)."""
+        return sums(self.rows, self.codes, self.size)[1]
+
+
+def through(x, stages, dtype, codes, quantized, found, given=None) -> Iterator[Part]:
+    """Yield a `Part` per stage, while `codes` (Q, N) and `quantized` (N, D) are filled.
+
+    `x` (N, D): finite vectors.  `dtype`: of the residuals.  `quantized`: zeros; what the codes
+    decode to is added, of the first ``given[n]`` stages of row n; all by default.  `found`: a
+    dictionary a stage, see `host.nearest_again`.  A part is good until the next is asked for.
+    """
+    rows = np.array(x, dtype=dtype, order="C")
+    given = np.full(len(rows), len(stages), np.int32) if given is None else given
+    for q, (stage, chosen) in enumerate(zip(stages, codes, strict=True)):
+        using = host.kernels_for(len(rows) * stage.words.size)
+        made = tables.search_tables(stage, rows.dtype, using.measure)
+        searched = using.project(rows, made, True)
+        host.nearest_again(searched, made, chosen, found[q])
+        yield Part(searched, chosen, made.words)
+        table, places = made.table, chosen
+        if stage.project_out is not None:
+            used = np.flatnonzero(np.bincount(chosen, minlength=len(made.words)))
+            places = np.empty(len(made.words), np.int32)
+            places[used] = np.arange(len(used), dtype=np.int32)
+            places = places[chosen]
+            table = tables.decoded(stage, used, rows.dtype, host.mapped_out)
+        # `searched` is the caller's until here.
+        using.advance(rows, table, places, quantized, given, q)
+
+
+def sums(rows, codes, size):
+    """Return how often each of `size` codewords was chosen, and the sum of what chose it, float64.
+
+    As `host.tally` of a single stage: the same bits.
+    """
+    using = host.kernels_for(rows.size)
+
+    def leaf(start):
+        part = slice(start, start + host.LEAF)
+        counts, totals = np.zeros(size), np.zeros((size, rows.shape[1]))
+        using.add_rows(rows[part], codes[part], counts, totals)
+        return [counts], [totals]
+
+    parts = ((1, leaf(start)) for start in range(0, len(rows), host.LEAF))
+    found = host.merged(parts) or ([np.zeros(size)], [np.zeros((size, rows.shape[1]))])
+    return found[0][0], found[1][0]
+
+
+def squared_distances(rows, words, codes):
+    """Return the squared distance (n,), float64, of each row to the codeword of its code."""
+    return host.kernels_for(rows.size).squared_distances(rows, words, codes)
+
+
+def move(words, moving, tally, averaging, dead, vectors, count):
+    """Return codewords and moving sums after a small batch, float32, and their largest number.
+
+    As `average` by the sums of a `Tally`, with ``averaging = empty, held, share, decay``, and then
+    `replace` of the codewords `dead` by `vectors`; each number is written once.
+    """
+    place = np.full(len(words), -1)
+    place[dead] = np.arange(len(dead))
+    vectors = vectors if len(dead) else np.empty((0, words.shape[1]), tally.rows.dtype)
+    using = host.kernels_for(tally.rows.size + words.size)
+    return using.move(words, moving, tally, averaging, place, vectors, count)
+
+
+def replace(words, sums, dead, vectors, start):
+    """Give codewords `dead` (m,) the vectors (m, C), in place; return the largest number written.
+
+    Sums are ``start`` times the vectors.
+    """
+    return host.kernels_for(vectors.size).replace(words, sums, dead, vectors, start)
+
+
+def average(words, sums, totals, empty, held, share, decay):
+    """Return new codewords and sums, float32, and the largest number of either.
+
+    See `averages.average`; all but counts in (K, C).
+    """
+    return host.kernels_for(words.size).average(words, sums, totals, empty, held, share, decay)
