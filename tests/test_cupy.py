@@ -104,7 +104,7 @@ TestOtherDevice = backend_tests(put=on_device(1), get=fake_cupy.asnumpy)
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_groups_of_warps_have_the_codes_of_numpy(dtype, rng):
-    """Tiles, chunks and stages in a row, over the ends of blocks: what arrives is met in its turn."""
+    """Tiles, chunks and stages in a row, over the ends of blocks: what arrives has its turn."""
     for rows, size, width in ((131, 300, 64), (20, 257, 200), (260, 128, 30), (5, 2100, 3)):
         books = rng.standard_normal((3, size, width)).astype(dtype)
         books[:, size // 2 :] = books[:, : size - size // 2]  # every row is open, words are equal
@@ -487,6 +487,7 @@ def test_the_ends_of_bfloat16_come_at_once(rng):
     x = rng.standard_normal((2, 300)).astype(ml_dtypes.bfloat16)
     low, high = backend.extent(fake_cupy.asarray(x))
     np.testing.assert_array_equal(low, x.astype(np.float32).min(axis=1))
+    np.testing.assert_array_equal(high, x.astype(np.float32).max(axis=1))
     x[0, 77] = np.nan
     ends = backend.extent(fake_cupy.asarray(x))
     np.testing.assert_array_equal(np.isnan(ends), [[True, False]] * 2)
@@ -565,13 +566,16 @@ def test_nvcc_compiles_the_source(name, architecture, tmp_path):
     shapes = SHAPES if name == "encode" else ((1, 1),)
     for rows, words in shapes:
         for real in ("float", "double") if shapes.index((rows, words)) == 0 else ("float",):
-            form = [f"-D{'FEW' if words == 8 else 'DEEP'}=1"] if name == "encode" and rows == 1 else []
+            form = (
+                [f"-D{'FEW' if words == 8 else 'DEEP'}=1"] if name == "encode" and rows == 1 else []
+            )
             target = architecture
             if (name, rows, words, architecture) == ("encode", 4, 2, "90"):
                 form, target = ["-DWGMMA=1"], "90a"
             done = subprocess.run(
                 [
-                    nvcc, "-std=c++17", "-cubin", f"-gencode=arch=compute_{target},code=sm_{target}",
+                    nvcc, "-std=c++17", "-cubin",
+                    f"-gencode=arch=compute_{target},code=sm_{target}",
                     "-Werror=all-warnings",
                     f"-DREAL={real}", f"-DROW_GROUPS={rows}", f"-DWORD_GROUPS={words}", *form,
                     "-o", str(tmp_path / "out.cubin"), str(CUDA / f"{name}.cu"),

@@ -38,9 +38,9 @@ nothing should be copied to the host. If it does, these serve besides:
     The smallest and the largest number of each row of `x` (n, m), as one NumPy array (2, n), NaN
     coming through both: what checks look at, for one wait instead of several.
 ``extent_later(x)``
-    Begins `extent` and returns a function that gives it. A backend that has this must take any numbers
-    for `x` in `encode`, and any for codes in `decode`, and do no harm: it is called before they are
-    known to be good, and what it returned is then thrown away.
+    Begins `extent` and returns a function that gives it. A backend that has this must take any
+    numbers for `x` in `encode`, and any for codes in `decode`, and do no harm: it is called before
+    they are known to be good, and what it returned is then thrown away.
 ``assign(x)``
     A function of words (K, C) that returns the counts and sums of the rows of `x` nearest to each,
     as arrays of the library: what k-means repeats.

@@ -252,14 +252,12 @@ def assign(x):
         rows = cast(x, host.working_dtype(x.dtype, np.float32))
         codes = cupy.empty((1, len(rows)), np.int32)
         nowhere = cupy.zeros(1, np.int64)
-    every = None
+    names = functools.cache(lambda count: cupy.arange(count, dtype=np.int32))
 
     def again(words):
-        nonlocal every
         with x.device:
             words = cast(cast(cupy.asarray(words), np.float32), rows.dtype)
-            if every is None or len(every) != len(words):
-                every = cupy.arange(len(words), dtype=np.int32)
+            every = names(len(words))
             stage = Stage(screen([words]), words, every, words)
             prepared = Prepared([stage], stage.screen, words, nowhere, None)
             step = max(1, NUMBERS // rows.shape[1])

@@ -98,12 +98,11 @@ def _device(number):
 
 @functools.lru_cache(maxsize=256)
 def _shape(n, width, most, processors, together, shapes, deep):
-    tried = [(groups, None) for groups in shapes]
-    if together and TOGETHER in shapes and width % 64 == 0:
-        tried.insert(0, (TOGETHER, "WGMMA"))
+    first = together and TOGETHER in shapes and width % 64 == 0
+    tried = [*([(TOGETHER, "WGMMA")] if first else []), *((groups, None) for groups in shapes)]
     fitting = []
     for groups, form in tried:
-        rows, shared = 32 * groups[0], shared_bytes(*groups, width, form)
+        rows, shared = 32 * groups[0], shared_bytes(groups, width, form)
         if shared <= most:
             fitting.append((groups, rows, shared, form))
             if n >= FULL * processors * rows:
@@ -112,7 +111,7 @@ def _shape(n, width, most, processors, together, shapes, deep):
         return None
     found = next((each for each in fitting if each[1] == 32), fitting[-1])
     groups, rows, shared, form = found
-    larger = shared_bytes(*groups, width, "DEEP")
+    larger = shared_bytes(groups, width, "DEEP")
     if deep and form is None and larger <= most and n <= processors * rows:
         return groups, rows, larger, "FEW" if n <= 8 and groups[0] == 1 else "DEEP"
     return found
@@ -128,8 +127,9 @@ def sort_shape(rows, size):
     return 32 * warps, 4 * warps * (size + 1)
 
 
-def shared_bytes(rows, words, width, form=None):
+def shared_bytes(groups, width, form=None):
     """Return the shared memory of a block of encode.cu, as `divide` there hands it out."""
+    rows, words = groups
     span = 64 if words <= 2 else 32  # words of a warp at a time
     depth = 128 if form in ("DEEP", "FEW") else span  # numbers of a word
     buffers = 3 if form == "WGMMA" else 2

@@ -52,7 +52,7 @@ def joined(arrays):
 def screen(words, useless=None):
     """Return the `Screen` of stages `words`, arrays (K, C), computed on their device.
 
-    `useless`: per stage the numbers of the words that are never chosen, on the host; none by default.
+    `useless`: per stage the numbers of words that are never chosen, on the host; none by default.
     """
     width, sizes = words[0].shape[1], tuple(len(each) for each in words)
     dtype = words[0].dtype

@@ -19,6 +19,6 @@ from ._cuda import (
 )
 
 __all__ = [
-    "add_up", "assign", "check", "decode", "encode", "extent", "extent_later", "prepare", "prepare_map", "project",
-    "residual", "searched", "stays", "tally", "walk",
+    "add_up", "assign", "check", "decode", "encode", "extent", "extent_later", "prepare",
+    "prepare_map", "project", "residual", "searched", "stays", "tally", "walk",
 ]  # fmt: skip
