@@ -109,7 +109,7 @@ def _shape(n, width, most, processors, together, shapes, deep):
                 return fitting[-1]
     if not fitting:
         return None
-    found = next((each for each in fitting if each[1] == 32), fitting[-1])
+    found = min(fitting, key=lambda each: each[1])
     groups, rows, shared, form = found
     larger = shared_bytes(groups, width, "DEEP")
     if deep and form is None and larger <= most and n <= processors * rows:

@@ -76,13 +76,6 @@ SCREEN = (
         TILES,
     ),
     Fault(
-        "no barrier before open rows are shared among warps",
-        ENCODE,
-        "__syncthreads();  // all warps share in what is open",
-        "",
-        f"{TILES} {KIT}",
-    ),
-    Fault(
         "no barrier after open rows are settled",
         ENCODE,
         "__syncthreads();  // every row has its code",
@@ -90,10 +83,10 @@ SCREEN = (
         f"{TILES} {GROUPS}",
     ),
     Fault(
-        "products do not wait for what they read",
+        "products wait for what has arrived before",
         ENCODE,
         "arrival_wait(m.arrivals + buffer, turns >> buffer & 1);",
-        "",
+        "arrival_wait(m.arrivals + buffer, ~turns >> buffer & 1);",
         GROUPS,
     ),
     Fault(
@@ -220,13 +213,6 @@ OTHERS = (
         "if (wrong) low = high",
         "if (false) low = high",
         f"{CUPY}::test_the_ends_of_rows_come_at_once",
-    ),
-    Fault(
-        "codes that are checked meanwhile reach beyond the table",
-        GATHER,
-        "its[k] = max(0, min(code[k < count ? k : 0], sizes[q] - 1));",
-        "its[k] = code[k < count ? k : 0];",
-        f"{CUPY}::test_numbers_and_codes_that_are_checked_meanwhile_do_no_harm",
     ),
     Fault(
         "the card computes on the current device, not on the array's",
