@@ -58,7 +58,7 @@ def vectors(call: str, x: Any, codebooks: Any) -> None:
 
 
 def vectors_later(call: str, x: Any, codebooks: Any) -> Callable[[], None]:
-    """Begin `vectors`; return what raises if its numbers are bad, once they were looked at."""
+    """Begin `vectors`; return what raises, once it is known, if its numbers are bad."""
     if x.ndim == 0 or x.shape[-1] != codebooks.dim:
         raise ShapeError(
             f"{call}: x has shape {tuple(x.shape)}; its last axis must be {codebooks.dim}, the "
@@ -133,7 +133,7 @@ def codes(call: str, codes: Any, codebooks: Any) -> None:
 
 
 def codes_later(call: str, codes: Any, codebooks: Any) -> Callable[[], None]:
-    """Begin `codes`; return what raises, if one names no word, once they have been looked at."""
+    """Begin `codes`; return what raises, once it is known, if one names no word."""
     if codes.ndim == 0:
         raise ShapeError(f"{call}: codes has shape (); wanted (n, ...), one row a stage.")
     xp = arrays.namespace(codes)

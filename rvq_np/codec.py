@@ -240,10 +240,10 @@ def _decode(codes: Any, codebooks: Any, out: Any) -> Any:
     if codebooks.block > 1:
         return _decode_strided(codes, codebooks, out)
     backends.backend_of(codes)
-    confirm: Any = checks.codes_later("decode", codes, codebooks)
-    if out is not None or not isinstance(codebooks, Codebooks):
+    confirm = checks.codes_later("decode", codes, codebooks)
+    meanwhile = out is None and isinstance(codebooks, Codebooks)
+    if not meanwhile:
         confirm()
-        confirm = None
     if out is not None:
         shape = (*codes.shape[1:], codebooks.dim)
         vectors = checks.out("decode", out, codes, shape, codebooks.dtype)
@@ -253,7 +253,7 @@ def _decode(codes: Any, codebooks: Any, out: Any) -> Any:
     xp = arrays.namespace(codes)
     flat = xp.reshape(codes, (codes.shape[0], _product(codes.shape[1:])))
     vectors = lookup.decode(flat, codebooks)
-    if confirm is not None:
+    if meanwhile:
         confirm()  # while a device works
     return xp.reshape(vectors, (*codes.shape[1:], codebooks.dim))
 

@@ -56,12 +56,13 @@ def card_of(shared):
         yield
 
 
-def on_the_card(beam_size=1, **changes):
+def on_the_card(beam_size=1, padding=16, **changes):
     """Return encode and decode of NumPy arrays by way of the card, in a new order each time."""
 
     def encode(x, books):
         fake_cupy.seed += 1
-        with launching(**changes):
+        search = importlib.import_module("rvq_np.backends._cuda_search")
+        with launching(**changes), paths.patched((search, "PADDING", padding)):
             codes = rvq_np.encode(fake_cupy.asarray(x), books, beam_size=beam_size)
         assert type(codes) is fake_cupy.ndarray
         return codes.get()
@@ -76,6 +77,8 @@ TestDefault = rvq_tests(**on_the_card())
 TestFloat64 = rvq_tests(**on_the_card(), dtype=np.float64)
 TestManyRows = rvq_tests(**on_the_card(SHAPES=((8, 1),)))
 TestTwoShares = rvq_tests(**on_the_card(SHAPES=((4, 2),)))
+TestTogether = rvq_tests(**on_the_card(SHAPES=((4, 2),), padding=64))
+TestTogetherFloat64 = rvq_tests(**on_the_card(SHAPES=((4, 2),), padding=64), dtype=np.float64)
 TestFourShares = rvq_tests(**on_the_card(SHAPES=((2, 4),)))
 TestSmallCard = rvq_tests(**on_the_card(SHAPES=((1, 4),)))
 TestOneWarp = rvq_tests(**on_the_card(SHAPES=((1, 1),)), dtype=np.float64)
@@ -97,6 +100,18 @@ TestArrays = backend_tests(
     put=on_device(0), get=fake_cupy.asnumpy, dtypes=("float16", "float32", "float64")
 )
 TestOtherDevice = backend_tests(put=on_device(1), get=fake_cupy.asnumpy)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_groups_of_warps_have_the_codes_of_numpy(dtype, rng):
+    """Tiles, chunks and stages in a row, over the ends of blocks: what arrives has its turn."""
+    for rows, size, width in ((131, 300, 64), (20, 257, 200), (260, 128, 30), (5, 2100, 3)):
+        books = rng.standard_normal((3, size, width)).astype(dtype)
+        books[:, size // 2 :] = books[:, : size - size // 2]  # every row is open, words are equal
+        x = (rng.standard_normal((rows, width)) + 3).astype(dtype)
+        for _ in range(2):
+            codes = on_the_card(SHAPES=((4, 2),), padding=64)["encode"](x, books)
+            np.testing.assert_array_equal(codes, rvq_np.encode(x, books))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -241,7 +256,7 @@ def test_words_too_long_for_shared_memory_are_searched_all_the_same(rng):
 
 @pytest.mark.parametrize(
     ("rows", "groups", "form"),
-    [(1, (1, 8), "DEEP"), (1 << 13, (2, 4), None), (1 << 15, (4, 2), "WGMMA")],
+    [(1, (1, 8), "FEW"), (9, (1, 8), "DEEP"), (1 << 13, (2, 4), None), (1 << 15, (4, 2), "WGMMA")],
 )
 def test_a_shape_keeps_the_processors_busy(rows, groups, form):
     launches = importlib.import_module("rvq_np.backends._cuda_launch")
@@ -252,8 +267,8 @@ def test_a_shape_keeps_the_processors_busy(rows, groups, form):
 def test_groups_of_warps_multiply_together_only_where_the_gpu_can():
     launches = importlib.import_module("rvq_np.backends._cuda_launch")
     assert launches.shape(1 << 20, 100)[3] is None  # no whole chunks of 64 numbers
-    for capability in ("80", "100"):
-        with paths.patched((fake_cupy, "CAPABILITY", capability)), fake_cupy.installed():
+    for name, other in (("CAPABILITY", "80"), ("CAPABILITY", "100"), ("COMPILER", (12, 8))):
+        with paths.patched((fake_cupy, name, other)), fake_cupy.installed():
             launches = importlib.import_module("rvq_np.backends._cuda_launch")
             assert launches.shape(1 << 20, 128)[3] is None
 
@@ -470,8 +485,9 @@ def test_the_ends_of_bfloat16_come_at_once(rng):
     ml_dtypes = pytest.importorskip("ml_dtypes")
     backend = importlib.import_module("rvq_np.backends._cuda")
     x = rng.standard_normal((2, 300)).astype(ml_dtypes.bfloat16)
-    low, _ = backend.extent(fake_cupy.asarray(x))
+    low, high = backend.extent(fake_cupy.asarray(x))
     np.testing.assert_array_equal(low, x.astype(np.float32).min(axis=1))
+    np.testing.assert_array_equal(high, x.astype(np.float32).max(axis=1))
     x[0, 77] = np.nan
     ends = backend.extent(fake_cupy.asarray(x))
     np.testing.assert_array_equal(np.isnan(ends), [[True, False]] * 2)
@@ -550,12 +566,18 @@ def test_nvcc_compiles_the_source(name, architecture, tmp_path):
     shapes = SHAPES if name == "encode" else ((1, 1),)
     for rows, words in shapes:
         for real in ("float", "double") if shapes.index((rows, words)) == 0 else ("float",):
-            deep = ["-DDEEP=1"] if name == "encode" and rows == 1 else []
+            form = (
+                [f"-D{'FEW' if words == 8 else 'DEEP'}=1"] if name == "encode" and rows == 1 else []
+            )
+            target = architecture
+            if (name, rows, words, architecture) == ("encode", 4, 2, "90"):
+                form, target = ["-DWGMMA=1"], "90a"
             done = subprocess.run(
                 [
-                    nvcc, "-std=c++17", "-cubin", f"-arch=sm_{architecture}",
+                    nvcc, "-std=c++17", "-cubin",
+                    f"-gencode=arch=compute_{target},code=sm_{target}",
                     "-Werror=all-warnings",
-                    f"-DREAL={real}", f"-DROW_GROUPS={rows}", f"-DWORD_GROUPS={words}", *deep,
+                    f"-DREAL={real}", f"-DROW_GROUPS={rows}", f"-DWORD_GROUPS={words}", *form,
                     "-o", str(tmp_path / "out.cubin"), str(CUDA / f"{name}.cu"),
                 ],
                 capture_output=True, text=True,

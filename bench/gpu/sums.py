@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 import re
+from importlib import import_module
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,6 +17,8 @@ from rvq_np.kernels import cuda
 
 from .desk import Desk
 
+Pair = tuple[np.ndarray, np.ndarray]
+Counts = tuple[int, int]  # of rows and words a block
 WIDTHS = (16, 64, 128, 512, 1024, 4096)
 BLOCKS = 32  # of 16 x 8 sums each
 ALLOWED = re.compile(r"__device__ __forceinline__ float summing\(int width\) \{[^}]*\}")
@@ -37,33 +41,95 @@ extern "C" __global__ void add_products(const u16* rows, const u16* words, int w
 """
 
 
+WIDE_KERNEL = """
+extern "C" __global__ void add_products(const u16* rows, const u16* words, int width, float* out,
+                                        float* allowed) {
+  u16 *own = (u16*)shared_memory(), *theirs = own + 64 * 16;
+  float sums[16][4] = {};
+  for (int d = 0; d < width; d += 16) {
+    for (int i = threadIdx.x; i < (64 + 128) * 16; i += 128) {
+      int row = i / 16, k = i % 16, count = row < 64 ? 64 : 128;
+      const u16* from = row < 64 ? rows + ((i64)blockIdx.x * 64 + row) * width
+                                 : words + ((i64)blockIdx.x * 128 + row - 64) * width;
+      u16* to = row < 64 ? own : theirs;
+      to[k / 8 * count * 8 + row % 64 * 8 + (row >= 128) * 512 + k % 8] = from[d + k];
+    }
+    show_to_products();
+    __syncthreads();
+    products_begin();
+    multiply_wide(sums, operand(own, 64 * 8), operand(theirs, 128 * 8), d > 0);
+    products_end();
+    products_wait(sums);
+    __syncthreads();
+  }
+  int lane = threadIdx.x % 32, row = threadIdx.x / 32 * 16 + lane / 4;
+  float* to = out + (i64)blockIdx.x * 64 * 128;
+  for (int eight = 0; eight < 16; eight++) {
+    for (int i = 0; i < 4; i++) {
+      to[(row + i / 2 * 8) * 128 + eight * 8 + lane % 4 * 2 + i % 2] = sums[eight][i];
+    }
+  }
+  if (blockIdx.x == 0 && threadIdx.x == 0) allowed[0] = summing(width);
+}
+"""
+
+
+class Form(NamedTuple):
+    """How a kernel multiplies: so many rows and words a block, by so many threads."""
+
+    name: str
+    source: str
+    rows: int
+    words: int
+    threads: int
+    shared: int
+    options: tuple[str, ...]
+
+
+FORMS = (
+    Form("", KERNEL, 16, 8, 32, 0, ()),
+    Form(" by wgmma", WIDE_KERNEL, 64, 128, 128, 192 * 32, ("-DWGMMA=1", "-arch=sm_90a")),
+)
+
+
 def ask(desk: Desk) -> None:
     """Compare sums of each length with the exact ones; fail where one is off by too much."""
+    launches = import_module("rvq_np.backends._cuda_launch")
+    together = launches._device(desk.xp.cuda.Device().id)[2]
+    for form in FORMS if together else FORMS[:1]:
+        with desk.checking(f"sums{form.name}"):
+            _ask(desk, form)
+
+
+def _ask(desk: Desk, form: Form) -> None:
     xp = desk.xp
     found = ALLOWED.search(cuda.source("encode.cu"))
     if found is None:
         raise ValueError("encode.cu has no `summing` of the form this reads")
     # REAL is what the emulated card wants of any source.
     module = xp.RawModule(
-        code="\n".join([cuda.source("device.cuh"), found[0], KERNEL]),
-        options=("-std=c++17", "-DREAL=float"),
+        code="\n".join([cuda.source("device.cuh"), found[0], form.source]),
+        options=("-std=c++17", "-DREAL=float", *form.options),
     )
     kernel = module.get_function("add_products")
     rng = np.random.default_rng(5)
-    blocks = desk.size(BLOCKS, 2)
+    blocks = desk.size(max(1, BLOCKS * 128 // (form.rows * form.words)), 1)
     for width in desk.size(WIDTHS, (16, 64)):
-        with desk.checking(f"sums of {width} products"):
+        with desk.checking(f"sums of {width} products{form.name}"):
             worst, where, allowed = 0.0, "", xp.empty(1, np.float32)
             for name, make in OPERANDS.items():
-                rows, words = make(rng, blocks, width)
-                out = xp.empty((blocks, 16, 8), np.float32)
+                rows, words = make(rng, blocks, width, (form.rows, form.words))
+                out = xp.empty((blocks, form.rows, form.words), np.float32)
                 given = [xp.asarray(each.view(np.uint16)) for each in (rows, words)]
-                kernel((blocks,), (32,), (*given, np.int32(width), out, allowed))
+                kernel(
+                    (blocks,), (form.threads,), (*given, np.int32(width), out, allowed),
+                    shared_mem=form.shared,
+                )  # fmt: skip
                 share = _worst(out.get(), rows, words)
                 worst, where = max((worst, where), (share, name))
             most = float(allowed.get()[0])
             desk.check(
-                f"sums of {width} products", worst <= most,
+                f"sums of {width} products{form.name}", worst <= most,
                 f"off by at most {worst:.3g} of the sum of the products' sizes ({where}); "
                 f"{most:.3g} is allowed, {worst / most:.0%} of it used",
             )  # fmt: skip
@@ -82,34 +148,34 @@ def _worst(sums: np.ndarray, rows: np.ndarray, words: np.ndarray) -> float:
     return worst
 
 
-def _plain(rng: np.random.Generator, blocks: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    rows, words = (rng.standard_normal((blocks, n, width)) for n in (16, 8))
+def _plain(rng: np.random.Generator, blocks: int, width: int, counts: Counts) -> Pair:
+    rows, words = (rng.standard_normal((blocks, n, width)) for n in counts)
     return rows.astype(np.float16), words.astype(np.float16)
 
 
-def _mixed(rng: np.random.Generator, blocks: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+def _mixed(rng: np.random.Generator, blocks: int, width: int, counts: Counts) -> Pair:
     """Numbers of all sizes, as far as half precision and the unit of the screen go."""
     made = []
-    for n in (16, 8):
+    for n in counts:
         shape = (blocks, n, width)
         size = np.exp2(rng.integers(-14, 14, shape))
         made.append((rng.uniform(1, 2, shape) * size * rng.choice([-1, 1], shape)).astype("f2"))
     return made[0], made[1]
 
 
-def _lost(rng: np.random.Generator, blocks: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+def _lost(rng: np.random.Generator, blocks: int, width: int, counts: Counts) -> Pair:
     """One large product, then small ones of one sign, each cut off in full or nearly so."""
-    rows, words = (np.ones((blocks, n, width)) for n in (16, 8))
+    rows, words = (np.ones((blocks, n, width)) for n in counts)
     rows *= rng.uniform(1, 2, rows.shape)
-    rows *= np.exp2(rng.integers(-26, -20, (blocks, 16, 1)) / 2.0)
-    words *= np.exp2(rng.integers(-26, -20, (blocks, 8, 1)) / 2.0)
+    rows *= np.exp2(rng.integers(-26, -20, (blocks, counts[0], 1)) / 2.0)
+    words *= np.exp2(rng.integers(-26, -20, (blocks, counts[1], 1)) / 2.0)
     rows[:, :, 0] = words[:, :, 0] = 1.0
     return rows.astype(np.float16), words.astype(np.float16)
 
 
-def _alternating(rng: np.random.Generator, blocks: int, width: int) -> tuple[np.ndarray, ...]:
+def _alternating(rng: np.random.Generator, blocks: int, width: int, counts: Counts) -> Pair:
     """Large products that cancel in pairs, far apart, above small ones that stay."""
-    rows, words = _lost(rng, blocks, width)
+    rows, words = _lost(rng, blocks, width, counts)
     places = rng.permutation(width)[: max(2, width // 4) // 2 * 2]
     rows[:, :, places] = np.float16(1.25)
     words[:, :, places] = np.float16(1.5)
@@ -117,9 +183,9 @@ def _alternating(rng: np.random.Generator, blocks: int, width: int) -> tuple[np.
     return rows, words
 
 
-def _growing(rng: np.random.Generator, blocks: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+def _growing(rng: np.random.Generator, blocks: int, width: int, counts: Counts) -> Pair:
     """Products of one sign and all bits set: what is cut off adds up."""
-    rows, words = (np.full((blocks, n, width), 2047 / 1024) for n in (16, 8))
+    rows, words = (np.full((blocks, n, width), 2047 / 1024) for n in counts)
     rows[:, :, rng.permutation(width)[: width // 2]] = 1025 / 1024
     return rows.astype(np.float16), words.astype(np.float16)
 

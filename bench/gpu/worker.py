@@ -65,7 +65,7 @@ def small(xp: Any, dry: bool) -> int:
         xp.cuda.set_allocator(None)
     launch = import_module("rvq_np.backends._cuda_launch")
     cases = [Case(20, 70, 2, 67), Case(7, 33, 2, 40, "float64"), Case(24, 9, 2, 33, kind="whole")]
-    cases += [] if dry else [Case(130, 300, 2, 300), Case(6000, 5, 2, 3)]
+    cases += [] if dry else [Case(64, 140, 2, 130), Case(130, 300, 2, 300), Case(6000, 5, 2, 3)]
     wrong = 0
     for shape in launch.SHAPES[:1] if dry else launch.SHAPES:
         with forced(shape):

@@ -252,14 +252,12 @@ def assign(x):
         rows = cast(x, host.working_dtype(x.dtype, np.float32))
         codes = cupy.empty((1, len(rows)), np.int32)
         nowhere = cupy.zeros(1, np.int64)
-    every: Any = None
+    names = functools.cache(lambda count: cupy.arange(count, dtype=np.int32))
 
     def again(words):
-        nonlocal every
         with x.device:
             words = cast(cast(cupy.asarray(words), np.float32), rows.dtype)
-            if every is None or len(every) != len(words):
-                every = cupy.arange(len(words), dtype=np.int32)
+            every = names(len(words))
             stage = Stage(screen([words]), words, every, words)
             prepared = Prepared([stage], stage.screen, words, nowhere, None)
             step = max(1, NUMBERS // rows.shape[1])
@@ -309,14 +307,12 @@ def extent(x):
 def extent_later(x):
     """Return a function that waits for `extent`, and for nothing that is queued after this."""
     with x.device:
+        name = ENDS.get(x.dtype)
+        if name is None and x.dtype.kind in "iu":
+            name, x = "extent_of_long", x.astype(np.int64)
+        elif name is None or name == "extent_of_half":
+            name, x = name or "extent_of_bfloat", x.view(np.uint16)
         flat = cupy.ascontiguousarray(x).reshape(x.shape[0], -1)
-        name = ENDS.get(flat.dtype)
-        if name is None and flat.dtype.kind in "iu":
-            name, flat = ENDS[np.dtype(np.int64)], flat.astype(np.int64)
-        elif name is None:
-            name, flat = "extent_of_bfloat", flat.view(np.uint16)
-        elif name == "extent_of_half":
-            flat = flat.view(np.uint16)
         rows, count = flat.shape
         parts = max(1, min(-(-count // PIECE), BLOCKS // rows))
         ends = _ends(name, flat, parts)

@@ -8,7 +8,7 @@ import numpy as np
 from ..kernels import cuda
 
 # Shapes of a block that searches, ROW_GROUPS x WORD_GROUPS warps: many rows first.
-SHAPES = ((4, 2), (8, 1), (2, 4), (1, 8), (1, 4), (1, 1))
+SHAPES = ((8, 1), (4, 2), (2, 4), (1, 8), (1, 4), (1, 1))
 DEEP = True  # whether blocks that are alone on their processors read more of a word at a time
 WGMMA = True  # whether four warps multiply together where the GPU can: compute capability 9.0
 TOGETHER = (4, 2)  # the shape whose warps may multiply together
@@ -74,43 +74,46 @@ def _module(file, dtype, *macros):
 def shape(n, width):
     """Return ``(groups, rows of a block, bytes of shared memory, form)`` to search `n` rows with.
 
+    `width`: numbers of a word, padded.
+
     The first of `SHAPES` that fits the card and keeps its processors busy; where `n` is too small
     for that, the one that spreads the words of a row over most warps.  None if words are too long.
-    `form`: a macro of encode.cu, "WGMMA", "DEEP" or none.
+    `form`: a macro of encode.cu, "WGMMA", "DEEP", "FEW" or none.
     """
-    most, processors, capability = _device(cupy.cuda.Device().id)
-    return _shape(n, width, most, processors, capability == "90" and WGMMA, SHAPES, DEEP)
+    most, processors, together = _device(cupy.cuda.Device().id)
+    return _shape(n, width, most, processors, together and WGMMA, SHAPES, DEEP)
 
 
 @functools.cache
 def _device(number):
-    """Return the bytes of shared memory of a block, the processors and the compute capability."""
+    """Return the bytes of shared memory of a block, the processors, and if warps multiply together.
+
+    The compiler of CUDA 12 takes no architecture besides the one that CuPy names.
+    """
     device = cupy.cuda.Device(number)
-    attributes = device.attributes
-    most = attributes["MaxSharedMemoryPerBlockOptin"]
-    return most, attributes["MultiProcessorCount"], device.compute_capability
+    most = device.attributes["MaxSharedMemoryPerBlockOptin"]
+    together = device.compute_capability == "90" and cupy.cuda.nvrtc.getVersion() >= (13, 0)
+    return most, device.attributes["MultiProcessorCount"], together
 
 
 @functools.lru_cache(maxsize=256)
 def _shape(n, width, most, processors, together, shapes, deep):
+    first = together and TOGETHER in shapes and width % 64 == 0
+    tried = [*([(TOGETHER, "WGMMA")] if first else []), *((groups, None) for groups in shapes)]
     fitting = []
-    for groups in shapes:
-        rows = 32 * groups[0]
-        form = "WGMMA" if together and groups == TOGETHER and width % 64 == 0 else None
-        shared = shared_bytes(groups[0], groups[1], width, form)
-        if form and shared > most:
-            form, shared = None, shared_bytes(groups[0], groups[1], width)
+    for groups, form in tried:
+        rows, shared = 32 * groups[0], shared_bytes(groups, width, form)
         if shared <= most:
             fitting.append((groups, rows, shared, form))
             if n >= FULL * processors * rows:
                 return fitting[-1]
     if not fitting:
         return None
-    found = next((each for each in fitting if each[1] == 32), fitting[-1])
+    found = min(fitting, key=lambda each: each[1])
     groups, rows, shared, form = found
-    larger = shared_bytes(groups[0], groups[1], width, "DEEP")
+    larger = shared_bytes(groups, width, "DEEP")
     if deep and form is None and larger <= most and n <= processors * rows:
-        return groups, rows, larger, "DEEP"
+        return groups, rows, larger, "FEW" if n <= 8 and groups[0] == 1 else "DEEP"
     return found
 
 
@@ -124,10 +127,11 @@ def sort_shape(rows, size):
     return 32 * warps, 4 * warps * (size + 1)
 
 
-def shared_bytes(rows, words, width, form=None):
+def shared_bytes(groups, width, form=None):
     """Return the shared memory of a block of encode.cu, as `divide` there hands it out."""
+    rows, words = groups
     span = 64 if words <= 2 else 32  # words of a warp at a time
-    depth = 128 if form == "DEEP" else span  # numbers of a word
+    depth = 128 if form in ("DEEP", "FEW") else span  # numbers of a word
     buffers = 3 if form == "WGMMA" else 2
     block = 32 * rows
     return (

@@ -10,6 +10,7 @@ from ._cuda_launch import FAR, PARALLEL, cast, launch, register_bytes, shape
 
 FAR_OFF = 2.0**86  # half squared norm of no word, see encode.cu
 REAL = 4  # columns of `real`, see stage.cuh
+PADDING = 16  # numbers of a word in half precision are padded to a multiple of this
 PAD = 256  # words are padded to a multiple of this, so that every shape can read whole tiles
 
 
@@ -22,6 +23,7 @@ class Screen(NamedTuple):
     centre: Any  # T: the mean word of each stage
     whole: Any  # (Q, 5) int64: sizes and where a stage begins
     real: Any  # (Q, 4) float64: the unit, and what bounds the error
+    padded: int  # numbers of a word in `screen`, zeros among them
 
     def first(self, stages: slice) -> "Screen":
         return self._replace(whole=self.whole[stages], real=self.real[stages])
@@ -50,12 +52,12 @@ def joined(arrays):
 def screen(words, useless=None):
     """Return the `Screen` of stages `words`, arrays (K, C), computed on their device.
 
-    `useless`: per stage the numbers of the words that are never chosen, on the host; by default
-    none.
+    `useless`: per stage the numbers of words that are never chosen, on the host; none by default.
     """
     width, sizes = words[0].shape[1], tuple(len(each) for each in words)
     dtype = words[0].dtype
-    padded, whole, rows, starts = _places(cupy.cuda.Device().id, width, sizes)
+    padded = -(-width // PADDING) * PADDING
+    whole, rows, starts = _places(cupy.cuda.Device().id, width, padded, sizes)
     halves = cupy.empty((starts[-1], padded), np.uint16)
     half = cupy.empty(starts[-1], np.float32)
     centres = cupy.empty(len(words) * width, dtype)
@@ -77,25 +79,25 @@ def screen(words, useless=None):
         if useless is not None and len(useless[q]):
             half[cupy.asarray(useless[q] + starts[q])] = np.float32(FAR_OFF)
     every = words[0].ravel() if len(words) == 1 else joined(words)
-    return Screen(every, halves, half, centres, whole, real)
+    return Screen(every, halves, half, centres, whole, real, padded)
 
 
 @functools.lru_cache(maxsize=64)
-def _places(device, width, sizes):
-    """Return how long words are padded, `whole` of encode.cu, rows of each stage and their ends."""
+def _places(device, width, padded, sizes):
+    """Return `whole` of encode.cu, how many words each stage is padded to, and where they begin."""
     sizes = np.array(sizes)
-    padded, rows = -(-width // 16) * 16, -(-sizes // PAD) * PAD
+    rows = -(-sizes // PAD) * PAD
     before = np.cumsum(sizes) - sizes
     starts = np.cumsum(rows) - rows
     places = [sizes, before * width, starts * padded, starts, np.arange(len(sizes)) * width]
     whole = cupy.asarray(np.stack(places, axis=1).astype(np.int64))
-    return padded, whole, rows.tolist(), [0, *np.cumsum(rows).tolist()]
+    return whole, rows.tolist(), [0, *np.cumsum(rows).tolist()]
 
 
 def search(rows, screen, stages, codes):
     """Write the codes (Q, n), columns of an array perhaps, of `rows` (n, C), which stay."""
     n, width = rows.shape
-    found = shape(n, width)
+    found = shape(n, screen.padded)
     if found is None:
         search_beams(rows, stages, 1, codes)
         return
@@ -104,8 +106,8 @@ def search(rows, screen, stages, codes):
     left = cupy.empty_like(rows) if len(stages) > 1 else rows
     launch(
         "encode", "encode", rows.dtype, -(-n // block), 32 * row_groups * word_groups, shared,
-        (rows, left, np.int64(n), np.int32(width), np.int32(-(-width // 16) * 16),
-         np.int32(len(stages)), *screen, codes, np.int64(codes.strides[0] // codes.itemsize)),
+        (rows, left, np.int64(n), np.int32(width), np.int32(screen.padded),
+         np.int32(len(stages)), *screen[:-1], codes, np.int64(codes.strides[0] // codes.itemsize)),
         **macros,
     )  # fmt: skip
 

@@ -313,6 +313,7 @@ inline unsigned long long __umul64hi(unsigned long long a, unsigned long long b)
   return (unsigned long long)((unsigned __int128)a * b >> 64);
 }
 inline int __popc(unsigned value) { return __builtin_popcount(value); }
+inline int __clz(unsigned value) { return value ? __builtin_clz(value) : 32; }
 inline int __ffs(unsigned value) { return __builtin_ffs((int)value); }
 inline unsigned long long atomicAdd(unsigned long long* to, unsigned long long value) {
   unsigned long long before = *to;

@@ -21,6 +21,7 @@ DEVICES = 2
 SHARED = 227 << 10  # of an H100
 PROCESSORS = 132
 CAPABILITY = "90"
+COMPILER = (13, 0)
 waits = 0  # how often something had to wait for the card
 fetched = 0  # bytes that were copied from it
 seed = 0  # of the order in which threads take turns
@@ -353,6 +354,7 @@ def module(count=DEVICES):
         Device=Device,
         Event=Event,
         alloc_pinned_memory=bytearray,
+        nvrtc=types.SimpleNamespace(getVersion=lambda: COMPILER),
         get_elapsed_time=lambda start, end: 1e3 * (end.at - start.at),
         runtime=types.SimpleNamespace(getDeviceCount=device_count),
     )

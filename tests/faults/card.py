@@ -5,31 +5,32 @@ from ._fault import Fault
 CUPY = "tests/test_cupy.py"
 KIT = f"{CUPY}::TestDefault"
 HARD = f"{CUPY}::test_words_and_vectors_of_any_kind_have_the_codes_of_numpy"
+GROUPS = f"{CUPY}::test_groups_of_warps_have_the_codes_of_numpy"
 TILES = f"{CUPY}::test_many_tiles_of_rows_and_words_have_the_codes_of_numpy"
 ENCODE, EXACT = "rvq_np/kernels/cuda/encode.cu", "rvq_np/kernels/cuda/exact.cuh"
 GATHER, BEAM = "rvq_np/kernels/cuda/gather.cu", "rvq_np/kernels/cuda/beam.cu"
-SEARCH, CUDA = "rvq_np/backends/_cuda_search.py", "rvq_np/backends/_cuda.py"
+WORDS, CUDA = "rvq_np/kernels/cuda/words.cu", "rvq_np/backends/_cuda.py"
 
 SCREEN = (
     Fault(
         "the card settles nothing",
         ENCODE,
-        "left = __ballot_sync(ALL, lane < count && close != 1)",
-        "left = __ballot_sync(ALL, lane < count && close != 1) & 0",
+        "open = __ballot_sync(ALL, lane < min(count, OWN) && close != 1)",
+        "open = __ballot_sync(ALL, lane < min(count, OWN) && close != 1) & 0",
         KIT,
     ),
     Fault(
         "the card's screen forgets what rounding took from a row",
         ENCODE,
-        "float slack = rest * words + (norm + rest) * word_rest;",
+        "float slack = rest * most_words + (norm + rest) * word_rest;",
         "float slack = (norm + rest) * word_rest;",
         f"{KIT} {HARD}",
     ),
     Fault(
         "the card's screen forgets what rounding took from the words",
         ENCODE,
-        "float slack = rest * words + (norm + rest) * word_rest;",
-        "float slack = rest * words;",
+        "float slack = rest * most_words + (norm + rest) * word_rest;",
+        "float slack = rest * most_words;",
         f"{KIT} {HARD}",
     ),
     Fault(
@@ -56,7 +57,7 @@ SCREEN = (
     Fault(
         "a class forgets the words of earlier tiles",
         ENCODE,
-        "m.second[at] = lower(lower(second, m.second[at]), higher(first, low));",
+        "m.second[at] = lower(lower(second, next), higher(first, low));",
         "m.second[at] = second;",
         f"{CUPY}::test_more_words_than_eight_bits_tell_apart_in_a_class",
     ),
@@ -75,24 +76,38 @@ SCREEN = (
         TILES,
     ),
     Fault(
-        "no barrier between stages",
+        "no barrier after open rows are settled",
         ENCODE,
-        "__syncthreads();  // what is in shared memory may be written over",
+        "__syncthreads();  // every row has its code",
         "",
-        TILES,
+        f"{TILES} {GROUPS}",
+    ),
+    Fault(
+        "products wait for what has arrived before",
+        ENCODE,
+        "arrival_wait(m.arrivals + buffer, turns >> buffer & 1);",
+        "arrival_wait(m.arrivals + buffer, ~turns >> buffer & 1);",
+        GROUPS,
+    ),
+    Fault(
+        "products are used before they are there",
+        ENCODE,
+        "      products_wait(sums[0]);\n",
+        "",
+        GROUPS,
     ),
     Fault(
         "words are read before their copies have arrived",
         ENCODE,
-        "copies_wait<0>();",
-        "copies_wait<1>();",
+        "copies_wait<BUFFERS - 2>();",
+        "copies_wait<BUFFERS - 1>();",
         TILES,
     ),
     Fault(
         "small floats are lost when a word is subtracted on the card",
         ENCODE,
-        "left[i] = minus(read[i][d], word[i][d]);",
-        "left[i] = read[i][d] - word[i][d];",
+        "piece[i].number[k] = minus(piece[i].number[k], word[i].number[k]);",
+        "piece[i].number[k] = piece[i].number[k] - word[i].number[k];",
         f"{HARD} tests/test_card_adversarial.py",
     ),
     Fault(
@@ -111,9 +126,9 @@ SCREEN = (
     ),
     Fault(
         "words of the card's screen are not moved by their mean",
-        SEARCH,
-        "moved = wide - cast(centre, np.float64)",
-        "moved = wide",
+        WORDS,
+        "moved = widened(word[d]) - widened(centre[d]);",
+        "moved = widened(word[d]);",
         HARD,
     ),
 )
@@ -122,8 +137,8 @@ SETTLED = (
     Fault(
         "a tie on the card goes to whichever comes last",
         ENCODE,
-        "if (order < 0 || order == 0 && word < nearest) nearest = word;",
-        "if (order <= 0) nearest = word;",
+        "if (order < 0 || order == 0 && other < nearest) nearest = other;",
+        "if (order <= 0) nearest = other;",
         KIT,
     ),
     Fault(
@@ -181,9 +196,23 @@ OTHERS = (
     Fault(
         "decoding on the card starts from the first word",
         GATHER,
-        "for (int i = 0; i < COUNT; i++) totals[i] = 0;",
-        "for (int i = 0; i < COUNT; i++) totals[i] = (REAL)-0.0;",
+        "for (int i = 0; i < COUNT; i++) ((REAL*)&total[k])[i] = 0;",
+        "for (int i = 0; i < COUNT; i++) ((REAL*)&total[k])[i] = (REAL)-0.0;",
         f"{CUPY}::test_decoding_starts_from_zero",
+    ),
+    Fault(
+        "rows of a code are added in another order",
+        GATHER,
+        "__popc(same & ((1u << lane) - 1))",
+        "__popc(same >> lane) - 1",
+        f"{CUPY}::test_tallies_have_the_bits_of_the_host",
+    ),
+    Fault(
+        "NaN does not come through the ends of rows",
+        GATHER,
+        "if (wrong) low = high",
+        "if (false) low = high",
+        f"{CUPY}::test_the_ends_of_rows_come_at_once",
     ),
     Fault(
         "the card computes on the current device, not on the array's",
@@ -209,8 +238,8 @@ OTHERS = (
     Fault(
         "a level on the card begins where the one before it did",
         CUDA,
-        "own = codes[:, start : start + step]",
-        "own = codes[:, :step]",
+        "part, own = x[start : start + step], codes[:, start : start + step]",
+        "part, own = x[start : start + step], codes[:, :step]",
         f"{CUPY}::test_rows_in_slabs_have_the_same_codes",
     ),
     Fault(

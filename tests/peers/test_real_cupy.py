@@ -45,9 +45,12 @@ def test_nvrtc_compiles_the_source_with_our_options(name, architecture, monkeypa
         for dtype in (np.float32, np.float64):
             _cuda_launch._module.__wrapped__(name, np.dtype(dtype), *macros.items())
     if name == "encode":
-        deep = {"ROW_GROUPS": 1, "WORD_GROUPS": 8, "DEEP": 1}
-        _cuda_launch._module.__wrapped__(name, np.dtype(np.float32), *deep.items())
-    assert len(modules) == 2 * len(shapes) + (name == "encode")
+        forms = [("DEEP", (1, 8)), ("FEW", (1, 8))]
+        forms += [("WGMMA", (4, 2))] if architecture == "90" else []
+        for form, (rows, words) in forms:
+            macros = {"ROW_GROUPS": rows, "WORD_GROUPS": words, form: 1}
+            _cuda_launch._module.__wrapped__(name, np.dtype(np.float32), *macros.items())
+        assert len(modules) == 2 * len(shapes) + len(forms)
     for given in modules:
         options = (*given["options"], f"-arch=sm_{architecture}")
         code = compiled(given["code"], options)
@@ -62,7 +65,8 @@ def test_what_the_stand_in_offers_is_there():
     for name in vars(fake_cupy.ndarray):
         if not name.startswith("_"):
             assert hasattr(cupy.ndarray, name), name
-    for name in ("Device", "ExternalStream", "runtime"):
+    assert cupy.cuda.nvrtc.getVersion() >= (12, 0)
+    for name in ("Device", "Event", "ExternalStream", "alloc_pinned_memory", "runtime"):
         assert hasattr(cupy.cuda, name)
     for name in ("attributes", "use", "__enter__"):
         assert hasattr(cupy.cuda.Device, name)

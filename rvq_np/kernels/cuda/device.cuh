@@ -47,9 +47,13 @@ __device__ __forceinline__ float from_half(u16 bits) {
 
 // The same for two numbers, the first in the lower half.
 __device__ __forceinline__ u32 to_halves(float first, float second) {
+#if __CUDA_ARCH__ >= 800
   u32 bits;
   asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(second), "f"(first));
   return bits;
+#else
+  return to_half(first) | (u32)to_half(second) << 16;
+#endif
 }
 
 __device__ __forceinline__ float plus(float x, float y) {

@@ -39,12 +39,18 @@ static_assert(WARPS == 8 && ROWS == 16 * WARPS && SPAN == TOGETHER, "");
 constexpr int PARTS = 2;
 constexpr int SPAN = WORD_GROUPS <= 2 ? 64 : 32;
 constexpr int GROUPS = WORD_GROUPS;
-#ifdef DEEP  // for few rows: a block alone on its processor waits less often for more numbers
+#if defined(DEEP) || defined(FEW)  // a block alone on its processor waits less often for more numbers
 constexpr int DEPTH = 128;
 #else
 constexpr int DEPTH = WORD_GROUPS <= 2 ? 64 : 32;
 #endif
 constexpr int BUFFERS = 2;
+#endif
+#ifdef FEW  // eight rows or fewer: those are the first of what a warp meets, and no others matter
+constexpr bool FIRST_ONLY = true;
+static_assert(ROW_GROUPS == 1, "");
+#else
+constexpr bool FIRST_ONLY = false;
 #endif
 constexpr int TILE = SPAN * GROUPS;  // words
 constexpr int EIGHTS = SPAN / 8;
@@ -194,7 +200,8 @@ __device__ __forceinline__ void round_rows(const Memory& m, int row, int count, 
         Piece word[RUN];
 #pragma unroll
         for (int i = 0; i < RUN; i++) {
-          word[i] = *(const Piece*)(words + (i64)m.code[row + start + i] * width + d);
+          int code = start + i < count ? m.code[row + start + i] : 0;
+          word[i] = *(const Piece*)(words + (i64)code * width + d);
         }
 #pragma unroll
         for (int i = 0; i < RUN; i++) {
@@ -218,7 +225,7 @@ __device__ __forceinline__ void round_rows(const Memory& m, int row, int count, 
     }
     // From here each lane speaks for one of the rows, until all need all scales.
     REAL most = joined(largest, [](REAL x, REAL y) { return higher(x, y); });
-    bool usable = most - most == 0 && (sizeof(REAL) == 4 || most < (REAL)1e300);
+    bool usable = most - most == 0 && (sizeof(REAL) == 4 || widened(most) < 1e300);
     int power = most > 0 && usable ? 13 - power_of(most) : unit;
     power = min(power, unit + 39);  // next to nothing: what rounding takes away is nothing, too
     power = min(power, sizeof(REAL) == 4 ? 127 : 1000);
@@ -299,6 +306,7 @@ __device__ __forceinline__ void round_rows(const Memory& m, int row, int count, 
     float slack = rest * most_words + (norm + rest) * word_rest;
     slack += summing(width) * (norm + rest) * (most_words + word_rest);
     slack += 3.2e-5f * (factor * half + (norm + rest) * most_words);  // the word's place in the score
+    __syncwarp();  // the codes that lie where the factors go have been read
     if (lane % (LANES / RUN) == 0) {
       int at = row + start + lane / (LANES / RUN);
       m.factor[at] = factor;
@@ -372,7 +380,7 @@ struct Lowest {
 __device__ __forceinline__ void flush(const Memory& m, Lowest& seen, int row, int group, int start) {
   int lane = threadIdx.x & (LANES - 1);
 #pragma unroll
-  for (int i = 0; i < 8; i++) {
+  for (int i = 0; i < (FIRST_ONLY ? 2 : 8); i++) {
     one_by_one();
     int part = i >> 2, at = row + part / SPLIT * 16 + (i >> 1 & 1) * 8 + lane / 4;
     int turn = part % SPLIT, kind = (group * SPLIT + turn) * 8 + lane % 4 * 2 + (i & 1);
@@ -415,12 +423,12 @@ __device__ __forceinline__ void meet(const Memory& m, float (&sums)[PARTS][EIGHT
   for (int d = 0; d < depth; d += 16) {
     u32 a[PARTS][4], b[4];
 #pragma unroll
-    for (int i = 0; i < PARTS; i++) load_matrices(a[i], mine + d / 8 * ROW_STEP + i * 16 * 8);
+    for (int i = 0; i < (FIRST_ONLY ? 1 : PARTS); i++) load_matrices(a[i], mine + d / 8 * ROW_STEP + i * 16 * 8);
 #pragma unroll
     for (int pair = 0; pair < EIGHTS / 2; pair++) {
       load_matrices(b, words + d / 8 * WORD_STEP + pair * 16 * 8);
 #pragma unroll
-      for (int i = 0; i < PARTS; i++) {
+      for (int i = 0; i < (FIRST_ONLY ? 1 : PARTS); i++) {
         multiply(sums[i][2 * pair], a[i], b[0], b[1]);
         multiply(sums[i][2 * pair + 1], a[i], b[2], b[3]);
       }
@@ -491,7 +499,7 @@ __device__ SCREEN_INLINE u32 screen_words(const u16* screen, const float* half, 
       u32 place = tile % KEPT * EIGHTS + eight;
       Two both = *(const Two*)(halves + eight * 8);
 #pragma unroll
-      for (int i = 0; i < PARTS * 4; i++) {
+      for (int i = 0; i < (FIRST_ONLY ? 2 : PARTS * 4); i++) {
         int low = i & 1, rows = i >> 1 & 1, part = i >> 2;
         float score = fmaf(both.number[low], factor[part][rows], -sums[part][eight][rows * 2 + low]);
         score = marked(score, ~PLACE, place);
@@ -652,20 +660,27 @@ __device__ __forceinline__ int settle(const Memory& m, int row, float limit, con
 __device__ __noinline__ void settle_all(const REAL* rows, const REAL* words, int size, int width,
                                         int padded, bool wide) {
   const Memory m = divide(shared_memory(), padded);
-  int warp = threadIdx.x / LANES, turn = 0;
+  int warp = threadIdx.x / LANES, lane = threadIdx.x & (LANES - 1);
+  u32 open = lane < WARPS ? m.open[lane] : 0;
+  int before = __popc(open), own = before;  // open rows up to those of warp `lane`
+#pragma unroll
+  for (int step = 1; step < WARPS; step *= 2) {
+    int other = __shfl_sync(ALL, before, max(0, lane - step));
+    before += lane >= step ? other : 0;
+  }
+  int total = __shfl_sync(ALL, before, WARPS - 1);
+  before -= own;
 #pragma unroll 1
-  for (int other = 0; other < WARPS; other++) {
-    u32 open = m.open[other];
-#pragma unroll 1
-    for (; open; open &= open - 1, turn = turn + 1 < WARPS ? turn + 1 : 0) {
-      if (turn != warp) continue;
-      int row = other * OWN + __ffs(open) - 1;
-      const REAL* from = rows + row * width;
-      float limit = m.slack[row];
-      int code = wide ? settle<WIDE>(m, row, limit, from, words, size, width)
-                      : settle<1>(m, row, limit, from, words, size, width);
-      if ((threadIdx.x & (LANES - 1)) == 0) m.code[row] = max(0, code);
-    }
+  for (int turn = warp; turn < total; turn += WARPS) {
+    int whose = 31 - __clz(__ballot_sync(ALL, lane < WARPS && before <= turn && own > 0));
+    u32 left = __shfl_sync(ALL, open, whose);
+    for (int skip = turn - __shfl_sync(ALL, before, whose); skip > 0; skip--) left &= left - 1;
+    int row = whose * OWN + __ffs(left) - 1;
+    const REAL* from = rows + row * width;
+    float limit = m.slack[row];
+    int code = wide ? settle<WIDE>(m, row, limit, from, words, size, width)
+                    : settle<1>(m, row, limit, from, words, size, width);
+    if (lane == 0) m.code[row] = max(0, code);
   }
 }
 
@@ -700,7 +715,7 @@ __device__ __forceinline__ void decide(const Memory& m, int row, int count, int 
 #pragma unroll
   for (int step = OWN; step < LANES; step *= 2) close += __shfl_xor_sync(ALL, close, step);
   u32 open = __ballot_sync(ALL, lane < min(count, OWN) && close != 1);
-  __syncwarp();  // lanes that share a row have read its slack
+  __syncwarp();  // the slacks have been read
   if (lane < OWN) {
     m.code[row + own] = max(0, code);
     m.slack[row + own] = limit;
