@@ -182,11 +182,14 @@ class Passage:
         counts, sums = added(x, codes, self.codebooks)
         parts = walk(x, codes, self.codebooks) if x.shape[0] else ()
         for level, (searched, words) in enumerate(parts):
-            yield Part(searched, counts[level], sums[level], _energies(searched - words))
+            yield Part(searched, counts[level], sums[level], energies(searched - words))
         self.quantized = decode(self.codes, self.codebooks, self.levels)
 
 
-def _energies(rows: Any) -> Any:
+def energies(rows: Any) -> Any:
+    """Return the squared length (n,) of each of `rows` (n, C), float64, where they are."""
+    if isinstance(rows, np.ndarray):
+        return np.einsum("nd,nd->n", rows, rows, dtype=np.float64)
     with arrays.there(rows):
         xp = arrays.namespace(rows)
         return xp.sum(xp.square(xp.astype(rows, xp.float64)), axis=1)

@@ -97,6 +97,18 @@ def test_targets_are_met_by_what_was_measured(monkeypatch):
     assert not any(each.met for each in report.targets(report.Results(rows, dry=True)))
 
 
+def test_no_row_names_the_folder_of_the_checkout(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT))
+    from bench.gpu import report
+
+    trouble = {"kind": "trouble", "who": "w", "work": "", "message": "m",
+               "traceback": f'File "{ROOT}/bench/gpu/desk.py", line 1'}  # fmt: skip
+    made = report.as_json(report.Results({"encode": [trouble]}))
+    assert made["answers"]["encode"]["rows"][0]["traceback"] == 'File "bench/gpu/desk.py", line 1'
+    committed = RESULTS.with_suffix(".json")
+    assert not committed.exists() or str(ROOT) not in committed.read_text()
+
+
 def test_a_dry_run_leaves_the_results_alone():
     done = bench("--dry-run", "--output", RESULTS)
     assert done.returncode == 2

@@ -95,7 +95,7 @@ def test_repeated_words_are_never_chosen_twice_over(rng):
     assert codes.max() <= 10
     mask = tables.repeats(doubled)
     np.testing.assert_array_equal(mask, [False] * 5 + [True] * 5 + [False] + [True] * 9)
-    table = tables.stage_tables(Stage(doubled), np.float32, None)
+    table = tables.search_tables(Stage(doubled), np.dtype(np.float32))
     np.testing.assert_array_equal(np.isinf(table.half), mask)
 
 

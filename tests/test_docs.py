@@ -20,6 +20,7 @@ ELSEWHERE = {
     "rvq_np.backends.cupy",
     "rvq_np.backends.torch",
     "rvq_np.backends.jax",
+    "rvq_np.grad._torch_eager",
     "rvq_np.grad.autograd",
     "rvq_np.grad.jax",
     "rvq_np.grad.keras",

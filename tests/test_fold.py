@@ -62,15 +62,18 @@ def quantizers(draw):
     return numbers(rows, dim) * scale, rvq_np.Codebooks(stages)
 
 
-@given(quantizers())
-def test_codes_are_those_of_maps_that_are_not_folded(case):
+@given(quantizers(), st.sampled_from([1, tables.LARGE]))
+def test_codes_are_those_of_maps_that_are_not_folded(case, large):
+    """By maps that are summed in float32, as large ones are, and in float64."""
     x, books = case
-    ours, theirs, _ = codes_of(x, books)
+    with paths.patched((tables, "LARGE", large)):
+        ours, theirs, _ = codes_of(x, books)
     np.testing.assert_array_equal(ours, theirs)
 
 
 @pytest.mark.parametrize(
-    ("dim", "bias", "margin"), [(6, 0.0, 0.0), (400, 0.0, 5e-6), (6, 3e4, 0.0), (6, 3e4, 1e-3)]
+    ("dim", "bias", "margin"),
+    [(200, 0.0, 0.0), (400, 0.0, 5e-6), (200, 3e4, 0.0), (200, 3e4, 6e-3)],
 )
 def test_what_a_map_rounds_decides_between_codewords_at_one_distance(dim, bias, margin, rng):
     """Rows of equal numbers, two outputs whose weights have one sum: equal, but for rounding.
@@ -94,6 +97,7 @@ def test_what_a_map_rounds_decides_between_codewords_at_one_distance(dim, bias, 
             weight[0] = np.stack([mean + apart, mean - apart]).ravel() / 1024
             weight[1] = np.tile(mean, 2) / 1024
             x = np.round(x * 256) / 256
+        assert weight.size >= tables.LARGE
         into = Linear(weight, np.float32([bias, bias, *[0] * dim]))
         books = rvq_np.Codebooks([Stage(words, into, out)])
         ours, theirs, _ = codes_of(x, books)

@@ -277,13 +277,14 @@ def test_quantized_is_exactly_decode_of_the_codes_by_the_words_before_the_step(
 
 
 @pytest.mark.parametrize("dropout", [False, 0.8])
-def test_of_large_maps_only_chosen_words_are_mapped_back_and_to_the_same_bits(dropout):
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_of_large_maps_only_chosen_words_are_mapped_back_and_to_the_same_bits(dropout, dtype):
     """As they are when all are mapped: see `rvq_np.kernels.tables.LARGE`."""
     rvq = ResidualVectorQuantizer(
-        64, 260, 3, 40, kmeans_init=False, quantizer_dropout=dropout, rng=0
+        130, 260, 3, 40, kmeans_init=False, quantizer_dropout=dropout, rng=0
     )
     assert rvq.codebooks.stages[0].project_out.weight.size >= tables.LARGE
-    x = batch(d=64, t=17)
+    x = batch(d=130, t=17, dtype=dtype)
     before = rvq.codebooks
     result = rvq(x, RATE)
     rows = [rvq_np.decode(result.codes[:n], before) for n in (1, 2, 3)]

@@ -11,6 +11,7 @@ from . import ceilings, contestants
 from .contestants import OURS
 from .desk import Row
 from .questions import QUESTIONS, RIGHT
+from .stub import ROOT
 
 UNMEASURED = "**No GPU has run this: every figure below is missing, none is estimated.**"
 DRY = "**NO GPU ran: this is a dry run on an emulated card, and its figures mean nothing.**"
@@ -246,10 +247,19 @@ def _left_out(results: Results) -> str:
     return "\n".join(["## What is missing, and notes", "", *(lines or ["- nothing"]), ""])
 
 
+def _from_here(row: Row) -> Row:
+    """Return a row in which no text names the folder the checkout lies in."""
+    folder = f"{ROOT}/"
+    return {
+        name: value.replace(folder, "") if isinstance(value, str) else value
+        for name, value in row.items()
+    }
+
+
 def as_json(results: Results) -> dict[str, Any]:
-    """Return what the report is made of, tracebacks included."""
+    """Return what the report is made of, tracebacks included, their paths from the checkout."""
     answers = {
-        name: {"title": each.title, "rows": list(results.rows.get(name, ()))}
+        name: {"title": each.title, "rows": [_from_here(row) for row in results.rows.get(name, ())]}
         for name, each in QUESTIONS.items()
     }
     for each in answers.values():

@@ -144,7 +144,7 @@ class Products:
         ]  # fmt: skip
         to_x, found = pulled_back(
             NUMPY, rows, wanted, self.active, levels, trained=self.trained,
-            penalty=self.weight * penalty, quantization=quantization_loss,
+            penalty=self.weight * penalty, quantization=quantization_loss or None,
         )  # fmt: skip
         parameters = {}
         for level, (stage, codes, each) in enumerate(zip(stages, self.codes, found, strict=True)):
@@ -153,7 +153,7 @@ class Products:
             for name, gradient in zip(places, to_maps, strict=False):
                 parameters[f"{layer}{name}"] = gradient
             moved = np.zeros(stage.words.shape, dtype)
-            if quantization_loss:
+            if to_words is not None:
                 np.add.at(moved, codes, to_words)
             parameters[f"{layer}_codebook.embed"] = moved
         return to_x, parameters
@@ -163,7 +163,7 @@ MAPS = ("project_in", "project_out")
 
 
 class Level(NamedTuple):
-    """What gradients need of one level: the words of the rows, and its maps if it has any."""
+    """What gradients need of one level: its words, the codes of the rows, and its maps if any."""
 
     words: Any  # (K, C)
     codes: Any  # (N,)
@@ -185,9 +185,9 @@ def pulled_back(
     """Return what the gradients of a pass give to x beside `wanted`, and to each level.
 
     `wanted` (N, D): the gradient to the vectors, zeros where there is padding. `penalty`: that to
-    the commitment loss, times its weight; `quantization` likewise. Per level: the gradient to the
-    words of the rows (N, C), from the quantization loss, zero without; then, if it has maps, those
-    to the weight and bias in, and to the weight and bias out.
+    the commitment loss, times its weight; `quantization`: that to the other, None for zero. Per
+    level: the gradient to the words of the rows (N, C) from the latter, or None; then, if it has
+    maps, those to the weight and bias in, and to the weight and bias out.
     """
     counts = [int(ops.total(active > level)) for level in range(len(levels))]
     used = max(1, sum(count > 0 for count in counts))

@@ -19,8 +19,6 @@ from ..layout import QuantizedResult
 from . import _host, _products
 from ._surrogate import batch_of, rotated, rows_of
 
-FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
-
 
 def serves(x, mask, entries) -> bool:
     """Whether all is in host memory and nothing but autograd's own record looks on."""

@@ -33,8 +33,8 @@ OPS = Ops(
     total=torch.sum,
     largest=torch.amax,
     convert=lambda x, like: x.to(like.dtype),
-    product=lambda *given: _eager.product(*given),
-    sum_into=lambda *given: _eager.sum_into(*given),
+    product=_eager.product,
+    sum_into=_eager.sum_into,
 )
 
 

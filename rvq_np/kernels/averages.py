@@ -37,10 +37,10 @@ def squared_distances(rows, codebook, codes, distances, start, stop):
 
 
 @kernel
-def advance(rows, table, codes, quantized, stages, q, start, stop):
-    """Take from some rows what their codes decode to, and add it to `quantized` (n, D).
+def advance(rows, table, shown, codes, quantized, stages, q, start, stop):
+    """Take from some rows what their codes decode to in `table`, and add what they do in `shown`.
 
-    `stages` (n,): of how many a row is given the sum.
+    To `quantized` (n, D); `stages` (n,): of how many a row is given the sum.
     """
     for n in range(start, stop):
         code = codes[n]
@@ -48,7 +48,7 @@ def advance(rows, table, codes, quantized, stages, q, start, stop):
             rows[n, d] -= table[code, d]
         if q < stages[n]:
             for d in range(rows.shape[1]):
-                quantized[n, d] += quantized.dtype.type(table[code, d])
+                quantized[n, d] += shown[code, d]
 
 
 @kernel
@@ -60,13 +60,35 @@ def average(codebook, sums, totals, empty, held, share, decay, new_codebook, new
     """
     largest = np.float32(0.0)
     for k in range(start, stop):
-        for c in range(codebook.shape[1]):
-            past = 0.0 if empty[k] else np.float64(sums[k, c])
-            total = decay * past + (1.0 - decay) * totals[k, c]
-            word = np.float64(codebook[k, c]) if held[k] else total / share[k]
-            new_sums[k, c] = total
-            new_codebook[k, c] = word
-            largest = max(largest, abs(new_sums[k, c]), abs(new_codebook[k, c]))
+        most = _average(
+            codebook, sums, k, totals, k, empty[k], held[k], share[k], decay, new_codebook, new_sums
+        )
+        largest = max(largest, most)
+    return largest
+
+
+@kernel(inner=True)
+def _average(codebook, sums, k, totals, t, empty, held, share, decay, new_codebook, new_sums):
+    """Write sums and codeword `k` as row `t` of `totals` moves them; return the largest."""
+    largest = np.float32(0.0)
+    for c in range(codebook.shape[1]):
+        past = 0.0 if empty else np.float64(sums[k, c])
+        total = decay * past + (1.0 - decay) * totals[t, c]
+        new_sums[k, c] = total
+        new_codebook[k, c] = np.float64(codebook[k, c]) if held else total / share
+        largest = max(largest, abs(new_sums[k, c]), abs(new_codebook[k, c]))
+    return largest
+
+
+@kernel(inner=True)
+def _replace(codebook, sums, k, vectors, i, count):
+    """Write vector `i` over codeword `k`, `count` times it over its sums; return the largest."""
+    largest = np.float32(0.0)
+    for c in range(vectors.shape[1]):
+        value = np.float64(vectors[i, c])
+        codebook[k, c] = value
+        sums[k, c] = value * count
+        largest = max(largest, abs(codebook[k, c]), abs(sums[k, c]))
     return largest
 
 
@@ -78,27 +100,22 @@ def move(
     """Do for codewords ``start ... stop`` what sums of the rows, `average` and `replace` do.
 
     `order` (n,), `starts` (K + 1,): the rows of each code.  `place` (K,): which of `vectors` (m, C)
-    a codeword becomes, with a count of `count`; -1: none, it is averaged.  `total` (C,): room.
+    a codeword becomes, with a count of `count`; -1: none, it is averaged.  `total` (1, C): room.
     """
     largest = np.float32(0.0)
     width = codebook.shape[1]
     for k in range(start, stop):
         if place[k] >= 0:
-            for c in range(width):
-                value = np.float64(vectors[place[k], c])
-                new_codebook[k, c] = value
-                new_sums[k, c] = value * count
+            most = _replace(new_codebook, new_sums, k, vectors, place[k], count)
         else:
             total[:] = 0.0
             for i in range(starts[k], starts[k + 1]):
                 add_to(total, 0, rows, order[i] * width, width)
-            for c in range(width):
-                past = 0.0 if empty[k] else np.float64(sums[k, c])
-                moved = decay * past + (1.0 - decay) * total[c]
-                new_sums[k, c] = moved
-                new_codebook[k, c] = np.float64(codebook[k, c]) if held[k] else moved / share[k]
-        for c in range(width):
-            largest = max(largest, abs(new_sums[k, c]), abs(new_codebook[k, c]))
+            most = _average(
+                codebook, sums, k, total, 0, empty[k], held[k], share[k], decay,
+                new_codebook, new_sums,
+            )  # fmt: skip
+        largest = max(largest, most)
     return largest
 
 
@@ -107,10 +124,5 @@ def replace(codebook, sums, dead, vectors, count, start, stop):
     """Write vectors ``start ... stop`` over the codewords `dead`, their sums `count` times that."""
     largest = np.float32(0.0)
     for i in range(start, stop):
-        k = dead[i]
-        for c in range(vectors.shape[1]):
-            value = np.float64(vectors[i, c])
-            codebook[k, c] = value
-            sums[k, c] = value * count
-            largest = max(largest, abs(codebook[k, c]), abs(sums[k, c]))
+        largest = max(largest, _replace(codebook, sums, dead[i], vectors, i, count))
     return largest

@@ -64,7 +64,7 @@ def run(rows, plan, codes, start, spent, others=None):
         room = rooms.pop()
     except IndexError:  # none yet, or others work in all there are
         room = search.workspace(plan, search.block(plan, len(rows)))
-    lost = search.encode(rows, *plan.arrays, *room, *plan.folds, codes, start, spent, others)
+    lost = search.encode(rows, *plan.arrays, *room, *plan.of_maps, codes, start, spent, others)
     rooms.append(room)
     return lost
 
@@ -160,11 +160,11 @@ def _over(tile, rows, products, spread):
 subtract, tally = gather.subtract, gather.tally
 
 
-def advance(rows, table, codes, quantized, given, q):
-    """Take from `rows` what their codes decode to; add it to `quantized` where it is given."""
+def advance(rows, table, shown, codes, quantized, given, q):
+    """Take from `rows` what their codes decode to; add `shown`, that in the type of `quantized`."""
 
     def part(start, stop):
-        averages.advance(rows, table, codes, quantized, given, q, start, stop)
+        averages.advance(rows, table, shown, codes, quantized, given, q, start, stop)
 
     _parts(part, len(rows), rows.shape[1])
 
@@ -211,7 +211,7 @@ def move(words, sums, tally, averaging, place, vectors, count):
     def part(start, stop):
         return averages.move(
             words, sums, tally.rows, order, starts, *averaging, place, vectors, count,
-            new_words, new_sums, np.empty(words.shape[1]), start, stop,
+            new_words, new_sums, np.empty((1, words.shape[1])), start, stop,
         )  # fmt: skip
 
     return new_words, new_sums, max(_parts(part, len(words), words.shape[1]))
@@ -239,7 +239,9 @@ def _parts(function, count, numbers, whole=1):
 def packed(stages):
     """Return the packed `stages` for the screen in use."""
     kept = stages.kept
-    screen = kept.setdefault("screen", _screens(stages)[0])
+    if "screen" not in kept:
+        kept["screen"] = _screens(stages)[0]
+    screen = kept["screen"]
     if screen not in kept:
         kept[screen] = pack.plan(stages.whole, screen, LANES, VECTORS, _per_step(screen))
     if stages.whole is stages:
@@ -251,10 +253,12 @@ def packed(stages):
 
 
 def _screens(stages):
-    deep = max(stage.words.shape[1] for stage in stages.whole) > DEEP
-    screens = TARGET.screens[-1:] if deep else TARGET.screens
-    folding = FOLDING and not deep and any(map(fold.foldable, stages.whole))
-    return (pack.FOLDED, *screens) if folding else screens
+    if "screens" not in stages.kept:  # what can be folded takes a look at all words
+        deep = max(stage.words.shape[1] for stage in stages.whole) > DEEP
+        screens = TARGET.screens[-1:] if deep else TARGET.screens
+        folding = FOLDING and not deep and any(map(fold.foldable, stages.whole))
+        stages.kept["screens"] = (pack.FOLDED, *screens) if folding else screens
+    return stages.kept["screens"]
 
 
 def _per_step(screen):

@@ -6,7 +6,9 @@
     out     (...)   O  row i is written from element ``out_at + i * stride`` on
 
 An output is its bias, then one fused product a dimension in the order of the dimensions, in the
-type of `rows`; products of float32 in float64 are exact.  So the bits of an output depend on its
+wider type of `rows` and `panels`; products of float32 in float64 are exact.  Small maps of float32
+rows are summed in float64 and rounded once, so that NumPy and GPUs give the same bits; large ones
+(`tables.LARGE`) in float32, at twice the rate.  So the bits of an output depend on its
 row and its column alone: not on how many rows pass together, not on the panel its column fell
 into.  That is what lets a live frame give the codes of the whole signal.
 
@@ -33,7 +35,7 @@ _I8, _I32, _I64 = (ir.IntType(bits) for bits in (8, 32, 64))
 
 @kernel(inner=True)
 def width_of(itemsize, columns):
-    """Return the columns of a panel for rows of such numbers: one vector where that is enough."""
+    """Return the columns of a panel for sums of such numbers: one vector where that is enough."""
     lanes = LANES * 4 // itemsize
     return lanes if columns <= lanes else lanes * VECTORS
 
@@ -44,8 +46,10 @@ def panels_of(linear, dtype):
     if dtype not in linear.kept:
         weight, bias = linear.given
         columns, dim = weight.shape
-        width = width_of.py_func(dtype.itemsize, columns)
-        kept = dtype if dtype == np.float32 else np.result_type(np.float32, weight, bias)
+        summed = np.dtype(linear.summed(dtype))
+        width = width_of.py_func(summed.itemsize, columns)
+        # Rows of float64 say themselves how to sum: one frame is as fast as panels are read.
+        kept = np.result_type(np.float32, weight, bias) if dtype == np.float64 else summed
         room = np.zeros((-(-columns // width), dim + 1, width), kept)
         most = np.finfo(kept).max  # a weight beyond it would make zeros into NaN
         if max(weight.itemsize, bias.itemsize) > kept.itemsize:
@@ -79,8 +83,9 @@ def _panel(n_rows, n_panels, narrow):
 def _panel_code(context, builder, signature, arguments, n_rows, n_panels, narrow):
     build, b = _Build(builder), builder
     rows, panels, out = (signature.args[n] for n in (0, 4, 6))
-    kind, packed, given = (context.get_value_type(each.dtype) for each in (rows, panels, out))
-    lanes = LANES * 32 // rows.dtype.bitwidth
+    packed, given = (context.get_value_type(each.dtype) for each in (panels, out))
+    bits = max(rows.dtype.bitwidth, panels.dtype.bitwidth)
+    kind, lanes = {32: ir.FloatType(), 64: ir.DoubleType()}[bits], LANES * 32 // bits
     vectors = 1 if narrow else VECTORS
     number, vector = build.number, ir.VectorType(kind, lanes)
     _, at, dim, count, _, panel_at, _, out_at, stride, columns = arguments
@@ -112,7 +117,8 @@ def _panel_code(context, builder, signature, arguments, n_rows, n_panels, narrow
     loaded = [load(b.add(b.add(begins[p], step), number(v * lanes))) for p, v in across]
     totals = []
     for i in range(n_rows):
-        one = build.spread(b.load(b.gep(row_at[i], [each[0]])), vector)
+        one = b.load(b.gep(row_at[i], [each[0]]))
+        one = build.spread(one if one.type == kind else b.fpext(one, kind), vector)
         totals.append([_plus(build, one, loaded[n], sums[i][n]) for n in range(len(across))])
     phis = []
     for i in range(n_rows):
@@ -128,7 +134,7 @@ def _panel_code(context, builder, signature, arguments, n_rows, n_panels, narrow
         to = b.gep(target, [b.add(out_at, b.mul(places[i], stride))])
         made = totals[i]
         if given != kind:
-            cast = b.fptrunc if out.dtype.bitwidth < rows.dtype.bitwidth else b.fpext
+            cast = b.fptrunc if out.dtype.bitwidth < bits else b.fpext
             made = [cast(each, narrowed) for each in made]
         with b.if_else(whole) as (all_columns, some):
             with all_columns:
@@ -164,7 +170,7 @@ _row_together = _panel(1, TOGETHER, False)
 @kernel(inner=True)
 def map_rows(rows, at, count, dim, panels, panels_at, width, columns, out, out_at, stride):
     """Map `count` rows from element `at` of `rows` on; `panels` begin at element `panels_at`."""
-    narrow = width * rows.itemsize == 4 * LANES
+    narrow = width * max(rows.itemsize, panels.itemsize) == 4 * LANES
     size = (dim + 1) * width
     left = count % ROWS
     blocks = count - left if left <= FEW else count
@@ -197,7 +203,7 @@ def map_rows(rows, at, count, dim, panels, panels_at, width, columns, out, out_a
 def transform(rows, panels, out, start, stop):
     """Write into `out` (n, C) what rows ``start ... stop`` are mapped to."""
     dim, columns = rows.shape[1], out.shape[1]
-    stride, width = columns, width_of(rows.itemsize, columns)
+    stride, width = columns, width_of(max(rows.itemsize, panels.itemsize), columns)
     for first in range(start, stop, TILE):
         count = min(TILE, stop - first)
         map_rows(rows, first * dim, count, dim, panels, 0, width, columns, out, first * stride,

@@ -37,7 +37,7 @@ def measure(words, bits, half, repeat):
         repeat[k] = False
         while first[place] >= 0:
             other = first[place]
-            if hashes[other] == hashes[k] and _equal(words, other * width, k * width, width):
+            if hashes[other] == hashes[k] and same(words, other * width, k * width, width):
                 repeat[k] = True
                 break
             place = (place + 1) & (room - 1)
@@ -58,8 +58,9 @@ def _hash(bits, at, factors):
 
 
 @kernel(inner=True)
-def _equal(words, a, b, width):
+def same(numbers, a, b, width):
+    """Return whether `width` numbers from element a on are those from element b on."""
     for d in range(width):
-        if item(words, a + d) != item(words, b + d):
+        if item(numbers, a + d) != item(numbers, b + d):
             return False
     return True

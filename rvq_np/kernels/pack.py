@@ -75,16 +75,18 @@ class Plan(NamedTuple):
     half: np.ndarray  # float64: half squared norms, in units if there is a centre; inf: a repeat
     panels: np.ndarray  # the screen's type
     side: np.ndarray  # (3, +) float32: lowered half norm, step and norm of each word
-    maps: np.ndarray | None  # T: the panels of projections, see `maps`; None if there are none
+    maps: np.ndarray | None  # float64: the panels of projections, see `maps`; None: there are none
     centres: np.ndarray  # float64
     blank: np.ndarray  # (0,) of the type of a quantized row
     folds: tuple  # what `search` reads of stages whose map is folded: codewords, T, flat, and
     # (3, +) float64 `scores`, `away` and `apart` of each, see `fold`; None if there are none
-    whole: np.ndarray  # (Q, 16) int64: words, their length, steps, panels, then where the stage
+    narrow: np.ndarray | None  # the memory of `maps` as float32, which large maps are
+    whole: np.ndarray  # (Q, 17) int64: words, their length, steps, panels, then where the stage
     # begins in `words`, `table`, `half`, `panels`, `side` and, unless it is -1, `maps`; whether
     # mapped rows are divided by their norms; where it begins in `centres`, -1: it is seen from
     # zero; the only word that can be chosen, -1 where there are more; what is packed, in numbers;
-    # where it begins in the codewords of `folds` and in the rest of it, -1: its map is not folded
+    # where it begins in the codewords of `folds` and in the rest of it, -1: its map is not folded;
+    # whether its panels are float32 and begin there in `narrow`
     real: np.ndarray  # (Q, 13) float64: `tables.error_bounds`, then `unit`, `ratio`, the share by
     # which half norms are lowered, whether the screen can be used, the largest whole number and
     # the largest of the norms in `side`
@@ -93,7 +95,12 @@ class Plan(NamedTuple):
     @property
     def arrays(self):
         """What kernels take: all but `blank` and `rooms`."""
-        return (*self[:7], self.whole, self.real)  # not `folds`, for stages with maps
+        return (*self[:7], self.whole, self.real)
+
+    @property
+    def of_maps(self):
+        """What the search takes besides, for stages with maps."""
+        return (*self.folds, self.narrow)
 
     def some(self, stages):
         """Return the plan of a slice of the stages, sharing all arrays."""
@@ -110,7 +117,7 @@ def plan(stages, screen, lanes, vectors, per_step):
         return part if part is not None and part.serves else _Packed(stage, screen, *shape)
 
     parts = tiles.spread(part_of, stages)
-    whole = np.zeros((len(stages), 16), np.int64)
+    whole = np.zeros((len(stages), 17), np.int64)
     real = np.zeros((len(stages), 13), np.float64)
     words_at = table_at = half_at = panels_at = side_at = maps_at = centres_at = 0
     folds_at = folded_at = 0
@@ -119,11 +126,15 @@ def plan(stages, screen, lanes, vectors, per_step):
     for stage, part, counts in zip(stages, parts, whole, strict=True):
         n_words, width = stage.words.shape
         into = None if stage.into is None else panels_of(stage.into, stage.words.dtype)
+        if into is not None and stage.words.dtype == np.float64:
+            into = into.astype(np.float64)
+        narrow = into is not None and into.dtype == np.float32
         counts[:] = (
             n_words, width, part.steps, part.n_panels, words_at, table_at, half_at, panels_at,
-            side_at, -1 if into is None else maps_at, stage.unit,
+            side_at, -1 if into is None else maps_at * (1 + narrow), stage.unit,
             -1 if part.centre is None else centres_at, part.only,
             part.width, *((folds_at, folded_at) if isinstance(part, _Folded) else (-1, -1)),
+            narrow,
         )  # fmt: skip
         if isinstance(part, _Folded):
             folds_at += part.stage.words.size
@@ -135,6 +146,8 @@ def plan(stages, screen, lanes, vectors, per_step):
         side_at += part.n_panels * lanes * vectors
         centres_at += 0 if part.centre is None else width
         if into is not None:
+            if narrow:
+                into = np.pad(into, (0, into.size % 2)).view(np.float64)
             maps.append(into)
             maps_at += into.size
     kind = np.dtype(screen)
@@ -148,13 +161,14 @@ def plan(stages, screen, lanes, vectors, per_step):
         numbers[7:] = part.unit, part.ratio, part.lowered, 1.0, levels, part.heaviest
     centres = [part.centre for part in parts if part.centre is not None]
     folds = [part.stage for part in parts if isinstance(part, _Folded)]
+    together = np.concatenate(maps) if maps else None
     return Plan(
         words=stages.words,
         table=stages.table,
         half=half,
         panels=panels,
         side=side,
-        maps=np.concatenate(maps, dtype=stages.words.dtype) if maps else None,
+        maps=together,
         centres=np.concatenate(centres) if centres else np.empty(0),
         folds=(
             np.concatenate([each.words.ravel() for each in folds]),
@@ -162,6 +176,7 @@ def plan(stages, screen, lanes, vectors, per_step):
         )
         if folds
         else (None, None),
+        narrow=None if together is None else together.view(np.float32),
         blank=np.empty(0, np.int8 if screen == "uint8" else screen),
         whole=whole,
         real=real,

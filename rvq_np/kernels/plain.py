@@ -169,15 +169,11 @@ def tally(rows, codes, counts, sums):
         sums[:, d] += np.bincount(codes, rows[:, d], minlength=len(counts))
 
 
-def advance(rows, table, codes, quantized, given, q):
-    """Take from `rows` what their codes decode to; add it to `quantized` where it is given."""
-    words = table[codes]
-    rows -= words
-    some = given > q
-    if some.all():
-        quantized += words.astype(quantized.dtype, copy=False)
-    else:
-        quantized[some] += words[some].astype(quantized.dtype, copy=False)
+def advance(rows, table, shown, codes, quantized, given, q):
+    """Take from `rows` what their codes decode to; add `shown`, that in the type of `quantized`."""
+    rows -= table[codes]
+    some = np.flatnonzero(given > q)
+    quantized[some] += shown[codes[some]]
 
 
 def add_rows(rows, codes, counts, totals):

@@ -34,6 +34,7 @@ from .differences import dot_moved, move
 from .gather import normalize
 from .jit import kernel
 from .maps import map_rows, width_of
+from .measure import same
 from .pack import FAR, NORM, TINY, U, aligned_empty
 from .settle import PARTIALS, settle
 from .simd import (
@@ -42,7 +43,6 @@ from .simd import (
     VECTORS,
     collect,
     dot,
-    item,
     largest,
     lowest,
     nearest,
@@ -67,7 +67,7 @@ WIDTH = LANES * (VECTORS + 1)  # of a panel in `bounds`
 def encode(
     rows, words, table, half, panels, side, maps, centres, whole, real,
     quantized, params, starts, norms, powers, bounds, mapped, moved, found, scores, partials,
-    folds, folded, codes, start, spent, others,
+    folds, folded, narrow, codes, start, spent, others,
 ):  # fmt: skip
     n_rows, dim = rows.shape
     group, lost, room = norms.shape[0], 0, mapped.shape[0]
@@ -93,7 +93,7 @@ def encode(
                     )  # fmt: skip
                     _screen(quantized, count, panels, whole, q, side, params, bounds)
                     _pick_folded(
-                        rows, at, count, norms, powers, bounds, folds, folded, maps, mapped,
+                        rows, at, count, norms, powers, bounds, folds, folded, maps, narrow, mapped,
                         words, half, centres, moved, whole, real, q, codes, start + low,
                         found, scores, partials, spent,
                     )  # fmt: skip
@@ -104,7 +104,8 @@ def encode(
                 if maps is not None and whole[q, 9] >= 0:
                     place = (low - first) % room
                     if place == 0:
-                        _project(rows, at, min(room, last - low), dim, maps, whole, q, mapped)
+                        some = min(room, last - low)
+                        _project(rows, at, some, dim, maps, narrow, whole, q, mapped)
                     searched, at = mapped, place * whole[q, 1]
                 _quantize(
                     searched, at, count, centres, moved, whole, real, q,
@@ -287,7 +288,7 @@ def _pick(
                 if near == 1:
                     codes[q, start + i] = first
                     continue
-        if i > 0 and _same(rows, row, row - width, width):
+        if i > 0 and same(rows, row, row - width, width):
             codes[q, start + i] = codes[q, start + i - 1]
             continue
         if near == 0:  # numbers too large for the screen: every word may be the one
@@ -305,7 +306,7 @@ def _pick(
 
 @kernel(inner=True)
 def _pick_folded(
-    rows, at, count, norms, powers, bounds, folds, folded, maps, mapped, words, half,
+    rows, at, count, norms, powers, bounds, folds, folded, maps, narrow, mapped, words, half,
     centres, moved, whole, real, q, codes, start, found, scores, partials, spent,
 ):  # fmt: skip
     """Write the nearest word of each row, by a map folded into the words; see `fold`."""
@@ -349,7 +350,7 @@ def _pick_folded(
             if near == 1:
                 codes[q, start + i] = found[0]
                 continue
-        _project(rows, row, 1, dim, maps, whole, q, mapped)
+        _project(rows, row, 1, dim, maps, narrow, whole, q, mapped)
         codes[q, start + i] = settle(
             mapped, 0, np.inf, moved, centres, -1, 1.0, 1.0, words, words_at, width,
             half, half_at, 0.0, 0.0, found, near, scores, partials,
@@ -366,15 +367,6 @@ def _folded_score(rows, row, folds, folds_at, folded, side_at, k, norm, dim):
     off = (norm * folded[1, k] + folded[2, k]) * (1.0 + 1e-9)
     off += (abs(product) + abs(score)) * 2.0**-50 + norm * 2.0**-120
     return score - off, score + off
-
-
-@kernel(inner=True)
-def _same(rows, a, b, width):
-    """Return whether two rows are equal, number by number."""
-    for d in range(width):
-        if item(rows, a + d) != item(rows, b + d):
-            return False
-    return True
 
 
 @kernel(inner=True)
@@ -407,11 +399,15 @@ def _bound_others(
 
 
 @kernel(inner=True)
-def _project(rows, at, count, dim, maps, whole, q, out):
+def _project(rows, at, count, dim, maps, narrow, whole, q, out):
     """Write what the stage searches, (count, C), from the first element of `out` on."""
     width = whole[q, 1]
-    panels = width_of(rows.itemsize, width)
-    map_rows(rows, at, count, dim, maps, whole[q, 9], panels, width, out, 0, width)
+    if whole[q, 16]:
+        panels = width_of(narrow.itemsize, width)
+        map_rows(rows, at, count, dim, narrow, whole[q, 9], panels, width, out, 0, width)
+    else:
+        panels = width_of(maps.itemsize, width)
+        map_rows(rows, at, count, dim, maps, whole[q, 9], panels, width, out, 0, width)
     if whole[q, 10]:
         for i in range(count):
             normalize(out, i * width, width)

@@ -58,15 +58,19 @@ def through(x, stages, dtype, codes, quantized, found, given=None) -> Iterator[P
         searched = using.project(rows, made, True)
         host.nearest_again(searched, made, chosen, found[q])
         yield Part(searched, chosen, made.words)
-        table, places = made.table, chosen
-        if stage.project_out is not None:
+        if stage.project_out is None:
+            table, places = made.table, chosen
+            shown = table.astype(quantized.dtype, copy=False)
+        else:  # of the codewords, those that were chosen
             used = np.flatnonzero(np.bincount(chosen, minlength=len(made.words)))
             places = np.empty(len(made.words), np.int32)
             places[used] = np.arange(len(used), dtype=np.int32)
             places = places[chosen]
-            table = tables.decoded(stage, used, rows.dtype, host.mapped_out)
+            table = shown = tables.decoded(stage, used, rows.dtype, host.mapped_out)
+            if quantized.dtype != rows.dtype:  # what `decode` adds up: maps may round otherwise
+                shown = tables.decoded(stage, used, quantized.dtype, host.mapped_out)
         # `searched` is the caller's until here.
-        using.advance(rows, table, places, quantized, given, q)
+        using.advance(rows, table, shown, places, quantized, given, q)
 
 
 def sums(rows, codes, size):

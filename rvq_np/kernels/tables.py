@@ -13,7 +13,7 @@ import numpy as np
 from . import exact
 from .seen import Seen
 
-LARGE = 1 << 14  # numbers of a map out that is not summed in float64
+LARGE = 1 << 15  # numbers of a map from which float32 rows are summed in float32
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,6 +112,10 @@ class Map:
         columns, dim = self.given[0].shape
         return dim, columns
 
+    def summed(self, dtype: Any) -> Any:
+        """Return the type in which rows of type `dtype` are summed."""
+        return np.float64 if self.given[0].size < LARGE else dtype
+
     @cached_property
     def weight(self) -> np.ndarray:
         """(D, C), float64."""
@@ -162,16 +166,11 @@ def search_tables(stage, dtype, measure=None):
     return made
 
 
-def stage_tables(stage, dtype, transform):
-    """Prepare `stage` (``words``, ``project_in``, ``project_out``) for rows of type `dtype`.
+def with_table(made, stage, dtype, transform):
+    """Return `search_tables` of a stage with what all its codes decode to.
 
     ``transform(rows, map, dtype)`` maps rows by a `Map`.
     """
-    return with_table(search_tables(stage, dtype), stage, dtype, transform)
-
-
-def with_table(made, stage, dtype, transform):
-    """Return `search_tables` of a stage with what all its codes decode to."""
     if stage.project_out is None:
         return made
     # folded into the decode table, never into the search
@@ -179,16 +178,12 @@ def with_table(made, stage, dtype, transform):
 
 
 def decoded(stage, codes, dtype, transform):
-    """Return what `codes` decode to (n, D), in the order of `codes`: no row depends on others.
-
-    Through small maps in float64, rounded once, so that NumPy and compiled kernels hardly ever
-    differ; through large ones in `dtype`, at twice the rate.
-    """
+    """Return what `codes` decode to (n, D), in the order of `codes`: no row depends on others."""
     words = stage.words[codes]
     if stage.project_out is None:
         return words.astype(dtype, copy=False)
-    wide = stage.project_out.weight.size < LARGE
-    return transform(words.astype(np.float64 if wide else dtype), map_of(stage.project_out), dtype)
+    out = map_of(stage.project_out)
+    return transform(words.astype(out.summed(dtype)), out, dtype)
 
 
 def word_tables(words, measure=None):

@@ -13,7 +13,7 @@ from .. import arrays, checks, lookup
 from ..codebooks import Codebooks, Linear
 from ..errors import ParameterError, ShapeError
 from .data import Data
-from .kmeans import Clusters, energies, lloyd, sample_rows, state_of
+from .kmeans import Clusters, lloyd, sample_rows, state_of
 from .resume import Checkpoint
 from .state import CodebookState, usage
 
@@ -188,7 +188,7 @@ def _spread_words(data: Data, size: int, rng: np.random.Generator) -> np.ndarray
     while len(words) < size:
         codebooks = Codebooks([words])
         rows, chosen = next(lookup.walk(pool, lookup.encode(pool, codebooks, 1), codebooks))
-        far = arrays.to_numpy(energies(rows - chosen))
+        far = arrays.to_numpy(lookup.energies(rows - chosen))
         count = min(step, size - len(words))
         if np.count_nonzero(far) < count:  # fewer distinct rows than words
             more = rng.integers(0, len(far), size=count)
@@ -216,7 +216,7 @@ class _Watch:
         self.energy = 0.0
         self.numbers = 0
         for batch in data.batches():
-            self.energy += float(energies(batch).sum())
+            self.energy += float(lookup.energies(batch).sum())
             self.numbers += batch.shape[0] * batch.shape[1]
 
     def __call__(self, iteration: int, found: Clusters) -> bool:

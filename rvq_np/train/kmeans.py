@@ -29,15 +29,6 @@ def sample_rows(n_rows: int, count: int, rng: np.random.Generator) -> np.ndarray
     return rng.integers(0, n_rows, size=count)
 
 
-def energies(rows: Any) -> Any:
-    """Return the squared length (n,) of each of `rows` (n, C), float64, where they are."""
-    if isinstance(rows, np.ndarray):
-        return np.einsum("nd,nd->n", rows, rows, dtype=np.float64)
-    with arrays.there(rows):
-        xp = arrays.namespace(rows)
-        return xp.sum(xp.square(xp.astype(rows, xp.float64)), axis=1)
-
-
 def kmeans(
     x: Any,
     size: int,

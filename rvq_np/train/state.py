@@ -113,10 +113,10 @@ def codebooks_of(
 
 
 def _fits(state: CodebookState, pair: tuple[Linear, Linear] | None) -> bool:
+    if state.words.ndim != 2 or 0 in state.words.shape:
+        return False
     width = (state.words.shape[1],)
-    return 0 not in state.words.shape and (
-        pair is None or pair[0].bias.shape == width == pair[1].weight.shape[1:]
-    )
+    return pair is None or pair[0].bias.shape == width == pair[1].weight.shape[1:]
 
 
 def usage(counts: np.ndarray) -> tuple[float, float]:

@@ -47,7 +47,7 @@ TIES = (
     Fault(
         "compiled: words of one hash are taken for equal without a look",
         "rvq_np/kernels/measure.py",
-        "if hashes[other] == hashes[k] and _equal(words, other * width, k * width, width):",
+        "if hashes[other] == hashes[k] and same(words, other * width, k * width, width):",
         "if hashes[other] & 15 == hashes[k] & 15:",
         f"{KERNELS}::test_repeats_are_those_of_numpy_whatever_the_hash",
     ),
@@ -68,7 +68,7 @@ TIES = (
     Fault(
         "a row is taken for its neighbour above without a look",
         "rvq_np/kernels/search.py",
-        "if i > 0 and _same(rows, row, row - width, width):",
+        "if i > 0 and same(rows, row, row - width, width):",
         "if i > 0:",
         NUMBA,
     ),
@@ -474,8 +474,8 @@ PROJECTIONS = (
     Fault(
         "what a code decodes to has no bias",
         "rvq_np/kernels/tables.py",
-        "map_of(stage.project_out), dtype)",
-        "Map(stage.project_out.weight, 0 * stage.project_out.bias), dtype)",
+        "out = map_of(stage.project_out)",
+        "out = Map(stage.project_out.weight, 0 * stage.project_out.bias)",
         f"{CODEC}::test_projected_stages_keep_their_regret_bound",
     ),
     Fault(

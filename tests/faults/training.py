@@ -41,6 +41,20 @@ AVERAGES = (
         QUANTIZER,
     ),
     Fault(
+        "of float64 vectors what is handed back is mapped otherwise than decode maps",
+        "rvq_np/kernels/steps.py",
+        "shown = tables.decoded(stage, used, quantized.dtype, host.mapped_out)",
+        "shown = table.astype(quantized.dtype)",
+        f"{QUANTIZER}::test_of_large_maps_only_chosen_words_are_mapped_back_and_to_the_same_bits",
+    ),
+    Fault(
+        "small maps are summed in float32",
+        "rvq_np/kernels/tables.py",
+        "return np.float64 if self.given[0].size < LARGE else dtype",
+        "return dtype",
+        "tests/test_composed.py::test_a_map_is_rounded_once_whatever_rows_are_beside",
+    ),
+    Fault(
         "a count of zero carries its sum",
         "rvq_np/train/moving.py",
         "_Averaging(~(state.counts > 0), held",
