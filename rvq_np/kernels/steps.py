@@ -48,15 +48,14 @@ def through(x, stages, dtype, codes, quantized, found, given=None) -> Iterator[P
 
     `x` (N, D): finite vectors.  `dtype`: of the residuals.  `quantized`: zeros; what the codes
     decode to is added, of the first ``given[n]`` stages of row n; all by default.  `found`: a
-    dictionary a stage, see `host.nearest_again`.  A part is good until the next is asked for.
+    dictionary a stage, see `host.search_again`.  A part is good until the next is asked for.
     """
     rows = np.array(x, dtype=dtype, order="C")
     given = np.full(len(rows), len(stages), np.int32) if given is None else given
     for q, (stage, chosen) in enumerate(zip(stages, codes, strict=True)):
         using = host.kernels_for(len(rows) * stage.words.size)
         made = tables.search_tables(stage, rows.dtype, using.measure)
-        searched = using.project(rows, made, True)
-        host.nearest_again(searched, made, chosen, found[q])
+        searched = host.search_again(rows, made, chosen, found[q])
         yield Part(searched, chosen, made.words)
         if stage.project_out is None:
             table, places = made.table, chosen
