@@ -95,17 +95,16 @@ def squared_distances(rows, words, codes):
     return host.kernels_for(rows.size).squared_distances(rows, words, codes)
 
 
-def move(words, moving, tally, averaging, dead, vectors, count):
+def move(words, moving, tally, averaging, dead, rows, chosen, count):
     """Return codewords and moving sums after a small batch, float32, and their largest number.
 
     As `average` by the sums of a `Tally`, with ``averaging = empty, held, share, decay``, and then
-    `replace` of the codewords `dead` by `vectors`; each number is written once.
+    `replace` of the codewords `dead` by ``rows[chosen]``; each number is written once.
     """
     place = np.full(len(words), -1)
-    place[dead] = np.arange(len(dead))
-    vectors = vectors if len(dead) else np.empty((0, words.shape[1]), tally.rows.dtype)
+    place[dead] = chosen
     using = host.kernels_for(tally.rows.size + words.size)
-    return using.move(words, moving, tally, averaging, place, vectors, count)
+    return using.move(words, moving, tally, averaging, place, rows, count)
 
 
 def replace(words, sums, dead, vectors, start):

@@ -96,12 +96,12 @@ EXPIRY = (
     Fault(
         "words are replaced before the averages move",
         "rvq_np/train/moving.py",
-        "    if isinstance(sums, steps.Tally) and sums.small:\n",
+        "    if isinstance(sums, steps.Tally) and sums.small and isinstance(vectors, Drawn):\n",
         "    state = expire(state, vectors, threshold, relative=relative)\n"
         "    words, new_sums, new_counts, largest = "
         "_averaged(state, counts, sums, decay, epsilon)\n"
         "    return _state(words, new_sums, new_counts, largest, state.initialized)\n"
-        "    if isinstance(sums, steps.Tally) and sums.small:\n",
+        "    if isinstance(sums, steps.Tally) and sums.small and isinstance(vectors, Drawn):\n",
         f"{QUANTIZER}::test_decay_and_expiry_reach_the_training_step",
     ),
     Fault(
