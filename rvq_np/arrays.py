@@ -14,6 +14,8 @@ import numpy as np
 
 from .errors import BackendError
 
+_SINGLE = np.dtype(np.float32)
+
 
 def namespace(*arrays: Any) -> Any:
     """Return the array API namespace of `arrays`, which must be of one library.
@@ -49,6 +51,22 @@ def _library(cls: Any) -> Any:
         return None  # it says itself
     library = sys.modules.get(cls.__module__.partition(".")[0])
     return library if hasattr(library, "isdtype") else None
+
+
+def float_type(x: Any) -> np.dtype | None:
+    """Return the float type of `x` in NumPy's terms, float32 for bfloat16; None if it has none."""
+    dtype = x.dtype
+    if isinstance(dtype, np.dtype) and dtype.kind in "fiub":
+        return dtype if dtype.kind == "f" else None
+    name = str(dtype)
+    if "bfloat16" in name:  # which no library's `isdtype` need know
+        return _SINGLE
+    if isinstance(x, np.ndarray) or not namespace(x).isdtype(dtype, "real floating"):
+        return None
+    for wide in (np.float16, np.float64):
+        if wide.__name__ in name:
+            return np.dtype(wide)
+    return _SINGLE
 
 
 def there(x: Any) -> AbstractContextManager[Any]:
@@ -91,14 +109,9 @@ def take(x: Any, places: np.ndarray | slice, axis: int = 0) -> Any:
         return namespace(x).take(x, asarray(places, x), axis=axis)
 
 
-def detached(x: Any) -> Any:
-    """Return `x` without the record of where it came from that an autograd framework keeps."""
-    return x.detach() if hasattr(x, "detach") else x
-
-
 def to_numpy(x: Any) -> np.ndarray:
     """Return `x` as a NumPy array, copied off its device if it is on one; bfloat16 as float32."""
-    x = detached(x)
+    x = x.detach() if hasattr(x, "detach") else x  # of an autograd framework
     if "bfloat16" in str(getattr(x, "dtype", "")) and not isinstance(x, np.ndarray):
         xp = namespace(x)
         x = xp.astype(x, xp.float32)

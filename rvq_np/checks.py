@@ -54,66 +54,57 @@ def threads(call: str, count: Any) -> None:
 
 def vectors(call: str, x: Any, codebooks: Any) -> None:
     """Raise unless `x` is (..., D), floating, finite and small enough for its residuals."""
-    vectors_later(call, x, codebooks)()
+    vectors_later(call, x, codebooks, backends.engine_of(x))()
 
 
-def vectors_later(call: str, x: Any, codebooks: Any) -> Callable[[], None]:
+def vectors_later(call: str, x: Any, codebooks: Any, engine: Any) -> Callable[[], None]:
     """Begin `vectors`; return what raises, once it is known, if its numbers are bad."""
     if x.ndim == 0 or x.shape[-1] != codebooks.dim:
         raise ShapeError(
             f"{call}: x has shape {tuple(x.shape)}; its last axis must be {codebooks.dim}, the "
             "length of a vector here. For (B, D, T), move axis 1 to the end or use the class."
         )
-    floating(call, x)
-    return _nothing if 0 in x.shape else _finite_later(call, x, codebooks)
+    dtype = floating(call, x)
+    return _nothing if 0 in x.shape else _finite_later(call, x, codebooks, dtype, engine)
 
 
-def floating(call: str, x: Any) -> None:
-    """Raise DtypeError unless `x` holds real floating-point numbers."""
-    if getattr(x.dtype, "kind", "") == "f":
-        return
-    if "bfloat16" in str(x.dtype):  # which no library's `isdtype` need know
-        return
-    if isinstance(x, np.ndarray) or not arrays.namespace(x).isdtype(x.dtype, "real floating"):
+def floating(call: str, x: Any) -> np.dtype:
+    """Return the float type of `x`, float32 for bfloat16, or raise DtypeError."""
+    dtype = arrays.float_type(x)
+    if dtype is None:
         raise DtypeError(
             f"{call}: x has dtype {x.dtype}; wanted floating-point numbers. Convert with "
             "astype(float32)."
         )
+    return dtype
 
 
 def finite(call: str, x: Any, codebooks: Any) -> None:
     """Raise NonFiniteError if `x` has a bad number, naming the first, or if one is too large."""
-    _finite_later(call, x, codebooks)()
+    _finite_later(call, x, codebooks, floating(call, x), backends.engine_of(x))()
 
 
-def _finite_later(call: str, x: Any, codebooks: Any) -> Callable[[], None]:
-    xp = arrays.namespace(x)
-    if backends.stays(x):
-        ends = _extent_later(xp.reshape(x, (1, -1)))
-        return lambda: _within(call, x, codebooks, *(float(end[0]) for end in ends()))
-    _within(call, x, codebooks, float(xp.min(x)), float(xp.max(x)))  # NaN comes through both
+def _finite_later(
+    call: str, x: Any, codebooks: Any, dtype: np.dtype, engine: Any
+) -> Callable[[], None]:
+    ends = engine.extent_later(x)
+    if engine.STAYS:
+        return lambda: _within(call, x, codebooks, dtype, *ends())
+    _within(call, x, codebooks, dtype, *ends())
     return _nothing
-
-
-def _extent_later(x: Any) -> Callable[[], Any]:
-    """Return what gives the ends of the rows of `x`; a backend may need no wait before it."""
-    backend = backends.backend_of(x)
-    if hasattr(backend, "extent_later"):
-        later: Callable[[], Any] = backend.extent_later(x)
-        return later
-    found = backend.extent(x)
-    return lambda: found
 
 
 def _nothing() -> None:
     return
 
 
-def _within(call: str, x: Any, codebooks: Any, low: float, high: float) -> None:
-    xp = arrays.namespace(x)
-    limit = codebooks.limit(_wide_type(x, codebooks))
-    if -limit < low and high < limit:
+def _within(call: str, x: Any, codebooks: Any, dtype: np.dtype, low: Any, high: Any) -> None:
+    low, high = float(low), float(high)  # before they are compared in their own type
+    wide = _DOUBLE if _DOUBLE in (dtype, codebooks.dtype) else _SINGLE
+    limit = codebooks.limit(wide)
+    if -limit < low and high < limit:  # NaN comes through both
         return
+    xp = arrays.namespace(x)
     finite = arrays.to_numpy(xp.isfinite(x))
     if not finite.all():
         first = tuple(int(i) for i in np.argwhere(~finite)[0])
@@ -154,21 +145,37 @@ def codes_later(call: str, codes: Any, codebooks: Any) -> Callable[[], None]:
         for q, size in enumerate(sizes):
             _names_words(call, codes[q, ...], q, size)
 
-    if 0 in codes.shape or not backends.stays(codes):
-        name()
+    if 0 in codes.shape:
         return _nothing
-    ends = _extent_later(xp.reshape(codes, (codes.shape[0], -1)))
+    engine = backends.engine_of(codes)
+    ends = engine.extent_later(codes, by_row=True)
 
     def confirm() -> None:
         low, high = ends()
         if not ((low >= 0).all() and (high < np.asarray(sizes)).all()):
             name()
 
-    return confirm
+    if engine.STAYS:
+        return confirm
+    confirm()
+    return _nothing
 
 
-def ragged(call: str, codes: Any, codebooks: Any, out: Any) -> list[Any]:
-    """Return codes of stages with strides as a list, or raise: one array (..., T / stride) each."""
+def for_encode(
+    call: str, x: Any, engine: Any, codebooks: Any, n_q: Any, beam_size: Any
+) -> tuple[int, Callable[[], None]]:
+    """Return `n_q`, all stages by default, and what raises if the numbers of `x` are bad."""
+    if n_q is None:
+        n_q = codebooks.n_q
+    else:
+        n_q = levels(call, n_q, 1, codebooks.n_q)
+    if type(beam_size) is not int or beam_size < 1:
+        beam(call, beam_size)
+    return n_q, vectors_later(call, x, codebooks, engine)
+
+
+def listed(call: str, codes: Any, codebooks: Any, out: Any) -> list[Any]:
+    """Return codes of stages with strides as a list of as many arrays as stages, or raise."""
     if out is not None:
         raise ParameterError(f"{call}: out= is not served where stages have strides.")
     levels = list(codes) if isinstance(codes, (list, tuple)) else []
@@ -178,9 +185,13 @@ def ragged(call: str, codes: Any, codebooks: Any, out: Any) -> list[Any]:
             f"{call}: codes are {got}; wanted a list of 1 to {codebooks.n_q} arrays, one a level: "
             f"the levels have strides {codebooks.strides}."
         )
+    return levels
+
+
+def ragged(call: str, levels: list[Any], codebooks: Any) -> None:
+    """Raise unless codes of stages with strides fit them, one array (..., T / stride) each."""
     wanted = None
     for level, (row, stride) in enumerate(zip(levels, codebooks.strides, strict=False)):
-        backends.backend_of(row)
         if not arrays.namespace(*levels).isdtype(row.dtype, "integral"):
             raise DtypeError(
                 f"{call}: codes of level {level} have dtype {row.dtype}; wanted integers."
@@ -194,7 +205,6 @@ def ragged(call: str, codes: Any, codebooks: Any, out: Any) -> list[Any]:
                 f"stride {codebooks.strides[0]}."
             )
         _names_words(call, row, level, codebooks.sizes[level])
-    return levels
 
 
 def frames(call: str, x: Any, codebooks: Any, beam_size: int, out: Any) -> None:
@@ -231,17 +241,14 @@ def _names_words(call: str, row: Any, level: int, size: int) -> None:
     )
 
 
-def _wide_type(x: Any, codebooks: Any) -> np.dtype:
-    known = isinstance(x.dtype, np.dtype)  # whose text is slow to make
-    wide = x.dtype == np.float64 if known else "float64" in str(x.dtype)
-    return _DOUBLE if wide or codebooks.dtype == _DOUBLE else _SINGLE
-
-
-def out(call: str, out: Any, like: Any, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+def out(
+    call: str, out: Any, like: backends.Entered, shape: tuple[int, ...], dtype: Any
+) -> np.ndarray:
     """Return `out` if it can take the result of a call on `like`, or raise."""
-    if not (type(out) is np.ndarray and type(like) is np.ndarray):
+    if not (type(out) is np.ndarray and type(like.array) is np.ndarray and like.back is None):
+        given = type(like.array if like.back is None else like.out(like.array)).__name__
         raise BackendError(
-            f"{call}: out is a {type(out).__name__} for a {type(like).__name__}; out= is for NumPy "
+            f"{call}: out is a {type(out).__name__} for a {given}; out= is for NumPy "
             "arrays. Leave it away for others."
         )
     if out.dtype != dtype:

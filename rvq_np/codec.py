@@ -91,10 +91,12 @@ def encode(
     array([[1, 0],
            [1, 0]], dtype=int32)
     """
-    backends.backend_of(x)
+    entered = backends.enter(x)
+    if threads is None and entered.at is None:
+        return _encode(entered, codebooks, n_q, beam_size, out)
     checks.threads("encode", threads)
-    with arrays.there(x), tiles.at_most(threads):
-        return _encode(arrays.detached(x), composed.of(codebooks), n_q, beam_size, out)
+    with entered.there(), tiles.at_most(threads):
+        return _encode(entered, codebooks, n_q, beam_size, out)
 
 
 def decode(
@@ -148,9 +150,14 @@ def decode(
     array([[5., 4.],
            [0., 0.]], dtype=float32)
     """
+    quantizer = codebooks if type(codebooks) is Codebooks else composed.of(codebooks)
     checks.threads("decode", threads)
-    with arrays.there(codes), tiles.at_most(threads):
-        return _decode(codes, composed.of(codebooks), out)
+    with tiles.at_most(threads):
+        if quantizer.block > 1:
+            return _decode_strided(codes, quantizer, out)
+        entered = backends.enter(codes)
+        with entered.there():
+            return _decode(entered, quantizer, out)
 
 
 def tally(x: Any, codes: Any, codebooks: Any) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -186,10 +193,9 @@ def tally(x: Any, codes: Any, codebooks: Any) -> tuple[list[np.ndarray], list[np
     (array([1., 2.]), array([[0., 1.],
            [8., 8.]]))
     """
-    backends.backend_of(x)
-    backends.backend_of(codes)
-    with arrays.there(x):
-        return _tally(arrays.detached(x), codes, composed.of(codebooks))
+    entered, given = backends.enter_all(x, codes)
+    with entered.there():
+        return _tally(entered.array, given.array, composed.of(codebooks))
 
 
 def _tally(x: Any, codes: Any, codebooks: Any) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -207,55 +213,61 @@ def _tally(x: Any, codes: Any, codebooks: Any) -> tuple[list[np.ndarray], list[n
     return lookup.tally(rows, xp.reshape(codes, (codes.shape[0], n_rows)), codebooks)
 
 
-def _encode(x: Any, codebooks: Any, n_q: int | None, beam_size: int, out: Any) -> Any:
-    n_q = checks.levels("encode", codebooks.n_q if n_q is None else n_q, 1, codebooks.n_q)
-    checks.beam("encode", beam_size)
-    confirm = checks.vectors_later("encode", x, codebooks)
-    strided = codebooks.block > 1
-    if x.ndim == 2 and out is None and not strided and isinstance(codebooks, Codebooks):
-        codes = lookup.encode(x, codebooks, n_q, beam_size)
+def _encode(
+    entered: backends.Entered, codebooks: Any, n_q: int | None, beam_size: int, out: Any
+) -> Any:
+    engine, x = entered.engine, entered.array
+    quantizer = codebooks if type(codebooks) is Codebooks else composed.of(codebooks)
+    n_q, confirm = checks.for_encode("encode", x, engine, quantizer, n_q, beam_size)
+    if type(quantizer) is not Codebooks or quantizer.block > 1 or x.ndim != 2 or out is not None:
+        confirm()
+        return _encode_any(entered, quantizer, n_q, beam_size, out)
+    prepared = quantizer.prepared(engine, x)
+    codes = engine.encode(x, prepared if n_q == quantizer.n_q else prepared[:n_q], beam_size)
+    if engine.STAYS:
         confirm()  # while a device works
-        return codes
-    confirm()
+    return codes if entered.back is None else entered.back(codes)
+
+
+def _encode_any(entered: backends.Entered, quantizer: Any, n_q: int, beam: int, out: Any) -> Any:
+    x, strided = entered.array, quantizer.block > 1
     if strided:
-        checks.frames("encode", x, codebooks, beam_size, out)
+        checks.frames("encode", x, quantizer, beam, out)
+    n_rows = _product(x.shape[:-1])
     if out is not None:
-        codes = checks.out("encode", out, x, (n_q, *x.shape[:-1]), np.int32)
-        rows = x.reshape(_product(x.shape[:-1]), codebooks.dim)
-        _encode_into(codes.reshape(n_q, len(rows)), rows, codebooks, n_q, beam_size)
+        codes = checks.out("encode", out, entered, (n_q, *x.shape[:-1]), np.int32)
+        rows = x.reshape(n_rows, quantizer.dim)
+        _encode_into(codes.reshape(n_q, n_rows), rows, quantizer, n_q, beam)
         return out
     xp = arrays.namespace(x)
-    rows = xp.reshape(x, (_product(x.shape[:-1]), codebooks.dim))
-    codes = lookup.encode(rows, codebooks, n_q, beam_size)
+    codes = lookup.encode(xp.reshape(x, (n_rows, quantizer.dim)), quantizer, n_q, beam)
     if not strided:
-        return xp.reshape(codes, (n_q, *x.shape[:-1]))
+        return entered.out(xp.reshape(codes, (n_q, *x.shape[:-1])))
     *batch, length = x.shape[:-1]
     return [
-        xp.reshape(level, (*batch, length // stride))
-        for level, stride in zip(codes, codebooks.strides, strict=False)
+        entered.out(xp.reshape(level, (*batch, length // stride)))
+        for level, stride in zip(codes, quantizer.strides, strict=False)
     ]
 
 
-def _decode(codes: Any, codebooks: Any, out: Any) -> Any:
-    if codebooks.block > 1:
-        return _decode_strided(codes, codebooks, out)
-    backends.backend_of(codes)
-    confirm = checks.codes_later("decode", codes, codebooks)
-    meanwhile = out is None and isinstance(codebooks, Codebooks)
+def _decode(entered: backends.Entered, quantizer: Any, out: Any) -> Any:
+    engine, codes = entered.engine, entered.array
+    confirm = checks.codes_later("decode", codes, quantizer)
+    meanwhile = out is None and isinstance(quantizer, Codebooks)
     if not meanwhile:
         confirm()
+    n_rows = _product(codes.shape[1:])
     if out is not None:
-        shape = (*codes.shape[1:], codebooks.dim)
-        vectors = checks.out("decode", out, codes, shape, codebooks.dtype)
-        rows = vectors.reshape(_product(codes.shape[1:]), codebooks.dim)
-        _decode_into(rows, codes.reshape(len(codes), len(rows)), codebooks)
+        shape = (*codes.shape[1:], quantizer.dim)
+        vectors = checks.out("decode", out, entered, shape, quantizer.dtype)
+        rows = vectors.reshape(n_rows, quantizer.dim)
+        _decode_into(rows, codes.reshape(len(codes), n_rows), quantizer)
         return out
     xp = arrays.namespace(codes)
-    flat = xp.reshape(codes, (codes.shape[0], _product(codes.shape[1:])))
-    vectors = lookup.decode(flat, codebooks)
-    if meanwhile:
+    vectors = lookup.decode(xp.reshape(codes, (codes.shape[0], n_rows)), quantizer)
+    if meanwhile and engine.STAYS:
         confirm()  # while a device works
-    return xp.reshape(vectors, (*codes.shape[1:], codebooks.dim))
+    return entered.out(xp.reshape(vectors, (*codes.shape[1:], quantizer.dim)))
 
 
 def _encode_into(codes: Any, rows: Any, codebooks: Any, n_q: int, beam_size: int) -> None:
@@ -273,12 +285,16 @@ def _decode_into(rows: Any, codes: Any, codebooks: Any) -> None:
 
 
 def _decode_strided(codes: Any, codebooks: Any, out: Any) -> Any:
-    codes = checks.ragged("decode", codes, codebooks, out)
-    xp = arrays.namespace(*codes)
-    *batch, length = codes[0].shape
-    flat = [xp.reshape(level, (_product(level.shape),)) for level in codes]
-    vectors = lookup.decode(flat, codebooks)
-    return xp.reshape(vectors, (*batch, length * codebooks.strides[0], codebooks.dim))
+    entered = backends.enter_all(*checks.listed("decode", codes, codebooks, out))
+    with entered[0].there():
+        codes = [each.array for each in entered]
+        checks.ragged("decode", codes, codebooks)
+        xp = arrays.namespace(*codes)
+        *batch, length = codes[0].shape
+        flat = [xp.reshape(level, (_product(level.shape),)) for level in codes]
+        vectors = lookup.decode(flat, codebooks)
+        shape = (*batch, length * codebooks.strides[0], codebooks.dim)
+        return entered[0].out(xp.reshape(vectors, shape))
 
 
 def _product(lengths: Any) -> int:

@@ -203,11 +203,11 @@ class Projected(Composed):
         return self._through("project_out", vectors[0])
 
     def _through(self, name: str, rows: Any) -> Any:
-        backend = backends.mapping_of(rows)
-        key = (backend, name, str(getattr(rows, "device", "cpu")))
+        engine = backends.engine_of(rows)
+        key = (engine, name, str(getattr(rows, "device", "cpu")))
         if key not in self._prepared:
-            self._prepared[key] = backend.prepare_map(getattr(self, name), rows)
-        return backend.project(rows, self._prepared[key], self.dtype)
+            self._prepared[key] = engine.prepare_map(getattr(self, name), rows)
+        return engine.project(rows, self._prepared[key], self.dtype)
 
     def _limit(self, dtype: Any) -> float:
         sums = np.abs(self.project_in.weight).sum(axis=1, dtype=np.float64)

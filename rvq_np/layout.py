@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,9 +64,19 @@ class Batch:
     """
 
     def __init__(self, call: str, x: Any, codebooks: Codebooks, mask: Any = None):
-        for each in (x,) if mask is None else (x, mask):
-            backends.backend_of(each)
-        x, dim = arrays.detached(x), codebooks.dim
+        entered = backends.enter_all(*((x,) if mask is None else (x, mask)))
+        self.entered, self.like = entered[0], entered[0].array
+        self.valid: np.ndarray | None = None
+        with self.there():
+            self.rows = self._checked(call, codebooks, None if mask is None else entered[1].array)
+        self.groups = self.like.shape[0]
+
+    def there(self) -> AbstractContextManager[Any]:
+        """Return a context in which the device of the batch is the current one."""
+        return self.entered.there()
+
+    def _checked(self, call: str, codebooks: Codebooks, mask: Any) -> Any:
+        x, dim = self.like, codebooks.dim
         self.time_last = x.ndim == 3
         fits = x.ndim in (2, 3) and x.shape[1] == dim
         if not fits:
@@ -73,10 +84,8 @@ class Batch:
                 f"{call}: x has shape {tuple(x.shape)}; wanted (B, {dim}, T) or (N, {dim}), where "
                 f"{dim} is the dimension of the quantizer."
             )
-        checks.floating(call, x)
-        self.like = x
+        self.dtype = checks.floating(call, x)
         self._xp = xp = arrays.namespace(x)
-        self.valid = None
         if "bfloat16" in str(x.dtype):  # exact, and every library can compute with it
             x = xp.astype(x, xp.float32)
         if mask is not None:
@@ -85,11 +94,10 @@ class Batch:
             checks.finite(call, x, codebooks)
         if self.time_last:
             x = xp.reshape(xp.permute_dims(x, (0, 2, 1)), (x.shape[0] * x.shape[2], dim))
-        self.rows = x
-        self.groups = self.like.shape[0]
+        return x
 
     def _masked(self, call: str, x: Any, mask: Any) -> tuple[Any, np.ndarray]:
-        xp = arrays.namespace(x, mask)
+        xp = self._xp
         wanted = (x.shape[0], x.shape[2]) if self.time_last else (x.shape[0],)
         if tuple(mask.shape) != wanted:
             raise ShapeError(
@@ -103,22 +111,26 @@ class Batch:
         return xp.where(kept, x, xp.zeros_like(x)), arrays.to_numpy(mask).reshape(-1)
 
     def vectors(self, rows: Any) -> Any:
-        """Return rows (N, D) in the layout and float type of the batch."""
-        if rows.dtype != self.like.dtype:
+        """Return rows (N, D) in the layout, library and float type of the batch."""
+        alike = self.entered.back_alike
+        if alike is None and rows.dtype != self.like.dtype:
             rows = self._xp.astype(rows, self.like.dtype)
-        return as_vectors(rows, self._time_shape())
+        vectors = as_vectors(rows, self._time_shape())
+        return self.entered.out(vectors) if alike is None else alike(vectors)
 
     def codes(self, codes: Any) -> Any:
-        """Return codes (n, N) as (n, B, T), or as they are for ``(N, D)``."""
+        """Return codes (n, N) as (n, B, T), or (n, N) where that came, in the library."""
         shape = self._time_shape()
-        return codes if shape is None else self._xp.reshape(codes, (codes.shape[0], *shape))
+        if shape is not None:
+            codes = self._xp.reshape(codes, (codes.shape[0], *shape))
+        return self.entered.out(codes)
 
     def scalar(self, value: Any) -> Any:
         """Return a number or NumPy array in the library of the batch, float32 at least."""
-        dtype = np.float64 if "float64" in str(self.like.dtype) else np.float32
+        dtype = np.float64 if self.dtype == np.float64 else np.float32
         with np.errstate(over="ignore"):  # a loss beyond float32 is infinite, and says so
             array = np.asarray(value, dtype=dtype)
-        return arrays.asarray(array, self.like)
+        return self.entered.out(arrays.asarray(array, self.like))
 
     def _time_shape(self) -> tuple[int, int] | None:
         return (self.like.shape[0], self.like.shape[2]) if self.time_last else None

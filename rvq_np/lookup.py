@@ -23,8 +23,8 @@ NUMBERS = 1 << 20  # numbers of a block of rows that passes a composed quantizer
 def encode(x: Any, quantizer: Any, n_q: int, beam_size: int = 1) -> Any:
     """Return codes (n_q, N) of `x` (N, D); where stages have strides, a list with one a level."""
     if isinstance(quantizer, Codebooks) and quantizer.block == 1:
-        backend = backends.backend_of(x)
-        return backend.encode(x, quantizer.prepared(backend, x)[:n_q], beam_size)
+        engine = backends.engine_of(x)
+        return engine.encode(x, quantizer.prepared(engine, x)[:n_q], beam_size)
     way = _composed if isinstance(quantizer, Composed) else _strided
     parts = [way(part, quantizer, n_q, beam_size) for part in _blocks(x, quantizer)]
     if len(parts) == 1:
@@ -44,14 +44,14 @@ def decode(codes: Any, quantizer: Any, levels: np.ndarray | None = None) -> Any:
         return _apart(codes, quantizer)
     if quantizer.block > 1:
         return _together(codes, quantizer)
-    backend = backends.backend_of(codes)
-    prepared = quantizer.prepared(backend, _vector_like(codes))
+    engine = backends.engine_of(codes)
+    prepared = quantizer.prepared(engine, _vector_like(codes))
     if levels is None:
-        return backend.decode(codes, prepared)
+        return engine.decode(codes, prepared)
     xp = arrays.namespace(codes)
-    total = backend.decode(codes[:1, :], prepared[:1])
+    total = engine.decode(codes[:1, :], prepared[:1])
     for level in range(1, codes.shape[0]):  # the additions of `decode`, in its order
-        part = backend.decode(codes[level : level + 1, :], prepared[level : level + 1])
+        part = engine.decode(codes[level : level + 1, :], prepared[level : level + 1])
         active = arrays.asarray(levels > level, codes)[:, None]
         total = xp.where(active, total + part, total)
     return total
@@ -59,8 +59,8 @@ def decode(codes: Any, quantizer: Any, levels: np.ndarray | None = None) -> Any:
 
 def tally(x: Any, codes: Any, codebooks: Codebooks) -> tuple[list[Any], list[Any]]:
     """Return per stage the counts of words and the sums of what chose them, float64."""
-    backend = backends.backend_of(x)
-    counts, sums = backend.tally(x, codes, codebooks.prepared(backend, x)[: codes.shape[0]])
+    engine = backends.engine_of(x)
+    counts, sums = engine.tally(x, codes, codebooks.prepared(engine, x)[: codes.shape[0]])
     return counts, sums
 
 
@@ -68,8 +68,8 @@ def added(x: Any, codes: Any, codebooks: Codebooks) -> tuple[list[np.ndarray], l
     """Return what `tally` does, but the sums where `x` is, if it `stays`."""
     if not stays(x):
         return tally(x, codes, codebooks)
-    backend = backends.backend_of(x)
-    counts, sums = backend.add_up(x, codes, codebooks.prepared(backend, x)[: codes.shape[0]])
+    engine = backends.engine_of(x)
+    counts, sums = engine.add_up(x, codes, codebooks.prepared(engine, x)[: codes.shape[0]])
     return [arrays.to_numpy(each) for each in counts], sums
 
 
@@ -91,8 +91,8 @@ def assign(x: Any) -> Callable[[Any], tuple[Any, Any]]:
     For the rounds of k-means on `x` (N, C). Where the backend of `x` has an `assign` of its own,
     words may be an array of its library, and counts and sums are.
     """
-    if backends.stays(x):
-        again: Callable[[Any], tuple[Any, Any]] = backends.backend_of(x).assign(x)
+    if stays(x):
+        again: Callable[[Any], tuple[Any, Any]] = backends.engine_of(x).assign(x)
         return again
     following = follow(x)
 
@@ -197,16 +197,17 @@ def energies(rows: Any) -> Any:
 
 def stays(x: Any) -> bool:
     """Return whether training leaves `x` on its device."""
-    return backends.stays(x)
+    found: bool = backends.engine_of(x).STAYS
+    return found
 
 
 def _trainer(x: Any) -> Any:
-    return backends.backend_of(x) if stays(x) else host
+    return backends.engine_of(x) if stays(x) else host
 
 
 def tables(x: Any, codebooks: Codebooks) -> Any:
     """Return the stages as the backend of `x` reads them."""
-    return codebooks.prepared(backends.backend_of(x), x)
+    return codebooks.prepared(backends.engine_of(x), x)
 
 
 def _blocks(x: Any, quantizer: Any) -> Iterator[Any]:

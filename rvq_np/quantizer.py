@@ -210,8 +210,7 @@ class ResidualVectorQuantizer:
         (`rvq_np.train.ema`) and replaces dead words (`rvq_np.train.expire`). Without a single
         vector nothing changes.
         """
-        with arrays.there(x):
-            return self.passed("forward", x, sample_rate, bandwidth, mask).result(self.config)
+        return self.passed("forward", x, sample_rate, bandwidth, mask).result(self.config)
 
     __call__ = forward
 
@@ -227,10 +226,11 @@ class ResidualVectorQuantizer:
             seed = self._rng.integers(1 << 32, size=passes.SEED).tolist()
         else:
             self._warn_if_random(0, n_q)
-        passed = passes.forward(
-            self._states, self._projections, self.codebooks, batch, self.config, n_q, per_level,
-            seed=seed, all_reduce=self.all_reduce or training.ALONE,
-        )  # fmt: skip
+        with batch.there():
+            passed = passes.forward(
+                self._states, self._projections, self.codebooks, batch, self.config, n_q,
+                per_level, seed=seed, all_reduce=self.all_reduce or training.ALONE,
+            )  # fmt: skip
         if passed.trained:
             self._use(passed.states, self._projections, passed.codebooks)
         return passed
@@ -278,9 +278,9 @@ class ResidualVectorQuantizer:
         start = self.config.check_start("encode", st, n_q)
         checks.beam("encode", beam_size)
         codebooks = self.codebooks[start:n_q]
-        with arrays.there(x):
-            batch = layout.Batch("encode", x, codebooks)
-            self._warn_if_random(start, n_q)
+        batch = layout.Batch("encode", x, codebooks)
+        self._warn_if_random(start, n_q)
+        with batch.there():
             return batch.codes(lookup.encode(batch.rows, codebooks, n_q - start, beam_size))
 
     def decode(self, codes: Any, st: int | None = None) -> Any:
@@ -308,21 +308,23 @@ class ResidualVectorQuantizer:
         NotInitializedWarning
             As `encode`.
         """
-        backends.backend_of(codes)
+        entered = backends.enter(codes)
+        codes = entered.array
         if codes.ndim not in (2, 3):
             raise ShapeError(
                 f"decode: codes have shape {tuple(codes.shape)}; wanted (n, B, T) or (n, N)."
             )
         start = self.config.check_start("decode", st, self.n_q)
         codebooks = self.codebooks[start:]
-        with arrays.there(codes):
+        with entered.there():
             checks.codes("decode", codes, codebooks)
             self._warn_if_random(start, start + codes.shape[0])
             if codes.ndim == 2:
-                return lookup.decode(codes, codebooks)
+                return entered.out(lookup.decode(codes, codebooks))
             count, batch, time = codes.shape
             flat = arrays.namespace(codes).reshape(codes, (count, batch * time))
-            return layout.as_vectors(lookup.decode(flat, codebooks), (batch, time))
+            vectors = lookup.decode(flat, codebooks)
+            return entered.out(layout.as_vectors(vectors, (batch, time)))
 
     def fit(
         self,
@@ -376,19 +378,18 @@ class ResidualVectorQuantizer:
         >>> bool(errors[0] > errors[1] > errors[2])
         True
         """
-        backends.backend_of(x)
+        entered = backends.enter(x)
         if x.ndim == 3:
-            with arrays.there(x):
-                rows = layout.Batch("fit", x, self.codebooks).rows
+            rows = layout.Batch("fit", x, self.codebooks).rows
         elif x.ndim == 2 and x.shape[1] == self.dimension:
-            rows = arrays.detached(x)
+            rows = entered.array
         else:
             raise ShapeError(
                 f"fit: x has shape {tuple(x.shape)}; wanted (N, {self.dimension}) or "
                 f"(B, {self.dimension}, T)."
             )
         rounds = self.config.kmeans_iters if iterations is None else iterations
-        with training.reporting(callback, progress) as report:
+        with entered.there(), training.reporting(callback, progress) as report:
             states = training.fit(
                 rows, self.n_q, self.bins, rounds, self._rng, projections=self._projections,
                 epsilon=self.config.epsilon, rows_per_word=rows_per_word, tolerance=tolerance,

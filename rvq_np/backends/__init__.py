@@ -1,108 +1,190 @@
-"""Which library computes? The array says, by the name of a file in this folder.
+"""Which engine computes on an array, and how the array gets there and the result back.
 
-`backend_of` takes the top-level package of the array's class (``torch`` for a tensor) and loads
-the file of that name: `numpy`, `cupy`, `torch`, `jax`.  A package outside joins by an entry point
-of that name in the group ``rvq_np.backends``.  Anything else that follows the array API standard
+There are three *engines*, for all libraries: `numpy` for arrays in host memory, by compiled kernels;
+`_cuda` for those on an NVIDIA GPU, by CUDA kernels, where CuPy is installed; `_array_api` for those
+on any other device, by what the array API standard offers.  `Engine` lists what each of them has.
+
+Each *library* has a file named after the top-level package of its arrays (``torch`` for a tensor)
+with one function:
+
+``enter(x)``
+    Returns the `Entered` array: itself as an engine takes it, without a copy where that can be, and
+    the way back. Raises `BackendError` for an array that cannot be computed on.
+
+A package outside joins by an entry point of the name of its library in the group
+``rvq_np.backends``, which loads an object with that function; for arrays in host memory,
+``on_host(array, back)`` makes what it returns.  Anything else that follows the array API standard
 goes to `_array_api`.  There is no table to edit and no setting to choose.
 
-A backend is a module with four functions, written for vectors (N, D) of its library that are
-checked and finite:
-
-``prepare(codebooks, like)``
-    Whatever it needs of the stages to compute on arrays of the kind of `like` (dtype, device): a
-    sequence with one entry a stage, so that a prefix of it serves fewer levels.
-``encode(x, prepared, beam_size=1)``
-    Codes (Q, N), int32, in the library and on the device of `x`.  Without projections they are
-    the defined codes: the word nearest in exact arithmetic, the lowest on a tie, the residual
-    rounded once per stage.
-``decode(codes, prepared)``
-    The sum (N, D), in stage order and starting from zero, of the words that `codes` (n, N) name.
-``tally(x, codes, prepared)``
-    ``(counts, sums)``: per stage, as float64 NumPy arrays, how often each word was chosen (K,)
-    and the sum of the (projected) residuals that chose it (K, C).  Tallies of two sets of rows
-    add up to the tally of both: all of training stands on this.
-
-For quantizers between linear maps (`rvq_np.composed.Projected`) it may have two more, without which
-`_array_api` serves:
-
-``prepare_map(linear, like)``
-    Whatever it needs of a `Linear`.
-``project(x, prepared, dtype)``
-    ``x @ weight.T + bias`` (N, C), in the wider of the float types of `x` (N, D) and `dtype`.
-
-It may have a function ``check(x)``, which raises `BackendError` for an array of its library that it
-cannot compute on after all, and ``stays(x)``, which says whether `x` lives on a device from which
-nothing should be copied to the host. If it does, these serve besides:
-
-``extent(x)``
-    The smallest and the largest number of each row of `x` (n, m), as one NumPy array (2, n), NaN
-    coming through both: what checks look at, for one wait instead of several.
-``extent_later(x)``
-    Begins `extent` and returns a function that gives it. A backend that has this must take any
-    numbers for `x` in `encode`, and any for codes in `decode`, and do no harm: it is called before
-    they are known to be good, and what it returned is then thrown away.
-``assign(x)``
-    A function of words (K, C) that returns the counts and sums of the rows of `x` nearest to each,
-    as arrays of the library: what k-means repeats.
-``add_up(x, codes, prepared)``
-    As `tally`, but as arrays of the library.
-``walk(x, codes, prepared)``, ``searched(x, prepared)``, ``residual(x, codes, prepared)``
-    As in `rvq_np.lookup`: what training needs of a batch besides its tally.
-
-Files named after a library never import one another, nor the codebooks they are handed; what lives
-on a device they hand to `_cuda`, where CuPy can compute on it, or to `_array_api`.
+Public functions call `enter` once; below them arrays are those of an engine.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 from importlib.util import find_spec
-from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from ..errors import BackendError
 
 
-def backend_of(x: Any) -> ModuleType:
-    """Return the module that computes on arrays of the type of `x`.
+class Engine(Protocol):
+    """What computes: a module with these functions, for checked vectors (N, D) that are its own.
+
+    ``STAYS``: whether training should leave arrays where they are, as copying them to the host is
+    the largest cost; if so, it is a `TrainingEngine`.
+    """
+
+    STAYS: bool
+
+    def extent_later(self, x: Any) -> Callable[[], np.ndarray]:
+        """Begin to find the ends of the rows of `x` (n, m), real; return what gives them (2, n).
+
+        NaN comes through both.  Where that is not known at once, `encode` and `decode` must take
+        any numbers and any codes and do no harm: they are called before it is.
+        """
+
+    def prepare(self, codebooks: Any, like: Any) -> Sequence[Any]:
+        """Return what is needed of the stages for arrays of the type and on the device of `like`.
+
+        One entry a stage, so that a prefix of it serves fewer stages.
+        """
+
+    def encode(self, x: Any, prepared: Any, beam_size: int = 1) -> Any:
+        """Return codes (Q, N), int32.
+
+        Without projections they are the defined codes: the codeword nearest in exact arithmetic,
+        the lowest index on a tie, the residual rounded once per stage.
+        """
+
+    def decode(self, codes: Any, prepared: Any) -> Any:
+        """Return the sum (N, D) of the codewords of `codes` (n, N): in stage order, from zero."""
+
+    def tally(self, x: Any, codes: Any, prepared: Any) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Return per stage, float64, the counts (K,) of codewords and the sums (K, C) of what
+        chose them: residuals, projected if the stage projects.
+
+        Those of two sets of rows add up to those of both: all of training stands on this.
+        """
+
+    def prepare_map(self, linear: Any, like: Any) -> Any:
+        """Return what is needed of a `Linear` on the device of `like`."""
+
+    def project(self, x: Any, prepared: Any, dtype: Any) -> Any:
+        """Return ``x @ weight.T + bias`` (N, C), in the wider of the types of `x` and `dtype`."""
+
+
+class TrainingEngine(Engine, Protocol):
+    """An engine on whose device training stays."""
+
+    def assign(self, x: Any) -> Callable[[Any], tuple[Any, Any]]:
+        """Return a function of codewords (K, C): the counts and sums of the rows nearest to each.
+
+        As arrays of the engine: what k-means repeats.
+        """
+
+    def add_up(self, x: Any, codes: Any, prepared: Any) -> tuple[list[Any], list[Any]]:
+        """As `tally`, but as arrays of the engine."""
+
+    def walk(self, x: Any, codes: Any, prepared: Any) -> Iterator[tuple[Any, Any]]:
+        """As `rvq_np.lookup.walk`."""
+
+    def searched(self, x: Any, prepared: Any) -> Any:
+        """As `rvq_np.lookup.searched`."""
+
+    def residual(self, x: Any, codes: Any, prepared: Any) -> Any:
+        """As `rvq_np.lookup.residual`."""
+
+
+class Backend(Protocol):
+    """A library of arrays."""
+
+    def enter(self, x: Any) -> Entered: ...
+
+
+class Entered(NamedTuple):
+    """An array that has come in, and the way out for what is made of it."""
+
+    engine: Any  # an `Engine`
+    array: Any  # as the engine takes it
+    back: Callable[[Any], Any] | None  # from the engine's arrays to the library's; None: the same
+    at: Callable[[], AbstractContextManager[Any]] | None = None  # makes its device the current one
+    # From the engine's arrays to the library's in the float type of `array`; None: by `astype`.
+    back_alike: Callable[[Any], Any] | None = None
+
+    def out(self, result: Any) -> Any:
+        """Return an array of the engine as one of the library, beside the one that came in."""
+        return result if self.back is None else self.back(result)
+
+    def there(self) -> AbstractContextManager[Any]:
+        """Return a context in which the device of `array` is the current one."""
+        return nullcontext() if self.at is None else self.at()
+
+
+def on_host(array: np.ndarray, back: Callable[[np.ndarray], Any] | None = None) -> Entered:
+    """Return the `Entered` array of a library whose arrays live in host memory.
+
+    Parameters
+    ----------
+    array : numpy.ndarray
+        The same numbers, the same memory if it can be. It is only read.
+    back : callable, optional
+        Returns a NumPy array as one of the library.
+    """
+    from . import numpy
+
+    return Entered(numpy, array, back)
+
+
+def enter(x: Any) -> Entered:
+    """Return the `Entered` array of any library.
 
     Raises
     ------
     BackendError
-        If nothing serves that type.
+        If nothing serves its type.
     """
     if type(x) is np.ndarray:
-        return _backend_for(np.ndarray)
+        return Entered(_backend_for(np.ndarray), x, None)
     if isinstance(x, np.ndarray) and hasattr(x, "mask"):  # its library would lose the mask
         raise BackendError(
             "rvq_np cannot compute on a numpy.ma.MaskedArray: the mask would be lost. Pass "
             "x.data, and mask=~x.mask where the call takes a mask."
         )
-    backend = _backend_for(type(x))  # type: ignore[arg-type]  # a type is hashable
-    if hasattr(backend, "check"):
-        backend.check(x)
-    return backend
+    found: Entered = _backend_for(type(x)).enter(x)  # type: ignore[arg-type]
+    return found
 
 
-def stays(x: Any) -> bool:
-    """Return whether `x` lives on a device of a backend that spares it the copy to the host."""
-    if type(x) is np.ndarray:
-        return False
-    backend = backend_of(x)
-    return hasattr(backend, "stays") and bool(backend.stays(x))
+def enter_all(*arrays: Any) -> list[Entered]:
+    """Return the `Entered` arrays of one call, which must be of one library.
+
+    Raises
+    ------
+    BackendError
+        If they are of several libraries, or nothing serves one of them.
+    """
+    entered = [enter(each) for each in arrays]
+    if len({_backend_for(type(each)) for each in arrays}) > 1:  # type: ignore[arg-type]
+        kinds = ", ".join(f"{type(each).__module__}.{type(each).__qualname__}" for each in arrays)
+        raise BackendError(
+            f"rvq_np got arrays of kinds {kinds}; wanted one library. Convert them to the kind of "
+            "x first."
+        )
+    return entered
 
 
-def mapping_of(x: Any) -> Any:
-    """Return the module whose ``prepare_map`` and ``project`` serve arrays of the type of `x`."""
-    backend = backend_of(x)
-    return backend if hasattr(backend, "project") else import_module(f"{__name__}._array_api")
+def engine_of(x: Any) -> Any:
+    """Return the `Engine` of an array that has entered."""
+    return _backend_for(type(x)).ENGINE  # type: ignore[arg-type]
 
 
 @functools.cache
-def _backend_for(cls: Any) -> ModuleType:
+def _backend_for(cls: Any) -> Any:
     for base in cls.__mro__:
         library = base.__module__.partition(".")[0]
         # The underscore rule keeps a class from a package named _array_api off that file.
@@ -112,8 +194,7 @@ def _backend_for(cls: Any) -> ModuleType:
             from importlib.metadata import entry_points  # slow, so only for what is not known here
 
             for entry in entry_points(group="rvq_np.backends", name=library):
-                module: ModuleType = entry.load()
-                return module
+                return entry.load()
     if hasattr(cls, "__array_namespace__"):
         return import_module(f"{__name__}._array_api")
     raise BackendError(

@@ -9,17 +9,34 @@ the kernels for NumPy arrays; so are beams.  Only those rows and their codes are
 The files named after a library hand their device arrays to this one.
 """
 
+import sys
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..arrays import asarray, namespace, to_numpy
 from ..kernels import host, tables
+from . import Entered
 
+ENGINE = sys.modules[__name__]
+STAYS = False
 SCORES = 1 << 22  # scores held at once on the device
 
 
-class Stage(NamedTuple):
+def enter(x):
+    return Entered(ENGINE, x, None)
+
+
+def extent_later(x, by_row=False):
+    """The ends are known at once."""
+    xp, axis = namespace(x), None
+    if by_row:
+        x, axis = xp.reshape(x, (x.shape[0], -1)), 1
+    ends = [to_numpy(each(x, axis=axis)) for each in (xp.min, xp.max)]
+    return lambda: ends
+
+
+class DeviceStage(NamedTuple):
     """One stage on the device, beside the host's tables it was made of."""
 
     words: Any  # (K, C), the screen's float type
@@ -32,7 +49,7 @@ class Stage(NamedTuple):
 
 
 def prepare(codebooks, like):
-    """Return the stages, as `Stage`, for vectors on the device of `like`."""
+    """Return the stages, as `DeviceStage`, for vectors on the device of `like`."""
     from array_api_compat import device
 
     xp, where = namespace(like), device(like)
@@ -47,7 +64,7 @@ def prepare(codebooks, like):
         half = np.minimum(here.half64, np.finfo(screen).max).astype(screen)
         half[np.isinf(here.half)] = np.inf
         stages.append(
-            Stage(
+            DeviceStage(
                 words=there(here.words.astype(screen)),
                 half=there(half),
                 bounds=tables.error_bounds(here.half64, here.words.shape[1], screen),

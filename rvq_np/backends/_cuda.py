@@ -2,9 +2,8 @@
 
 The kernels are CUDA C++, compiled when first used and kept by CuPy on disk.  What is prepared of
 the stages lives beside the vectors.  Work is queued on CuPy's current stream of that device; only
-what returns NumPy arrays or numbers, `tally` and `extent`, waits for it.
-
-`rvq_np.backends.cupy` is this file; torch and JAX arrays on a card are lent to it.
+what returns NumPy arrays, `tally` and what `extent_later` returns, waits for it.  Torch and JAX
+arrays on a GPU are lent to CuPy.
 """
 
 import functools
@@ -18,6 +17,7 @@ from ..kernels import host
 from ._cuda_launch import FAR, THREADS, cast, launch, over, sort_shape
 from ._cuda_search import Stage, joined, projected, screen, search, search_beams
 
+STAYS = True  # training leaves arrays on their device
 NUMBERS = 1 << 25  # of the residuals that are held at once: 128 MiB of float32
 LEAVES = 16  # leaves of `host.LEAF` rows that are merged together, at most: see gather.cu
 WIDE, TOGETHER = 4, 4  # numbers of a word, and rows, that a thread decodes: see gather.cu
@@ -49,11 +49,6 @@ class Prepared:
         fused = None if self.fused is None else self.fused.first(levels)
         offsets, sizes = self.offsets[levels], self.sizes[levels]
         return Prepared(self.stages[levels], fused, self.table, offsets, sizes)
-
-
-def stays(x):
-    """Every CuPy array does."""
-    return True
 
 
 def check(x):
@@ -296,23 +291,19 @@ def residual(x, codes, prepared):
         return rows
 
 
-def extent(x):
-    """Return the smallest and the largest number of each row of `x`, as one NumPy array (2, n).
+def extent_later(x, by_row=False):
+    """Begin to find the ends of all of `x` (2,), or of each entry of its first axis (2, n).
 
-    NaN comes through both.  One wait for the device, whatever the number of rows.
+    Returns a function that waits for them, once, and for nothing that is queued after this.
     """
-    return extent_later(x)()
-
-
-def extent_later(x):
-    """Return a function that waits for `extent`, and for nothing that is queued after this."""
     with x.device:
+        x = x.reshape(x.shape[0] if by_row else 1, -1)
         name = ENDS.get(x.dtype)
         if name is None and x.dtype.kind in "iu":
             name, x = "extent_of_long", x.astype(np.int64)
         elif name is None or name == "extent_of_half":
             name, x = name or "extent_of_bfloat", x.view(np.uint16)
-        flat = cupy.ascontiguousarray(x).reshape(x.shape[0], -1)
+        flat = cupy.ascontiguousarray(x)
         rows, count = flat.shape
         parts = max(1, min(-(-count // PIECE), BLOCKS // rows))
         ends = _ends(name, flat, parts)
@@ -326,7 +317,8 @@ def extent_later(x):
 
     def found():
         copied.synchronize()
-        return here.copy() if parts == 1 else np.stack([here[0, :rows], here[1, rows:]])
+        ends = here.copy() if parts == 1 else np.stack([here[0, :rows], here[1, rows:]])
+        return ends if by_row else ends[:, 0]
 
     return found
 

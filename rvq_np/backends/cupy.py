@@ -1,24 +1,10 @@
 """CuPy arrays: CUDA kernels on the device where they live, see `_cuda`."""
 
-from ._cuda import (
-    add_up,
-    assign,
-    check,
-    decode,
-    encode,
-    extent,
-    extent_later,
-    prepare,
-    prepare_map,
-    project,
-    residual,
-    searched,
-    stays,
-    tally,
-    walk,
-)
+from . import Entered, _cuda
 
-__all__ = [
-    "add_up", "assign", "check", "decode", "encode", "extent", "extent_later", "prepare",
-    "prepare_map", "project", "residual", "searched", "stays", "tally", "walk",
-]  # fmt: skip
+ENGINE = _cuda
+
+
+def enter(x):
+    _cuda.check(x)
+    return Entered(_cuda, x, None, lambda: x.device)

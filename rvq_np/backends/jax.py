@@ -1,7 +1,7 @@
 """JAX arrays.  Those in host memory are lent to the NumPy kernels, without a copy.
 
 NumPy's exact tiers need float64, which JAX has switched off by default: one more reason to
-compute there.  An array on one NVIDIA card is lent to CuPy where that is installed; elsewhere it
+compute there.  An array on one NVIDIA GPU is lent to CuPy where that is installed; elsewhere it
 goes the way of the array API.  Inside ``jax.jit`` there are no values to look at, and that is said
 plainly.
 """
@@ -12,78 +12,40 @@ import jax
 import numpy as np
 
 from ..errors import BackendError
-from ..kernels import host, tables
-from . import _array_api, _lent
+from . import Entered, _array_api, _lent, on_host
+
+ENGINE = _array_api  # of an array that is lent to no other library
 
 
-def check(x):
-    """Refuse a traced value: under ``jax.jit`` there is nothing to look at."""
+def enter(x):
     if isinstance(x, jax.core.Tracer):
         raise BackendError(
             "rvq_np got a traced JAX value: under jax.jit, grad or vmap an array has no values to "
             "search with. Call it outside the transform, or through jax.pure_callback."
         )
-
-
-def prepare(codebooks, like):
-    other = _elsewhere(like)
-    if other is None:
-        return host.prepare(codebooks, like.dtype)
-    return other.prepare(codebooks, _plain(like))
-
-
-def prepare_map(linear, like):
-    other = _elsewhere(like)
-    return tables.map_of(linear) if other is None else other.prepare_map(linear, _plain(like))
-
-
-def project(x, prepared, dtype):
-    other = _elsewhere(x)
-    if other is None:
-        return _beside(x, host.project(np.asarray(x), prepared, dtype))
-    return other.project(_plain(x), prepared, dtype)
-
-
-def encode(x, prepared, beam_size=1):
-    other = _elsewhere(x)
-    if other is None:
-        return _beside(x, host.encode(np.asarray(x), prepared, beam_size))
-    return other.encode(_plain(x), prepared, beam_size)
-
-
-def decode(codes, prepared):
-    other = _elsewhere(codes)
-    if other is None:
-        return _beside(codes, host.decode(np.asarray(codes), prepared))
-    return other.decode(codes, prepared)
-
-
-def tally(x, codes, prepared):
-    other = _elsewhere(x)
-    if other is None:
-        return host.tally(np.asarray(x), np.asarray(codes), prepared)
-    return other.tally(_plain(x), codes, prepared)
-
-
-def stays(x):
-    return _elsewhere(x) not in (None, _array_api)
-
-
-extent, assign, add_up, walk, searched, residual = _lent.training(
-    lambda x: _elsewhere(x), lambda x: _plain(x)
-)
-
-
-def _elsewhere(x):
-    """Return what computes on arrays that are not in host memory; None for those that are."""
+    gpu = _gpu(x)
+    if gpu and x.dtype == jax.numpy.bfloat16:
+        found = _lent.enter(x.astype(jax.numpy.float32), *gpu)
+        return found._replace(
+            back_alike=lambda result: found.back(result).astype(jax.numpy.bfloat16)
+        )
+    if gpu:
+        return _lent.enter(x, *gpu)
     devices = x.devices()
-    if all(device.platform == "cpu" for device in devices):
-        return None
+    if any(device.platform != "cpu" for device in devices):
+        return Entered(_array_api, x, None)
+    beside = min(devices, key=lambda device: device.id)  # the array may be on several hosts
+    return on_host(np.asarray(x), lambda result: jax.device_put(result, beside))
+
+
+def _gpu(x):
+    """Return what `_lent.enter` takes for an array that CuPy can compute on, or None."""
+    devices = x.devices()
     device = min(devices, key=lambda each: each.id)
     alone = len(devices) == 1 and device.process_index == jax.process_index()
     if not (alone and device.platform == "gpu" and _lent.ready()):
-        return _array_api
-    return _lent.Card(lambda: _there(device), _back, inside=lambda array: array)
+        return None
+    return (lambda: _there(device)), _back
 
 
 @contextlib.contextmanager
@@ -100,12 +62,3 @@ def _back(array):
     if array.dtype == np.float64 and not jax.config.jax_enable_x64:
         array = array.astype(np.float32)
     return jax.numpy.from_dlpack(array)
-
-
-def _plain(x):
-    return x.astype(jax.numpy.float32) if x.dtype == jax.numpy.bfloat16 else x
-
-
-def _beside(x, result):
-    """Return a NumPy array as a JAX array on the device of `x`, one of several hosts' perhaps."""
-    return jax.device_put(result, min(x.devices(), key=lambda device: device.id))

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import arrays, checks, lookup
+from .. import arrays, backends, checks, lookup
 from ..codebooks import Codebooks, Linear
 from ..errors import ParameterError, ShapeError
 from .data import Data
@@ -103,6 +103,8 @@ def fit(
     >>> [state.words.shape for state in states]
     [(8, 4), (8, 4)]
     """
+    entered = backends.enter(x)
+    x = entered.array
     if x.ndim != 2 or 0 in x.shape:
         raise ShapeError(
             f"fit: x has shape {tuple(x.shape)}; wanted (N, D) with at least one vector."
@@ -119,7 +121,7 @@ def fit(
                    for pair in projections or [None] * n_q],
     }  # fmt: skip
     x = x if lookup.stays(x) else arrays.to_numpy(x)
-    with arrays.there(x):
+    with entered.there():
         kept = Checkpoint(checkpoint, x, rng, asked)
         rows = None
         if rows_per_word is not None and x.shape[0] > rows_per_word * size:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import arrays, checks, lookup
+from .. import arrays, backends, checks, lookup
 from ..codebooks import Codebooks
 from ..errors import ShapeError
 from .moving import smoothed
@@ -81,16 +81,20 @@ def kmeans(
     array([[0., 1.],
            [8., 7.]], dtype=float32)
     """
+    entered = backends.enter(x)
+    x = entered.array
     if x.shape[0] == 0:
         raise ShapeError("kmeans: got no rows; wanted at least one vector to learn from.")
     if start is None:
-        start = arrays.to_numpy(arrays.take(x, sample_rows(x.shape[0], size, rng)))
+        with entered.there():
+            start = arrays.to_numpy(arrays.take(x, sample_rows(x.shape[0], size, rng)))
     elif start.shape != (size, x.shape[1]):
         raise ShapeError(
             f"kmeans: start has shape {start.shape}; wanted ({size}, {x.shape[1]}), first words."
         )
     first = np.asarray(start, dtype=np.float32)
-    found = lloyd([x], first, iterations)
+    with entered.there():
+        found = lloyd([x], first, iterations)
     return state_of(found, epsilon)
 
 
