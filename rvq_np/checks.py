@@ -70,7 +70,8 @@ def vectors_later(call: str, x: Any, codebooks: Any, engine: Any) -> Callable[[]
 
 def floating(call: str, x: Any) -> np.dtype:
     """Return the float type of `x`, float32 for bfloat16, or raise DtypeError."""
-    dtype = arrays.float_type(x)
+    known = isinstance(x, np.ndarray) and x.dtype.kind == "f"
+    dtype: np.dtype | None = x.dtype if known else arrays.float_type(x)
     if dtype is None:
         raise DtypeError(
             f"{call}: x has dtype {x.dtype}; wanted floating-point numbers. Convert with "
@@ -165,10 +166,7 @@ def for_encode(
     call: str, x: Any, engine: Any, codebooks: Any, n_q: Any, beam_size: Any
 ) -> tuple[int, Callable[[], None]]:
     """Return `n_q`, all stages by default, and what raises if the numbers of `x` are bad."""
-    if n_q is None:
-        n_q = codebooks.n_q
-    else:
-        n_q = levels(call, n_q, 1, codebooks.n_q)
+    n_q = codebooks.n_q if n_q is None else levels(call, n_q, 1, codebooks.n_q)
     if type(beam_size) is not int or beam_size < 1:
         beam(call, beam_size)
     return n_q, vectors_later(call, x, codebooks, engine)
@@ -188,8 +186,8 @@ def listed(call: str, codes: Any, codebooks: Any, out: Any) -> list[Any]:
     return levels
 
 
-def ragged(call: str, levels: list[Any], codebooks: Any) -> None:
-    """Raise unless codes of stages with strides fit them, one array (..., T / stride) each."""
+def ragged(call: str, levels: list[Any], codebooks: Any) -> list[Any]:
+    """Return codes of stages with strides, one array (..., T / stride) each, or raise."""
     wanted = None
     for level, (row, stride) in enumerate(zip(levels, codebooks.strides, strict=False)):
         if not arrays.namespace(*levels).isdtype(row.dtype, "integral"):
@@ -205,6 +203,7 @@ def ragged(call: str, levels: list[Any], codebooks: Any) -> None:
                 f"stride {codebooks.strides[0]}."
             )
         _names_words(call, row, level, codebooks.sizes[level])
+    return levels
 
 
 def frames(call: str, x: Any, codebooks: Any, beam_size: int, out: Any) -> None:

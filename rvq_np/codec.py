@@ -287,8 +287,7 @@ def _decode_into(rows: Any, codes: Any, codebooks: Any) -> None:
 def _decode_strided(codes: Any, codebooks: Any, out: Any) -> Any:
     entered = backends.enter_all(*checks.listed("decode", codes, codebooks, out))
     with entered[0].there():
-        codes = [each.array for each in entered]
-        checks.ragged("decode", codes, codebooks)
+        codes = checks.ragged("decode", [each.array for each in entered], codebooks)
         xp = arrays.namespace(*codes)
         *batch, length = codes[0].shape
         flat = [xp.reshape(level, (_product(level.shape),)) for level in codes]

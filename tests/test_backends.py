@@ -1,5 +1,8 @@
 """The one answer: every path gives the codes of the exact oracle, ties and near-ties included."""
 
+import importlib.metadata
+from types import SimpleNamespace
+
 import numpy as np
 import paths
 import pytest
@@ -7,7 +10,7 @@ import pytest
 import rvq_np
 from rvq_np import arrays, backends, codec, train
 from rvq_np.errors import BackendError
-from rvq_np.testing import rvq_tests
+from rvq_np.testing import backend_tests, rvq_tests
 
 TestNumba = rvq_tests(**paths.inside())
 TestNumbaFloat64 = rvq_tests(**paths.inside(), dtype=np.float64)
@@ -111,22 +114,58 @@ def test_all_of_a_backend_works_on_a_device(large, device):
     np.testing.assert_array_equal(found.words, again.words)
 
 
-def test_an_outside_backend_joins_by_an_entry_point(monkeypatch):
-    class Entry:
-        name = "made_up_library"
+class Column:
+    """An array of a library that has nothing of the array API standard but what is asked here."""
 
-        @staticmethod
-        def load():
-            return "the module"
+    __module__ = "made_up_library.columns"
 
-    class Array:
-        __module__ = "made_up_library.arrays"
+    def __init__(self, values):
+        self.__values = np.array(values)
 
-    def entry_points(group, name):
-        return [Entry] if (group, name) == ("rvq_np.backends", Entry.name) else []
+    dtype = property(lambda self: self.__values.dtype)
+    shape = property(lambda self: self.__values.shape)
 
-    monkeypatch.setattr("importlib.metadata.entry_points", entry_points)
-    assert backends.backend_of(Array()) == "the module"
+    def __getitem__(self, place):
+        return Column(self.__values[place])
+
+    def values(self):
+        return self.__values
+
+
+class Outside:
+    """What the package of that library would hold in a module of its own."""
+
+    @staticmethod
+    def enter(x):
+        return backends.on_host(x.values(), Column)
+
+
+@pytest.fixture(scope="module")
+def joined():
+    """An outside package that joins by an entry point."""
+    original = importlib.metadata.entry_points
+    entry = SimpleNamespace(name="made_up_library", load=lambda: Outside)
+
+    def entry_points(**asked):
+        ours = {"group": "rvq_np.backends", "name": entry.name}
+        return [entry] if asked == ours else original(**asked)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("importlib.metadata.entry_points", entry_points)
+        yield
+        backends._backend_for.cache_clear()
+
+
+@pytest.mark.usefixtures("joined")
+class TestOutside(
+    backend_tests(put=Column, get=Column.values, dtypes=("float16", "float32", "float64"))
+):
+    """An outside backend of one function has everything, without a namespace of its own."""
+
+
+def test_arrays_of_two_libraries_are_refused_together(joined):
+    with pytest.raises(BackendError, match=r"arrays of kinds made_up_library\.columns\.Column, nu"):
+        codec.tally(Column(np.ones((2, 3))), np.zeros((1, 2), np.int32), np.ones((1, 2, 3)))
 
 
 def test_a_list_is_refused_with_what_to_do():
@@ -145,7 +184,7 @@ def test_a_class_from_a_module_with_an_underscore_does_not_pick_a_private_file()
         __module__ = "_array_api.arrays"
 
     with pytest.raises(BackendError, match="does not follow the array API"):
-        backends.backend_of(Array())
+        backends.enter(Array())
 
 
 def test_arrays_of_two_libraries_are_refused():

@@ -38,7 +38,7 @@ def shape(request, cp, monkeypatch):
 
 def found(cp, x, codebooks, **options):
     """Return codes, and what they decode to, of the kernels; every thread order is a new one."""
-    from rvq_np.backends import cupy as backend
+    from rvq_np.backends import _cuda as backend
 
     fake_cupy.seed += 1
     here = cp.asarray(x)
@@ -178,7 +178,7 @@ def test_small_numbers_outlive_a_change_of_type(cp, of_rows, of_words):
 
 
 def test_sums_of_small_numbers_are_those_of_the_host(cp):
-    from rvq_np.backends import cupy as backend
+    from rvq_np.backends import _cuda as backend
 
     rng = np.random.default_rng(10)
     words = [powers(rng, (5, 3), -149, -120, np.float32) for _ in range(2)]

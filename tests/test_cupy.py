@@ -464,20 +464,20 @@ def test_the_ends_of_rows_come_at_once(piece, dtype, rng, monkeypatch):
     for shape in ((1, 1), (3, 40), (2, 5, 131), (1, 40007)):
         x = (100 * rng.standard_normal(shape)).astype(dtype)
         before = fake_cupy.waits
-        low, high = backend.extent(fake_cupy.asarray(x))
+        low, high = backend.extent_later(fake_cupy.asarray(x), by_row=True)()
         assert fake_cupy.waits == before + 1
         rows = x.reshape(len(x), -1)
         np.testing.assert_array_equal(low, rows.min(axis=1))
         np.testing.assert_array_equal(high, rows.max(axis=1))
     for begin in range(1, 9):  # not where sixteen bytes begin
-        low, high = backend.extent(fake_cupy.asarray(x)[:, begin:])
+        low, high = backend.extent_later(fake_cupy.asarray(x)[:, begin:], by_row=True)()
         assert (low, high) == (x[:, begin:].min(), x[:, begin:].max())
     if dtype.startswith("float"):
         for place in (0, 33, 130, 299):
             x = np.zeros((2, 300), dtype)
             for bad in (np.nan, np.inf, -np.inf):
                 x[1, place] = bad
-                low, high = backend.extent(fake_cupy.asarray(x))
+                low, high = backend.extent_later(fake_cupy.asarray(x), by_row=True)()
                 np.testing.assert_array_equal(low, x.min(axis=1))
                 np.testing.assert_array_equal(high, x.max(axis=1))
 
@@ -485,11 +485,11 @@ def test_the_ends_of_rows_come_at_once(piece, dtype, rng, monkeypatch):
 def test_the_ends_of_bfloat16_come_at_once(rng):
     backend = importlib.import_module("rvq_np.backends._cuda")
     x = rng.standard_normal((2, 300)).astype(ml_dtypes.bfloat16)
-    low, high = backend.extent(fake_cupy.asarray(x))
+    low, high = backend.extent_later(fake_cupy.asarray(x), by_row=True)()
     np.testing.assert_array_equal(low, x.astype(np.float32).min(axis=1))
     np.testing.assert_array_equal(high, x.astype(np.float32).max(axis=1))
     x[0, 77] = np.nan
-    ends = backend.extent(fake_cupy.asarray(x))
+    ends = backend.extent_later(fake_cupy.asarray(x), by_row=True)()
     np.testing.assert_array_equal(np.isnan(ends), [[True, False]] * 2)
 
 
@@ -497,7 +497,7 @@ def test_nothing_that_is_asked_for_later_is_waited_for(rng):
     backend = importlib.import_module("rvq_np.backends._cuda")
     x = rng.standard_normal((2, 300))
     before = fake_cupy.waits
-    later = backend.extent_later(fake_cupy.asarray(x))
+    later = backend.extent_later(fake_cupy.asarray(x), by_row=True)
     assert fake_cupy.waits == before
     np.testing.assert_array_equal(later(), [x.min(axis=1), x.max(axis=1)])
     assert fake_cupy.waits == before + 1
@@ -506,7 +506,7 @@ def test_nothing_that_is_asked_for_later_is_waited_for(rng):
 @pytest.mark.parametrize("size", [20, 1, 300])
 def test_numbers_and_codes_that_are_checked_meanwhile_do_no_harm(size, rng):
     """Kernels run before the checks have spoken: they read and write no array beyond its ends."""
-    backend = importlib.import_module("rvq_np.backends.cupy")
+    backend = importlib.import_module("rvq_np.backends._cuda")
     books = rvq_np.Codebooks(rng.standard_normal((3, size, 6)).astype(np.float32))
     x = rng.standard_normal((70, 6)).astype(np.float32)
     for bad in (np.nan, np.inf, -np.inf, 3e38):

@@ -52,7 +52,7 @@ def kernels(books: np.ndarray, desk: Desk) -> Contestant:
 def prepared_for(stages: rvq_np.Codebooks, desk: Desk) -> tuple[Any, Any]:
     """Return the backend of the card's arrays, and what it keeps of the stages."""
     like = desk.xp.zeros((1, stages.dim), np.float32)
-    backend = backends.backend_of(like)
+    backend = backends.engine_of(like)
     return backend, stages.prepared(backend, like)
 
 

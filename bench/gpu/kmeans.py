@@ -44,7 +44,7 @@ def _numpy(means: Any) -> np.ndarray:
 
 
 def _ours(x: Any, words: Any, desk: Desk) -> Any:
-    assign = backends.backend_of(x).assign(x)
+    assign = backends.engine_of(x).assign(x)
 
     def again():
         counts, sums = assign(words)

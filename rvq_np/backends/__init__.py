@@ -1,8 +1,9 @@
 """Which engine computes on an array, and how the array gets there and the result back.
 
-There are three *engines*, for all libraries: `numpy` for arrays in host memory, by compiled kernels;
-`_cuda` for those on an NVIDIA GPU, by CUDA kernels, where CuPy is installed; `_array_api` for those
-on any other device, by what the array API standard offers.  `Engine` lists what each of them has.
+There are three *engines*, for all libraries: `numpy` for arrays in host memory, by compiled
+kernels; `_cuda` for those on an NVIDIA GPU, by CUDA kernels, where CuPy is installed; `_array_api`
+for those on any other device, by what the array API standard offers.  `Engine` lists what each of
+them has.
 
 Each *library* has a file named after the top-level package of its arrays (``torch`` for a tensor)
 with one function:

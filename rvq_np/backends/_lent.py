@@ -27,8 +27,8 @@ def enter(
     x : array
         Of a type that CuPy has.
     at : callable
-        Returns a context in which the device of `x` is CuPy's current one, and CuPy's stream the one
-        on which the library of `x` queues its work.
+        Returns a context in which the device of `x` is CuPy's current one, and CuPy's stream the
+        one on which the library of `x` queues its work.
     back : callable
         Returns a CuPy array as one of the library.
     """

@@ -27,7 +27,7 @@ def enter(x):
     if gpu and x.dtype == jax.numpy.bfloat16:
         found = _lent.enter(x.astype(jax.numpy.float32), *gpu)
         return found._replace(
-            back_alike=lambda result: found.back(result).astype(jax.numpy.bfloat16)
+            back_alike=lambda result: found.out(result).astype(jax.numpy.bfloat16)
         )
     if gpu:
         return _lent.enter(x, *gpu)

@@ -3,7 +3,7 @@
 import sys
 
 from ..kernels import host, tables
-from ..kernels.host import decode, encode, project, tally
+from ..kernels.host import decode, encode, extent_later, project, tally
 from . import Entered
 
 ENGINE = sys.modules[__name__]
@@ -17,16 +17,6 @@ __all__ = [
 
 def enter(x):
     return Entered(ENGINE, x, None)
-
-
-def extent_later(x, by_row=False):
-    """The ends are known at once."""
-    if by_row:
-        rows = x.reshape(len(x), -1)
-        ends = rows.min(axis=1), rows.max(axis=1)
-    else:
-        ends = x.min(), x.max()
-    return lambda: ends
 
 
 def prepare(codebooks, like):

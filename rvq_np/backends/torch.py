@@ -27,7 +27,7 @@ def enter(x):
     else:
         return Entered(_array_api, tensor, None)
     if half:
-        alike = lambda result: found.back(result).bfloat16()  # noqa: E731
+        alike = lambda result: found.out(result).bfloat16()  # noqa: E731
     return found._replace(back_alike=alike)
 
 

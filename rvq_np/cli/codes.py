@@ -47,7 +47,8 @@ def source(path: str, quantizer: Any) -> Codes:
 
         return Codes(batch, frames, rate, read)
     if quantizer.block > 1:
-        levels = checks.ragged("decode", files.load_levels(path), quantizer, None)
+        listed = checks.listed("decode", files.load_levels(path), quantizer, None)
+        levels = checks.ragged("decode", listed, quantizer)
         frames = _frames(levels, quantizer.strides)
         return Codes(levels[0].shape[:-1], frames, None, lambda: iter([(0, levels)]))
     codes = files.load(path, "codes", "iu", (2, 3))

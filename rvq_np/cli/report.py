@@ -78,7 +78,8 @@ def _usage_of_codes(path: str, quantizer: Any) -> list[tuple[float, float]]:
             counts, _ = _counted(reader)
         return [usage(each * 1.0) for each in counts if each is not None]
     if quantizer.block > 1:
-        levels = checks.ragged("info", files.load_levels(path), quantizer, None)
+        listed = checks.listed("info", files.load_levels(path), quantizer, None)
+        levels = checks.ragged("info", listed, quantizer)
         pairs = zip(levels, quantizer.sizes, strict=False)
         return [usage(np.bincount(row.ravel(), minlength=size) * 1.0) for row, size in pairs]
     codes = files.load(path, "codes", "iu", (2, 3))

@@ -14,7 +14,6 @@ SCREENS = TARGET.screens
 ROWS = 768  # rows a tile: 384 kB of float32 at D = 128
 BYTES = 1 << 20  # of a tile, at most
 ALONE = 1 << 26  # products below which other threads cost more than they help
-PER_ROW = 32  # products that each number of a row, and each codeword, costs besides
 DECODE_ROWS = 2048
 FOLDING = True  # whether maps that make rows longer are folded into codewords
 LIGHT = 1 << 17  # numbers read that are worth a thread
@@ -40,8 +39,7 @@ def encode(x, stages, codes, before=None):
 
     ``before(start, stop)`` is called for rows that are about to be searched: it writes them.
     """
-    dtype = stages[0].words.dtype
-    plan = packed(stages)
+    dtype, plan = stages.words.dtype, packed(stages)
     kept = len(stages) == 1 and x.dtype == dtype and x.flags.c_contiguous and x.flags.writeable
 
     def tile(start, stop):
@@ -57,8 +55,7 @@ def encode(x, stages, codes, before=None):
         judge(stages, spent)
 
     rows = min(ROWS, max(search.ROWS, BYTES // (x.shape[1] * dtype.itemsize)))
-    widths = sum(sum(stage.words.shape) for stage in stages)
-    if len(x) * (stages.words.size + PER_ROW * widths) < ALONE:
+    if len(x) * plan.work < ALONE:
         for start in range(0, len(x), rows):
             tile(start, min(start + rows, len(x)))
     else:

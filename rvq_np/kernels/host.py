@@ -134,7 +134,7 @@ def encode(x, stages, beam_size=1, codes=None):
     """Return int32 codes (Q, N) of `x` (N, D), finite, of any float type; in `codes`, if given."""
     if codes is None:
         codes = np.empty((len(stages), len(x)), np.int32)
-    using = kernels_for(len(x) * len(stages) * stages[0].words.size)
+    using = kernels or kernels_for(len(x) * len(stages) * stages[0].words.size)
     if beam_size > 1:
         using.search_beams(x, stages, beam_size, codes)
     else:
@@ -151,6 +151,19 @@ def follow(x, dtype):
 def nearest(rows, stage, codes):
     """Write into `codes` (n,) the word of one stage nearest to each of `rows` (n, C)."""
     kernels_for(len(rows) * stage.words.size).nearest(rows, stage, codes)
+
+
+def extent_later(x, by_row=False):
+    """Return what gives the ends of all of `x` (2,), or of each entry of its first axis (2, n).
+
+    They are known at once; NaN comes through both.
+    """
+    if by_row:
+        rows = x.reshape(len(x), -1)
+        ends = rows.min(axis=1), rows.max(axis=1)
+    else:
+        ends = x.min(), x.max()
+    return lambda: ends
 
 
 def project(x, prepared, dtype):

@@ -64,6 +64,7 @@ HIGHEST = 56  # the binary logarithm of the largest norm, at most
 # A stage is seen from zero where its unit is so near to one that no factor of a row leaves T.
 NEAR = {4: 40, 8: 400}
 LEVELS = {"uint8": 127, "int16": 32767}
+PER_ROW = 32  # products that each number of a row, and each codeword, costs besides
 PACKED = 1 << 17  # numbers packed that are worth a thread
 NORM = 46000.0  # int16: |q| and |p| at most, so that no sum of products leaves int32
 
@@ -91,21 +92,24 @@ class Plan(NamedTuple):
     real: np.ndarray  # (Q, 13) float64: `tables.error_bounds`, then `unit`, `ratio`, the share by
     # which half norms are lowered, whether the screen can be used, the largest whole number and
     # the largest of the norms in `side`
-    rooms: list  # `search.workspace`s for a few rows that nobody works in now
-
-    @property
-    def arrays(self):
-        """What kernels take: all but `blank` and `rooms`."""
-        return (*self[:7], self.whole, self.real)
-
-    @property
-    def of_maps(self):
-        """What the search takes besides, for stages with maps."""
-        return (*self.folds, self.narrow)
+    rooms: list  # idle `search.workspace`s for a few rows
+    arrays: tuple = ()  # what kernels take of these: all but `blank`, `rooms` and what follows them
+    of_maps: tuple = ()  # what the search takes besides, for stages with maps
+    work: int = 0  # products that a row costs, about
 
     def some(self, stages):
         """Return the plan of a slice of the stages, sharing all arrays."""
-        return self._replace(whole=self.whole[stages], real=self.real[stages], rooms=[])
+        return self._replace(whole=self.whole[stages], real=self.real[stages]).ready()
+
+    def ready(self):
+        """Return the plan with what is derived from it."""
+        sizes, widths = self.whole[:, 0], self.whole[:, 1]
+        return self._replace(
+            rooms=[],
+            arrays=(*self[:7], self.whole, self.real),
+            of_maps=(*self.folds, self.narrow),
+            work=int((sizes * widths + PER_ROW * (sizes + widths)).sum()),
+        )
 
 
 def plan(stages, screen, lanes, vectors, per_step):
@@ -190,7 +194,7 @@ def plan(stages, screen, lanes, vectors, per_step):
         whole=whole,
         real=real,
         rooms=[],
-    )
+    ).ready()
 
 
 class _Packed:

@@ -12,9 +12,9 @@ from hypothesis import given
 
 import rvq_np
 from rvq_np import train
+from rvq_np.backends import numpy as engine
 from rvq_np.codec import tally
 from rvq_np.errors import BackendError, NonFiniteError
-from rvq_np.kernels import host
 from rvq_np.testing import rvq_tests, strategies
 
 
@@ -38,14 +38,14 @@ class Library:
 @contextlib.contextmanager
 def captured(name):
     """Yield a list of what the kernels for host memory are called with, by that name."""
-    original, calls = getattr(host, name), []
+    original, calls = getattr(engine, name), []
 
     def call(*arguments, **named):
         calls.append(arguments)
         return original(*arguments, **named)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(host, name, call)
+        patch.setattr(engine, name, call)
         yield calls
 
 

@@ -6,10 +6,10 @@ GPU, nor for the streams of torch and JAX.
 """
 
 import contextlib
+import importlib
 import platform
 import shutil
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ from emulated import fake_cupy
 import rvq_np
 import rvq_np.backends.jax
 import rvq_np.backends.torch
-from rvq_np import codec, train
+from rvq_np import backends, codec, train
 from rvq_np.backends import _lent
 from rvq_np.errors import NonFiniteError
 from rvq_np.grad.torch import ResidualVectorQuantizer
@@ -32,12 +32,18 @@ pytestmark = pytest.mark.skipif(
 CALLS = []
 
 
-class Watched(_lent.Card):
-    """Notes what was called, and with which memory."""
+WATCHED = "extent_later", "prepare", "encode", "decode", "tally", "project", "add_up", "searched"
 
-    def _call(self, function, back, *given):
-        CALLS.append((function.__name__, [_lent._lent(each) for each in given]))
-        return super()._call(function, back, *given)
+
+def watched(name, function):
+    """Return a function that notes that it was called, and with what."""
+
+    def call(*given, **named):
+        CALLS.append((name, given))
+        result = function(*given, **named)
+        return watched("again", result) if name == "assign" else result
+
+    return call
 
 
 def to_torch(array):
@@ -52,10 +58,11 @@ def to_jax(array):
 def _on_a_card(monkeypatch):
     CALLS.clear()
     for module, back in ((rvq_np.backends.torch, to_torch), (rvq_np.backends.jax, to_jax)):
-        inside = back if back is to_torch else lambda array: array
-        card = Watched(contextlib.nullcontext, back, inside)
-        monkeypatch.setattr(module, "_elsewhere", lambda x, card=card: card)
+        monkeypatch.setattr(module, "_gpu", lambda x, back=back: (contextlib.nullcontext, back))
     with fake_cupy.installed():
+        cuda = importlib.import_module("rvq_np.backends._cuda")
+        for name in (*WATCHED, "assign"):
+            monkeypatch.setattr(cuda, name, watched(name, getattr(cuda, name)))
         yield
 
 
@@ -73,7 +80,7 @@ def test_the_memory_is_lent_not_copied(make, rng):
     (lent,) = [arguments[0] for name, arguments in CALLS if name == "encode"]
     pointer = x.data_ptr() if isinstance(x, torch.Tensor) else x.unsafe_buffer_pointer()
     assert lent.data.ptr == pointer
-    assert [name for name, _ in CALLS] == ["extent", "prepare", "encode"]
+    assert [name for name, _ in CALLS] == ["extent_later", "prepare", "encode"]
 
 
 def test_bfloat16_is_widened_before_it_is_lent(rng):
@@ -149,8 +156,7 @@ def test_fitting_goes_round_on_the_card(make, projects, rng):
     found = fitted(make(x)).state_dict()
     assert any(name == "searched" for name, _ in CALLS)  # lent to the card, and not asked back
     assert not any(name in ("tally", "project") for name, _ in CALLS)
-    if make is torch.tensor:  # what is read of JAX arrays are CuPy's, which need not be lent
-        assert sum(name == "again" for name, _ in CALLS) >= 3 * 2
+    assert sum(name == "again" for name, _ in CALLS) >= 3 * 2
     for name, array in fitted(x).state_dict().items():
         np.testing.assert_array_equal(found[name], array)
 
@@ -169,9 +175,9 @@ def test_the_module_of_torch_trains_there(rng):
 
     module, batches = made(), [torch.tensor(rng.standard_normal((3, 6, 20), np.float32))] * 3
     results = [module(x, 50) for x in batches]
-    assert {name for name, _ in CALLS} >= {"extent", "encode", "decode", "add_up", "again"}
+    assert {name for name, _ in CALLS} >= {"extent_later", "encode", "decode", "add_up", "again"}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rvq_np.backends.torch, "_elsewhere", lambda x: None)
+        patch.setattr(rvq_np.backends.torch, "_gpu", lambda x: None)
         alone = made()
         for x, result in zip(batches, results, strict=True):
             expected = alone(x, 50)
@@ -190,8 +196,8 @@ def test_without_cupy_the_array_api_serves(monkeypatch):
 
 def test_arrays_in_host_memory_are_not_sent_to_a_card(monkeypatch):
     monkeypatch.undo()
-    assert rvq_np.backends.torch._elsewhere(torch.zeros(1)) is None
-    assert rvq_np.backends.jax._elsewhere(jax.numpy.zeros(1)) is None
-    assert rvq_np.backends.torch._elsewhere(torch.zeros(1, device="meta")) is (
-        rvq_np.backends._array_api
-    )
+    for x in (torch.zeros(1), jnp.zeros(1)):
+        entered = backends.enter(x)
+        assert entered.engine is backends.numpy
+        assert entered.at is None
+    assert backends.enter(torch.zeros(1, device="meta")).engine is backends._array_api

@@ -76,7 +76,7 @@ def test_what_the_stand_in_offers_is_there():
     os.path.exists("/dev/nvidiactl"), reason="there is a GPU: `python -m bench.gpu` is for that"
 )
 def test_without_a_driver_there_is_one_clear_error():
-    from rvq_np.backends import cupy as backend
+    from rvq_np.backends import _cuda as backend
 
     with pytest.raises(BackendError, match=r"CuPy finds no device.*CUDA.*rvq-np\[cuda12\]"):
         backend.check(object())
