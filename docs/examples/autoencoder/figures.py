@@ -75,9 +75,9 @@ def apart(one: Curve, other: Curve) -> tuple[float, float]:
 
 def table(results: Results) -> str:
     """Return what the runs came to as a table in Markdown."""
-    levels = ", ".join(str(n) for n in range(1, network.LEVELS + 1))
+    stages = ", ".join(str(n) for n in range(1, network.LEVELS + 1))
     lines = [
-        f"| run | held-out error | SNR in dB with {levels} levels | words used | perplexity |",
+        f"| run | held-out error | SNR in dB with {stages} stages | codewords used | perplexity |",
         "|---|---|---|---|---|",
     ]
     for name, run in results["runs"].items():
