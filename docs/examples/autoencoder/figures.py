@@ -98,5 +98,5 @@ def agreement(results: Results) -> str:
         for curve in ("training", "held_out"):
             mean, largest = apart(runs[TORCH][curve], runs[other][curve])
             cells.append(f"{mean:.1%}, {largest:.1%}")
-        lines.append(f"| {TORCH} beside {other} | {' | '.join(cells)} |")
+        lines.append(f"| {TORCH} and {other} | {' | '.join(cells)} |")
     return "\n".join(lines)
