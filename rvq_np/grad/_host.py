@@ -8,6 +8,7 @@ come as arguments, those that are `needed`, or are those of a quantizer that was
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 import weakref
@@ -85,12 +86,30 @@ def parse(text: str) -> Spec:
 
 
 _held: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+_numbers: dict[int, tuple[weakref.ref[Any], int]] = {}  # by id, which a later object may have
+_next = itertools.count(1)  # no number is used twice: compiled code may outlive what it names
+_held_lock = threading.Lock()
 
 
 def hold(thing: Any) -> int:
-    """Return a number by which `run` finds a quantizer or all-reduce, as long as it lives."""
-    _held[id(thing)] = thing
-    return id(thing)
+    """Return a number by which `run` finds a quantizer or all-reduce, as long as it lives.
+
+    The same for the same object, and never that of another one, not even of one that is gone.
+    """
+    place = id(thing)
+
+    def forget(reference: Any) -> None:
+        if _numbers.get(place, (None,))[0] is reference:
+            del _numbers[place]
+
+    with _held_lock:
+        known = _numbers.get(place)
+        if known is not None and known[0]() is thing:
+            return known[1]
+        number = next(_next)
+        _numbers[place] = (weakref.ref(thing, forget), number)
+        _held[number] = thing
+        return number
 
 
 def names(config: Config) -> list[str]:
