@@ -198,7 +198,7 @@ def test_what_cannot_be_quantized_is_refused(call, bad, error, text):
 
 def test_a_gradient_of_the_wrong_shape_is_refused(rng):
     _, vjp = grad.quantize_vjp(rng.standard_normal((10, 6)), trained(), RATE)
-    with pytest.raises(ShapeError, match=r"\(6, 10\); wanted \(10, 6\)"):
+    with pytest.raises(ShapeError, match=r"\(6, 10\); expected \(10, 6\)"):
         vjp(np.ones((6, 10)))
 
 

@@ -12,22 +12,22 @@ FAULTS = (
     Fault(
         "products: every level passes the identity on",
         PRODUCTS,
-        "to_x += self._through(rows, wanted)",
-        "to_x += len(self.codes) * self._through(rows, wanted)",
+        "to_x += self._through(rows, to_rows)",
+        "to_x += len(self.codes) * self._through(rows, to_rows)",
         SLOPES,
     ),
     Fault(
         "products: the commitment of deeper levels is lost",
         PRODUCTS,
-        "ops.sum_into(to_x, pull, 1.0)",
-        "ops.sum_into(to_x, pull, 0.0)",
+        "ops.add_scaled(to_x, pull, 1.0)",
+        "ops.add_scaled(to_x, pull, 0.0)",
         f"{GRAD}::test_the_commitment_reaches_every_level",
     ),
     Fault(
         "products: the codebook loss reaches the encoder",
         PRODUCTS,
-        "penalty=self.weight * penalty, quantization",
-        "penalty=self.weight * penalty + quantization_loss, quantization",
+        "penalty=self.weight * penalty,\n",
+        "penalty=self.weight * penalty + quantization_loss,\n",
         SLOPES,
     ),
     Fault(
@@ -47,8 +47,8 @@ FAULTS = (
     Fault(
         "products: padding receives a gradient",
         PRODUCTS,
-        "rows_of(NUMPY, given).astype(dtype) * (self.active > 0)[:, None]",
-        "rows_of(NUMPY, given).astype(dtype)",
+        "rows_of(NUMPY, given).astype(rows.dtype) * (self.active > 0)[:, None]",
+        "rows_of(NUMPY, given).astype(rows.dtype)",
         f"{GRAD}::test_what_padding_holds_reaches_no_gradient",
     ),
     Fault(
@@ -61,15 +61,15 @@ FAULTS = (
     Fault(
         "frameworks: the codebook loss reaches the encoder",
         SURROGATE,
-        "pull = searched - fixed, words - ops.stop(searched)",
-        "pull = searched - fixed, words - searched",
+        "pull = searched - fixed, codewords - ops.stop(searched)",
+        "pull = searched - fixed, codewords - searched",
         STEP,
     ),
     Fault(
         "frameworks: the commitment reaches the words",
         SURROGATE,
-        "out = fixed = ops.stop(words)\n",
-        "out = fixed = words\n",
+        "out = fixed = ops.stop(codewords)\n",
+        "out = fixed = codewords\n",
         STEP,
     ),
     Fault(
