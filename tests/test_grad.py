@@ -181,7 +181,7 @@ def test_numpy_arrays_are_quantized_as_by_the_class(rng):
         ({"x": np.full((3, 6), np.nan)}, NonFiniteError, r"nan at \(0, 0\)"),
         ({"x": [[1.0] * 6]}, BackendError, "quantize"),
         ({"estimator": "sigmoid"}, ParameterError, "straight-through, rotation"),
-        ({"rvq": "a quantizer"}, BackendError, "wanted an"),
+        ({"rvq": "a quantizer"}, BackendError, "expected an"),
         ({"bandwidth": -1}, ParameterError, "bandwidth"),
     ],
 )

@@ -116,4 +116,4 @@ def _on_all_devices(spec, rows, valid, shape, seed, given, all_reduce, sizes, un
 
 def callback(host, sizes, operands, mapped="sequential"):
     operands = [jax.lax.stop_gradient(each) for each in operands if each is not None]
-    return jax.purecallback(host, sizes, *operands, vmap_method=mapped)
+    return jax.pure_callback(host, sizes, *operands, vmap_method=mapped)
