@@ -9,6 +9,7 @@ import numpy as np
 
 from .. import arrays
 from ..errors import BackendError, DtypeError, ParameterError, ShapeError
+from ._operation import spec_of
 from ._straight_through import Outputs
 
 BACKEND = keras.backend.backend()
@@ -23,10 +24,11 @@ native = import_module(f"{__package__}.{BACKEND}")
 OPS = native.OPS
 
 
-def run(spec, inputs, seed, given):
+def run(config, rate, bandwidth, options, inputs, seed, values):
     """Return what `_operation.run` gives, as an operation the backend does not look into."""
+    spec = spec_of(config, rate, bandwidth, **options)
     stop = keras.ops.stop_gradient
-    rows, given = stop(inputs.rows), [stop(each) for each in given]
+    rows, given = stop(inputs.rows), [stop(values[name]) for name in spec.given_names]
     if BACKEND != "torch":
         return Outputs.of(native.call(spec, rows, inputs.valid, inputs.shape, seed, given))
     if seed is not None and not seed.is_meta:

@@ -28,8 +28,7 @@ from ._keras_backend import (
     to_numpy,
     vectors_of,
 )  # fmt: skip
-from ._names import all_names, is_codebook, is_state, search_names, stage_arrays, state_names
-from ._operation import spec_of
+from ._names import all_names, is_codebook, is_state, search_names, stage_arrays
 from ._straight_through import decoded_vectors, inputs_of, result_of
 
 
@@ -260,17 +259,18 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         self._check("quantize", x, mask)
         learning = training and self.trainable
         by_gradient = self.codebook_training == "gradient"
-        spec = spec_of(self.config, rate, bandwidth, training=learning, moving=not by_gradient)
         inputs = inputs_of(OPS, x, mask, channels_last=self._channels_last)
         values = self._values()
         seed = self.seed_generator.next() if learning else None
-        outputs = run(spec, inputs, seed, [values[name] for name in spec.given_names])
+        options = {"training": learning, "moving": not by_gradient}
+        outputs = run(self.config, rate, bandwidth, options, inputs, seed, values)
+        stages = stage_arrays(self.config, values, outputs.codes.shape[0])
         result = result_of(
-            OPS, inputs, outputs, stage_arrays(self.config, values, spec.n_q), self.config,
+            OPS, inputs, outputs, stages, self.config,
             losses=training, estimator=self.estimator, both_losses=self._both_losses(),
         )  # fmt: skip
         if learning and not by_gradient:
-            for name, moved in zip(state_names(self.config), outputs.state, strict=True):
+            for name, moved in zip(filter(is_state, values), outputs.state, strict=True):
                 self._named[name].assign(moved)
         return result
 

@@ -73,9 +73,7 @@ def by_state_dict(module, new):
 
 
 def by_assigned_state_dict(module, new):
-    module.load_state_dict(
-        {**module.state_dict(), "vq.layers.1._codebook.embed": new}, assign=True
-    )
+    module.load_state_dict({**module.state_dict(), "vq.layers.1._codebook.embed": new}, assign=True)
 
 
 def in_inference_mode(module, new):
