@@ -59,6 +59,16 @@ def traced(*arrays: Any) -> bool:
     return any(isinstance(each, jax.core.Tracer) for each in arrays)
 
 
+def numbers_of(key: Any) -> Any:
+    """Return two numbers below 2**32 of a key, an array of two, or a number."""
+    if isinstance(key, int):
+        return np.array([key & 0xFFFFFFFF, key >> 32 & 0xFFFFFFFF])
+    if jnp.issubdtype(jnp.asarray(key).dtype, jax.dtypes.prng_key):
+        key = jax.random.key_data(key)
+    key = jnp.ravel(key)[-2:]
+    return key if traced(key) else np.asarray(key)
+
+
 def call(spec, rows, valid, shape, seed, given, all_reduce=None):
     """Return what `_operation.run` gives, from a callback where something is traced."""
     if all_reduce is None and not traced(rows, valid, seed, *given):

@@ -68,6 +68,19 @@ def check(call, x, mask, dim, data_format):
         raise DtypeError(f"{call}: mask has dtype {mask.dtype}; expected bool.")
 
 
+def checked_rate(config, sample_rate, bandwidth):
+    """Return vectors per second and kb/s as float or None, or raise ParameterError."""
+    if sample_rate is None and bandwidth is None:
+        return None, None
+    if sample_rate is None:
+        raise ParameterError(
+            f"ResidualVectorQuantizer: bandwidth is {bandwidth!r} without a sample_rate; how "
+            "many stages fit into it depends on both."
+        )
+    config.levels_for(sample_rate, bandwidth)
+    return float(sample_rate), None if bandwidth is None else float(bandwidth)
+
+
 def vectors_of(shape, data_format):
     """Return the sizes that count vectors: (B, T) or (N,)."""
     return (shape[0], *(shape[2:] if data_format == "channels_first" else shape[1:-1]))

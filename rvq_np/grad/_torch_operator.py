@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import torch
 
+from ..errors import BackendError
 from . import _operation
 
 
@@ -102,3 +103,14 @@ def _(info, in_dims, spec, rows, valid, shape, seed, given):
         bandwidth,
     ]
     return outputs, [1, 0, 0, None]
+
+
+def draw() -> torch.Tensor:
+    """Return two numbers of torch's generator, the seed of a step."""
+    try:
+        return torch.randint(1 << 32, (2,))
+    except RuntimeError as error:  # vmap lets nothing draw
+        raise BackendError(
+            "quantize: training under torch.vmap would train one codebook on several batches at "
+            "once. Call eval(), or put the mapped axis into the batch."
+        ) from error

@@ -19,7 +19,7 @@ from ..layout import QuantizedResult
 from ..quantizer import ResidualVectorQuantizer as NumpyQuantizer
 from . import _inputs, _operation
 from ._cache import prepared
-from ._jax_operator import OPS, AllReduce, call, callback, psum, traced
+from ._jax_operator import OPS, AllReduce, call, callback, numbers_of, psum, traced
 from ._names import (
     all_names,
     is_codebook,
@@ -123,7 +123,7 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
 
         `key`: a key of ``jax.random``, or a number.
         """
-        rng = np.random.default_rng(_numbers(key).tolist())
+        rng = np.random.default_rng(numbers_of(key).tolist())
         return self._split(training.entries(*training.fresh(self.config, rng)))
 
     def of(self, rvq: NumpyQuantizer) -> tuple[Arrays, Arrays]:
@@ -191,7 +191,7 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
             given.update({name: jnp.ones(1) for name in named if name.endswith(".inited")})
         inputs = inputs_of(OPS, x, mask)
         outputs = Outputs.of(call(
-            spec, inputs.rows, inputs.valid, inputs.shape, _numbers(key) if train else None,
+            spec, inputs.rows, inputs.valid, inputs.shape, numbers_of(key) if train else None,
             [given[name] for name in spec.given_names], all_reduce if train else None,
         ))  # fmt: skip
         result = result_of(
@@ -218,7 +218,7 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         spec = spec_of(self.config, 1.0, None, training=True, moving=False)
         inputs = inputs_of(OPS, x, mask)
         outputs = Outputs.of(call(
-            spec, inputs.rows, inputs.valid, inputs.shape, _numbers(key), list(named.values())
+            spec, inputs.rows, inputs.valid, inputs.shape, numbers_of(key), list(named.values())
         ))  # fmt: skip
         found = zip(state_names(self.config), outputs.state, strict=True)
         return self._split({**named, **dict(found)})
@@ -286,16 +286,6 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         """Return the quantizer without a framework that has these arrays, in eval."""
         names = search_names(self.config)
         return prepared(self.config, names, [named[name] for name in names]).quantizer
-
-
-def _numbers(key: Any) -> Any:
-    """Return two numbers below 2**32 of a key, an array of two, or a number."""
-    if isinstance(key, int):
-        return np.array([key & 0xFFFFFFFF, key >> 32 & 0xFFFFFFFF])
-    if jnp.issubdtype(jnp.asarray(key).dtype, jax.dtypes.prng_key):
-        key = jax.random.key_data(key)
-    key = jnp.ravel(key)[-2:]
-    return key if traced(key) else np.asarray(key)
 
 
 def _check(x: Any, mask: Any, dim: int) -> None:

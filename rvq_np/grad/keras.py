@@ -22,6 +22,7 @@ from ._keras_backend import (
     OPS,
     check,
     checked_data_format,
+    checked_rate,
     constant,
     native,
     run,
@@ -126,7 +127,7 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
                 "rvq_np.ResidualVectorQuantizer."
             )
         self.codebook_training, self.estimator = codebook_training, estimator
-        self.sample_rate, self.bandwidth = self._rate(sample_rate, bandwidth)
+        self.sample_rate, self.bandwidth = checked_rate(self.config, sample_rate, bandwidth)
         self.seed = seed
         self.data_format = checked_data_format(data_format)
         self.supports_masking = True
@@ -297,18 +298,7 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
             raise ParameterError(
                 f"{call}: there is no sample_rate; pass one here or when making the layer."
             )
-        return self._rate(rate, self.bandwidth if bandwidth is None else bandwidth)
-
-    def _rate(self, sample_rate, bandwidth):
-        if sample_rate is None and bandwidth is None:
-            return None, None
-        if sample_rate is None:
-            raise ParameterError(
-                f"ResidualVectorQuantizer: bandwidth is {bandwidth!r} without a sample_rate; how "
-                "many stages fit into it depends on both."
-            )
-        self.config.levels_for(sample_rate, bandwidth)
-        return float(sample_rate), None if bandwidth is None else float(bandwidth)
+        return checked_rate(self.config, rate, self.bandwidth if bandwidth is None else bandwidth)
 
     def _check(self, call, x, mask):
         check(call, x, mask, self.config.dimension, self.data_format)

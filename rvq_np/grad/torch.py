@@ -24,7 +24,7 @@ from ._operation import outputs_of, spec_of
 from ._products import arrays_of
 from ._references import number_of
 from ._straight_through import Outputs, decoded_vectors, inputs_of, result_of
-from ._torch_operator import OPS, run
+from ._torch_operator import OPS, draw, run
 from ._torch_processes import all_reduce, all_reduce_by_default
 
 _SEARCHED = ("inited", "embed")  # of a codebook: its statistics are for training
@@ -129,7 +129,7 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         _inputs.check_options(codebook_training, estimator)
         self.codebook_training, self.estimator = codebook_training, estimator
         self.all_reduce = all_reduce
-        rng = np.random.default_rng(_draw().tolist())
+        rng = np.random.default_rng(draw().tolist())
         start = training.entries(*training.fresh(self.config, rng))
         for name, shape in training.shapes(self.config).items():
             value = torch.from_numpy(np.array(start[name], dtype=np.float32).reshape(shape))
@@ -180,10 +180,10 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
             inputs = inputs_of(OPS, x, mask)
             if not by_gradient and _eager.serves(x, mask, named):
                 spec = self._spec(sample_rate, bandwidth, self.training)
-                seed = _draw() if self.training else None
+                seed = draw() if self.training else None
                 return _eager.forward(spec, inputs, seed, named, self.estimator)
             text = self._text(sample_rate, bandwidth, self.training)
-            seed = _draw() if self.training else None
+            seed = draw() if self.training else None
             outputs = _run_apart(text, inputs, seed, list(named.values()))
             result = result_of(
                 OPS, inputs, outputs, stage_arrays(self.config, named, outputs.codes.shape[0]),
@@ -277,16 +277,6 @@ def _run_apart(spec: str, inputs, seed, given) -> Outputs:
     shape = list(inputs.shape)
     given = [each.detach() for each in given]
     return Outputs.of(run(spec, inputs.rows.detach(), inputs.valid, shape, seed, given))
-
-
-def _draw() -> torch.Tensor:
-    try:
-        return torch.randint(1 << 32, (2,))
-    except RuntimeError as error:  # vmap lets nothing draw
-        raise BackendError(
-            "quantize: training under torch.vmap would train one codebook on several batches at "
-            "once. Call eval(), or put the mapped axis into the batch."
-        ) from error
 
 
 def _check(x, mask, dim) -> None:

@@ -6,6 +6,7 @@ GRAD = "tests/test_grad.py"
 SLOPES = f"{GRAD}::test_products_are_the_slopes_of_the_surrogate"
 TORCH = "tests/peers/test_grad_torch.py"
 STEP = f"{TORCH}::test_a_step_has_the_values_gradients_and_state_of_the_class"
+WEIGHTS = "tests/peers/test_grad_weights.py"
 PRODUCTS, SURROGATE = "rvq_np/grad/_products.py", "rvq_np/grad/_surrogate.py"
 
 FAULTS = (
@@ -85,5 +86,26 @@ FAULTS = (
         "through = through + share[:, None] * (out - ops.stop(out))",
         "through = through + share[:, None] * (ops.stop(out) - ops.stop(out))",
         STEP,
+    ),
+    Fault(
+        "weights: the end of a block is not looked at",
+        "rvq_np/kernels/fingerprints.py",
+        "for i in range(len(part)):",
+        "for i in range(len(part) - 1):",
+        f"{WEIGHTS}::test_every_single_bit_is_seen",
+    ),
+    Fault(
+        "weights: what was prepared last is taken for what is asked for",
+        "rvq_np/grad/_cache.py",
+        "if len(same) == len(names):",
+        "if len(same) <= len(names):",
+        f"{WEIGHTS}::test_codes_are_those_of_the_weights_as_they_are_now",
+    ),
+    Fault(
+        "compiled code: the number of a dead quantizer is used again",
+        "rvq_np/grad/_references.py",
+        "number = next(_next_number)",
+        "number = place",
+        "tests/peers/test_grad_references.py",
     ),
 )
