@@ -88,7 +88,7 @@ def by_another_thread(module, new):
 
 
 def by_shared_memory(module, new):
-    """As another process does to weights that are shared: to this one's counters nothing happened."""
+    """As another process does to weights that are shared: counters here do not see it."""
     codebook(module).share_memory_()
     storage = codebook(module).untyped_storage()
     torch.tensor([], dtype=torch.float32).set_(storage, 0, new.shape).copy_(new)
