@@ -6,28 +6,29 @@ GRAD = "tests/test_grad.py"
 SLOPES = f"{GRAD}::test_products_are_the_slopes_of_the_surrogate"
 TORCH = "tests/peers/test_grad_torch.py"
 STEP = f"{TORCH}::test_a_step_has_the_values_gradients_and_state_of_the_class"
+WEIGHTS = "tests/peers/test_grad_weights.py"
 PRODUCTS, SURROGATE = "rvq_np/grad/_products.py", "rvq_np/grad/_surrogate.py"
 
 FAULTS = (
     Fault(
         "products: every level passes the identity on",
         PRODUCTS,
-        "to_x += self._through(rows, wanted)",
-        "to_x += len(self.codes) * self._through(rows, wanted)",
+        "to_x += self._through(rows, to_rows)",
+        "to_x += len(self.codes) * self._through(rows, to_rows)",
         SLOPES,
     ),
     Fault(
         "products: the commitment of deeper levels is lost",
         PRODUCTS,
-        "ops.sum_into(to_x, pull, 1.0)",
-        "ops.sum_into(to_x, pull, 0.0)",
+        "ops.add_scaled(to_x, pull, 1.0)",
+        "ops.add_scaled(to_x, pull, 0.0)",
         f"{GRAD}::test_the_commitment_reaches_every_level",
     ),
     Fault(
         "products: the codebook loss reaches the encoder",
         PRODUCTS,
-        "penalty=self.weight * penalty, quantization",
-        "penalty=self.weight * penalty + quantization_loss, quantization",
+        "penalty=self.weight * penalty,\n",
+        "penalty=self.weight * penalty + quantization_loss,\n",
         SLOPES,
     ),
     Fault(
@@ -47,8 +48,8 @@ FAULTS = (
     Fault(
         "products: padding receives a gradient",
         PRODUCTS,
-        "rows_of(NUMPY, given).astype(dtype) * (self.active > 0)[:, None]",
-        "rows_of(NUMPY, given).astype(dtype)",
+        "rows_of(NUMPY, given).astype(rows.dtype) * (self.active > 0)[:, None]",
+        "rows_of(NUMPY, given).astype(rows.dtype)",
         f"{GRAD}::test_what_padding_holds_reaches_no_gradient",
     ),
     Fault(
@@ -61,15 +62,15 @@ FAULTS = (
     Fault(
         "frameworks: the codebook loss reaches the encoder",
         SURROGATE,
-        "pull = searched - fixed, words - ops.stop(searched)",
-        "pull = searched - fixed, words - searched",
+        "pull = searched - fixed, codewords - ops.stop(searched)",
+        "pull = searched - fixed, codewords - searched",
         STEP,
     ),
     Fault(
         "frameworks: the commitment reaches the words",
         SURROGATE,
-        "out = fixed = ops.stop(words)\n",
-        "out = fixed = words\n",
+        "out = fixed = ops.stop(codewords)\n",
+        "out = fixed = codewords\n",
         STEP,
     ),
     Fault(
@@ -85,5 +86,26 @@ FAULTS = (
         "through = through + share[:, None] * (out - ops.stop(out))",
         "through = through + share[:, None] * (ops.stop(out) - ops.stop(out))",
         STEP,
+    ),
+    Fault(
+        "weights: the end of a block is not looked at",
+        "rvq_np/kernels/fingerprints.py",
+        "for i in range(len(part)):",
+        "for i in range(len(part) - 1):",
+        f"{WEIGHTS}::test_every_single_bit_is_seen",
+    ),
+    Fault(
+        "weights: what was prepared last is taken for what is asked for",
+        "rvq_np/grad/_cache.py",
+        "if len(same) == len(names):",
+        "if len(same) <= len(names):",
+        f"{WEIGHTS}::test_codes_are_those_of_the_weights_as_they_are_now",
+    ),
+    Fault(
+        "compiled code: the number of a dead quantizer is used again",
+        "rvq_np/grad/_references.py",
+        "number = next(_next_number)",
+        "number = place",
+        "tests/peers/test_grad_references.py",
     ),
 )
