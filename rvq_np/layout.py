@@ -97,10 +97,10 @@ class Batch:
         return x
 
     @classmethod
-    def of_rows(cls, rows: Any, valid: np.ndarray | None, groups: int) -> Batch:
+    def of_rows(cls, entered: backends.Entered, valid: np.ndarray | None, groups: int) -> Batch:
         """Return a batch of rows that are what the attributes say they are: nothing is checked."""
-        batch = cls.__new__(cls)
-        batch.rows, batch.valid, batch.groups = rows, valid, groups
+        batch, rows = cls.__new__(cls), entered.array
+        batch.entered, batch.rows, batch.valid, batch.groups = entered, rows, valid, groups
         batch.time_last, batch.like, batch._xp = False, rows, arrays.namespace(rows)
         return batch
 

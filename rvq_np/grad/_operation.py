@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import arrays, checks, layout, passes
+from .. import arrays, backends, checks, layout, passes
 from .. import train as training
 from ..config import Config
 from ..errors import NonFiniteError, RvqError
@@ -221,11 +221,12 @@ def pass_of(
     numbers = None
     if spec.training:
         numbers = [int(part) % (1 << 32) for part in arrays.to_numpy(seed)]
-    passed = passes.forward(
-        quantizer.states, quantizer.projections, quantizer.codebooks, batch, spec.config, spec.n_q,
-        spec.per_stage, seed=numbers, moving=spec.moving,
-        all_reduce=object_of(spec.all_reduce) if spec.all_reduce else training.ALONE,
-    )  # fmt: skip
+    with batch.there():
+        passed = passes.forward(
+            quantizer.states, quantizer.projections, quantizer.codebooks, batch, spec.config,
+            spec.n_q, spec.per_stage, seed=numbers, moving=spec.moving,
+            all_reduce=object_of(spec.all_reduce) if spec.all_reduce else training.ALONE,
+        )  # fmt: skip
     if spec.training:
         keep(spec.config, passed.states, quantizer.projections, passed.codebooks)
     return passed
@@ -233,16 +234,22 @@ def pass_of(
 
 def batch_of_rows(quantizer: Prepared, rows: Any, valid: Any, shape: Sequence[int]) -> layout.Batch:
     """Return rows that were checked as a batch, or raise NonFiniteError."""
-    if 0 not in rows.shape:
-        try:
-            checks.finite("quantize", rows, quantizer.codebooks)
-        except NonFiniteError:
-            if len(shape) == 2:  # the place as the caller counts
-                vectors = layout.as_vectors(rows, (shape[0], shape[1]))
-                checks.finite("quantize", vectors, quantizer.codebooks)
-            raise
+    entered = backends.enter(rows)
+    with entered.there():
+        if 0 not in rows.shape:
+            _finite(entered.array, quantizer.codebooks, shape)
     kept = None if valid is None else arrays.to_numpy(valid)
-    return layout.Batch.of_rows(rows, kept, int(shape[0]))
+    return layout.Batch.of_rows(entered, kept, int(shape[0]))
+
+
+def _finite(rows: Any, codebooks: Any, shape: Sequence[int]) -> None:
+    try:
+        checks.finite("quantize", rows, codebooks)
+    except NonFiniteError:
+        if len(shape) == 2:  # the place as the caller counts
+            vectors = layout.as_vectors(rows, (shape[0], shape[1]))
+            checks.finite("quantize", vectors, codebooks)
+        raise
 
 
 def poisoned(spec: Spec, rows: Any, shape: Sequence[int], given: Sequence[Any]) -> list[Any]:
@@ -261,11 +268,13 @@ def poisoned(spec: Spec, rows: Any, shape: Sequence[int], given: Sequence[Any]) 
 
 def outputs_of(passed: passes.Pass) -> list[Any]:
     """Return the first four outputs of `run`, in rows even where the batch was none."""
-    quantized, like = passed.quantized, passed.batch.rows
-    if quantized.dtype != like.dtype:
-        quantized = arrays.namespace(quantized).astype(quantized, like.dtype)
+    quantized, batch = passed.quantized, passed.batch
+    with batch.there():
+        if quantized.dtype != batch.rows.dtype:
+            quantized = arrays.namespace(quantized).astype(quantized, batch.rows.dtype)
+        codes, quantized = batch.entered.out(passed.codes), batch.entered.out(quantized)
     bandwidth = np.asarray(passed.bandwidth, dtype=np.float32)
-    return [passed.codes, quantized, passed.active(), bandwidth]
+    return [codes, quantized, passed.active(), bandwidth]
 
 
 def state_of(states: Sequence[Any]) -> list[np.ndarray]:
