@@ -1,6 +1,7 @@
 """Sphinx settings: Markdown pages by MyST, API pages by autosummary from the docstrings."""
 
 import json
+import sys
 from pathlib import Path
 
 from rvq_np import __version__
@@ -62,10 +63,14 @@ def _table_of_fuzzing() -> None:
 def _table_of_faults() -> None:
     """Write which test kills which seeded fault, docs/faults.json, as a table to be included."""
     here = Path(__file__).parent
+    sys.path.insert(0, str(here.parent / "tests"))
+    from faults import FAULTS
+
+    killers = json.loads((here / "faults.json").read_text())
     lines = ["| fault | in | killed by |", "|---|---|---|"]
-    for name, told in json.loads((here / "faults.json").read_text()).items():
-        path, _, test = told["test"].partition("::")
-        lines.append(f"| {name} | `{told['file']}` | `{test}` in `{path}` |")
+    for fault in FAULTS:
+        path, _, test = killers[fault.name].partition("::")
+        lines.append(f"| {fault.name} | `{fault.where}` | `{test}` in `{path}` |")
     (here / "_static" / "faults.md").write_text("\n".join(lines) + "\n")
 
 
