@@ -1,8 +1,8 @@
 """The one answer: every path gives the codes of the exact oracle, ties and near-ties included."""
 
 import numpy as np
-import paths
 import pytest
+from helpers import paths
 
 import rvq_np
 from rvq_np import arrays, backends, codec, train

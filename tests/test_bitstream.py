@@ -9,9 +9,8 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-import paths
 import pytest
-import rvq_reader
+from helpers import paths, rvq_reader
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -13,9 +13,8 @@ import struct
 from pathlib import Path
 
 import numpy as np
-import paths
 import pytest
-import regret
+from helpers import paths, regret
 from hypothesis import example, given
 from hypothesis import strategies as st
 

@@ -5,8 +5,8 @@ import sys
 from fractions import Fraction
 
 import numpy as np
-import paths
 import pytest
+from helpers import paths
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import ml_dtypes
 import numpy as np
-import paths
 import pytest
-from emulated import fake_cupy
+from helpers import paths
+from helpers.emulated import fake_cupy
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -6,9 +6,9 @@ import io
 import random
 import textwrap
 
-import paths
 import pytest
 from fuzzing import corpus, mutations, run, targets
+from helpers import paths
 
 from rvq_np import bitstream
 from rvq_np.bitstream import Reader, _format, _levels

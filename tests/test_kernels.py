@@ -13,8 +13,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-import paths
 import pytest
+from helpers import paths
 from hypothesis import given
 from hypothesis import strategies as st
 from llvmlite import binding

@@ -5,8 +5,8 @@ import os
 import struct
 
 import numpy as np
-import paths
 import pytest
+from helpers import paths
 from hypothesis import given
 from hypothesis import strategies as st
 

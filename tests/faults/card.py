@@ -108,7 +108,7 @@ SCREEN = (
         "encode.cu:round_rows",
         "piece[i].number[k] = minus(piece[i].number[k], word[i].number[k]);",
         "piece[i].number[k] = piece[i].number[k] - word[i].number[k];",
-        f"{HARD} tests/test_card_adversarial.py",
+        f"{HARD} tests/test_cupy_adversarial.py",
     ),
     Fault(
         "shared memory is a little short",

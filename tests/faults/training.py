@@ -2,7 +2,8 @@
 
 from ._fault import Fault
 
-TRAIN, QUANTIZER, RANKS = "tests/test_train.py", "tests/test_quantizer.py", "tests/test_ranks.py"
+TRAIN, QUANTIZER = "tests/test_train.py", "tests/test_quantizer.py"
+DISTRIBUTED = "tests/test_distributed.py"
 
 AVERAGES = (
     Fault(
@@ -187,35 +188,35 @@ PROCESSES = (
         "Crowd.meet",
         "tuple(int(part) for part in everyone[all_reduce.size :])",
         "seed",
-        f"{RANKS}::test_ranks_end_where_one_ends_with_all_the_rows",
+        f"{DISTRIBUTED}::test_ranks_end_where_one_ends_with_all_the_rows",
     ),
     Fault(
         "a process hands out the rows of the next one's places",
         "Crowd.rows",
         "first = int(self.counts[: self.all_reduce.rank].sum())",
         "first = int(self.counts[: self.all_reduce.rank + 1].sum())",
-        f"{RANKS}::test_ranks_end_where_one_ends_with_all_the_rows",
+        f"{DISTRIBUTED}::test_ranks_end_where_one_ends_with_all_the_rows",
     ),
     Fault(
         "sums of all processes are asked for and not used",
         "learn",
         "step(states, together[:n_q], together[n_q:], drawn_from_all, **rule)",
         "step(states, *zip(*added, strict=True), drawn_from_all, **rule)",
-        f"{RANKS}::test_ranks_end_where_one_ends_with_all_the_rows",
+        f"{DISTRIBUTED}::test_ranks_end_where_one_ends_with_all_the_rows",
     ),
     Fault(
         "all processes drop the same levels",
         "learn",
         "[*seed, DROPOUT, all_reduce.rank]",
         "[*seed, DROPOUT]",
-        f"{RANKS}::test_dropout_draws_for_each_rank_its_own_and_keeps_the_words_common",
+        f"{DISTRIBUTED}::test_dropout_draws_for_each_rank_its_own_and_keeps_the_words_common",
     ),
     Fault(
         "a hook that returns another shape is believed",
         "AllReduce.__call__",
         "if summed.shape != buffer.shape:",
         "if summed.ndim != buffer.ndim:",
-        f"{RANKS}::test_a_hook_that_returns_something_else_is_refused_and_nothing_changes",
+        f"{DISTRIBUTED}::test_a_hook_that_returns_something_else_is_refused_and_nothing_changes",
     ),
 )
 

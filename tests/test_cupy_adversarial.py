@@ -8,7 +8,7 @@ import shutil
 
 import numpy as np
 import pytest
-from emulated import fake_cupy
+from helpers.emulated import fake_cupy
 
 from rvq_np import Codebooks
 from rvq_np.kernels import host
