@@ -14,6 +14,7 @@ from rvq_np import bitstream
 from rvq_np.bitstream import Reader, _format, _levels
 from rvq_np.errors import BitstreamError
 
+pytestmark = pytest.mark.slow
 INPUTS = {
     "container": 20_000, "safetensors": 4_000, "cli": 500, "published": 2_000, "models": 1_000,
 }  # fmt: skip
