@@ -1,4 +1,4 @@
-"""Settings all tests share: reproducible Hypothesis runs, no deadline, which tests run by default."""
+"""Settings all tests share: reproducible Hypothesis runs, no deadline, what runs by default."""
 
 import os
 import time

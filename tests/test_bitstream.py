@@ -27,6 +27,8 @@ from rvq_np.errors import (
 )
 from rvq_np.kernels import bits, plain_bits
 
+pytestmark = pytest.mark.quick
+
 FIXTURES = Path(__file__).parent / "data" / "containers"
 SIZES = st.one_of(st.integers(1, 9), st.sampled_from([255, 256, 257, 1000, 65536, 2**31 - 1]))
 

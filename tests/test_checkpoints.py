@@ -23,6 +23,8 @@ from rvq_np import checkpoints
 from rvq_np.composed import Grouped, Parallel, Projected
 from rvq_np.errors import CheckpointError, ParameterError, RvqError
 
+pytestmark = pytest.mark.quick
+
 GOLDEN = Path(__file__).parent / "data" / "checkpoints"
 TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "U8": "u1", "BOOL": "u1"}
 K, D, C = 5, 4, 3  # words, numbers of a word, of a vector

@@ -1014,6 +1014,7 @@ def run_as(processor, arguments=(), more=""):
     return done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processor", PROCESSORS if ON_X86 else ["NEON"])
 def test_other_processors_give_the_same_codes(processor, tmp_path, monkeypatch):
     """NEON's shape runs here, too: LLVM lowers its vectors of four for any processor."""
@@ -1044,6 +1045,7 @@ def show_code_for_arm():
     print(machine.emit_assembly(module))
 
 
+@pytest.mark.slow
 def test_the_float32_kernels_compile_for_arm():
     """In a process of its own: LLVM ends the one in which it meets code it cannot translate."""
     more = f"sys.path.insert(0, {str(Path(__file__).parent)!r})\nimport test_kernels\n"

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from rvq_np import ResidualVectorQuantizer
 from rvq_np.errors import ModelFileError, RvqError
 
+pytestmark = pytest.mark.quick
+
 
 def make(**options):
     arguments = {"dimension": 4, "codebook_dim": 3, "n_q": 2, "bins": 5, "rng": 0}
