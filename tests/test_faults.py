@@ -50,6 +50,7 @@ def seeded(name, before, after, where="nearest"):
     return Fault(name, where, before, after, TESTS_OF_ORACLE)
 
 
+@pytest.mark.slow
 def test_the_command_tells_what_kills_a_fault_and_fails_where_nothing_does(tmp_path, capsys):
     text = ORACLE.read_text()
     doc = oracle.nearest.__doc__
