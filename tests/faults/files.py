@@ -2,7 +2,8 @@
 
 from ._fault import Fault
 
-BITSTREAM, CHECKPOINTS = "tests/test_bitstream.py", "tests/test_checkpoints.py"
+BITSTREAM, CHECKPOINTS = "tests/test_bitstream.py", "tests/test_checkpoints"
+FAMILIES = f"{CHECKPOINTS}_families.py"
 FLIPPED = f"{BITSTREAM}::test_no_bit_of_a_file_goes_unchecked"
 LET_THROUGH = f"{BITSTREAM}::test_what_the_checksums_let_through_is_refused"
 FORMAT, READER = "rvq_np/bitstream/_format.py", "rvq_np/bitstream/reader.py"
@@ -128,63 +129,63 @@ MODELS = (
         "_fused",
         "(v / np.where(norms > 0, norms, 1))",
         "v",
-        CHECKPOINTS,
+        FAMILIES,
     ),
     Fault(
         "bfloat16 is shifted by one bit too few",
         "Tensors.__getitem__",
         "(halves << 16)",
         "(halves << 15)",
-        f"{CHECKPOINTS}::test_other_float_types_are_read_exactly",
+        f"{CHECKPOINTS}_families.py::test_other_float_types_are_read_exactly",
     ),
     Fault(
         "tensors that overlap are accepted",
         "_entries",
         "if entry.start < end:",
         "if entry.stop < end:",
-        f"{CHECKPOINTS}::test_tensors_that_overlap_are_refused",
+        f"{CHECKPOINTS}_files.py::test_tensors_that_overlap_are_refused",
     ),
     Fault(
         "a header as long as it likes is read",
         "_entries",
         "or length > HEADER_LIMIT:",
         ":",
-        f"{CHECKPOINTS}::test_a_huge_header_is_not_read_even_if_the_file_is_as_large",
+        f"{CHECKPOINTS}_files.py::test_a_huge_header_is_not_read_even_if_the_file_is_as_large",
     ),
     Fault(
         "a pickle is opened",
         "_files",
         "if path.suffix in PICKLES:",
         'if path.suffix == ".pickle":',
-        f"{CHECKPOINTS}::test_a_pickle_is_refused_unread_with_the_code_that_converts_it",
+        f"{CHECKPOINTS}_files.py::test_a_pickle_is_refused_unread_with_the_code_that_converts_it",
     ),
     Fault(
         "a shard is looked for anywhere",
         "_shards",
         "if name not in beside:",
         "if not (index.parent / name).is_file():",
-        f"{CHECKPOINTS}::test_a_shard_is_a_file_beside_the_index",
+        f"{CHECKPOINTS}_files.py::test_a_shard_is_a_file_beside_the_index",
     ),
     Fault(
         "words of a Mimi are sums",
         "_words",
         "return sums / np.maximum(counts, LEAST)[..., None]",
         "return sums",
-        CHECKPOINTS,
+        FAMILIES,
     ),
     Fault(
         "the rates of a SNAC are not read",
         "build",
         "_stack.factorized(tensors, prefix, strides)",
         "_stack.factorized(tensors, prefix, [1] * count)",
-        f"{CHECKPOINTS}::test_the_config_tells_a_snac_by_its_strides",
+        f"{CHECKPOINTS}_families.py::test_the_config_tells_a_snac_by_its_strides",
     ),
     Fault(
         "a codebook that was never initialized is accepted",
         "initialized",
         'and not tensors[f"{book}.{flag}"].all():',
         'and not tensors[f"{book}.{flag}"].size:',
-        f"{CHECKPOINTS}::test_a_codebook_that_was_never_initialized_is_refused",
+        f"{CHECKPOINTS}_refused.py::test_a_codebook_that_was_never_initialized_is_refused",
     ),
     Fault(
         "a model file of a later version is read",
