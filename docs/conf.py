@@ -37,19 +37,21 @@ html_show_sourcelink = False
 
 
 def _table_of_frameworks() -> None:
-    """Write what the tests found out, docs/frameworks.json, as a table to be included."""
+    """Write the results of framework tests, docs/frameworks.json, as a table to be included."""
     here = Path(__file__).parent
-    lines = ["| framework | version | transform | |", "|---|---|---|---|"]
-    for framework, told in json.loads((here / "frameworks.json").read_text()).items():
-        for name, verdict in told["transforms"].items():
-            lines.append(f"| {framework} | {told['version']} | {name} | {verdict} |")
+    lines = ["| framework | version | transform | result |", "|---|---|---|---|"]
+    for framework, record in json.loads((here / "frameworks.json").read_text()).items():
+        for name, verdict in record["transforms"].items():
+            lines.append(f"| {framework} | {record['version']} | {name} | {verdict} |")
     (here / "_static" / "frameworks.md").write_text("\n".join(lines) + "\n")
 
 
 def _table_of_fuzzing() -> None:
-    """Write what fuzzing counted, docs/reliability.json, as a table to be included."""
+    """Write the counts of fuzzing, docs/reliability.json, as a table to be included."""
     here = Path(__file__).parent
-    header = "| target | inputs | seed | read | refused | findings | seconds | grown by | date |"
+    header = (
+        "| target | inputs | seed | read | rejected | findings | seconds | memory growth | date |"
+    )
     lines = [header, "|---|---|---|---|---|---|---|---|---|"]
     for run in json.loads((here / "reliability.json").read_text())["fuzzing"]:
         counts = [f"{run[name]:,}" for name in ("accepted", "refused", "findings")]
@@ -61,15 +63,15 @@ def _table_of_fuzzing() -> None:
 
 
 def _table_of_faults() -> None:
-    """Write which test kills which seeded fault, docs/faults.json, as a table to be included."""
+    """Write which test detects which seeded fault, docs/faults.json, as a table to be included."""
     here = Path(__file__).parent
     sys.path.insert(0, str(here.parent / "tests"))
     from faults import FAULTS
 
-    killers = json.loads((here / "faults.json").read_text())
-    lines = ["| fault | in | killed by |", "|---|---|---|"]
+    tests = json.loads((here / "faults.json").read_text())
+    lines = ["| fault | in | detected by |", "|---|---|---|"]
     for fault in FAULTS:
-        path, _, test = killers[fault.name].partition("::")
+        path, _, test = tests[fault.name].partition("::")
         lines.append(f"| {fault.name} | `{fault.where}` | `{test}` in `{path}` |")
     (here / "_static" / "faults.md").write_text("\n".join(lines) + "\n")
 

@@ -26,7 +26,7 @@ def test_every_golden_file_tells_what_made_it():
     made = {path.name.partition(".")[0] for path in GOLDEN.glob("*.npz")}
     assert made == set(VERSIONS)
     told = {each["family"] for each in VERSIONS.values()}
-    assert told | {"rvq_np"} == set(checkpoints.families())  # which is ours, see test_checkpoints_saving.py
+    assert told | {"rvq_np"} == set(checkpoints.families())  # ours: _saving
     assert all({"package", "version"} <= set(each) for each in VERSIONS.values())
 
 

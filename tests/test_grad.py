@@ -183,7 +183,7 @@ def test_numpy_arrays_are_quantized_as_by_the_class(rng):
         ({"x": np.full((3, 6), np.nan)}, NonFiniteError, r"nan at \(0, 0\)"),
         ({"x": [[1.0] * 6]}, BackendError, "quantize"),
         ({"estimator": "sigmoid"}, ParameterError, "straight-through, rotation"),
-        ({"rvq": "a quantizer"}, BackendError, "wanted an"),
+        ({"rvq": "a quantizer"}, BackendError, "expected an"),
         ({"bandwidth": -1}, ParameterError, "bandwidth"),
     ],
 )
@@ -200,7 +200,7 @@ def test_what_cannot_be_quantized_is_refused(call, bad, error, text):
 
 def test_a_gradient_of_the_wrong_shape_is_refused(rng):
     _, vjp = grad.quantize_vjp(rng.standard_normal((10, 6)), trained(), RATE)
-    with pytest.raises(ShapeError, match=r"\(6, 10\); wanted \(10, 6\)"):
+    with pytest.raises(ShapeError, match=r"\(6, 10\); expected \(10, 6\)"):
         vjp(np.ones((6, 10)))
 
 

@@ -728,10 +728,34 @@ def test_a_stage_in_training_begins_with_the_screen_that_served(rng, monkeypatch
     for _ in range(5):
         words = words + np.float32(0.5)
         stage, codes = tables.word_tables(words.copy()), np.empty(9, np.int32)
-        host.nearest_again(words, stage, codes, found)
+        host.search_again(words, stage, codes, found)
         np.testing.assert_array_equal(codes, np.arange(9))
         served.append(found["screen"])
     assert served == [compiled.SCREENS[-1]] * 3 + [compiled.SCREENS[0]] * 2
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_codewords_may_change_their_size_between_steps_of_a_training(dtype, rng):
+    """How large they were a step ago is remembered; it says nothing about the codes."""
+    host.load()
+    words, found = rng.standard_normal((9, 4)).astype(dtype), {}
+    for scale in (1.0, 1e-30, 1e30, 1e-40, 1.0, 0.0, 1e30):
+        stage, codes = tables.word_tables((words * scale).astype(dtype)), np.empty(9, np.int32)
+        host.search_again(stage.words.copy(), stage, codes, found)
+        np.testing.assert_array_equal(codes, np.arange(9) if scale else np.zeros(9))
+
+
+def test_panels_are_packed_by_several_threads_as_by_one(rng, monkeypatch):
+    words = rng.standard_normal((300, 6)).astype(np.float32)
+    for screen in compiled.SCREENS:
+        shape = screen, simd.LANES, simd.VECTORS, simd.PER_STEP[screen]
+        alone = pack.plan(stage_of(words), *shape)
+        with paths.threads(2):
+            monkeypatch.setattr(pack, "PACKED", 1)
+            together = pack.plan(stage_of(words), *shape)
+        monkeypatch.undo()
+        for name in ("panels", "side", "half"):
+            np.testing.assert_array_equal(getattr(together, name), getattr(alone, name))
 
 
 @pytest.mark.parametrize(("n_words", "dim"), [(256, 8), (1024, 64), (1024, 256)])

@@ -3,39 +3,62 @@
 What every shim owes, whatever the framework:
 
 - the value is exactly ``decode(codes)``, not ``x + (q - x)``, which rounds;
-- ``d quantized / d x`` is the identity, however many levels there are, or the rotation trick;
+- ``d quantized / d x`` is the identity, however many stages there are, or the rotation trick;
 - ``project_out`` receives the true gradient of decode, and ``project_in`` the straight-through one
-  of its own level, by way of ``project_out``;
-- the commitment loss pulls the encoder, at every level; the quantization loss pulls the codebook
+  of its own stage, by way of ``project_out``;
+- the commitment loss pulls the encoder, at every stage; the quantization loss pulls the codebook
   and never the encoder;
 - codes carry no gradient, padding neither gives nor receives one.
 
-A file here is named after the top-level package of the framework's arrays and defines
-``quantize(x, rvq, sample_rate, bandwidth, mask, estimator)``.  There are two kinds:
+A file here is named after the top-level package of the framework's arrays and is a `Shim`: it
+defines ``quantize(x, rvq, sample_rate, bandwidth, mask, estimator)``.  There are two kinds:
 
-- Tensor frameworks (`torch`, `jax`, `keras`, `mlx`) keep only search and training opaque, by
-  `_host`, and write the differentiable part natively, by `_surrogate`.  They also define the
-  quantizer as their users expect it: a module, pure functions, a layer.
+- Tensor frameworks (`torch`, `jax`, `keras`, `mlx`, `tensorflow`) offer the dozen operations of
+  `Ops`; with those, `_straight_through` takes a batch all the way from vectors to the result.  Only
+  search and training are opaque (`_operation.run`), behind whatever the framework has for that.
+  A shim checks what came, once, and hands rows (N, D) on; below, nothing checks or converts again.
+  It also defines the quantizer as its users expect it: a module, pure functions, a layer.
 - Tape engines (`autograd`) wrap `quantize_vjp`, a pair of forward and vector-Jacobian
   product over NumPy arrays.  So can any other, in one file: outside packages join by an entry
   point in the group ``rvq_np.grad``.
+
+Who uses whom, from the shims down: a shim, `_straight_through` (rows, result), `_surrogate` (what
+is differentiated) beside `_products` (the same by hand), `_operation` (search and training),
+`_cache` (the quantizer of some arrays), `_names` and `_references`.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
 from importlib.util import find_spec
-from types import ModuleType
-from typing import Any
+from typing import Any, Protocol
 
 from ..errors import BackendError
 from ..layout import QuantizedResult
 from ..quantizer import ResidualVectorQuantizer
-from ._inputs import check_quantizer
+from ._inputs import check_estimator, check_quantizer
+from ._ops import Ops
 from ._products import Gradients, Products, quantize_vjp
-from ._surrogate import check_estimator
 
-__all__ = ["Gradients", "Products", "quantize", "quantize_vjp"]
+__all__ = ["Gradients", "Ops", "Products", "Shim", "quantize", "quantize_vjp"]
+
+
+class Shim(Protocol):
+    """A file of this folder, or what an entry point of the group ``rvq_np.grad`` loads."""
+
+    def quantize(
+        self,
+        x: Any,
+        rvq: ResidualVectorQuantizer,
+        sample_rate: float,
+        bandwidth: float | None,
+        mask: Any,
+        estimator: str,
+    ) -> QuantizedResult:
+        """Do what `rvq_np.grad.quantize` promises, for arrays of the framework.
+
+        That `rvq` and `estimator` are what they should be has been checked, nothing else.
+        """
 
 
 def quantize(
@@ -63,12 +86,12 @@ def quantize(
     sample_rate : float
         Vectors per second.
     bandwidth : float, optional
-        kb/s to spend; all levels by default.
+        kb/s to spend; all stages by default.
     mask : array (B, T) or (N,), bool, optional
         True where there is a vector, False where there is padding.
     estimator : {"straight-through", "rotation"}, optional
         The gradient of ``quantized`` to `x`: the identity, or the rotation trick (Fifty et al.,
-        ICLR 2025) for the sum of all levels.
+        ICLR 2025) for the sum of all stages.
 
     Returns
     -------
@@ -97,15 +120,13 @@ def quantize(
     cls = type(x)
     if cls not in _shims:
         _shims[cls] = shim_for(cls)
-    shim = _shims[cls]
-    result: QuantizedResult = shim.quantize(x, rvq, sample_rate, bandwidth, mask, estimator)
-    return result
+    return _shims[cls].quantize(x, rvq, sample_rate, bandwidth, mask, estimator)
 
 
-_shims: dict[type, ModuleType] = {}  # no functools.cache: torch.compile looks past it
+_shims: dict[type, Shim] = {}  # no functools.cache: torch.compile looks past it
 
 
-def shim_for(cls: type) -> ModuleType:
+def shim_for(cls: type) -> Shim:
     """Return the file of this folder that serves arrays of a type.
 
     Raises
@@ -121,10 +142,11 @@ def shim_for(cls: type) -> ModuleType:
         if not library or library.startswith("_") or library == "builtins":
             continue
         if find_spec(f"{__name__}.{library}"):
-            return import_module(f"{__name__}.{library}")
+            found: Shim = import_module(f"{__name__}.{library}")
+            return found
         for entry in entry_points(group="rvq_np.grad", name=library):
-            module: ModuleType = entry.load()
-            return module
+            outside: Shim = entry.load()
+            return outside
     raise BackendError(
         f"quantize: no file of rvq_np.grad serves {cls.__module__}.{cls.__qualname__}. Wrap "
         "rvq_np.grad.quantize_vjp for it: see the docs, 'A framework of your own'."

@@ -1,14 +1,15 @@
 """Forward and vector-Jacobian product over NumPy arrays: the gradient contract, by hand.
 
 The reference the native shims are tested against, and all that a tape engine needs.  The
-formulas, for level q of L with residual ``r``, ``z = P r + p`` (or ``r``), word ``e``, and
-``o = O e + o0`` (or ``e``), over the rows that are active at q, C numbers a word:
+formulas, for stage q of L with residual ``r``, ``z = P r + p`` (or ``r``), codeword ``e``, and
+``o = O e + o0`` (or ``e``), over the rows that are active at q, C the
+dimension of a codeword:
 
 - ``quantized = sum of o``; to x the identity, to O ``sum of g e'``, to o0 ``sum of g``; straight
-  through the word, with ``h = O' g``, to P ``sum of h r'``, to p ``sum of h``;
+  through the codeword, with ``h = O' g``, to P ``sum of h r'``, to p ``sum of h``;
 - ``penalty = w / L * sum over q of mean |z - e|**2``, e and the residual's past held fixed: with
   ``dz = 2 w (z - e) / (L rows C)``, to P ``sum of dz r'``, to p ``sum of dz``, to x ``P' dz``;
-- ``quantization_loss`` likewise, without w, z held fixed: to each word ``-sum of 2 (z - e) / (L
+- ``quantization_loss`` likewise, without w, z held fixed: to each codeword ``-sum of 2 (z - e) / (L
   rows C)`` over the rows that chose it.
 """
 
@@ -25,21 +26,30 @@ from ..codebooks import Codebooks
 from ..errors import BackendError, ShapeError
 from ..layout import QuantizedResult
 from ..quantizer import ResidualVectorQuantizer
-from ._inputs import check_quantizer
-from ._surrogate import Ops, batch_of, check_estimator, rotated, rows_of
+from ._inputs import check_estimator, check_quantizer
+from ._names import StageArrays, codebook_name, map_names
+from ._ops import ProductOps, batch_of, rows_of
+from ._surrogate import rotated
 
-NUMPY = Ops(
-    shape=np.shape,
-    stop=lambda x: x,
-    take=lambda words, codes: words[codes],
-    transpose=np.transpose,
-    reshape=np.reshape,
-    total=np.sum,
-    largest=lambda x, axis: np.max(x, axis, initial=0),
-    convert=lambda x, like: np.asarray(x).astype(like.dtype),
-    product=lambda x, y, z, alpha, beta: alpha * (x @ y) + beta * z,
-    sum_into=lambda x, y, alpha: x + alpha * y,
-)
+
+class _NumpyOps:
+    """`ProductOps` of NumPy, where nothing is recorded."""
+
+    shape = staticmethod(np.shape)
+    stop = staticmethod(lambda x: x)
+    take = staticmethod(lambda codebook, codes: codebook[codes])
+    transpose = staticmethod(np.transpose)
+    reshape = staticmethod(lambda x, shape: np.reshape(x, shape))
+    where = staticmethod(lambda condition, x, y: np.where(condition, x, y))
+    sum = staticmethod(lambda x, axis=None: np.sum(x, axis))
+    max = staticmethod(lambda x, axis: np.max(x, axis, initial=0))
+    cast = staticmethod(lambda x, like: np.asarray(x).astype(like.dtype))
+    widen = staticmethod(lambda x: x.astype(np.result_type(x.dtype, np.float32), copy=False))
+    product = staticmethod(lambda x, y, z, alpha, beta: alpha * (x @ y) + beta * z)
+    add_scaled = staticmethod(lambda x, y, alpha: x + alpha * y)
+
+
+NUMPY: ProductOps = _NumpyOps()
 
 
 class Gradients(NamedTuple):
@@ -51,7 +61,7 @@ class Gradients(NamedTuple):
         Shaped and typed as the vectors.
     parameters : dict of str to numpy.ndarray
         By the names of a state dict: ``vq.layers.0.project_in.weight`` and so on, and
-        ``vq.layers.0._codebook.embed`` for the words.
+        ``vq.layers.0._codebook.embed`` for the codewords.
     """
 
     x: np.ndarray
@@ -68,7 +78,7 @@ class Products:
         The vectors, zeros where there is padding.
     codes : numpy.ndarray (n_q, N), int32
     active : numpy.ndarray (N,), int
-        Levels that make up each row; 0 for padding.
+        Stages that make up each row; 0 for padding.
     quantized : numpy.ndarray (N, D)
     codebooks : Codebooks
     weight : float
@@ -110,131 +120,119 @@ class Products:
         given = np.zeros_like(self.x) if quantized is None else np.asarray(quantized)
         if given.shape != self.x.shape:
             raise ShapeError(
-                f"vjp: the gradient to quantized has shape {given.shape}; wanted {self.x.shape}."
+                f"vjp: the gradient to quantized has shape {given.shape}; expected {self.x.shape}."
             )
-        dtype = np.result_type(self.x.dtype, np.float32)
-        rows = rows_of(NUMPY, self.x).astype(dtype)
-        wanted = rows_of(NUMPY, given).astype(dtype) * (self.active > 0)[:, None]
-        to_x, parameters = self._by_level(rows, wanted, float(penalty), float(quantization_loss))
-        to_x += self._through(rows, wanted)
+        rows = NUMPY.widen(rows_of(NUMPY, self.x))
+        to_rows = rows_of(NUMPY, given).astype(rows.dtype) * (self.active > 0)[:, None]
+        to_x, parameters = self._by_stage(rows, to_rows, float(penalty), float(quantization_loss))
+        to_x += self._through(rows, to_rows)
         return Gradients(batch_of(NUMPY, to_x, self.x).astype(self.x.dtype), parameters)
 
-    def _through(self, rows: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    def _through(self, rows: np.ndarray, to_rows: np.ndarray) -> np.ndarray:
         if self.estimator == "straight-through":
-            return wanted
+            return to_rows
         with np.errstate(over="ignore"):  # a bound beyond the float type bounds nothing, rightly
-            return rotated(NUMPY, wanted, rows, self.quantized.astype(rows.dtype), backwards=True)
+            return rotated(NUMPY, to_rows, rows, self.quantized.astype(rows.dtype), backwards=True)
 
-    def _by_level(
-        self, rows: np.ndarray, wanted: np.ndarray, penalty: float, quantization_loss: float
+    def _by_stage(
+        self, rows: np.ndarray, to_rows: np.ndarray, penalty: float, quantization_loss: float
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         n_q, dtype = len(self.codes), rows.dtype
         stages = self.codebooks.stages[:n_q]
         if not (self.trained or stages[0].project_in):
             return np.zeros_like(rows), {
-                f"vq.layers.{level}._codebook.embed": np.zeros(stage.words.shape, dtype)
-                for level, stage in enumerate(stages)
+                codebook_name(q): np.zeros(stage.words.shape, dtype)
+                for q, stage in enumerate(stages)
             }
-        levels = [
-            Level(stage.words.astype(dtype), codes, *(
-                linear and (linear.weight.astype(dtype), linear.bias.astype(dtype))
-                for linear in (stage.project_in, stage.project_out)
-            ))
-            for stage, codes in zip(stages, self.codes, strict=True)
-        ]  # fmt: skip
-        to_x, found = pulled_back(
-            NUMPY, rows, wanted, self.active, levels, trained=self.trained,
-            penalty=self.weight * penalty, quantization=quantization_loss or None,
+        to_x, gradients = pulled_back(
+            NUMPY, rows, to_rows, self.active, arrays_of(self.codebooks, n_q, dtype), self.codes,
+            trained=self.trained, penalty=self.weight * penalty,
+            quantization=quantization_loss or None,
         )  # fmt: skip
-        parameters = {}
-        for level, (stage, codes, each) in enumerate(zip(stages, self.codes, found, strict=True)):
-            layer, (to_words, *to_maps) = f"vq.layers.{level}.", each
-            places = [f"{name}.{part}" for name in MAPS for part in ("weight", "bias")]
-            for name, gradient in zip(places, to_maps, strict=False):
-                parameters[f"{layer}{name}"] = gradient
-            moved = np.zeros(stage.words.shape, dtype)
-            if to_words is not None:
-                np.add.at(moved, codes, to_words)
-            parameters[f"{layer}_codebook.embed"] = moved
+        parameters: dict[str, np.ndarray] = {}
+        for q, (stage, codes, each) in enumerate(zip(stages, self.codes, gradients, strict=True)):
+            to_codewords, *to_maps = each
+            parameters.update(zip(map_names(q), to_maps, strict=False))
+            to_codebook = np.zeros(stage.words.shape, dtype)
+            if to_codewords is not None:
+                np.add.at(to_codebook, codes, to_codewords)
+            parameters[codebook_name(q)] = to_codebook
         return to_x, parameters
 
 
-MAPS = ("project_in", "project_out")
-
-
-class Level(NamedTuple):
-    """What gradients need of one level: its words, the codes of the rows, and its maps if any."""
-
-    words: Any  # (K, C)
-    codes: Any  # (N,)
-    into: Any = None  # weight (C, D) and bias (C,)
-    out: Any = None  # weight (D, C) and bias (D,)
+def arrays_of(codebooks: Codebooks, n_q: int, dtype: Any) -> list[StageArrays]:
+    """Return the arrays of the first `n_q` stages in a float type."""
+    return [
+        StageArrays(stage.words.astype(dtype), *(
+            linear and (linear.weight.astype(dtype), linear.bias.astype(dtype))
+            for linear in (stage.project_in, stage.project_out)
+        ))
+        for stage in codebooks.stages[:n_q]
+    ]  # fmt: skip
 
 
 def pulled_back(
-    ops: Ops,
+    ops: ProductOps,
     rows: Any,
-    wanted: Any,
+    to_rows: Any,
     active: Any,
-    levels: Sequence[Level],
+    stages: Sequence[StageArrays],
+    codes: Any,
     *,
     trained: bool,
     penalty: Any,
     quantization: Any = None,
 ) -> tuple[Any, list[tuple[Any, ...]]]:
-    """Return what the gradients of a pass give to x beside `wanted`, and to each level.
+    """Return what the gradients of a pass give to x beside `to_rows`, and to each stage.
 
-    `wanted` (N, D): the gradient to the vectors, zeros where there is padding. `penalty`: that to
+    `to_rows` (N, D): the gradient to the vectors, zeros where there is padding. `penalty`: that to
     the commitment loss, times its weight; `quantization`: that to the other, None for zero. Per
-    level: the gradient to the words of the rows (N, C) from the latter, or None; then, if it has
-    maps, those to the weight and bias in, and to the weight and bias out.
+    stage: the gradient to the codewords of the rows (N, C) from the latter, or None; then, if it
+    has maps, those to the weight and bias in, and to the weight and bias out.
     """
-    counts = [int(ops.total(active > level)) for level in range(len(levels))]
+    counts = [int(ops.sum(active > stage)) for stage in range(len(stages))]
     used = max(1, sum(count > 0 for count in counts))
-    found: list[tuple[Any, ...]] = []
+    gradients: list[tuple[Any, ...]] = []
     to_x, left = None, rows
-    for level, (words, codes, into, out) in enumerate(levels):
-        whole = counts[level] == rows.shape[0]
-        share = None if whole else ops.convert(active > level, rows)[:, None]
-        given = wanted if whole else wanted * share
-        scale = 2.0 / (used * max(1, counts[level]) * words.shape[1]) * trained
+    for stage, (codebook, into, out) in enumerate(stages):
+        chosen = codes[stage]
+        whole = counts[stage] == rows.shape[0]
+        share = None if whole else ops.cast(active > stage, rows)[:, None]
+        given = to_rows if whole else to_rows * share
+        scale = 2.0 / (used * max(1, counts[stage]) * codebook.shape[1]) * trained
         factor = scale * penalty
-        to_words = None
+        to_codewords = None
         if into is None:
-            chosen = added = ops.take(words, codes)
-            apart = left - chosen
+            added = ops.take(codebook, chosen)
+            apart = left - added
             pull = apart * factor if whole else apart * factor * share
             if quantization is not None:
-                to_words = apart * (-scale * quantization) * (1 if whole else share)
-            found.append((to_words,))
+                to_codewords = apart * (-scale * quantization) * (1 if whole else share)
+            gradients.append((to_codewords,))
+            to_x = pull if to_x is None else ops.add_scaled(to_x, pull, 1.0)
         else:
-            # Words less the bias in, so that a product and a sum are one: `apart` is what is
-            # searched less the words of the rows.
-            moved = ops.take(words - into[1], codes)
+            # Codewords less the bias in, so that a product and a sum are one: `apart` is what is
+            # searched less the codewords of the rows.
+            moved = ops.take(codebook - into[1], chosen)
             pull = ops.product(left, into[0].T, moved, factor, -factor)
             pull = pull if whole else pull * share
             if quantization is not None:
                 turn = scale * quantization
-                to_words = ops.product(left, into[0].T, moved, -turn, turn)
-                to_words = to_words if whole else to_words * share
+                to_codewords = ops.product(left, into[0].T, moved, -turn, turn)
+                to_codewords = to_codewords if whole else to_codewords * share
             to_searched = ops.product(given, out[0], pull, 1.0, 1.0)
-            total = ops.total(given, 0)
-            found.append(
-                (to_words, to_searched.T @ left, ops.total(to_searched, 0),
+            total = ops.sum(given, 0)
+            gradients.append(
+                (to_codewords, to_searched.T @ left, ops.sum(to_searched, 0),
                  given.T @ moved + total[:, None] * into[1], total)
             )  # fmt: skip
-            if words.shape[0] < rows.shape[0]:
-                added = ops.take(words @ out[0].T + out[1], codes)
-            else:  # what the words decode to, by way of those moved
+            if codebook.shape[0] < rows.shape[0]:
+                added = ops.take(codebook @ out[0].T + out[1], chosen)
+            else:  # what the codewords decode to, by way of those moved
                 added = ops.product(moved, out[0].T, out[0] @ into[1] + out[1], 1.0, 1.0)
-        if into is None:
-            to_x = pull if to_x is None else ops.sum_into(to_x, pull, 1.0)
-        elif to_x is None:
-            to_x = pull @ into[0]
-        else:
-            to_x = ops.product(pull, into[0], to_x, 1.0, 1.0)
-        left = left - added if left is rows else ops.sum_into(left, added, -1.0)
-    return to_x, found
+            to_x = pull @ into[0] if to_x is None else ops.product(pull, into[0], to_x, 1.0, 1.0)
+        left = left - added if left is rows else ops.add_scaled(left, added, -1.0)
+    return to_x, gradients
 
 
 def quantize_vjp(
@@ -290,7 +288,7 @@ def quantize_vjp(
     check_quantizer("quantize_vjp", rvq)
     if not isinstance(x, np.ndarray):
         raise BackendError(
-            f"quantize_vjp: x is a {type(x).__module__}.{type(x).__qualname__}; wanted a "
+            f"quantize_vjp: got a {type(x).__module__}.{type(x).__qualname__} as x; expected a "
             "numpy.ndarray. Use rvq_np.grad.quantize for arrays of a framework."
         )
     passed = rvq.passed("quantize_vjp", x, sample_rate, bandwidth, mask)

@@ -10,23 +10,29 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch.autograd import forward_ad
 
+from .. import arrays, passes
 from .. import train as training
+from ..kernels.tables import lent
 from ..layout import QuantizedResult
-from . import _host, _products
-from ._surrogate import batch_of, rotated, rows_of
+from ._names import StageArrays, map_names
+from ._operation import Spec, outputs_of, pass_of
+from ._products import pulled_back
+from ._straight_through import Inputs, assembled
+from ._surrogate import rotated
+from ._torch_operator import OPS
+
+PLAIN = (torch.Tensor, torch.nn.Parameter)
 
 
-def serves(x, mask, entries) -> bool:
+def serves(x, mask, named) -> bool:
     """Whether all is in host memory and nothing but autograd's own record looks on."""
     if torch.compiler.is_compiling() or _watched():
         return False
-    given = [x, *entries.values()] + ([] if mask is None else [mask])
-    plain = (torch.Tensor, torch.nn.Parameter)
-    return all(type(each) in plain and each.device.type == "cpu" for each in given)
+    given = [x, *named.values()] if mask is None else [x, mask, *named.values()]
+    return all(type(each) in PLAIN and each.is_cpu for each in given)
 
 
 def _watched() -> bool:
@@ -46,87 +52,76 @@ def _watched() -> bool:
         return True
 
 
-def forward(owner, ops, spec, wide, mask, seed, entries) -> QuantizedResult:
-    """Do what the module's `forward` does for vectors `wide`; in training, change `entries`."""
+def host_array(tensor):
+    """Return a weight in host memory as NumPy sees it, without a copy where there need be none."""
+    if tensor.dtype is torch.float32:
+        return tensor.detach().numpy()
+    return arrays.to_numpy(tensor)
+
+
+def forward(spec: Spec, inputs: Inputs, seed: Any, named: Any, estimator: str) -> QuantizedResult:
+    """Do what the module's `forward` does with its arrays; in training, change them."""
     config = spec.config
-    wanted = _host.needed(spec)
-    with torch.no_grad():
-        tensors = [entries[name] for name in wanted]
-        passed = _host.passed_by(spec, wide.detach(), mask, seed, tensors)
-    codes = passed.batch.codes(passed.codes)
-    bandwidth = torch.from_numpy(np.asarray(passed.bandwidth, np.float32))
-    levels = range(codes.shape[0]) if config.projects else ()
-    maps = [
-        entries[f"vq.layers.{level}.{name}.{part}"].to(wide.dtype)
-        for level in levels
-        for name in _products.MAPS
-        for part in ("weight", "bias")
-    ]
-    quantized, commitment, quantization = Through.apply(wide, ops, passed, owner.estimator, *maps)
+    given = [host_array(named[name]) for name in spec.given_names]
+    valid = None if inputs.valid is None else inputs.valid.numpy()
+    rows = arrays.to_numpy(inputs.rows)
+    passed = pass_of(spec, rows, valid, inputs.shape, seed, given)
+    codes, quantized, active, bandwidth = map(torch.from_numpy, outputs_of(passed))
+    loss = quantization = inputs.rows.new_tensor(passed.loss)
+    if torch.is_grad_enabled():
+        maps = []
+        if config.projects:
+            names = [name for stage in range(len(codes)) for name in map_names(stage)]
+            maps = [named[name].to(inputs.rows.dtype) for name in names]
+        if inputs.rows.requires_grad or any(each.requires_grad for each in maps):
+            quantized, loss, quantization = Through.apply(
+                inputs.rows, quantized, codes, active, passed, estimator, *maps
+            )
     if spec.training:
         with torch.no_grad():
             for name, value in training.entries(passed.states).items():
-                entries[name].copy_(torch.from_numpy(_host.lent(value)))
-    both = bool(config.quantizer_dropout)
-    penalty = config.commitment_weight * commitment
-    return QuantizedResult(quantized, codes, bandwidth, penalty, quantization if both else None)
+                named[name].copy_(torch.from_numpy(lent(value)))
+    return assembled(
+        OPS, inputs, quantized, codes, bandwidth, config.commitment_weight * loss,
+        quantization if config.quantizer_dropout else None,
+    )  # fmt: skip
 
 
 class Through(torch.autograd.Function):
-    """From vectors and maps to the vectors and losses of a pass that has been made."""
+    """From rows and maps to the rows and losses of a pass that has been made."""
 
     @staticmethod
-    def forward(ctx: Any, wide, ops, passed, estimator, *maps):
-        value = passed.batch.vectors(passed.quantized)
-        ctx.ops, ctx.passed, ctx.estimator = ops, passed, estimator
-        ctx.save_for_backward(wide, *maps)
-        loss = wide.new_tensor(passed.loss)
-        return value, loss, loss.clone()
+    def forward(ctx: Any, rows, quantized, codes, active, passed: passes.Pass, estimator, *maps):
+        ctx.fixed = quantized.detach(), codes, active, passed, estimator
+        ctx.save_for_backward(rows, *maps)
+        loss = rows.new_tensor(passed.loss)
+        return quantized, loss, loss.clone()
 
     @staticmethod
-    def backward(ctx: Any, wanted, penalty, _):
-        wide, *maps = ctx.saved_tensors
-        passed, ops = ctx.passed, ctx.ops
-        with torch.autocast(wide.device.type, enabled=False):
-            rows = rows_of(ops, wide)
-            active = torch.from_numpy(passed.active())
-            given = rows_of(ops, wanted) * (active > 0).to(wide.dtype)[:, None]
+    def backward(ctx: Any, to_quantized, penalty, _):
+        rows, *maps = ctx.saved_tensors
+        quantized, codes, active, passed, estimator = ctx.fixed
+        with torch.autocast(rows.device.type, enabled=False):
+            given = to_quantized * (active > 0).to(rows.dtype)[:, None]
             to_x, to_maps = given, [None] * len(maps)
-            if ctx.estimator == "rotation":
-                value = passed.quantized.to(wide.dtype)
-                to_x = rotated(ops, given, rows.detach(), value, backwards=True)
+            if estimator == "rotation":
+                to_x = rotated(OPS, given, rows.detach(), quantized, backwards=True)
             if passed.trained or maps:
-                more, found = _products.pulled_back(
-                    ops, rows, given, active, _levels(passed, wide.dtype, maps),
-                    trained=passed.trained, penalty=penalty,
-                )  # fmt: skip
+                stages = _stages(passed, len(codes), rows.dtype, maps)
+                more, gradients = pulled_back(
+                    OPS, rows, given, active, stages, codes, trained=passed.trained, penalty=penalty
+                )
                 to_x = to_x + more
                 if maps:
-                    to_maps = [gradient for each in found for gradient in each[1:]]
-            return batch_of(ops, to_x, wide), None, None, None, *to_maps
+                    to_maps = [gradient for each in gradients for gradient in each[1:]]
+            return to_x, None, None, None, None, None, *to_maps
 
 
-def _levels(passed, dtype, maps):
-    """Return the levels in use, their words those that the codes name."""
-    levels = []
-    for level, (stage, codes) in enumerate(
-        zip(passed.codebooks.stages, passed.codes, strict=False)
-    ):
-        words = torch.from_numpy(_host.lent(stage.words)).to(dtype)
-        own = maps[4 * level : 4 * level + 4]
-        levels.append(_products.Level(words, codes, *(own and (own[:2], own[2:]))))
-    return levels
-
-
-def product(x, y, z, alpha, beta):
-    """Return ``alpha x @ y + beta z``, in one pass where factors need no gradient themselves."""
-    if torch.is_grad_enabled():
-        return alpha * (x @ y) + beta * z
-    return torch.addmm(z, x, y, alpha=float(alpha), beta=float(beta))
-
-
-def sum_into(x, y, alpha):
-    """Return ``x + alpha y``, written over `x` where nobody will differentiate it."""
-    if torch.is_grad_enabled():
-        return x + alpha * y
-    return x.add_(y, alpha=alpha)
+def _stages(passed, n_q, dtype, maps):
+    """Return the stages in use, their codewords those that the codes name."""
+    stages = []
+    for place, stage in enumerate(passed.codebooks.stages[:n_q]):
+        own = maps[4 * place : 4 * place + 4]
+        codebook = torch.from_numpy(lent(stage.words)).to(dtype)
+        stages.append(StageArrays(codebook, *(own and (own[:2], own[2:]))))
+    return stages

@@ -19,8 +19,8 @@ from .. import train as training
 from ..errors import BackendError, StateError
 from ..layout import QuantizedResult
 from ..quantizer import ResidualVectorQuantizer
-from . import _host
-from ._inputs import check_quantizer
+from ._inputs import check_quantizer, refuse_kind
+from ._names import is_codebook, is_state
 from ._products import Products, quantize_vjp
 
 _NO_SECOND = "quantize: second derivatives are not served for HIPS autograd; MLX and JAX have them."
@@ -48,7 +48,7 @@ def quantize_with(
     Parameters
     ----------
     parameters : mapping of str to array
-        Projections and words to use instead of those of `rvq`, named as in its ``state_dict``:
+        Projections and codebooks to use instead of those of `rvq`, named as in its ``state_dict``:
         ``vq.layers.0.project_in.weight``, ``vq.layers.0._codebook.embed``, ... Any number of
         them. They are rounded to float32.
     x : array (B, D, T) or (N, D), floating
@@ -61,8 +61,8 @@ def quantize_with(
     Returns
     -------
     result : QuantizedResult
-        With ``quantization_loss``, which pulls the words, where they are among `parameters`.
-        Training then neither moves nor replaces those words.
+        With ``quantization_loss``, which pulls the codewords, where they are among
+        `parameters`. Training then neither moves nor replaces those codewords.
 
     Raises
     ------
@@ -90,14 +90,14 @@ def quantize_with(
     check_quantizer("quantize_with", rvq)
     given = {name: parameters[name] for name in parameters}  # unpacks the box of a dictionary
     values = {name: _plain(name, value) for name, value in given.items()}
-    words = [name for name in given if name.endswith(".embed")]
-    fixed = [name for name in given if _host.is_state(name) and name not in words]
+    codebooks = [name for name in given if is_codebook(name)]
+    fixed = [name for name in given if is_state(name) and name not in codebooks]
     if fixed:
         raise StateError(f"quantize_with: {fixed[:4]} are statistics, which have no gradient.")
-    started = {name.replace(".embed", ".inited"): np.ones(1) for name in words}
+    started = {name.replace(".embed", ".inited"): np.ones(1) for name in codebooks}
     # With weight one the penalty is the plain loss, which the class tells under dropout only.
     weight = rvq.config.commitment_weight
-    config = replace(rvq.config, commitment_weight=1.0) if words else rvq.config
+    config = replace(rvq.config, commitment_weight=1.0) if codebooks else rvq.config
     arrays = {**rvq.state_dict(), **values, **started}
     states, projections = training.from_state_dict(arrays, config)
     moved = ResidualVectorQuantizer.made_of(config, states, projections, rng=rvq._rng)
@@ -105,7 +105,7 @@ def quantize_with(
     result, products = quantize_vjp(
         _plain("x", x), moved, sample_rate, bandwidth, mask, estimator=estimator
     )
-    if words:
+    if codebooks:
         result.quantization_loss = result.penalty
         result.penalty = np.asarray(weight * result.penalty, dtype=result.penalty.dtype)
         products = replace(products, weight=weight)
@@ -133,12 +133,12 @@ def _outputs(call, x, *arrays):
 def _pull(argnums, outputs, args, kwargs):
     call, x, *arrays = args
 
-    def back(wanted):
-        if any(map(isbox, (x, *arrays, *wanted))):
+    def back(given):
+        if any(map(isbox, (x, *arrays, *given))):
             raise BackendError(_NO_SECOND)
-        found = call.products(*wanted)
+        gradients = call.products(*given)
         return tuple(
-            found.x if place == 1 else _to(found, call.names[place - 2], arrays[place - 2])
+            gradients.x if place == 1 else _to(gradients, call.names[place - 2], arrays[place - 2])
             for place in argnums
         )
 
@@ -148,9 +148,9 @@ def _pull(argnums, outputs, args, kwargs):
 defvjp_argnums(_outputs, _pull)
 
 
-def _to(found, name, array):
-    """Return the gradient to an array; levels that were not in use have none."""
-    gradient = found.parameters.get(name)
+def _to(gradients, name, array):
+    """Return the gradient to an array; stages that were not in use have none."""
+    gradient = gradients.parameters.get(name)
     return np.zeros_like(array) if gradient is None else gradient.astype(array.dtype)
 
 
@@ -169,8 +169,5 @@ def _plain(name, box):
             raise BackendError(_NO_SECOND)
     value = getval(box)
     if not isinstance(value, np.ndarray):
-        raise BackendError(
-            f"quantize: {name} is a {type(value).__module__}.{type(value).__qualname__}; wanted a "
-            "numpy.ndarray."
-        )
+        refuse_kind(value, f"a numpy.ndarray as {name}")
     return value

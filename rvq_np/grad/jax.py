@@ -1,27 +1,38 @@
 """JAX: eager, ``jit``, ``grad``, ``vmap``, and training on several devices by ``psum``.
 
 Only search and training are opaque, in a ``pure_callback`` on the host; gather, sum and
-straight-through are native.  Inside the callback nothing of JAX is touched, or it may wait for
-itself, and nothing is raised: values that cannot be quantized give NaN and codes of -1.
+straight-through are native (`_jax_operator`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from .. import train as training
-from ..config import Config
 from ..errors import BackendError, DtypeError, ParameterError
 from ..layout import QuantizedResult
 from ..quantizer import ResidualVectorQuantizer as NumpyQuantizer
-from . import _host, _inputs, _together
-from ._surrogate import Ops, attach, check_estimator, decoded
+from . import _inputs, _operation
+from ._cache import prepared
+from ._jax_operator import OPS, AllReduce, call, callback, numbers_of, psum, traced
+from ._names import (
+    all_names,
+    is_codebook,
+    is_state,
+    search_names,
+    stage_arrays,
+    state_names,
+)  # fmt: skip
+from ._operation import spec_of
+from ._references import number_of
+from ._straight_through import Outputs, decoded_vectors, inputs_of, result_of
+
+__all__ = ["AllReduce", "ResidualVectorQuantizer", "psum", "quantize"]
 
 Arrays = dict[str, Any]
 
@@ -31,42 +42,10 @@ jax.tree_util.register_dataclass(
     meta_fields=[],
 )
 
-OPS = Ops(
-    shape=jnp.shape,
-    stop=jax.lax.stop_gradient,
-    take=lambda words, codes: words.at[codes].get(mode="clip"),
-    transpose=jnp.transpose,
-    reshape=jnp.reshape,
-    total=jnp.sum,
-    largest=lambda x, axis: jnp.max(x, axis, initial=0),
-    convert=lambda x, like: x.astype(like.dtype),
-)
-
-
-class AllReduce(NamedTuple):
-    """Adds up an array over the devices that train together, and says which one this is.
-
-    As `rvq_np.train.AllReduce`, but of JAX arrays, inside a transform. See `psum`.
-    """
-
-    function: Callable[[Any], Any]
-    rank: Any
-    size: int
-
-
-def psum(axis_name: str) -> AllReduce:
-    """Return the `AllReduce` over a mapped axis, to be called inside ``pmap`` or ``shard_map``."""
-    return AllReduce(
-        lambda array: jax.lax.psum(array, axis_name),
-        jax.lax.axis_index(axis_name),
-        jax.lax.axis_size(axis_name),
-    )
-
 
 def quantize(x, rvq, sample_rate, bandwidth, mask, estimator):
     _check(x, mask, rvq.dimension)
-    spec = _host.Spec(rvq.config, float(sample_rate), bandwidth, rvq.training, held=_host.hold(rvq))
-    if not _traced(x, mask):
+    if not traced(x, mask):
         passed = rvq.passed("quantize", x, sample_rate, bandwidth, mask)
         return passed.result(rvq.config)
     if rvq.training:
@@ -74,15 +53,21 @@ def quantize(x, rvq, sample_rate, bandwidth, mask, estimator):
             "quantize: rvq is in train mode under a JAX transform, where its learning would be a "
             "side effect. Use rvq_np.grad.jax.ResidualVectorQuantizer, or rvq.eval()."
         )
-    return _quantized(spec, x, mask, None, {}, [], estimator, None)[0]
+    spec = spec_of(rvq.config, sample_rate, bandwidth, quantizer=number_of(rvq))
+    inputs = inputs_of(OPS, x, mask)
+    outputs = Outputs.of(call(spec, inputs.rows, inputs.valid, inputs.shape, None, []))
+    return result_of(
+        OPS, inputs, outputs, [], rvq.config, losses=False, estimator=estimator,
+        both_losses=bool(rvq.config.quantizer_dropout),
+    )  # fmt: skip
 
 
 class ResidualVectorQuantizer:
     """ESPnet's quantizer as pure functions over dictionaries of arrays.
 
     The object holds nothing but its arguments. `init` makes ``parameters``, which an optimizer
-    moves (projections), and ``state``, which `apply` moves (words and their statistics); together
-    they are the ``state_dict`` of `rvq_np.ResidualVectorQuantizer`, under the same names.
+    moves (projections), and ``state``, which `apply` moves (codewords and their statistics);
+    together they are the ``state_dict`` of `rvq_np.ResidualVectorQuantizer`, under the same names.
 
     Parameters
     ----------
@@ -90,7 +75,7 @@ class ResidualVectorQuantizer:
 threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative_threshold
         As for `rvq_np.ResidualVectorQuantizer`.
     codebook_training : {"ema", "gradient"}, optional
-        "gradient": the words are parameters, pulled by ``quantization_loss``; training still
+        "gradient": the codewords are parameters, pulled by ``quantization_loss``; training still
         finds their first values by k-means, but neither moves nor replaces them.
     estimator : {"straight-through", "rotation"}, optional
         See `rvq_np.grad.quantize`.
@@ -129,21 +114,16 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         codebook_training: str = "ema",
         estimator: str = "straight-through",
     ):
-        self.config = Config(
-            dimension, codebook_dim, n_q, bins, decay, kmeans_init, kmeans_iters,
-            threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon,
-            relative_threshold,
-        )  # fmt: skip
-        check_estimator(estimator)
-        _inputs.check_training(codebook_training)
+        self.config = _inputs.config_of(locals())
+        _inputs.check_options(codebook_training, estimator)
         self.codebook_training, self.estimator = codebook_training, estimator
 
     def init(self, key: Any) -> tuple[Arrays, Arrays]:
-        """Return fresh parameters and state: random projections, small random words.
+        """Return fresh parameters and state: random projections, small random codewords.
 
         `key`: a key of ``jax.random``, or a number.
         """
-        rng = np.random.default_rng(_numbers(key).tolist())
+        rng = np.random.default_rng(numbers_of(key).tolist())
         return self._split(training.entries(*training.fresh(self.config, rng)))
 
     def of(self, rvq: NumpyQuantizer) -> tuple[Arrays, Arrays]:
@@ -178,7 +158,7 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         sample_rate, bandwidth, mask
             As for `rvq_np.ResidualVectorQuantizer.forward`.
         train : bool, optional
-            Whether to train, and to drop levels.
+            Whether to train, and to drop stages.
         key : key of jax.random or two int, optional
             For what training draws; needed then. With `all_reduce` the same on all devices.
         all_reduce : AllReduce, optional
@@ -201,38 +181,47 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         _check(x, mask, self.config.dimension)
         if train and key is None:
             raise ParameterError("apply: train=True needs a key, for what training draws.")
-        entries = self._joined(parameters, state)
+        named = self._joined(parameters, state)
         by_gradient = self.codebook_training == "gradient"
-        spec = _host.Spec(self.config, float(sample_rate), bandwidth, train, moving=not by_gradient)
-        given = dict(entries)
-        if by_gradient:  # k-means would find other words than the parameters: see initialize
-            given.update({name: jnp.ones(1) for name in entries if name.endswith(".inited")})
-        result, moved = _quantized(
-            spec, x, mask, _numbers(key) if train else None, entries,
-            [given[name] for name in _host.needed(spec)], self.estimator, by_gradient or None,
-            all_reduce,
+        spec = spec_of(
+            self.config, sample_rate, bandwidth, training=bool(train), moving=not by_gradient
+        )
+        given = dict(named)
+        if by_gradient:  # k-means would find other codewords than the parameters: see initialize
+            given.update({name: jnp.ones(1) for name in named if name.endswith(".inited")})
+        inputs = inputs_of(OPS, x, mask)
+        outputs = Outputs.of(call(
+            spec, inputs.rows, inputs.valid, inputs.shape, numbers_of(key) if train else None,
+            [given[name] for name in spec.given_names], all_reduce if train else None,
+        ))  # fmt: skip
+        result = result_of(
+            OPS, inputs, outputs, stage_arrays(self.config, named, spec.n_q), self.config,
+            losses=spec.training, estimator=self.estimator,
+            both_losses=by_gradient or bool(self.config.quantizer_dropout),
         )  # fmt: skip
         if by_gradient or not train:
             return result, state
-        names = filter(_host.is_state, entries)
-        return result, {**state, **dict(zip(names, moved, strict=True))}
+        moved = zip(state_names(self.config), outputs.state, strict=True)
+        return result, {**state, **dict(moved)}
 
     def initialize(
         self, parameters: Arrays, state: Arrays, x: Any, key: Any, mask: Any = None
     ) -> tuple[Arrays, Arrays]:
-        """Find the first words by k-means, where that was not done; return parameters and state.
+        """Find the first codewords by k-means, where that was not done.
 
-        `apply` does it in the first training step, but for words that are parameters, and for
-        training on several devices: call this before. Arguments as for `apply`.
+        Returns parameters and state. `apply` does it in the first training step, but for codewords
+        that are parameters, and for training on several devices: call this before. Arguments as for
+        `apply`.
         """
         _check(x, mask, self.config.dimension)
-        entries = self._joined(parameters, state)
-        spec = _host.Spec(self.config, 1.0, None, True, moving=False)
-        wide = x if x.dtype == jnp.float64 else x.astype(jnp.float32)
-        outputs = _call(spec, [wide, mask, _numbers(key), *entries.values()])
-        names = filter(_host.is_state, entries)
-        found = dict(zip(names, outputs[4 + spec.n_q :], strict=True))
-        return self._split({**entries, **found})
+        named = self._joined(parameters, state)
+        spec = spec_of(self.config, 1.0, None, training=True, moving=False)
+        inputs = inputs_of(OPS, x, mask)
+        outputs = Outputs.of(call(
+            spec, inputs.rows, inputs.valid, inputs.shape, numbers_of(key), list(named.values())
+        ))  # fmt: skip
+        found = zip(state_names(self.config), outputs.state, strict=True)
+        return self._split({**named, **dict(found)})
 
     def encode(
         self,
@@ -248,165 +237,66 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
 
         Under ``jit`` the codes are those of `apply`.
         """
-        rvq = self._known(parameters, state)
+        named = self._joined(parameters, state)
+        if traced(*named.values()):
+            raise BackendError(
+                "encode: the arrays are traced by a JAX transform; take the codes of apply."
+            )
+        rvq = self._quantizer(named)
         return rvq.encode(x, sample_rate, bandwidth, st, beam_size)
 
     def decode(self, parameters: Arrays, state: Arrays, codes: Any, st: int | None = None) -> Any:
         """Return the vectors that codes (n, B, T) or (n, N) name, float32.
 
         Exactly those of `rvq_np.ResidualVectorQuantizer.decode`, with gradients to projections
-        and words. Codes out of range raise where values are known, else give NaN.
+        and codewords. Codes out of range raise where values are known, else give NaN.
         """
-        entries = self._joined(parameters, state)
+        named = self._joined(parameters, state)
         start = self.config.check_start("decode", st, self.config.n_q)
-        if not _traced(codes, *entries.values()):
-            return self._known(parameters, state).decode(codes, st)
+        if not traced(codes, *named.values()):
+            return self._quantizer(named).decode(codes, st)
         codes = jax.lax.stop_gradient(codes)
         shape = (codes.shape[1], self.config.dimension, *codes.shape[2:])
-        if codes.ndim == 2:
-            shape = (codes.shape[1], self.config.dimension)
 
-        def host(codes, *tensors):
-            return _host.decode(self.config, tensors, np.asarray(codes), start)
+        def host(codes, *given):
+            return _operation.decode(self.config, given, np.asarray(codes), start)
 
-        value = jax.pure_callback(
-            host, jax.ShapeDtypeStruct(shape, np.float32), codes,
-            *map(jax.lax.stop_gradient, entries.values()), vmap_method="sequential",
+        value = callback(
+            host, jax.ShapeDtypeStruct(shape, np.float32),
+            [codes, *(named[name] for name in search_names(self.config))],
         )  # fmt: skip
-        return decoded(OPS, value, codes, entries, start)
+        stages = stage_arrays(self.config, named, start=start)
+        return decoded_vectors(OPS, value, codes, stages)
 
     def _split(self, named: Mapping[str, Any]) -> tuple[Arrays, Arrays]:
         parameters: Arrays = {}
         state: Arrays = {}
         for name, value in named.items():
-            learned = not _host.is_state(name)
-            learned |= name.endswith(".embed") and self.codebook_training == "gradient"
+            learned = not is_state(name)
+            learned |= is_codebook(name) and self.codebook_training == "gradient"
             (parameters if learned else state)[name] = jnp.asarray(value, jnp.float32)
         return parameters, state
 
     def _joined(self, parameters: Arrays, state: Arrays) -> Arrays:
-        entries = {**parameters, **state}
-        _inputs.check_names(entries, self.config)
-        return {name: jnp.asarray(entries[name]) for name in _host.names(self.config)}
+        named = {**parameters, **state}
+        _inputs.check_names(named, self.config)
+        return {name: jnp.asarray(named[name]) for name in all_names(self.config)}
 
-    def _known(self, parameters: Arrays, state: Arrays) -> NumpyQuantizer:
-        entries = self._joined(parameters, state)
-        if _traced(*entries.values()):
-            raise BackendError(
-                "encode: the arrays are traced by a JAX transform; take the codes of apply."
-            )
-        return _host.recall(self.config, list(entries.values())).quantizer
-
-
-def _traced(*arrays: Any) -> bool:
-    return any(isinstance(each, jax.core.Tracer) for each in arrays)
-
-
-def _numbers(key: Any) -> Any:
-    """Return two numbers below 2**32 of a key, an array of two, or a number."""
-    if isinstance(key, int):
-        return np.array([key & 0xFFFFFFFF, key >> 32 & 0xFFFFFFFF])
-    if jnp.issubdtype(jnp.asarray(key).dtype, jax.dtypes.prng_key):
-        key = jax.random.key_data(key)
-    key = jnp.ravel(key)[-2:]
-    return key if _traced(key) else np.asarray(key)
+    def _quantizer(self, named: Arrays) -> NumpyQuantizer:
+        """Return the quantizer without a framework that has these arrays, in eval."""
+        names = search_names(self.config)
+        return prepared(self.config, names, [named[name] for name in names]).quantizer
 
 
 def _check(x: Any, mask: Any, dim: int) -> None:
     for each in (x,) if mask is None else (x, mask):
         if not isinstance(each, jax.Array):
-            raise BackendError(
-                f"quantize: got a {type(each).__module__}.{type(each).__qualname__}; wanted JAX "
-                "arrays throughout. Convert with jax.numpy.asarray."
-            )
+            _inputs.refuse_kind(each, "JAX arrays throughout. Convert with jax.numpy.asarray")
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise DtypeError(
-            f"quantize: x has dtype {x.dtype}; wanted floating-point numbers. Call "
+            f"quantize: x has dtype {x.dtype}; expected floating-point numbers. Call "
             "x.astype('float32')."
         )
     _inputs.check_shapes(x, mask, dim)
     if mask is not None and mask.dtype != bool:
-        raise DtypeError(f"quantize: mask has dtype {mask.dtype}; wanted bool.")
-
-
-def _quantized(spec, x, mask, seed, entries, tensors, estimator, both_losses, all_reduce=None):
-    """Return the result and, in training, the new arrays of the state."""
-    config, n_q = spec.config, spec.n_q
-    wide = x if x.dtype == jnp.float64 else x.astype(jnp.float32)
-    if mask is not None:  # whatever padding holds
-        wide = jnp.where(mask[:, None], wide, 0.0)
-    given = [wide, mask, seed, *tensors]
-    if all_reduce is not None and spec.training:
-        outputs = _together_call(spec, given, all_reduce)
-    else:
-        outputs = _call(spec, given)
-    codes, value, active, bandwidth, *rest = outputs
-    entries = {name: each.astype(wide.dtype) for name, each in entries.items()}
-    for level, words in enumerate(rest[:n_q]):  # k-means may have found them only now
-        name = f"vq.layers.{level}._codebook.embed"
-        entries[name] += jax.lax.stop_gradient(words.astype(wide.dtype) - entries[name])
-    quantized, commitment, quantization = attach(
-        OPS, wide, value, codes, active, entries, n_q, losses=spec.training, estimator=estimator
-    )
-    both = bool(config.quantizer_dropout) if both_losses is None else both_losses
-    penalty = config.commitment_weight * commitment
-    return QuantizedResult(
-        quantized.astype(x.dtype), codes, bandwidth, penalty, quantization if both else None
-    ), rest[n_q:]
-
-
-def _call(spec, given):
-    """Return what `_host.run` gives, from a callback where something is traced."""
-    if not _traced(*given):
-        x, mask, seed, *tensors = given
-        return [jnp.asarray(each) for each in _host.run(spec, x, mask, seed, tensors)]
-    poisoning = replace(spec, poison=True)
-    x, mask, seed, *_ = given
-    shapes = [
-        jax.ShapeDtypeStruct(shape, x.dtype if dtype is None else dtype)
-        for shape, dtype in _host.shapes(spec, x.shape)
-    ]
-    present = [each is not None for each in (x, mask, seed)]
-
-    def host(*operands):
-        tensors = [np.asarray(each) for each in operands]
-        here, there, numbers = (tensors.pop(0) if each else None for each in present)
-        assert here is not None
-        axes = here.ndim - x.ndim
-        if axes:
-            return _host.run_mapped(poisoning, axes, here, there, numbers, tensors)
-        return _host.run(poisoning, here, there, numbers, tensors)
-
-    return _callback(host, shapes, given, "expand_dims")
-
-
-def _together_call(spec, given, all_reduce):
-    """Return what `_host.run` gives, trained on the batches of all devices."""
-    x, mask, seed, *tensors = given
-    poisoning = replace(spec, poison=True)
-    shapes = [
-        jax.ShapeDtypeStruct(shape, x.dtype if dtype is None else dtype)
-        for shape, dtype in _host.shapes(spec, x.shape)
-    ]
-    kept = 4 + spec.n_q
-    buffer = jax.ShapeDtypeStruct((_together.length(spec),), np.float32)
-
-    def measure(rank, seed, x, *operands):
-        tensors = [np.asarray(each) for each in operands]
-        there = None if mask is None else tensors.pop(0)
-        return _together.measure(
-            poisoning, np.asarray(x), there, np.asarray(seed), tensors, int(rank), all_reduce.size
-        )
-
-    def settle(total, *tensors):
-        return _together.settle(spec, [np.asarray(each) for each in tensors], np.asarray(total))
-
-    rank = jnp.asarray(all_reduce.rank)
-    *outputs, total = _callback(measure, [*shapes[:kept], buffer], [rank, seed, x, mask, *tensors])
-    moved = _callback(settle, shapes[kept:], [all_reduce.function(total), *tensors])
-    return [*outputs, *moved]
-
-
-def _callback(host, shapes, operands, mapped="sequential"):
-    operands = [jax.lax.stop_gradient(each) for each in operands if each is not None]
-    return jax.pure_callback(host, shapes, *operands, vmap_method=mapped)
+        raise DtypeError(f"quantize: mask has dtype {mask.dtype}; expected bool.")

@@ -7,41 +7,30 @@ after the backend, and what is differentiated is written in the backend's own op
 from __future__ import annotations
 
 import random
-from importlib import import_module
 
 import keras
 import numpy as np
 
-from .. import arrays
 from .. import train as training
-from ..config import Config
-from ..errors import BackendError, DtypeError, ParameterError, ShapeError
+from ..errors import BackendError, ParameterError
 from ..layout import QuantizedResult
-from . import _host, _inputs
-from ._surrogate import attach, check_estimator, decoded
-
-BACKEND = keras.backend.backend()
-if BACKEND not in ("torch", "jax", "tensorflow"):
-    raise BackendError(
-        f"rvq_np.grad.keras: the backend of Keras is {BACKEND!r}; wanted torch, jax or tensorflow. "
-        "Set the environment variable KERAS_BACKEND before keras is imported."
-    )
-_native = import_module(f"{__package__}.{BACKEND}")
-
-
-def _search(spec, x, mask, seed, tensors):
-    """Return what `_host.run` gives, as an operation the backend does not look into."""
-    if BACKEND == "tensorflow":
-        return _native.call(spec, x, mask, seed, tensors)
-    if BACKEND == "jax":
-        return _native._call(spec, [x, mask, seed, *tensors])
-    if seed is not None and not seed.is_meta:
-        seed = seed.cpu()
-    return _native._run(spec.text(), x, mask, seed, tensors)
-
-
-if BACKEND == "torch":
-    _search = _native.torch.compiler.disable(_search)  # Dynamo cannot follow how a spec is made
+from ..quantizer import ResidualVectorQuantizer as NumpyQuantizer
+from . import _inputs
+from ._cache import prepared
+from ._keras_backend import (
+    BACKEND,
+    OPS,
+    check,
+    checked_data_format,
+    checked_rate,
+    constant,
+    native,
+    run,
+    to_numpy,
+    vectors_of,
+)  # fmt: skip
+from ._names import all_names, is_codebook, is_state, search_names, stage_arrays
+from ._straight_through import decoded_vectors, inputs_of, result_of
 
 
 def quantize(x, rvq, sample_rate, bandwidth, mask, estimator):
@@ -51,7 +40,7 @@ def quantize(x, rvq, sample_rate, bandwidth, mask, estimator):
             "rvq_np.grad.keras.ResidualVectorQuantizer.of(rvq), on it."
         )
     x = x.value if isinstance(x, keras.Variable) else x
-    return _native.quantize(x, rvq, sample_rate, bandwidth, mask, estimator)
+    return native.quantize(x, rvq, sample_rate, bandwidth, mask, estimator)
 
 
 @keras.saving.register_keras_serializable(package="rvq_np")
@@ -59,7 +48,7 @@ class ResidualVectorQuantizer(keras.layers.Layer):
     """ESPnet's quantizer as a Keras layer, on the kernels of rvq_np.
 
     Called, it returns the quantized vectors; in training it learns from them and adds the
-    commitment loss to the losses of the model. Words and their statistics are non-trainable
+    commitment loss to the losses of the model. Codewords and their statistics are non-trainable
     weights, projections trainable ones.
 
     Parameters
@@ -68,15 +57,15 @@ class ResidualVectorQuantizer(keras.layers.Layer):
 threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative_threshold
         As for `rvq_np.ResidualVectorQuantizer`.
     codebook_training : {"ema", "gradient"}, optional
-        "gradient": the words are trainable weights, pulled by a quantization loss that is added,
-        too. They start where they are: it wants ``kmeans_init=False``, as Keras on JAX drops
+        "gradient": the codewords are trainable weights, pulled by a quantization loss that is
+        added, too. They start where they are: it wants ``kmeans_init=False``, as Keras on JAX drops
         what a step assigns to trainable weights.
     estimator : {"straight-through", "rotation"}, optional
         See `rvq_np.grad.quantize`.
     sample_rate : float, optional
         Vectors per second; needed where there is a bandwidth.
     bandwidth : float, optional
-        kb/s to spend in a call; all levels by default.
+        kb/s to spend in a call; all stages by default.
     data_format : {"channels_last", "channels_first"}, optional
         Whether three axes are (B, T, D) or (B, D, T); by default Keras's setting. Two axes are
         (N, D) in both. A place that an error names counts as (B, D, T).
@@ -90,7 +79,7 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
     -----
     Weights are float32 and vectors are computed in float32 at least under every dtype policy;
     what comes back is in the compute dtype. Where values are not known, inside ``fit`` on JAX
-    and TensorFlow, non-finite ones give NaN and leave the words alone instead of an error.
+    and TensorFlow, non-finite ones give NaN and leave the codewords alone instead of an error.
 
     Examples
     --------
@@ -129,22 +118,18 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.config = Config(
-            dimension, codebook_dim, n_q, bins, decay, kmeans_init, kmeans_iters,
-            threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon,
-            relative_threshold,
-        )  # fmt: skip
-        check_estimator(estimator)
-        _inputs.check_training(codebook_training)
+        self.config = _inputs.config_of(locals())
+        _inputs.check_options(codebook_training, estimator)
         if codebook_training == "gradient" and kmeans_init:
             raise ParameterError(
                 "ResidualVectorQuantizer: kmeans_init is True with codebook_training='gradient'; "
-                "wanted False. Start from k-means by `of` a fitted rvq_np.ResidualVectorQuantizer."
+                "expected False. Start from k-means by `of` a fitted "
+                "rvq_np.ResidualVectorQuantizer."
             )
         self.codebook_training, self.estimator = codebook_training, estimator
-        self.sample_rate, self.bandwidth = self._rate(sample_rate, bandwidth)
+        self.sample_rate, self.bandwidth = checked_rate(self.config, sample_rate, bandwidth)
         self.seed = seed
-        self.data_format = _data_format(data_format)
+        self.data_format = checked_data_format(data_format)
         self.supports_masking = True
         self.supports_jit = BACKEND != "tensorflow"  # XLA cannot call the host
         drawn = random.randrange(1 << 31) if seed is None else seed
@@ -152,10 +137,10 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         start = training.entries(*training.fresh(self.config, np.random.default_rng(drawn)))
         self._named = {}
         for name, shape in training.shapes(self.config).items():
-            learned = not _host.is_state(name)
-            learned |= name.endswith(".embed") and codebook_training == "gradient"
+            learned = not is_state(name)
+            learned |= is_codebook(name) and codebook_training == "gradient"
             self._named[name] = self.add_weight(
-                shape=shape, initializer=_constant(start[name]), dtype="float32",
+                shape=shape, initializer=constant(start[name]), dtype="float32",
                 trainable=learned, autocast=False, name=name.replace(".", "_"),
             )  # fmt: skip
         self.built = True
@@ -166,7 +151,7 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         arguments = rvq.config.as_dict()
         if options.get("codebook_training") == "gradient":
             if not rvq.is_initialized:
-                raise ParameterError("of: rvq has no words to train by gradient; call rvq.fit.")
+                raise ParameterError("of: rvq has no codewords to train by gradient; call rvq.fit.")
             arguments["kmeans_init"] = False
         layer = cls(**{**arguments, **options})
         for name, value in rvq.state_dict().items():
@@ -175,8 +160,8 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
 
     def to_numpy(self):
         """Return an `rvq_np.ResidualVectorQuantizer` with the arguments and arrays of this."""
-        known = self._known()
-        return type(known.quantizer).made_of(self.config, known.states, known.projections)
+        known = self._prepared(all_names(self.config))
+        return NumpyQuantizer.made_of(self.config, known.states, known.projections)
 
     def get_config(self):
         return {
@@ -198,7 +183,7 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         quantized = keras.KerasTensor(x.shape, x.dtype)
         if spending is None:
             return quantized
-        batch, *time = self._vectors(x.shape)
+        batch, *time = vectors_of(x.shape, self.data_format)
         dropping = training and self.trainable and self.config.quantizer_dropout
         scalars = [(batch,) if dropping else (), (), ()][: 3 if self._both_losses() else 2]
         codes = (self.config.levels_for(*spending), batch, *time)
@@ -227,7 +212,7 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         x : tensor (B, T, D), (B, D, T) or (N, D), floating
             By `data_format`.
         sample_rate, bandwidth : float, optional
-            By default those of the layer; 0 kb/s: all levels.
+            By default those of the layer; 0 kb/s: all stages.
         training : bool, optional
             What the caller's ``call`` was told: hand it on, as Keras does not on every backend.
         mask : tensor (B, T) or (N,), bool, optional
@@ -236,12 +221,12 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         -------
         result : QuantizedResult
             As `rvq_np.ResidualVectorQuantizer.forward`, vectors in the layout of `x`.
-            ``quantization_loss`` is there under dropout, and where it trains the words.
+            ``quantization_loss`` is there under dropout, and where it trains the codewords.
         """
         spending = self._spending("quantize_batch", sample_rate, bandwidth)
         # To Keras a None that is passed is an answer, not a question.
-        told = {} if training is None else {"training": training}
-        return QuantizedResult(*self(x, mask=mask, spending=spending, **told))
+        options = {} if training is None else {"training": training}
+        return QuantizedResult(*self(x, mask=mask, spending=spending, **options))
 
     def encode(self, x, sample_rate=None, bandwidth=None, st=None, beam_size=1):
         """Return codes (n - st, B, T) or (n - st, N), int32; trains nothing.
@@ -252,68 +237,60 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         spending = self._spending("encode", sample_rate, bandwidth)
         x = keras.ops.convert_to_tensor(x)
         self._check("encode", x, None)
-        x = _numpy(self._channels_first(_wide(x)))
-        codes = self._known().quantizer.encode(x, *spending, st, beam_size)
+        x = OPS.widen(x)
+        if len(x.shape) == 3 and self._channels_last:
+            x = keras.ops.transpose(x, (0, 2, 1))
+        codes = self._quantizer().encode(to_numpy(x), *spending, st, beam_size)
         return keras.ops.convert_to_tensor(codes)
 
     def decode(self, codes, st=None):
         """Return the vectors that codes (n, B, T) or (n, N) name, float32.
 
-        As `rvq_np.ResidualVectorQuantizer.decode`, with gradients to projections and words;
+        As `rvq_np.ResidualVectorQuantizer.decode`, with gradients to projections and codewords;
         where values are known only.
         """
         codes = keras.ops.convert_to_tensor(codes)
-        value = self._known().quantizer.decode(_numpy(codes), st)
-        value = keras.ops.convert_to_tensor(value)
-        vectors = decoded(_native.OPS, value, codes, self._entries(), st or 0)
-        return self._channels_first(vectors)
+        value = keras.ops.convert_to_tensor(self._quantizer().decode(to_numpy(codes), st))
+        stages = stage_arrays(self.config, self._values(), start=st or 0)
+        vectors = decoded_vectors(OPS, value, codes, stages)
+        swaps = len(vectors.shape) == 3 and self._channels_last
+        return keras.ops.transpose(vectors, (0, 2, 1)) if swaps else vectors
 
     def _quantized(self, x, rate, bandwidth, training, mask):
-        ops = keras.ops
-        stop = ops.stop_gradient
         self._check("quantize", x, mask)
         learning = training and self.trainable
-        moving = self.codebook_training == "ema"
-        spec = _host.Spec(self.config, rate, bandwidth, learning, moving=moving)
-        wide = self._channels_first(_wide(x))
-        if mask is not None:  # whatever padding holds
-            wide = ops.where(mask[:, None], wide, ops.zeros_like(wide))
-        entries = self._entries()
-        codes, value, active, spent, *rest = _search(
-            spec, stop(wide), mask, self.seed_generator.next() if learning else None,
-            [stop(entries[name]) for name in _host.needed(spec)],
+        by_gradient = self.codebook_training == "gradient"
+        inputs = inputs_of(OPS, x, mask, channels_last=self._channels_last)
+        values = self._values()
+        seed = self.seed_generator.next() if learning else None
+        options = {"training": learning, "moving": not by_gradient}
+        outputs = run(self.config, rate, bandwidth, options, inputs, seed, values)
+        stages = stage_arrays(self.config, values, outputs.codes.shape[0])
+        result = result_of(
+            OPS, inputs, outputs, stages, self.config,
+            losses=training, estimator=self.estimator, both_losses=self._both_losses(),
         )  # fmt: skip
-        entries = {name: ops.cast(each, wide.dtype) for name, each in entries.items()}
-        if moving:  # k-means may have found the words only now
-            for level, words in enumerate(rest[: spec.n_q]):
-                entries[f"vq.layers.{level}._codebook.embed"] = ops.cast(words, wide.dtype)
-        quantized, commitment, quantization = attach(
-            _native.OPS, wide, value, codes, active, entries, spec.n_q,
-            losses=training, estimator=self.estimator,
-        )  # fmt: skip
-        if learning and moving:
-            for name, moved in zip(filter(_host.is_state, entries), rest[spec.n_q :], strict=True):
+        if learning and not by_gradient:
+            for name, moved in zip(filter(is_state, values), outputs.state, strict=True):
                 self._named[name].assign(moved)
-        return QuantizedResult(
-            ops.cast(self._channels_first(quantized), x.dtype), codes, spent,
-            self.config.commitment_weight * commitment,
-            quantization if self._both_losses() else None,
-        )  # fmt: skip
+        return result
 
     def _both_losses(self):
         return bool(self.config.quantizer_dropout) or self.codebook_training == "gradient"
 
-    def _entries(self):
+    def _values(self):
         return {name: each.value for name, each in self._named.items()}
 
-    def _known(self):
-        entries = self._entries().values()
-        return _host.recall(self.config, [_numpy(each) for each in entries])
+    def _prepared(self, names):
+        return prepared(self.config, names, [to_numpy(self._named[name].value) for name in names])
 
-    def _channels_first(self, x):
-        """Return (B, T, D) as (B, D, T) in the layout that says so, and the other way."""
-        swaps = len(x.shape) == 3 and self.data_format == "channels_last"
-        return keras.ops.transpose(x, (0, 2, 1)) if swaps else x
+    def _quantizer(self):
+        """Return the quantizer without a framework that has these arrays, in eval."""
+        return self._prepared(search_names(self.config)).quantizer
+
+    @property
+    def _channels_last(self):
+        return self.data_format == "channels_last"
 
     def _spending(self, call, sample_rate, bandwidth):
         rate = self.sample_rate if sample_rate is None else sample_rate
@@ -321,76 +298,7 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
             raise ParameterError(
                 f"{call}: there is no sample_rate; pass one here or when making the layer."
             )
-        return self._rate(rate, self.bandwidth if bandwidth is None else bandwidth)
-
-    def _rate(self, sample_rate, bandwidth):
-        if sample_rate is None and bandwidth is None:
-            return None, None
-        if sample_rate is None:
-            raise ParameterError(
-                f"ResidualVectorQuantizer: bandwidth is {bandwidth!r} without a sample_rate; how "
-                "many levels fit into it depends on both."
-            )
-        self.config.levels_for(sample_rate, bandwidth)
-        return float(sample_rate), None if bandwidth is None else float(bandwidth)
-
-    def _vectors(self, shape):
-        """Return the sizes that count vectors: (B, T) or (N,)."""
-        return (shape[0], *(shape[2:] if self.data_format == "channels_first" else shape[1:-1]))
+        return checked_rate(self.config, rate, self.bandwidth if bandwidth is None else bandwidth)
 
     def _check(self, call, x, mask):
-        dim, first = self.config.dimension, self.data_format == "channels_first"
-        shape = tuple(x.shape)
-        if len(shape) not in (2, 3) or shape[1 if first else -1] != dim:
-            wanted = f"(B, {dim}, T)" if first else f"(B, T, {dim})"
-            raise ShapeError(
-                f"{call}: x has shape {shape}; wanted {wanted}, as data_format is "
-                f"{self.data_format!r}, or (N, {dim})."
-            )
-        if not keras.backend.is_float_dtype(x.dtype):
-            raise DtypeError(
-                f"{call}: x has dtype {keras.backend.standardize_dtype(x.dtype)}; wanted "
-                "floating-point numbers. Convert with keras.ops.cast."
-            )
-        if mask is None:
-            return
-        wanted, given = self._vectors(shape), tuple(mask.shape)
-        if len(given) != len(wanted) or any(
-            None not in pair and pair[0] != pair[1] for pair in zip(given, wanted, strict=True)
-        ):
-            raise ShapeError(
-                f"{call}: mask has shape {given}; wanted {wanted}, one for each vector."
-            )
-        if keras.backend.standardize_dtype(mask.dtype) != "bool":
-            raise DtypeError(f"{call}: mask has dtype {mask.dtype}; wanted bool.")
-
-
-def _constant(value):
-    return lambda shape, dtype=None: keras.ops.convert_to_tensor(
-        np.array(value, np.float32).reshape(shape), dtype
-    )
-
-
-def _data_format(given):
-    found = keras.config.image_data_format() if given is None else given
-    if found not in ("channels_last", "channels_first"):
-        raise ParameterError(
-            f"ResidualVectorQuantizer: data_format is {given!r}; wanted 'channels_last', "
-            "'channels_first' or None."
-        )
-    return found
-
-
-def _wide(x):
-    double = keras.backend.standardize_dtype(x.dtype) == "float64"
-    return x if double else keras.ops.cast(x, "float32")
-
-
-def _numpy(x):
-    try:
-        return arrays.to_numpy(keras.ops.stop_gradient(x))
-    except (TypeError, NotImplementedError, AttributeError) as error:
-        raise BackendError(
-            "rvq_np.grad.keras: values are not known while the backend traces a function. Call "
-            "this outside it, or take the codes of quantize_batch."
-        ) from error
+        check(call, x, mask, self.config.dimension, self.data_format)

@@ -12,39 +12,53 @@ import mlx.nn as nn
 import numpy as np
 
 from .. import train as training
-from ..config import Config
 from ..errors import BackendError, DtypeError
 from ..layout import QuantizedResult
-from . import _host, _inputs
-from ._surrogate import Ops, attach, check_estimator, decoded
+from ..quantizer import ResidualVectorQuantizer as NumpyQuantizer
+from . import _inputs, _module, _operation
+from ._cache import prepared
+from ._names import all_names, is_state, search_names, stage_arrays
+from ._operation import spec_of
+from ._products import arrays_of
+from ._references import number_of
+from ._straight_through import Outputs, decoded_vectors, inputs_of, result_of
 
-OPS = Ops(
-    shape=lambda x: x.shape,
-    stop=mx.stop_gradient,
-    take=lambda words, codes: words[codes],
-    transpose=mx.transpose,
-    reshape=mx.reshape,
-    total=mx.sum,
-    largest=mx.max,
-    convert=lambda x, like: x.astype(like.dtype),
-)
+
+class _MlxOps:
+    """`_ops.Ops` of MLX."""
+
+    shape = staticmethod(lambda x: x.shape)
+    stop = staticmethod(mx.stop_gradient)
+    take = staticmethod(lambda codebook, codes: codebook[codes])
+    transpose = staticmethod(mx.transpose)
+    reshape = staticmethod(mx.reshape)
+    where = staticmethod(mx.where)
+    sum = staticmethod(mx.sum)
+    max = staticmethod(mx.max)
+    cast = staticmethod(lambda x, like: x.astype(like.dtype))
+    widen = staticmethod(lambda x: x if x.dtype == mx.float64 else x.astype(mx.float32))
+
+
+OPS = _MlxOps()
 
 
 def quantize(x, rvq, sample_rate, bandwidth, mask, estimator):
     _check(x, mask, rvq.dimension)
     there = None if mask is None else _numpy(mask)
     passed = rvq.passed("quantize", _numpy(x), sample_rate, bandwidth, there)
-    named = _host.entries_of(passed.codebooks) if passed.trained else {}
-    entries = {name: mx.array(each) for name, each in named.items()}
-    return _result(
-        x, mask, _host.outputs_of(passed), entries, rvq.config, passed.trained, estimator, None
-    )
+    inputs = inputs_of(OPS, x, mask)
+    constants = arrays_of(passed.codebooks, len(passed.codes), np.float32) if passed.trained else []
+    return result_of(
+        OPS, inputs, Outputs(*_arrays(inputs, _operation.outputs_of(passed))),
+        [each.each(mx.array) for each in constants], rvq.config, losses=passed.trained,
+        estimator=estimator, both_losses=bool(rvq.config.quantizer_dropout),
+    )  # fmt: skip
 
 
-class ResidualVectorQuantizer(nn.Module):
+class ResidualVectorQuantizer(_module.Described, nn.Module):
     """ESPnet's quantizer as an MLX module, on the kernels of rvq_np.
 
-    Projections are trainable parameters; words and their statistics are frozen ones, moved by
+    Projections are trainable parameters; codewords and their statistics are frozen ones, moved by
     every call in train mode. All are in ``parameters()`` under ESPnet's names without the
     underscore of ``_codebook``, which MLX would hide, so ``save_weights`` keeps them all.
 
@@ -54,7 +68,7 @@ class ResidualVectorQuantizer(nn.Module):
 threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative_threshold
         As for `rvq_np.ResidualVectorQuantizer`.
     codebook_training : {"ema", "gradient"}, optional
-        "gradient": the words are trainable, pulled by ``quantization_loss``; training still
+        "gradient": the codewords are trainable, pulled by ``quantization_loss``; training still
         finds their first values by k-means, but neither moves nor replaces them.
     estimator : {"straight-through", "rotation"}, optional
         See `rvq_np.grad.quantize`.
@@ -102,13 +116,8 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         all_reduce: training.AllReduce | None = None,
     ):
         super().__init__()
-        self.config = Config(
-            dimension, codebook_dim, n_q, bins, decay, kmeans_init, kmeans_iters,
-            threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon,
-            relative_threshold,
-        )  # fmt: skip
-        check_estimator(estimator)
-        _inputs.check_training(codebook_training)
+        self.config = _inputs.config_of(locals())
+        _inputs.check_options(codebook_training, estimator)
         self.codebook_training, self.estimator = codebook_training, estimator
         self.all_reduce = all_reduce
         start = training.entries(*training.fresh(self.config, np.random.default_rng(_draw())))
@@ -125,9 +134,6 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         for layer in self.vq.layers:
             layer.codebook._no_grad = _Frozen(moved)
 
-    def _extra_repr(self) -> str:
-        return ", ".join(f"{name}={value!r}" for name, value in self.config.as_dict().items())
-
     @classmethod
     def of(cls, rvq, **options) -> ResidualVectorQuantizer:
         """Return a module with the arguments and arrays of an `rvq_np.ResidualVectorQuantizer`."""
@@ -138,19 +144,10 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
 
     def to_numpy(self):
         """Return an `rvq_np.ResidualVectorQuantizer` with the arguments and arrays of this."""
-        made = type(self._known().quantizer)
-        states, projections = training.from_state_dict(self._values(), self.config)
-        return made.made_of(self.config, states, projections).train(self.training)
-
-    def get_bandwidth_per_quantizer(self, sample_rate: float) -> float:
-        """Return kb/s per level."""
-        return self.config.bandwidth_per_quantizer(sample_rate)
-
-    def get_num_quantizers_for_bandwidth(
-        self, sample_rate: float, bandwidth: float | None = None
-    ) -> int:
-        """Return how many levels fit into `bandwidth` kb/s."""
-        return self.config.levels_for(sample_rate, bandwidth)
+        values = {name: _numpy(each) for name, each in self._named().items()}
+        states, projections = training.from_state_dict(values, self.config)
+        made = NumpyQuantizer.made_of(self.config, states, projections)
+        return made.train(self.training)
 
     def __call__(
         self,
@@ -162,33 +159,30 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         """Quantize a batch (B, D, T) or (N, D); in train mode, learn from it.
 
         As `rvq_np.ResidualVectorQuantizer.forward`, with gradients, see `rvq_np.grad`.
-        ``quantization_loss`` is there under dropout, and where it trains the words.
+        ``quantization_loss`` is there under dropout, and where it trains the codewords.
         """
         _check(x, mask, self.config.dimension)
         by_gradient = self.codebook_training == "gradient"
-        spec = _host.Spec(
-            self.config, float(sample_rate), bandwidth, self.training, moving=not by_gradient,
-            hook=0 if self.all_reduce is None else _host.hold(self.all_reduce),
+        spec = spec_of(
+            self.config, sample_rate, bandwidth, training=self.training, moving=not by_gradient,
+            all_reduce=0 if self.all_reduce is None else number_of(self.all_reduce),
         )  # fmt: skip
-        n_q, vectors, values = spec.n_q, _numpy(x), self._values()
-        there = None if mask is None else _numpy(mask)
-        seed = _draw() if self.training else None
-        needed = [values[name] for name in _host.needed(spec)]
-        outputs = _host.run(spec, vectors, there, seed, needed)
-        entries = {
-            name: value if by_gradient or not _host.is_state(name) else mx.stop_gradient(value)
-            for name, value in self._entries().items()
-        }
-        for level, words in enumerate(outputs[4 : 4 + n_q]):  # k-means may have found them now
-            name = f"vq.layers.{level}._codebook.embed"
-            entries[name] = mx.array(words) + (entries[name] - mx.stop_gradient(entries[name]))
-        result = _result(
-            x, mask, outputs[:4], entries, self.config, self.training, self.estimator,
-            by_gradient or None,
+        named, inputs = self._named(), inputs_of(OPS, x, mask)
+        found = _operation.run(
+            spec, _numpy(inputs.rows), None if mask is None else _numpy(inputs.valid), inputs.shape,
+            _draw() if self.training else None, [_numpy(named[name]) for name in spec.given_names],
+        )  # fmt: skip
+        outputs = Outputs.of(_arrays(inputs, found))
+        if not by_gradient:
+            named = {name: mx.stop_gradient(each) if is_state(name) else each
+                     for name, each in named.items()}  # fmt: skip
+        result = result_of(
+            OPS, inputs, outputs, stage_arrays(self.config, named, spec.n_q), self.config,
+            losses=self.training, estimator=self.estimator,
+            both_losses=by_gradient or bool(self.config.quantizer_dropout),
         )  # fmt: skip
         if self.training:
-            moved = filter(_host.is_state, values)
-            for name, value in zip(moved, outputs[4 + n_q :], strict=True):
+            for name, value in zip(filter(is_state, named), outputs.state, strict=True):
                 self._put(name, value)
         return result
 
@@ -205,46 +199,46 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         As `rvq_np.ResidualVectorQuantizer.encode`.
         """
         _check(x, None, self.config.dimension)
-        quantizer = self._known().quantizer
-        return mx.array(quantizer.encode(_numpy(x), sample_rate, bandwidth, st, beam_size))
+        codes = self._quantizer().encode(_numpy(x), sample_rate, bandwidth, st, beam_size)
+        return mx.array(codes)
 
     def decode(self, codes: mx.array, st: int | None = None) -> mx.array:
         """Return the vectors that codes (n, B, T) or (n, N) name, float32.
 
-        As `rvq_np.ResidualVectorQuantizer.decode`, with gradients to projections and words.
+        As `rvq_np.ResidualVectorQuantizer.decode`, with gradients to projections and codewords.
         """
         _check_kind(codes)
-        value = mx.array(self._known().quantizer.decode(_numpy(codes), st))
-        entries = {name: each.astype(value.dtype) for name, each in self._entries().items()}
-        return decoded(OPS, value, codes, entries, st or 0)
+        value = mx.array(self._quantizer().decode(_numpy(codes), st))
+        named = {name: each.astype(value.dtype) for name, each in self._named().items()}
+        return decoded_vectors(OPS, value, codes, stage_arrays(self.config, named, start=st or 0))
 
     def _place(self, name):
-        """Return the level, the part of it, and the last name of an array."""
-        _, _, level, part, last = name.split(".")
-        return self.vq.layers[int(level)], part.lstrip("_"), last
+        """Return the stage, the part of it, and the last name of an array."""
+        _, _, stage, part, last = name.split(".")
+        return self.vq.layers[int(stage)], part.lstrip("_"), last
 
     def _put(self, name, value):
         layer, part, last = self._place(name)
         layer[part][last] = mx.array(value)
 
-    def _entries(self):
-        entries = {}
-        for name in _host.names(self.config):
+    def _named(self):
+        """Return the arrays by their names, in their order."""
+        named = {}
+        for name in all_names(self.config):
             layer, part, last = self._place(name)
-            entries[name] = layer[part][last]
-        return entries
+            named[name] = layer[part][last]
+        return named
 
-    def _values(self):
-        return {name: np.array(_numpy(each)) for name, each in self._entries().items()}
-
-    def _known(self):
-        return _host.recall(self.config, list(self._values().values()))
+    def _quantizer(self):
+        """Return the quantizer without a framework that has these arrays, in eval."""
+        named, names = self._named(), search_names(self.config)
+        return prepared(self.config, names, [_numpy(named[name]) for name in names]).quantizer
 
 
 class _Frozen(set):
     """Names of arrays that no ``unfreeze`` frees, not of a model around it either.
 
-    MLX has no buffers: an optimizer with weight decay would move the statistics of words.
+    MLX has no buffers: an optimizer with weight decay would move the statistics of codewords.
     """
 
     def __init__(self, names):
@@ -277,42 +271,25 @@ def _numpy(x):
         ) from error
 
 
+def _arrays(inputs, outputs):
+    """Return outputs of the host as arrays of MLX, which would narrow float64."""
+    return [mx.array(each, inputs.rows.dtype) if place == 1 else mx.array(each)
+            for place, each in enumerate(outputs)]  # fmt: skip
+
+
 def _check_kind(*arrays):
     for each in arrays:
         if not isinstance(each, mx.array):
-            raise BackendError(
-                f"quantize: got a {type(each).__module__}.{type(each).__qualname__}; wanted MLX "
-                "arrays throughout. Convert with mlx.core.array."
-            )
+            _inputs.refuse_kind(each, "MLX arrays throughout. Convert with mlx.core.array")
 
 
 def _check(x, mask, dim):
     _check_kind(x, *([] if mask is None else [mask]))
     if not mx.issubdtype(x.dtype, mx.floating):
         raise DtypeError(
-            f"quantize: x has dtype {x.dtype}; wanted floating-point numbers. Call "
+            f"quantize: x has dtype {x.dtype}; expected floating-point numbers. Call "
             "x.astype(mlx.core.float32)."
         )
     _inputs.check_shapes(x, mask, dim)
     if mask is not None and mask.dtype != mx.bool_:
-        raise DtypeError(f"quantize: mask has dtype {mask.dtype}; wanted mlx.core.bool_.")
-
-
-def _result(x, mask, outputs, entries, config, trained, estimator, both_losses):
-    """Return what the user gets, with gradients, of the first four outputs of `_host.run`."""
-    wide = x if x.dtype == mx.float64 else x.astype(mx.float32)
-    if mask is not None:  # whatever padding holds
-        wide = mx.where(mask[:, None], wide, 0.0)
-    codes, value, active, bandwidth = outputs
-    codes = mx.array(codes)
-    entries = {name: each.astype(wide.dtype) for name, each in entries.items()}
-    quantized, commitment, quantization = attach(
-        OPS, wide, mx.array(value, wide.dtype), codes, mx.array(active), entries, len(codes),
-        losses=trained, estimator=estimator,
-    )  # fmt: skip
-    both = bool(config.quantizer_dropout) if both_losses is None else both_losses
-    penalty = config.commitment_weight * commitment
-    return QuantizedResult(
-        quantized.astype(x.dtype), codes, mx.array(bandwidth), penalty,
-        quantization if both else None,
-    )  # fmt: skip
+        raise DtypeError(f"quantize: mask has dtype {mask.dtype}; expected mlx.core.bool_.")

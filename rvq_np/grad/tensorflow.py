@@ -14,9 +14,11 @@ import tensorflow as tf
 from tensorflow.python.ops import control_flow_util  # nothing public tells of XLA while tracing
 
 from ..errors import BackendError, DtypeError, ShapeError
-from ..layout import QuantizedResult
-from . import _host, _inputs
-from ._surrogate import Ops, attach
+from . import _inputs, _operation
+from ._operation import spec_of
+from ._products import arrays_of
+from ._references import number_of
+from ._straight_through import Outputs, inputs_of, result_of
 
 
 def _shape(x):
@@ -24,16 +26,22 @@ def _shape(x):
     return [tf.shape(x)[axis] if size is None else size for axis, size in enumerate(known)]
 
 
-OPS = Ops(
-    shape=_shape,
-    stop=tf.stop_gradient,
-    take=lambda words, codes: tf.gather(words, tf.maximum(codes, 0)),  # -1 where x cannot be
-    transpose=tf.transpose,
-    reshape=tf.reshape,
-    total=tf.reduce_sum,
-    largest=tf.reduce_max,
-    convert=lambda x, like: tf.cast(x, like.dtype),
-)
+class _TensorflowOps:
+    """`_ops.Ops` of TensorFlow."""
+
+    shape = staticmethod(_shape)
+    stop = staticmethod(tf.stop_gradient)
+    take = staticmethod(lambda codebook, codes: tf.gather(codebook, tf.maximum(codes, 0)))
+    transpose = staticmethod(tf.transpose)
+    reshape = staticmethod(tf.reshape)
+    where = staticmethod(lambda condition, x, y: tf.where(condition, x, tf.cast(y, x.dtype)))
+    sum = staticmethod(tf.reduce_sum)
+    max = staticmethod(tf.reduce_max)
+    cast = staticmethod(lambda x, like: tf.cast(x, like.dtype))
+    widen = staticmethod(lambda x: x if x.dtype == tf.float64 else tf.cast(x, tf.float32))
+
+
+OPS = _TensorflowOps()
 
 
 @tf.autograph.experimental.do_not_convert
@@ -45,35 +53,29 @@ def quantize(x, rvq, sample_rate, bandwidth, mask, estimator):
             "quantize: rvq is in train mode inside a tf.function, where its learning would be a "
             "side effect. Use rvq_np.grad.keras.ResidualVectorQuantizer, or rvq.eval()."
         )
-    spec = _host.Spec(rvq.config, float(sample_rate), bandwidth, held=_host.hold(rvq))
-    wide = x if x.dtype == tf.float64 else tf.cast(x, tf.float32)
-    if mask is not None:  # whatever padding holds
-        wide = tf.where(mask[:, None], wide, tf.zeros_like(wide))
-    entries = {}
+    inputs = inputs_of(OPS, x, mask)
+    stages = []
     if rvq.training:
-        there = None if mask is None else mask.numpy()
-        passed = rvq.passed("quantize", wide.numpy(), sample_rate, bandwidth, there)
-        outputs = [tf.convert_to_tensor(each) for each in _host.outputs_of(passed)]
-        entries = _host.entries_of(passed.codebooks)
+        wide = OPS.widen(x).numpy()
+        valid = None if mask is None else mask.numpy()
+        passed = rvq.passed("quantize", wide, sample_rate, bandwidth, valid)
+        outputs = Outputs(*map(tf.convert_to_tensor, _operation.outputs_of(passed)))
+        constants = arrays_of(passed.codebooks, len(passed.codes), np.float32)
+        stages = [each.each(tf.constant) for each in constants]
     else:
-        outputs = call(spec, wide, mask, None, [])
-    codes, value, active, spent = outputs
-    entries = {name: tf.constant(each, wide.dtype) for name, each in entries.items()}
-    quantized, commitment, quantization = attach(
-        OPS, wide, value, codes, active, entries, spec.n_q,
-        losses=rvq.training, estimator=estimator,
-    )  # fmt: skip
-    return QuantizedResult(
-        tf.cast(quantized, x.dtype), codes, spent, rvq.config.commitment_weight * commitment,
-        quantization if rvq.config.quantizer_dropout else None,
+        spec = spec_of(rvq.config, sample_rate, bandwidth, quantizer=number_of(rvq))
+        outputs = Outputs.of(call(spec, inputs.rows, inputs.valid, inputs.shape, None, []))
+    return result_of(
+        OPS, inputs, outputs, stages, rvq.config, losses=rvq.training, estimator=estimator,
+        both_losses=bool(rvq.config.quantizer_dropout),
     )  # fmt: skip
 
 
-def call(spec, x, mask, seed, tensors):
-    """Return what `_host.run` gives, from the host where there is a graph."""
+def call(spec, rows, valid, shape, seed, given):
+    """Return what `_operation.run` gives, from the host where there is a graph."""
     if tf.executing_eagerly():
-        given = [None if each is None else each.numpy() for each in (x, mask, seed, *tensors)]
-        outputs = _host.run(spec, given[0], given[1], given[2], given[3:])
+        host = [None if each is None else each.numpy() for each in (rows, valid, seed, *given)]
+        outputs = _operation.run(spec, host[0], host[1], shape, host[2], host[3:])
         return [tf.convert_to_tensor(each) for each in outputs]
     # Only here, as a graph may be made long before it is compiled.
     if control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph()):
@@ -82,36 +84,38 @@ def call(spec, x, mask, seed, tensors):
             "tf.function without it will do."
         )
     poisoning = replace(spec, poison=True)
-    present = [each is not None for each in (x, mask, seed)]
+    present = [each is not None for each in (valid, seed)]
 
-    def host(*operands):
-        given = iter(operands)
-        x, mask, seed = (next(given) if here else None for here in present)
-        return [np.asarray(each) for each in _host.run(poisoning, x, mask, seed, list(given))]
+    def on_the_host(sizes, rows, *operands):
+        found = list(operands)
+        valid, seed = (found.pop(0) if here else None for here in present)
+        sizes = [int(size) for size in sizes]
+        outputs = _operation.run(poisoning, rows, valid, sizes, seed, found)
+        return [np.asarray(each) for each in outputs]
 
-    # A Dimension of unknown size can be multiplied; None cannot.
-    sizes = [tf.compat.v1.Dimension(size) for size in x.shape]
-    wanted = [
-        (tf.TensorShape(shape), tf.as_dtype(dtype or x.dtype))
-        for shape, dtype in _host.shapes(spec, sizes)
+    known = [size if isinstance(size, int) else None for size in shape]
+    promised = [
+        (tf.TensorShape(size), tf.as_dtype(dtype or rows.dtype))
+        for size, dtype in _operation.shapes(spec, rows.shape[0], known)
     ]
-    operands = [each for each in (x, mask, seed, *tensors) if each is not None]
-    outputs = tf.numpy_function(host, operands, [dtype for _, dtype in wanted])
-    for each, (shape, _) in zip(outputs, wanted, strict=True):
-        each.set_shape(shape)
+    operands = [each for each in (valid, seed, *given) if each is not None]
+    outputs = tf.numpy_function(
+        on_the_host, [tf.stack(shape), rows, *operands], [dtype for _, dtype in promised]
+    )
+    for each, (size, _) in zip(outputs, promised, strict=True):
+        each.set_shape(size)
     return outputs
 
 
 def _check(x, mask, dim):
     for each in (x,) if mask is None else (x, mask):
         if not tf.is_tensor(each):
-            raise BackendError(
-                f"quantize: got a {type(each).__module__}.{type(each).__qualname__}; wanted "
-                "TensorFlow tensors throughout. Convert with tf.convert_to_tensor."
+            _inputs.refuse_kind(
+                each, "TensorFlow tensors throughout. Convert with tf.convert_to_tensor"
             )
     if not x.dtype.is_floating:
         raise DtypeError(
-            f"quantize: x has dtype {x.dtype.name}; wanted floating-point numbers. Convert with "
+            f"quantize: x has dtype {x.dtype.name}; expected floating-point numbers. Convert with "
             "tf.cast(x, tf.float32)."
         )
     if x.shape.rank is None:
@@ -121,8 +125,7 @@ def _check(x, mask, dim):
         )
     _inputs.check_shapes(x, None, dim)
     if mask is not None:
-        wanted = (x.shape[0], *x.shape[2:])
-        if not mask.shape.is_compatible_with(wanted):
+        if not mask.shape.is_compatible_with((x.shape[0], *x.shape[2:])):
             _inputs.check_shapes(x, mask, dim)
         if mask.dtype != tf.bool:
-            raise DtypeError(f"quantize: mask has dtype {mask.dtype.name}; wanted tf.bool.")
+            raise DtypeError(f"quantize: mask has dtype {mask.dtype.name}; expected tf.bool.")

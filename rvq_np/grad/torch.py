@@ -1,7 +1,8 @@
 """PyTorch: eager, ``torch.compile``, ``torch.func``, autocast and DistributedDataParallel.
 
-Only the search is opaque, as one custom operator over tensors and a string; gather, sum and
-straight-through are native operations, so autograd, compilers and transforms see through them.
+Only the search is opaque, as one custom operator over tensors and a string (`_torch_operator`);
+gather, sum and straight-through are native operations, so autograd, compilers and transforms see
+through them.
 """
 
 from __future__ import annotations
@@ -12,91 +13,28 @@ import torch.utils._pytree as pytree
 from torch import nn
 
 from .. import train as training
-from ..config import Config
 from ..errors import BackendError, DtypeError
 from ..layout import QuantizedResult
-from . import _host, _inputs
+from ..quantizer import ResidualVectorQuantizer as NumpyQuantizer
+from . import _inputs, _module
 from . import _torch_eager as _eager
-from ._surrogate import Ops, attach, check_estimator, decoded
+from ._cache import prepared
+from ._names import is_codebook, is_state, stage_arrays
+from ._operation import outputs_of, spec_of
+from ._products import arrays_of
+from ._references import number_of
+from ._straight_through import Outputs, decoded_vectors, inputs_of, result_of
+from ._torch_operator import OPS, draw, run
+from ._torch_processes import all_reduce, all_reduce_by_default
+
+_SEARCHED = ("inited", "embed")  # of a codebook: its statistics are for training
+
+__all__ = ["ResidualVectorQuantizer", "all_reduce", "quantize"]
 
 pytree.register_dataclass(
     QuantizedResult,
     field_names=["quantized", "codes", "bandwidth", "penalty", "quantization_loss"],
 )
-
-OPS = Ops(
-    shape=lambda x: x.shape,
-    stop=torch.Tensor.detach,
-    take=lambda words, codes: words[codes.long()],
-    transpose=torch.permute,
-    reshape=torch.reshape,
-    total=torch.sum,
-    largest=torch.amax,
-    convert=lambda x, like: x.to(like.dtype),
-    product=_eager.product,
-    sum_into=_eager.sum_into,
-)
-
-
-@torch.library.custom_op("rvq_np::quantize", mutates_args=())
-def _run(
-    spec: str,
-    x: torch.Tensor,
-    mask: torch.Tensor | None,
-    seed: torch.Tensor | None,
-    tensors: list[torch.Tensor],
-) -> list[torch.Tensor]:
-    outputs = _host.run(_host.parse(spec), x, mask, seed, tensors)
-    return [torch.as_tensor(each, device=x.device).contiguous() for each in outputs]
-
-
-@_run.register_fake
-def _(spec, x, mask, seed, tensors):
-    return [
-        x.new_empty(shape, dtype=getattr(torch, dtype.__name__) if dtype else None)
-        for shape, dtype in _host.shapes(_host.parse(spec), x.shape)
-    ]
-
-
-@torch.library.register_vmap(_run)
-def _(info, in_dims, spec, x, mask, seed, tensors):
-    """Put the mapped axis into the batch; what else is mapped goes one by one."""
-    parsed = _host.parse(spec)
-    one_by_one = parsed.training or any(dim is not None for dim in in_dims[4])
-
-    def at(tensor, dim, place):
-        return tensor if dim is None else tensor.select(dim, place)
-
-    if one_by_one:
-        each = [
-            _run(spec, *(at(*pair, place) if pair[0] is not None else None
-                         for pair in zip((x, mask, seed), in_dims[1:4], strict=True)),
-                 [at(*pair, place) for pair in zip(tensors, in_dims[4], strict=True)])
-            for place in range(info.batch_size)
-        ]  # fmt: skip
-        stacked = [torch.stack(list(parts)) for parts in zip(*each, strict=True)]
-        return stacked, [0] * len(stacked)
-
-    def flat(tensor, dim):
-        if tensor is None:
-            return None
-        front = (
-            tensor.expand(info.batch_size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
-        )
-        return front.reshape(front.shape[0] * front.shape[1], *front.shape[2:])
-
-    codes, quantized, active, bandwidth = _run(
-        spec, flat(x, in_dims[1]), flat(mask, in_dims[2]), seed, tensors
-    )
-    n = info.batch_size
-    codes = codes.reshape(codes.shape[0], n, codes.shape[1] // n, *codes.shape[2:])
-    outputs = [
-        codes,
-        quantized.reshape(n, quantized.shape[0] // n, *quantized.shape[1:]),
-        active.reshape(n, -1),
-        bandwidth,
-    ]
-    return outputs, [1, 0, 0, None]
 
 
 def quantize(x, rvq, sample_rate, bandwidth, mask, estimator):
@@ -106,23 +44,31 @@ def quantize(x, rvq, sample_rate, bandwidth, mask, estimator):
             "quantize: rvq is in train mode under torch.compile, where its learning would be lost. "
             "Use rvq_np.grad.torch.ResidualVectorQuantizer, or rvq.eval()."
         )
-    if not rvq.training:
-        spec = _held_spec(rvq, float(sample_rate), bandwidth)
-        return _quantized(rvq, spec, x, mask, None, {}, [], estimator)[0]
-    with torch.no_grad():
-        wide = _widened(x, mask)
-    passed = rvq.passed("quantize", wide, sample_rate, bandwidth, mask)
-    outputs = [torch.as_tensor(each) for each in _host.outputs_of(passed)]
-    entries = _host.entries_of(passed.codebooks)
-    entries = {name: torch.tensor(each, dtype=wide.dtype) for name, each in entries.items()}
-    return _attached(rvq, x, _widened(x, mask), outputs, entries, len(outputs[0]), estimator)
+    config = rvq.config
+    with torch.autocast(x.device.type, enabled=False):
+        inputs = inputs_of(OPS, x, mask)
+        stages = []
+        if rvq.training:
+            wide = OPS.widen(x.detach())
+            passed = rvq.passed("quantize", wide, sample_rate, bandwidth, mask)
+            outputs = Outputs(*map(torch.as_tensor, outputs_of(passed)))
+            constants = arrays_of(passed.codebooks, len(outputs.codes), np.float32)
+            stages = [each.each(torch.from_numpy) for each in constants]
+        else:
+            spec = _text_for(rvq, sample_rate, bandwidth)
+            outputs = _run_apart(spec, inputs, None, [])
+        return result_of(
+            OPS, inputs, outputs, stages, config, losses=rvq.training, estimator=estimator,
+            both_losses=bool(config.quantizer_dropout),
+            gradients=rvq.training or torch.is_grad_enabled(),
+        )  # fmt: skip
 
 
-class ResidualVectorQuantizer(nn.Module):
+class ResidualVectorQuantizer(_module.Described, nn.Module):
     """ESPnet's quantizer as a torch module, on the kernels of rvq_np: a drop-in replacement.
 
     The same arguments, tuple order and names in the ``state_dict`` as ESPnet's class, so
-    checkpoints go both ways. Words and their statistics are buffers, moved by every forward in
+    checkpoints go both ways. Codewords and their statistics are buffers, moved by every forward in
     train mode; projections are parameters.
 
     Parameters
@@ -131,7 +77,7 @@ class ResidualVectorQuantizer(nn.Module):
 threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative_threshold
         As for `rvq_np.ResidualVectorQuantizer`.
     codebook_training : {"ema", "gradient"}, optional
-        "gradient": the words are parameters, pulled by ``quantization_loss``; training still
+        "gradient": the codewords are parameters, pulled by ``quantization_loss``; training still
         finds their first values by k-means, but neither moves nor replaces them.
     estimator : {"straight-through", "rotation"}, optional
         See `rvq_np.grad.quantize`.
@@ -142,7 +88,7 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
     Notes
     -----
     Draws follow ``torch.manual_seed``; with several processes those of the first one count, so
-    all replace the same words by the same vectors. Vectors are computed in float32 at least,
+    all replace the same codewords by the same vectors. Vectors are computed in float32 at least,
     under autocast too, and come back in the type of the input.
 
     Examples
@@ -177,18 +123,13 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         all_reduce=None,
     ):
         super().__init__()
-        self.config = Config(
-            dimension, codebook_dim, n_q, bins, decay, kmeans_init, kmeans_iters,
-            threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon,
-            relative_threshold,
-        )  # fmt: skip
+        self.config = _inputs.config_of(locals())
         for name, value in self.config.as_dict().items():  # ESPnet's code reads some of them
             setattr(self, name, value)
-        check_estimator(estimator)
-        _inputs.check_training(codebook_training)
+        _inputs.check_options(codebook_training, estimator)
         self.codebook_training, self.estimator = codebook_training, estimator
         self.all_reduce = all_reduce
-        rng = np.random.default_rng(_draw().tolist())
+        rng = np.random.default_rng(draw().tolist())
         start = training.entries(*training.fresh(self.config, rng))
         for name, shape in training.shapes(self.config).items():
             value = torch.from_numpy(np.array(start[name], dtype=np.float32).reshape(shape))
@@ -198,14 +139,11 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
                 if part not in owner._modules:
                     owner.add_module(part, nn.ModuleList() if part == "layers" else nn.Module())
                 owner = owner._modules[part]
-            learned = not _host.is_state(name)
-            if learned or (last == "embed" and codebook_training == "gradient"):
+            learned = not is_state(name)
+            if learned or (is_codebook(name) and codebook_training == "gradient"):
                 owner.register_parameter(last, nn.Parameter(value))
             else:
                 owner.register_buffer(last, value)
-
-    def extra_repr(self) -> str:
-        return ", ".join(f"{name}={value!r}" for name, value in self.config.as_dict().items())
 
     @classmethod
     def of(cls, rvq, **options) -> ResidualVectorQuantizer:
@@ -218,20 +156,10 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
 
     def to_numpy(self):
         """Return an `rvq_np.ResidualVectorQuantizer` with the arguments and arrays of this."""
-        entries = {name: each.float().cpu() for name, each in self._entries().items()}
+        entries = {name: each.float().cpu() for name, each in self._named().items()}
         states, projections = training.from_state_dict(entries, self.config)
-        made = type(self._known().quantizer).made_of(self.config, states, projections)
+        made = NumpyQuantizer.made_of(self.config, states, projections)
         return made.train(self.training)
-
-    def get_bandwidth_per_quantizer(self, sample_rate: float) -> float:
-        """Return kb/s per level."""
-        return self.config.bandwidth_per_quantizer(sample_rate)
-
-    def get_num_quantizers_for_bandwidth(
-        self, sample_rate: float, bandwidth: float | None = None
-    ) -> int:
-        """Return how many levels fit into `bandwidth` kb/s."""
-        return self.config.levels_for(sample_rate, bandwidth)
 
     def forward(
         self,
@@ -243,27 +171,30 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         """Quantize a batch (B, D, T) or (N, D); in train mode, learn from it.
 
         As `rvq_np.ResidualVectorQuantizer.forward`, with gradients, see `rvq_np.grad`.
-        ``quantization_loss`` is there under dropout, and where it trains the words.
+        ``quantization_loss`` is there under dropout, and where it trains the codewords.
         """
         _check(x, mask, self.config.dimension)
-        spec = self._spec(sample_rate, bandwidth, self.training)
-        seed = _draw() if self.training else None
-        entries = self._entries()
-        if self.codebook_training == "ema" and _eager.serves(x, mask, entries):
-            with torch.autocast("cpu", enabled=False):
-                wide = _widened(x, mask)
-                result = _eager.forward(self, OPS, _host.parse(spec), wide, mask, seed, entries)
-            result.quantized = result.quantized.to(x.dtype)
-            return result
-        needed = list(entries.values()) if self.training else _in_eval(entries)
-        result, state = _quantized(
-            self, spec, x, mask, seed, entries, needed, self.estimator,
-            both_losses=self.codebook_training == "gradient" or None,
-        )  # fmt: skip
+        by_gradient = self.codebook_training == "gradient"
+        named = self._named(statistics=self.training)
+        with torch.autocast(x.device.type, enabled=False):
+            inputs = inputs_of(OPS, x, mask)
+            if not by_gradient and _eager.serves(x, mask, named):
+                spec = self._spec(sample_rate, bandwidth, self.training)
+                seed = draw() if self.training else None
+                return _eager.forward(spec, inputs, seed, named, self.estimator)
+            text = self._text(sample_rate, bandwidth, self.training)
+            seed = draw() if self.training else None
+            outputs = _run_apart(text, inputs, seed, list(named.values()))
+            result = result_of(
+                OPS, inputs, outputs, stage_arrays(self.config, named, outputs.codes.shape[0]),
+                self.config, losses=self.training, estimator=self.estimator,
+                both_losses=by_gradient or bool(self.config.quantizer_dropout),
+                gradients=self.training or torch.is_grad_enabled(),
+            )  # fmt: skip
         if self.training:
             with torch.no_grad():
-                for name, value in zip(filter(_host.is_state, entries), state, strict=True):
-                    entries[name].copy_(value)
+                for name, value in zip(filter(is_state, named), outputs.state, strict=True):
+                    named[name].copy_(value)
         return result
 
     def encode(
@@ -279,152 +210,85 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         As `rvq_np.ResidualVectorQuantizer.encode`.
         """
         _check(x, None, self.config.dimension)
-        return self._known().quantizer.encode(x, sample_rate, bandwidth, st, beam_size)
+        return self._quantizer().encode(x, sample_rate, bandwidth, st, beam_size)
 
     def decode(self, codes: torch.Tensor, st: int | None = None) -> torch.Tensor:
         """Return the vectors that codes (n, B, T) or (n, N) name, float32.
 
-        As `rvq_np.ResidualVectorQuantizer.decode`, with gradients to projections and words.
+        As `rvq_np.ResidualVectorQuantizer.decode`, with gradients to projections and codewords.
         """
-        value = self._known().quantizer.decode(codes, st)
+        value = self._quantizer().decode(codes, st)
         if not torch.is_grad_enabled():
             return value
-        return decoded(OPS, value, codes, self._wide(value), st or 0)
+        named = {name: each.to(value.dtype) for name, each in self._named().items()}
+        return decoded_vectors(OPS, value, codes, stage_arrays(self.config, named, start=st or 0))
 
-    def _entries(self) -> dict[str, torch.Tensor]:
-        entries = dict(self.named_parameters())
-        entries.update(self.named_buffers())
-        return {name: entries[name] for name in _host.names(self.config)}
+    def _named(self, *, statistics: bool = True) -> dict[str, torch.Tensor]:
+        """Return the arrays by their names, in their order; statistics of codewords if asked."""
+        book = (
+            ("inited", "cluster_size", "embed", "embed_avg") if statistics else ("inited", "embed")
+        )
+        maps = ("project_in", "project_out") if self.config.projects else ()
+        named = {}
+        for stage, layer in enumerate(self.vq.layers):
+            for part, lasts in (
+                *((each, ("weight", "bias")) for each in maps),
+                ("_codebook", book),
+            ):
+                owner = layer._modules[part]
+                for last in lasts:
+                    named[f"vq.layers.{stage}.{part}.{last}"] = _array_of(owner, last)
+        return named
 
-    def _wide(self, like):
-        return {name: each.to(like.dtype) for name, each in self._entries().items()}
+    def _quantizer(self) -> NumpyQuantizer:
+        """Return the quantizer without a framework that has these arrays, in eval."""
+        named = self._named(statistics=False)
+        host = [_eager.host_array(each) if each.is_cpu else each for each in named.values()]
+        return prepared(self.config, list(named), host).quantizer
 
-    def _known(self):
-        return _host.recall(self.config, list(self._entries().values()))
+    def _spec(self, sample_rate, bandwidth, training_now):
+        hook = self.all_reduce
+        if hook is None and training_now:
+            hook = all_reduce_by_default()
+        return spec_of(
+            self.config, sample_rate, bandwidth, training=training_now,
+            moving=self.codebook_training == "ema", all_reduce=number_of(hook) if hook else 0,
+        )  # fmt: skip
 
     @torch.compiler.assume_constant_result
-    def _spec(self, sample_rate, bandwidth, training_now) -> str:
-        hook = self.all_reduce
-        if hook is None and training_now and _processes() > 1:
-            hook = self._hook = all_reduce()
-        return _host.Spec(
-            self.config, float(sample_rate), bandwidth, training_now,
-            moving=self.codebook_training == "ema", hook=_host.hold(hook) if hook else 0,
-        ).text()  # fmt: skip
+    def _text(self, sample_rate, bandwidth, training_now) -> str:
+        return self._spec(sample_rate, bandwidth, training_now).text
 
 
-def _in_eval(entries):
-    """Return the arrays that are needed there, in their order: not the statistics of words."""
-    return [
-        each
-        for name, each in entries.items()
-        if not _host.is_state(name) or name.endswith(".embed")
-    ]
-
-
-def all_reduce(group=None) -> training.AllReduce:
-    """Return an `AllReduce` over the processes of a ``torch.distributed`` group."""
-    distributed = torch.distributed
-
-    def add_up(buffer):
-        # NCCL adds up on its device only.
-        gpu = distributed.get_backend(group) == "nccl"
-        tensor = torch.from_numpy(buffer).to("cuda" if gpu else "cpu")
-        distributed.all_reduce(tensor, group=group)
-        return tensor.cpu().numpy()
-
-    return training.AllReduce(
-        add_up, distributed.get_rank(group), distributed.get_world_size(group)
-    )
-
-
-def _processes() -> int:
-    distributed = torch.distributed
-    ready = distributed.is_available() and distributed.is_initialized()
-    return distributed.get_world_size() if ready else 1
+def _array_of(owner, name):
+    """Return a parameter or buffer; another way round where it is computed, as by a weight norm."""
+    found = owner._parameters.get(name)
+    found = owner._buffers.get(name) if found is None else found
+    return getattr(owner, name) if found is None else found
 
 
 @torch.compiler.assume_constant_result
-def _held_spec(rvq, sample_rate, bandwidth) -> str:
-    return _host.Spec(rvq.config, sample_rate, bandwidth, held=_host.hold(rvq)).text()
+def _text_for(rvq, sample_rate, bandwidth) -> str:
+    return spec_of(rvq.config, sample_rate, bandwidth, quantizer=number_of(rvq)).text
 
 
-@torch.compiler.assume_constant_result
-def _levels(spec: str) -> int:
-    return _host.parse(spec).n_q
-
-
-def _draw() -> torch.Tensor:
-    try:
-        return torch.randint(1 << 32, (2,))
-    except RuntimeError as error:  # vmap lets nothing draw
-        raise BackendError(
-            "quantize: training under torch.vmap would train one codebook on several batches at "
-            "once. Call eval(), or put the mapped axis into the batch."
-        ) from error
+def _run_apart(spec: str, inputs, seed, given) -> Outputs:
+    """Return the outputs of the operator, which hands no gradients on."""
+    shape = list(inputs.shape)
+    given = [each.detach() for each in given]
+    return Outputs.of(run(spec, inputs.rows.detach(), inputs.valid, shape, seed, given))
 
 
 def _check(x, mask, dim) -> None:
     for each in (x,) if mask is None else (x, mask):
         if not isinstance(each, torch.Tensor):
-            raise BackendError(
-                f"quantize: got a {type(each).__module__}.{type(each).__qualname__}; wanted "
-                "torch tensors throughout. Convert with torch.as_tensor."
-            )
+            _inputs.refuse_kind(each, "torch tensors throughout. Convert with torch.as_tensor")
         if each.device.type == "meta":
             raise BackendError("quantize: got a tensor on the meta device, which has no values.")
     if not x.is_floating_point():
         raise DtypeError(
-            f"quantize: x has dtype {x.dtype}; wanted floating-point numbers. Call x.float()."
+            f"quantize: x has dtype {x.dtype}; expected floating-point numbers. Call x.float()."
         )
     _inputs.check_shapes(x, mask, dim)
     if mask is not None and mask.dtype != torch.bool:
-        raise DtypeError(f"quantize: mask has dtype {mask.dtype}; wanted torch.bool.")
-
-
-def _widened(x, mask):
-    """Return `x` in the type of computation, zeros where there is padding, whatever it holds."""
-    wide = x if x.dtype == torch.float64 else x.float()
-    return wide if mask is None else torch.where(mask[:, None], wide, 0.0)
-
-
-def _quantized(owner, spec, x, mask, seed, entries, tensors, estimator, both_losses=None):
-    """Return the result and, in training, the new arrays of the state."""
-    n_q = _levels(spec)
-    with torch.autocast(x.device.type, enabled=False):
-        wide = _widened(x, mask)
-        *outputs, rest = _run_apart(spec, wide, mask, seed, tensors)
-        entries = {name: each.to(wide.dtype) for name, each in entries.items()}
-        for level, words in enumerate(rest[:n_q]):  # k-means may have found them only now
-            name = f"vq.layers.{level}._codebook.embed"
-            known = entries[name]
-            entries[name] = known + (words.to(wide.dtype) - known).detach()
-    result = _attached(owner, x, wide, outputs, entries, n_q, estimator, both_losses)
-    return result, rest[n_q:]
-
-
-def _run_apart(spec, wide, mask, seed, tensors):
-    codes, value, active, bandwidth, *rest = _run(
-        spec, wide.detach(), mask, seed, [each.detach() for each in tensors]
-    )
-    return codes, value, active, bandwidth, rest
-
-
-def _attached(owner, x, wide, outputs, entries, n_q, estimator, both_losses=None):
-    """Return the result, with its gradients, of the first four outputs of the operator."""
-    config = owner.config
-    codes, value, active, bandwidth = outputs
-    with torch.autocast(x.device.type, enabled=False):
-        if torch.is_grad_enabled() or owner.training:
-            quantized, commitment, quantization = attach(
-                OPS, wide, value, codes, active, entries, n_q,
-                losses=owner.training, estimator=estimator,
-            )  # fmt: skip
-        else:
-            quantized = value
-            commitment = quantization = value.new_zeros(())
-        penalty = config.commitment_weight * commitment
-    both = bool(config.quantizer_dropout) if both_losses is None else both_losses
-    return QuantizedResult(
-        quantized.to(x.dtype), codes, bandwidth, penalty, quantization if both else None
-    )
+        raise DtypeError(f"quantize: mask has dtype {mask.dtype}; expected torch.bool.")

@@ -14,6 +14,7 @@ SCREENS = TARGET.screens
 ROWS = 768  # rows a tile: 384 kB of float32 at D = 128
 BYTES = 1 << 20  # of a tile, at most
 ALONE = 1 << 26  # products below which other threads cost more than they help
+PER_ROW = 32  # products that each number of a row, and each codeword, costs besides
 DECODE_ROWS = 2048
 FOLDING = True  # whether maps that make rows longer are folded into codewords
 LIGHT = 1 << 17  # numbers read that are worth a thread
@@ -34,13 +35,20 @@ def measure(words):
     return half, repeat
 
 
-def encode(x, stages, codes):
-    """Write the codes (Q, n) of `x` (n, D), of any float type."""
+def encode(x, stages, codes, before=None):
+    """Write the codes (Q, n) of `x` (n, D), of any float type.
+
+    ``before(start, stop)`` is called for rows that are about to be searched: it writes them.
+    """
     dtype = stages[0].words.dtype
     plan = packed(stages)
+    kept = len(stages) == 1 and x.dtype == dtype and x.flags.c_contiguous and x.flags.writeable
 
     def tile(start, stop):
-        rows = np.array(x[start:stop], dtype=dtype, order="C")  # it is used up
+        if before is not None:
+            before(start, stop)
+        # All stages but the last use rows up; Numba knows read-only arrays as another type.
+        rows = x[start:stop] if kept else np.array(x[start:stop], dtype=dtype, order="C")
         spent = np.zeros(2, np.int64)
         lost = run(rows, plan, codes, start, spent)
         if lost:
@@ -49,7 +57,8 @@ def encode(x, stages, codes):
         judge(stages, spent)
 
     rows = min(ROWS, max(search.ROWS, BYTES // (x.shape[1] * dtype.itemsize)))
-    if len(x) * stages.words.size < ALONE:
+    widths = sum(sum(stage.words.shape) for stage in stages)
+    if len(x) * (stages.words.size + PER_ROW * widths) < ALONE:
         for start in range(0, len(x), rows):
             tile(start, min(start + rows, len(x)))
     else:
@@ -117,13 +126,24 @@ def nearest(rows, stage, codes):
     encode(rows, stage.alone, codes[None])
 
 
-def project(rows, stage, spread=False):
-    """Return `rows` as the stage searches them: themselves, or through ``into``.
-
-    `spread`: over the threads; not for what a thread of ours calls.
-    """
+def project(rows, stage):
+    """Return `rows` as the stage searches them: themselves, or through ``into``."""
     if stage.into is None:
         return rows
+    out, tile = _projecting(rows, stage)
+    _over(tile, len(rows), out.shape[1] * rows.shape[1])
+    return out
+
+
+def project_and_search(rows, stage, codes):
+    """Return what `project` does, and write the codes (n,) that `nearest` finds for it."""
+    out, tile = (rows, None) if stage.into is None else _projecting(rows, stage)
+    encode(out, stage.alone, codes[None], tile)
+    return out
+
+
+def _projecting(rows, stage):
+    """Return room for `rows` through ``into``, and what writes some of them there."""
     panels = maps.panels_of(stage.into, rows.dtype)
     out = np.empty((len(rows), stage.into.shape[1]), rows.dtype)
 
@@ -132,8 +152,7 @@ def project(rows, stage, spread=False):
         if stage.unit:
             gather.normalize_rows(out, start, stop)
 
-    _over(tile, len(rows), out.shape[1] * rows.shape[1], spread)
-    return out
+    return out, tile
 
 
 def transform(rows, linear, dtype=None):
@@ -144,13 +163,13 @@ def transform(rows, linear, dtype=None):
     def tile(start, stop):
         maps.transform(rows, panels, out, start, stop)
 
-    _over(tile, len(rows), linear.shape[0] * linear.shape[1], True)
+    _over(tile, len(rows), linear.shape[0] * linear.shape[1])
     return out
 
 
-def _over(tile, rows, products, spread):
+def _over(tile, rows, products):
     """Call ``tile(start, stop)`` for parts of the rows, by threads where that is worth it."""
-    if not spread or rows * products < ALONE // 8:
+    if rows * products < ALONE // 32:
         tile(0, rows)
     else:
         share = -(-rows // (tiles.threads() * maps.ROWS)) * maps.ROWS
@@ -214,7 +233,8 @@ def move(words, sums, tally, averaging, place, vectors, count):
             new_words, new_sums, np.empty((1, words.shape[1])), start, stop,
         )  # fmt: skip
 
-    return new_words, new_sums, max(_parts(part, len(words), words.shape[1]))
+    numbers = (len(tally.rows) + len(words)) * words.shape[1] // len(words)
+    return new_words, new_sums, max(_parts(part, len(words), numbers))
 
 
 def replace(words, sums, dead, vectors, count):

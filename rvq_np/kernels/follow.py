@@ -115,8 +115,7 @@ class Followed:
         codes, others = np.empty((1, len(rows)), np.int32), np.empty(len(rows))
 
         def tile(start, stop):
-            some = slice(start, stop) if every else rows[start:stop]  # a slice is copied faster
-            x = self.x[some].copy() if every else self.x[some]
+            x = self.x[start:stop] if every else self.x[rows[start:stop]]
             spent, bounds = np.zeros(2, np.int64), np.empty(len(x))
             if compiled.run(x, plan, codes, start, spent, bounds):
                 for n in start + np.flatnonzero(codes[0, start:stop] < 0):

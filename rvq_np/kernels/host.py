@@ -106,24 +106,28 @@ def prepare(codebooks, dtype):
     )
 
 
-FOUND = ("screen", "left", "stays")  # what a search finds out about the screens of stages
+FOUND = ("screen", "left", "stays", "exponents")  # what a search finds out about stages
 FORGET = 64  # searches after which it is found out again: codebooks that train get better
 
 
-def nearest_again(rows, stage, codes, found):
-    """As `nearest`, of a stage whose codewords have moved a little since the last call.
+def search_again(rows, stage, codes, found):
+    """Return `rows` as the stage searches them, and write their codes (n,).
+
+    For a stage whose codewords have moved a little since the last call.
 
     `found`, a dictionary, carries on which screen served: one that leaves too many codewords is
-    given up after some hundred rows, which each step of a training would find out again.  Which
-    one serves never shows in the codes.
+    given up after some hundred rows, which each step of a training would find out again; and the
+    size of codewords.  Neither shows in the codes.
     """
     searches = found.pop("searches", 0) + 1
     if searches % FORGET:
         stage.alone.kept.update(found)
-    nearest(rows, stage, codes)
+    products = len(rows) * stage.words.size
+    searched = kernels_for(products).project_and_search(rows, stage, codes)
     found.clear()
     found.update({name: stage.alone.kept[name] for name in FOUND if name in stage.alone.kept})
     found["searches"] = searches
+    return searched
 
 
 def encode(x, stages, beam_size=1, codes=None):

@@ -64,6 +64,7 @@ HIGHEST = 56  # the binary logarithm of the largest norm, at most
 # A stage is seen from zero where its unit is so near to one that no factor of a row leaves T.
 NEAR = {4: 40, 8: 400}
 LEVELS = {"uint8": 127, "int16": 32767}
+PACKED = 1 << 17  # numbers packed that are worth a thread
 NORM = 46000.0  # int16: |q| and |p| at most, so that no sum of products leaves int32
 
 
@@ -112,11 +113,14 @@ def plan(stages, screen, lanes, vectors, per_step):
     shape = lanes * vectors, per_step
     folding, screen = screen == FOLDED, FOLDS if screen == FOLDED else screen
 
-    def part_of(stage):
+    def part_of(each):
+        stage, exponent = each
         part = _Folded(stage, screen, *shape) if folding and foldable(stage) else None
-        return part if part is not None and part.serves else _Packed(stage, screen, *shape)
+        return part if part and part.serves else _Packed(stage, screen, *shape, exponent)
 
-    parts = tiles.spread(part_of, stages)
+    exponents = stages.kept.get("exponents", [None] * len(stages))
+    parts = tiles.spread(part_of, zip(stages, exponents, strict=True))
+    stages.kept["exponents"] = [part.exponent for part in parts]
     whole = np.zeros((len(stages), 17), np.int64)
     real = np.zeros((len(stages), 13), np.float64)
     words_at = table_at = half_at = panels_at = side_at = maps_at = centres_at = 0
@@ -154,7 +158,12 @@ def plan(stages, screen, lanes, vectors, per_step):
     panels = aligned_empty(1, panels_at, kind)[0]
     side = np.empty((3, side_at), np.float32)
     half = np.empty(half_at)
-    tiles.spread(lambda each: each[0].pack(panels, each[1]), zip(parts, whole[:, 7], strict=True))
+    jobs = [
+        (part, at, first, last)
+        for part, at in zip(parts, whole[:, 7], strict=True)
+        for first, last in part.shares()
+    ]
+    tiles.spread(lambda job: job[0].pack(panels, *job[1:]), jobs)
     for stage, part, counts, numbers in zip(stages, parts, whole, real, strict=True):
         part.finish(side[:, counts[8] :], half[counts[6] : counts[6] + counts[0]])
         numbers[:7] = stage.bounds
@@ -187,14 +196,18 @@ def plan(stages, screen, lanes, vectors, per_step):
 class _Packed:
     """One stage for one kind of screen: found out at first, then packed, then finished."""
 
-    def __init__(self, stage, screen, in_panel, per_step):
+    def __init__(self, stage, screen, in_panel, per_step, exponent=None):
+        """`exponent`: with which the codewords were seen from zero a little while ago."""
         self.stage, self.screen, self.in_panel, self.per_step = stage, screen, in_panel, per_step
         n_words, width = stage.words.shape
         self.width = width  # of what is packed
         self.n_panels, self.steps = -(-n_words // in_panel), -(-width // per_step)
         usable = stage.half < np.inf
         self.only = int(usable.argmax()) if usable.sum() == 1 else -1
-        self.centre, exponent = self.place(usable)
+        self.centre: np.ndarray | None = None
+        if exponent is None:
+            self.centre, exponent = self.place(usable)
+        self.exponent = exponent if self.centre is None else None
         zero = np.zeros(width) if self.centre is None else self.centre
         # All squares in a unit in which none overflows; the centre is no longer than the words.
         self.squares = np.empty(n_words)
@@ -213,8 +226,13 @@ class _Packed:
         """Return the centre and the exponent that codewords are seen from."""
         return place_of(self.stage.words, usable, _mean_bits)
 
-    def pack(self, panels, at):
-        """Write the panels of this stage into `panels`, from element `at` on."""
+    def shares(self):
+        """Return which panels, first and end, are worth a thread of their own."""
+        worth = max(1, PACKED // (self.in_panel * self.width))
+        return [(at, min(at + worth, self.n_panels)) for at in range(0, self.n_panels, worth)]
+
+    def pack(self, panels, at, first, last):
+        """Write panels ``first ... last`` of this stage into `panels`, where it begins at `at`."""
         width = self.stage.words.shape[1]
         padded = self.steps * self.per_step
         row = np.full(padded, 128 if self.screen == "uint8" else 0, self.screen)
@@ -222,37 +240,26 @@ class _Packed:
         _pack(
             self.stage.words, np.zeros(width) if self.centre is None else self.centre, self.unit,
             LEVELS.get(self.screen, 0), self.in_panel, np.empty(width), row,
-            row.view(np.uint32), stage_panels, self.steps_of, self.missed,
+            row.view(np.uint32), stage_panels, self.steps_of, self.missed, first, last,
         )  # fmt: skip
 
     def finish(self, side, half):
         """Write `side` and `half`, once all panels are there; find out the `ratio`."""
         stage, n_words = self.stage, len(self.stage.words)
-        norms = np.sqrt(self.squares) * (1 + 1e-9)
         if self.screen == "float32":
             self.ratio = 0.0
             terms = (stage.words.shape[1] + 8) * U
             self.lowered = terms / (1 - terms) if terms < 0.5 else np.inf
-            bounding = np.maximum(norms, TINY)
         else:
             self.lowered = 8 * U
             counted = self.steps_of > 0.0
-            missed = self.missed * (1 + 1e-9) + 2.0**-1000
-            ratios = missed[counted] / norms[counted]
-            self.ratio = max(float(np.median(ratios)), U) if len(ratios) else 1.0
-            bounding = np.maximum(np.maximum(norms, missed / self.ratio), TINY)
-        usable = stage.half < np.inf
-        places = self.n_panels * self.in_panel
-        side[0, :places] = np.inf  # padding and repeats never come near
-        side[1:, :places] = 0.0
-        lost = (stage.words.shape[1] + 16) * 2.0**-124 * np.maximum(norms, 1.0)
-        lowest = 0.5 * self.squares * (1 - self.lowered) - lost
-        lowest[~usable] = np.inf
-        side[0, :n_words] = _down(lowest)
-        side[1, :n_words] = self.steps_of
-        side[2, :n_words] = _up(bounding)
+            ratios = np.sort(self.missed[counted] / np.sqrt(self.squares[counted]))
+            self.ratio = max(float(ratios[len(ratios) // 2]), U) if len(ratios) else 1.0
+        _sides(
+            self.squares, self.steps_of, self.missed, stage.half, self.ratio, self.lowered,
+            (stage.words.shape[1] + 16) * 2.0**-124, side, self.n_panels * self.in_panel, half,
+        )  # fmt: skip
         self.heaviest = float(side[2, :n_words].max())
-        half[:] = np.where(usable, 0.5 * self.squares, np.inf)
         if self.centre is None:
             half[:] = stage.usable_half
 
@@ -265,7 +272,7 @@ class _Folded(_Packed):
         super().__init__(folded(stage), screen, in_panel, per_step)
         # Rows are not moved, nor far: those are left to the search of mapped rows.
         self.serves = self.centre is None and self.only < 0 and self.heaviest_norm() < FAR
-        self.width = stage.into.shape[0]
+        self.width, self.exponent = stage.into.shape[0], None  # which is of folded codewords
 
     def place(self, usable):
         return None, place_of(self.stage.words, usable, _mean_bits).exponent
@@ -318,16 +325,16 @@ def _squares(words, centre, scale, out):
 
 @kernel
 def _pack(
-    words, centre, unit, levels, in_panel, moved, row, row32, panels, steps, missed
+    words, centre, unit, levels, in_panel, moved, row, row32, panels, steps, missed, start, stop
 ):  # fmt: skip
-    """Write all panels, and of their words the steps and the norms of the rests.
+    """Write panels ``start ... stop``, and of their words the steps and the norms of the rests.
 
     words   (K, C)  T        ``(word - centre) * unit`` is what is packed
     row     (S * n,) the screen's type, in which padding is zero; `row32` the same by 32 bits
     panels  (panels, S, in_panel)  uint32, flat
     """
     width, n_steps = words.shape[1], row32.shape[0]
-    for p in range(panels.shape[0] // (n_steps * in_panel)):
+    for p in range(start, stop):
         for place in range(in_panel):
             k = p * in_panel + place
             first = p * n_steps * in_panel + place
@@ -344,6 +351,43 @@ def _pack(
                     steps[k], missed[k] = _round_word(moved, levels, row)
             for s in range(n_steps):
                 panels[first + s * in_panel] = row32[s]
+
+
+@kernel
+def _sides(squares, steps, missed, usable_half, ratio, lowered, lost, side, places, half):
+    """Write `side` and `half` of a stage: what its panels are short of a bound.
+
+    squares, steps, missed  (K,)     float64  squared norms, steps and norms of rests, in units
+    usable_half             (K,)     T        inf marks a repeat
+    side                    (3, +)   float32  the first `places` columns: padding never comes near
+    half                    (K,)     float64  half of `squares`, inf for a repeat
+    """
+    for k in range(places):
+        side[0, k], side[1, k], side[2, k] = np.inf, 0.0, 0.0
+    for k in range(squares.shape[0]):
+        norm = np.sqrt(squares[k]) * (1.0 + 1e-9)
+        bounding = max(norm, TINY)
+        if ratio > 0.0:
+            bounding = max(bounding, (missed[k] * (1.0 + 1e-9) + 2.0**-1000) / ratio)
+        side[1, k], side[2, k] = steps[k], _up_of(bounding)
+        half[k] = np.inf
+        if usable_half[k] < np.inf:
+            half[k] = 0.5 * squares[k]
+            side[0, k] = _down_of(half[k] * (1.0 - lowered) - lost * max(norm, 1.0))
+
+
+@kernel(inner=True)
+def _up_of(value):
+    """Return the next float32 that is not below `value`."""
+    rounded = np.float32(value)
+    return np.nextafter(rounded, np.float32(np.inf)) if rounded < value else rounded
+
+
+@kernel(inner=True)
+def _down_of(value):
+    """Return the next float32 that is not above `value`."""
+    rounded = np.float32(value)
+    return np.nextafter(rounded, np.float32(-np.inf)) if rounded > value else rounded
 
 
 @kernel(inner=True, fastmath={"reassoc", "contract", "nsz"})

@@ -140,7 +140,14 @@ def _exactly(row, words, candidates):
     return exact.nearest_of(row, words, candidates.tolist())
 
 
-def project(rows, stage, spread=False):
+def project_and_search(rows, stage, codes):
+    """Return what `project` does, and write the codes (n,) that `nearest` finds for it."""
+    searched = project(rows, stage)
+    nearest(searched, stage, codes)
+    return searched
+
+
+def project(rows, stage):
     """Return `rows` as the stage searches them: themselves, or through ``into``."""
     if stage.into is None:
         return rows

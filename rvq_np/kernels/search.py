@@ -1,6 +1,6 @@
 """Codes of all stages, exactly: a screen of few bits, float64, then expansions.  Compiled by Numba.
 
-    rows    (n, D)  T       the vectors; used up: what the last stage leaves over
+    rows    (n, D)  T       the vectors; used up by all stages but the last
     plan                    the arrays of a `pack.Plan`: T is float32 or float64
     codes   (Q, N)  int32   out, columns ``start ... start + n``; -1 where the numbers are outside
                             what the last tier can hold, and that row goes no further
@@ -70,25 +70,20 @@ def encode(
     folds, folded, narrow, codes, start, spent, others,
 ):  # fmt: skip
     n_rows, dim = rows.shape
-    group, lost, room = norms.shape[0], 0, mapped.shape[0]
+    n_stages, group, lost, room = whole.shape[0], norms.shape[0], 0, mapped.shape[0]
     for first in range(0, n_rows, TILE):
         last = min(first + TILE, n_rows)
-        for q in range(whole.shape[0]):
+        for q in range(n_stages):
             for low in range(first, last, group):
-                count = min(group, last - low)
+                count, at = min(group, last - low), low * dim
                 if whole[q, 12] >= 0:  # the only codeword there is
                     for i in range(count):
                         codes[q, start + low + i] = whole[q, 12]
                         if others is not None:
                             others[low + i] = MOST
-                    lost += _subtract(
-                        rows, low * dim, count, dim, table, whole[q, 5], codes, q, start + low
-                    )
-                    continue
-                searched, at = rows, low * dim
-                if folds is not None and whole[q, 14] >= 0:
+                elif folds is not None and whole[q, 14] >= 0:
                     _quantize(
-                        searched, at, count, centres, moved, whole, real, q,
+                        rows, at, count, centres, moved, whole, real, q,
                         quantized, params, starts, norms, powers,
                     )  # fmt: skip
                     _screen(quantized, count, panels, whole, q, side, params, bounds)
@@ -97,33 +92,32 @@ def encode(
                         words, half, centres, moved, whole, real, q, codes, start + low,
                         found, scores, partials, spent,
                     )  # fmt: skip
-                    lost += _subtract(
-                        rows, low * dim, count, dim, table, whole[q, 5], codes, q, start + low
-                    )
-                    continue
-                if maps is not None and whole[q, 9] >= 0:
-                    place = (low - first) % room
-                    if place == 0:
-                        some = min(room, last - low)
-                        _project(rows, at, some, dim, maps, narrow, whole, q, mapped)
-                    searched, at = mapped, place * whole[q, 1]
-                _quantize(
-                    searched, at, count, centres, moved, whole, real, q,
-                    quantized, params, starts, norms, powers,
-                )  # fmt: skip
-                _screen(quantized, count, panels, whole, q, side, params, bounds)
-                _pick(
-                    searched, at, count, norms, powers, bounds, words, half, side, centres, moved,
-                    whole, real, q, codes, start + low, found, scores, partials, spent,
-                )  # fmt: skip
-                if others is not None:
-                    _bound_others(
-                        searched, at, count, norms, powers, bounds, centres, moved, whole, real, q,
-                        codes, start + low, others, low,
+                else:
+                    searched, place = rows, at
+                    if maps is not None and whole[q, 9] >= 0:
+                        place = (low - first) % room
+                        if place == 0:
+                            some = min(room, last - low)
+                            _project(rows, at, some, dim, maps, narrow, whole, q, mapped)
+                        searched, place = mapped, place * whole[q, 1]
+                    _quantize(
+                        searched, place, count, centres, moved, whole, real, q,
+                        quantized, params, starts, norms, powers,
                     )  # fmt: skip
+                    _screen(quantized, count, panels, whole, q, side, params, bounds)
+                    _pick(
+                        searched, place, count, norms, powers, bounds, words, half, side, centres,
+                        moved, whole, real, q, codes, start + low, found, scores, partials, spent,
+                    )  # fmt: skip
+                    if others is not None:
+                        _bound_others(
+                            searched, place, count, norms, powers, bounds, centres, moved,
+                            whole, real, q, codes, start + low, others, low,
+                        )  # fmt: skip
                 lost += _subtract(
-                    rows, low * dim, count, dim, table, whole[q, 5], codes, q, start + low
-                )
+                    rows, at, count, dim, table, whole[q, 5], codes, q, start + low,
+                    q + 1 < n_stages,
+                )  # fmt: skip
     return lost
 
 
@@ -414,13 +408,13 @@ def _project(rows, at, count, dim, maps, narrow, whole, q, out):
 
 
 @kernel(inner=True)
-def _subtract(rows, at, count, dim, table, table_at, codes, q, start):
-    """Leave the residual; count the rows without a code."""
+def _subtract(rows, at, count, dim, table, table_at, codes, q, start, more):
+    """Leave the residual where `more` stages follow; count the rows without a code."""
     lost = 0
     for i in range(count):
         if codes[q, start + i] < 0:
             lost += 1
-        else:
+        elif more:
             word = table_at + codes[q, start + i] * dim
             subtract_from(rows, at + i * dim, table, word, dim)
     return lost

@@ -48,15 +48,14 @@ def through(x, stages, dtype, codes, quantized, found, given=None) -> Iterator[P
 
     `x` (N, D): finite vectors.  `dtype`: of the residuals.  `quantized`: zeros; what the codes
     decode to is added, of the first ``given[n]`` stages of row n; all by default.  `found`: a
-    dictionary a stage, see `host.nearest_again`.  A part is good until the next is asked for.
+    dictionary a stage, see `host.search_again`.  A part is good until the next is asked for.
     """
     rows = np.array(x, dtype=dtype, order="C")
     given = np.full(len(rows), len(stages), np.int32) if given is None else given
     for q, (stage, chosen) in enumerate(zip(stages, codes, strict=True)):
         using = host.kernels_for(len(rows) * stage.words.size)
         made = tables.search_tables(stage, rows.dtype, using.measure)
-        searched = using.project(rows, made, True)
-        host.nearest_again(searched, made, chosen, found[q])
+        searched = host.search_again(rows, made, chosen, found[q])
         yield Part(searched, chosen, made.words)
         if stage.project_out is None:
             table, places = made.table, chosen
@@ -96,17 +95,16 @@ def squared_distances(rows, words, codes):
     return host.kernels_for(rows.size).squared_distances(rows, words, codes)
 
 
-def move(words, moving, tally, averaging, dead, vectors, count):
+def move(words, moving, tally, averaging, dead, rows, chosen, count):
     """Return codewords and moving sums after a small batch, float32, and their largest number.
 
     As `average` by the sums of a `Tally`, with ``averaging = empty, held, share, decay``, and then
-    `replace` of the codewords `dead` by `vectors`; each number is written once.
+    `replace` of the codewords `dead` by ``rows[chosen]``; each number is written once.
     """
     place = np.full(len(words), -1)
-    place[dead] = np.arange(len(dead))
-    vectors = vectors if len(dead) else np.empty((0, words.shape[1]), tally.rows.dtype)
+    place[dead] = chosen
     using = host.kernels_for(tally.rows.size + words.size)
-    return using.move(words, moving, tally, averaging, place, vectors, count)
+    return using.move(words, moving, tally, averaging, place, rows, count)
 
 
 def replace(words, sums, dead, vectors, start):

@@ -13,7 +13,7 @@ import numpy as np
 from . import exact
 from .seen import Seen
 
-LARGE = 1 << 15  # numbers of a map from which float32 rows are summed in float32
+LARGE = 1 << 14  # numbers of a map from which float32 rows are summed in float32
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,7 +183,7 @@ def decoded(stage, codes, dtype, transform):
     if stage.project_out is None:
         return words.astype(dtype, copy=False)
     out = map_of(stage.project_out)
-    return transform(words.astype(out.summed(dtype)), out, dtype)
+    return transform(words.astype(out.summed(dtype), copy=False), out, dtype)
 
 
 def word_tables(words, measure=None):

@@ -5,12 +5,15 @@ Kernels release the interpreter lock, hence plain Python threads: no threading l
 under other threads or after a fork, and no global setting to change.
 """
 
+import collections
 import contextlib
 import functools
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 
+_own = threading.local()  # whose `working` is true while a thread does its share
 _asked: ContextVar[int | None] = ContextVar("rvq_np_threads", default=None)
 
 
@@ -55,13 +58,38 @@ if hasattr(os, "register_at_fork"):  # a pool outlives a fork without its thread
 def spread(function, items):
     """Return ``[function(item) for item in items]``, shared among the threads, in order.
 
-    `function` must not call `spread` itself: it would wait for its own thread.
+    The calling thread takes its share: waking another takes longer than a small item.  What a
+    share spreads again it does alone, as all threads are at work.
     """
     items = list(items)
-    workers = min(threads(), len(items))
+    workers = 1 if getattr(_own, "working", False) else min(threads(), len(items))
     if workers < 2:
         return [function(item) for item in items]
-    return list(_pool(threads()).map(function, items))  # list(), or an exception is lost
+    results = [None] * len(items)
+    waiting = collections.deque(range(len(items)))  # which is safe to share
+
+    def work():
+        _own.working = True
+        try:
+            while True:
+                try:
+                    place = waiting.popleft()
+                except IndexError:
+                    return
+                results[place] = function(items[place])
+        except BaseException:
+            waiting.clear()
+            raise
+        finally:
+            _own.working = False
+
+    others = [_pool(threads() - 1).submit(work) for _ in range(workers - 1)]
+    try:
+        work()
+    finally:
+        for each in others:
+            each.result()  # or an exception is lost
+    return results
 
 
 def over_rows(function, rows, tile):

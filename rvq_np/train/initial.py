@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import lookup
-from ..codebooks import Linear
+from ..codebooks import Codebooks, Linear
 from .kmeans import kmeans
 from .state import CodebookState, codebooks_of
 
@@ -33,11 +33,14 @@ def initialize(
     last = max((level for level in range(n_q) if not made[level].initialized), default=-1)
     for level in range(last + 1):
         pair = None if projections is None else projections[level]
+        stage = codebooks_of([made[level]], [pair])
+        searched = residual if pair is None else lookup.searched(residual, stage)
         if not made[level].initialized:
-            searched = lookup.searched(residual, codebooks_of([made[level]], [pair]))
             made[level] = kmeans(
                 searched, made[level].words.shape[0], iterations, rng, epsilon=epsilon
             )
-        stage = codebooks_of([made[level]], [pair])
-        residual = lookup.residual(residual, lookup.encode(residual, stage, 1), stage)
+            stage = codebooks_of([made[level]], [pair])
+        if level < last:  # rows are mapped already
+            codes = lookup.encode(searched, Codebooks([made[level].words]), 1)
+            residual = lookup.residual(residual, codes, stage)
     return tuple(made)

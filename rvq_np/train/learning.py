@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ from ..config import Config
 from ..kernels import steps
 from .initial import initialize
 from .kmeans import sample_rows
-from .moving import step, step_of
+from .moving import Drawn, step, step_of
 from .ranks import ALONE, AllReduce, Crowd
 from .state import CodebookState, codebooks_of, random_projections, random_state
 
@@ -154,10 +155,8 @@ def learn(
             added.append((part.counts, arrays.to_numpy(sums)))
             continue
 
-        def drawn(count: int, part: lookup.Part = part) -> np.ndarray:
-            chosen = sample_rows(crowd.total, count, rng)
-            return arrays.to_numpy(arrays.take(part.searched, chosen))
-
+        choose = functools.partial(sample_rows, crowd.total, rng=rng)
+        drawn = Drawn(part.searched, choose)
         moved[level] = step_of(states[level], part.counts, part.sums, drawn, **rule)
     codes = passage.codes
     if added:

@@ -171,27 +171,35 @@ def _replace(
     relative: float | None,
 ) -> float | None:
     """Do in place what `expire` does; return the largest number written, or None."""
-    dead, fresh, start = _expired(counts, vectors, threshold, relative)
+    dead, start = _expired(counts, threshold, relative)
     if not len(dead):
         return None
+    fresh = np.ascontiguousarray(vectors(len(dead)))
+    fresh = fresh if fresh.dtype in (np.float32, np.float64) else fresh.astype(np.float64)
     return max(float(steps.replace(words, sums, dead, fresh, start)), start)
 
 
+class Drawn(NamedTuple):
+    """Vectors for dead words: rows of a batch, by their numbers.  A call gives as many."""
+
+    rows: Any  # (n, C)
+    choose: Callable[[int], np.ndarray]  # that many row numbers
+
+    def __call__(self, count: int) -> np.ndarray:
+        return arrays.to_numpy(arrays.take(self.rows, self.choose(count)))
+
+
 def _expired(
-    counts: np.ndarray, vectors: Any, threshold: float, relative: float | None
-) -> tuple[np.ndarray, Any, float]:
-    """Return which words are dead, the vectors they become, and the count, written already."""
+    counts: np.ndarray, threshold: float, relative: float | None
+) -> tuple[np.ndarray, float]:
+    """Return which words are dead, and the count they start with, written already."""
     start = float(threshold)
     if relative is not None:
         start = float(counts.mean(dtype=np.float64))
         threshold = relative * start
     dead = np.flatnonzero(counts < threshold)
-    if not len(dead):
-        return dead, None, start
-    fresh = np.ascontiguousarray(vectors(len(dead)))
     counts[dead] = start
-    fresh = fresh if fresh.dtype in (np.float32, np.float64) else fresh.astype(np.float64)
-    return dead, fresh, start
+    return dead, start
 
 
 def step(
@@ -238,7 +246,7 @@ def step_of(
     state: CodebookState,
     counts: np.ndarray,
     sums: Any,
-    vectors: Callable[[int], Any],
+    vectors: Callable[[int], Any] | Drawn,
     *,
     decay: float,
     epsilon: float,
@@ -246,11 +254,12 @@ def step_of(
     relative: float | None,
 ) -> CodebookState:
     """Do for one level what `step` does for all: `ema`, then `expire`, in one set of arrays."""
-    if isinstance(sums, steps.Tally) and sums.small:
+    if isinstance(sums, steps.Tally) and sums.small and isinstance(vectors, Drawn):
         new_counts, averaging = _counted(state, counts, decay, epsilon)
-        dead, fresh, start = _expired(new_counts, vectors, threshold, relative)
+        dead, start = _expired(new_counts, threshold, relative)
+        chosen = vectors.choose(len(dead)) if len(dead) else dead
         words, new_sums, largest = steps.move(
-            state.words, state.sums, sums, averaging, dead, fresh, start
+            state.words, state.sums, sums, averaging, dead, vectors.rows, chosen, start
         )
         largest = max(largest, float(new_counts.max(initial=0)))
         return _state(words, new_sums, new_counts, largest, state.initialized)

@@ -7,9 +7,6 @@ KIT = f"{CUPY}::TestDefault"
 HARD = f"{CUPY}::test_words_and_vectors_of_any_kind_have_the_codes_of_numpy"
 GROUPS = f"{CUPY}::test_groups_of_warps_have_the_codes_of_numpy"
 TILES = f"{CUPY}::test_many_tiles_of_rows_and_words_have_the_codes_of_numpy"
-ENCODE, EXACT = "rvq_np/kernels/cuda/encode.cu", "rvq_np/kernels/cuda/exact.cuh"
-GATHER, BEAM = "rvq_np/kernels/cuda/gather.cu", "rvq_np/kernels/cuda/beam.cu"
-WORDS, CUDA = "rvq_np/kernels/cuda/words.cu", "rvq_np/backends/_cuda.py"
 
 SCREEN = (
     Fault(

@@ -6,7 +6,6 @@ BITSTREAM, CHECKPOINTS = "tests/test_bitstream.py", "tests/test_checkpoints"
 FAMILIES = f"{CHECKPOINTS}_families.py"
 FLIPPED = f"{BITSTREAM}::test_no_bit_of_a_file_goes_unchecked"
 LET_THROUGH = f"{BITSTREAM}::test_what_the_checksums_let_through_is_refused"
-FORMAT, READER = "rvq_np/bitstream/_format.py", "rvq_np/bitstream/reader.py"
 
 CONTAINER = (
     Fault(

@@ -6,28 +6,28 @@ GRAD = "tests/test_grad.py"
 SLOPES = f"{GRAD}::test_products_are_the_slopes_of_the_surrogate"
 TORCH = "tests/peers/test_grad_torch.py"
 STEP = f"{TORCH}::test_a_step_has_the_values_gradients_and_state_of_the_class"
-PRODUCTS, SURROGATE = "rvq_np/grad/_products.py", "rvq_np/grad/_surrogate.py"
+WEIGHTS = "tests/peers/test_grad_weights.py"
 
 FAULTS = (
     Fault(
         "products: every level passes the identity on",
         "Products.__call__",
-        "to_x += self._through(rows, wanted)",
-        "to_x += len(self.codes) * self._through(rows, wanted)",
+        "to_x += self._through(rows, to_rows)",
+        "to_x += len(self.codes) * self._through(rows, to_rows)",
         SLOPES,
     ),
     Fault(
         "products: the commitment of deeper levels is lost",
         "pulled_back",
-        "ops.sum_into(to_x, pull, 1.0)",
-        "ops.sum_into(to_x, pull, 0.0)",
+        "ops.add_scaled(to_x, pull, 1.0)",
+        "ops.add_scaled(to_x, pull, 0.0)",
         f"{GRAD}::test_the_commitment_reaches_every_level",
     ),
     Fault(
         "products: the codebook loss reaches the encoder",
-        "Products._by_level",
-        "penalty=self.weight * penalty, quantization",
-        "penalty=self.weight * penalty + quantization_loss, quantization",
+        "Products._by_stage",
+        "penalty=self.weight * penalty,",
+        "penalty=self.weight * penalty + quantization_loss,",
         SLOPES,
     ),
     Fault(
@@ -47,8 +47,8 @@ FAULTS = (
     Fault(
         "products: padding receives a gradient",
         "Products.__call__",
-        "rows_of(NUMPY, given).astype(dtype) * (self.active > 0)[:, None]",
-        "rows_of(NUMPY, given).astype(dtype)",
+        "rows_of(NUMPY, given).astype(rows.dtype) * (self.active > 0)[:, None]",
+        "rows_of(NUMPY, given).astype(rows.dtype)",
         f"{GRAD}::test_what_padding_holds_reaches_no_gradient",
     ),
     Fault(
@@ -61,15 +61,15 @@ FAULTS = (
     Fault(
         "frameworks: the codebook loss reaches the encoder",
         "attach",
-        "pull = searched - fixed, words - ops.stop(searched)",
-        "pull = searched - fixed, words - searched",
+        "pull = searched - fixed, codewords - ops.stop(searched)",
+        "pull = searched - fixed, codewords - searched",
         STEP,
     ),
     Fault(
         "frameworks: the commitment reaches the words",
         "attach",
-        "out = fixed = ops.stop(words)",
-        "out = fixed = words",
+        "out = fixed = ops.stop(codewords)",
+        "out = fixed = codewords",
         STEP,
     ),
     Fault(
@@ -85,5 +85,26 @@ FAULTS = (
         "through = through + share[:, None] * (out - ops.stop(out))",
         "through = through + share[:, None] * (ops.stop(out) - ops.stop(out))",
         STEP,
+    ),
+    Fault(
+        "weights: the end of a block is not looked at",
+        "fingerprint",
+        "for i in range(len(part)):",
+        "for i in range(len(part) - 1):",
+        f"{WEIGHTS}::test_every_single_bit_is_seen",
+    ),
+    Fault(
+        "weights: what was prepared last is taken for what is asked for",
+        "prepared",
+        "if len(same) == len(names):",
+        "if len(same) <= len(names):",
+        f"{WEIGHTS}::test_codes_are_those_of_the_weights_as_they_are_now",
+    ),
+    Fault(
+        "compiled code: the number of a dead quantizer is used again",
+        "number_of",
+        "number = next(_next_number)",
+        "number = place",
+        "tests/peers/test_grad_references.py",
     ),
 )

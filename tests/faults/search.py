@@ -225,9 +225,9 @@ BOUND = (
     ),
     Fault(
         "whole numbers: the bound forgets what rounding a word left",
-        "_Packed.finish",
-        "np.maximum(np.maximum(norms, missed / self.ratio), TINY)",
-        "np.maximum(norms, TINY)",
+        "_sides",
+        "bounding = max(bounding, (missed[k] * (1.0 + 1e-9) + 2.0**-1000) / ratio)",
+        "bounding = max(bounding, 0.0)",
         f"{KERNELS}::test_no_bound_is_above_the_score_of_a_word_that_is_rounded_unlike_the_others",
     ),
 )
@@ -435,10 +435,17 @@ PROJECTIONS = (
         "tests/test_folded_maps.py",
     ),
     Fault(
+        "codewords that another thread should pack are left as they lie in memory",
+        "_Packed.shares",
+        "range(0, self.n_panels, worth)",
+        "range(0, min(worth, self.n_panels), worth)",
+        f"{KERNELS}::test_panels_are_packed_by_several_threads_as_by_one",
+    ),
+    Fault(
         "a few rows are mapped by what the block before them gave",
         "encode",
-        "searched, at = mapped, place * whole[q, 1]",
-        "searched, at = mapped, 0",
+        "searched, place = mapped, place * whole[q, 1]",
+        "searched, place = mapped, 0",
         f"{KERNELS}",
     ),
     Fault(

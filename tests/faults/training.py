@@ -97,11 +97,11 @@ EXPIRY = (
     Fault(
         "words are replaced before the averages move",
         "step_of",
-        "if isinstance(sums, steps.Tally) and sums.small:",
+        "if isinstance(sums, steps.Tally) and sums.small and isinstance(vectors, Drawn):",
         "state = expire(state, vectors, threshold, relative=relative)\n"
         "words, new_sums, new_counts, largest = _averaged(state, counts, sums, decay, epsilon)\n"
         "return _state(words, new_sums, new_counts, largest, state.initialized)\n"
-        "if isinstance(sums, steps.Tally) and sums.small:",
+        "if isinstance(sums, steps.Tally) and sums.small and isinstance(vectors, Drawn):",
         f"{QUANTIZER}::test_decay_and_expiry_reach_the_training_step",
     ),
     Fault(
@@ -224,8 +224,8 @@ FIRST_WORDS = (
     Fault(
         "first words of deeper levels are vectors, not residuals",
         "initialize",
-        "residual = lookup.residual(residual, lookup.encode(residual, stage, 1), stage)",
-        "lookup.residual(residual, lookup.encode(residual, stage, 1), stage)",
+        "residual = lookup.residual(residual, codes, stage)",
+        "lookup.residual(residual, codes, stage)",
         f"{TRAIN}::test_first_words_of_a_level_are_of_what_the_levels_before_it_leave",
     ),
     Fault(

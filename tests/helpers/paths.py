@@ -13,7 +13,7 @@ import numpy as np
 
 import rvq_np
 from rvq_np.backends import _array_api
-from rvq_np.kernels import beam, compiled, host, plain
+from rvq_np.kernels import beam, compiled, host, pack, plain
 
 
 @contextlib.contextmanager
@@ -77,7 +77,7 @@ def tiny_tiles():
     """One row a tile on two threads, two rows a leaf."""
     with patched(
         (compiled, "ROWS", 1), (compiled, "DECODE_ROWS", 1), (compiled, "ALONE", 0),
-        (host, "LEAF", 2),
+        (compiled, "LIGHT", 1), (pack, "PACKED", 1), (host, "LEAF", 2),
     ), threads(2):  # fmt: skip
         yield
 

@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import math
 import os
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from torch import nn
 import rvq_np
 from rvq_np import grad
 from rvq_np.errors import BackendError, DtypeError, NonFiniteError, ParameterError, ShapeError
-from rvq_np.grad import _host, _torch_eager
+from rvq_np.grad import _cache, _operation, _torch_eager
 from rvq_np.grad.torch import ResidualVectorQuantizer
 from rvq_np.testing import gradient_tests
 
@@ -139,14 +140,19 @@ def test_gradients_of_gradients_are_those_of_the_operations(monkeypatch):
         torch.testing.assert_close(a, b)
 
 
+def prepared_of(module):
+    named = module._named()
+    return _cache.prepared(module.config, list(named), list(named.values()))
+
+
 def test_a_state_that_did_not_change_is_known_though_projections_moved(monkeypatch):
     module = ResidualVectorQuantizer(6, 4, 3, 9)
     x = torch.randn(2, 6, 20)
     module(x, RATE)
-    known = _host.recall(module.config, list(module._entries().values()))
+    known = prepared_of(module)
     with torch.no_grad():
         module.vq.layers[1].project_in.bias += 1
-    again = _host.recall(module.config, list(module._entries().values()))
+    again = prepared_of(module)
     assert again is not known
     assert all(a is b for a, b in zip(again.states, known.states, strict=True))
     same = [
@@ -157,7 +163,7 @@ def test_a_state_that_did_not_change_is_known_though_projections_moved(monkeypat
     np.testing.assert_array_equal(again.projections[1][0].bias, known.projections[1][0].bias + 1)
     with torch.no_grad():
         module.vq.layers[2]._codebook.embed[3] += 1
-    last = _host.recall(module.config, list(module._entries().values()))
+    last = prepared_of(module)
     assert [a is b for a, b in zip(last.states, known.states, strict=True)] == [True, True, False]
     np.testing.assert_array_equal(last.states[2].words[3], known.states[2].words[3] + 1)
     assert not last.states[2].words.flags.writeable
@@ -534,16 +540,17 @@ def test_random_words_are_told_of_once_in_eval():
 
 def test_the_operator_keeps_torchs_rules():
     """Fresh outputs, the promised shapes, strides and types, under every dispatch key."""
-    from rvq_np.grad import _host
-    from rvq_np.grad import torch as shim_of_torch
+    from rvq_np.grad import _torch_operator
 
     module = made(quantizer_dropout=True)
-    tensors = [each.detach() for each in module._entries().values()]
     for training in (False, True):
-        spec = _host.Spec(module.config, float(RATE), None, training).text()
+        spec = _operation.spec_of(module.config, RATE, None, training=training).text
         seed = torch.tensor([3, 4])
-        for x, mask in ((batch(), None), (batch(9, 6), torch.arange(9) > 3)):
-            torch.library.opcheck(shim_of_torch._run, (spec, x, mask, seed, tensors))
+        tensors = [each.detach() for each in module._named(statistics=training).values()]
+        for shape, valid in (([4, 20], None), ([9], torch.arange(9) > 3)):
+            rows = batch(math.prod(shape), 6)
+            given = (spec, rows, valid, shape, seed, tensors)
+            torch.library.opcheck(_torch_operator.run, given)
 
 
 @works("DistributedDataParallel, 2 gloo ranks")

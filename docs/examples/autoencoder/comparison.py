@@ -24,10 +24,10 @@ RUNS: dict[str, Callable[[Start, int], Run]] = {
 
 
 def without_draws(steps: int) -> list[float]:
-    """Return by how much the losses of torch and JAX differ at each step if no word is replaced.
+    """Return by how much the losses of torch and JAX differ at each step without replacement.
 
-    Replaced words are all that is drawn after k-means, and each framework draws its own, so this
-    is what the frameworks themselves differ by.
+    Only replaced codewords are drawn at random after k-means, and each framework draws its own,
+    so this is what the frameworks themselves differ by.
     """
     begin = start(steps, threshold_ema_dead_code=0)
     one, other = in_torch.train(begin, steps), in_jax.train(begin, steps)

@@ -75,9 +75,9 @@ def apart(one: Curve, other: Curve) -> tuple[float, float]:
 
 def table(results: Results) -> str:
     """Return what the runs came to as a table in Markdown."""
-    levels = ", ".join(str(n) for n in range(1, network.LEVELS + 1))
+    stages = ", ".join(str(n) for n in range(1, network.LEVELS + 1))
     lines = [
-        f"| run | held-out error | SNR in dB with {levels} levels | words used | perplexity |",
+        f"| run | held-out error | SNR in dB with {stages} stages | codewords used | perplexity |",
         "|---|---|---|---|---|",
     ]
     for name, run in results["runs"].items():
@@ -98,5 +98,5 @@ def agreement(results: Results) -> str:
         for curve in ("training", "held_out"):
             mean, largest = apart(runs[TORCH][curve], runs[other][curve])
             cells.append(f"{mean:.1%}, {largest:.1%}")
-        lines.append(f"| {TORCH} beside {other} | {' | '.join(cells)} |")
+        lines.append(f"| {TORCH} and {other} | {' | '.join(cells)} |")
     return "\n".join(lines)

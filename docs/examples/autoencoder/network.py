@@ -39,9 +39,9 @@ Weights = dict[str, np.ndarray]
 class Measure(NamedTuple):
     """What a trained autoencoder came to."""
 
-    error: list[float]  # mean square, with one level, two, ... all
+    error: list[float]  # mean square, with one stage, two, ... all
     snr: list[float]  # the same in dB
-    utilisation: list[float]  # share of each level's words that are used
+    utilisation: list[float]  # share of each stage's codewords that are used
     perplexity: list[float]
 
 
@@ -80,7 +80,7 @@ def convolved(weights: Weights, layers: tuple, x: np.ndarray) -> np.ndarray:
 
 
 def measure(weights: Weights, rvq: ResidualVectorQuantizer, clips: list[np.ndarray]) -> Measure:
-    """Encode, quantize and decode clips (FRAME, T) with every number of levels."""
+    """Encode, quantize and decode clips (FRAME, T) with every number of stages."""
     noise, signal, codes = np.zeros(LEVELS), 0.0, []
     rvq = rvq.eval()
     for clip in clips:
