@@ -64,7 +64,7 @@ def _table_of_fuzzing() -> None:
 
 def _table_of_faults() -> None:
     """Write which test detects which seeded fault, docs/faults.json, as a table to be included."""
-    here = Path(__file__).parent
+    here = Path(__file__).resolve().parent
     sys.path.insert(0, str(here.parent / "tests"))
     from faults import FAULTS
 
