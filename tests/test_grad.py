@@ -11,7 +11,6 @@ import rvq_np
 from rvq_np import grad
 from rvq_np.errors import BackendError, DtypeError, NonFiniteError, ParameterError, ShapeError
 
-
 RATE = 50
 LAYOUTS = {"rows": (40, 6), "batch": (4, 6, 10)}
 CASES = [
