@@ -1,7 +1,7 @@
 """ESPnet's whole SoundStream generator in training, with either quantizer in it.
 
-The generator is that of tests/peers/espnet_home.py, built by ESPnet's own code; its quantizer of 32
--> 512, n_q 4, bins 32 is the one the generator's defaults make of a small encoder.
+The generator is that of tests/helpers/espnet_home.py, built by ESPnet's own code; its quantizer
+of 32 -> 512, n_q 4, bins 32 is the one the generator's defaults make of a small encoder.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ def soundstream(setting: Setting, threads: int) -> Answer:
 
 @functools.cache
 def _workshop() -> Any:
-    """Return tests/peers/espnet_home.py, which is no part of a package."""
-    path = ROOT / "tests" / "peers" / "espnet_home.py"
+    """Return tests/helpers/espnet_home.py, which is no part of a package."""
+    path = ROOT / "tests" / "helpers" / "espnet_home.py"
     spec = importlib.util.spec_from_file_location("espnet_home", path)
     assert spec is not None
     assert spec.loader is not None

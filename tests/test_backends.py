@@ -1,15 +1,15 @@
 """The one answer: every path gives the codes of the exact oracle, ties and near-ties included."""
 
 import numpy as np
-import paths
 import pytest
+from helpers import paths
 
 import rvq_np
 from rvq_np import arrays, backends, codec, train
 from rvq_np.errors import BackendError
 from rvq_np.testing import rvq_tests
 
-TestNumba = rvq_tests(**paths.inside())
+TestNumba = pytest.mark.quick(rvq_tests(**paths.inside()))
 TestNumbaFloat64 = rvq_tests(**paths.inside(), dtype=np.float64)
 TestInt16 = rvq_tests(**paths.inside(paths.screen("int16")))
 TestInt16Float64 = rvq_tests(**paths.inside(paths.screen("int16")), dtype=np.float64)
@@ -17,7 +17,7 @@ TestFloat32 = rvq_tests(**paths.inside(paths.screen("float32")))
 TestFloat32Float64 = rvq_tests(**paths.inside(paths.screen("float32")), dtype=np.float64)
 TestScreensGivenUp = rvq_tests(**paths.inside(paths.impatient, paths.tiny_tiles))
 TestTinyTilesOnTwoThreads = rvq_tests(**paths.inside(paths.tiny_tiles))
-TestPlain = rvq_tests(**paths.inside(paths.without_numba))
+TestPlain = pytest.mark.quick(rvq_tests(**paths.inside(paths.without_numba)))
 TestPlainFloat64 = rvq_tests(**paths.inside(paths.without_numba), dtype=np.float64)
 TestPlainSmallBlocks = rvq_tests(**paths.inside(paths.without_numba, paths.small_blocks))
 TestFortranOrder = rvq_tests(**paths.laid_out(np.asfortranarray))
@@ -25,7 +25,7 @@ TestStridedReadOnly = rvq_tests(**paths.laid_out(paths.strided))
 TestRowByRow = rvq_tests(**paths.row_by_row())
 TestBeamOfOne = rvq_tests(**paths.beam_of_one())
 TestBeamOfOneFloat64 = rvq_tests(**paths.beam_of_one(), dtype=np.float64)
-TestArrayApi = rvq_tests(**paths.array_api())
+TestArrayApi = pytest.mark.quick(rvq_tests(**paths.array_api()))
 TestArrayApiDevice = rvq_tests(**paths.array_api("device1"))
 TestArrayApiDeviceFloat64 = rvq_tests(**paths.array_api("device1"), dtype=np.float64)
 TestArrayApiNoFloat64 = rvq_tests(**paths.array_api("no_float64"))

@@ -9,9 +9,8 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-import paths
 import pytest
-import rvq_reader
+from helpers import paths, rvq_reader
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -27,6 +26,8 @@ from rvq_np.errors import (
     ShapeError,
 )
 from rvq_np.kernels import bits, plain_bits
+
+pytestmark = pytest.mark.quick
 
 FIXTURES = Path(__file__).parent / "data" / "containers"
 SIZES = st.one_of(st.integers(1, 9), st.sampled_from([255, 256, 257, 1000, 65536, 2**31 - 1]))

@@ -6,8 +6,8 @@ import subprocess
 import sys
 
 import numpy as np
-import paths
 import pytest
+from helpers import paths
 
 import rvq_np
 from rvq_np import cli

@@ -6,8 +6,8 @@ import zipfile
 from fractions import Fraction
 
 import numpy as np
-import paths
 import pytest
+from helpers import paths
 
 import rvq_np
 from rvq_np import Codebooks, Stage, bitstream, checkpoints, cli

@@ -11,6 +11,8 @@ from rvq_np import Codebooks, Linear, Stage
 from rvq_np.backends import numpy as numpy_backend
 from rvq_np.errors import DtypeError, LevelsError, NonFiniteError, ShapeError
 
+pytestmark = pytest.mark.quick
+
 
 @pytest.fixture
 def words(rng):

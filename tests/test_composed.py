@@ -4,10 +4,8 @@ import pickle
 
 import array_api_strict
 import numpy as np
-import paths
 import pytest
-import quantizers
-import regret
+from helpers import paths, quantizers, regret
 from hypothesis import given
 
 import rvq_np

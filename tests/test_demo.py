@@ -35,6 +35,7 @@ def samples_of(path):
     return samples
 
 
+@pytest.mark.slow
 def test_every_level_adds_to_the_held_out_signal(spoken):
     levels = spoken[2]
     assert [level.n_q for level in levels] == list(range(1, 9))

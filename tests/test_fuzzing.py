@@ -6,14 +6,15 @@ import io
 import random
 import textwrap
 
-import paths
 import pytest
 from fuzzing import corpus, mutations, run, targets
+from helpers import paths
 
 from rvq_np import bitstream
 from rvq_np.bitstream import Reader, _format, _levels
 from rvq_np.errors import BitstreamError
 
+pytestmark = pytest.mark.slow
 INPUTS = {
     "container": 20_000, "safetensors": 4_000, "cli": 500, "published": 2_000, "models": 1_000,
 }  # fmt: skip

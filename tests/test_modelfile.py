@@ -5,13 +5,15 @@ import os
 import struct
 
 import numpy as np
-import paths
 import pytest
+from helpers import paths
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rvq_np import ResidualVectorQuantizer
 from rvq_np.errors import ModelFileError, RvqError
+
+pytestmark = pytest.mark.quick
 
 
 def make(**options):

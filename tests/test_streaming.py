@@ -3,9 +3,8 @@
 import itertools
 
 import numpy as np
-import paths
 import pytest
-import quantizers
+from helpers import paths, quantizers
 from hypothesis import given
 from hypothesis import strategies as st
 

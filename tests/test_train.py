@@ -4,8 +4,8 @@ from importlib import import_module
 from itertools import pairwise
 
 import numpy as np
-import paths
 import pytest
+from helpers import paths
 from hypothesis import given
 from hypothesis import strategies as st
 

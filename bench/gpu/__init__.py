@@ -5,6 +5,6 @@ ask whether it is right; `ceilings` measures what the card can do, `speed` how n
 the `contestants`. Questions are answered in processes of their own (`worker`), so that a kernel
 that crashes or never ends costs one answer; `desk` writes answers down row by row, `report` makes
 Markdown of the rows. Nothing but CuPy has to be installed; torch and others compete where they
-are. ``--dry-run`` goes through everything on the emulated card of ``tests/emulated``: no figure of
-that means anything.
+are. ``--dry-run`` goes through everything on the emulated card of ``tests/helpers/emulated``: no
+figure of that means anything.
 """

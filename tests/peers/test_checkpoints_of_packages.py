@@ -7,10 +7,9 @@ about the family. Codes may differ from theirs only where float32 cannot tell wh
 import re
 
 import numpy as np
-import published
 import pytest
-import regret
 import torch
+from helpers import published, regret
 
 import rvq_np
 from rvq_np import checkpoints

@@ -7,9 +7,8 @@ import subprocess
 import sys
 
 import numpy as np
-import paths
 import pytest
-import quantizers
+from helpers import paths, quantizers
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
