@@ -73,8 +73,8 @@ CONTAINER = (
     Fault(
         "a dropped code is read as word zero",
         READER,
-        "levels[level][..., place] = codes[..., inside]",
-        "levels[level][..., place] = np.maximum(codes[..., inside], 0)",
+        "stages[q][..., place] = codes[..., inside]",
+        "stages[q][..., place] = np.maximum(codes[..., inside], 0)",
         f"{BITSTREAM}::test_dropped_codes_are_not_word_zero",
     ),
     Fault(
@@ -100,7 +100,7 @@ CONTAINER = (
     ),
     Fault(
         "a code beyond the words of its level is let through",
-        "rvq_np/bitstream/_levels.py",
+        "rvq_np/bitstream/_stages.py",
         "if _unpack(data, dropped, width, codes) >= symbols:",
         "if _unpack(data, dropped, width, codes) > symbols:",
         LET_THROUGH,
@@ -114,8 +114,8 @@ CONTAINER = (
     ),
     Fault(
         "a range coded level need not end where it should",
-        "rvq_np/bitstream/_levels.py",
-        "if read != len(words) or (states != START).any():",
+        "rvq_np/bitstream/_stages.py",
+        "if read != len(uint32s) or (states != START).any():",
         "if read < 0:",
         f"{BITSTREAM}::test_a_range_coded_level_ends_with_its_last_word_and_where_it_began",
     ),
