@@ -44,7 +44,7 @@ def test_a_faiss_index_gives_its_words(metric, search, tmp_path):
     assert family == "faiss"
     assert_holds(codebooks, [(each, None, None) for each in stages])
     assert checkpoints.load(tmp_path / "a.faissindex", "faiss").sizes == (4, 8)
-    refused(tmp_path / "a.faissindex", "no safetensors file", family="encodec")
+    refused(tmp_path / "a.faissindex", "not a safetensors file", family="encodec")
 
 
 def test_a_faiss_index_that_ends_too_early_is_refused(tmp_path):
@@ -52,7 +52,7 @@ def test_a_faiss_index_that_ends_too_early_is_refused(tmp_path):
     path = tmp_path / "a.faissindex"
     for length in range(4, before - 8):  # what is behind is not read
         path.write_bytes(content[:length])
-        refused(path, "Faiss index that ends too early")
+        refused(path, "is a truncated Faiss index: expected")
 
 
 @pytest.mark.parametrize(
@@ -60,20 +60,20 @@ def test_a_faiss_index_that_ends_too_early_is_refused(tmp_path):
     [
         ({"search": 6}, "search type 6"),
         ({"search": -1}, "search type -1"),
-        ({"width": 4}, "stages for 3 numbers"),
+        ({"width": 4}, "stages and dimension 3"),
         ({"stages": 3}, "of 3 stages"),
         ({"stages": 1 << 60}, "stages"),
-        ({"told": (2, 2)}, "wanted 24"),
-        ({"told": (2, 63)}, "wanted"),
-        ({"told": (1 << 63, 3)}, "wanted"),
-        ({"told": (), "stages": 0}, "wanted"),
-        ({"told": (3,), "stages": 1}, "wanted 24"),
-        ({"count": 1 << 62}, "ends too early"),
-        ({"count": (1 << 64) - 1}, "ends too early"),
-        ({"dim": 0, "words": [np.ones((0, 0))]}, "wanted"),
-        ({"dim": -1, "width": 1, "words": [np.ones((12, 1))]}, "wanted"),
+        ({"told": (2, 2)}, "expected 24"),
+        ({"told": (2, 63)}, "values; expected"),
+        ({"told": (1 << 63, 3)}, "values; expected"),
+        ({"told": (), "stages": 0}, "values; expected"),
+        ({"told": (3,), "stages": 1}, "expected 24"),
+        ({"count": 1 << 62}, "truncated Faiss index"),
+        ({"count": (1 << 64) - 1}, "truncated Faiss index"),
+        ({"dim": 0, "words": [np.ones((0, 0))]}, "values; expected"),
+        ({"dim": -1, "width": 1, "words": [np.ones((12, 1))]}, "values; expected"),
         ({"words": [np.full((4, 3), np.nan), np.ones((8, 3))]}, "finite"),
-        ({"words": [np.ones((0, 3))]}, "codebooks hold 0"),
+        ({"words": [np.ones((0, 3))]}, "codebooks have 0 values"),
     ],
     ids=str,
 )

@@ -1,4 +1,4 @@
-"""The CuPy made of NumPy and the card made of a processor, of ``tests/helpers/emulated``."""
+"""The CuPy stub on NumPy and the GPU emulated on the CPU, of ``tests/helpers/emulated``."""
 
 from __future__ import annotations
 
@@ -15,6 +15,6 @@ def standing_in() -> AbstractContextManager[Any]:
     tests = str(ROOT / "tests")
     if tests not in sys.path:
         sys.path.append(tests)
-    from helpers.emulated import fake_cupy
+    from emulated import fake_cupy
 
     return fake_cupy.installed()

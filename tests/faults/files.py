@@ -74,8 +74,8 @@ CONTAINER = (
     Fault(
         "a dropped code is read as word zero",
         "Reader.read",
-        "levels[level][..., place] = codes[..., inside]",
-        "levels[level][..., place] = np.maximum(codes[..., inside], 0)",
+        "stages[q][..., place] = codes[..., inside]",
+        "stages[q][..., place] = np.maximum(codes[..., inside], 0)",
         f"{BITSTREAM}::test_dropped_codes_are_not_word_zero",
     ),
     Fault(
@@ -116,7 +116,7 @@ CONTAINER = (
     Fault(
         "a range coded level need not end where it should",
         "_decode",
-        "if read != len(words) or (states != START).any():",
+        "if read != len(uint32s) or (states != START).any():",
         "if read < 0:",
         f"{BITSTREAM}::test_a_range_coded_level_ends_with_its_last_word_and_where_it_began",
     ),
