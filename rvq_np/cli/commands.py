@@ -131,7 +131,7 @@ def bench(options: argparse.Namespace) -> None:
         raise ParameterError(
             f"bench: sizes are too large for an array: {sizes}; expected smaller ones."
         )
-    speed.run(**sizes)
+    speed.run(dim, size, n_q, rows)
 
 
 def demo(options: argparse.Namespace) -> None:

@@ -20,18 +20,18 @@ REPEATS = 5
 LEAST = 0.05  # seconds per measurement, at least
 
 
-def run(dim: int, words: int, levels: int, rows: int) -> None:
+def run(dim: int, size: int, n_q: int, rows: int) -> None:
     """Measure, and print a table."""
     rng = np.random.default_rng(0)
-    left = words ** (-2 / dim)  # of the energy after a stage, as with trained codebooks
-    scale = np.sqrt((1 - left) * left ** np.arange(levels))[:, None, None]
-    books = Codebooks((rng.standard_normal((levels, words, dim)) * scale).astype(np.float32))
+    remaining = size ** (-2 / dim)  # of the energy after a stage, as with trained codebooks
+    scale = np.sqrt((1 - remaining) * remaining ** np.arange(n_q))[:, None, None]
+    books = Codebooks((rng.standard_normal((n_q, size, dim)) * scale).astype(np.float32))
     x = rng.standard_normal((rows, dim)).astype(np.float32)
     kernels = host.load()
     codes = codec.encode(x, books)
-    print(f"{levels} stages of {words} codewords, dimension {dim}; {tiles.threads()} threads")
+    print(f"{n_q} stages of {size} codewords, dimension {dim}; {tiles.threads()} threads")
     print(f"kernels: {_kernels(kernels.__name__)}")
-    flops = 2 * rows * dim * words * levels
+    flops = 2 * rows * dim * size * n_q
     cases: list[tuple[str, int, Callable[[], object]]] = [
         (f"encode {rows} vectors", rows, lambda: codec.encode(x, books)),
         ("encode one vector", 1, lambda: codec.encode(x[:1], books, threads=1)),
