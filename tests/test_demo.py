@@ -131,7 +131,7 @@ def test_without_matplotlib_there_are_files_but_no_pictures(tmp_path, monkeypatc
     monkeypatch.setitem(sys.modules, "rvq_np.plot", None)
     monkeypatch.delattr("rvq_np.plot", raising=False)
     demo.run(out=str(tmp_path / "out"))
-    assert "For pictures, install matplotlib" in capsys.readouterr().out
+    assert "For plots, install matplotlib" in capsys.readouterr().out
     assert not list((tmp_path / "out").glob("*.png"))
     assert len(list((tmp_path / "out").glob("*.wav"))) == 4
 
