@@ -1,7 +1,7 @@
 """ESPnet's whole SoundStream generator in training, with either quantizer in it.
 
-The generator is that of tests/helpers/espnet_home.py, built by ESPnet's own code; its quantizer of 32
--> 512, n_q 4, bins 32 follows from the generator's defaults and a small encoder.
+The generator is that of tests/helpers/espnet_home.py, built by ESPnet's own code; its quantizer of
+32 -> 512, n_q 4, bins 32 follows from the generator's defaults and a small encoder.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ def test_the_recordings_terms_are_beside_them():
 
 def test_it_does_the_same_to_a_recording_of_the_users(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(demo, "STAGES", 2)
-    monkeypatch.setattr(demo, "WORDS", 32)
+    monkeypatch.setattr(demo, "CODEWORDS", 32)
     sound = 0.3 * np.sin(np.arange(44100) * 0.05)
     with wave.open(str(tmp_path / "mine.wav"), "wb") as file:
         file.setnchannels(2)
@@ -128,11 +128,11 @@ def test_without_matplotlib_there_are_files_but_no_pictures(tmp_path, monkeypatc
     import sys
 
     monkeypatch.setattr(demo, "STAGES", 1)
-    monkeypatch.setattr(demo, "WORDS", 4)
+    monkeypatch.setattr(demo, "CODEWORDS", 4)
     monkeypatch.setitem(sys.modules, "rvq_np.plot", None)
     monkeypatch.delattr("rvq_np.plot", raising=False)
     demo.run(out=str(tmp_path / "out"))
-    assert "For pictures, install matplotlib" in capsys.readouterr().out
+    assert "For plots, install matplotlib" in capsys.readouterr().out
     assert not list((tmp_path / "out").glob("*.png"))
     assert len(list((tmp_path / "out").glob("*.wav"))) == 4
 

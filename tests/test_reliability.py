@@ -572,7 +572,7 @@ def test_a_checkpoint_of_another_fit_is_refused(rng, tmp_path):
     with pytest.raises(ModelFileError, match="no checkpoint of a fit"):
         fit(checkpoint=tmp_path / "model.safetensors")
     path.write_bytes(kept[:-10])
-    with pytest.raises(ModelFileError, match="no readable safetensors file"):
+    with pytest.raises(ModelFileError, match="not a readable safetensors file"):
         fit(checkpoint=path)
 
 

@@ -167,7 +167,7 @@ MODELS = (
     ),
     Fault(
         "words of a Mimi are sums",
-        "_words",
+        "_codebook",
         "return sums / np.maximum(counts, LEAST)[..., None]",
         "return sums",
         FAMILIES,
