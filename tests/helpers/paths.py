@@ -84,7 +84,7 @@ def tiny_tiles():
 
 @contextlib.contextmanager
 def partial_tiles():
-    """Tiles of 700 rows on two threads, however small the call: few numbers of rows fill the last."""
+    """Tiles of 700 rows on two threads, however small the call."""
     with patched(
         (compiled, "ROWS", 700), (compiled, "DECODE_ROWS", 700), (compiled, "ALONE", 0),
     ), threads(2):  # fmt: skip
