@@ -45,11 +45,21 @@ def large():
         paths.inside(lambda: paths.threads(1)),
         paths.inside(lambda: paths.threads(2)),
         paths.inside(lambda: paths.threads(3)),
+        paths.inside(paths.partial_tiles),
         paths.laid_out(np.asfortranarray),
         paths.array_api(),
         paths.array_api("no_float64"),
     ],
-    ids=["plain", "1 thread", "2 threads", "3 threads", "Fortran", "strict", "no float64"],
+    ids=[
+        "plain",
+        "1 thread",
+        "2 threads",
+        "3 threads",
+        "partial tiles",
+        "Fortran",
+        "strict",
+        "no float64",
+    ],
 )
 def test_all_paths_agree_on_many_rows(large, path):
     x, books = large
