@@ -26,6 +26,10 @@ class LevelsError(RvqError, ValueError):
     """More levels than there are, or fewer than one, or a range that is empty."""
 
 
+class StageIndexError(LevelsError, IndexError):
+    """An index names none of the stages of a quantizer."""
+
+
 class CodeRangeError(RvqError, IndexError):
     """A code names no word of its codebook."""
 

@@ -164,7 +164,7 @@ class Passage:
         dtype = host.working_dtype(x.dtype, codebooks.dtype)
         given = None if self.levels is None else self.levels.astype(np.int32)
         stages = codebooks.stages[: self.n_q]
-        for part in steps.through(x, stages, dtype, codes, quantized, codebooks.found, given):
+        for part in steps.through(x, stages, dtype, codes, quantized, codebooks._hints, given):
             searched, chosen = part.searched, part.codes
             if self.places is not None:
                 searched, chosen = searched[self.places], chosen[self.places]

@@ -453,8 +453,8 @@ class ResidualVectorQuantizer:
         return quantizer
 
     @property
-    def usage(self) -> list[tuple[float, float]]:
-        """Utilisation and perplexity of each level, from its moving counts."""
+    def usage(self) -> list[training.Usage]:
+        """Utilisation and perplexity of each stage, by name, from its moving counts."""
         return [training.usage(state.counts) for state in self._states]
 
     @property

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from dataclasses import dataclass, replace
 from functools import cached_property
 from types import SimpleNamespace
@@ -127,15 +126,10 @@ class Map:
         return np.array(self.given[1], dtype=np.float64)
 
 
-_maps: weakref.WeakKeyDictionary[Any, Map] = weakref.WeakKeyDictionary()
-
-
 def map_of(linear: Any) -> Map:
-    """Return the `Map` of `linear` (``weight``, ``bias``), the same one for as long as it lives."""
-    known = _maps.get(linear)
-    if known is None:
-        known = _maps[linear] = Map(linear.weight, linear.bias)
-    return known
+    """Return the `Map` of `linear` (``weight``, ``bias``), kept with it for as long as it lives."""
+    kept = vars(linear)
+    return kept.get("_map") or kept.setdefault("_map", Map(linear.weight, linear.bias))
 
 
 def lent(array: np.ndarray) -> np.ndarray:

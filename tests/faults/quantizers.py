@@ -64,7 +64,7 @@ COMPOSITION = (
     Fault(
         "a map around a quantizer is left out on the way back",
         "rvq_np/composed.py",
-        'return self._through("project_out", vectors[0])',
+        "return self._through(self.project_out, vectors[0])",
         "return vectors[0]",
         COMPOSED,
     ),
@@ -77,9 +77,9 @@ COMPOSITION = (
     ),
     Fault(
         "the fingerprint of codebooks forgets the metric",
-        "rvq_np/codebooks.py",
-        'if stage.metric != "euclidean":',
-        "if stage.metric != stage.metric:",
+        "rvq_np/stages.py",
+        'if self.metric != "euclidean":',
+        "if self.metric != self.metric:",
         "tests/test_cosine.py::test_the_fingerprint_knows_the_metric",
     ),
 )
