@@ -75,17 +75,14 @@ class Batch:
             )
         checks.floating(call, x)
         self.like = x
-        self._xp = xp = arrays.namespace(x)
+        self._xp = arrays.namespace(x)
         self.valid = None
-        if "bfloat16" in str(x.dtype):  # exact, and every library can compute with it
-            x = xp.astype(x, xp.float32)
+        x = _computable(x)
         if mask is not None:
             x, self.valid = self._masked(call, x, mask)
         if 0 not in x.shape:
             checks.finite(call, x, codebooks)
-        if self.time_last:
-            x = xp.reshape(xp.permute_dims(x, (0, 2, 1)), (x.shape[0] * x.shape[2], dim))
-        self.rows = x
+        self.rows = as_rows(x)
         self.groups = self.like.shape[0]
 
     def _masked(self, call: str, x: Any, mask: Any) -> tuple[Any, np.ndarray]:
@@ -122,6 +119,22 @@ class Batch:
 
     def _time_shape(self) -> tuple[int, int] | None:
         return (self.like.shape[0], self.like.shape[2]) if self.time_last else None
+
+
+def _computable(x: Any) -> Any:
+    """Return `x`, of bfloat16 as float32: exact, and every library can compute with it."""
+    if "bfloat16" not in str(x.dtype):
+        return x
+    xp = arrays.namespace(x)
+    return xp.astype(x, xp.float32)
+
+
+def as_rows(x: Any) -> Any:
+    """Return vectors (B, D, T) as rows (N, D), or (N, D) as they are."""
+    if x.ndim == 2:
+        return x
+    xp, x = arrays.namespace(x), _computable(x)
+    return xp.reshape(xp.permute_dims(x, (0, 2, 1)), (x.shape[0] * x.shape[2], x.shape[1]))
 
 
 def as_vectors(rows: Any, time_shape: tuple[int, int] | None) -> Any:

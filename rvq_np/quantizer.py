@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from . import arrays, backends, checks, layout, lookup, modelfile, passes
+from . import arguments, arrays, backends, checks, layout, lookup, modelfile, passes
 from . import train as training
 from .config import Config
 from .errors import (
     ModelFileError,
+    NonFiniteError,
     NotInitializedWarning,
-    ParameterError,
     RvqError,
     ShapeError,
     StateError,
@@ -362,8 +362,9 @@ class ResidualVectorQuantizer:
 
         Raises
         ------
-        ShapeError, DtypeError, NonFiniteError, ParameterError
-            Nothing has changed then; nor if `callback` raises, or the fit is interrupted.
+        ShapeError, DtypeError, NonFiniteError, ParameterError, BackendError
+            If `x` or another argument is not what it may be. Nothing has changed then; nor if
+            `callback` raises, or the fit is interrupted.
         ModelFileError, StateError
             If `checkpoint` is no such file, or of another fit.
 
@@ -377,23 +378,26 @@ class ResidualVectorQuantizer:
         True
         """
         backends.backend_of(x)
-        if x.ndim == 3:
-            with arrays.there(x):
-                rows = layout.Batch("fit", x, self.codebooks).rows
-        elif x.ndim == 2 and x.shape[1] == self.dimension:
-            rows = arrays.detached(x)
-        else:
+        if x.ndim not in (2, 3) or x.shape[1] != self.dimension:
             raise ShapeError(
                 f"fit: x has shape {tuple(x.shape)}; wanted (N, {self.dimension}) or "
                 f"(B, {self.dimension}, T)."
             )
+        checks.floating("fit", x)
+        with arrays.there(x):
+            rows = layout.as_rows(arrays.detached(x))
         rounds = self.config.kmeans_iters if iterations is None else iterations
-        with training.reporting(callback, progress) as report:
-            states = training.fit(
-                rows, self.n_q, self.bins, rounds, self._rng, projections=self._projections,
-                epsilon=self.config.epsilon, rows_per_word=rows_per_word, tolerance=tolerance,
-                callback=report, checkpoint=checkpoint,
-            )  # fmt: skip
+        try:
+            with training.reporting(callback, progress) as report:
+                states = training.fit(
+                    rows, self.n_q, self.bins, rounds, self._rng, projections=self._projections,
+                    epsilon=self.config.epsilon, rows_per_word=rows_per_word, tolerance=tolerance,
+                    callback=report, checkpoint=checkpoint,
+                )  # fmt: skip
+        except NonFiniteError:
+            if x.ndim == 3:  # name the place that the user knows
+                layout.Batch("fit", x, self.codebooks)
+            raise
         self._use(states, self._projections)
         return self
 
@@ -468,13 +472,7 @@ class ResidualVectorQuantizer:
         self.n_q, self.bins = config.n_q, config.bins
         self.training = True
         self.all_reduce = None
-        try:
-            self._rng = np.random.default_rng(rng)
-        except (ValueError, TypeError) as error:
-            raise ParameterError(
-                f"ResidualVectorQuantizer: rng is {rng!r} ({error}); wanted a whole number from 0, "
-                "a numpy.random.Generator, or None."
-            ) from error
+        self._rng = arguments.generator("ResidualVectorQuantizer", "rng", rng)
         self._warned = False
 
     def _use(self, states: Any, projections: training.Projections, before: Any = None) -> None:

@@ -15,6 +15,7 @@ PACKAGE = Path(rvq_np.__file__).parent
 LEVELS = {
     "errors": 0,
     "kernels": 0,
+    "arguments": 1,
     "arrays": 1,
     "config": 1,
     "backends": 2,

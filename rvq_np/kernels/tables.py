@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -141,6 +141,23 @@ def lent(array: np.ndarray) -> np.ndarray:
     return np.asarray(SimpleNamespace(__array_interface__=about, array=array))
 
 
+class WayIn(NamedTuple):
+    """How rows become what a stage searches with: all that mapping them needs of its tables."""
+
+    into: Map | None
+    unit: bool
+
+
+def way_in(stage):
+    """Return the `WayIn` of a stage; nothing is computed of its codewords."""
+    if stage.project_in is not None:
+        return WayIn(map_of(stage.project_in), stage.metric == "cosine")
+    if stage.metric != "cosine":
+        return WayIn(None, False)
+    width = stage.words.shape[1]  # the identity, so that rows are copied before division
+    return WayIn(Map(np.eye(width), np.zeros(width)), True)
+
+
 def search_tables(stage, dtype, measure=None):
     """Prepare what `stage` is searched with, for rows of type `dtype`: codes decode to `words`."""
     words = stage.words
@@ -152,12 +169,8 @@ def search_tables(stage, dtype, measure=None):
         made = replace(word_tables(normalized(words), measure), table=words, unit=True)
     else:
         made = word_tables(words, measure)
-    if stage.project_in is not None:
-        return replace(made, into=map_of(stage.project_in))
-    if stage.metric == "cosine":  # the identity, so that rows are copied before division
-        width = words.shape[1]
-        return replace(made, into=Map(np.eye(width), np.zeros(width)))
-    return made
+    into = way_in(stage).into
+    return made if into is None else replace(made, into=into)
 
 
 def with_table(made, stage, dtype, transform):

@@ -11,7 +11,7 @@ from .. import arrays, checks, lookup
 from ..codebooks import Codebooks, Linear
 from ..config import Config
 from ..kernels import steps
-from .initial import initialize
+from .initial import first_words
 from .kmeans import sample_rows
 from .moving import step, step_of
 from .ranks import ALONE, AllReduce, Crowd
@@ -126,9 +126,9 @@ def learn(
             chosen = np.arange(crowd.total)
             everyone = crowd.rows(chosen, seen.shape[1], picked)
             everyone = everyone.astype(seen.dtype)
-        states = initialize(
-            states, everyone, n_q, config.kmeans_iters, crowd.generator(FIRST_WORDS),
-            projections=projections, epsilon=config.epsilon,
+        states = first_words(
+            "forward", states, everyone, n_q, config.kmeans_iters, crowd.generator(FIRST_WORDS),
+            projections, config.epsilon,
         )  # fmt: skip
         codebooks = None
     if codebooks is None:
@@ -169,7 +169,7 @@ def learn(
             def quantized(rows: np.ndarray) -> np.ndarray:
                 codes = arrays.to_numpy(arrays.take(seen_codes[:level, :], rows, 1))
                 left = lookup.residual(picked(rows), codes, codebooks)
-                return lookup.searched(left, codebooks[level : level + 1])
+                return lookup.searched(left, codebooks, level)
 
             chosen = sample_rows(crowd.total, count, rng)
             return crowd.rows(chosen, states[level].words.shape[1], quantized)

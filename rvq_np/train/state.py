@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..codebooks import Codebooks, Linear, Stage
-from ..errors import NonFiniteError
+from ..errors import NonFiniteError, ParameterError, ShapeError
 from ..stages import Value, add_to
 
 
@@ -132,6 +132,46 @@ def _fits(state: CodebookState, pair: tuple[Linear, Linear] | None) -> bool:
         return False
     width = (state.words.shape[1],)
     return pair is None or pair[0].bias.shape == width == pair[1].weight.shape[1:]
+
+
+def check_states(call: str, states: Any) -> None:
+    """Raise ParameterError unless `states` is a sequence of `CodebookState`, one at least."""
+    fits = isinstance(states, Sequence) and len(states) > 0
+    if not fits or not all(isinstance(each, CodebookState) for each in states):
+        raise ParameterError(
+            f"{call}: states is a {type(states).__name__}; expected a list of CodebookState, one "
+            "a stage."
+        )
+
+
+def check_projections(call: str, projections: Any, n_q: int, dim: int | None = None) -> None:
+    """Raise unless `projections` is None, or for each stage None or a pair of `Linear`.
+
+    `dim`: the length of the vectors, if that is known.
+    """
+    if projections is None:
+        return
+    if not isinstance(projections, Sequence) or len(projections) != n_q:
+        count = f" of {len(projections)}" if isinstance(projections, Sequence) else ""
+        raise ParameterError(
+            f"{call}: projections is a {type(projections).__name__}{count}; expected None or a "
+            f"list with one pair of Linear, or None, for each of {n_q} stages."
+        )
+    for level, pair in enumerate(projections):
+        if pair is None:
+            continue
+        if not (isinstance(pair, Sequence) and len(pair) == 2
+                and all(isinstance(each, Linear) for each in pair)):  # fmt: skip
+            raise ParameterError(
+                f"{call}: projections[{level}] is a {type(pair).__name__}; expected a pair of "
+                "Linear, or None."
+            )
+        into, out = pair[0].weight.shape, pair[1].weight.shape
+        if into[::-1] != out or dim not in (None, into[1]):
+            raise ShapeError(
+                f"{call}: projections[{level}] have weights {into} and {out}; expected (C, D) and "
+                f"(D, C){'' if dim is None else f' with D = {dim}'}."
+            )
 
 
 class Usage(NamedTuple):

@@ -3,6 +3,7 @@
 from ._fault import Fault
 
 COMPOSED, QUANTIZER = "tests/test_composed.py", "tests/test_quantizer.py"
+VALUES = "tests/test_values.py"
 
 COMPOSITION = (
     Fault(
@@ -82,6 +83,34 @@ COMPOSITION = (
         "if self.metric != self.metric:",
         "tests/test_cosine.py::test_the_fingerprint_knows_the_metric",
     ),
+    Fault(
+        "codebooks can be changed",
+        "rvq_np/stages.py",
+        "        self._refuse(name)\n\n    def __delattr__",
+        "        vars(self)[name] = value\n\n    def __delattr__",
+        f"{VALUES}::test_nothing_of_a_value_can_be_changed",
+    ),
+    Fault(
+        "a slice of codebooks makes tables of its own",
+        "rvq_np/codebooks.py",
+        "vars(some).update(_shared=self._shared, _part=part)",
+        "del part",
+        f"{VALUES}::test_every_bandwidth_shares_the_tables_of_its_stages",
+    ),
+    Fault(
+        "a slice of a slice is one of the whole",
+        "rvq_np/codebooks.py",
+        "first = 0 if self._part is None else self._part.start",
+        "first = 0",
+        f"{VALUES}::test_every_bandwidth_shares_the_tables_of_its_stages",
+    ),
+    Fault(
+        "composed quantizers that differ in the type of their vectors are equal",
+        "rvq_np/composed.py",
+        "return (self.fingerprint, self.dtype)",
+        "return (self.fingerprint,)",
+        f"{VALUES}::test_every_part_of_a_value_counts",
+    ),
 )
 
 BANDWIDTH = (
@@ -129,8 +158,8 @@ CLASS = (
     Fault(
         "vectors of a batch are read with dimension and time mixed up",
         "rvq_np/layout.py",
-        "x = xp.reshape(xp.permute_dims(x, (0, 2, 1)), (",
-        "x = xp.reshape(x, (",
+        "return xp.reshape(xp.permute_dims(x, (0, 2, 1)), (",
+        "return xp.reshape(x, (",
         f"{QUANTIZER}::test_time_is_the_last_axis_and_vectors_the_middle_one",
     ),
     Fault(

@@ -3,6 +3,7 @@
 from ._fault import Fault
 
 TRAIN, QUANTIZER, RANKS = "tests/test_train.py", "tests/test_quantizer.py", "tests/test_ranks.py"
+ONCE = "tests/test_train_once.py"
 
 AVERAGES = (
     Fault(
@@ -29,8 +30,8 @@ AVERAGES = (
     Fault(
         "codewords are mapped back in the order in which rows chose them",
         "rvq_np/kernels/steps.py",
-        "            places = places[chosen]\n",
-        "            places = np.arange(len(chosen), dtype=np.int32) % len(used)\n",
+        "return used, places[codes]\n",
+        "return used, np.arange(len(codes), dtype=np.int32) % max(1, len(used))\n",
         f"{QUANTIZER}::test_quantized_is_exactly_decode_of_the_codes_by_the_words_before_the_step",
     ),
     Fault(
@@ -114,9 +115,9 @@ EXPIRY = (
     Fault(
         "replacements of deeper levels are vectors, not residuals",
         "rvq_np/train/learning.py",
-        "return lookup.searched(left, codebooks[level : level + 1])",
-        "return lookup.searched(seen[rows], codebooks[level : level + 1])",
-        f"{QUANTIZER}::test_decay_and_expiry_reach_the_training_step",
+        "return lookup.searched(left, codebooks, level)",
+        "return lookup.searched(seen[rows], codebooks, level)",
+        f"{ONCE}::test_codewords_are_replaced_by_what_their_stage_quantizes_with_several_ranks_too",
     ),
 )
 
@@ -262,6 +263,20 @@ FIRST_WORDS = (
         "arrays.take(self.x, places if self.rows is None else self.rows[places])",
         "arrays.take(self.x, places)",
         f"{TRAIN}::test_fit_draws_its_rows_from_all_there_are",
+    ),
+    Fault(
+        "offline: numbers of a memory map are looked at by nobody",
+        "rvq_np/train/data.py",
+        "self.known = self.n_rows if finite else 0",
+        "self.known = self.n_rows",
+        f"{ONCE}::test_a_bad_number_is_named_wherever_it_is",
+    ),
+    Fault(
+        "offline: numbers that leave no room for a residual are let through",
+        "rvq_np/train/data.py",
+        "if self.norm * (1 + 1e-6) + largest <",
+        "if self.norm * 1e-6 + largest <",
+        f"{ONCE}::test_numbers_too_large_for_a_residual_are_refused_all_the_same",
     ),
     Fault(
         "offline: words that nobody chooses stay where they are",
