@@ -13,9 +13,11 @@ from .codebooks import Codebooks
 from .errors import DtypeError, ShapeError
 
 
-@dataclass
+@dataclass(eq=False)
 class QuantizedResult:
     """What quantizing a batch gives; unpacks like the tuple ESPnet returns.
+
+    Two are equal if all their arrays are: of the same shapes and numbers, whatever the library.
 
     Attributes
     ----------
@@ -42,11 +44,26 @@ class QuantizedResult:
         if self.quantization_loss is not None:
             yield self.quantization_loss
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, QuantizedResult):
+            return NotImplemented
+        return len(self) == len(other) and all(map(_same, self, other))
+
+    __hash__ = None  # type: ignore[assignment]  # its arrays can change
+
     def __len__(self) -> int:
         return 4 if self.quantization_loss is None else 5
 
     def __getitem__(self, place: Any) -> Any:
         return tuple(self)[place]
+
+
+def _same(ours: Any, theirs: Any) -> bool:
+    if ours is theirs:
+        return True
+    if ours is None or theirs is None:
+        return False
+    return np.array_equal(arrays.to_numpy(ours), arrays.to_numpy(theirs))
 
 
 class Batch:

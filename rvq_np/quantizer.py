@@ -152,7 +152,7 @@ class ResidualVectorQuantizer:
         >>> ResidualVectorQuantizer(bins=1024, n_q=1).get_bandwidth_per_quantizer(75)
         0.75
         """
-        return self.config.bandwidth_per_quantizer(sample_rate)
+        return self.config.bandwidth_per_quantizer(sample_rate, "get_bandwidth_per_quantizer")
 
     def get_num_quantizers_for_bandwidth(
         self, sample_rate: float, bandwidth: float | None = None
@@ -172,7 +172,7 @@ class ResidualVectorQuantizer:
         >>> [rvq.get_num_quantizers_for_bandwidth(40, each) for each in (0.1, 1.2, 99, None)]
         [1, 3, 8, 8]
         """
-        return self.config.levels_for(sample_rate, bandwidth)
+        return self.config.levels_for(sample_rate, bandwidth, "get_num_quantizers_for_bandwidth")
 
     def forward(
         self, x: Any, sample_rate: float, bandwidth: float | None = None, mask: Any = None
@@ -219,8 +219,8 @@ class ResidualVectorQuantizer:
         self, call: str, x: Any, sample_rate: float, bandwidth: float | None, mask: Any
     ) -> passes.Pass:
         """Do what `forward` does; return all that its result and gradients are made of."""
-        per_level = self.config.bandwidth_per_quantizer(sample_rate)
-        n_q = self.config.levels_for(sample_rate, bandwidth)
+        per_level = self.config.bandwidth_per_quantizer(sample_rate, call)
+        n_q = self.config.levels_for(sample_rate, bandwidth, call)
         batch = layout.Batch(call, x, self.codebooks, mask)
         seed = None
         if self.training:
@@ -274,7 +274,7 @@ class ResidualVectorQuantizer:
         NotInitializedWarning
             Once, if the words were never trained or loaded: they are random.
         """
-        n_q = self.config.levels_for(sample_rate, bandwidth)
+        n_q = self.config.levels_for(sample_rate, bandwidth, "encode")
         start = self.config.check_start("encode", st, n_q)
         checks.beam("encode", beam_size)
         codebooks = self.codebooks[start:n_q]

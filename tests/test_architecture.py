@@ -17,7 +17,7 @@ LEVELS = {
     "kernels": 0,
     "arguments": 1,
     "arrays": 1,
-    "config": 1,
+    "config": 2,
     "backends": 2,
     "newfile": 0,
     "modelfile": 1,
