@@ -29,6 +29,14 @@ def whole(call: str, name: str, value: Any, lowest: int, highest: int | None = N
     return found
 
 
+def integer(call: str, name: str, value: Any) -> int:
+    """Return a whole number, whatever its sign."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise refused(call, name, value, "a whole number") from None
+
+
 def number(
     call: str, name: str, value: Any, lowest: float = -math.inf, highest: float = math.inf
 ) -> float:
@@ -59,6 +67,16 @@ def path(call: str, name: str, value: Any) -> str:
         return os.fsdecode(value)
     except TypeError:
         raise refused(call, name, value, "the path of a file") from None
+
+
+def is_path(call: str, name: str, value: Any, mode: str) -> bool:
+    """Return whether `value` is the path of a file; raise if it is no binary file either."""
+    if isinstance(value, (str, os.PathLike)):
+        return True
+    wanted = ("seek", "read" if mode == "rb" else "write")
+    if not all(callable(getattr(value, each, None)) for each in wanted):
+        raise refused(call, name, value, "a path or a binary file")
+    return False
 
 
 def generator(call: str, name: str, value: Any) -> np.random.Generator:

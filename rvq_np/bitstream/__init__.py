@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .. import arrays
+from ._body import levels_of
 from .reader import Content as Content
 from .reader import Reader as Reader
 from .writer import Writer as Writer
@@ -67,7 +67,7 @@ def write(
     (array([[ 5,  7, -1],
            [ 0,  0,  3]], dtype=int32), array([[ 5,  7, -1]], dtype=int32), Fraction(11025, 128))
     """
-    levels = arrays.to_numpy(codes) if hasattr(codes, "shape") else list(codes)
+    levels = levels_of(codes)
     count, batch = len(levels), levels[0].shape[:-1] if len(levels) else ()
     if codebooks is not None:
         from .. import composed
@@ -119,10 +119,10 @@ def read(
         If there is no such file.
     BitstreamError
         If it is truncated, damaged, foreign, or of other codebooks.
-    LevelsError, ShapeError
+    LevelsError, ShapeError, ParameterError
         If there are not so many levels, or no such frames.
     """
     with Reader(path) as reader:
         if codebooks is not None:
             reader.check(codebooks, n_q)
-        return reader.read(start, stop, n_q)
+        return reader.read(n_q, start=start, stop=stop)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -74,11 +75,29 @@ class Body:
         self.place += len(content)
 
 
-def checked(codes: Any, header: _format.Header) -> tuple[list[np.ndarray], int]:
-    """Return one array (..., T / stride) a level, and T, or raise."""
+def levels_of(codes: Any) -> list[np.ndarray]:
+    """Return one array a level of what is an array (n, ..., T) or a list of arrays, or raise."""
     if hasattr(codes, "shape"):
         codes = arrays.to_numpy(codes)
+    elif not isinstance(codes, Iterable):
+        raise DtypeError(
+            f"write: codes are a {type(codes).__name__}; expected an array (n, ..., T), or a list "
+            "with one array a level."
+        )
+    if isinstance(codes, np.ndarray) and codes.ndim == 0:
+        raise ShapeError("write: codes have shape (); expected (n, ..., T).")
     levels = [arrays.to_numpy(each) for each in codes]
+    for q, level in enumerate(levels):
+        if level.dtype.kind not in "iu":
+            raise DtypeError(
+                f"write: codes of level {q} have dtype {level.dtype}; wanted integers."
+            )
+    return levels
+
+
+def checked(codes: Any, header: _format.Header) -> tuple[list[np.ndarray], int]:
+    """Return one array (..., T / stride) a level, and T, or raise."""
+    levels = levels_of(codes)
     if len(levels) != header.n_q:
         raise LevelsError(
             f"write: codes have {len(levels)} levels, the file has {header.n_q}. Give sizes for "
@@ -86,10 +105,6 @@ def checked(codes: Any, header: _format.Header) -> tuple[list[np.ndarray], int]:
         )
     frames = levels[0].shape[-1] * header.strides[0] if levels[0].ndim else 0
     for q, (level, stride) in enumerate(zip(levels, header.strides, strict=True)):
-        if level.dtype.kind not in "iu":
-            raise DtypeError(
-                f"write: codes of level {q} have dtype {level.dtype}; wanted integers."
-            )
         if frames % header.block or level.shape != (*header.batch, frames // stride):
             raise ShapeError(
                 f"write: codes of level {q} have shape {level.shape}; wanted "

@@ -23,7 +23,23 @@ class Clusters(NamedTuple):
 
 
 def sample_rows(n_rows: int, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Return `count` random row numbers: distinct if there are enough rows, else with repeats."""
+    """Return random row numbers: distinct if there are enough rows, else with repeats.
+
+    Parameters
+    ----------
+    n_rows : int
+        How many rows there are.
+    count : int
+        How many to draw.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    rows : numpy.ndarray (count,), int
+    """
+    arguments.whole("sample_rows", "n_rows", n_rows, 0)
+    arguments.whole("sample_rows", "count", count, 0)
+    arguments.kind("sample_rows", "rng", rng, np.random.Generator)
     if n_rows >= count:
         return rng.choice(n_rows, size=count, replace=False, shuffle=True)
     return rng.integers(0, n_rows, size=count)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import arrays, checks, lookup
+from .. import arguments, arrays, checks, lookup
 from ..codebooks import Codebooks, Linear
 from ..config import Config
 from ..kernels import steps
@@ -38,6 +38,8 @@ def fresh(
     config: Config, rng: np.random.Generator
 ) -> tuple[tuple[CodebookState, ...], list[tuple[Linear, Linear] | None] | None]:
     """Return the states and projections of a new quantizer: small random words."""
+    arguments.kind("fresh", "config", config, Config)
+    arguments.kind("fresh", "rng", rng, np.random.Generator)
     width = config.codebook_dim
     assert width is not None
     states = tuple(
@@ -56,7 +58,21 @@ def draw_levels(
 
     The share `dropout` of them, chosen at random, gets 1 to `n_q`, each equally likely; a part
     of a row is dropped with that probability, so that a batch of one is not spared.
+
+    Parameters
+    ----------
+    groups, n_q : int
+    dropout : bool or float in [0, 1]
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    levels : numpy.ndarray (groups,), int
     """
+    arguments.whole("draw_levels", "groups", groups, 0)
+    arguments.whole("draw_levels", "n_q", n_q, 1)
+    arguments.number("draw_levels", "dropout", dropout, 0, 1)
+    arguments.kind("draw_levels", "rng", rng, np.random.Generator)
     levels = np.full(groups, n_q)
     wanted = groups * float(dropout)
     count = int(wanted) + (rng.random() < wanted - int(wanted))
