@@ -26,6 +26,10 @@ class LevelsError(RvqError, ValueError):
     """A number of stages that is too large or below one, or an empty range of stages."""
 
 
+class StageIndexError(LevelsError, IndexError):
+    """An index names none of the stages of a quantizer."""
+
+
 class CodeRangeError(RvqError, IndexError):
     """A code is out of the range of its codebook."""
 

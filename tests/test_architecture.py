@@ -15,8 +15,9 @@ PACKAGE = Path(rvq_np.__file__).parent
 LEVELS = {
     "errors": 0,
     "kernels": 0,
+    "arguments": 1,
     "arrays": 1,
-    "config": 1,
+    "config": 2,
     "backends": 2,
     "newfile": 0,
     "modelfile": 1,

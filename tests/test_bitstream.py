@@ -127,7 +127,7 @@ def test_any_range_of_frames_and_prefix_of_levels(case, data):
         low = data.draw(st.integers(0, blocks))
         high = data.draw(st.integers(low, blocks))
         n_q = data.draw(st.integers(1, len(codes)))
-        found = reader.read(low * reader.block, high * reader.block, n_q)
+        found = reader.read(n_q, start=low * reader.block, stop=high * reader.block)
         assert found.sizes == reader.sizes[:n_q]
         wanted = [
             level[..., low * reader.block // stride : high * reader.block // stride]

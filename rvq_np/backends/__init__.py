@@ -10,7 +10,8 @@ checked and finite:
 
 ``prepare(codebooks, like)``
     Whatever it needs of the stages to compute on arrays of the kind of `like` (dtype, device): a
-    sequence with one entry a stage, so that a prefix of it serves fewer levels.
+    sequence with one entry a stage.  ``prepared[a:b]`` must serve those stages alone, and share
+    what there is of them: it is all that slices of the codebooks are given.
 ``encode(x, prepared, beam_size=1)``
     Codes (Q, N), int32, in the library and on the device of `x`.  Without projections they are
     the defined codes: the word nearest in exact arithmetic, the lowest on a tie, the residual

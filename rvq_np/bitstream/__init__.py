@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .. import arrays
+from ._body import stages_of
 from .reader import Content as Content
 from .reader import Reader as Reader
 from .writer import Writer as Writer
@@ -67,7 +67,7 @@ def write(
     (array([[ 5,  7, -1],
            [ 0,  0,  3]], dtype=int32), array([[ 5,  7, -1]], dtype=int32), Fraction(11025, 128))
     """
-    stages = arrays.to_numpy(codes) if hasattr(codes, "shape") else list(codes)
+    stages = stages_of(codes)
     count, batch = len(stages), stages[0].shape[:-1] if len(stages) else ()
     if codebooks is not None:
         from .. import composed
@@ -119,10 +119,10 @@ def read(
         If there is no such file.
     BitstreamError
         If it is truncated, damaged, of another format, or of other codebooks.
-    LevelsError, ShapeError
+    LevelsError, ShapeError, ParameterError
         If the file has fewer than `n_q` stages, or not these frames.
     """
     with Reader(path) as reader:
         if codebooks is not None:
             reader.check(codebooks, n_q)
-        return reader.read(start, stop, n_q)
+        return reader.read(n_q, start=start, stop=stop)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -74,11 +75,29 @@ class Body:
         self.place += len(content)
 
 
-def checked(codes: Any, header: _format.Header) -> tuple[list[np.ndarray], int]:
-    """Return one array (..., T / stride) per stage, and T, or raise."""
+def stages_of(codes: Any) -> list[np.ndarray]:
+    """Return one array per stage of an array (n, ..., T) or a list of arrays, or raise."""
     if hasattr(codes, "shape"):
         codes = arrays.to_numpy(codes)
+    elif not isinstance(codes, Iterable):
+        raise DtypeError(
+            f"write: codes are a {type(codes).__name__}; expected an array (n, ..., T), or a list "
+            "with one array per stage."
+        )
+    if isinstance(codes, np.ndarray) and codes.ndim == 0:
+        raise ShapeError("write: codes have shape (); expected (n, ..., T).")
     stages = [arrays.to_numpy(each) for each in codes]
+    for q, stage in enumerate(stages):
+        if stage.dtype.kind not in "iu":
+            raise DtypeError(
+                f"write: codes of stage {q} have dtype {stage.dtype}; expected integers."
+            )
+    return stages
+
+
+def checked(codes: Any, header: _format.Header) -> tuple[list[np.ndarray], int]:
+    """Return one array (..., T / stride) per stage, and T, or raise."""
+    stages = stages_of(codes)
     if len(stages) != header.n_q:
         raise LevelsError(
             f"write: codes have {len(stages)} stages; expected {header.n_q}, as the file has. Pass "
@@ -86,10 +105,6 @@ def checked(codes: Any, header: _format.Header) -> tuple[list[np.ndarray], int]:
         )
     frames = stages[0].shape[-1] * header.strides[0] if stages[0].ndim else 0
     for q, (stage, stride) in enumerate(zip(stages, header.strides, strict=True)):
-        if stage.dtype.kind not in "iu":
-            raise DtypeError(
-                f"write: codes of stage {q} have dtype {stage.dtype}; expected integers."
-            )
         if frames % header.block or stage.shape != (*header.batch, frames // stride):
             raise ShapeError(
                 f"write: codes of stage {q} have shape {stage.shape}; expected "

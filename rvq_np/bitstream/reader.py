@@ -12,7 +12,7 @@ from zlib import crc32
 
 import numpy as np
 
-from .. import checks, composed
+from .. import arguments, checks, composed
 from ..errors import BitstreamError, ShapeError
 from . import _format, _stages
 
@@ -82,12 +82,12 @@ class Reader:
     >>> file = io.BytesIO()
     >>> write(file, np.arange(6).reshape(2, 3), sizes=(8, 8))
     >>> with Reader(file) as reader:
-    ...     reader.frames, reader.read(1, 3, n_q=1).codes
+    ...     reader.frames, reader.read(1, start=1, stop=3).codes
     (3, array([[1, 2]], dtype=int32))
     """
 
     def __init__(self, source: Any):
-        self._owned = isinstance(source, (str, os.PathLike))
+        self._owned = arguments.is_path("read", "path", source, "rb")
         if self._owned and not Path(source).is_file():
             raise FileNotFoundError(f"read: there is no file {str(source)!r}.")
         self._file: BinaryIO = open(source, "rb") if self._owned else source  # noqa: SIM115
@@ -144,8 +144,8 @@ class Reader:
     def chunks(self) -> int:
         return len(self.index)
 
-    def read(self, start: int = 0, stop: int | None = None, n_q: int | None = None) -> Content:
-        """Return the codes of frames `start` to `stop`, of the first `n_q` stages.
+    def read(self, n_q: int | None = None, *, start: int = 0, stop: int | None = None) -> Content:
+        """Return the codes of the first `n_q` stages, of frames `start` to `stop`; all by default.
 
         Raises
         ------
@@ -153,11 +153,14 @@ class Reader:
             If a chunk is damaged.
         LevelsError
             If the file has fewer than `n_q` stages.
+        ParameterError
+            If `start` or `stop` is not an integer >= 0.
         ShapeError
             If the range is not within the file, or cuts through a block.
         """
         n_q = checks.levels("read", self.n_q if n_q is None else n_q, 1, self.n_q)
-        stop = self.frames if stop is None else stop
+        start = arguments.integer("read", "start", start)
+        stop = self.frames if stop is None else arguments.integer("read", "stop", stop)
         self._check_range(start, stop)
         chosen = [
             each for each in self.index if each.first < stop and start < each.first + each.frames
@@ -200,6 +203,7 @@ class Reader:
 
     def codes(self, level: int) -> int:
         """Return how many codes stage `level` has in all streams together."""
+        level = arguments.whole("codes", "level", level, 0, self.n_q - 1)
         return self.header.streams * (self.frames // self.strides[level])
 
     def level_bytes(self) -> list[int]:

@@ -8,11 +8,11 @@ into one of the two slots after the header; if it stops before that, the file ha
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from typing import Any
 
-from .. import composed
+from .. import arguments, composed
 from ..errors import ParameterError
 from ..newfile import NewFile
 from . import _format
@@ -76,6 +76,7 @@ class Writer:
         chunk_frames: int | None = None,
         compress: bool = True,
     ):
+        arguments.is_path("write", "path", target, "wb")
         header = header_of(sizes, batch, strides, frame_rate, codebooks)
         content = header.to_bytes()
         self._slots = len(content)
@@ -159,7 +160,7 @@ def append(
     -----
     One process may append at a time.
     """
-    if isinstance(target, (str, os.PathLike)):
+    if arguments.is_path("append", "target", target, "r+b"):
         Reader(target).close()  # append does not create a file
         with open(target, "r+b") as file:
             append(file, codes, chunk_frames=chunk_frames, compress=compress)
@@ -199,7 +200,7 @@ def header_of(
         prints = fingerprints(quantizer, len(sizes))
     if sizes is None:
         raise ParameterError("write: got neither sizes nor codebooks; expected one of them.")
-    if isinstance(sizes, int):
+    if not isinstance(sizes, Iterable) and not hasattr(sizes, "shape"):
         raise ParameterError(f"write: sizes is {sizes}; expected a sequence of one size per stage.")
     strides = (1,) * len(sizes) if strides is None else strides
     try:

@@ -451,8 +451,8 @@ PROJECTIONS = (
     Fault(
         "without Numba: a projection has no bias",
         "project",
-        "(rows.astype(np.float64) @ stage.weight_in + stage.bias_in)",
-        "(rows.astype(np.float64) @ stage.weight_in)",
+        "(rows.astype(np.float64) @ into.weight + into.bias)",
+        "(rows.astype(np.float64) @ into.weight)",
         f"{BACKENDS}::test_projected_stages_give_the_same_codes_on_every_path",
     ),
     Fault(

@@ -3,7 +3,7 @@
 from ._fault import Fault
 
 TRAIN, QUANTIZER = "tests/test_train.py", "tests/test_quantizer.py"
-DISTRIBUTED = "tests/test_distributed.py"
+DISTRIBUTED, ONCE = "tests/test_distributed.py", "tests/test_train_once.py"
 
 AVERAGES = (
     Fault(
@@ -29,9 +29,9 @@ AVERAGES = (
     ),
     Fault(
         "codewords are mapped back in the order in which rows chose them",
-        "through",
-        "places = places[chosen]",
-        "places = np.arange(len(chosen), dtype=np.int32) % len(used)",
+        "_used",
+        "return used, places[codes]\n",
+        "return used, np.arange(len(codes), dtype=np.int32) % max(1, len(used))\n",
         f"{QUANTIZER}::test_quantized_is_exactly_decode_of_the_codes_by_the_words_before_the_step",
     ),
     Fault(
@@ -114,9 +114,9 @@ EXPIRY = (
     Fault(
         "replacements of deeper levels are vectors, not residuals",
         "learn",
-        "return lookup.searched(left, codebooks[level : level + 1])",
-        "return lookup.searched(seen[rows], codebooks[level : level + 1])",
-        f"{QUANTIZER}::test_decay_and_expiry_reach_the_training_step",
+        "return lookup.searched(left, codebooks, level)",
+        "return lookup.searched(seen[rows], codebooks, level)",
+        f"{ONCE}::test_codewords_are_replaced_by_what_their_stage_quantizes_with_several_ranks_too",
     ),
 )
 
@@ -223,7 +223,7 @@ PROCESSES = (
 FIRST_WORDS = (
     Fault(
         "first words of deeper levels are vectors, not residuals",
-        "initialize",
+        "first_words",
         "residual = lookup.residual(residual, codes, stage)",
         "lookup.residual(residual, codes, stage)",
         f"{TRAIN}::test_first_words_of_a_level_are_of_what_the_levels_before_it_leave",
@@ -262,6 +262,20 @@ FIRST_WORDS = (
         "arrays.take(self.x, places if self.rows is None else self.rows[places])",
         "arrays.take(self.x, places)",
         f"{TRAIN}::test_fit_draws_its_rows_from_all_there_are",
+    ),
+    Fault(
+        "offline: numbers of a memory map are looked at by nobody",
+        "Data.__init__",
+        "self.known = self.n_rows if finite else 0",
+        "self.known = self.n_rows",
+        f"{ONCE}::test_a_bad_number_is_named_wherever_it_is",
+    ),
+    Fault(
+        "offline: numbers that leave no room for a residual are let through",
+        "Data.check_reach",
+        "if self.norm * (1 + 1e-6) + largest <",
+        "if self.norm * 1e-6 + largest <",
+        f"{ONCE}::test_numbers_too_large_for_a_residual_are_refused_all_the_same",
     ),
     Fault(
         "offline: words that nobody chooses stay where they are",
