@@ -1,6 +1,6 @@
-"""``python -m bench``, from the root of the checkout: every question, in one run.
+"""``python -m bench``, from the root of the checkout: all benchmarks in one run.
 
-All contestants of a question take turns within the run, since only such ratios mean anything.
+All implementations of a benchmark take turns within the run: only such ratios are comparable.
 Takes about twenty minutes; nothing else should be running.
 """
 
@@ -23,7 +23,7 @@ PLOT = ROOT / "docs" / "_static" / "performance.svg"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure rvq_np beside its rivals, print tables and write a report."""
+    """Measure rvq_np and its baselines, print tables and write a report."""
     options = _options(arguments)
     begun = time.perf_counter()
     neighbours = Neighbours()
@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     busy = neighbours.cores()
     checks = [check for answer in answers for check in answer.checks]
     tables = [str(table) for answer in answers for table in answer.tables]
-    # Only now: the facts list the BLAS libraries that were loaded, and whether all was quiet.
+    # At the end: the facts list the BLAS libraries that were loaded, and the load of the machine.
     head = [opening(busy, options.quick)]
     head += [str(targets(checks, options.threads))] if checks else []
     head.append(facts(command, busy))
@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _answers(options: argparse.Namespace) -> list[Answer]:
-    """Ask every question, and print its tables as they come."""
+    """Run every benchmark, and print its tables as they come."""
     setting = Setting(options.quick, options.threads)
     answers = []
     for name in options.only or QUESTIONS:
@@ -65,8 +65,8 @@ def _answers(options: argparse.Namespace) -> list[Answer]:
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=main.__doc__)
-    parser.add_argument("--quick", action="store_true", help="small sizes, few rounds: a trial")
-    parser.add_argument("--only", nargs="+", choices=QUESTIONS, help="only these questions")
+    parser.add_argument("--quick", action="store_true", help="small sizes, few rounds: a trial run")
+    parser.add_argument("--only", nargs="+", choices=QUESTIONS, help="only these benchmarks")
     parser.add_argument(
         "--output",
         type=Path,
@@ -85,7 +85,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
         type=int,
         nargs="+",
         default=[1, 2] if cores() > 1 else [1],
-        help="numbers of threads to try (default: 1 and, where there are two cores, 2)",
+        help="numbers of threads to measure (default: 1 and, where there are two cores, 2)",
     )
     return parser.parse_args(arguments)
 

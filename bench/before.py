@@ -1,8 +1,8 @@
-"""What was measured before the kernels served codewords as long as the defaults have.
+"""Results from before the kernels supported codewords as long as those of the defaults.
 
-On two cores with AVX2, torch 2.13, ESPnet 202511, in milliseconds: by work, ESPnet's class, our
-torch module, our NumPy class; None where nobody measured. Codebooks were others than `fitted`, the
-SoundStream another one of that shape, and so was the machine: ratios are what can be compared.
+On two cores with AVX2, torch 2.13, ESPnet 202511, in milliseconds: per task, ESPnet's class, our
+torch module, our NumPy class; None where not measured. The codebooks were not those of `fitted`,
+the SoundStream was another one of that shape, and the machine another one: compare ratios only.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ FIGURES: dict[str, Row] = {
 
 
 def shown(work: str, name: str) -> tuple[str, str]:
-    """Return what `name` took then, and how fast it was beside ESPnet's class; "" if unknown."""
+    """Return the time of `name` then, and its speed relative to ESPnet's class; "" if unknown."""
     row = dict(zip(NAMES, FIGURES.get(work, (None, None, None)), strict=True))
     taken, theirs = row.get(name), row[ESPNET]
     if taken is None or theirs is None:

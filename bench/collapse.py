@@ -1,4 +1,4 @@
-"""Degenerate data: codewords that coincide or nearly do, numbers next to nothing or huge."""
+"""Degenerate data: equal or nearly equal codewords, tiny or huge numbers."""
 
 from __future__ import annotations
 
@@ -19,43 +19,43 @@ ORDINARY, OURS, ESPNET = "ordinary", "rvq_np", "ESPnet's class"
 ALLOWED = 3  # times the time of ordinary data
 
 
-def kinds(rows: int, dim: int, words: int, stages: int) -> dict[str, tuple]:
-    """Return vectors (rows, dim) and codebooks (stages, words, dim) of each kind of data."""
+def kinds(rows: int, dim: int, size: int, stages: int) -> dict[str, tuple]:
+    """Return vectors (rows, dim) and codebooks (stages, size, dim) of each kind of data."""
     rng = np.random.default_rng(5)
     x = rng.standard_normal((rows, dim), dtype=np.float32)
-    books = rng.standard_normal((stages, words, dim), dtype=np.float32)
+    books = rng.standard_normal((stages, size, dim), dtype=np.float32)
     point = rng.standard_normal(dim, dtype=np.float32)
     ulps = np.float32(2.0**-23) * np.abs(point)
 
     def near(count):
         return point + ulps * rng.integers(-4, 5, (*count, dim)).astype(np.float32)
 
-    close = near((stages, words))[: stages // 2]
+    close = near((stages, size))[: stages // 2]
     shared = books.copy()
     shared[0] += np.float32(1e4)
-    lattice = rng.integers(-4, 5, (rows, dim)), rng.integers(-4, 5, (stages, words, dim))
+    lattice = rng.integers(-4, 5, (rows, dim)), rng.integers(-4, 5, (stages, size, dim))
     twice = books.copy()
-    twice[:, words // 2 :] = twice[:, : words - words // 2]
-    mixed = np.float32(2.0) ** rng.integers(-140, 1, (words, 1)).astype(np.float32)
-    half = rng.random((words, 1)) < 0.5
+    twice[:, size // 2 :] = twice[:, : size - size // 2]
+    mixed = np.float32(2.0) ** rng.integers(-140, 1, (size, 1)).astype(np.float32)
+    half = rng.random((size, 1)) < 0.5
     wide = x.astype(np.float64), books.astype(np.float64)
     return {
         ORDINARY: (x, books),
         "all zero": (0 * x, 0 * books),
-        "codewords all equal": (x, np.repeat(books[:, :1], words, axis=1)),
+        "codewords all equal": (x, np.repeat(books[:, :1], size, axis=1)),
         "every codeword twice": (x, twice),
-        "vectors that are codewords": (books[0][rng.integers(words, size=rows)], books),
+        "vectors that are codewords": (books[0][rng.integers(size, size=rows)], books),
         "an offset of 10,000": (x + np.float32(1e4), shared),
         "all a few ulps apart": (near((rows,)), np.concatenate([close, close - point])[:stages]),
         "half the codewords a few ulps apart": (
-            np.where(half[rng.integers(words, size=rows)], near((rows,)), x),
-            np.where(half, near((stages, words)), books),
+            np.where(half[rng.integers(size, size=rows)], near((rows,)), x),
+            np.where(half, near((stages, size)), books),
         ),
         "a lattice": tuple(np.float32(each) for each in lattice),
         "subnormal, 1e-42": (x * np.float32(1e-42), books * np.float32(1e-42)),
         "huge, 1e36": (x * np.float32(1e36), books * np.float32(1e36)),
         "vectors 1e30 times as long": (x * np.float32(1e30), books),
-        "codewords of 1e-42 to 1": (x * mixed[rng.integers(words, size=rows)], books * mixed),
+        "codewords of 1e-42 to 1": (x * mixed[rng.integers(size, size=rows)], books * mixed),
         "ordinary, float64": (wide[0], wide[1]),
         "float64, 1e-290": (wide[0] * 1e-290, wide[1] * 1e-290),
         "float64, 1e290": (wide[0] * 1e290, wide[1] * 1e290),
@@ -64,23 +64,23 @@ def kinds(rows: int, dim: int, words: int, stages: int) -> dict[str, tuple]:
 
 def collapsed(setting: Setting, threads: int) -> Answer:
     """How much longer does encoding take where data are degenerate?"""
-    rows, dim, words, stages = (512 if setting.quick else 4096), 128, 1024, 4
-    label = f"D={dim}, K={words}, Q={stages}, N={rows}"
+    rows, dim, size, stages = (512 if setting.quick else 4096), 128, 1024, 4
+    label = f"D={dim}, K={size}, Q={stages}, N={rows}"
     host.load()
     calls = {}
     with fixed_threads(threads):
-        for name, (x, books) in kinds(rows, dim, words, stages).items():
+        for name, (x, books) in kinds(rows, dim, size, stages).items():
             calls[name] = partial(rvq_np.encode, x, rvq_np.Codebooks(books))
-            for _ in range(4):  # the screen that serves is found out
+            for _ in range(4):  # the screening pass is selected by measuring
                 calls[name]()
         seconds = round_robin(calls, setting.rounds, f"degenerate, {label}, {plural(threads)}")
     found = []
     for name, each in seconds.items():
-        beside = "ordinary, float64" if "float64" in name else ORDINARY
-        found.append((name, duration(each), each / seconds[beside]))
+        reference = "ordinary, float64" if "float64" in name else ORDINARY
+        found.append((name, duration(each), each / seconds[reference]))
     note = (
-        f"Vectors of {compiled.TARGET.lanes} floats, screens: {', '.join(compiled.SCREENS)}. "
-        "Ratios beside ordinary data of the same float type."
+        f"SIMD vectors of {compiled.TARGET.lanes} floats; screening passes: "
+        f"{', '.join(compiled.SCREENS)}. Ratios to ordinary data of the same float type."
     )
     table = Table(
         f"Degenerate data, {label}; {plural(threads)}", note, ("data", "a call", "times ordinary"),
@@ -106,7 +106,7 @@ def first_batch(setting: Setting, threads: int) -> Answer:
                     make(x)()
                     calls[name] = make(x)
                 except ImportError as error:
-                    print(f"{name} stays out: {error}", file=sys.stderr)
+                    print(f"skipped {name}: {error}", file=sys.stderr)
             seconds = round_robin(calls, min(3, setting.rounds), f"{label}, {plural(threads)}")
         lines = [(name, duration(each), f"{seconds[OURS] / each:.2f}")
                  for name, each in sorted(seconds.items(), key=lambda item: item[1])]  # fmt: skip

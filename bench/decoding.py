@@ -1,4 +1,4 @@
-"""Decoding: how fast codes become vectors, beside copying memory."""
+"""Decoding: how fast codes become vectors, compared with copying memory."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ OURS, TORCH, COPY = "rvq_np", "torch embedding", "copying as many bytes"
 
 
 def decoding(setting: Setting, threads: int) -> Answer:
-    """How fast are codes turned back into vectors, beside copying memory?"""
+    """How fast are codes decoded, compared with copying memory?"""
     problem = setting.smaller(problems.BATCH._replace(rows=65536))
     _, codebooks = problem.data()
     rng = np.random.default_rng(5)
-    codes = rng.integers(0, problem.words, (problem.stages, problem.rows), dtype=np.int32)
+    codes = rng.integers(0, problem.size, (problem.stages, problem.rows), dtype=np.int32)
     moved = 4 * problem.rows * problem.dim * (problem.stages + 1)
     label = f"decode, {problem.label}"
     with fixed_threads(threads):
@@ -45,9 +45,9 @@ def decoding(setting: Setting, threads: int) -> Answer:
         for name, each in sorted(seconds.items(), key=lambda item: item[1])
     ]
     note = (
-        "Bytes are those of Q words read and one vector written per row; the words may come from "
-        "the cache, a copy does not. A copy runs on one thread and writes to memory that is "
-        "there; decoders return new arrays."
+        "Bytes are those of Q codewords read and one vector written per row; codewords may come "
+        "from the cache, a copy does not. A copy runs on one thread and writes to memory that is "
+        "already mapped; decoders return new arrays."
     )
     header = ("", "a call", "GB/s", "ours = 1")
     beside = ratio(seconds.get(TORCH), seconds[OURS])
@@ -73,8 +73,8 @@ def _decode_ours_reusing(codebooks, codes):
 def _decode_numpy(codebooks, codes):
     def run():
         total = codebooks[0][codes[0]]
-        for words, code in zip(codebooks[1:], codes[1:], strict=True):
-            total += words[code]
+        for book, code in zip(codebooks[1:], codes[1:], strict=True):
+            total += book[code]
         return total
 
     return run
@@ -87,8 +87,8 @@ def _decode_torch(codebooks, codes):
 
     def run():
         total = torch.nn.functional.embedding(wide[0], books[0])
-        for words, code in zip(books[1:], wide[1:], strict=True):
-            total = total + torch.nn.functional.embedding(code, words)
+        for book, code in zip(books[1:], wide[1:], strict=True):
+            total = total + torch.nn.functional.embedding(code, book)
         return total
 
     return run

@@ -16,7 +16,7 @@ from rvq_np.kernels import host
 
 from . import first, fitted, strided, turns
 from .fitted import Shape
-from .quantizers import CONTESTANTS, ESPNET, LUCID, OURS_NUMPY, OURS_TORCH, Calls
+from .quantizers import ESPNET, IMPLEMENTATIONS, LUCID, OURS_NUMPY, OURS_TORCH, Calls
 from .report import Answer, Check, Table, plural
 from .setting import Setting
 from .threads import fixed_threads
@@ -39,24 +39,24 @@ NOTE = (
 
 
 def made(shape: Shape, items: int, length: int) -> dict[str, Calls]:
-    """Return every contestant that is installed, verified by its first codes."""
+    """Return every installed implementation, verified by its first codes."""
     rows = items * length
     state = fitted.state(shape, rows)
     batches = [fitted.batch(shape, items, length, seed) for seed in range(1, 1 + TURNS)]
     host.load()
     found: dict[str, Calls] = {}
     expected = None
-    for name, make in CONTESTANTS.items():
+    for name, make in IMPLEMENTATIONS.items():
         try:
             found[name] = make(shape, batches, state)
         except ImportError as error:
-            print(f"{name} stays out: {error}", file=sys.stderr)
+            print(f"skipped {name}: {error}", file=sys.stderr)
             continue
         first_codes = found[name].codes()[0]
         expected = first_codes if expected is None else expected
         same = float((first_codes == expected).mean())
         if same < AGREEMENT:
-            raise ValueError(f"{name}: only {same:.2%} of its first codes are ours")
+            raise ValueError(f"{name}: only {same:.2%} of its first codes equal ours")
     return found
 
 
@@ -67,10 +67,10 @@ def _ask(
     tables, checks = [], []
     with fixed_threads(threads):
         for rows, (items, length) in sizes.items():
-            contestants = made(shape, items, length)
-            for what, words in work.items():
-                label = f"{shape.label}, N={rows}: {words}"
-                calls = {name: call for name, each in contestants.items()
+            implementations = made(shape, items, length)
+            for what, title in work.items():
+                label = f"{shape.label}, N={rows}: {title}"
+                calls = {name: call for name, each in implementations.items()
                          if (call := getattr(each, what)) is not None}  # fmt: skip
                 seconds = turns.measured(calls, setting.rounds, f"{label}, {plural(threads)}")
                 note = (NOTE + turns.BEFORE) if not tables else ""
@@ -94,32 +94,32 @@ def frame(setting: Setting, threads: int) -> Answer:
 
 
 def plain(setting: Setting, threads: int) -> Answer:
-    """And with codebook_dim=256: without projections?"""
+    """How fast are they with codebook_dim=256, without projections?"""
     sizes = {250: BATCHES[250]} if setting.quick else {1000: BATCHES[1000]}
     return _ask(setting, threads, fitted.PLAIN, sizes, {("step", 1000): 4})
 
 
 def soundstream(setting: Setting, threads: int) -> Answer:
-    """And at the shape a small SoundStream builds?"""
+    """How fast are they at the shape of a small SoundStream?"""
     targets = {("step", 4000): 2.0}
     return _ask(setting, threads, fitted.SOUNDSTREAM, {4000: BATCHES[4000]}, targets)
 
 
 def dac(setting: Setting, threads: int) -> Answer:
-    """And at DAC's shape, in training?"""
+    """How fast are they at DAC's shape, in training?"""
     return _ask(setting, threads, fitted.DAC, {400: (4, 100)}, {("step", 400): 3.0})
 
 
 def first_call(setting: Setting, threads: int) -> Answer:
-    """How long does the first training call take, which finds the codewords by k-means?"""
+    """How long does the first training call take, which initializes codebooks by k-means?"""
     tables, checks = [], []
     for rows in (250,) if setting.quick else (1000, 4000):
         label = f"{fitted.DEFAULTS.label}, N={rows}: first training call"
         seconds = first.calls([ESPNET, LUCID, *OURS], rows, threads, 1 if setting.quick else 3)
         note = (
             f"K-means of {first.ITERATIONS} iterations, then a training step, as the call of a new "
-            "quantizer. A process each; where one was ended, "
-            f"{first.LIMIT} s stand here, and it takes longer. " + turns.BEFORE
+            f"quantizer. One process each; {first.LIMIT} s means that the process was killed, and "
+            "takes longer. " + turns.BEFORE
         )
         tables.append(turns.table(label, seconds, rows, threads, note))
         checks += turns.checks(label, seconds, threads, 1, OURS)
@@ -127,7 +127,7 @@ def first_call(setting: Setting, threads: int) -> Answer:
 
 
 def memory(setting: Setting, threads: int) -> Answer:
-    """How much memory does a training step take beyond its batch?"""
+    """How much memory does a training step take in addition to its batch?"""
     lines, checks = [], []
     above = "≤ 64 MiB above the batch"
     for rows in (250,) if setting.quick else (1000, 4000):
@@ -142,14 +142,14 @@ def memory(setting: Setting, threads: int) -> Answer:
             if name in OURS:
                 work = f"{label}, {name.removeprefix('rvq_np, ')}"
                 checks.append(Check(work, above, threads, taken, 64 << 20, False, shown))
-    note = "After a first step, which laid out the tables. A process each; see first.py."
+    note = "After a first step, which prepared the tables. One process each; see first.py."
     header = ("", "vectors", "above the batch")
     title = f"Memory of a training step at the defaults; {plural(threads)}"
     return Answer([Table(title, note, header, lines)], checks)
 
 
 def snac(setting: Setting, threads: int) -> Answer:
-    """And at SNAC's shape, whose stages see every 4th, every 2nd and every vector?"""
+    """How fast are they at SNAC's shape, with strides 4, 2 and 1?"""
     length = strided.LENGTH
     label = f"{fitted.SNAC.label}, strides {strided.STRIDES}, N={length}: training step"
     host.load()
@@ -157,7 +157,7 @@ def snac(setting: Setting, threads: int) -> Answer:
         calls = strided.steps()
         seconds = turns.measured(calls, setting.rounds, f"{label}, {plural(threads)}")
     note = (
-        "Neither class has strides: stages of one codebook each, with the mean of so many frames "
-        "before and repeated frames behind, as snac does it. torch only."
+        "Neither class has strides: stages of one codebook each, with the mean of frames before "
+        "and repeated frames after, as snac does it. torch only."
     )
     return Answer([turns.table(label, seconds, length, threads, note)])

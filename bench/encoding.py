@@ -1,4 +1,4 @@
-"""Encoding: vectors a second beside rivals and sgemm, one frame, projections, beam search."""
+"""Encoding: vectors per second, baselines and sgemm, one frame, projections, beam search."""
 
 from __future__ import annotations
 
@@ -25,30 +25,30 @@ SLACK = 1 + 1e-4  # an error is equal if it agrees to four digits: float32 loses
 Calls = dict[str, Callable[[], object]]
 
 
-def contestants(
-    makers: Mapping[str, Callable], codebooks, x: np.ndarray, looked_at: int | None = None
+def implementations(
+    makers: Mapping[str, Callable], codebooks, x: np.ndarray, compared: int | None = None
 ) -> tuple[Calls, dict[str, float]]:
-    """Return each installed contestant's call, verified and warm, and its share of our codes.
+    """Return the verified, warm call of each installed implementation, and its share of our codes.
 
-    Codes are compared on the first `looked_at` rows, all by default.
+    Codes are compared on the first `compared` rows, all by default.
     """
-    head = x[:looked_at]
+    head = x[:compared]
     expected = makers[OURS](codebooks).run(head)
     calls: Calls = {}
     agreed = {}
     for name, make in makers.items():
         try:
-            contestant = make(codebooks)
+            implementation = make(codebooks)
         except ImportError as error:
-            print(f"{name} stays out: {error}", file=sys.stderr)
+            print(f"skipped {name}: {error}", file=sys.stderr)
             continue
-        agreed[name] = peers.agreement(contestant, head, expected)[1]
-        calls[name] = partial(contestant.run, x)
+        agreed[name] = peers.agreement(implementation, head, expected)[1]
+        calls[name] = partial(implementation.run, x)
     return calls, agreed
 
 
 def batch(setting: Setting, threads: int) -> Answer:
-    """How many vectors a second, and how near does that come to the matrix product alone?"""
+    """How many vectors per second, and how close is that to the matrix product alone?"""
     problem = setting.smaller(problems.BATCH)
     table, seconds, roof = _encode(problem, threads, setting.rounds, setting.sgemm)
     reached = problem.flops / seconds[OURS] / roof
@@ -61,7 +61,7 @@ def batch(setting: Setting, threads: int) -> Answer:
 
 
 def narrow(setting: Setting, threads: int) -> Answer:
-    """The same where words are short: the argmin, not the product, is the cost."""
+    """The same with short codewords, where the argmin is the cost, not the product."""
     problem = setting.smaller(problems.NARROW._replace(rows=8192))
     return Answer([_encode(problem, threads, min(3, setting.rounds), setting.sgemm)[0]])
 
@@ -69,10 +69,10 @@ def narrow(setting: Setting, threads: int) -> Answer:
 def _encode(
     problem: Problem, threads: int, rounds: int, sgemm: peers.Sgemm
 ) -> tuple[Table, dict[str, float], float]:
-    """Return the table of all contestants, their seconds, and the flops a second of sgemm."""
+    """Return the table of all implementations, their seconds, and the flops per second of sgemm."""
     x, codebooks = problem.data()
     with fixed_threads(threads):
-        calls, agreed = contestants(peers.CONTESTANTS, codebooks, x)
+        calls, agreed = implementations(peers.IMPLEMENTATIONS, codebooks, x)
         sgemm()
         question = f"encode, {problem.label}, {plural(threads)}"
         seconds = round_robin({**calls, sgemm.name: sgemm}, rounds, question)
@@ -89,14 +89,14 @@ def _encode(
 
 
 def frame(setting: Setting, threads: int) -> Answer:
-    """How long does one frame take while streaming, and how long at worst?"""
+    """How long does one frame of a stream take, and how long at the 99th percentile?"""
     x, codebooks = problems.FRAME.data()
     label = f"one frame, {problems.FRAME.label}"
     with fixed_threads(threads):
-        makers = dict(peers.CONTESTANTS)
+        makers = dict(peers.IMPLEMENTATIONS)
         if "out" in signature(rvq_np.encode).parameters:
             makers["rvq_np, out= reused"] = _ours_reusing
-        calls, agreed = contestants(makers, codebooks, x)
+        calls, agreed = implementations(makers, codebooks, x)
         seconds = round_robin(calls, setting.rounds, f"{label}, {plural(threads)}")
         spread = {name: singles(call, setting.singles) for name, call in calls.items()}
     quantiles = {name: np.percentile(each, (50, 90, 99)) for name, each in spread.items()}
@@ -107,7 +107,7 @@ def frame(setting: Setting, threads: int) -> Answer:
         for name, each in sorted(seconds.items(), key=lambda item: item[1])
     ]  # fmt: skip
     note = (
-        f"Reading the tables bounds one frame, not arithmetic. Percentiles are over "
+        f"One frame is bound by reading the tables, not by arithmetic. Percentiles are over "
         f"{setting.singles} single calls in a row."
     )
     header = ("", "a call", "p50", "p90", "p99", "p99 / p50", "ours = 1", "same codes")
@@ -121,7 +121,7 @@ def frame(setting: Setting, threads: int) -> Answer:
     return Answer([Table(f"O{label[1:]}; {plural(threads)}", note, header, rows)], checks)
 
 
-def _ours_reusing(codebooks: np.ndarray) -> peers.Contestant:
+def _ours_reusing(codebooks: np.ndarray) -> peers.Implementation:
     books = rvq_np.Codebooks(codebooks)
     host.load()
     held: dict[int, np.ndarray] = {}
@@ -132,7 +132,7 @@ def _ours_reusing(codebooks: np.ndarray) -> peers.Contestant:
             out = held[len(x)] = np.empty((books.n_q, len(x)), np.int32)
         return rvq_np.encode(x, books, out=out)
 
-    return peers.Contestant(run, np.asarray)
+    return peers.Implementation(run, np.asarray)
 
 
 def dac(setting: Setting, threads: int) -> Answer:
@@ -141,10 +141,10 @@ def dac(setting: Setting, threads: int) -> Answer:
     makers = dict(zip(names, (peers.dac_ours, peers.dac_torch), strict=True))
     tables, checks = [], []
     for count in (1, 512 if setting.quick else 4096):
-        x, levels = problems.mapped(count)
-        label = f"DAC's shape (9 levels, 1024 -> 8 -> 1024, cosine), K=1024, N={count}"
+        x, stages = problems.mapped(count)
+        label = f"DAC's shape (9 stages, 1024 -> 8 -> 1024, cosine), K=1024, N={count}"
         with fixed_threads(threads):
-            calls, agreed = contestants(makers, levels, x)
+            calls, agreed = implementations(makers, stages, x)
             seconds = round_robin(calls, setting.rounds, f"{label}, {plural(threads)}")
         rows = [
             (name, duration(each), f"{count / each:,.0f}", f"{seconds[OURS] / each:.2f}",
@@ -152,8 +152,8 @@ def dac(setting: Setting, threads: int) -> Answer:
             for name, each in sorted(seconds.items(), key=lambda item: item[1])
         ]  # fmt: skip
         note = (
-            "torch's module decodes as well, and normalises its words in each call. Words have "
-            "norm one here, so that the nearest word is that of the largest cosine."
+            "torch's module decodes as well, and normalizes its codewords in each call. Codewords "
+            "have norm one here, so that the nearest one has the largest cosine."
         )
         header = ("", "a call", "vectors/s", "ours = 1", "same codes")
         tables.append(Table(f"{label}; {plural(threads)}", note, header, rows))
@@ -165,12 +165,12 @@ def dac(setting: Setting, threads: int) -> Answer:
 
 
 def beam(setting: Setting, threads: int) -> Answer:
-    """How fast is beam search, and does it find codes as good?"""
-    problem = setting.smaller(Problem(dim=128, words=1024, stages=4, rows=4096), 512)
+    """How fast is beam search, and is its error as low?"""
+    problem = setting.smaller(Problem(dim=128, size=1024, stages=4, rows=4096), 512)
     x, codebooks = problem.data()
     books = rvq_np.Codebooks(codebooks)
     host.load()
-    tabled = f"{FAISS}, use_beam_LUT"
+    with_tables = f"{FAISS}, use_beam_LUT"
     tables, checks = [], []
     for size in (5, 16):
         label = f"beam {size}, {problem.label}"
@@ -178,7 +178,7 @@ def beam(setting: Setting, threads: int) -> Answer:
         errors = {}
         with fixed_threads(threads):
             errors[OURS] = _error(x, codebooks, calls[OURS]())
-            for name, lookup in ((FAISS, False), (tabled, True)):
+            for name, lookup in ((FAISS, False), (with_tables, True)):
                 try:
                     peer = peers.faiss_residual(codebooks, size, lookup)
                 except ImportError:
@@ -193,12 +193,12 @@ def beam(setting: Setting, threads: int) -> Answer:
             for name, each in sorted(seconds.items(), key=lambda item: item[1])
         ]  # fmt: skip
         note = (
-            "use_beam_LUT has Faiss look up products of words, which it does not by default. "
-            "Error: mean square per number."
+            "With use_beam_LUT, not its default, Faiss looks up products of codewords. Error: mean "
+            "squared error per dimension."
         )
         header = ("", "a call", "vectors/s", "ours = 1", "error")
         tables.append(Table(f"Encode, {label}; {plural(threads)}", note, header, rows))
-        for name in (FAISS, tabled):
+        for name in (FAISS, with_tables):
             value = ratio(seconds.get(name), seconds[OURS])
             good = errors[OURS] <= SLACK * errors.get(name, np.inf)
             target = f"≥ 5 x {name}, error no higher"
@@ -207,8 +207,8 @@ def beam(setting: Setting, threads: int) -> Answer:
 
 
 def _error(x: np.ndarray, codebooks: np.ndarray, codes: np.ndarray) -> float:
-    """Return the mean squared error per number, without our code."""
-    left = x.astype(np.float64)
-    for words, code in zip(codebooks, codes, strict=True):
-        left -= words[code]
-    return float(np.square(left).mean())
+    """Return the mean squared error per dimension, computed without rvq_np."""
+    residual = x.astype(np.float64)
+    for book, code in zip(codebooks, codes, strict=True):
+        residual -= book[code]
+    return float(np.square(residual).mean())

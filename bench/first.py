@@ -1,8 +1,8 @@
 """``python -m bench.first WHAT NAME ROWS``: the first training call of a new quantizer, or memory.
 
-One process a measurement: a process that does not come to an end is ended, and a peak never comes
-down. WHAT is "call": prints the seconds of it, k-means included; or "memory": prints the bytes that
-a training step of fitted codebooks needs beyond what there was.
+One process per measurement: a process over the time limit is killed, and a peak of memory never
+decreases within one. WHAT is "call": prints its seconds, with k-means; or "memory": prints the
+bytes that a training step of fitted codebooks needs in addition.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ import time
 
 from . import fitted
 from .machine import ROOT
-from .quantizers import CONTESTANTS
+from .quantizers import IMPLEMENTATIONS
 
 ITERATIONS = 3  # of k-means
-LIMIT = 60  # seconds a call may take, and 30 to get ready: then the process is ended
-ABSENT = 3  # what a process exits with whose contestant is not installed
+LIMIT = 60  # seconds per call, and 30 to prepare: then the process is killed
+ABSENT = 3  # exit code if the implementation is not installed
 
 
 def calls(names: list[str], rows: int, threads: int, rounds: int) -> dict[str, float]:
-    """Return the median seconds of the first training call, by name; contestants take turns."""
+    """Return the median seconds of the first training call, by name; implementations take turns."""
     taken: dict[str, list[float]] = {name: [] for name in names}
     begun = time.perf_counter()
     for turn in range(rounds):
@@ -75,14 +75,14 @@ def main(what: str, name: str, rows: int) -> None:
     shape = fitted.DEFAULTS
     items, length = (4, rows // 4) if rows % 4 == 0 else (1, rows)
     batches = [fitted.batch(shape, items, length, seed) for seed in (1, 2)]
-    make = CONTESTANTS[name]
+    make = IMPLEMENTATIONS[name]
     if what == "memory":
         step = make(shape, batches, fitted.state(shape, rows)).step
         step()
         step()
         print(probe.above(step)[0])
         return
-    # What any call of a process pays once, on a few vectors: threads, and kernels as they load.
+    # The one-time costs of a process, on a few vectors: threads, and loading kernels.
     small = fitted.Shape(16, 32, 1, 4)
     warm = make(small, [fitted.batch(small, 1, 64)], None, kmeans_iters=1)
     warm.step()

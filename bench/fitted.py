@@ -1,8 +1,8 @@
-"""Quantizers as they are in use: fitted codebooks with dead codewords, on data they were fitted to.
+"""Realistic quantizers: fitted codebooks with dead codewords, on data like their training data.
 
-Gaussian codebooks, as in `problems`, flatter no search; fitted ones differ from them. Codewords
-lie where vectors are, some are chosen often and some never, and what a stage leaves over is
-smaller in some directions than in others.
+The Gaussian codebooks of `problems` are hard for every search; fitted ones differ. Their codewords
+are where vectors are, some are chosen often and some never, and residuals are smaller in some
+directions than in others.
 """
 
 from __future__ import annotations
@@ -15,32 +15,32 @@ import numpy as np
 from .problems import clustered
 
 FITTED_ON = 4096  # vectors
-ROUNDS = 3  # of k-means
-DEAD = 20  # one codeword of so many is dead: far out, where vectors may have been earlier
+ITERATIONS = 3  # of k-means
+DEAD = 20  # one codeword in 20 is dead: far away, where vectors may have been earlier
 LATENT = 32  # dimensions that hold nearly all of the energy, at most
 
 
 class Shape(NamedTuple):
-    """A quantizer from `dim` to `codebook_dim`, of `stages` codebooks of `words` codewords."""
+    """A quantizer from `dim` to `codebook_dim`, of `stages` codebooks of `size` codewords."""
 
     dim: int
     codebook_dim: int
     stages: int
-    words: int
+    size: int
 
     @property
     def label(self) -> str:
-        return f"{self.dim} -> {self.codebook_dim}, n_q={self.stages}, bins={self.words}"
+        return f"{self.dim} -> {self.codebook_dim}, n_q={self.stages}, bins={self.size}"
 
     @property
     def arguments(self) -> tuple[int, int, int, int]:
         """The first arguments of ESPnet's class and ours."""
-        return self.dim, self.codebook_dim, self.stages, self.words
+        return self.dim, self.codebook_dim, self.stages, self.size
 
 
 DEFAULTS = Shape(256, 512, 8, 1024)  # the defaults of ESPnet's class and ours
 PLAIN = Shape(256, 256, 8, 1024)  # the same without projections
-SOUNDSTREAM = Shape(32, 512, 4, 32)  # what a small SoundStream builds: it leaves codebook_dim
+SOUNDSTREAM = Shape(32, 512, 4, 32)  # of a small SoundStream, with the default codebook_dim
 DAC = Shape(1024, 8, 9, 1024)
 SNAC = Shape(768, 8, 3, 4096)
 
@@ -48,7 +48,7 @@ SNAC = Shape(768, 8, 3, 4096)
 def vectors(rows: int, dim: int, seed: int) -> np.ndarray:
     """Return vectors (rows, dim), float32: clusters in few dimensions of falling energy, and noise.
 
-    Seeds give other vectors of the same clusters.
+    Other seeds give other vectors of the same clusters.
     """
     few = min(LATENT, dim)
     basis = np.random.default_rng(7).standard_normal((few, dim))
@@ -64,8 +64,8 @@ def state(shape: Shape, rows: int) -> dict[str, np.ndarray]:
     entries = dict(_fitted(shape))
     for name in [name for name in entries if name.endswith(".cluster_size")]:
         entries[name] = (entries[name] * (rows / FITTED_ON)).astype(np.float32)
-        words = entries[name.replace("cluster_size", "embed")]
-        entries[name.replace("cluster_size", "embed_avg")] = words * entries[name][:, None]
+        codewords = entries[name.replace("cluster_size", "embed")]
+        entries[name.replace("cluster_size", "embed_avg")] = codewords * entries[name][:, None]
     return entries
 
 
@@ -73,8 +73,8 @@ def state(shape: Shape, rows: int) -> dict[str, np.ndarray]:
 def _fitted(shape: Shape) -> dict[str, np.ndarray]:
     """Return a state dict whose counts are of `FITTED_ON` vectors.
 
-    A stage's projections are a random map and its pseudo-inverse: of two
-    independent ones, as a new quantizer of ESPnet's has them, no stage leaves less than it found.
+    The projections of a stage are a random map and its pseudo-inverse: with two independent maps,
+    as in a new quantizer of ESPnet, no stage would reduce the residual.
     """
     rng = np.random.default_rng(6)
     entries = {}
@@ -90,13 +90,13 @@ def _fitted(shape: Shape) -> dict[str, np.ndarray]:
                 bias = 0.01 * rng.standard_normal(len(weight))
                 entries[f"{layer}{name}.bias"] = bias.astype(np.float32)
             searched = _mapped(residual, entries, f"{layer}project_in")
-        words, codes, counts = _kmeans(searched, shape.words, rng)
-        chosen = words[codes]
+        codewords, codes, counts = _kmeans(searched, shape.size, rng)
+        chosen = codewords[codes]
         if f"{layer}project_out.weight" in entries:
             chosen = _mapped(chosen, entries, f"{layer}project_out")
         residual = residual - chosen
         book = f"{layer}_codebook."
-        entries[f"{book}embed"], entries[f"{book}cluster_size"] = words, counts
+        entries[f"{book}embed"], entries[f"{book}cluster_size"] = codewords, counts
         entries[f"{book}inited"] = np.ones(1, np.float32)
     return entries
 
@@ -114,18 +114,18 @@ def _mapped(rows: np.ndarray, entries: dict[str, np.ndarray], name: str) -> np.n
 def _kmeans(
     rows: np.ndarray, count: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return codewords, the code of each row, and counts; without our code, or any rival's."""
-    words = rows[rng.choice(len(rows), count, replace=False)]
-    for turn in range(ROUNDS + 1):
-        if turn == ROUNDS:
-            words[rng.choice(count, -(-count // DEAD), replace=False)] *= 10
-        codes = np.argmin(0.5 * np.square(words).sum(axis=1) - rows @ words.T, axis=1)
+    """Return codewords, the code of each row, and counts; with neither rvq_np nor a baseline."""
+    codewords = rows[rng.choice(len(rows), count, replace=False)]
+    for turn in range(ITERATIONS + 1):
+        if turn == ITERATIONS:
+            codewords[rng.choice(count, -(-count // DEAD), replace=False)] *= 10
+        codes = np.argmin(0.5 * np.square(codewords).sum(axis=1) - rows @ codewords.T, axis=1)
         counts = np.bincount(codes, minlength=count)
-        if turn < ROUNDS:
-            sums = np.zeros_like(words)
+        if turn < ITERATIONS:
+            sums = np.zeros_like(codewords)
             order = np.argsort(codes, kind="stable")
             taken = np.flatnonzero(counts)
             starts = np.concatenate([[0], np.cumsum(counts[taken])[:-1]])
             sums[taken] = np.add.reduceat(rows[order], starts)
-            words[taken] = sums[taken] / counts[taken, None]
-    return words, codes, counts
+            codewords[taken] = sums[taken] / counts[taken, None]
+    return codewords, codes, counts

@@ -1,7 +1,7 @@
-"""What tokens of a published codec cost before the first one: bytes installed, start-up, memory.
+"""Cost of the first codes of a published codec: installed bytes, start-up time, memory.
 
-The checkpoint is an EnCodec of the published size with random weights, as transformers saves it;
-what is asked for is the codes of one frame at 8 levels, in a fresh process.
+The checkpoint is an EnCodec of the published size with random weights, as transformers saves it.
+Each fresh process computes the codes of one frame with 8 stages.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .process import run
 from .report import Answer, Table, duration
 from .setting import Setting
 
-# Not ru_maxrss, which counts what the process was before it became this one.
+# Not ru_maxrss, which includes the process before exec.
 PEAK = """
 with open("/proc/self/status") as file:
     print(next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM")))
@@ -63,7 +63,7 @@ model.save_pretrained(sys.argv[1])
 
 
 def footprint(setting: Setting, threads: int) -> Answer:
-    """What does a runtime for tokens take: on disk, until the first codes, in memory?"""
+    """What do first codes cost: on disk, in time, in memory?"""
     core = _core()
     itself = _size(
         each for each in Path(rvq_np.__file__).parent.rglob("*") if "__pycache__" not in each.parts
@@ -80,7 +80,7 @@ def footprint(setting: Setting, threads: int) -> Answer:
         runtimes["torch and transformers"] = (theirs, THEIRS, "whole")
     with tempfile.TemporaryDirectory() as folder:
         if run(["-c", MAKE, folder], HF_HUB_OFFLINE="1") is None:
-            return Answer([])  # without transformers there is nothing to compare with
+            return Answer([])  # transformers is not installed
         sizes = {"whole": _size([Path(folder, "model.safetensors")])}
         small = os.path.join(folder, "small.safetensors")
         run(["-m", "rvq_np", "convert", folder, "-o", small, "--n-q", "8"])
@@ -106,7 +106,7 @@ def footprint(setting: Setting, threads: int) -> Answer:
     note = (
         "EnCodec of the published size with random weights. Installed: the files of the packages "
         "and of all they require, torch as a CPU build; Python itself is not counted. To first "
-        "codes: a whole process that loads the checkpoint and encodes one frame at 8 levels. The "
+        "codes: a whole process that loads the checkpoint and encodes one frame with 8 stages. The "
         "small file is `rvq-np convert --n-q 8`."
     )
     header = ("", "installed", "checkpoint", "to first codes", "peak memory")

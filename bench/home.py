@@ -1,7 +1,7 @@
 """ESPnet's whole SoundStream generator in training, with either quantizer in it.
 
-The generator is that of tests/peers/espnet_home.py, built by ESPnet's own code; its quantizer of 32
--> 512, n_q 4, bins 32 is the one the generator's defaults make of a small encoder.
+The generator is that of tests/helpers/espnet_home.py, built by ESPnet's own code; its quantizer of
+32 -> 512, n_q 4, bins 32 follows from the generator's defaults and a small encoder.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from .setting import Setting
 from .threads import fixed_threads
 
 WHOLE, WITHIN = "SoundStream: whole training step", "SoundStream: quantizer's forward within it"
-STEPS = 10  # before the clock starts: k-means, and codewords that are chosen
+STEPS = 10  # before measuring: k-means, and dead-code replacement
 NOTE = (
     "Reconstruction and commitment, forward, backward and Adam, of four clips of 0.6 s at 16 kHz, "
-    "four levels; 120 vectors. "
+    "four stages; 120 vectors. "
 )
 
 
@@ -40,7 +40,7 @@ def soundstream(setting: Setting, threads: int) -> Answer:
             try:
                 calls[name], within[name] = _made(name)
             except ImportError as error:
-                print(f"{name} stays out of SoundStream: {error}", file=sys.stderr)
+                print(f"skipped {name} in SoundStream: {error}", file=sys.stderr)
         for taken in within.values():
             taken.clear()
         whole = turns.measured(calls, setting.rounds, f"{WHOLE}, {plural(threads)}")
@@ -56,8 +56,8 @@ def soundstream(setting: Setting, threads: int) -> Answer:
 
 @functools.cache
 def _workshop() -> Any:
-    """Return tests/peers/espnet_home.py, which is no part of a package."""
-    path = ROOT / "tests" / "peers" / "espnet_home.py"
+    """Return the module tests/helpers/espnet_home.py, which is not in a package."""
+    path = ROOT / "tests" / "helpers" / "espnet_home.py"
     spec = importlib.util.spec_from_file_location("espnet_home", path)
     assert spec is not None
     assert spec.loader is not None
@@ -67,7 +67,7 @@ def _workshop() -> Any:
 
 
 def _made(name: str) -> tuple[Any, list[float]]:
-    """Return a training step, and the list its quantizer's forward writes its seconds to."""
+    """Return a training step, and the list that receives the seconds of its quantizer's forward."""
     import torch
 
     from rvq_np.grad.torch import ResidualVectorQuantizer

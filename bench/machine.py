@@ -1,4 +1,4 @@
-"""What has to stand beside a figure for it to mean anything: machine, versions, neighbours."""
+"""The context of results: machine, versions, and other load."""
 
 from __future__ import annotations
 
@@ -30,24 +30,24 @@ PACKAGES = (
 WIDE = ("SkylakeX", "Cooperlake", "SapphireRapids")  # OpenBLAS's names for AVX-512 kernels
 
 READING = """\
-Contestants took turns within one run; figures are medians over the rounds. The ratios within one
-run are what counts: absolute figures change with the machine, its clock and its neighbours. "Ours
-= 1" and "sgemm = 1" are speeds: above 1 is faster.
+Implementations took turns within one run; results are medians over the rounds. Compare the ratios
+within one run: absolute results depend on the machine, its clock and its load. "Ours = 1" and
+"sgemm = 1" are speeds: above 1 is faster.
 """
 
 
 class Neighbours:
-    """How many cores other work kept busy since this was made: noise that medians cannot hide.
+    """The number of cores kept busy by other processes since this was created.
 
-    Two OpenMP threads that want two cores and find one spin at every barrier: a contestant can
-    lose a factor of a hundred to a single busy neighbour.
+    Two OpenMP threads with only one free core spin at every barrier: one other busy process can
+    slow an implementation down by a factor of a hundred, which medians do not remove.
     """
 
     def __init__(self):
         self.begun = time.perf_counter(), _busy_seconds(), _own_seconds()
 
     def cores(self) -> float | None:
-        """Return the mean number of cores, None where the system does not tell."""
+        """Return the mean number of cores, None if the system does not report it."""
         begun, busy, own = self.begun
         now = _busy_seconds()
         if busy is None or now is None:
@@ -69,7 +69,7 @@ def _own_seconds() -> float:
 
 
 def opening(neighbours: float | None, quick: bool) -> str:
-    """Return the head of the report: what to beware of, and how to read it."""
+    """Return the head of the report: warnings, and how to read it."""
     warnings = [f"**{each}**\n" for each in _warnings(neighbours, quick)]
     return "\n".join(["# Results", "", *warnings, READING])
 
@@ -100,22 +100,24 @@ def facts(command: str, neighbours: float | None) -> str:
 def _warnings(neighbours: float | None, quick: bool) -> list[str]:
     found = []
     if quick:
-        found.append("Quick run: small sizes, few rounds. Not for quoting.")
+        found.append("Quick run: small sizes, few rounds. Do not quote.")
     if neighbours is not None and neighbours > 0.05:
-        found.append("Other work ran on the machine: figures are noisy, those of 2 threads wrong.")
+        found.append(
+            "Other processes ran on the machine: results are noisy, those of 2 threads wrong."
+        )
     slow = [_pool_name(pool) for pool in _openblas() if not _suits(pool["architecture"])]
     if slow:
         found.append(
-            f"Not the kernels of this processor: {'; '.join(slow)}. What uses them is "
-            "slower than it could be: see OPENBLAS_CORETYPE in README.md."
+            f"OpenBLAS kernels of another processor: {'; '.join(slow)}. Libraries that use them "
+            "are slower than they could be: see OPENBLAS_CORETYPE in README.md."
         )
     return found
 
 
 def _suits(architecture: str) -> bool:
-    """Return whether OpenBLAS's kernels of that name use the widest vectors asked for here.
+    """Return whether OpenBLAS's kernels of that name use the widest SIMD vectors requested.
 
-    Numba may be asked for another processor than this one: then BLAS should be, too.
+    Numba may be configured for another processor than this one: then BLAS should be, too.
     """
     asked = os.environ.get("NUMBA_CPU_FEATURES", "").replace("+", " ").replace(",", " ")
     widest = _widest({"flags": asked} if asked else _processor_facts())
@@ -125,14 +127,14 @@ def _suits(architecture: str) -> bool:
 
 
 def _environment() -> str:
-    """Return the variables by which libraries are tuned: a roofline can halve by one of them."""
+    """Return the environment variables that tune libraries: one can halve the sgemm rate."""
     families = ("OPENBLAS_", "OMP_", "GOMP_", "MKL_", "NUMBA_", "RVQ_NP_", "ATEN_", "ONEDNN_")
     found = [f"{name}={os.environ[name]}" for name in os.environ if name.startswith(families)]
     return ", ".join(sorted(found))
 
 
 def _processor() -> str:
-    """Return the model, and the widest vectors: models of one name may differ there."""
+    """Return the model, and its widest SIMD vectors, which may differ for the same model name."""
     facts = _processor_facts()
     if not facts:
         return platform.processor() or platform.machine()
@@ -167,12 +169,12 @@ def _ours() -> str:
 
 
 def _kernels() -> str:
-    """Return the shape of our kernels and their screens, the fastest first."""
+    """Return the SIMD width of our kernels and their screening passes, the fastest first."""
     try:
         from rvq_np.kernels.simd import TARGET
     except ImportError:
         return "NumPy"
-    return f"{TARGET.lanes} floats a vector, screens in {', '.join(TARGET.screens)}"
+    return f"{TARGET.lanes} floats per SIMD vector, screening passes: {', '.join(TARGET.screens)}"
 
 
 def _version(package: str) -> str:
@@ -183,12 +185,12 @@ def _version(package: str) -> str:
 
 
 def _blas() -> str:
-    """Return whose BLAS runs which kernels: a library may bring its own, and an old one."""
+    """Return the kernels of each loaded BLAS: a library may ship its own, and an old one."""
     return "; ".join(_pool_name(pool) for pool in _openblas()) or "not OpenBLAS"
 
 
 def _torch() -> str:
-    """Return the vectors that torch's kernels use, and whose matrix product it calls."""
+    """Return the SIMD vectors of torch's kernels, and the BLAS it calls."""
     torch = imported("torch")
     if torch is None:
         return "not installed"

@@ -18,9 +18,9 @@ from .setting import Setting
 from .threads import fixed_threads
 from .timing import round_robin
 
-WIDTH, WORDS = 10, 1024
-COPY, OURS, PLAIN = "copying the codes", "rvq_np, one level", "rvq_np without Numba"
-WHOLE, CODED = "rvq_np, a .rvq file of 8 levels", "rvq_np, the same range coded"
+WIDTH, SIZE = 10, 1024
+COPY, OURS, PLAIN = "copying the codes", "rvq_np, one stage", "rvq_np without Numba"
+WHOLE, CODED = "rvq_np, a .rvq file of 8 stages", "rvq_np, the same range coded"
 PYTHON, ANS = "encodec's packer, in Python", "constriction's ANS"
 
 Calls = dict[str, Callable[[], object]]
@@ -30,8 +30,8 @@ def packing(setting: Setting, threads: int) -> Answer:
     """How fast do codes become bytes and codes again, on one core?"""
     rng = np.random.default_rng(0)
     count = 1 << (18 if setting.quick else 20)
-    probable = rng.dirichlet(np.full(WORDS, 2.0))  # as codes of trained codebooks are
-    codes = rng.choice(WORDS, count, p=probable).astype(np.int32)
+    probable = rng.dirichlet(np.full(SIZE, 2.0))  # similar to codes of trained codebooks
+    codes = rng.choice(SIZE, count, p=probable).astype(np.int32)
     few = codes[: 1 << 14]
     host.load()
     rows, checks, held = [], [], _bytes(codes, few, probable)
@@ -52,20 +52,20 @@ def packing(setting: Setting, threads: int) -> Answer:
         checks.append(Check(work, "≥ 50 x a packer in Python", None, value, 50))
     best = -(probable * np.log2(probable)).sum()
     note = (
-        f"{count} codes of {WORDS} words, drawn with an entropy of {best:.3f} bits; GB/s count "
+        f"{count} codes of {SIZE} codewords, drawn with an entropy of {best:.3f} bits; GB/s count "
         "codes of 4 bytes. A file has headers and checksums, too, and is written and read whole. "
         "The third column is the time of a million codes."
     )
     header = ("", "", "unpacked codes", "a million", "bits a code")
-    return Answer([Table("Packing; 1 thread", note, header, rows, words=2)], checks)
+    return Answer([Table("Packing; 1 thread", note, header, rows, text_columns=2)], checks)
 
 
 def _writers(codes: np.ndarray, few: np.ndarray, probable: np.ndarray) -> Calls:
-    words = np.zeros(-(-len(codes) * WIDTH // 32), np.uint32)
+    uint32s = np.zeros(-(-len(codes) * WIDTH // 32), np.uint32)
     calls: Calls = {
         COPY: codes.copy,
-        OURS: partial(bits.pack, codes, 0, WIDTH, words),
-        PLAIN: partial(plain_bits.pack, codes, 0, WIDTH, words),
+        OURS: partial(bits.pack, codes, 0, WIDTH, uint32s),
+        PLAIN: partial(plain_bits.pack, codes, 0, WIDTH, uint32s),
         WHOLE: partial(_written, codes, False),
         CODED: partial(_written, codes, True),
     }
@@ -78,13 +78,13 @@ def _writers(codes: np.ndarray, few: np.ndarray, probable: np.ndarray) -> Calls:
 
 
 def _readers(codes: np.ndarray, few: np.ndarray, held, probable: np.ndarray) -> Calls:
-    words = np.zeros(-(-len(codes) * WIDTH // 32), np.uint32)
-    bits.pack(codes, 0, WIDTH, words)
+    uint32s = np.zeros(-(-len(codes) * WIDTH // 32), np.uint32)
+    bits.pack(codes, 0, WIDTH, uint32s)
     out = np.empty_like(codes)
     calls: Calls = {
         COPY: codes.copy,
-        OURS: partial(bits.unpack, words, 0, WIDTH, out),
-        PLAIN: partial(plain_bits.unpack, words, 0, WIDTH, out),
+        OURS: partial(bits.unpack, uint32s, 0, WIDTH, out),
+        PLAIN: partial(plain_bits.unpack, uint32s, 0, WIDTH, out),
         WHOLE: lambda: bitstream.read(io.BytesIO(held[WHOLE][0])),
         CODED: lambda: bitstream.read(io.BytesIO(held[CODED][0])),
     }
@@ -98,7 +98,7 @@ def _readers(codes: np.ndarray, few: np.ndarray, held, probable: np.ndarray) -> 
 
 
 def _bytes(codes: np.ndarray, few: np.ndarray, probable: np.ndarray):
-    """Return per contestant what it writes, and of how many codes."""
+    """Return the bytes that each implementation writes, and their number of codes."""
     made = {
         OURS: (bytes(-(-len(codes) * WIDTH // 8)), len(codes)),
         PLAIN: (bytes(-(-len(codes) * WIDTH // 8)), len(codes)),
@@ -115,7 +115,7 @@ def _bytes(codes: np.ndarray, few: np.ndarray, probable: np.ndarray):
 
 def _written(codes: np.ndarray, compress: bool) -> bytes:
     file = io.BytesIO()
-    bitstream.write(file, codes.reshape(8, -1), sizes=[WORDS] * 8, compress=compress)
+    bitstream.write(file, codes.reshape(8, -1), sizes=[SIZE] * 8, compress=compress)
     return file.getvalue()
 
 
@@ -164,6 +164,6 @@ def _ans_packed(module: ModuleType, codes: np.ndarray, probable: np.ndarray) -> 
     return packed
 
 
-def _ans_read(module: ModuleType, words: np.ndarray, count: int, probable: np.ndarray):
+def _ans_read(module: ModuleType, uint32s: np.ndarray, count: int, probable: np.ndarray):
     model = module.stream.model.Categorical(probable.astype(np.float32), perfect=False)
-    return module.stream.stack.AnsCoder(words.copy()).decode(model, count)
+    return module.stream.stack.AnsCoder(uint32s.copy()).decode(model, count)

@@ -9,7 +9,7 @@ from pathlib import Path
 from .encoding import FAISS, NUMPY, OURS
 from .report import Point, plural
 
-AXES = {"N": "vectors a call, N", "K": "words a codebook, K", "Q": "levels, Q"}
+AXES = {"N": "vectors per call, N", "K": "codewords per codebook, K", "Q": "stages, Q"}
 COLOURS = {OURS: "#d1495b", NUMPY: "#00798c", FAISS: "#8d6a9f"}
 STYLES = {1: "-", 2: "--"}
 
@@ -22,12 +22,12 @@ def write(path: Path, points: Sequence[Point], quick: bool) -> Path | None:
         print(f"no plot: {error}", file=sys.stderr)
         return None
     matplotlib.use("svg")
-    # The same points give the same bytes, so that a diff shows what moved.
+    # The same points give the same bytes, so that a diff shows changes only.
     settings = {"svg.hashsalt": "bench", "svg.fonttype": "none", "font.size": 9}
     with matplotlib.rc_context(settings):
         figure = _draw(points)
         if quick:
-            figure.suptitle("a trial with small sizes: not for quoting")
+            figure.suptitle("trial run with small sizes: do not quote")
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, metadata={"Date": None})
     return path
@@ -56,7 +56,7 @@ def _draw(points: Sequence[Point]):
         panel.set_xscale("log", base=10 if grows == "N" else 2)
         panel.set_xlabel(label)
         panel.grid(alpha=0.3)
-    panels[0].set_yscale("log")  # for all: one frame and a batch are a factor of a hundred apart
+    panels[0].set_yscale("log")  # one frame and a batch differ by a factor of a hundred
     panels[0].set_ylabel("encode: multiple of the sgemm rate")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)

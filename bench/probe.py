@@ -1,11 +1,11 @@
-"""``python -m bench.probe ROWS``: what encoding and decoding take beyond their input and output.
+"""``python -m bench.probe ROWS``: memory of encoding and decoding besides their input and output.
 
-One process a measurement, since a peak never comes down. After a warm-up call that loads Numba
-and lays out the tables, free memory is given back, the mark of the peak is reset, and one call of
+One process per measurement, since a peak never decreases. After a warm-up call that loads Numba
+and prepares the tables, free memory is returned to the system, the peak is reset, and one call of
 ROWS vectors (D=128, K=1024, Q=8) follows. Prints the bytes of encode, then of decode.
 
-With glibc set ``MALLOC_ARENA_MAX=1``: what threads have freed in arenas of their own cannot be
-given back, and would be used again, unseen.
+With glibc set ``MALLOC_ARENA_MAX=1``: memory freed by threads in their own arenas cannot be
+returned, and its reuse would not be measured.
 """
 
 import contextlib
@@ -24,25 +24,25 @@ WARM = 2048  # rows
 
 
 def extra(call) -> tuple[int, np.ndarray]:
-    """Return how far the peak went beyond what there was before and the result, and the result."""
+    """Return the peak of a call above the memory before it and its result, and the result."""
     more, result = above(call)
     return max(0, more - result.nbytes), result
 
 
 def above(call) -> tuple[int, object]:
-    """Return how far the peak of a call went beyond what there was before, and its result."""
+    """Return the peak of a call above the memory before it, and its result."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim:  # or what the warm-up left behind would be used again, unseen
+    if trim:  # otherwise memory freed by the warm-up would be reused, unmeasured
         trim(0)
-    with contextlib.suppress(OSError):  # then an earlier peak may hide this one
-        Path("/proc/self/clear_refs").write_text("5")  # the peak is what is there now
+    with contextlib.suppress(OSError):  # then an earlier peak may be larger than this one
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak to the current use
     before = _status("VmRSS")
     result = call()
     return max(0, _status("VmHWM") - before), result
 
 
 def _status(name: str) -> int:
-    """Return a figure of this process in bytes; elsewhere than on Linux the peak so far."""
+    """Return an entry of the status of this process in bytes; the peak so far if not on Linux."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:
@@ -52,7 +52,7 @@ def _status(name: str) -> int:
 
 
 def main(rows: int) -> None:
-    """Measure and print."""
+    """Measure, and print the results."""
     _, codebooks = BATCH._replace(rows=1).data()
     books = rvq_np.Codebooks(codebooks)
     x = np.empty((rows, BATCH.dim), np.float32)

@@ -1,4 +1,4 @@
-"""Whole processes: how long until the first codes, and how much memory at most."""
+"""Whole processes: time to the first codes, and peak memory."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from .setting import Setting
 
 LIMIT = 32 << 20  # bytes above input and output
 
-# Words cheap to make; one frame is served by NumPy, a batch loads Numba (see kernels/host.py).
+# Codebooks that are cheap to compute; NumPy encodes one frame, a batch loads Numba.
 _ENCODE = """
 import numpy as np, rvq_np
-words = np.sin(np.arange(8 * 1024 * 128, dtype=np.float32)).reshape(8, 1024, 128)
+codebooks = np.sin(np.arange(8 * 1024 * 128, dtype=np.float32)).reshape(8, 1024, 128)
 x = np.cos(np.arange({rows} * 128, dtype=np.float32)).reshape({rows}, 128)
 import time; start = time.perf_counter()
-rvq_np.encode(x, words)
+rvq_np.encode(x, codebooks)
 print(time.perf_counter() - start)
 """
 _FRAME, _BATCH = _ENCODE.format(rows=1), _ENCODE.format(rows=1024)
@@ -39,14 +39,14 @@ _SCRIPTS = {
 
 
 def starting(setting: Setting, threads: int) -> Answer:
-    """How long until a fresh process has its first codes, with Numba's cache warm and without?"""
+    """How long until a fresh process has its first codes, with and without Numba's cache?"""
     rounds = 2 if setting.quick else 5
     taken: dict[str, list[float]] = {name: [] for name in _SCRIPTS}
     for turn in range(rounds + 1):
         print(f"start: round {turn}/{rounds}", file=sys.stderr, flush=True)
         for name, script in _SCRIPTS.items():
             each = run(["-c", script])
-            if turn > 0 and each is not None:  # the first warms file caches and Numba's
+            if turn > 0 and each is not None:  # the first warms the caches of files and of Numba
                 taken[name].append(each[0])
     seconds = {name: statistics.median(each) for name, each in taken.items() if each}
     cold = [_cold() for _ in range(1 if setting.quick else 3)]
@@ -65,10 +65,10 @@ def starting(setting: Setting, threads: int) -> Answer:
     rows.append(("first codes, N=1024, nothing compiled", duration(whole)))
     rows.append(("the call to encode in that process", duration(call)))
     note = (
-        "Whole processes, from start to end. The first small calls of a process are served by "
-        "NumPy, without Numba: N=1 shows them. N=1024 needs Numba, whose cache is warm but in the "
-        "last two lines; there it is a new, empty folder. rvq_np loads NumPy and most of itself "
-        "when a name is first used, hence the line that names encode."
+        "Whole processes, from start to end. The first small calls of a process use NumPy, without "
+        "Numba: see N=1. N=1024 needs Numba, whose cache is warm except in the last two lines, "
+        "where it is a new, empty folder. rvq_np loads NumPy and most of itself when a name is "
+        "first used, hence the line that names encode."
     )
     return Answer([Table("Start of a process", note, ("", "wall time"), rows)], checks)
 
@@ -78,7 +78,7 @@ def _within(work: str, target: str, seconds: float, bound: float) -> Check:
 
 
 def _cold() -> tuple[float, float]:
-    """Return seconds of a process that compiles everything, and of the one call in it."""
+    """Return the seconds of a process that compiles all kernels, and of the one call in it."""
     with tempfile.TemporaryDirectory() as folder:
         done = run(["-c", _BATCH], NUMBA_CACHE_DIR=folder)
     if done is None:
@@ -101,7 +101,7 @@ def run(arguments: list[str], **variables: str) -> tuple[float, str] | None:
 
 
 def memory(setting: Setting, threads: int) -> Answer:
-    """How much memory does a call take beyond its input and output?"""
+    """How much memory does a call take in addition to its input and output?"""
     rows, checks = [], []
     for count in (10_000,) if setting.quick else (100_000, 1_000_000):
         print(f"memory, N={count}, {plural(threads)}", file=sys.stderr, flush=True)
@@ -118,6 +118,6 @@ def memory(setting: Setting, threads: int) -> Answer:
             rows.append((f"{what}, N={count}", shown))
             target = "≤ 32 MiB above input and output"
             checks.append(Check(work, target, threads, taken, LIMIT, False, shown))
-    note = "After a warm-up call that laid out the tables. A process each; see probe.py."
+    note = "After a warm-up call that prepared the tables. One process each; see probe.py."
     header = ("", "above input and output")
     return Answer([Table(f"Peak memory; {plural(threads)}", note, header, rows)], checks)

@@ -1,7 +1,7 @@
-"""The contestants for whole quantizers: ESPnet's class, ours in torch and in NumPy, lucidrains'.
+"""Implementations of whole quantizers: ESPnet's class, ours in torch and in NumPy, lucidrains'.
 
-Each maker takes a `Shape`, the batches (B, D, T) to work on in turn, and a state dict under
-ESPnet's names, or None for a new quantizer; it gives `Calls`. All are called as a codec calls them.
+Each function takes a `Shape`, batches (B, D, T) to use in turn, and a state dict under ESPnet's
+names, or None for a new quantizer; it returns `Calls`. All are called as a codec calls them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Call = Callable[[], Any]
 
 
 class Calls(NamedTuple):
-    """What a codec asks of one quantizer; ``codes()`` are those of the first batch, (n_q, N)."""
+    """The calls of a codec to one quantizer; ``codes()`` are those of the first batch, (n_q, N)."""
 
     step: Call  # in train mode, and with gradients where there are any
     forward: Call  # in eval mode
@@ -40,7 +40,7 @@ def espnet(shape: Shape, batches: list[np.ndarray], state: Any, **changed: Any) 
 
 
 def ours_torch(shape: Shape, batches: list[np.ndarray], state: Any, **changed: Any) -> Calls:
-    """Our module, the drop-in for it."""
+    """Our torch module, its drop-in replacement."""
     from rvq_np.grad.torch import ResidualVectorQuantizer
 
     return _torch(ResidualVectorQuantizer, shape, batches, state, changed)
@@ -107,7 +107,7 @@ def lucid(shape: Shape, batches: list[np.ndarray], state: Any, **changed: Any) -
         torch.manual_seed(0)
         quantizer = ResidualVQ(
             dim=shape.dim, codebook_dim=shape.codebook_dim, num_quantizers=shape.stages,
-            codebook_size=shape.words, decay=0.99, threshold_ema_dead_code=2,
+            codebook_size=shape.size, decay=0.99, threshold_ema_dead_code=2,
             kmeans_init=state is None, kmeans_iters=changed.get("kmeans_iters", 10),
         )  # fmt: skip
         if state is None:
@@ -147,10 +147,10 @@ def lucid(shape: Shape, batches: list[np.ndarray], state: Any, **changed: Any) -
 def _some_codes(shape: Shape, batches: list[np.ndarray]) -> np.ndarray:
     items, _, length = batches[0].shape
     rng = np.random.default_rng(5)
-    return rng.integers(0, shape.words, (shape.stages, items, length))
+    return rng.integers(0, shape.size, (shape.stages, items, length))
 
 
-CONTESTANTS: dict[str, Callable[..., Calls]] = {
+IMPLEMENTATIONS: dict[str, Callable[..., Calls]] = {
     OURS_TORCH: ours_torch,
     OURS_NUMPY: ours_numpy,
     ESPNET: espnet,

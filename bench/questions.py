@@ -1,4 +1,4 @@
-"""The agenda: what is asked, in the order of the table of targets."""
+"""All benchmarks, in the order of the table of targets."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .setting import Setting
 
 
 class Question(NamedTuple):
-    """``ask(setting, threads)``, asked for every number of threads, or once."""
+    """A benchmark, ``ask(setting, threads)``, run for every number of threads, or once."""
 
     ask: Callable[[Setting, int], Answer]
     threaded: bool = True

@@ -1,4 +1,4 @@
-"""What a question answers: tables, targets, and points of a curve, as Markdown."""
+"""The results of a benchmark: tables, targets, and points of a curve, as Markdown."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import NamedTuple
 
 
 class Table(NamedTuple):
-    """A title, what a reader must know, a header and rows of text."""
+    """A title, a note, a header and rows of text."""
 
     title: str
     note: str
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
-    words: int = 1  # columns of text, which begin at the left
+    text_columns: int = 1  # the first columns, aligned left
 
     def __str__(self) -> str:
         lines = [self.header, *self.rows]
         widths = [max(len(line[i]) for line in lines) for i in range(len(self.header))]
         rule = [
-            "-" * width if i < self.words else "-" * (width - 1) + ":"
+            "-" * width if i < self.text_columns else "-" * (width - 1) + ":"
             for i, width in enumerate(widths)
         ]
         drawn = [self._line(each, widths) for each in (self.header, rule, *self.rows)]
@@ -29,12 +29,14 @@ class Table(NamedTuple):
 
     def _line(self, cells: Sequence[str], widths: Sequence[int]) -> str:
         both = enumerate(zip(cells, widths, strict=True))
-        padded = [cell.ljust(w) if i < self.words else cell.rjust(w) for i, (cell, w) in both]
+        padded = [
+            cell.ljust(w) if i < self.text_columns else cell.rjust(w) for i, (cell, w) in both
+        ]
         return f"| {' | '.join(padded)} |"
 
 
 class Check(NamedTuple):
-    """One target and what was reached: with a number of threads, or as a process comes."""
+    """One target and the result: with a number of threads, or with the defaults of a process."""
 
     work: str
     target: str
@@ -43,7 +45,7 @@ class Check(NamedTuple):
     bound: float
     at_least: bool = True
     shown: str = ""  # instead of the value with two decimals
-    needs: bool = True  # what else has to hold: an error that is no worse
+    needs: bool = True  # another condition for `met`, such as an error that is not higher
 
     @property
     def met(self) -> bool:
@@ -56,18 +58,18 @@ class Check(NamedTuple):
 
 
 class Point(NamedTuple):
-    """A point of a curve: what grows, to what size, who, and how fast."""
+    """A point of a curve: the growing parameter, its value, the implementation, and its speed."""
 
     grows: str
     size: int
     threads: int
     name: str
-    rate: float  # vectors a second
+    rate: float  # vectors per second
     multiple: float  # of the sgemm rate
 
 
 class Answer(NamedTuple):
-    """What one question gives for one number of threads."""
+    """The results of one benchmark for one number of threads."""
 
     tables: Sequence[Table]
     checks: Sequence[Check] = ()
@@ -86,8 +88,8 @@ def targets(checks: Iterable[Check], threads: Sequence[int]) -> Table:
         met = verdicts[0] if len(set(verdicts)) == 1 else " / ".join(verdicts)
         lines.append((work, target, " / ".join(check.text for check in each), met or "-"))
     note = (
-        f"Reached: with {' / '.join(map(plural, threads))} where there are several figures, "
-        "otherwise as a process comes. Details follow below."
+        f"Reached: with {' / '.join(map(plural, threads))} where there are several results, "
+        "otherwise with the defaults of a process. Details follow below."
     )
     return Table("Targets", note, ("work", "target", "reached", "met"), lines, 2)
 
@@ -97,7 +99,7 @@ def plural(threads: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return `seconds` with three digits and a unit one can compare at a glance."""
+    """Return `seconds` with three digits and a suitable unit."""
     for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
         if seconds >= size or unit == "µs":
             return f"{seconds / size:.3g} {unit}" if seconds < 1000 * size else f"{seconds:.0f} s"
@@ -105,5 +107,5 @@ def duration(seconds: float) -> str:
 
 
 def ratio(over: float | None, under: float | None) -> float:
-    """Return ``over / under``, nan if a contestant was not there."""
+    """Return ``over / under``, nan if an implementation is missing."""
     return math.nan if over is None or under is None else over / under

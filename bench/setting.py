@@ -1,4 +1,4 @@
-"""How much is measured: everything, or the small sizes of a trial."""
+"""The extent of a run: all sizes, or the small ones of a trial run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .problems import Problem
 
 
 class Setting:
-    """What every question is told: `quick` for a trial, and numbers of `threads` to try."""
+    """The settings of all benchmarks: `quick` for a trial run, and numbers of `threads`."""
 
     def __init__(self, quick: bool, threads: list[int]):
         self.quick = quick
@@ -19,14 +19,14 @@ class Setting:
 
     @cached_property
     def sgemm(self) -> Sgemm:
-        """The roofline of the main questions."""
+        """The roofline of the main benchmarks."""
         return Sgemm(2048 if self.quick else 4096)
 
     @cached_property
     def small_sgemm(self) -> Sgemm:
-        """The roofline where it is measured many times: beside each cell of a grid."""
+        """The roofline where it is measured many times: once per cell of a grid."""
         return Sgemm(1024 if self.quick else 2048)
 
     def smaller(self, problem: Problem, rows: int = 2048) -> Problem:
-        """Return `problem`, in a trial with at most so many rows."""
+        """Return `problem`, in a trial run with at most `rows` rows."""
         return problem._replace(rows=min(rows, problem.rows)) if self.quick else problem

@@ -1,4 +1,4 @@
-"""What a framework's quantizer costs above the NumPy call it makes: time, and copies."""
+"""The overhead of the quantizers of frameworks over the NumPy class: time, and copies."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ROWS = (1, 64, 4096)
 
 
 class Calls(NamedTuple):
-    """One framework's ways to quantize the same vectors: ``pointer(x)`` says where they lie."""
+    """The calls of one framework on the same vectors; ``pointer(x)`` is their address."""
 
     forward: Callable[[], Any]
     gradient: Callable[[], Any]
@@ -36,7 +36,7 @@ class Calls(NamedTuple):
 
 
 def shims(setting: Setting, threads: int) -> Answer:
-    """What does a framework's quantizer cost above the NumPy call?"""
+    """What is the overhead of the quantizer of a framework over the NumPy class?"""
     tables = []
     host.load()
     with fixed_threads(threads):
@@ -68,14 +68,14 @@ def shims(setting: Setting, threads: int) -> Answer:
 
 NOTE = (
     "Vectors (N, D), float32. Forward: eval, codes and vectors. With gradient: also that of a sum "
-    "of squares to x. Training step: forward and gradient in train mode, moving the words. JAX is "
-    "compiled by jit, torch eager, and both wait for the result. Copied: whether the vectors are "
-    "copied on the way to the kernel, and the result on the way back."
+    "of squares to x. Training step: forward and gradient in train mode, updating the codebooks. "
+    "JAX is compiled by jit, torch is eager; both wait for the result. Copied: whether vectors "
+    "are copied before the kernel, and the result after it."
 )
 
 
 def _copies(calls: Calls) -> str:
-    """Return which of the vectors going in and coming out lie elsewhere than in the kernel."""
+    """Return which of the input and output vectors are copied: at another address in the kernel."""
     with _watched() as seen:
         result = calls.forward()
     given, made = seen["encode"], seen["decode"]
@@ -88,7 +88,7 @@ def _copies(calls: Calls) -> str:
 
 @contextlib.contextmanager
 def _watched() -> Iterator[dict[str, int]]:
-    """Yield where the kernels for host memory read vectors, and where they write them."""
+    """Yield the addresses from which the kernels read vectors, and to which they write them."""
     seen: dict[str, int] = {}
     encode, decode = host.encode, host.decode
 
@@ -109,16 +109,16 @@ def _watched() -> Iterator[dict[str, int]]:
 
 
 def _quantizer(problem: Problem, codebooks: np.ndarray) -> rvq_np.ResidualVectorQuantizer:
-    """Return a trained quantizer of those words, none of which expires."""
+    """Return a trained quantizer of these codebooks, without dead-code replacement."""
     rvq = rvq_np.ResidualVectorQuantizer(
-        problem.dim, problem.dim, n_q=problem.stages, bins=problem.words,
+        problem.dim, problem.dim, n_q=problem.stages, bins=problem.size,
         threshold_ema_dead_code=0, kmeans_init=False, rng=0,
     )  # fmt: skip
     state = rvq.state_dict()
-    for level, words in enumerate(codebooks):
-        state[f"vq.layers.{level}._codebook.embed"] = words
-        state[f"vq.layers.{level}._codebook.embed_avg"] = words
-        state[f"vq.layers.{level}._codebook.cluster_size"] = np.ones(len(words), np.float32)
+    for q, codebook in enumerate(codebooks):
+        state[f"vq.layers.{q}._codebook.embed"] = codebook
+        state[f"vq.layers.{q}._codebook.embed_avg"] = codebook
+        state[f"vq.layers.{q}._codebook.cluster_size"] = np.ones(len(codebook), np.float32)
     rvq.load_state_dict(state)
     return rvq
 

@@ -1,4 +1,4 @@
-"""What a frame costs while the signal comes, at the shapes of published codecs."""
+"""The time per frame of a stream, at the shapes of published codecs."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ STRIDES = (4, 2, 1)
 
 
 def streaming(setting: Setting, threads: int) -> Answer:
-    """How long does a frame take as it comes, beside one call and the torch modules?"""
+    """How long does a frame of a stream take, compared with one call and the torch modules?"""
     rows = []
     with fixed_threads(threads):
-        for name, (quantizer, rival, theirs) in _models().items():
+        for name, (quantizer, baseline, theirs) in _models().items():
             block = quantizer.block
             x = np.random.default_rng(1).standard_normal((512, quantizer.dim)).astype(np.float32)
             stream = StreamEncoder(quantizer)
             calls: dict[str, tuple[Frames, int]] = {"push, one frame": (stream.push, 1)}
             calls["encode, a block"] = (lambda some, q=quantizer: rvq_np.encode(some, q), block)
             if theirs is not None:
-                calls[rival] = (theirs, block)
+                calls[baseline] = (theirs, block)
             for what, (call, frames) in calls.items():
                 print(f"streaming, {name}: {what}", flush=True)
                 taken = _each(call, x, frames, setting.singles // 4)
@@ -39,13 +39,13 @@ def streaming(setting: Setting, threads: int) -> Answer:
                 rows.append((name, what, str(block - 1), duration(middle), duration(late),
                              duration(mean)))  # fmt: skip
     note = (
-        "Frames in a row, each another one. A frame waits for as many others as the third column "
-        "says. Percentiles are of a call, the mean is of a frame: where a block is coded with its "
-        "last frame, most pushes only keep theirs. torch's modules decode as well, all but "
-        "EnCodec's formula and Mimi's; theirs get whole blocks."
+        "Consecutive, different frames. A frame waits for as many others as in the third column. "
+        "Percentiles are per call, the mean is per frame: a block is encoded with its last "
+        "frame, so most pushes only store theirs. torch's modules decode as well, except EnCodec's "
+        "formula and Mimi's; they get whole blocks."
     )
     header = ("model", "", "frames waited for", "p50", "p99", "mean a frame")
-    return Answer([Table(f"Streaming; {plural(threads)}", note, header, rows, words=2)])
+    return Answer([Table(f"Streaming; {plural(threads)}", note, header, rows, text_columns=2)])
 
 
 def _each(call: Frames, x: np.ndarray, frames: int, count: int) -> np.ndarray:
@@ -62,62 +62,62 @@ def _each(call: Frames, x: np.ndarray, frames: int, count: int) -> np.ndarray:
 
 
 def _models() -> dict[str, tuple[object, str, Frames | None]]:
-    """Return per model our quantizer, what the other is, and the other's encoder of frames."""
-    _, words = problems.FRAME.data()
-    _, levels = problems.mapped(1)
-    snac = problems.mapped(1, dim=768, words=4096, levels=len(STRIDES))[1]
+    """Return per model our quantizer, the name of the baseline, and its encoder of frames."""
+    _, codebooks = problems.FRAME.data()
+    _, stages = problems.mapped(1)
+    snac = problems.mapped(1, dim=768, size=4096, stages=len(STRIDES))[1]
     semantic, acoustic = _stack(1), _stack(7)
     return {
-        "EnCodec, 8 levels": (
-            Codebooks(words), "torch, EnCodec's formula",
-            _rival(lambda: peers.torch_encodec(words).run),
+        "EnCodec, 8 stages": (
+            Codebooks(codebooks), "torch, EnCodec's formula",
+            _baseline(lambda: peers.torch_encodec(codebooks).run),
         ),
-        "DAC, 9 levels": (
-            _factorized(levels, [1] * 9), "torch, DAC's module",
-            _rival(lambda: peers.dac_torch(levels).run),
+        "DAC, 9 stages": (
+            _factorized(stages, [1] * 9), "torch, DAC's module",
+            _baseline(lambda: peers.dac_torch(stages).run),
         ),
-        "SNAC, 3 levels": (
-            _factorized(snac, STRIDES), "torch, SNAC's module", _rival(lambda: _snac(snac)),
+        "SNAC, 3 stages": (
+            _factorized(snac, STRIDES), "torch, SNAC's module", _baseline(lambda: _snac(snac)),
         ),
-        "Mimi, 8 levels": (
+        "Mimi, 8 stages": (
             Parallel([semantic, acoustic]), "torch, Mimi's in transformers",
-            _rival(lambda: _mimi(semantic, acoustic)),
+            _baseline(lambda: _mimi(semantic, acoustic)),
         ),
     }  # fmt: skip
 
 
-def _rival(make: Callable[[], Frames]) -> Frames | None:
+def _baseline(make: Callable[[], Frames]) -> Frames | None:
     try:
         return make()
     except ImportError:
         return None
 
 
-def _factorized(levels: list[problems.Mapped], strides) -> Codebooks:
+def _factorized(stages: list[problems.Mapped], strides) -> Codebooks:
     return Codebooks(
-        Stage(each.words, Linear(each.weight_in, each.bias_in),
+        Stage(each.codebook, Linear(each.weight_in, each.bias_in),
               Linear(each.weight_out, each.bias_out), "cosine", stride)
-        for each, stride in zip(levels, strides, strict=True)
+        for each, stride in zip(stages, strides, strict=True)
     )  # fmt: skip
 
 
-def _stack(levels: int) -> Projected:
-    rng = np.random.default_rng(levels)
+def _stack(stages: int) -> Projected:
+    rng = np.random.default_rng(stages)
 
     def normal(*shape):
         return rng.standard_normal(shape).astype(np.float32)
 
     into = Linear(normal(256, 512) / 512**0.5, np.zeros(256, np.float32))
     out = Linear(normal(512, 256) / 16, np.zeros(512, np.float32))
-    return Projected(normal(levels, 2048, 256), into, out)
+    return Projected(normal(stages, 2048, 256), into, out)
 
 
-def _snac(levels: list[problems.Mapped]) -> Frames:
+def _snac(stages: list[problems.Mapped]) -> Frames:
     import torch
     from snac.vq import ResidualVectorQuantize
 
-    dim, size = levels[0].weight_in.shape[1], len(levels[0].words)
-    made = ResidualVectorQuantize(dim, size, levels[0].words.shape[1], list(STRIDES)).eval()
+    dim, size = stages[0].weight_in.shape[1], len(stages[0].codebook)
+    made = ResidualVectorQuantize(dim, size, stages[0].codebook.shape[1], list(STRIDES)).eval()
 
     @torch.inference_mode()
     def run(x):

@@ -1,7 +1,7 @@
 """SNAC's quantizer in training: stages of one codebook each, on means of 4, 2 and 1 vectors.
 
-Neither ESPnet's class nor ours has strides; a codec that wants them writes this, as snac does
-(``snac/vq.py``): average, quantize, repeat, subtract.
+Neither ESPnet's class nor ours has strides; a codec with strides implements them around it, as snac
+does (``snac/vq.py``): average, quantize, repeat, subtract.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def steps() -> dict[str, Call]:
         try:
             found[name] = _step(load())
         except ImportError as error:
-            print(f"{name} stays out: {error}", file=sys.stderr)
+            print(f"skipped {name}: {error}", file=sys.stderr)
     return found
 
 
@@ -45,8 +45,8 @@ def _step(kind: Any) -> Call:
 
     state, one = fitted.state(fitted.SNAC, LENGTH), fitted.SNAC._replace(stages=1)
     stages = torch.nn.ModuleList()
-    for level in range(len(STRIDES)):
-        made, prefix = kind(*one.arguments), f"vq.layers.{level}."
+    for q in range(len(STRIDES)):
+        made, prefix = kind(*one.arguments), f"vq.layers.{q}."
         made.load_state_dict({
             "vq.layers.0." + name.removeprefix(prefix): torch.from_numpy(each.copy())
             for name, each in state.items() if name.startswith(prefix)

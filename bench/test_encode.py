@@ -1,9 +1,9 @@
 """Encode under pytest-benchmark: ``pytest bench --benchmark-only``.
 
-The question: how many vectors a second, beside the rivals, at three sizes and fixed threads? The
-check that a contestant computes the same codes also warms it, so no compilation is timed. Smaller
-than ``python -m bench``, and contestants do not take turns: compare versions of rvq_np with it,
-take ratios to rivals from there.
+How many vectors per second, compared with the baselines, at three sizes and fixed threads? The
+check that an implementation computes the same codes also warms it up, so no compilation is timed.
+Smaller than ``python -m bench``, and implementations do not take turns: use it to compare versions
+of rvq_np, and ``python -m bench`` for ratios to baselines.
 """
 
 import pytest
@@ -16,7 +16,7 @@ import rvq_np
 from . import peers, problems
 from .threads import cores, fixed_threads
 
-# SWIG's types, as Faiss is imported on Python 3.12 and later; nothing of ours.
+# From SWIG's types, when Faiss is imported on Python 3.12 and later; not from rvq_np.
 pytestmark = pytest.mark.filterwarnings("ignore:builtin type .*[Ss]wig:DeprecationWarning")
 
 PROBLEMS = {
@@ -36,18 +36,18 @@ def threads(request):
 
 
 @pytest.mark.parametrize("size", PROBLEMS)
-@pytest.mark.parametrize("name", peers.CONTESTANTS)
+@pytest.mark.parametrize("name", peers.IMPLEMENTATIONS)
 def test_encode(benchmark, name, size, threads):
     problem = PROBLEMS[size]
     x, codebooks = problem.data()
     try:
-        contestant = peers.CONTESTANTS[name](codebooks)
+        implementation = peers.IMPLEMENTATIONS[name](codebooks)
     except ImportError as error:
         pytest.skip(str(error))
-    peers.agreement(contestant, x, rvq_np.encode(x, codebooks))
+    peers.agreement(implementation, x, rvq_np.encode(x, codebooks))
     benchmark.group = f"encode, {problem.label}, threads={threads}"
     iterations = 30 if problem.rows == 1 else 1
-    benchmark.pedantic(contestant.run, (x,), rounds=ROUNDS, iterations=iterations)
+    benchmark.pedantic(implementation.run, (x,), rounds=ROUNDS, iterations=iterations)
     if benchmark.enabled:
         each = benchmark.stats.stats.median
         benchmark.extra_info["vectors_per_second"] = problem.rows / each

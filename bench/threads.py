@@ -1,4 +1,4 @@
-"""The same number of threads for everybody."""
+"""The same number of threads for all libraries."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from unittest import mock
 
 from threadpoolctl import threadpool_limits
 
-# Loaded before the limit is set: it reaches only the thread pools that are there by then.
+# Loaded before the limit is set: it applies only to the thread pools that exist by then.
 LIBRARIES = ("numpy", "torch", "faiss", "sklearn.cluster")
 
 
 def cores() -> int:
-    """Return how many cores we may run on."""
+    """Return the number of usable cores."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -25,8 +25,7 @@ def cores() -> int:
 def fixed_threads(count: int) -> Iterator[None]:
     """Give every library `count` threads: BLAS, OpenMP, torch, Faiss and rvq_np.
 
-    Process-wide, as these settings are: that is why contestants do not take a number of threads
-    each.
+    These settings are process-wide, so implementations take no number of threads.
     """
     loaded = {name: imported(name) for name in LIBRARIES}
     torch, faiss = loaded["torch"], loaded["faiss"]
@@ -47,7 +46,7 @@ def fixed_threads(count: int) -> Iterator[None]:
 
 
 def imported(name: str):
-    """Return the module `name`, or None if it is not installed: then its contestant stays out."""
+    """Return the module `name`, or None if it is not installed: then it is not measured."""
     try:
         return import_module(name)
     except ImportError:

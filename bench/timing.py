@@ -1,4 +1,4 @@
-"""Contestants take turns, so that whatever else the machine does hits all of them."""
+"""Implementations take turns, so that other load of the machine affects all of them."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-# Seconds. Idle threads of OpenBLAS spin for up to 0.1, and would take a core from whoever is next.
+# Seconds. Idle threads of OpenBLAS spin for up to 0.1, and would take a core from the next one.
 PAUSE = 0.15
-SAMPLE = 0.05  # seconds a measurement lasts at least: shorter calls are repeated
-ENOUGH = 60.0  # seconds after which a question gets no further round
+SAMPLE = 0.05  # seconds per measurement, at least: shorter calls are repeated
+ENOUGH = 60.0  # seconds after which no further round begins
 
 
 def round_robin(
     calls: Mapping[str, Callable[[], object]], rounds: int, question: str, enough: float = ENOUGH
 ) -> dict[str, float]:
-    """Return the median seconds of a call, by name, each call measured once a round.
+    """Return the median seconds of a call, by name, each call measured once per round.
 
-    Calls are warm when they come here: whoever verified them has made them once. Every round
-    starts with another contestant, so that nobody always runs after the same neighbour. After
-    `enough` seconds there are no further rounds, so that a slow machine comes to an end.
+    Calls must be warm: made once, for verification. Every round starts with another implementation,
+    so that none always runs after the same one. After `enough` seconds there are no further rounds,
+    which limits the time on a slow machine.
     """
     begun = time.perf_counter()
     names = list(calls)

@@ -1,4 +1,4 @@
-"""Training: k-means from the same first words, and a step of moving averages."""
+"""Training: k-means from the same initial codebook, and a step of moving averages."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RATE = 50  # vectors per second; only the bandwidth in the result depends on it
 
 
 def clustering(setting: Setting, threads: int) -> Answer:
-    """How long does k-means take from the same first words, and is it as good?"""
+    """How long does k-means take from the same initial codebook, and is its error as low?"""
     rows, dim, size, iterations = (8192 if setting.quick else 65536), 128, 1024, 10
     x = clustered(rows, dim, size)
     start = x[np.random.default_rng(3).choice(rows, size, replace=False)]
@@ -45,7 +45,7 @@ def clustering(setting: Setting, threads: int) -> Answer:
         (name, duration(each), f"{seconds[OURS] / each:.2f}", f"{errors[name]:.5f}")
         for name, each in sorted(seconds.items(), key=lambda item: item[1])
     ]
-    note = "From the same first words, so the mean squared error per number should agree."
+    note = "From the same initial codebook, so the mean squared error per dimension should agree."
     checks = []
     for name, bound in (("scikit-learn", 3), ("Faiss", 4)):
         value = ratio(seconds.get(name), seconds[OURS])
@@ -79,12 +79,12 @@ def _kmeans_sklearn(x, start, iterations):
     return found.fit(x).cluster_centers_
 
 
-def _distortion(x: np.ndarray, words: np.ndarray) -> float:
-    """Return the mean squared distance per number to the nearest of `words`, without our code."""
-    half = 0.5 * np.square(words).sum(axis=1)
+def _distortion(x: np.ndarray, codewords: np.ndarray) -> float:
+    """Return the mean squared error per dimension of `codewords`, computed without rvq_np."""
+    half = 0.5 * np.square(codewords).sum(axis=1)
     total = float(np.square(x, dtype=np.float64).sum())
     for start in range(0, len(x), 4096):
-        total += 2 * float((half - x[start : start + 4096] @ words.T).min(axis=1).sum())
+        total += 2 * float((half - x[start : start + 4096] @ codewords.T).min(axis=1).sum())
     return total / x.size
 
 
@@ -102,11 +102,11 @@ def stepping(setting: Setting, threads: int) -> Answer:
             try:
                 call, codes = make(problem, x, codebooks)
             except ImportError as error:
-                print(f"{name} stays out: {error}", file=sys.stderr)
+                print(f"skipped {name}: {error}", file=sys.stderr)
                 continue
             share = float((codes(call()) == first).mean())
             if share < AGREEMENT:
-                raise ValueError(f"{name}: only {share:.2%} of its first codes are ours")
+                raise ValueError(f"{name}: only {share:.2%} of its first codes equal ours")
             calls[name] = call
         seconds = round_robin(calls, setting.rounds, f"{label}, {plural(threads)}")
     rows = [
@@ -114,7 +114,8 @@ def stepping(setting: Setting, threads: int) -> Answer:
         for name, each in sorted(seconds.items(), key=lambda item: item[1])
     ]
     note = (
-        "From the same words; nothing expires. Each returns decoded vectors, codes and a loss. "
+        "From the same codebooks, without dead-code replacement. Each returns decoded vectors, "
+        "codes and a loss. "
         "torch without gradients."
     )
     checks = [
@@ -131,15 +132,15 @@ def _channels_first(x: np.ndarray) -> np.ndarray:
 
 
 def _step_ours(problem: Problem, x, codebooks):
-    count = problem.rows / problem.words
+    count = problem.rows / problem.size
     made = rvq_np.ResidualVectorQuantizer(
-        problem.dim, problem.dim, problem.stages, problem.words, threshold_ema_dead_code=0, rng=0
+        problem.dim, problem.dim, problem.stages, problem.size, threshold_ema_dead_code=0, rng=0
     )
     state = made.state_dict()
-    for level, words in enumerate(codebooks):
-        book = f"vq.layers.{level}._codebook."
-        state[book + "embed"], state[book + "embed_avg"] = words, words * np.float32(count)
-        state[book + "cluster_size"] = np.full(problem.words, count, np.float32)
+    for q, codebook in enumerate(codebooks):
+        book = f"vq.layers.{q}._codebook."
+        state[book + "embed"], state[book + "embed_avg"] = codebook, codebook * np.float32(count)
+        state[book + "cluster_size"] = np.full(problem.size, count, np.float32)
         state[book + "inited"] = np.ones_like(state[book + "inited"])
     made.load_state_dict(state)
     made = made.train()
@@ -151,14 +152,14 @@ def _step_espnet(problem: Problem, x, codebooks):
     import torch
     from espnet2.gan_codec.shared.quantizer.residual_vq import ResidualVectorQuantizer
 
-    count = problem.rows / problem.words
+    count = problem.rows / problem.size
     made = ResidualVectorQuantizer(
-        problem.dim, problem.dim, problem.stages, problem.words, threshold_ema_dead_code=0
+        problem.dim, problem.dim, problem.stages, problem.size, threshold_ema_dead_code=0
     ).train()
-    for layer, words in zip(made.vq.layers, torch.from_numpy(codebooks), strict=True):
+    for layer, codebook in zip(made.vq.layers, torch.from_numpy(codebooks), strict=True):
         book = layer._codebook
-        book.embed.copy_(words)
-        book.embed_avg.copy_(words * count)
+        book.embed.copy_(codebook)
+        book.embed_avg.copy_(codebook * count)
         book.cluster_size.fill_(count)
         book.inited.fill_(1.0)
     batch = torch.from_numpy(_channels_first(x))
@@ -174,17 +175,17 @@ def _step_lucid(problem: Problem, x, codebooks):
     import torch
     from vector_quantize_pytorch import ResidualVQ
 
-    count = problem.rows / problem.words
+    count = problem.rows / problem.size
     made = ResidualVQ(
         dim=problem.dim,
         num_quantizers=problem.stages,
-        codebook_size=problem.words,
+        codebook_size=problem.size,
         decay=0.99,
     ).train()
-    for layer, words in zip(made.layers, torch.from_numpy(codebooks), strict=True):
+    for layer, codebook in zip(made.layers, torch.from_numpy(codebooks), strict=True):
         book = layer._codebook
-        book.embed.data.copy_(words[None])
-        book.embed_avg.copy_(words[None] * count)
+        book.embed.data.copy_(codebook[None])
+        book.embed_avg.copy_(codebook[None] * count)
         book.cluster_size.fill_(count)
     batch = torch.from_numpy(x.reshape(8, -1, problem.dim))
 

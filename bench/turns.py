@@ -1,4 +1,4 @@
-"""Measuring contestants of which one may take a thousand times as long as another."""
+"""Measuring implementations whose times may differ by a factor of a thousand."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from .quantizers import ESPNET, Call
 from .report import Check, Table, duration, plural, ratio
 from .timing import round_robin
 
-SLOW = 8.0  # seconds: whoever takes as long for a call is measured by it, and by no other
-ENOUGH = 10.0  # seconds for a cell of a table
+SLOW = 8.0  # seconds: a call that takes longer is measured once
+ENOUGH = 10.0  # seconds per cell of a table
 HEADER = ("", "a call", "vectors/s", "ESPnet = 1", "before", "before, ESPnet = 1")
 BEFORE = (
     "Before: two cores with AVX2, torch 2.13, ESPnet 202511, another machine, with the kernels of "
@@ -21,7 +21,7 @@ BEFORE = (
 
 
 def measured(calls: Mapping[str, Call], rounds: int, label: str) -> dict[str, float]:
-    """Return the median seconds of a call, by name; contestants take turns, all but slow ones."""
+    """Return the median seconds of a call, by name; slow implementations take no turns."""
     seconds = {}
     for name, call in calls.items():
         begun = time.perf_counter()
@@ -36,7 +36,7 @@ def measured(calls: Mapping[str, Call], rounds: int, label: str) -> dict[str, fl
 
 
 def table(work: str, seconds: Mapping[str, float], rows: int, threads: int, note: str) -> Table:
-    """Return the table of one kind of work: now, and before."""
+    """Return the table of one task: now, and before."""
     lines = []
     for name, each in sorted(seconds.items(), key=lambda item: item[1]):
         against = ratio(seconds.get(ESPNET), each)

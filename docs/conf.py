@@ -1,6 +1,7 @@
 """Sphinx settings: Markdown pages by MyST, API pages by autosummary from the docstrings."""
 
 import json
+import sys
 from pathlib import Path
 
 from rvq_np import __version__
@@ -63,11 +64,15 @@ def _table_of_fuzzing() -> None:
 
 def _table_of_faults() -> None:
     """Write which test detects which seeded fault, docs/faults.json, as a table to be included."""
-    here = Path(__file__).parent
-    lines = ["| fault | file | detected by |", "|---|---|---|"]
-    for name, record in json.loads((here / "faults.json").read_text()).items():
-        path, _, test = record["test"].partition("::")
-        lines.append(f"| {name} | `{record['file']}` | `{test}` in `{path}` |")
+    here = Path(__file__).resolve().parent
+    sys.path.insert(0, str(here.parent / "tests"))
+    from faults import FAULTS
+
+    tests = json.loads((here / "faults.json").read_text())
+    lines = ["| fault | in | detected by |", "|---|---|---|"]
+    for fault in FAULTS:
+        path, _, test = tests[fault.name].partition("::")
+        lines.append(f"| {fault.name} | `{fault.where}` | `{test}` in `{path}` |")
     (here / "_static" / "faults.md").write_text("\n".join(lines) + "\n")
 
 

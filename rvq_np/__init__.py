@@ -1,9 +1,11 @@
 """Residual vector quantization without a deep-learning framework.
 
-A map of the rooms, from the ground up; imports only point down.
+A map of the modules and packages, from the ground up; imports only point down.
 
 =====================  =======================================================================
 `rvq_np.errors`        every exception raised on purpose
+`rvq_np.newfile`       files that are written whole or not at all
+`rvq_np.arguments`     numbers, functions and paths among arguments, checked by name
 `rvq_np.kernels`       loops over plain arrays, in Numba and in NumPy
 `rvq_np.arrays`        arrays of any library: the way here and the way back
 `rvq_np.backends`      one file per array library: the array decides who computes
@@ -57,18 +59,33 @@ _HOME = {
     "warmup": "codec",
 }
 _ROOMS = (
+    "arguments",
+    "arrays",
     "backends",
+    "bitstream",
     "checkpoints",
+    "checks",
+    "cli",
     "codebooks",
     "codec",
     "composed",
+    "config",
+    "demo",
     "errors",
     "grad",
+    "kernels",
+    "layout",
     "lookup",
+    "modelfile",
+    "newfile",
+    "passes",
+    "plot",
     "quantizer",
+    "sklearn",
+    "stages",
+    "streaming",
     "testing",
     "train",
-    "bitstream",
 )
 
 __all__ = ["__version__", *sorted(_HOME)]

@@ -330,7 +330,11 @@ def warmup(*dtypes: Any) -> bool:
     True
     """
     for dtype in dtypes or (np.float32,):
-        if np.dtype(dtype) not in (np.float32, np.float64):
-            raise DtypeError(f"warmup: got {np.dtype(dtype)}; wanted float32 or float64.")
+        try:
+            found: Any = np.dtype(dtype)
+        except TypeError:
+            found = repr(dtype)
+        if found not in (np.float32, np.float64):
+            raise DtypeError(f"warmup: got {found}; wanted float32 or float64.")
         host.warm(np.dtype(dtype))
     return host.load().__name__.endswith("compiled")

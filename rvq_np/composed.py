@@ -15,18 +15,21 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, ClassVar
+from functools import cached_property
+from typing import Any, ClassVar, overload
 
 import numpy as np
 
 from . import arrays, backends
-from .codebooks import Codebooks
+from .codebooks import Codebooks, stage_at
 from .errors import LevelsError, ShapeError
-from .stages import Linear, Stage
+from .stages import Linear, Stage, Value, add_to, check_maps
 
 
-class Composed:
+class Composed(Value):
     """What the composed quantizers share: whose level is which, and sizes that follow from it.
+
+    They are frozen values and sequences of `Stage`, as `Codebooks` is.
 
     Attributes
     ----------
@@ -47,19 +50,53 @@ class Composed:
     """
 
     KIND: ClassVar[str]
+    parts: tuple[Any, ...]
+    order: tuple[int, ...]
+    n_q: int
     dim: int
+    stages: tuple[Stage, ...]
+    sizes: tuple[int, ...]
+    strides: tuple[int, ...]
+    dtype: np.dtype
+    block: int
+    _limits: dict[Any, float]
+    _slices: dict[int, Composed]
 
-    def __init__(self, parts: Sequence[Any], order: Sequence[int], dtypes: Sequence[Any] = ()):
-        self.parts, self.order = tuple(parts), tuple(order)
-        self.n_q = len(self.order)
-        self.stages: tuple[Stage, ...] = tuple(
-            self.parts[part].stages[level] for part, level in self.places()
+    def __init__(
+        self,
+        parts: Sequence[Any],
+        order: Sequence[int],
+        dim: int,
+        n_q: int | None = None,
+        dtypes: Sequence[Any] = (),
+    ):
+        whole = tuple(order)
+        vars(self).update(parts=tuple(parts), order=whole[: self._checked(n_q, len(whole))])
+        stages = tuple(self.parts[part].stages[level] for part, level in self.places())
+        strides = tuple(stage.stride for stage in stages)
+        vars(self).update(
+            n_q=len(stages),
+            dim=dim,
+            stages=stages,
+            sizes=tuple(stage.size for stage in stages),
+            strides=strides,
+            block=math.lcm(*strides),
+            dtype=np.result_type(np.float32, *(part.dtype for part in parts), *dtypes),
+            _limits={},
+            _slices={},
         )
-        self.sizes = tuple(stage.size for stage in self.stages)
-        self.strides = tuple(stage.stride for stage in self.stages)
-        self.block = math.lcm(*self.strides)
-        self.dtype = np.result_type(np.float32, *(part.dtype for part in parts), *dtypes)
-        self._limits: dict[Any, float] = {}
+
+    def _checked(self, n_q: Any, highest: int) -> int:
+        if n_q is None:
+            return highest
+        if isinstance(n_q, bool) or not isinstance(n_q, (int, np.integer)):
+            raise LevelsError(f"{type(self).__name__}: n_q is {n_q!r}; expected a whole number.")
+        if not 1 <= n_q <= highest:
+            raise LevelsError(f"{type(self).__name__}: n_q is {n_q}; expected 1 to {highest}.")
+        return int(n_q)
+
+    def identity(self) -> tuple[Any, ...]:
+        return (self.fingerprint, self.dtype)
 
     def places(self, n_q: int | None = None) -> Iterator[tuple[int, int]]:
         """Yield per level its part, and which of the part's levels it is."""
@@ -99,29 +136,33 @@ class Composed:
     def __iter__(self) -> Iterator[Stage]:
         return iter(self.stages)
 
-    def __getitem__(self, levels: slice) -> Any:
-        """Return the quantizer with fewer levels, ``quantizer[:n]``."""
+    @overload
+    def __getitem__(self, index: slice) -> Any: ...
+    @overload
+    def __getitem__(self, index: int) -> Stage: ...
+    def __getitem__(self, index: Any) -> Any:
+        """Return one stage, ``quantizer[q]``, or the first of them, ``quantizer[:n]``."""
         name = type(self).__name__
-        if not isinstance(levels, slice):
-            raise LevelsError(
-                f"{name}: index {levels!r} is not a slice; write quantizer[:n] for levels, "
-                "quantizer.stages[a] for one stage."
-            )
-        chosen = range(self.n_q)[levels]
+        if not isinstance(index, slice):
+            return stage_at(name, self.stages, index)
+        chosen = range(self.n_q)[index]
         if not chosen or chosen != range(len(chosen)):
             raise LevelsError(
-                f"{name}: {levels} is not the first of its {self.n_q} levels; wanted "
+                f"{name}: {index} is not the first of its {self.n_q} levels; wanted "
                 "quantizer[:n]. For one part alone take quantizer.parts."
             )
-        return self if len(chosen) == self.n_q else self._first(len(chosen))
+        if len(chosen) == self.n_q:
+            return self
+        if len(chosen) not in self._slices:
+            kind: Any = type(self)
+            self._slices[len(chosen)] = kind(*self.made_of()[:-1], len(chosen))
+        return self._slices[len(chosen)]
 
-    def _first(self, n_q: int) -> Any:
-        some = object.__new__(type(self))
-        some.__dict__.update(self.__dict__)
-        Composed.__init__(some, self.parts, self.order[:n_q], [self.dtype])
-        return some
+    def made_of(self) -> tuple[Any, ...]:
+        """Return the arguments of the constructor that make this value, `n_q` the last."""
+        return self.parts, self.n_q
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over all words, projections and the way they are composed."""
         return self._print(self.n_q)
@@ -138,8 +179,7 @@ class Composed:
                 digest.update(part.fingerprints[share - 1].encode())
         for linear in self.maps():
             for array in (linear.weight, linear.bias):
-                digest.update(f"{array.dtype.str}{array.shape}".encode())
-                digest.update(array.astype(array.dtype.newbyteorder("<")).tobytes())
+                add_to(digest, array)
         return digest.hexdigest()
 
     def __repr__(self) -> str:
@@ -159,11 +199,17 @@ class Projected(Composed):
         From the D numbers of a vector to the C that `inner` quantizes.
     project_out : Linear
         Back to D numbers, from the sum of the words.
+    n_q : int, optional
+        Only the first so many stages, as ``quantizer[:n_q]``; all by default.
 
     Raises
     ------
     ShapeError
         If the maps do not fit.
+    ParameterError
+        If they are not `Linear`.
+    LevelsError
+        If `n_q` is not between 1 and the number of stages.
 
     Notes
     -----
@@ -182,8 +228,12 @@ class Projected(Composed):
 
     KIND = "projected"
 
-    def __init__(self, inner: Any, project_in: Linear, project_out: Linear):
+    project_in: Linear
+    project_out: Linear
+
+    def __init__(self, inner: Any, project_in: Linear, project_out: Linear, n_q: int | None = None):
         inner = of(inner)
+        check_maps("Projected", project_in, project_out)
         into, out = project_in.weight.shape, project_out.weight.shape
         if into[0] != inner.dim or out[1] != inner.dim or into[1] != out[0]:
             raise ShapeError(
@@ -191,23 +241,22 @@ class Projected(Composed):
                 f"shape {into} and project_out.weight {out}; wanted ({inner.dim}, D) and "
                 f"(D, {inner.dim})."
             )
-        self.project_in, self.project_out, self.dim = project_in, project_out, into[1]
-        self._prepared: dict[Any, Any] = {}
+        vars(self).update(project_in=project_in, project_out=project_out)
         types = [project_in.weight.dtype, project_out.weight.dtype]
-        super().__init__([inner], [0] * inner.n_q, types)
+        super().__init__([inner], [0] * inner.n_q, into[1], n_q, types)
+
+    def made_of(self) -> tuple[Any, ...]:
+        return self.parts[0], self.project_in, self.project_out, self.n_q
 
     def into(self, rows: Any) -> list[Any]:
-        return [self._through("project_in", rows)]
+        return [self._through(self.project_in, rows)]
 
     def out_of(self, vectors: Sequence[Any]) -> Any:
-        return self._through("project_out", vectors[0])
+        return self._through(self.project_out, vectors[0])
 
-    def _through(self, name: str, rows: Any) -> Any:
+    def _through(self, linear: Linear, rows: Any) -> Any:
         engine = backends.engine_of(rows)
-        key = (engine, name, str(getattr(rows, "device", "cpu")))
-        if key not in self._prepared:
-            self._prepared[key] = engine.prepare_map(getattr(self, name), rows)
-        return engine.project(rows, self._prepared[key], self.dtype)
+        return engine.project(rows, linear.prepared(engine, rows), self.dtype)
 
     def _limit(self, dtype: Any) -> float:
         sums = np.abs(self.project_in.weight).sum(axis=1, dtype=np.float64)
@@ -217,9 +266,6 @@ class Projected(Composed):
 
     def maps(self) -> Sequence[Linear]:
         return (self.project_in, self.project_out)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_prepared": {}}  # what backends prepared stays behind
 
     def __repr__(self) -> str:
         whole = super().__repr__()
@@ -233,11 +279,15 @@ class Parallel(Composed):
     ----------
     parts : iterable of Codebooks, Composed or array (Q, K, D)
         Levels are counted through the parts: first all of the first one.
+    n_q : int, optional
+        Only the first so many stages, as ``quantizer[:n_q]``; all by default.
 
     Raises
     ------
     ShapeError
         If there is no part, or they quantize vectors of several lengths.
+    LevelsError
+        If `n_q` is not between 1 and the number of stages.
 
     Examples
     --------
@@ -250,13 +300,13 @@ class Parallel(Composed):
 
     KIND = "parallel"
 
-    def __init__(self, parts: Iterable[Any]):
+    def __init__(self, parts: Iterable[Any], n_q: int | None = None):
         made = _parts("Parallel", parts)
         dims = sorted({part.dim for part in made})
         if len(dims) > 1:
             raise ShapeError(f"Parallel: the parts quantize vectors of lengths {dims}; wanted one.")
-        self.dim = dims[0]
-        super().__init__(made, [n for n, part in enumerate(made) for _ in range(part.n_q)])
+        order = [n for n, part in enumerate(made) for _ in range(part.n_q)]
+        super().__init__(made, order, dims[0], n_q)
 
     def into(self, rows: Any) -> list[Any]:
         return [rows] * len(self.parts)
@@ -278,11 +328,15 @@ class Grouped(Composed):
         every part, then the second of every part, so that a prefix of the codes is a coarser
         version of the whole vector. With equal parts ``codes.reshape(Q, G, ...)`` tells them
         apart.
+    n_q : int, optional
+        Only the first so many stages, as ``quantizer[:n_q]``; all by default.
 
     Raises
     ------
     ShapeError
         If there is no part.
+    LevelsError
+        If `n_q` is not between 1 and the number of stages.
 
     Examples
     --------
@@ -295,12 +349,11 @@ class Grouped(Composed):
 
     KIND = "grouped"
 
-    def __init__(self, parts: Iterable[Any]):
+    def __init__(self, parts: Iterable[Any], n_q: int | None = None):
         made = _parts("Grouped", parts)
-        self.dim = sum(part.dim for part in made)
         deepest = max(part.n_q for part in made)
         turns = [n for level in range(deepest) for n, part in enumerate(made) if level < part.n_q]
-        super().__init__(made, turns)
+        super().__init__(made, turns, sum(part.dim for part in made), n_q)
 
     def into(self, rows: Any) -> list[Any]:
         ends = np.cumsum([part.dim for part in self.parts]).tolist()

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
+from . import arguments
 from .errors import LevelsError, ParameterError
+
+CLASS = "ResidualVectorQuantizer"
 
 
 @dataclass(frozen=True)
@@ -80,26 +83,28 @@ class Config:
             )
         return cls(**values)
 
-    def bandwidth_per_quantizer(self, sample_rate: float) -> float:
-        """Return kb/s per level at `sample_rate` vectors per second."""
-        if not _is_number(sample_rate) or sample_rate <= 0:
-            _refuse("sample_rate", sample_rate, "a positive number of vectors per second")
-        return math.log2(self.bins) * sample_rate / 1000
+    def bandwidth_per_quantizer(self, sample_rate: float, call: str = CLASS) -> float:
+        """Return kb/s per level at `sample_rate` vectors per second; `call`: who asks."""
+        rate = _real(sample_rate)
+        if rate is None or rate <= 0:
+            _refuse("sample_rate", sample_rate, "a positive number of vectors per second", call)
+        return math.log2(self.bins) * rate / 1000
 
-    def levels_for(self, sample_rate: float, bandwidth: float | None) -> int:
+    def levels_for(self, sample_rate: float, bandwidth: float | None, call: str = CLASS) -> int:
         """Return how many levels fit into `bandwidth` kb/s: at least one, at most all.
 
         The quotient of an exact bitrate may round to just below a whole number, so it is nudged
         up by a relative 1e-9 (ESPnet loses a level in 313 of 2464 such cases, this in none).
         """
-        per_level = self.bandwidth_per_quantizer(sample_rate)
+        per_level = self.bandwidth_per_quantizer(sample_rate, call)
         if bandwidth is None:
             return self.n_q
-        if not _is_number(bandwidth) or bandwidth < 0:
-            _refuse("bandwidth", bandwidth, "kb/s from 0, where 0 and None mean all levels")
-        if bandwidth == 0 or per_level == 0:
+        spent = _real(bandwidth)
+        if spent is None or spent < 0:
+            _refuse("bandwidth", bandwidth, "kb/s from 0, where 0 and None mean all levels", call)
+        if spent == 0 or per_level == 0:
             return self.n_q
-        fitting = math.floor(min(bandwidth / per_level * (1 + 1e-9), self.n_q))
+        fitting = math.floor(min(spent / per_level * (1 + 1e-9), self.n_q))
         return max(1, fitting)
 
     def check_start(self, call: str, st: int | None, n_q: int) -> int:
@@ -122,5 +127,15 @@ def _is_whole(value: Any) -> bool:
     return isinstance(value, (int, np.integer)) and not isinstance(value, (bool, np.bool_))
 
 
-def _refuse(name: str, value: Any, wanted: str) -> None:
-    raise ParameterError(f"ResidualVectorQuantizer: {name} is {value!r}; wanted {wanted}.")
+def _real(value: Any) -> float | None:
+    """Return a finite number as a float, None for anything else."""
+    if _is_number(value):
+        return float(value)
+    try:
+        return arguments.number("", "", value)
+    except ParameterError:
+        return None
+
+
+def _refuse(name: str, value: Any, wanted: str, call: str = CLASS) -> NoReturn:
+    raise ParameterError(f"{call}: {name} is {value!r}; wanted {wanted}.")

@@ -1,8 +1,8 @@
 """Every exception and warning raised on purpose.
 
-All errors derive from `RvqError`, and each concrete one from the builtin a caller would
-expect as well, so ``except ValueError`` keeps working.  A message says which call, what it
-got, what it wanted and what to do.  Nothing is half-changed when one of these is raised.
+All errors derive from `RvqError`, and each concrete one also from the builtin exception a caller
+would expect, so ``except ValueError`` keeps working.  A message says which call, what it got, what
+is expected and what to do.  When one of these is raised, no state has changed.
 """
 
 
@@ -15,43 +15,47 @@ class ShapeError(RvqError, ValueError):
 
 
 class DtypeError(RvqError, TypeError):
-    """An array holds the wrong kind of numbers: codes want integers, vectors want floats."""
+    """An array has the wrong dtype: codes must be integers, vectors floats."""
 
 
 class ParameterError(RvqError, ValueError):
-    """A number or option is outside what it may be."""
+    """A number or option has an invalid value."""
 
 
 class LevelsError(RvqError, ValueError):
-    """More levels than there are, or fewer than one, or a range that is empty."""
+    """A number of stages that is too large or below one, or an empty range of stages."""
+
+
+class StageIndexError(LevelsError, IndexError):
+    """An index names none of the stages of a quantizer."""
 
 
 class CodeRangeError(RvqError, IndexError):
-    """A code names no word of its codebook."""
+    """A code is out of the range of its codebook."""
 
 
 class NonFiniteError(RvqError, ValueError):
-    """NaN or infinity where only finite numbers have a meaning."""
+    """NaN or infinity where finite numbers are expected."""
 
 
 class BackendError(RvqError, TypeError):
-    """No backend serves this array, or arrays of several libraries were mixed."""
+    """No backend supports this array, or arrays of several libraries were mixed."""
 
 
 class StateError(RvqError, ValueError):
-    """A state dict has missing, extra or misshaped entries."""
+    """A state dict has missing or extra entries, or entries of wrong shapes."""
 
 
 class ModelFileError(RvqError, ValueError):
-    """A model file is truncated, foreign or contradicts itself."""
+    """A model file is truncated, of another format, or inconsistent."""
 
 
 class CheckpointError(RvqError, ValueError):
-    """A published model's file is damaged, foreign, or of no known family."""
+    """The file of a published model is damaged, of another format, or of no known family."""
 
 
 class BitstreamError(RvqError, ValueError):
-    """A file of codes is truncated, damaged, foreign, or of other codebooks."""
+    """A file of codes is truncated, damaged, of another format, or of other codebooks."""
 
 
 class InputFileError(RvqError, ValueError):
@@ -59,4 +63,4 @@ class InputFileError(RvqError, ValueError):
 
 
 class NotInitializedWarning(UserWarning):
-    """Codebooks that were never trained or loaded are in use: the words are random."""
+    """Codebooks are used that were never trained or loaded: their codewords are random."""

@@ -14,9 +14,11 @@ from .codebooks import Codebooks
 from .errors import DtypeError, ShapeError
 
 
-@dataclass
+@dataclass(eq=False)
 class QuantizedResult:
     """What quantizing a batch gives; unpacks like the tuple ESPnet returns.
+
+    Two are equal if all their arrays are: of the same shapes and numbers, whatever the library.
 
     Attributes
     ----------
@@ -43,11 +45,26 @@ class QuantizedResult:
         if self.quantization_loss is not None:
             yield self.quantization_loss
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, QuantizedResult):
+            return NotImplemented
+        return len(self) == len(other) and all(map(_same, self, other))
+
+    __hash__ = None  # type: ignore[assignment]  # its arrays can change
+
     def __len__(self) -> int:
         return 4 if self.quantization_loss is None else 5
 
     def __getitem__(self, place: Any) -> Any:
         return tuple(self)[place]
+
+
+def _same(ours: Any, theirs: Any) -> bool:
+    if ours is theirs:
+        return True
+    if ours is None or theirs is None:
+        return False
+    return np.array_equal(arrays.to_numpy(ours), arrays.to_numpy(theirs))
 
 
 class Batch:
@@ -85,16 +102,13 @@ class Batch:
                 f"{dim} is the dimension of the quantizer."
             )
         self.dtype = checks.floating(call, x)
-        self._xp = xp = arrays.namespace(x)
-        if "bfloat16" in str(x.dtype):  # exact, and every library can compute with it
-            x = xp.astype(x, xp.float32)
+        self._xp = arrays.namespace(x)
+        x = _computable(x)
         if mask is not None:
             x, self.valid = self._masked(call, x, mask)
         if 0 not in x.shape:
             checks.finite(call, x, codebooks)
-        if self.time_last:
-            x = xp.reshape(xp.permute_dims(x, (0, 2, 1)), (x.shape[0] * x.shape[2], dim))
-        return x
+        return as_rows(x)
 
     @classmethod
     def of_rows(cls, entered: backends.Entered, valid: np.ndarray | None, groups: int) -> Batch:
@@ -142,6 +156,22 @@ class Batch:
 
     def _time_shape(self) -> tuple[int, int] | None:
         return (self.like.shape[0], self.like.shape[2]) if self.time_last else None
+
+
+def _computable(x: Any) -> Any:
+    """Return `x`, of bfloat16 as float32: exact, and every library can compute with it."""
+    if "bfloat16" not in str(x.dtype):
+        return x
+    xp = arrays.namespace(x)
+    return xp.astype(x, xp.float32)
+
+
+def as_rows(x: Any) -> Any:
+    """Return vectors (B, D, T) as rows (N, D), or (N, D) as they are."""
+    if x.ndim == 2:
+        return x
+    xp, x = arrays.namespace(x), _computable(x)
+    return xp.reshape(xp.permute_dims(x, (0, 2, 1)), (x.shape[0] * x.shape[2], x.shape[1]))
 
 
 def as_vectors(rows: Any, time_shape: tuple[int, int] | None) -> Any:

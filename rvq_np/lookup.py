@@ -114,14 +114,19 @@ def walk(x: Any, codes: Any, codebooks: Codebooks) -> Iterator[tuple[Any, Any]]:
     yield from _trainer(x).walk(x, codes, tables(x, codebooks))
 
 
-def searched(x: Any, codebooks: Codebooks) -> Any:
-    """Return what the first stage searches with: a copy of `x` (N, D), or projected (N, C)."""
-    return _trainer(x).searched(x, tables(x, codebooks))
+def searched(x: Any, codebooks: Codebooks, level: int = 0) -> Any:
+    """Return what a stage searches with: a copy of `x` (N, D), or projected (N, C)."""
+    if stays(x):
+        return backends.engine_of(x).searched(x, tables(x, codebooks)[level : level + 1])
+    return steps.searched(arrays.to_numpy(x), codebooks[level], codebooks.dtype)
 
 
 def residual(x: Any, codes: Any, codebooks: Codebooks) -> Any:
     """Return what is left of `x` (N, D) after the stages of `codes` (n, N), as `encode` does."""
-    return _trainer(x).residual(x, codes, tables(x, codebooks))
+    if stays(x):
+        return backends.engine_of(x).residual(x, codes, tables(x, codebooks))
+    given = arrays.to_numpy(x), arrays.to_numpy(codes)
+    return steps.residual(*given, codebooks.stages, codebooks.dtype)
 
 
 class Part(NamedTuple):
@@ -164,7 +169,7 @@ class Passage:
         dtype = host.working_dtype(x.dtype, codebooks.dtype)
         given = None if self.levels is None else self.levels.astype(np.int32)
         stages = codebooks.stages[: self.n_q]
-        for part in steps.through(x, stages, dtype, codes, quantized, codebooks.found, given):
+        for part in steps.through(x, stages, dtype, codes, quantized, codebooks._hints, given):
             searched, chosen = part.searched, part.codes
             if self.places is not None:
                 searched, chosen = searched[self.places], chosen[self.places]

@@ -1,10 +1,10 @@
-"""Our own files: safetensors, what they are as JSON in the metadata. Nothing is ever unpickled.
+"""Our own model files: safetensors with a JSON description in the metadata. Nothing is unpickled.
 
-The JSON has a version and one entry more: ``config``, the arguments of a quantizer whose tensors
-follow under ESPnet's names, or ``codebooks``, how any quantizer is put together of tensors, which
+The JSON has a version and one more entry: ``config``, the arguments of a quantizer whose tensors
+have ESPnet's names, or ``codebooks``, how any quantizer is composed of the tensors, which
 `rvq_np.checkpoints` writes and reads.
 
-Writes are atomic: a file of that name is the old one or the new one, never half of either.
+Writes are atomic: a file of that name is the old one or the new one, never a partial one.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ VERSION = 1
 
 def save(path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray], config: Any) -> None:
     """Write `tensors` and the JSON-able `config` to `path`: the same bytes for the same values."""
-    write(path, tensors, {KEY: told(config=config)})
+    write(path, tensors, {KEY: description(config=config)})
 
 
-def told(**about: Any) -> str:
-    """Return what a file is, for its metadata."""
+def description(**about: Any) -> str:
+    """Return the JSON of `about`, with the version, for the metadata of a file."""
     return json.dumps({"version": VERSION, **about})
 
 
 def write(
     path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray], metadata: dict[str, str]
 ) -> None:
-    """Write a safetensors file, or leave what was there before."""
+    """Write a safetensors file; an error leaves an existing file unchanged."""
     from safetensors.numpy import save as to_bytes
 
     content = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
@@ -65,7 +65,7 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], Any]:
     FileNotFoundError
         If there is no such file.
     ModelFileError
-        If it is truncated, not safetensors, another program's, or from a later version.
+        If it is truncated, not safetensors, of another program, or of a later version.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -77,7 +77,7 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], Any]:
             metadata = file.metadata() or {}
             if KEY not in metadata:
                 raise ModelFileError(
-                    f"load: {str(path)!r} is a safetensors file of another program; wanted one "
+                    f"load: {str(path)!r} is a safetensors file of another program; expected one "
                     "written by save() or `rvq-np fit`."
                 )
             about = json.loads(metadata[KEY])
@@ -88,8 +88,8 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], Any]:
                 )
             if "codebooks" in about:
                 raise ModelFileError(
-                    f"load: {str(path)!r} holds codebooks without a state of training; load them "
-                    "with rvq_np.checkpoints.load."
+                    f"load: {str(path)!r} has codebooks without training state; load them with "
+                    "rvq_np.checkpoints.load."
                 )
             config = about["config"]
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -97,7 +97,7 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], Any]:
         if isinstance(error, ModelFileError):
             raise
         raise ModelFileError(
-            f"load: {str(path)!r} is no readable safetensors file ({error}). It may be truncated: "
-            "copy it again, or write it anew with save()."
+            f"load: {str(path)!r} is not a readable safetensors file ({error}). It may be "
+            "truncated: copy it again, or write it again with save()."
         ) from error
     return tensors, config

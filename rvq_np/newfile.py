@@ -1,4 +1,4 @@
-"""A file that takes its place when it is whole: a reader finds the old one or the new one."""
+"""Atomic writing: a file is renamed into place when it is complete."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class NewFile:
     ----------
     file : binary file
     name : str
-        Where it is meanwhile.
+        Path of the temporary file.
     """
 
     def __init__(self, path: str | os.PathLike[str]):
@@ -27,7 +27,7 @@ class NewFile:
         self.file: Any = os.fdopen(handle, "w+b")
 
     def commit(self) -> None:
-        """Make it durable and rename it into place; what was there before stays if that fails."""
+        """Flush it to disk and rename it into place; if that fails, an existing file is kept."""
         try:
             self.file.flush()
             os.fsync(self.file.fileno())
@@ -39,7 +39,7 @@ class NewFile:
             raise
 
     def discard(self) -> None:
-        """Remove it; calling this again does nothing."""
+        """Delete the temporary file; calling this again does nothing."""
         with contextlib.suppress(OSError):
             self.file.close()
         with contextlib.suppress(OSError):

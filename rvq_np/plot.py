@@ -1,4 +1,4 @@
-"""Pictures of what a quantizer does. Needs matplotlib: ``pip install 'rvq-np[plot]'``.
+"""Plots of what a quantizer does. Needs matplotlib: ``pip install 'rvq-np[plot]'``.
 
 Nothing here opens a window or touches matplotlib's global state.
 """
@@ -16,14 +16,14 @@ from matplotlib.figure import Figure
 def rate_distortion(
     kbps: Sequence[float], snr: Mapping[str, Sequence[float]], path: str | os.PathLike[str]
 ) -> None:
-    """Draw signal-to-noise ratio over bitrate, one line a recording, into a PNG file.
+    """Draw signal-to-noise ratio over bitrate, one line per recording, into a PNG file.
 
     Parameters
     ----------
     kbps : sequence of float
         Bitrates, kb/s.
     snr : mapping of str to sequence of float
-        Per recording, its ratios in dB, one a bitrate.
+        Per recording, its ratios in dB, one per bitrate.
     path : path
         Where to write.
     """
@@ -31,7 +31,7 @@ def rate_distortion(
     for name, ratios in snr.items():
         axes[0].plot(kbps, ratios, marker="o", label=name)
     axes[0].set(xlabel="bitrate, kb/s", ylabel="signal-to-noise ratio, dB")
-    axes[0].set_title("Held-out speech: each level adds")
+    axes[0].set_title("Held-out speech: SNR by number of stages")
     axes[0].grid(alpha=0.3)
     axes[0].legend(frameon=False)
     figure.savefig(path, dpi=120)
@@ -54,10 +54,10 @@ def spectrograms(
     figure, axes = _figure(8.0, 2.0 * len(sounds) + 0.6, len(sounds))
     loudest = None
     for axis, (title, samples) in zip(axes, sounds, strict=True):
-        levels = _decibels(np.asarray(samples, dtype=np.float64))
-        loudest = float(levels.max()) if loudest is None else loudest
+        decibels = _decibels(np.asarray(samples, dtype=np.float64))
+        loudest = float(decibels.max()) if loudest is None else loudest
         axis.imshow(
-            levels.T,
+            decibels.T,
             origin="lower",
             aspect="auto",
             cmap="magma",

@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from . import arrays, backends, checks, layout, lookup, modelfile, passes
+from . import arguments, arrays, backends, checks, layout, lookup, modelfile, passes
 from . import train as training
 from .config import Config
 from .errors import (
     ModelFileError,
+    NonFiniteError,
     NotInitializedWarning,
-    ParameterError,
     RvqError,
     ShapeError,
     StateError,
@@ -152,7 +152,7 @@ class ResidualVectorQuantizer:
         >>> ResidualVectorQuantizer(bins=1024, n_q=1).get_bandwidth_per_quantizer(75)
         0.75
         """
-        return self.config.bandwidth_per_quantizer(sample_rate)
+        return self.config.bandwidth_per_quantizer(sample_rate, "get_bandwidth_per_quantizer")
 
     def get_num_quantizers_for_bandwidth(
         self, sample_rate: float, bandwidth: float | None = None
@@ -172,7 +172,7 @@ class ResidualVectorQuantizer:
         >>> [rvq.get_num_quantizers_for_bandwidth(40, each) for each in (0.1, 1.2, 99, None)]
         [1, 3, 8, 8]
         """
-        return self.config.levels_for(sample_rate, bandwidth)
+        return self.config.levels_for(sample_rate, bandwidth, "get_num_quantizers_for_bandwidth")
 
     def forward(
         self, x: Any, sample_rate: float, bandwidth: float | None = None, mask: Any = None
@@ -218,8 +218,8 @@ class ResidualVectorQuantizer:
         self, call: str, x: Any, sample_rate: float, bandwidth: float | None, mask: Any
     ) -> passes.Pass:
         """Do what `forward` does; return all that its result and gradients are made of."""
-        per_level = self.config.bandwidth_per_quantizer(sample_rate)
-        n_q = self.config.levels_for(sample_rate, bandwidth)
+        per_level = self.config.bandwidth_per_quantizer(sample_rate, call)
+        n_q = self.config.levels_for(sample_rate, bandwidth, call)
         batch = layout.Batch(call, x, self.codebooks, mask)
         seed = None
         if self.training:
@@ -274,7 +274,7 @@ class ResidualVectorQuantizer:
         NotInitializedWarning
             Once, if the words were never trained or loaded: they are random.
         """
-        n_q = self.config.levels_for(sample_rate, bandwidth)
+        n_q = self.config.levels_for(sample_rate, bandwidth, "encode")
         start = self.config.check_start("encode", st, n_q)
         checks.beam("encode", beam_size)
         codebooks = self.codebooks[start:n_q]
@@ -364,8 +364,9 @@ class ResidualVectorQuantizer:
 
         Raises
         ------
-        ShapeError, DtypeError, NonFiniteError, ParameterError
-            Nothing has changed then; nor if `callback` raises, or the fit is interrupted.
+        ShapeError, DtypeError, NonFiniteError, ParameterError, BackendError
+            If `x` or another argument is not what it may be. Nothing has changed then; nor if
+            `callback` raises, or the fit is interrupted.
         ModelFileError, StateError
             If `checkpoint` is no such file, or of another fit.
 
@@ -379,22 +380,27 @@ class ResidualVectorQuantizer:
         True
         """
         entered = backends.enter(x)
-        if x.ndim == 3:
-            rows = layout.Batch("fit", x, self.codebooks).rows
-        elif x.ndim == 2 and x.shape[1] == self.dimension:
-            rows = entered.array
-        else:
+        x = entered.array
+        if x.ndim not in (2, 3) or x.shape[1] != self.dimension:
             raise ShapeError(
                 f"fit: x has shape {tuple(x.shape)}; wanted (N, {self.dimension}) or "
                 f"(B, {self.dimension}, T)."
             )
+        checks.floating("fit", entered.array)
+        with entered.there():
+            rows = layout.as_rows(entered.array)
         rounds = self.config.kmeans_iters if iterations is None else iterations
-        with entered.there(), training.reporting(callback, progress) as report:
-            states = training.fit(
-                rows, self.n_q, self.bins, rounds, self._rng, projections=self._projections,
-                epsilon=self.config.epsilon, rows_per_word=rows_per_word, tolerance=tolerance,
-                callback=report, checkpoint=checkpoint,
-            )  # fmt: skip
+        try:
+            with entered.there(), training.reporting(callback, progress) as report:
+                states = training.fit(
+                    rows, self.n_q, self.bins, rounds, self._rng, projections=self._projections,
+                    epsilon=self.config.epsilon, rows_per_word=rows_per_word, tolerance=tolerance,
+                    callback=report, checkpoint=checkpoint,
+                )  # fmt: skip
+        except NonFiniteError:
+            if x.ndim == 3:  # name the place that the user knows
+                layout.Batch("fit", x, self.codebooks)
+            raise
         self._use(states, self._projections)
         return self
 
@@ -454,8 +460,8 @@ class ResidualVectorQuantizer:
         return quantizer
 
     @property
-    def usage(self) -> list[tuple[float, float]]:
-        """Utilisation and perplexity of each level, from its moving counts."""
+    def usage(self) -> list[training.Usage]:
+        """Utilisation and perplexity of each stage, by name, from its moving counts."""
         return [training.usage(state.counts) for state in self._states]
 
     @property
@@ -469,13 +475,7 @@ class ResidualVectorQuantizer:
         self.n_q, self.bins = config.n_q, config.bins
         self.training = True
         self.all_reduce = None
-        try:
-            self._rng = np.random.default_rng(rng)
-        except (ValueError, TypeError) as error:
-            raise ParameterError(
-                f"ResidualVectorQuantizer: rng is {rng!r} ({error}); wanted a whole number from 0, "
-                "a numpy.random.Generator, or None."
-            ) from error
+        self._rng = arguments.generator("ResidualVectorQuantizer", "rng", rng)
         self._warned = False
 
     def _use(self, states: Any, projections: training.Projections, before: Any = None) -> None:

@@ -1,7 +1,7 @@
 """A scikit-learn transformer, vectors to codes. Needs ``pip install 'rvq-np[sklearn]'``.
 
-The one place where codes are vectors first, ``(n_samples, n_q)``, and randomness is called
-``random_state``: what users of scikit-learn expect.
+Only here the first axis of codes is that of the vectors, ``(n_samples, n_q)``, and the seed is
+called ``random_state``, as in scikit-learn.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ class ResidualQuantizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
     Parameters
     ----------
     n_q : int, optional
-        Levels.
+        Number of stages.
     bins : int, optional
-        Words per level.
+        Codewords per stage.
     max_iter : int, optional
-        Rounds of k-means per level, at most.
+        Iterations of k-means per stage, at most.
     tol : float, optional
-        A level is finished when a round lowers its error by less than this share.
+        A stage is finished when an iteration lowers its error by a smaller fraction than this.
     beam_size : int, optional
         Hypotheses kept per vector when encoding.
     random_state : int, RandomState or None, optional
@@ -36,10 +36,10 @@ class ResidualQuantizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
     Attributes
     ----------
     codebooks_ : Codebooks
-        What was fitted.
+        The fitted codebooks.
     n_features_in_ : int
     n_iter_ : int
-        Rounds of k-means the slowest level took.
+        Iterations of k-means of the stage that took most.
 
     Examples
     --------
@@ -70,20 +70,20 @@ class ResidualQuantizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any = None) -> ResidualQuantizer:
-        """Train all levels on `X` (n_samples, n_features)."""
+        """Train all stages on `X` (n_samples, n_features)."""
         X = validate_data(self, X, dtype=[np.float64, np.float32])
         seed = check_random_state(self.random_state).randint(2**31 - 1)
-        rounds = [0] * self.n_q
+        iterations = [0] * self.n_q
 
         def count(info: train.FitProgress) -> None:
-            rounds[info.level] += 1
+            iterations[info.level] += 1
 
         states = train.fit(
             X, self.n_q, self.bins, self.max_iter, np.random.default_rng(seed),
             tolerance=self.tol, callback=count,
         )  # fmt: skip
         self.codebooks_ = train.codebooks_of(states)
-        self.n_iter_ = max(rounds)
+        self.n_iter_ = max(iterations)
         return self
 
     def transform(self, X: Any) -> np.ndarray:

@@ -1,11 +1,15 @@
-"""One level of a quantizer as a frozen value: its codebook, its metric, its way in and out."""
+"""One level of a quantizer as a frozen value: its codebook, its metric, its way in and out.
+
+`Value` is what all frozen values of the package share: how they compare, copy and pickle.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import FrozenInstanceError, dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -15,8 +19,67 @@ from .errors import DtypeError, NonFiniteError, ParameterError, ShapeError
 METRICS = ("euclidean", "cosine")
 
 
-@dataclass(frozen=True, eq=False)
-class Linear:
+class Value:
+    """What never changes: no attribute can be set, and what is equal can stand for one another.
+
+    A copy is the value itself.  A pickle holds what `made_of` returns, and loading it calls the
+    constructor again, so that arrays are checked and read-only.  Whatever is found out once, such
+    as tables of a backend, lies in the instance's dictionary and is no part of the value: it is
+    neither compared nor pickled.  Constructors write into that dictionary.
+    """
+
+    def made_of(self) -> tuple[Any, ...]:
+        """Return the arguments of the constructor that make this value."""
+        raise NotImplementedError
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over all that the value is made of."""
+        raise NotImplementedError
+
+    def identity(self) -> tuple[Any, ...]:
+        """Return what is the same for values of one class that are equal, and for no others."""
+        return (self.fingerprint,)
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        if type(other) is not type(self):
+            return NotImplemented
+        return self.identity() == other.identity()
+
+    def __hash__(self) -> int:
+        return hash(self.identity())
+
+    def __copy__(self) -> Any:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self.made_of()
+
+    def __setattr__(self, name: str, value: Any) -> NoReturn:
+        self._refuse(name)
+
+    def __delattr__(self, name: str) -> NoReturn:
+        self._refuse(name)
+
+    def _refuse(self, name: str) -> NoReturn:
+        kind = type(self).__name__
+        raise FrozenInstanceError(f"{kind}: {name} cannot be set or deleted; make a new {kind}.")
+
+
+def add_to(digest: Any, array: np.ndarray) -> None:
+    """Add the type, the shape and the bytes of an array to a SHA-256."""
+    digest.update(f"{array.dtype.str}{array.shape}".encode())
+    little = array.astype(array.dtype.newbyteorder("<"), order="C", copy=False)
+    digest.update(little.reshape(-1))
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Linear(Value):
     """A linear map with bias: ``y = weight @ x + bias``.
 
     Parameters
@@ -38,14 +101,42 @@ class Linear:
                 "give one bias for each row of the weight."
             )
 
+    def made_of(self) -> tuple[Any, ...]:
+        return self.weight, self.bias
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over weight and bias."""
+        digest = hashlib.sha256()
+        for array in (self.weight, self.bias):
+            add_to(digest, array)
+        return digest.hexdigest()
+
     @cached_property
     def sizes(self) -> np.ndarray:
         """The sum of the sizes of each row of the weight, float64 (outputs,)."""
         return np.abs(self.weight).sum(axis=1, dtype=np.float64)
 
+    def prepared(self, backend: Any, like: Any) -> Any:
+        """Return ``backend.prepare_map(self, like)``, made once for each device."""
+        kept = self._prepared
+        key = (backend, str(getattr(like, "device", "cpu")))
+        if key not in kept:
+            kept[key] = backend.prepare_map(self, like)
+        return kept[key]
 
-@dataclass(frozen=True, eq=False)
-class Stage:
+    @cached_property
+    def _prepared(self) -> dict[Any, Any]:
+        return {}
+
+    def __repr__(self) -> str:
+        outputs, inputs = self.weight.shape
+        wide = "" if self.weight.dtype == self.bias.dtype == np.float32 else ", float64"
+        return f"Linear({inputs} to {outputs}{wide})"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Stage(Value):
     """One level: its codebook and, if it is searched in another space, the way in and out.
 
     Parameters
@@ -103,6 +194,7 @@ class Stage:
             )
         if self.project_in is None or self.project_out is None:
             return
+        check_maps("Stage", self.project_in, self.project_out)
         width = self.words.shape[1]
         into, out = self.project_in.weight.shape, self.project_out.weight.shape
         if into[0] != width or out[1] != width or into[1] != out[0]:
@@ -119,6 +211,25 @@ class Stage:
         for name, value in (("words", words), ("project_in", into), ("project_out", out)):
             object.__setattr__(self, name, value)
         return self
+
+    def made_of(self) -> tuple[Any, ...]:
+        return self.words, self.project_in, self.project_out, self.metric, self.stride
+
+    def digest(self, digest: Any) -> None:
+        """Add all that the stage is made of to a SHA-256."""
+        if self.metric != "euclidean":
+            digest.update(self.metric.encode())
+        if self.stride != 1:
+            digest.update(f"every {self.stride}".encode())
+        for array in self.arrays():
+            add_to(digest, array)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over the stage: the fingerprint of codebooks of this stage alone."""
+        digest = hashlib.sha256()
+        self.digest(digest)
+        return digest.hexdigest()
 
     @cached_property
     def largest(self) -> float:
@@ -147,6 +258,15 @@ class Stage:
         strided = f", every {self.stride} frames" if self.stride > 1 else ""
         size, width = self.words.shape
         return f"Stage({size} words of {width} for vectors of {self.dim}{cosine}{strided})"
+
+
+def check_maps(call: str, project_in: Any, project_out: Any) -> None:
+    """Raise ParameterError unless both are `Linear`."""
+    for name, value in (("project_in", project_in), ("project_out", project_out)):
+        if not isinstance(value, Linear):
+            raise ParameterError(
+                f"{call}: {name} is a {type(value).__name__}; expected a Linear(weight, bias)."
+            )
 
 
 def largest(stage: Stage) -> float:

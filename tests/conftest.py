@@ -1,4 +1,11 @@
-"""Settings all tests share: reproducible Hypothesis runs, no deadline on a shared machine."""
+"""Settings all tests share: reproducible Hypothesis runs, no deadline, what runs by default."""
+
+import os
+import time
+
+# Tests run in parallel already; those that are about threads ask for them (`helpers.paths`).
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("RVQ_NP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
@@ -21,6 +28,37 @@ settings.register_profile(  # of `python -m faults`, to which any failing exampl
     "faults", settings.get_profile("rvq_np"), phases=[Phase.explicit, Phase.generate]
 )
 settings.load_profile("rvq_np")
+
+MANY = 500  # tests that are worth compiling all kernels first
+PATIENCE = 300  # seconds to wait for another worker's kernels
+
+
+def pytest_configure(config):
+    """Leave slow tests out, unless ``-m`` or the name of a file asks for them."""
+    if not config.option.markexpr and not any(".py" in each for each in config.args):
+        config.option.markexpr = "not slow"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _kernels_compiled_once(request, tmp_path_factory):
+    """Share the compiling among workers: without this, each would compile every kernel.
+
+    One compiles for float32, another for float64; then all find both in Numba's cache.
+    """
+    worker = getattr(request.config, "workerinput", {"workercount": 1})
+    if worker["workercount"] < 2 or len(request.session.items) < MANY:
+        return
+    shared = tmp_path_factory.getbasetemp().parent
+    dtypes = ("float32", "float64")
+    mine = int(worker["workerid"].removeprefix("gw"))
+    if mine < len(dtypes):
+        host.warm(np.dtype(dtypes[mine]))
+        (shared / f"compiled-{dtypes[mine]}").touch()
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until:
+        if all((shared / f"compiled-{dtype}").exists() for dtype in dtypes):
+            return
+        time.sleep(0.1)
 
 
 @pytest.fixture

@@ -15,8 +15,9 @@ PACKAGE = Path(rvq_np.__file__).parent
 LEVELS = {
     "errors": 0,
     "kernels": 0,
+    "arguments": 1,
     "arrays": 1,
-    "config": 1,
+    "config": 2,
     "backends": 2,
     "newfile": 0,
     "modelfile": 1,
@@ -66,12 +67,14 @@ def imports_of(path):
                 assert not alias.name.startswith("rvq_np"), f"{path}: import relatively"
 
 
+@pytest.mark.quick
 def test_every_room_has_a_level():
     rooms = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or path.is_dir()}
     rooms -= {"__init__", "__main__", "__pycache__", "py"}
     assert rooms == set(LEVELS)
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     "path",
     [each for each in sorted(PACKAGE.rglob("*.py")) if each.parent != PACKAGE
@@ -90,6 +93,7 @@ def test_imports_point_down(path):
             assert LEVELS[target] < LEVELS[room], f"{room} must not import {target}"
 
 
+@pytest.mark.quick
 def test_modules_open_with_a_docstring():
     for path in PACKAGE.rglob("*.py"):
         assert ast.get_docstring(ast.parse(path.read_text())), f"{path} has no contract at its top"
@@ -105,6 +109,7 @@ def run_python(code, **environment):
     ).stdout
 
 
+@pytest.mark.quick
 def test_importing_loads_nothing_heavy():
     code = (
         "import sys, rvq_np; heavy = {'numba', 'llvmlite', 'scipy', 'torch', 'jax', 'cupy', "
@@ -114,6 +119,7 @@ def test_importing_loads_nothing_heavy():
     assert run_python(code).strip() == "[]"
 
 
+@pytest.mark.quick
 def test_every_public_name_is_there():
     for name in rvq_np.__all__:
         assert getattr(rvq_np, name) is not None

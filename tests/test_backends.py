@@ -4,15 +4,15 @@ import importlib.metadata
 from types import SimpleNamespace
 
 import numpy as np
-import paths
 import pytest
+from helpers import paths
 
 import rvq_np
 from rvq_np import arrays, backends, codec, train
 from rvq_np.errors import BackendError
 from rvq_np.testing import backend_tests, rvq_tests
 
-TestNumba = rvq_tests(**paths.inside())
+TestNumba = pytest.mark.quick(rvq_tests(**paths.inside()))
 TestNumbaFloat64 = rvq_tests(**paths.inside(), dtype=np.float64)
 TestInt16 = rvq_tests(**paths.inside(paths.screen("int16")))
 TestInt16Float64 = rvq_tests(**paths.inside(paths.screen("int16")), dtype=np.float64)
@@ -20,7 +20,7 @@ TestFloat32 = rvq_tests(**paths.inside(paths.screen("float32")))
 TestFloat32Float64 = rvq_tests(**paths.inside(paths.screen("float32")), dtype=np.float64)
 TestScreensGivenUp = rvq_tests(**paths.inside(paths.impatient, paths.tiny_tiles))
 TestTinyTilesOnTwoThreads = rvq_tests(**paths.inside(paths.tiny_tiles))
-TestPlain = rvq_tests(**paths.inside(paths.without_numba))
+TestPlain = pytest.mark.quick(rvq_tests(**paths.inside(paths.without_numba)))
 TestPlainFloat64 = rvq_tests(**paths.inside(paths.without_numba), dtype=np.float64)
 TestPlainSmallBlocks = rvq_tests(**paths.inside(paths.without_numba, paths.small_blocks))
 TestFortranOrder = rvq_tests(**paths.laid_out(np.asfortranarray))
@@ -28,7 +28,7 @@ TestStridedReadOnly = rvq_tests(**paths.laid_out(paths.strided))
 TestRowByRow = rvq_tests(**paths.row_by_row())
 TestBeamOfOne = rvq_tests(**paths.beam_of_one())
 TestBeamOfOneFloat64 = rvq_tests(**paths.beam_of_one(), dtype=np.float64)
-TestArrayApi = rvq_tests(**paths.array_api())
+TestArrayApi = pytest.mark.quick(rvq_tests(**paths.array_api()))
 TestArrayApiDevice = rvq_tests(**paths.array_api("device1"))
 TestArrayApiDeviceFloat64 = rvq_tests(**paths.array_api("device1"), dtype=np.float64)
 TestArrayApiNoFloat64 = rvq_tests(**paths.array_api("no_float64"))
@@ -48,11 +48,21 @@ def large():
         paths.inside(lambda: paths.threads(1)),
         paths.inside(lambda: paths.threads(2)),
         paths.inside(lambda: paths.threads(3)),
+        paths.inside(paths.partial_tiles),
         paths.laid_out(np.asfortranarray),
         paths.array_api(),
         paths.array_api("no_float64"),
     ],
-    ids=["plain", "1 thread", "2 threads", "3 threads", "Fortran", "strict", "no float64"],
+    ids=[
+        "plain",
+        "1 thread",
+        "2 threads",
+        "3 threads",
+        "partial tiles",
+        "Fortran",
+        "strict",
+        "no float64",
+    ],
 )
 def test_all_paths_agree_on_many_rows(large, path):
     x, books = large

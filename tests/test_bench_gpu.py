@@ -1,4 +1,4 @@
-"""The benchmark for GPUs runs without one, on the emulated card, and claims nothing by that."""
+"""The benchmark for GPUs runs without one, on the emulated GPU, whose times mean nothing."""
 
 import json
 import os
@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.slow
 RESULTS = ROOT / "bench" / "RESULTS-gpu.md"
 
 
@@ -29,7 +30,7 @@ def bench(*arguments, **more):
 def dry(tmp_path_factory):
     """What a dry run of every question wrote: the report and the JSON."""
     if shutil.which("g++") is None or platform.machine() != "x86_64":
-        pytest.skip("the emulated card is built by g++, for x86-64")
+        pytest.skip("the emulated GPU is built by g++, for x86-64")
     path = tmp_path_factory.mktemp("gpu") / "dry.md"
     done = bench("--dry-run", "--output", path)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -75,15 +76,15 @@ def test_only_rivals_that_are_not_here_are_missing_from_a_dry_run(dry):
 
 def test_targets_are_met_by_what_was_measured(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT))
-    from bench.gpu import ceilings, contestants, report
+    from bench.gpu import ceilings, implementations, report
 
     def row(who, seconds, **more):
         return {"kind": "figure", "work": "w", "who": who, "seconds": seconds, **more}
 
-    ours, eager = contestants.OURS, contestants.EAGER
+    ours, eager = implementations.OURS, implementations.EAGER
     rows = {
         "ceilings": [row(ceilings.HALF, 1.0, flops=8), row(ceilings.COPY, 1.0, bytes=10)],
-        "encode": [row(ours, 2.0, flops=8), row(eager, 6.0), row(contestants.COMPILED, 2.9)],
+        "encode": [row(ours, 2.0, flops=8), row(eager, 6.0), row(implementations.COMPILED, 2.9)],
         "decode": [
             row(ours, 1.0, bytes=7) | {"work": "D=128, K=1024, Q=1, N=9"},
             row(ours, 1.0, bytes=1) | {"work": "D=128, K=1024, Q=8, N=9"},
@@ -102,9 +103,11 @@ def test_no_row_names_the_folder_of_the_checkout(monkeypatch):
     from bench.gpu import report
 
     trouble = {"kind": "trouble", "who": "w", "work": "", "message": "m",
-               "traceback": f'File "{ROOT}/bench/gpu/desk.py", line 1'}  # fmt: skip
+               "traceback": f'File "{ROOT}/bench/gpu/context.py", line 1'}  # fmt: skip
     made = report.as_json(report.Results({"encode": [trouble]}))
-    assert made["answers"]["encode"]["rows"][0]["traceback"] == 'File "bench/gpu/desk.py", line 1'
+    assert (
+        made["answers"]["encode"]["rows"][0]["traceback"] == 'File "bench/gpu/context.py", line 1'
+    )
     committed = RESULTS.with_suffix(".json")
     assert not committed.exists() or str(ROOT) not in committed.read_text()
 

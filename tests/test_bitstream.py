@@ -9,15 +9,14 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-import paths
 import pytest
-import rvq_reader
+from helpers import paths, rvq_reader
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rvq_np
 from rvq_np import Codebooks, Grouped, Parallel, Stage, bitstream
-from rvq_np.bitstream import _body, _format, _levels
+from rvq_np.bitstream import _body, _format, _stages
 from rvq_np.errors import (
     BitstreamError,
     CodeRangeError,
@@ -27,6 +26,8 @@ from rvq_np.errors import (
     ShapeError,
 )
 from rvq_np.kernels import bits, plain_bits
+
+pytestmark = pytest.mark.quick
 
 FIXTURES = Path(__file__).parent / "data" / "containers"
 SIZES = st.one_of(st.integers(1, 9), st.sampled_from([255, 256, 257, 1000, 65536, 2**31 - 1]))
@@ -126,7 +127,7 @@ def test_any_range_of_frames_and_prefix_of_levels(case, data):
         low = data.draw(st.integers(0, blocks))
         high = data.draw(st.integers(low, blocks))
         n_q = data.draw(st.integers(1, len(codes)))
-        found = reader.read(low * reader.block, high * reader.block, n_q)
+        found = reader.read(n_q, start=low * reader.block, stop=high * reader.block)
         assert found.sizes == reader.sizes[:n_q]
         wanted = [
             level[..., low * reader.block // stride : high * reader.block // stride]
@@ -335,9 +336,13 @@ def test_codes_are_not_read_for_other_codebooks(rng):
         bitstream.read(file, codebooks=mixed)
     same(bitstream.read(file, 2, codebooks=mixed).codes, codes[:2])  # which are the same
     same(bitstream.read(file, 2, codebooks=books[:2]).codes, codes[:2])
-    with pytest.raises(BitstreamError, match=r"sizes \(16, 16, 16\); these have \(16, 16\)"):
+    with pytest.raises(
+        BitstreamError, match=r"sizes \(16, 16, 16\); got codebooks with sizes \(16, 16\)"
+    ):
         bitstream.read(file, 3, codebooks=books[:2])
-    with pytest.raises(BitstreamError, match=r"sizes \(16, 16, 16\); these have \(8, 8, 8\)"):
+    with pytest.raises(
+        BitstreamError, match=r"sizes \(16, 16, 16\); got codebooks with sizes \(8, 8, 8\)"
+    ):
         bitstream.read(file, codebooks=np.ones((3, 8, 4), np.float32))
     unknown = written(codes, {"sizes": [16] * 3})
     same(bitstream.read(unknown, codebooks=others).codes, codes)
@@ -445,23 +450,26 @@ U32, U64 = struct.Struct("<I").pack, struct.Struct("<Q").pack
     [
         ({0: b"RIFF"}, "begins with b'RIFF"),
         ({8: b"\2"}, "format version 2; this release reads 1"),
-        ({10: b"\1"}, r"claims \d+ bytes"),
-        ({12: U32(16)}, "claims 16 bytes"),
-        ({12: U32(2**31)}, "claims 2147483648 bytes"),
-        ({16: U64(5)}, "frame rate of 5 / 0"),
-        ({24: U64(5)}, "frame rate of 0 / 5"),
-        ({32: U32(0)}, "0 levels"),
-        ({32: U32(65536)}, "65536 levels"),
-        ({32: U32(1)}, "header contradicts itself"),
-        ({32: U32(3)}, "header contradicts itself"),
-        ({36: U32(31)}, "31 axes"),
-        ({36: U32(1)}, "header contradicts itself"),
-        ({40: U32(0)}, r"sizes \(0, 5\)"),
-        ({40: U32(2**31)}, "sizes"),
+        ({10: b"\1"}, r"invalid length, \d+ bytes"),
+        ({12: U32(16)}, "invalid length, 16 bytes"),
+        ({12: U32(2**31)}, "invalid length, 2147483648 bytes"),
+        ({16: U64(5)}, "frame rate 5 / 0"),
+        ({24: U64(5)}, "frame rate 0 / 5"),
+        ({32: U32(0)}, "0 stages, 0 batch axes"),
+        ({32: U32(65536)}, "65536 stages, 0 batch axes"),
+        ({32: U32(1)}, "header is invalid"),
+        ({32: U32(3)}, "header is invalid"),
+        ({36: U32(31)}, "2 stages, 31 batch axes"),
+        ({36: U32(1)}, "header is invalid"),
+        ({40: U32(0)}, r"must be in \[1, 2147483647\], got sizes \(0, 5\)"),
+        ({40: U32(2**31)}, r"must be in \[1, 2147483647\], got sizes \(2147483648, 5\)"),
         ({44: U32(0)}, r"strides \(0, 1\)"),
-        ({44: U32(2**31 - 1), 52: U32(2**31 - 2)}, "common multiple is beyond reach"),
-        ({56: U32(1)}, "1 fingerprints for 2 levels"),
-        ({56: U32(2)}, "header contradicts itself"),
+        (
+            {44: U32(2**31 - 1), 52: U32(2**31 - 2)},
+            "least common multiple of strides must be at most 2147483647",
+        ),
+        ({56: U32(1)}, "1 fingerprints for 2 stages"),
+        ({56: U32(2)}, "header is invalid"),
     ],
 )
 def test_a_header_that_cannot_be_is_refused(changes, message):
@@ -501,26 +509,26 @@ def test_crafted_files_are_files():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (crafted(ONE, [(5, TWO_BITS)]), "1 bytes are said to hold 5 codes"),
-        (crafted(ONE, [(2**40, TWO_BITS)]), "said to hold 1099511627776 codes"),
+        (crafted(ONE, [(5, TWO_BITS)]), "1 bytes cannot hold 5 codes"),
+        (crafted(ONE, [(2**40, TWO_BITS)]), "cannot hold 1099511627776 codes"),
         (crafted(ONE, [(2**63, TWO_BITS)]), "9223372036854775808 frames at byte"),
         (crafted(ONE, [(0, [(0, b"")])]), "0 frames at byte"),
-        (crafted(ONE, [(3, TWO_BITS)]), "bits behind the last code of a level are not zero"),
+        (crafted(ONE, [(3, TWO_BITS)]), "the bits after the last code of a stage are not zero"),
         (crafted(ONE, [(4, [(4, b"\xe4")])]), "coding 4"),
-        (crafted(ONE, [(4, [(1, b"\xff\x0f")])]), "beyond the 4 words"),
-        (crafted(_format.Header((3,), (1,)), [(4, TWO_BITS)]), "beyond the 3 words"),
+        (crafted(ONE, [(4, [(1, b"\xff\x0f")])]), r"out of range \[0, 4\)"),
+        (crafted(_format.Header((3,), (1,)), [(4, TWO_BITS)]), r"out of range \[0, 3\)"),
         (crafted(_format.Header((4,), (2,)), [(3, TWO_BITS)]), "3 frames at byte"),
-        (crafted(ONE, [(4, TWO_BITS)] * 2, offsets=[116, 116]), "contradicts itself"),
-        (crafted(ONE, [(4, TWO_BITS)] * 2, offsets=[142, 116]), "contradicts itself"),
-        (crafted(ONE, [(4, TWO_BITS)] * 2, offsets=[8, 142]), "contradicts itself"),
-        (crafted(ONE, [(4, TWO_BITS)], offsets=[2**63]), "contradicts itself"),
-        (crafted(ONE, [(4, TWO_BITS)], frames=[8]), "does not have its checksum"),
-        (crafted(ONE, [(4, [(2, b"\0\x11")])]), "cut off or impossible"),
-        (crafted(ONE, [(4, [(2, b"\x0a\x10" + bytes(20000))])]), "cut off or impossible"),
-        (crafted(ONE, [(4, [(2, b"\0\0" + bytes(20))])]), "cut off or impossible"),
-        (crafted(ONE, [(4, [(2, b"\0\x12" + bytes(20))])]), "cut off or impossible"),
-        (crafted(ONE, [(4, [(2, b"\0\x08\x01\x01\x01\x01" + bytes(8))])]), "does not add up"),
-        (crafted(ONE, [(0x41 * 64, [(2, b"\0" * 64)])]), "said to hold 4160 codes: they cannot"),
+        (crafted(ONE, [(4, TWO_BITS)] * 2, offsets=[116, 116]), "invalid chunk"),
+        (crafted(ONE, [(4, TWO_BITS)] * 2, offsets=[142, 116]), "invalid chunk"),
+        (crafted(ONE, [(4, TWO_BITS)] * 2, offsets=[8, 142]), "invalid chunk"),
+        (crafted(ONE, [(4, TWO_BITS)], offsets=[2**63]), "invalid chunk"),
+        (crafted(ONE, [(4, TWO_BITS)], frames=[8]), r"checksum of the chunk at byte \d+ does not"),
+        (crafted(ONE, [(4, [(2, b"\0\x11")])]), "truncated or invalid"),
+        (crafted(ONE, [(4, [(2, b"\x0a\x10" + bytes(20000))])]), "truncated or invalid"),
+        (crafted(ONE, [(4, [(2, b"\0\0" + bytes(20))])]), "truncated or invalid"),
+        (crafted(ONE, [(4, [(2, b"\0\x12" + bytes(20))])]), "truncated or invalid"),
+        (crafted(ONE, [(4, [(2, b"\0\x08\x01\x01\x01\x01" + bytes(8))])]), "do not sum to 65536"),
+        (crafted(ONE, [(0x41 * 64, [(2, b"\0" * 64)])]), "64 bytes cannot hold 4160 codes"),
     ],
 )  # fmt: skip
 def test_what_the_checksums_let_through_is_refused(content, message):
@@ -540,18 +548,24 @@ def with_index(entries, content):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (with_index(2**60, crafted(ONE, [(4, TWO_BITS)])), "does not have its checksum"),
-        (with_index(2**64 - 1, crafted(ONE, [(4, TWO_BITS)])), "does not have its checksum"),
+        (with_index(2**60, crafted(ONE, [(4, TWO_BITS)])), "checksum of the index does not match"),
+        (
+            with_index(2**64 - 1, crafted(ONE, [(4, TWO_BITS)])),
+            "checksum of the index does not match",
+        ),
         (
             crafted(_format.Header((2**31 - 1,), (1,)), [(4, [(2, b"\0\x11" + bytes(99))])]),
-            "cut off",
+            "truncated or invalid",
         ),
-        (crafted(_format.Header((4,), (1,), (2**30, 2)), [(4, TWO_BITS)]), "they cannot"),
+        (crafted(_format.Header((4,), (1,), (2**30, 2)), [(4, TWO_BITS)]), "1 bytes cannot hold"),
         (crafted(_format.Header((4,) * 9000, (1,) * 9000), [(4, TWO_BITS * 9000)]), None),
         (crafted(_format.Header((4,), (1,), (0,)), [(2**60, [(0, b"")])]), None),
-        (crafted(_format.Header((4,), (1,), (0, 2**30)), [(2**60, [(0, b"")])]), "no array can"),
+        (
+            crafted(_format.Header((4,), (1,), (0, 2**30)), [(2**60, [(0, b"")])]),
+            "no array can have",
+        ),
     ],
-    ids=["entries", "all ones", "words", "streams", "levels", "no stream", "no stream of many"],
+    ids=["entries", "all ones", "codewords", "streams", "stages", "no stream", "no stream of many"],
 )
 def test_claims_cost_no_more_than_the_file(content, message):
     with paths.traced_memory() as peak:
@@ -574,11 +588,11 @@ def ranged(state, words, shares=SHARES):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (ranged(0, []), "state that it cannot have"),
-        (ranged(1 << 63, []), "state that it cannot have"),
+        (ranged(0, []), "begins in an invalid state"),
+        (ranged(1 << 63, []), "begins in an invalid state"),
         (ranged(1 << 31, []), "does not end where it should"),
         (ranged(1 << 40, [1, 2, 3]), "does not end where it should"),
-        (ranged(1 << 31, [], SHARES[::-1] * 0 + 1), "does not add up"),
+        (ranged(1 << 31, [], SHARES[::-1] * 0 + 1), "do not sum to 65536"),
     ],
 )
 def test_range_coded_levels_that_cannot_be_are_refused(data, message):
@@ -589,8 +603,8 @@ def test_range_coded_levels_that_cannot_be_are_refused(data, message):
 
 def test_a_range_coded_level_ends_with_its_last_word_and_where_it_began(rng):
     codes = (np.minimum(rng.geometric(0.8, 500), 4) - 1).astype(np.int32)
-    coding, data = _levels.to_bytes(codes, 4, True)
-    assert coding == _levels.CODED
+    coding, data = _stages.to_bytes(codes, 4, True)
+    assert coding == _stages.CODED
     same(bitstream.read(io.BytesIO(crafted(ONE, [(500, [(coding, data)])]))).codes, codes[None])
     other = data[:-4] + bytes([data[-4] ^ 1]) + data[-3:]
     for spoiled in (data + bytes(4), data[:-4], other):
@@ -614,7 +628,7 @@ def test_coding_is_chosen_for_each_level_of_each_chunk(rng):
     file = written(codes, {"sizes": [256, 256], "chunk_frames": 5000})
     with bitstream.Reader(file) as reader:
         parts = [each.coding for each in reader._parts(reader.index[0])]
-    assert parts == [0, _levels.CODED]
+    assert parts == [0, _stages.CODED]
     smaller, packed = len(file.getvalue()), 10000
     assert smaller < 0.85 * packed
     never = written(codes, {"sizes": [256, 256], "compress": False}).getvalue()
@@ -625,7 +639,7 @@ def test_shares_are_whole_and_nobody_is_left_out(rng):
     for trial in range(200):
         counts = rng.integers(0, 3, int(rng.integers(1, 2000))) * rng.integers(1, 10**6)
         counts[int(rng.integers(len(counts)))] += 1 + trial**3
-        shares = _levels._shares(counts, np.flatnonzero(counts))
+        shares = _stages._frequencies(counts, np.flatnonzero(counts))
         assert shares.sum() == 1 << 16
         assert ((shares > 0) == (counts > 0)).all()
 
@@ -633,25 +647,33 @@ def test_shares_are_whole_and_nobody_is_left_out(rng):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({}, ParameterError, "give sizes, the words per level, or codebooks"),
-        ({"sizes": 5}, ParameterError, "sizes is 5; wanted one number a level"),
-        ({"sizes": [5]}, LevelsError, "codes have 2 levels, the file has 1"),
-        ({"sizes": [5, 0]}, ParameterError, r"sizes \(5, 0\)"),
-        ({"sizes": [5, 2**31]}, ParameterError, "sizes"),
-        ({"sizes": [5, "a"]}, ParameterError, "cannot be"),
-        ({"sizes": [5, 5], "strides": [1, 0]}, ParameterError, "strides"),
-        ({"sizes": [5, 5], "strides": [1, 2]}, ShapeError, "level 1 have shape"),
-        ({"sizes": [5, 5], "strides": [1]}, ParameterError, "2 sizes and 1 strides"),
-        ({"sizes": [5, 5], "frame_rate": 0}, ParameterError, "frame rate of 0"),
-        ({"sizes": [5, 5], "frame_rate": -1}, ParameterError, "frame rate of -1"),
-        ({"sizes": [5, 5], "frame_rate": (1, 0)}, ParameterError, "cannot be"),
-        ({"sizes": [5, 5], "frame_rate": float("nan")}, ParameterError, "cannot be"),
-        ({"sizes": [5, 5], "frame_rate": "fast"}, ParameterError, "cannot be"),
+        ({}, ParameterError, "got neither sizes nor codebooks; expected one"),
+        ({"sizes": 5}, ParameterError, "sizes is 5; expected a sequence of one size per stage"),
+        ({"sizes": [5]}, LevelsError, "codes have 2 stages; expected 1, as the file has"),
+        ({"sizes": [5, 0]}, ParameterError, r"must be in \[1, 2147483647\], got sizes \(5, 0\)"),
+        ({"sizes": [5, 2**31]}, ParameterError, r"got sizes \(5, 2147483648\)"),
+        ({"sizes": [5, "a"]}, ParameterError, "must be sequences of integers"),
+        ({"sizes": [5, 5], "strides": [1, 0]}, ParameterError, r"strides \(1, 0\)"),
+        ({"sizes": [5, 5], "strides": [1, 2]}, ShapeError, "stage 1 have shape"),
+        ({"sizes": [5, 5], "strides": [1]}, ParameterError, "got 2 sizes and 1 strides"),
+        ({"sizes": [5, 5], "frame_rate": 0}, ParameterError, "frame_rate must be positive, got 0"),
+        (
+            {"sizes": [5, 5], "frame_rate": -1},
+            ParameterError,
+            "frame_rate must be positive, got -1",
+        ),
+        ({"sizes": [5, 5], "frame_rate": (1, 0)}, ParameterError, r"frame_rate is \(1, 0\)"),
+        ({"sizes": [5, 5], "frame_rate": float("nan")}, ParameterError, "frame_rate is nan"),
+        ({"sizes": [5, 5], "frame_rate": "fast"}, ParameterError, "frame_rate is 'fast'; expected"),
         ({"sizes": [5, 5], "chunk_frames": 0}, ParameterError, "chunk_frames is 0"),
         ({"sizes": [5, 5], "chunk_frames": 1.5}, ParameterError, "chunk_frames is 1.5"),
-        ({"codebooks": np.ones((1, 5, 3))}, LevelsError, "codes have 2 levels, the file has 1"),
-        ({"codebooks": np.ones((2, 5, 3)), "sizes": [5, 6]}, ParameterError, "leave both away"),
-        ({"codebooks": np.ones((2, 5, 3)), "strides": [1, 2]}, ParameterError, "leave both"),
+        (
+            {"codebooks": np.ones((1, 5, 3))},
+            LevelsError,
+            "codes have 2 stages; expected 1, as the file has",
+        ),
+        ({"codebooks": np.ones((2, 5, 3)), "sizes": [5, 6]}, ParameterError, "Omit both"),
+        ({"codebooks": np.ones((2, 5, 3)), "strides": [1, 2]}, ParameterError, "Omit both"),
     ],
 )
 def test_arguments_that_cannot_be_are_refused(arguments, error, message, tmp_path):
@@ -663,13 +685,13 @@ def test_arguments_that_cannot_be_are_refused(arguments, error, message, tmp_pat
 @pytest.mark.parametrize(
     ("codes", "error", "message"),
     [
-        (np.ones((2, 4)), DtypeError, "level 0 have dtype float64; wanted integers"),
-        (np.full((2, 4), 5), CodeRangeError, r"code 5 at \(0, 0\) names no word; wanted 0 to 4"),
-        (np.array([[0, 0], [0, -2]]), CodeRangeError, r"code -2 at \(1, 1\) names no word"),
+        (np.ones((2, 4)), DtypeError, "stage 0 have dtype float64; expected integers"),
+        (np.full((2, 4), 5), CodeRangeError, r"code 5 at \(0, 0\) is out of range \[0, 5\)"),
+        (np.array([[0, 0], [0, -2]]), CodeRangeError, r"code -2 at \(1, 1\) is out of range"),
         (np.uint64([[0], [2**63]]), CodeRangeError, "code 9223372036854775808"),
-        ([np.ones(3, int), np.ones(4, int)], ShapeError, "level 1 have shape"),
-        (np.array([1, 2]), ShapeError, "level 0 have shape"),
-        ([], LevelsError, "codes have 0 levels"),
+        ([np.ones(3, int), np.ones(4, int)], ShapeError, "stage 1 have shape"),
+        (np.array([1, 2]), ShapeError, "stage 0 have shape"),
+        ([], LevelsError, "codes have 0 stages"),
     ],
 )
 def test_codes_that_cannot_be_are_refused(codes, error, message, tmp_path):
@@ -688,9 +710,9 @@ def test_codes_that_cannot_be_are_refused(codes, error, message, tmp_path):
     [
         ({"n_q": 0}, LevelsError, "n_q is 0; choose 1 to 2"),
         ({"n_q": 3}, LevelsError, "n_q is 3; choose 1 to 2"),
-        ({"start": -4}, ShapeError, "frames -4 to 8 of 8"),
-        ({"stop": 12}, ShapeError, "frames 0 to 12 of 8"),
-        ({"start": 4, "stop": 0}, ShapeError, "frames 4 to 0"),
+        ({"start": -4}, ShapeError, r"start is -4 and stop is 8; .* <= 8\."),
+        ({"stop": 12}, ShapeError, r"start is 0 and stop is 12; .* <= 8\."),
+        ({"start": 4, "stop": 0}, ShapeError, "start is 4 and stop is 0"),
         ({"start": 2}, ShapeError, "multiples of 4"),
         ({"stop": 6}, ShapeError, "multiples of 4"),
     ],

@@ -6,8 +6,8 @@ import subprocess
 import sys
 
 import numpy as np
-import paths
 import pytest
+from helpers import paths
 
 import rvq_np
 from rvq_np import cli
@@ -51,12 +51,12 @@ def test_fit_writes_a_model_and_says_what_it_came_to(files, capsys):
     out, err = capsys.readouterr()
     lines = out.splitlines()
     assert lines[0].split() == [
-        "level",
-        "words",
+        "stage",
+        "codewords",
         "mean",
         "squared",
         "error",
-        "words",
+        "codewords",
         "used",
         "perplexity",
     ]
@@ -113,11 +113,11 @@ def test_info_says_what_a_model_is_and_how_its_words_are_used(files, capsys):
     capsys.readouterr()
     assert run(files, "info m.safetensors") == 0
     out = capsys.readouterr().out
-    assert "levels               3\n" in out
-    assert "words per level      8\n" in out
-    assert "vector length        5\n" in out
-    assert "bits per vector      9 (3 a level)\n" in out
-    assert "use of words in training counts:" in out
+    assert "stages               3\n" in out
+    assert "codebook size        8\n" in out
+    assert "dimension            5\n" in out
+    assert "bits per vector      9 (3 per stage)\n" in out
+    assert "codeword usage in training counts:" in out
     np.save(files / "c.npy", np.int64([[0, 0, 1, 1], [2, 2, 2, 2], [0, 1, 2, 3]]))
     assert run(files, "info m.safetensors --codes c.npy") == 0
     rows = [line.split() for line in capsys.readouterr().out.splitlines()[-3:]]
@@ -130,7 +130,7 @@ def test_info_of_a_projected_model_names_the_length_of_its_words(files, capsys):
     run(files, "fit x.npy -o p.safetensors --n-q 1 --bins 4 --codebook-dim 2")
     capsys.readouterr()
     run(files, "info p.safetensors")
-    assert "word length          2 (projected in and out" in capsys.readouterr().out
+    assert "codeword dimension   2 (projected in and out" in capsys.readouterr().out
 
 
 def test_a_model_that_was_never_trained_is_used_with_a_warning(files, capsys):
@@ -138,7 +138,7 @@ def test_a_model_that_was_never_trained_is_used_with_a_warning(files, capsys):
     capsys.readouterr()
     assert run(files, "encode x.npy -m f.safetensors -o c.npy") == 0
     assert capsys.readouterr().err == (
-        "rvq-np: warning: this model was never trained: its words are random.\n"
+        "rvq-np: warning: this model was never trained: its codewords are random.\n"
     )
 
 
@@ -164,35 +164,35 @@ def test_bad_files_are_one_line_each(files, capsys):
     rest = "-m m.safetensors -o out.npy"
     for line, message in (
         (f"encode nothing.npy {rest}", "there is no file 'nothing.npy'"),
-        (f"encode text.npy {rest}", "'text.npy' is no readable .npy file"),
-        (f"encode empty.npy {rest}", "'empty.npy' is no readable .npy file"),
-        (f"encode cut.npy {rest}", "'cut.npy' is no readable .npy file"),
-        (f"encode lie.npy {rest}", "'lie.npy' is no readable .npy file"),
-        (f"encode header.npy {rest}", "'header.npy' is no readable .npy file"),
-        (f"encode none.npy {rest}", "'none.npy' holds int64; wanted vectors"),
-        (f"encode big.npy {rest}", "'big.npy' is no readable .npy file"),
-        (f"encode objects.npy {rest}", "'objects.npy' is no readable .npy file"),
+        (f"encode text.npy {rest}", "'text.npy' is not a readable .npy file"),
+        (f"encode empty.npy {rest}", "'empty.npy' is not a readable .npy file"),
+        (f"encode cut.npy {rest}", "'cut.npy' is not a readable .npy file"),
+        (f"encode lie.npy {rest}", "'lie.npy' is not a readable .npy file"),
+        (f"encode header.npy {rest}", "'header.npy' is not a readable .npy file"),
+        (f"encode none.npy {rest}", "'none.npy' holds int64; expected vectors"),
+        (f"encode big.npy {rest}", "'big.npy' is not a readable .npy file"),
+        (f"encode objects.npy {rest}", "'objects.npy' is not a readable .npy file"),
         (f"encode many.npz {rest}", "'many.npz' holds 1 arrays, the first float64 of shape (3,)"),
-        (f"encode ints.npy {rest}", "'ints.npy' holds int64; wanted vectors: floating-point"),
-        (f"encode flat.npy {rest}", "of shape (5,); wanted vectors of rank 2 or 3"),
-        (f"encode wide.npy {rest}", "encode: x has shape (4, 6); wanted (N, 5) or (B, 5, T)"),
+        (f"encode ints.npy {rest}", "'ints.npy' holds int64; expected vectors: floating-point"),
+        (f"encode flat.npy {rest}", "of shape (5,); expected vectors of rank 2 or 3"),
+        (f"encode wide.npy {rest}", "encode: x has shape (4, 6); expected (N, 5) or (B, 5, T)"),
         (f"encode nan.npy {rest}", "encode: x holds nan at (0, 0)"),
         (f"encode x.npy {rest} --n-q 4", "encode: n_q is 4; choose 1 to 3"),
         (f"encode x.npy {rest} --beam-size 0", "encode: beam_size is 0"),
-        ("encode x.npy -m foreign.safetensors -o out.npy", "no safetensors file"),
+        ("encode x.npy -m foreign.safetensors -o out.npy", "not a safetensors file"),
         ("encode x.npy -m missing.safetensors -o out.npy", "there is no file"),
         ("encode x.npy -m m.safetensors -o no/out.npy", "there is no folder"),
-        (f"decode floats.npy {rest}", "'floats.npy' holds float64; wanted codes: integers"),
+        (f"decode floats.npy {rest}", "'floats.npy' holds float64; expected codes: integers"),
         (f"decode high.npy {rest}", "code 8 at (0, 0) names no word"),
         (f"decode deep.npy {rest}", "codes have 4 rows, one a stage, but there are 3"),
-        ("info foreign.safetensors", "no safetensors file"),
+        ("info foreign.safetensors", "not a safetensors file"),
         ("info m.safetensors --codes high.npy", "info: code 8 at (0, 0) names no word"),
         ("fit nan.npy -o out.safetensors", "fit: x holds nan at (0, 0)"),
         ("fit x.npy -o no/out.safetensors", "there is no folder"),
         ("fit x.npy -o out.safetensors --bins 0", "bins is 0; wanted a whole number from 1"),
         ("fit x.npy -o out.safetensors --seed -1", "rng is -1"),
         ("demo --wav nothing.wav", "there is no file 'nothing.wav'"),
-        ("demo --wav text.npy", "'text.npy' is no PCM WAV file"),
+        ("demo --wav text.npy", "'text.npy' is not a PCM WAV file"),
     ):
         failed(capsys, files, line, message)
 
@@ -251,7 +251,7 @@ def test_it_runs_as_a_module_and_stops_quietly_when_nobody_reads(files):
 
 def test_warmup_says_when_the_kernels_are_ready(capsys):
     assert cli.main(["warmup"]) == 0
-    assert "All kernels are ready after" in capsys.readouterr().out
+    assert "All kernels are compiled after" in capsys.readouterr().out
     with paths.without_numba():
         assert cli.main(["warmup", "--dtype", "float64"]) == 0
     assert "Numba cannot be imported" in capsys.readouterr().out

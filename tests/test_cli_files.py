@@ -6,8 +6,8 @@ import zipfile
 from fractions import Fraction
 
 import numpy as np
-import paths
 import pytest
+from helpers import paths
 
 import rvq_np
 from rvq_np import Codebooks, Stage, bitstream, checkpoints, cli
@@ -121,9 +121,9 @@ def test_info_tells_what_a_container_holds(files, capsys):
     run("info c.rvq")
     lines = capsys.readouterr().out.splitlines()
     told = dict(line.split(None, 1) for line in lines[:8] if "  " in line)
-    assert told["levels"] == "3"
+    assert told["stages"] == "3"
     assert "frames               1000 in 1 chunks" in lines
-    assert "frame rate           50 a second (50)" in lines
+    assert "frame rate           50 per second (50)" in lines
     assert "duration             20.000 s" in lines
     assert "bandwidth            0.55 kb/s" in lines
     assert "fingerprint          none: codebooks unknown" in lines
@@ -142,7 +142,7 @@ def test_info_counts_the_words_of_a_model_in_a_container(files, capsys):
     tables = []
     for name in ("c.rvq", "c.npy"):
         run(f"info m.safetensors --codes {name}")
-        tables.append(capsys.readouterr().out.partition(f"use of words in {name}:")[2])
+        tables.append(capsys.readouterr().out.partition(f"codeword usage in {name}:")[2])
     assert tables[0] == tables[1]
     assert tables[0].count("\n") == 5
 
@@ -161,7 +161,7 @@ def test_info_of_strides_and_streams(files, capsys):
     out = capsys.readouterr().out
     assert "frames per code      4, 2, 1\n" in out
     assert "streams              3\n" in out
-    assert f"bits per frame       {np.log2(9) * 1.75:g} in codes" in out
+    assert f"bits per frame       {np.log2(9) * 1.75:g} as codes" in out
     assert "bandwidth" not in out
 
 
@@ -169,12 +169,14 @@ def test_verify_reads_everything(files, capsys):
     run("encode x.npy -m m.safetensors -o c.rvq")
     run("verify c.rvq")
     run("verify c.rvq -m m.safetensors")
-    assert capsys.readouterr().out == 2 * "c.rvq: 1 chunk, 3 levels, 100 frames: all whole\n"
+    assert (
+        capsys.readouterr().out == 2 * "c.rvq: 1 chunk, 3 stages, 100 frames: all checksums match\n"
+    )
     content = bytearray((files / "c.rvq").read_bytes())
     content[-60] ^= 4
     (files / "bad.rvq").write_bytes(bytes(content))
     run("verify bad.rvq", status=1)
-    assert "does not have its checksum" in capsys.readouterr().err
+    assert "does not match: the file is damaged" in capsys.readouterr().err
     run("verify c.rvq -m other.safetensors", status=1)
     assert "are of other codebooks" in capsys.readouterr().err
 
@@ -201,23 +203,26 @@ def of_a_later_version(content):
         ("decode c.rvq -m other.safetensors -o y.npy", "the codes are of other codebooks"),
         ("decode x.npy.rvq -m m.safetensors -o y.npy", "there is no file"),
         ("decode bad.rvq -m m.safetensors -o y.npy", "begins with b'RIFF"),
-        ("decode c.rvq -m m.safetensors -o y.wav", "one stream of vectors with a known rate"),
+        ("decode c.rvq -m m.safetensors -o y.wav", "holds one stream with a known frame rate"),
         ("info bad.rvq", "begins with b'RIFF"),
         ("verify none.rvq", "there is no file"),
         ("encode x.npy -m m.safetensors -o c2.rvq --frame-rate fast", "--frame-rate is 'fast'"),
         ("encode x.npy -m m.safetensors -o c2.rvq --frame-rate 1/0", "--frame-rate is '1/0'"),
-        ("encode x.npy -m m.safetensors -o c2.rvq --frame-rate -3", "frame rate of -3"),
+        (
+            "encode x.npy -m m.safetensors -o c2.rvq --frame-rate -3",
+            "frame_rate must be positive, got -3",
+        ),
         ("encode odd.npy -m s.safetensors -o c2.rvq", "multiple of 4"),
         ("encode two.npz -m m.safetensors -o c2.rvq", "'two.npz' holds 2 arrays"),
-        ("encode text.npz -m m.safetensors -o c2.rvq", "'text.npz' is no readable .npz"),
-        ("encode empty.npz -m m.safetensors -o c2.rvq", "'empty.npz' is no readable .npz"),
-        ("encode foreign.npz -m m.safetensors -o c2.rvq", "'foreign.npz' is no readable .npz"),
-        ("encode cut.npz -m m.safetensors -o c2.rvq", "'cut.npz' is no readable .npz"),
+        ("encode text.npz -m m.safetensors -o c2.rvq", "'text.npz' is not a readable .npz"),
+        ("encode empty.npz -m m.safetensors -o c2.rvq", "'empty.npz' is not a readable .npz"),
+        ("encode foreign.npz -m m.safetensors -o c2.rvq", "'foreign.npz' is not a readable .npz"),
+        ("encode cut.npz -m m.safetensors -o c2.rvq", "'cut.npz' is not a readable .npz"),
         ("encode flipped.npz -m m.safetensors -o c2.rvq", "Bad CRC-32"),
         ("encode turned.npz -m m.safetensors -o c2.rvq", "Bad CRC-32"),
-        ("decode later.npz -m s.safetensors -o y.npy", "'later.npz' is no .npz file of codes"),
+        ("decode later.npz -m s.safetensors -o y.npy", "'later.npz' is not an .npz file of codes"),
         ("encode none.npz -m m.safetensors -o c2.rvq", "there is no file 'none.npz'"),
-        ("encode bad.wav -m m.safetensors -o c2.rvq", "'bad.wav' is no PCM WAV file"),
+        ("encode bad.wav -m m.safetensors -o c2.rvq", "'bad.wav' is not a PCM WAV file"),
         ("encode none.wav -m m.safetensors -o c2.rvq", "there is no file 'none.wav'"),
         ("encode x.npy -m m.safetensors -o no/c2.rvq", "there is no folder"),
     ],
@@ -253,8 +258,8 @@ def test_what_cannot_be_done_is_one_line(line, message, files, capsys):
 def test_bench_measures_what_is_asked_for(capsys):
     run("bench --dim 4 --words 8 --levels 2 --rows 64")
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("2 levels of 8 words of 4 numbers; ")
-    assert lines[1].startswith("kernels: compiled, screens in ")
+    assert lines[0].startswith("2 stages of 8 codewords, dimension 4; ")
+    assert lines[1].startswith("kernels: compiled; screening passes: ")
     assert [line.split("  ")[0] for line in lines[3:]] == [
         "encode 64 vectors", "encode one vector", "decode 64 vectors",
         "NumPy: product and argmin, 64",
@@ -262,7 +267,7 @@ def test_bench_measures_what_is_asked_for(capsys):
     with paths.without_numba():
         run("bench --dim 4 --words 8 --levels 2 --rows 64")
     run("bench --rows 0", status=1)
-    assert "bench: --rows is 0; wanted a whole number from 1" in capsys.readouterr().err
+    assert "bench: --rows is 0; expected an integer >= 1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -282,7 +287,7 @@ def test_headers_that_numpy_cannot_parse_are_one_line(header, files, capsys):
     for name in ("bad.npy", "bad.npz"):
         run(f"encode {name} -m m.safetensors -o c.rvq", status=1)
         err = capsys.readouterr().err
-        assert f"'{name}' is no readable" in err
+        assert f"'{name}' is not a readable" in err
         assert err.count("\n") == 1
 
 
@@ -295,7 +300,7 @@ def test_streams_that_no_array_can_hold_are_one_line(files, capsys):
     codes = np.empty((3, 1 << 20, 0, 1 << 39), np.int32)
     bitstream.write("c.rvq", codes, codebooks=model("m"), chunk_frames=1 << 40)
     run("decode c.rvq -m m.safetensors -o z.npy", status=1)
-    assert "'z.npy' cannot be written: no array has shape" in capsys.readouterr().err
+    assert "'z.npy' cannot be written: an array of shape" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
@@ -308,7 +313,7 @@ def test_an_archive_with_damaged_data_is_one_line(save, order, files, rng, capsy
     (files / "x.npz").write_bytes(bytes(content))
     run("encode x.npz -m m.safetensors -o c.npy", status=1)
     err = capsys.readouterr().err
-    assert "'x.npz' is no readable .npz file (" in err
+    assert "'x.npz' is not a readable .npz file (" in err
     assert err.count("\n") == 1
     assert not (files / "c.npy").exists()
 
@@ -333,7 +338,7 @@ def test_a_sound_with_a_chunk_beyond_its_end_is_one_line(sound, files, capsys):
     (files / "x.wav").write_bytes(bytes(content))
     run("encode x.wav -m m.safetensors -o c.rvq", status=1)
     err = capsys.readouterr().err
-    assert "'x.wav' is no PCM WAV file (" in err
+    assert "'x.wav' is not a PCM WAV file (" in err
     assert err.count("\n") == 1
 
 
@@ -341,5 +346,5 @@ def test_a_sound_with_a_chunk_beyond_its_end_is_one_line(sound, files, capsys):
 def test_sizes_that_no_array_can_have_are_one_line(size, capsys):
     run(f"bench --{size} {10**20}", status=1)
     err = capsys.readouterr().err
-    assert "bench: no array can hold" in err
+    assert "bench: sizes are too large for an array" in err
     assert err.count("\n") == 1

@@ -5,8 +5,8 @@ import sys
 from fractions import Fraction
 
 import numpy as np
-import paths
 import pytest
+from helpers import paths
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -464,6 +464,7 @@ def test_warming_up_compiles_for_the_types_asked_for():
     refused(DtypeError, TypeError, "warmup: got int32; wanted float32 or float64", warmup, np.int32)
 
 
+@pytest.mark.slow
 def test_warming_up_compiles_what_maps_need():
     """In a process of its own, where nothing was compiled before."""
     text = """

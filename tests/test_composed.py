@@ -4,10 +4,8 @@ import pickle
 
 import array_api_strict
 import numpy as np
-import paths
 import pytest
-import quantizers
-import regret
+from helpers import paths, quantizers, regret
 from hypothesis import given
 
 import rvq_np
@@ -295,7 +293,11 @@ LINEAR = Linear(np.ones((2, 3), np.float32), np.zeros(2, np.float32))
         (lambda: Parallel([PLAIN, PLAIN[..., :1]]), ShapeError, r"lengths \[1, 2\]; wanted one"),
         (lambda: Parallel([PLAIN, PLAIN])[1:], LevelsError, r"slice\(1, None, None\) is not the"),
         (lambda: Parallel([PLAIN, PLAIN])[:0], LevelsError, "is not the first of its 4 levels"),
-        (lambda: Parallel([PLAIN, PLAIN])[2], LevelsError, "index 2 is not a slice"),
+        (lambda: Parallel([PLAIN, PLAIN])[4], IndexError, "Parallel: there is no stage 4"),
+        (lambda: Parallel([PLAIN, PLAIN], 5), LevelsError, "Parallel: n_q is 5; expected 1 to 4"),
+        (lambda: Grouped([PLAIN], 1.5), LevelsError, "Grouped: n_q is 1.5; expected a whole"),
+        (lambda: Projected(PLAIN, np.ones((2, 3)), LINEAR), ParameterError,
+         "Projected: project_in is a ndarray; expected a Linear"),
         (lambda: Stage(PLAIN[0], stride=0), ParameterError, "stride is 0; wanted a whole number"),
         (lambda: Stage(PLAIN[0], stride=1.5), ParameterError, "stride is 1.5"),
         (lambda: rvq_np.encode(np.ones((6, 2)), STRIDED), ShapeError, r"\(6, 2\).*multiple of 4"),

@@ -6,9 +6,8 @@ What is right is worked out in float64 by `regret`, without the library.
 import itertools
 
 import numpy as np
-import paths
 import pytest
-import regret
+from helpers import paths, regret
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays

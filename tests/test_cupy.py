@@ -15,9 +15,9 @@ from pathlib import Path
 
 import ml_dtypes
 import numpy as np
-import paths
 import pytest
-from emulated import fake_cupy
+from helpers import paths
+from helpers.emulated import fake_cupy
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,10 +32,13 @@ SHAPES = ((8, 1), (4, 2), (2, 4), (1, 8), (1, 4), (1, 1))
 SOURCES = ("encode", "words", "beam", "gather")
 ARCHITECTURES = ("75", "80", "90")
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("g++") is None or platform.machine() != "x86_64",
-    reason="the emulated card is built by g++, for x86-64",
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        shutil.which("g++") is None or platform.machine() != "x86_64",
+        reason="the emulated card is built by g++, for x86-64",
+    ),
+]
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -35,6 +35,7 @@ def samples_of(path):
     return samples
 
 
+@pytest.mark.slow
 def test_every_level_adds_to_the_held_out_signal(spoken):
     levels = spoken[2]
     assert [level.n_q for level in levels] == list(range(1, 9))
@@ -65,7 +66,7 @@ def test_the_table_and_the_files_are_all_there(spoken):
         assert row[1] == f"{level.kbps:.1f}"
         assert row[2] == f"{level.snr[0]:.1f}"
     assert "SNR reader-0890" in printed
-    assert "words used" in printed
+    assert "codewords used" in printed
     assert "x real time" in printed
     assert len(list(folder.glob("*.wav"))) == 18
     for picture in ("rate-distortion.png", "spectrograms.png"):
@@ -100,8 +101,8 @@ def test_the_recordings_terms_are_beside_them():
 
 
 def test_it_does_the_same_to_a_recording_of_the_users(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(demo, "LEVELS", 2)
-    monkeypatch.setattr(demo, "WORDS", 32)
+    monkeypatch.setattr(demo, "STAGES", 2)
+    monkeypatch.setattr(demo, "CODEWORDS", 32)
     sound = 0.3 * np.sin(np.arange(44100) * 0.05)
     with wave.open(str(tmp_path / "mine.wav"), "wb") as file:
         file.setnchannels(2)
@@ -126,12 +127,12 @@ def test_it_does_the_same_to_a_recording_of_the_users(tmp_path, monkeypatch, cap
 def test_without_matplotlib_there_are_files_but_no_pictures(tmp_path, monkeypatch, capsys):
     import sys
 
-    monkeypatch.setattr(demo, "LEVELS", 1)
-    monkeypatch.setattr(demo, "WORDS", 4)
+    monkeypatch.setattr(demo, "STAGES", 1)
+    monkeypatch.setattr(demo, "CODEWORDS", 4)
     monkeypatch.setitem(sys.modules, "rvq_np.plot", None)
     monkeypatch.delattr("rvq_np.plot", raising=False)
     demo.run(out=str(tmp_path / "out"))
-    assert "For pictures, install matplotlib" in capsys.readouterr().out
+    assert "For plots, install matplotlib" in capsys.readouterr().out
     assert not list((tmp_path / "out").glob("*.png"))
     assert len(list((tmp_path / "out").glob("*.wav"))) == 4
 
@@ -192,10 +193,10 @@ def test_what_was_written_is_read_back_and_loud_samples_are_clipped(tmp_path):
 
 def test_wav_files_without_sound_are_refused(tmp_path):
     wav.write(tmp_path / "empty.wav", np.empty(0), 16000)
-    with pytest.raises(InputFileError, match=r"'.*empty.wav' holds no sound"):
+    with pytest.raises(InputFileError, match=r"'.*empty.wav' has no samples"):
         wav.read(tmp_path / "empty.wav")
     (tmp_path / "cut.wav").write_bytes((tmp_path / "empty.wav").read_bytes()[:20])
-    with pytest.raises(InputFileError, match="is no PCM WAV file"):
+    with pytest.raises(InputFileError, match="is not a PCM WAV file"):
         wav.read(tmp_path / "cut.wav")
 
 

@@ -46,6 +46,7 @@ def test_examples_in_docstrings_run(name):
     assert result.failed == 0
 
 
+@pytest.mark.quick
 def test_the_public_functions_have_examples():
     for thing in (
         rvq_np.encode, rvq_np.decode, rvq_np.Codebooks, rvq_np.Stage,
@@ -56,6 +57,7 @@ def test_the_public_functions_have_examples():
         assert ">>>" in inspect.getdoc(thing), thing
 
 
+@pytest.mark.quick
 def test_public_functions_say_what_they_take_give_and_refuse():
     for function in (
         rvq_np.encode, rvq_np.decode, rvq_np.train.kmeans, rvq_np.train.fit,
@@ -70,6 +72,7 @@ def test_public_functions_say_what_they_take_give_and_refuse():
             assert name == "self" or re.search(rf"^{name}.* : |, {name}", text, re.M), name
 
 
+@pytest.mark.quick
 def test_every_family_has_a_page_with_a_command():
     folder = ROOT / "docs" / "checkpoints"
     assert {path.stem for path in folder.glob("*.md")} == {"index", *checkpoints.families()}
@@ -83,6 +86,7 @@ def test_every_family_has_a_page_with_a_command():
         assert f"\n{family}\n" in overview
 
 
+@pytest.mark.quick
 def test_the_readme_sets_up_in_two_lines():
     text = (ROOT / "README.md").read_text()
     blocks = re.findall(r"```sh\n(.*?)```", text, re.S)

@@ -6,14 +6,15 @@ import io
 import random
 import textwrap
 
-import paths
 import pytest
 from fuzzing import corpus, mutations, run, targets
+from helpers import paths
 
 from rvq_np import bitstream
-from rvq_np.bitstream import Reader, _format, _levels
+from rvq_np.bitstream import Reader, _format, _stages
 from rvq_np.errors import BitstreamError
 
+pytestmark = pytest.mark.slow
 INPUTS = {
     "container": 20_000, "safetensors": 4_000, "cli": 500, "published": 2_000, "models": 1_000,
 }  # fmt: skip
@@ -61,28 +62,28 @@ def test_sealing_gets_damage_past_the_checksums():
 
 @contextlib.contextmanager
 def no_counts():
-    """A level may claim to hold any number of codes."""
-    with paths.patched((_levels, "check", lambda *_: None)):
+    """A stage may claim to hold any number of codes."""
+    with paths.patched((_stages, "check", lambda *_: None)):
         yield
 
 
 @contextlib.contextmanager
 def no_ends():
-    """A range coded level may end anywhere and in any state."""
-    real = _levels._decode
+    """A range coded stage may end anywhere and in any state."""
+    real = _stages._decode
 
     def decode(data, subtract, symbols, codes):
         with contextlib.suppress(BitstreamError):
             real(data, subtract, symbols, codes)
 
-    with paths.patched((_levels, "_decode", decode)):
+    with paths.patched((_stages, "_decode", decode)):
         yield
 
 
 @contextlib.contextmanager
 def no_largest():
-    """Packed symbols beyond the words of a level pass."""
-    with paths.patched((_levels, "_unpack", _unpack_unchecked(_levels._unpack))):
+    """Packed symbols out of the range of a codebook pass."""
+    with paths.patched((_stages, "_unpack", _unpack_unchecked(_stages._unpack))):
         yield
 
 
@@ -118,8 +119,8 @@ FAULTS = {
     "sum of the header": lambda: without(
         _format, "read_header", 'crc32(content[:-4]) != int.from_bytes(content[-4:], "little")'
     ),
-    "last state": lambda: without(_levels, "_decode", "(states != START).any()"),
-    "last bits": lambda: without(_levels, "from_bytes", "data[-1] >> len(codes) * width % 8"),
+    "last state": lambda: without(_stages, "_decode", "(states != START).any()"),
+    "last bits": lambda: without(_stages, "from_bytes", "data[-1] >> len(codes) * width % 8"),
 }
 
 

@@ -5,7 +5,7 @@ import types
 
 import numpy as np
 import pytest
-import surrogate
+from helpers import surrogate
 
 import rvq_np
 from rvq_np import grad

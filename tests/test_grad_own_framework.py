@@ -5,7 +5,7 @@ import types
 
 import numpy as np
 import pytest
-import surrogate
+from helpers import surrogate
 from test_grad import LAYOUTS, point_of, rows_of, trained
 
 import rvq_np

@@ -13,8 +13,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-import paths
 import pytest
+from helpers import paths
 from hypothesis import given
 from hypothesis import strategies as st
 from llvmlite import binding
@@ -1038,6 +1038,7 @@ def run_as(processor, arguments=(), more=""):
     return done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processor", PROCESSORS if ON_X86 else ["NEON"])
 def test_other_processors_give_the_same_codes(processor, tmp_path, monkeypatch):
     """NEON's shape runs here, too: LLVM lowers its vectors of four for any processor."""
@@ -1068,6 +1069,7 @@ def show_code_for_arm():
     print(machine.emit_assembly(module))
 
 
+@pytest.mark.slow
 def test_the_float32_kernels_compile_for_arm():
     """In a process of its own: LLVM ends the one in which it meets code it cannot translate."""
     more = f"sys.path.insert(0, {str(Path(__file__).parent)!r})\nimport test_kernels\n"

@@ -5,13 +5,15 @@ import os
 import struct
 
 import numpy as np
-import paths
 import pytest
+from helpers import paths
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rvq_np import ResidualVectorQuantizer
 from rvq_np.errors import ModelFileError, RvqError
+
+pytestmark = pytest.mark.quick
 
 
 def make(**options):
@@ -108,7 +110,7 @@ def test_a_truncated_file_is_refused(path, length):
     content = path.read_bytes()
     assert length < len(content)
     path.write_bytes(content[:length])
-    refused(path, "no readable safetensors file.*may be truncated")
+    refused(path, "not a readable safetensors file.*may be truncated")
 
 
 @given(cut=st.integers(1, 2000))
@@ -125,7 +127,7 @@ def test_any_truncation_is_refused(tmp_path_factory, cut):
 )
 def test_a_foreign_file_is_refused(path, content):
     path.write_bytes(content)
-    refused(path, "no readable safetensors file")
+    refused(path, "not a readable safetensors file")
 
 
 def rewrite(path, change):
@@ -140,7 +142,7 @@ def rewrite(path, change):
 
 def test_a_safetensors_file_of_another_program_is_refused(path):
     rewrite(path, lambda header: header.pop("__metadata__"))
-    refused(path, "of another program; wanted one written by save")
+    refused(path, "of another program; expected one written by save")
 
 
 def claim(**changes):
@@ -172,14 +174,14 @@ EMBED = "vq.layers.0._codebook.embed"
 @pytest.mark.parametrize(
     ("lie", "message"),
     [
-        (lambda h: h[EMBED].update(shape=[500, 3]), "no readable safetensors file"),
+        (lambda h: h[EMBED].update(shape=[500, 3]), "not a readable safetensors file"),
         (lambda h: h[EMBED].update(shape=[3, 5]), r"contradicts itself.*shape \(3, 5\), wanted"),
-        (lambda h: h[EMBED].update(data_offsets=[0, 10**12]), "no readable safetensors file"),
-        (lambda h: h[EMBED].update(dtype="F64"), "no readable safetensors file"),
-        (lambda h: h[EMBED].update(dtype="BF16", shape=[10, 3]), "no readable safetensors file"),
-        (lambda h: h["__metadata__"].update(rvq_np="{"), "no readable safetensors file"),
-        (lambda h: h["__metadata__"].update(rvq_np="[]"), "no readable safetensors file"),
-        (lambda h: h["__metadata__"].update(rvq_np='{"version": 1}'), "no readable safetensors"),
+        (lambda h: h[EMBED].update(data_offsets=[0, 10**12]), "not a readable safetensors file"),
+        (lambda h: h[EMBED].update(dtype="F64"), "not a readable safetensors file"),
+        (lambda h: h[EMBED].update(dtype="BF16", shape=[10, 3]), "not a readable safetensors file"),
+        (lambda h: h["__metadata__"].update(rvq_np="{"), "not a readable safetensors file"),
+        (lambda h: h["__metadata__"].update(rvq_np="[]"), "not a readable safetensors file"),
+        (lambda h: h["__metadata__"].update(rvq_np='{"version": 1}'), "not a readable safetensors"),
         (
             lambda h: h["__metadata__"].update(rvq_np='{"version": 1, "config": {}}'),
             "contradicts itself.*bins",

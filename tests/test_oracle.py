@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from rvq_np.testing import oracle
 
+pytestmark = pytest.mark.quick
+
 
 def test_it_imports_nothing_but_fractions():
     tree = ast.parse(Path(oracle.__file__).read_text())

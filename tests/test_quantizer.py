@@ -5,8 +5,8 @@ import math
 import warnings
 
 import numpy as np
-import paths
 import pytest
+from helpers import paths
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst

@@ -170,6 +170,7 @@ LINES = [
 ]
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_really_full_leaves_the_old_file(rng, tmp_path):
     """A limit of a file's size cannot show what a map into a full disk does: a bus error."""
     mount = ["unshare", "-rm", "sh", "-c", "mount -t tmpfs tmpfs disk"]
@@ -247,6 +248,7 @@ KILLED = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["write", "append", "save"])
 def test_a_kill_at_any_step_leaves_a_whole_file(kind, tmp_path):
     """Before every call that touches the disk: the old file is there, or the new one."""
@@ -285,6 +287,7 @@ def test_a_kill_at_any_step_leaves_a_whole_file(kind, tmp_path):
 # No place for anything.
 
 
+@pytest.mark.slow
 def test_codes_come_where_nothing_can_be_written(tmp_path, rng):
     """A package and caches that are read-only, and no home: kernels are compiled, not kept."""
     blocked = tmp_path / "file"  # below which no folder can be, not even for root
@@ -490,6 +493,7 @@ def assert_same(quantizer, other):
     )
 
 
+@pytest.mark.slow
 def test_a_fit_may_be_interrupted_at_any_line(rng, tmp_path):
     """The quantizer is as it was or done, and with its checkpoint it ends as if never stopped."""
     x, path = normal(rng, 120, 4), tmp_path / "fit.safetensors"
@@ -519,6 +523,7 @@ def test_a_fit_may_be_interrupted_at_any_line(rng, tmp_path):
     assert states >= {(False, False), (False, True)}
 
 
+@pytest.mark.slow
 def test_a_training_step_may_be_interrupted_at_any_line(rng):
     """It took place or it did not."""
     x, y = normal(rng, 60, 4), normal(rng, 60, 4)
@@ -567,7 +572,7 @@ def test_a_checkpoint_of_another_fit_is_refused(rng, tmp_path):
     with pytest.raises(ModelFileError, match="no checkpoint of a fit"):
         fit(checkpoint=tmp_path / "model.safetensors")
     path.write_bytes(kept[:-10])
-    with pytest.raises(ModelFileError, match="no readable safetensors file"):
+    with pytest.raises(ModelFileError, match="not a readable safetensors file"):
         fit(checkpoint=path)
 
 

@@ -3,9 +3,8 @@
 import itertools
 
 import numpy as np
-import paths
 import pytest
-import quantizers
+from helpers import paths, quantizers
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -126,7 +125,7 @@ def test_frames_wait_for_their_block(rng):
     assert [len(level) for level in stream.push(buffer)] == [0, 0, 0]
     buffer[:] = 100  # the caller's array is the caller's
     assert (stream.pending, stream.frames) == (3, 3)
-    with pytest.raises(ShapeError, match="3 frames wait for 1 more to fill a block of 4"):
+    with pytest.raises(ShapeError, match="3 frames are pending in a block of 4; expected 1 more"):
         stream.finish()
     first = stream.push(x[3:7])
     assert [len(level) for level in first] == [1, 2, 4]
@@ -150,9 +149,9 @@ BOOKS = np.ones((2, 3, 4), np.float32)
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda s: s.push([[1.0] * 4]), BackendError, "push: got a list; wanted a NumPy array"),
+        (lambda s: s.push([[1.0] * 4]), BackendError, "push: got a list; expected a NumPy array"),
         (lambda s: s.push(np.ones((2, 3))), ShapeError, r"push: x has shape \(2, 3\)"),
-        (lambda s: s.push(np.ones((1, 2, 4))), ShapeError, "a StreamEncoder for each stream"),
+        (lambda s: s.push(np.ones((1, 2, 4))), ShapeError, "one StreamEncoder per stream"),
         (lambda s: s.push(np.array(1.0)), ShapeError, "push: x has shape"),
         (lambda s: s.push(np.ones((2, 4), int)), DtypeError, "push: x has dtype int64"),
         (lambda s: s.push(np.full((2, 4), np.inf)), NonFiniteError, r"x holds inf at \(0, 0\)"),
@@ -181,7 +180,7 @@ def test_arguments_are_checked_when_it_is_made(arguments, error):
 
 
 def test_beams_are_not_served_with_strides():
-    with pytest.raises(ParameterError, match="beam_size is 2; wanted 1"):
+    with pytest.raises(ParameterError, match="beam_size is 2; expected 1"):
         StreamEncoder(Codebooks([Stage(BOOKS[0], stride=2)]), beam_size=2)
 
 

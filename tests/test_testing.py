@@ -3,11 +3,9 @@
 import functools
 
 import array_api_strict
-import faulty
-import faulty_training
 import numpy as np
-import paths
 import pytest
+from helpers import faulty, faulty_training, paths
 from hypothesis import Phase, settings
 
 import rvq_np

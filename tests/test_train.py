@@ -4,8 +4,8 @@ from importlib import import_module
 from itertools import pairwise
 
 import numpy as np
-import paths
 import pytest
+from helpers import paths
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -354,7 +354,7 @@ def test_fit_says_what_is_wrong(rng):
     refused(DtypeError, "fit: x has dtype int64", np.ones((4, 4), int))
     refused(ParameterError, "rows_per_word is 0", np.ones((4, 4)), rows_per_word=0)
     for iterations in (-1, 2.5, None):
-        with pytest.raises(ParameterError, match=r"iterations is .*; wanted a whole number from 0"):
+        with pytest.raises(ParameterError, match=r"iterations is .*; expected a whole number >= 0"):
             train.fit(np.ones((4, 4)), 1, 2, iterations, rng)
     x = np.ones((9, 3), np.float32)
     x[7, 1] = np.inf

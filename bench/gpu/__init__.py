@@ -1,10 +1,9 @@
-"""Is rvq_np right and fast on an NVIDIA card?  ``python -m bench.gpu`` asks all of it in one run.
+"""Correctness and speed of rvq_np on an NVIDIA GPU: ``python -m bench.gpu`` runs all benchmarks.
 
-`questions` lists what is asked, in the order of importance. `codes`, `sums`, `kit` and `sanitizer`
-ask whether it is right; `ceilings` measures what the card can do, `speed` how near we come, beside
-the `contestants`. Questions are answered in processes of their own (`worker`), so that a kernel
-that crashes or never ends costs one answer; `desk` writes answers down row by row, `report` makes
-Markdown of the rows. Nothing but CuPy has to be installed; torch and others compete where they
-are. ``--dry-run`` goes through everything on the emulated card of ``tests/emulated``: no figure of
-that means anything.
+`questions` lists the benchmarks, the most important first. `codes`, `sums`, `kit` and `sanitizer`
+check correctness; `ceilings` measures the rates of the GPU, `speed` those of all `implementations`.
+Benchmarks run in their own processes (`worker`), so that a kernel that crashes or never ends costs
+one benchmark; `context` writes results row by row, `report` formats the rows as Markdown. Only CuPy
+is required; torch and others are measured where they are installed. ``--dry-run`` runs everything
+on the emulated GPU of ``tests/helpers/emulated``: its times mean nothing.
 """

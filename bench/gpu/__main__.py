@@ -11,18 +11,18 @@ from importlib import import_module
 from pathlib import Path
 
 from . import facts, report
-from .desk import Row, line
+from .context import Row, line
 from .questions import APART, FAST, QUESTIONS, RIGHT
 from .running import Apart, Work, end_all
 from .worker import run
 
 RESULTS = Path(__file__).parents[1] / "RESULTS-gpu.md"
-MOST = 475.0  # seconds: eight minutes, but for starting and writing
-SHARE = 0.55  # of the time, for being right
+MOST = 475.0  # seconds: eight minutes, less the time for starting and writing
+SHARE = 0.55  # of the time, for correctness
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Check and measure rvq_np on an NVIDIA card, print tables and write a report."""
+    """Check and measure rvq_np on an NVIDIA GPU, print tables and write a report."""
     options = _options(arguments)
     if options.child:
         return run(options.child, options.only or [], options.until, options.dry_run)
@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not options.dry_run:
         problem = _missing()
         if problem:
-            print(f"bench.gpu: {problem} --dry-run needs no card.", file=sys.stderr)
+            print(f"bench.gpu: {problem} --dry-run needs no GPU.", file=sys.stderr)
             return 2
     begun = time.time()
     command = " ".join(["python -m bench.gpu", *(sys.argv[1:] if arguments is None else arguments)])
@@ -68,7 +68,7 @@ def _ask(
     take: Callable[[str, Row], None],
     results: Callable[[bool], report.Results],
 ) -> None:
-    """Ask what is right, all at once, and then, when nothing else runs, what is fast."""
+    """Check correctness, in parallel, and then, when nothing else runs, measure speed."""
     work = Work(take, options.dry_run)
     right = [name for name in RIGHT if name in names]
     fast = [name for name in FAST if name in names]
@@ -83,7 +83,7 @@ def _ask(
 
 
 def _missing() -> str:
-    """Return why there is nothing to measure here, as one line; empty if there is."""
+    """Return why no GPU can be used, as one line; empty if one can."""
     try:
         cupy = import_module("cupy")
         count = cupy.cuda.runtime.getDeviceCount()
@@ -93,7 +93,7 @@ def _missing() -> str:
 
 
 def _say(name: str, row: Row, passed: float) -> None:
-    """Tell whoever waits what has just been found."""
+    """Print a row as soon as it is known."""
     kind = row["kind"]
     text = {
         "check": lambda: f"{'right' if row['ok'] else 'WRONG'}: {row['name']}: {row['detail']}",
@@ -106,12 +106,12 @@ def _say(name: str, row: Row, passed: float) -> None:
 
 
 def _write(options: argparse.Namespace, results: report.Results) -> str:
-    """Write the report and the JSON where that was asked for; return where."""
+    """Write the report and the JSON to the requested paths; return the paths as text."""
     whole = not (options.dry_run or options.only)
     output = options.output or (RESULTS if whole else None)
     beside = output.with_suffix(".json") if output is not None else None
     written = []
-    for path, text in (  # the rows first: time on a card is dear, and they make any report
+    for path, text in (  # the rows first: any report can be made from them
         (options.json or beside, lambda: json.dumps(report.as_json(results), indent=1) + "\n"),
         (output, lambda: report.markdown(results)),
     ):
@@ -123,7 +123,7 @@ def _write(options: argparse.Namespace, results: report.Results) -> str:
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.gpu", description=main.__doc__)
-    parser.add_argument("--only", nargs="+", choices=QUESTIONS, help="only these questions")
+    parser.add_argument("--only", nargs="+", choices=QUESTIONS, help="only these benchmarks")
     parser.add_argument(
         "--output", type=Path, help=f"file for the report; {RESULTS.name}, none with --only"
     )
@@ -134,7 +134,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--dry-run",
         action="store_true",
-        help="everything at tiny sizes on the emulated card; writes nothing without --output",
+        help="run everything at tiny sizes on the emulated GPU; writes nothing without --output",
     )
     parser.add_argument(
         "--unmeasured", action="store_true", help="write the report of no run at all"
@@ -143,7 +143,9 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--until", type=float, default=float("inf"), help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if not 0 < options.budget <= MOST:
-        parser.error(f"--budget is {options.budget:g}; wanted a number up to {MOST:.0f}")
+        parser.error(
+            f"--budget is {options.budget:g}; expected a number above 0, at most {MOST:.0f}"
+        )
     if options.dry_run and options.output and options.output.resolve() == RESULTS.resolve():
         parser.error(f"a dry run does not write {RESULTS.name}")
     return options

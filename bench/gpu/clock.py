@@ -1,4 +1,4 @@
-"""Seconds on the card, by its own events, and seconds that a caller waits."""
+"""Seconds on the GPU, by CUDA events, and seconds that a caller waits."""
 
 from __future__ import annotations
 
@@ -7,32 +7,32 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from .desk import Desk
+from .context import Context
 
-SAMPLE = 0.02  # seconds a measurement lasts at least: shorter calls are repeated
-ENOUGH = 4.0  # seconds after which contestants get no further round
+SAMPLE = 0.02  # seconds per measurement, at least: shorter calls are repeated
+ENOUGH = 4.0  # seconds after which no further round begins
 
 Call = Callable[[], object]
 
 
 def in_turns(
-    desk: Desk, calls: Mapping[str, Sequence[Call]], work: str, rounds: int = 7
+    context: Context, calls: Mapping[str, Sequence[Call]], work: str, rounds: int = 7
 ) -> dict[str, float]:
-    """Return the median seconds of a call, by name, for those that can be called at all.
+    """Return the median seconds of a call, by name, without those that fail.
 
-    The calls of one name differ in their inputs and are made in rotation.  Contestants take turns,
-    and every round starts with another one: the clock of a card depends on what it has just done.
-    All work must be queued on the card's default stream, where the events are.
+    The calls of one name differ in their inputs and are made in rotation.  Implementations take
+    turns, and every round starts with another one: the clock of a GPU depends on its previous work.
+    All work must be queued on the default stream of the GPU, as the events are.
     """
     begun = time.perf_counter()
-    rounds = desk.size(rounds, 2)
+    rounds = context.size(rounds, 2)
     repeats: dict[str, int] = {}
     for name, each in calls.items():
-        with desk.fence(name, work):
+        with context.fence(name, work):
             for call in each:  # warm: compiled, allocated
                 call()
-            once = min(_batch(desk.xp, each, 1) for _ in range(2))
-            repeats[name] = desk.size(max(1, min(2000, int(SAMPLE / max(once, 1e-9)))), 1)
+            once = min(_batch(context.xp, each, 1) for _ in range(2))
+            repeats[name] = context.size(max(1, min(2000, int(SAMPLE / max(once, 1e-9)))), 1)
     seconds: dict[str, list[float]] = {name: [] for name in repeats}
     broken: set[str] = set()
     for turn in range(rounds):
@@ -40,10 +40,10 @@ def in_turns(
         shift = turn % max(1, len(names))
         for name in names[shift:] + names[:shift]:
             broken.add(name)
-            with desk.fence(name, work):
-                seconds[name].append(_batch(desk.xp, calls[name], repeats[name]))
+            with context.fence(name, work):
+                seconds[name].append(_batch(context.xp, calls[name], repeats[name]))
                 broken.discard(name)
-        if turn >= 2 and (time.perf_counter() - begun > ENOUGH or desk.left < 5.0):
+        if turn >= 2 and (time.perf_counter() - begun > ENOUGH or context.left < 5.0):
             break
     return {
         name: statistics.median(each)
@@ -63,7 +63,7 @@ def _batch(xp: Any, calls: Sequence[Call], repeats: int) -> float:
 
 
 def waits(xp: Any, call: Call, count: int) -> tuple[float, float]:
-    """Return the seconds a caller waits for the card to be done: the median and the 99th of 100."""
+    """Return the seconds until the GPU has finished a call: the median and the 99th percentile."""
     device = xp.cuda.Device()
     seconds = []
     for turn in range(count + max(3, count // 10)):

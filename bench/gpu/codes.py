@@ -1,4 +1,4 @@
-"""Are codes, vectors and tallies those of NumPy, bit for bit, at the sizes of real work?"""
+"""Are codes, vectors, counts and sums those of NumPy, bit for bit, at real sizes?"""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import numpy as np
 
 import rvq_np
 
-from .desk import Desk
+from .context import Context
 
 
 class Case(NamedTuple):
-    """Encode `rows` vectors of length `dim`, by `stages` of `words`; see `drawn` for `kind`."""
+    """Encode `rows` vectors (dim,) by `stages` codebooks (size, dim); see `drawn` for `kind`."""
 
     dim: int
-    words: int
+    size: int
     stages: int
     rows: int
     dtype: str = "float32"
@@ -28,7 +28,7 @@ class Case(NamedTuple):
     @property
     def label(self) -> str:
         return (
-            f"D={self.dim}, K={self.words}, Q={self.stages}, N={self.rows}, {self.dtype}, "
+            f"D={self.dim}, K={self.size}, Q={self.stages}, N={self.rows}, {self.dtype}, "
             f"{self.kind}"
         )
 
@@ -77,8 +77,8 @@ TALLIES = (
 
 def drawn(case: Case) -> tuple[np.ndarray, np.ndarray]:
     """Return vectors (N, D) and codebooks (Q, K, D)."""
-    rng = np.random.default_rng([case.dim, case.words, case.rows])
-    shape = (case.stages, case.words, case.dim)
+    rng = np.random.default_rng([case.dim, case.size, case.rows])
+    shape = (case.stages, case.size, case.dim)
     if case.kind == "whole":  # ties everywhere
         x, books = rng.integers(-4, 5, (case.rows, case.dim)), rng.integers(-4, 5, shape)
     elif case.kind == "heavy":
@@ -88,26 +88,26 @@ def drawn(case: Case) -> tuple[np.ndarray, np.ndarray]:
         books = rng.standard_normal(shape) * 0.7 ** np.arange(case.stages)[:, None, None]
     if case.kind == "offset":
         x, books[0] = x + 50.0, books[0] + 50.0
-    if case.kind == "repeated":  # words that are repeats, rows that are words
-        books[:, case.words // 2 :] = books[:, : case.words - case.words // 2]
-        x[::3] = books[0, rng.integers(0, case.words, len(x[::3]))]
+    if case.kind == "repeated":  # duplicate codewords, rows that are codewords
+        books[:, case.size // 2 :] = books[:, : case.size - case.size // 2]
+        x[::3] = books[0, rng.integers(0, case.size, len(x[::3]))]
     return x.astype(case.dtype), books.astype("float64" if case.dtype == "float64" else "float32")
 
 
-def ask_codes(desk: Desk) -> None:
-    """Codes and vectors, by the shape of a block that the library takes, then by each."""
+def ask_codes(context: Context) -> None:
+    """Check codes and vectors, with the default shape of a block, then with each shape."""
     launch = import_module("rvq_np.backends._cuda_launch")
-    for case in desk.size(CASES, DRY):
-        _check(desk, case, case.label)
-    for shape in desk.size(launch.SHAPES, launch.SHAPES[:1]):
+    for case in context.size(CASES, DRY):
+        _check(context, case, case.label)
+    for shape in context.size(launch.SHAPES, launch.SHAPES[:1]):
         with forced(shape):
-            for case in desk.size(SHAPED, DRY[:1]):
-                _check(desk, case, f"{case.label}, blocks of {shape[0]} x {shape[1]} warps")
+            for case in context.size(SHAPED, DRY[:1]):
+                _check(context, case, f"{case.label}, blocks of {shape[0]} x {shape[1]} warps")
 
 
 @contextlib.contextmanager
 def forced(shape: tuple[int, int]) -> Iterator[None]:
-    """Let searches take one shape of a block."""
+    """Make searches use one shape of a block."""
     launch: Any = import_module("rvq_np.backends._cuda_launch")
     before, launch.SHAPES = launch.SHAPES, (shape,)
     try:
@@ -116,62 +116,62 @@ def forced(shape: tuple[int, int]) -> Iterator[None]:
         launch.SHAPES = before
 
 
-def _check(desk: Desk, case: Case, name: str, beam: int = 1) -> None:
-    if desk.left < 3.0:
-        desk.note(f"no time left for {name}")
+def _check(context: Context, case: Case, name: str, beam: int = 1) -> None:
+    if context.left < 3.0:
+        context.note(f"no time left for {name}")
         return
-    with desk.checking(name):
+    with context.checking(name):
         x, books = drawn(case)
         stages = rvq_np.Codebooks(books)
         expected = rvq_np.encode(x, stages, beam_size=beam)
-        codes = rvq_np.encode(desk.xp.asarray(x), stages, beam_size=beam)
+        codes = rvq_np.encode(context.xp.asarray(x), stages, beam_size=beam)
         differ = int((codes.get() != expected).any(axis=0).sum())
-        vectors = rvq_np.decode(desk.xp.asarray(expected), stages)
+        vectors = rvq_np.decode(context.xp.asarray(expected), stages)
         same = np.array_equal(vectors.get(), rvq_np.decode(expected, stages))
         parts = [f"{differ} of {case.rows} rows have other codes" if differ else ""]
         parts += ["" if same else "vectors differ"]
-        desk.check(name, not any(parts), ", ".join(filter(None, parts)) or "the bits of NumPy")
+        context.check(name, not any(parts), ", ".join(filter(None, parts)) or "same bits as NumPy")
 
 
-def ask_beams(desk: Desk) -> None:
-    """Beams of three and five, whole numbers included: ties between hypotheses."""
-    for case in desk.size(BEAMS, DRY[:2]):
+def ask_beams(context: Context) -> None:
+    """Check beams of 3 and 5, also on integers: ties between hypotheses."""
+    for case in context.size(BEAMS, DRY[:2]):
         for beam in (3, 5):
-            _check(desk, case, f"{case.label}, beam {beam}", beam)
+            _check(context, case, f"{case.label}, beam {beam}", beam)
 
 
-def ask_tally(desk: Desk) -> None:
-    """Counts and sums in double precision, to the last bit."""
-    for case in desk.size(TALLIES, DRY):
-        with desk.checking(case.label):
+def ask_tally(context: Context) -> None:
+    """Check counts and sums in double precision, bit for bit."""
+    for case in context.size(TALLIES, DRY):
+        with context.checking(case.label):
             x, books = drawn(case)
             stages = rvq_np.Codebooks(books)
             codes = rvq_np.encode(x, stages)
-            wanted = rvq_np.codec.tally(x, codes, stages)
-            found = rvq_np.codec.tally(desk.xp.asarray(x), desk.xp.asarray(codes), stages)
-            pairs = [zip(*each, strict=True) for each in zip(found, wanted, strict=True)]
+            expected = rvq_np.codec.tally(x, codes, stages)
+            found = rvq_np.codec.tally(context.xp.asarray(x), context.xp.asarray(codes), stages)
+            pairs = [zip(*each, strict=True) for each in zip(found, expected, strict=True)]
             same = [all(one.tobytes() == other.tobytes() for one, other in each) for each in pairs]
             off = [name for name, each in zip(("counts", "sums"), same, strict=True) if not each]
-            detail = f"{' and '.join(off)} differ" if off else "the bits of NumPy"
-            desk.check(case.label, not off, detail)
+            detail = f"{' and '.join(off)} differ" if off else "same bits as NumPy"
+            context.check(case.label, not off, detail)
 
 
-def ask_torch(desk: Desk) -> None:
-    """Tensors on the card give tensors on the card, with NumPy's codes."""
+def ask_torch(context: Context) -> None:
+    """Check that tensors on the GPU give tensors on the GPU, with NumPy's codes."""
     if not _known("torch"):
-        desk.note("torch is not importable: not asked.")
+        context.note("torch is not importable: not run.")
         return
     import torch
 
-    if desk.dry or not torch.cuda.is_available():
-        desk.note("torch has no card here: not asked.")
+    if context.dry or not torch.cuda.is_available():
+        context.note("torch has no GPU here: not run.")
         return
     with contextlib.suppress(ImportError):
         if not _known("array_api_compat"):
             sys.modules["array_api_compat"] = import_module("sklearn.externals.array_api_compat")
-            desk.note("array_api_compat is not installed: scikit-learn's copy stood in for it.")
+            context.note("array_api_compat is not installed: scikit-learn's copy was used.")
     for case in (Case(128, 1000, 4, 5000), Case(24, 100, 4, 5000, "float32", "whole")):
-        with desk.checking(case.label):
+        with context.checking(case.label):
             x, books = drawn(case)
             stages = rvq_np.Codebooks(books)
             codes = rvq_np.encode(torch.from_numpy(x).cuda(), stages)
@@ -180,8 +180,8 @@ def ask_torch(desk: Desk) -> None:
             kept = codes.is_cuda and vectors.is_cuda
             same = np.array_equal(codes.cpu().numpy(), expected)
             same &= np.array_equal(vectors.cpu().numpy(), rvq_np.decode(expected, stages))
-            detail = "" if kept else "left the card"
-            desk.check(case.label, kept and same, detail or ("" if same else "other codes"))
+            detail = "" if kept else "left the GPU"
+            context.check(case.label, kept and same, detail or ("" if same else "other codes"))
 
 
 def _known(module: str) -> bool:

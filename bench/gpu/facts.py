@@ -1,4 +1,4 @@
-"""What stands beside the figures: card, driver, versions, command."""
+"""The context of results: GPU, driver, versions, command."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def facts(command: str, dry: bool) -> dict[str, str]:
     cupy = {name: _version(name) for name in ("cupy-cuda12x", "cupy-cuda13x", "cupy")}
     found = {
         "Date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "Card": "none: emulated" if dry else _card(),
+        "GPU": "none: emulated" if dry else _gpu(),
         "CUDA of CuPy": "none" if dry else _cuda(),
         "CuPy": "a stub"
         if dry
@@ -37,7 +37,7 @@ def facts(command: str, dry: bool) -> dict[str, str]:
     return {name: fact or "unknown" for name, fact in found.items()}
 
 
-def _card() -> str:
+def _gpu() -> str:
     program = shutil.which("nvidia-smi")
     if program is None:
         return "unknown: no nvidia-smi"

@@ -1,7 +1,7 @@
-"""Tests for pytest: the conformance kit on CuPy arrays, as `running` has them run.
+"""Tests for pytest: the conformance kit on CuPy arrays, as `running` runs them.
 
-``RVQ_BENCH_GPU_SHAPE``: a shape of a block, ``8x1``, to search with, else the library's choice;
-``RVQ_BENCH_GPU_EXAMPLES``: examples of a property; ``RVQ_BENCH_GPU_DRY``: on the emulated card.
+``RVQ_BENCH_GPU_SHAPE``: a shape of a block, ``8x1``, to search with, else the default;
+``RVQ_BENCH_GPU_EXAMPLES``: examples per property; ``RVQ_BENCH_GPU_DRY``: on the emulated GPU.
 """
 
 import os

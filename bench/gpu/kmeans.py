@@ -1,4 +1,4 @@
-"""How long a round of k-means takes: the nearest words, and the means of who chose them."""
+"""The time of an iteration of k-means: the nearest codewords, and the means of their vectors."""
 
 from __future__ import annotations
 
@@ -9,54 +9,54 @@ import numpy as np
 from rvq_np import backends
 
 from ..problems import clustered
-from . import contestants
+from . import implementations
 from .clock import in_turns
-from .contestants import BLOCK, OURS, tensor
-from .desk import Desk
+from .context import Context
+from .implementations import BLOCK, OURS, tensor
 
 SIZES = ((65536, 128, 1024), (1 << 20, 128, 1024))  # N, D, K: the host's benchmark, and more
 DRY = ((40, 6, 9),)
 
 
-def ask(desk: Desk) -> None:
-    """One round from the same words, each contestant; the last size is the target's."""
-    for rows, dim, count in desk.size(SIZES, DRY):
+def ask(context: Context) -> None:
+    """Measure one iteration from the same codebook; the last size is that of the target."""
+    for rows, dim, count in context.size(SIZES, DRY):
         label = f"N={rows}, D={dim}, K={count}"
         drawn = clustered(rows, dim, count)
-        x, words = desk.xp.asarray(drawn), desk.xp.asarray(drawn[:count])
+        x, codebook = context.xp.asarray(drawn), context.xp.asarray(drawn[:count])
         calls = {}
-        expected = _ours(x, words, desk)().get()
-        for name, make in ROUNDS.items():
-            with desk.fence(name, label):
-                again = make(x, words, desk)
+        expected = _ours(x, codebook, context)().get()
+        for name, make in KMEANS.items():
+            with context.fence(name, label):
+                again = make(x, codebook, context)
                 off = float(np.abs(_numpy(again()) - expected).max())
-                if off > 0.05 * float(np.abs(expected).max()):  # a near-tie moves a mean a little
+                if off > 0.05 * float(np.abs(expected).max()):  # a near-tie changes a mean a little
                     raise ValueError(f"means differ from ours by up to {off:.3g}")
                 calls[name] = [again]
-        for name, seconds in in_turns(desk, calls, label).items():
-            desk.figure(label, name, seconds, vectors=rows, flops=2 * rows * dim * count)
+        for name, seconds in in_turns(context, calls, label).items():
+            context.figure(label, name, seconds, vectors=rows, flops=2 * rows * dim * count)
         calls.clear()
-        desk.free()
+        context.free()
 
 
 def _numpy(means: Any) -> np.ndarray:
     return means.get() if hasattr(means, "get") else means.cpu().numpy()
 
 
-def _ours(x: Any, words: Any, desk: Desk) -> Any:
+def _ours(x: Any, codebook: Any, context: Context) -> Any:
     assign = backends.engine_of(x).assign(x)
 
     def again():
-        counts, sums = assign(words)
-        return (sums / desk.xp.maximum(counts, 1.0)[:, None]).astype(np.float32)
+        counts, sums = assign(codebook)
+        return (sums / context.xp.maximum(counts, 1.0)[:, None]).astype(np.float32)
 
     return again
 
 
-def _torch(x: Any, words: Any, desk: Desk) -> Any:
+def _torch(x: Any, codebook: Any, context: Context) -> Any:
     import torch
 
-    rows, given = tensor(x, desk), tensor(words, desk)
+    rows, given = tensor(x, context), tensor(codebook, context)
 
     def again():
         torch.set_float32_matmul_precision("highest")
@@ -73,16 +73,16 @@ def _torch(x: Any, words: Any, desk: Desk) -> Any:
     return again
 
 
-def _cuvs(x: Any, words: Any, desk: Desk) -> Any:
+def _cuvs(x: Any, codebook: Any, context: Context) -> Any:
     from cuvs.cluster.kmeans import KMeansParams, fit
 
-    parameters = KMeansParams(n_clusters=len(words), max_iter=1, init_method="Array")
+    parameters = KMeansParams(n_clusters=len(codebook), max_iter=1, init_method="Array")
 
     def again():
-        result = fit(parameters, x, centroids=words.copy())
-        return desk.xp.asarray(result[0])
+        result = fit(parameters, x, centroids=codebook.copy())
+        return context.xp.asarray(result[0])
 
     return again
 
 
-ROUNDS = {OURS: _ours, contestants.EAGER: _torch, "cuVS k-means": _cuvs}
+KMEANS = {OURS: _ours, implementations.EAGER: _torch, "cuVS k-means": _cuvs}

@@ -1,4 +1,4 @@
-"""Markdown of rows: the same function writes what was measured and what never was."""
+"""Markdown of rows, with or without measurements."""
 
 from __future__ import annotations
 
@@ -7,33 +7,33 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..report import Check, Table, duration
-from . import ceilings, contestants
-from .contestants import OURS
-from .desk import Row
+from . import ceilings
+from .context import Row
+from .implementations import COMPILED, EAGER, OURS
 from .questions import QUESTIONS, RIGHT
 from .stub import ROOT
 
 UNMEASURED = "**No GPU has run this: every figure below is missing, none is estimated.**"
-DRY = "**NO GPU ran: this is a dry run on an emulated card, and its figures mean nothing.**"
+DRY = "**NO GPU ran: this is a dry run on an emulated GPU, and its figures mean nothing.**"
 HOW = """\
-`python -m bench.gpu`, from the root of the checkout, on a machine with an NVIDIA card and CuPy,
+`python -m bench.gpu`, from the root of the checkout, on a machine with an NVIDIA GPU and CuPy,
 measures all of it in less than eight minutes and writes this file and `RESULTS-gpu.json`. Nothing
-else has to be installed; torch, Faiss, cuVS and compute-sanitizer take part where they are.
+else has to be installed; torch, Faiss, cuVS and compute-sanitizer are used where installed.
 """
 READING = """\
-Figures are medians of rounds in which the contestants took turns, by the card's own clock, unless a
-table says otherwise; only what was measured in one run compares. TFLOP/s are `2·N·D·K·Q` over the
-time, whatever a contestant computes. Ceilings were measured in the same run.
+Results are medians of rounds in which the implementations took turns, by the clock of the GPU,
+unless a table says otherwise; compare only results of one run. TFLOP/s are `2·N·D·K·Q` over the
+time, for every implementation. Ceilings were measured in the same run.
 """
 
 
 class Results(NamedTuple):
-    """All that a run knows: `rows` by question; those that were not asked have none."""
+    """The results of a run: `rows` by benchmark; those that were not run have none."""
 
     rows: Mapping[str, Sequence[Row]]
     facts: Mapping[str, str] = {}
     dry: bool = False
-    complete: bool = True  # else the run goes on
+    complete: bool = True  # False while the run continues
 
     def of(self, name: str, kind: str) -> list[Row]:
         return [row for row in self.rows.get(name, ()) if row["kind"] == kind]
@@ -42,7 +42,7 @@ class Results(NamedTuple):
         return any(not row["ok"] for name in QUESTIONS for row in self.of(name, "check"))
 
     def seconds(self, name: str, who: str, work: str | None = None, last: bool = False) -> float:
-        """Return what `who` took, nan if that is not known; the first of several, or the last."""
+        """Return the seconds of `who`, nan if unknown; the first of several, or the last."""
         found = [
             row["seconds"]
             for row in self.of(name, "figure")
@@ -51,7 +51,7 @@ class Results(NamedTuple):
         return found[-1 if last else 0] if found else math.nan
 
     def ceiling(self, who: str, unit: str) -> float:
-        """Return a measured rate, operations or bytes a second; nan if it is not known."""
+        """Return a measured rate, operations or bytes per second; nan if unknown."""
         return next(
             (
                 row[unit] / row["seconds"]
@@ -63,9 +63,9 @@ class Results(NamedTuple):
 
 
 def targets(results: Results) -> list[Check]:
-    """Return the targets for a card like an H100, and what was reached; a dry run reaches none."""
+    """Return the targets for a GPU like an H100 and the results; a dry run reaches none."""
     r = Results({}) if results.dry else results
-    rival = contestants.EAGER
+
     ours, frame = r.seconds("encode", OURS), r.seconds("frame", OURS)
     half = r.ceiling(ceilings.HALF, "flops")
     rate = next((_rate(row) for row in r.of("encode", "figure") if row["who"] == OURS), math.nan)
@@ -78,22 +78,22 @@ def targets(results: Results) -> list[Check]:
         math.nan,
     )
     share = moved / r.ceiling(ceilings.COPY, "bytes")
-    means = [r.seconds("kmeans", each, last=True) for each in (rival, OURS)]
+    means = [r.seconds("kmeans", each, last=True) for each in (EAGER, OURS)]
     return [
-        _faster("encode", 3.0, "torch eager", r.seconds("encode", rival) / ours),
-        _faster("encode", 1.5, "torch.compile", r.seconds("encode", contestants.COMPILED) / ours),
+        _faster("encode", 3.0, "torch eager", r.seconds("encode", EAGER) / ours),
+        _faster("encode", 1.5, "torch.compile", r.seconds("encode", COMPILED) / ours),
         _share("encode", 0.5, "the half precision tensor-core rate", rate / half),
         _share("decode, one stage", 0.7, "the bandwidth of memory", share),
         _faster("an iteration of k-means", 3.0, "torch eager", means[0] / means[1]),
         Check(
-            "one frame", "at most 60 µs until its codes are there", None, frame, 60e-6, False,
+            "one frame", "at most 60 µs until its codes are ready", None, frame, 60e-6, False,
             duration(frame) if frame == frame else "",
         ),
     ]  # fmt: skip
 
 
-def _faster(work: str, bound: float, whom: str, value: float) -> Check:
-    return Check(work, f"at least {bound:g} times as fast as {whom}", None, value, bound)
+def _faster(work: str, bound: float, baseline: str, value: float) -> Check:
+    return Check(work, f"at least {bound:g} times as fast as {baseline}", None, value, bound)
 
 
 def _share(work: str, bound: float, of_what: str, value: float) -> Check:
@@ -106,9 +106,9 @@ def markdown(results: Results) -> str:
     measured = bool(results.rows)
     first = [DRY] if results.dry else [] if measured else [UNMEASURED]
     if measured and results.failed():
-        first.append("**CHECKS FAILED: see below. Figures of what is wrong mean nothing.**")
+        first.append("**CHECKS FAILED: see below. Ignore the results of what is wrong.**")
     if measured and not results.complete:
-        first.append("**The run was not over when this was written.**")
+        first.append("**The run was not complete when this was written.**")
     unchecked = [name for name in RIGHT if not results.of(name, "check")]
     if measured and not results.dry and unchecked:
         first.append(f"**Nothing was checked by {', '.join(unchecked)}: see the end.**")
@@ -129,7 +129,7 @@ def _targets(results: Results) -> Table:
         (each.work, each.target, each.text, "-" if math.isnan(each.value) else _yes(each.met))
         for each in found
     ]
-    note = "For a card of the class of an H100, at D=128, K=1024, Q=8."
+    note = "For a GPU of the class of an H100, at D=128, K=1024, Q=8."
     return Table("Targets", note, ("work", "target", "reached", "met"), rows, 2)
 
 
@@ -139,30 +139,41 @@ def _checks(results: Results) -> Table:
         for name in QUESTIONS
         for row in results.of(name, "check")
     ]
-    where = "on the emulated card" if results.dry else "on the card"
+    where = "on the emulated GPU" if results.dry else "on the GPU"
     wrong = sum(row[2] == "WRONG" for row in rows)
     note = f"{len(rows) - wrong} of {len(rows)} checks passed {where}."
     cells = [tuple(cell.replace("|", "/") for cell in row) for row in rows]
-    return Table("Is it right?", note, ("question", "check", "", "what was found"), cells, 4)
+    return Table("Correctness", note, ("benchmark", "check", "", "result"), cells, 4)
 
 
 def _tables(results: Results) -> list[Table]:
-    encoding = ("contestant", "time", "vectors/s", "TFLOP/s", "of half", "of float32", "same codes")
+    encoding = (
+        "implementation",
+        "time",
+        "vectors/s",
+        "TFLOP/s",
+        "of half",
+        "of float32",
+        "same codes",
+    )
     columns: dict[str, tuple[Sequence[str], Callable[[Row], Sequence[str]]]] = {
         "ceilings": (("ceiling", "time", "rate"), _ceiling),
         "encode": ((*encoding, "ours = 1"), lambda row: _encode(results, "encode", row)),
         "decode": (
-            ("contestant", "time", "written", "read + written", "of copy", "gathered", "ours = 1"),
+            (
+                "implementation", "time", "written", "read + written", "of copy", "gathered",
+                "ours = 1",
+            ),
             lambda row: _decode(results, row),
         ),
         "kmeans": (
-            ("contestant", "time", "vectors/s", "TFLOP/s", "of half", "ours = 1"),
+            ("implementation", "time", "vectors/s", "TFLOP/s", "of half", "ours = 1"),
             lambda row: (
                 *_rates(row), _percent(_rate(row) / results.ceiling(ceilings.HALF, "flops")),
                 _against(results, "kmeans", row),
             ),
         ),
-        "frame": (("contestant", "wait", "99 % within", "queued", "ours = 1"), lambda row: (
+        "frame": (("implementation", "wait", "99 % within", "queued", "ours = 1"), lambda row: (
             duration(row["late"]), duration(row["device"]) if row.get("device") else "-",
             _against(results, "frame", row),
         )),
@@ -182,7 +193,7 @@ def _tables(results: Results) -> list[Table]:
 
 
 def _sorted(results: Results, name: str) -> list[Row]:
-    """Return figures by the number of vectors where that grows, otherwise by work, as they came."""
+    """Return results by the number of vectors where that grows, otherwise by task, in order."""
     own = results.of(name, "figure")
     works = [each["work"] for each in own]
     key = (lambda row: row["vectors"]) if name == "growth" else lambda row: works.index(row["work"])
@@ -230,13 +241,13 @@ def _yes(met: bool) -> str:
 
 
 def _left_out(results: Results) -> str:
-    """Return what is missing from the tables above, and why."""
+    """Return the benchmarks that are missing from the tables above, and why."""
     lines = []
     for name, question in QUESTIONS.items():
         rows = results.rows.get(name, ())
         kinds = {row["kind"] for row in rows}
         if not kinds & {"check", "figure", "trouble", "note"}:
-            why = "for want of time" if kinds else "not asked"
+            why = "no time left" if kinds else "not selected"
             lines.append(f"- {question.title} (`{name}`): not run, {why}")
         for row in results.of(name, "trouble"):
             work = f", {row['work']}" if row["work"] else ""
@@ -248,7 +259,7 @@ def _left_out(results: Results) -> str:
 
 
 def _from_here(row: Row) -> Row:
-    """Return a row in which no text names the folder the checkout lies in."""
+    """Return a row without the path of the checkout in its texts."""
     folder = f"{ROOT}/"
     return {
         name: value.replace(folder, "") if isinstance(value, str) else value
@@ -257,15 +268,15 @@ def _from_here(row: Row) -> Row:
 
 
 def as_json(results: Results) -> dict[str, Any]:
-    """Return what the report is made of, tracebacks included, their paths from the checkout."""
+    """Return the data of the report, with tracebacks, whose paths are relative to the checkout."""
     answers = {
         name: {"title": each.title, "rows": [_from_here(row) for row in results.rows.get(name, ())]}
         for name, each in QUESTIONS.items()
     }
     for each in answers.values():
         kinds = {row["kind"] for row in each["rows"]}
-        told = kinds & {"check", "figure", "trouble", "note"}
-        each["state"] = "asked" if told else "skipped" if kinds else "not asked"
+        ran = kinds & {"check", "figure", "trouble", "note"}
+        each["state"] = "asked" if ran else "skipped" if kinds else "not asked"
     made = [
         {"work": each.work, "target": each.target, "met": each.met,
          "value": None if math.isnan(each.value) else each.value}

@@ -1,4 +1,4 @@
-"""The processes of a run: a worker that answers, pytest on the kit, compute-sanitizer."""
+"""The processes of a run: a worker for benchmarks, pytest on the kit, compute-sanitizer."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from .desk import Row
+from .context import Row
 from .questions import QUESTIONS
 from .stub import ROOT
 from .worker import MARK
 
-SHAPES = ("", "8x1", "4x2", "2x4", "1x8", "1x4", "1x1")  # of the kit; empty: the library's choice
+SHAPES = ("", "8x1", "4x2", "2x4", "1x8", "1x4", "1x1")  # of the kit; empty: the default
 EXAMPLES = 25
 TOOLS = ("memcheck", "racecheck")
-FOUND = 9  # exit code of compute-sanitizer where it found something
+FOUND = 9  # exit code of compute-sanitizer if it found an error
 QUIET = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "RVQ_NP_NUM_THREADS": "1"}
 
 
@@ -38,14 +38,14 @@ def cores() -> int:
 
 
 class Work:
-    """Asks questions in order, in as many workers as it takes, and hands rows on."""
+    """Runs benchmarks in order, in as many workers as needed, and passes rows on."""
 
     def __init__(self, take: Callable[[str, Row], None], dry: bool):
         self.take = take  # (question, row)
         self.dry = dry
 
     def ask(self, names: list[str], until: float) -> None:
-        """Return when all are answered or `until` has come; whoever hangs is ended."""
+        """Return when all are done or at `until`; a benchmark over its time limit is stopped."""
         waiting = list(names)
         while waiting and time.time() < until - 1.0:
             done = self._one(waiting, until)
@@ -54,7 +54,7 @@ class Work:
             self.take(name, {"kind": "skip", "question": name})
 
     def _one(self, names: list[str], until: float) -> int:
-        """Let one worker answer; return for how many of the questions it is responsible."""
+        """Run benchmarks in one worker; return how many of them it finished or broke."""
         command = [
             sys.executable, "-m", "bench.gpu", "--child", "answer", "--until", str(until),
             *(["--dry-run"] if self.dry else []), "--only", *names,
@@ -62,19 +62,19 @@ class Work:
         process = _started(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         lines: queue.Queue[str | None] = queue.Queue()
         threading.Thread(target=_read, args=(process.stdout, lines), daemon=True).start()
-        done, now, limit, said = 0, "", until, []
+        done, now, limit, printed = 0, "", until, []
         while True:
             try:
                 line = lines.get(timeout=max(0.1, limit - time.time()))
             except queue.Empty:
                 _end(process)
-                self._lost(now or names[done], "it did not end in time and was stopped", said)
+                self._lost(now or names[done], "it did not end in time and was stopped", printed)
                 return done + 1
             if line is None:
                 break
-            before, _, text = line.partition(MARK)  # others may not have ended their line
+            before, _, text = line.partition(MARK)  # other output may not end with a newline
             if not text:
-                said.append(before)
+                printed.append(before)
                 continue
             row = json.loads(text)
             if row["kind"] == "begin":
@@ -86,14 +86,14 @@ class Work:
             self.take(now or row["question"], row)
         code = process.wait()
         if now or (code and done == 0):
-            self._lost(now or names[done], f"its process ended with code {code}", said)
+            self._lost(now or names[done], f"its process ended with code {code}", printed)
             done += 1
         elif not code and done < len(names):
-            done = len(names)  # nobody would answer
+            done = len(names)  # no worker would run them
         return done
 
-    def _lost(self, name: str, why: str, said: list[str]) -> None:
-        text = "".join(said[-40:])
+    def _lost(self, name: str, why: str, printed: list[str]) -> None:
+        text = "".join(printed[-40:])
         if QUESTIONS[name].right:
             row = {"kind": "check", "name": name, "ok": False, "detail": why, "traceback": text}
         else:
@@ -103,11 +103,11 @@ class Work:
 
 
 def _limit(name: str) -> float:
-    return QUESTIONS[name].limit + 5.0  # a question that looks at the clock ends by itself
+    return QUESTIONS[name].limit + 5.0  # a benchmark that checks the time ends by itself
 
 
 class Apart:
-    """The kit and compute-sanitizer: processes beside the worker, as many as there are cores."""
+    """The kit and compute-sanitizer: processes in parallel to the worker, one per core."""
 
     def __init__(self, names: list[str], until: float, dry: bool):
         self.until, self.dry = until, dry
@@ -124,19 +124,19 @@ class Apart:
         self.waiting.append((name, what, self.pool.submit(call, argument)))
 
     def collect(self, take: Callable[[str, Row], None]) -> None:
-        """Hand all rows on, once all processes have ended."""
+        """Pass all rows on, once all processes have ended."""
         for name, what, future in self.waiting:
             try:
                 take(name, future.result())
-            except Exception as error:  # a program that cannot be started, say
+            except Exception as error:  # for example, a program that cannot be started
                 take(name, _checked(what or name, False, str(error), traceback.format_exc()))
         self.pool.shutdown()
 
     def _kit(self, shape: str) -> Row:
         name = f"kit, blocks of {shape.replace('x', ' x ')} warps" if shape else "kit"
-        name += " on the emulated card" if self.dry else ""
+        name += " on the emulated GPU" if self.dry else ""
         more = {"RVQ_BENCH_GPU_EXAMPLES": str(2 if self.dry else EXAMPLES), **QUIET}
-        more["COLUMNS"] = "300"  # so that pytest names the reason beside the test
+        more["COLUMNS"] = "300"  # so that pytest prints the reason after the test
         more |= {"RVQ_BENCH_GPU_SHAPE": shape} if shape else {}
         more |= {"RVQ_BENCH_GPU_DRY": "1"} if self.dry else {}
         command = [
@@ -161,7 +161,7 @@ class Apart:
         ours = [sys.executable, "-m", "bench.gpu", "--child", "small"]
         if self.dry:
             code, text = self._ran([*ours, "--dry-run"], QUIET)
-            name = "small shapes, without compute-sanitizer, on the emulated card"
+            name = "small shapes, without compute-sanitizer, on the emulated GPU"
             return _checked(name, code == 0, _last(text), text)
         program = sanitizer()
         if program is None:
@@ -169,8 +169,8 @@ class Apart:
         watched = [program, "--tool", tool, "--error-exitcode", str(FOUND), *ours]
         code, text = self._ran(watched, QUIET)
         summary = [line.strip("= ") for line in text.splitlines() if "SUMMARY" in line]
-        said = [line for line in text.splitlines() if line and not line.startswith("=====")]
-        detail = "; ".join([*summary, *said[-1:]]) or f"exit code {code}"
+        printed = [line for line in text.splitlines() if line and not line.startswith("=====")]
+        detail = "; ".join([*summary, *printed[-1:]]) or f"exit code {code}"
         detail = LATE if code is None else detail
         return _checked(f"{tool} on small shapes", code == 0, detail[:600], text[-20000:])
 
@@ -189,7 +189,7 @@ LATE = "did not end in time and was stopped"
 
 
 def sanitizer() -> str | None:
-    """Return where compute-sanitizer is."""
+    """Return the path of compute-sanitizer, or None."""
     home = [os.environ.get(name, "") for name in ("CUDA_HOME", "CUDA_PATH")]
     roots = [*filter(None, home), "/usr/local/cuda", *sorted(map(str, _roots()), reverse=True)]
     places = [f"{root}/{folder}" for root in roots for folder in ("bin", "compute-sanitizer")]
@@ -216,14 +216,14 @@ def _started(command: list[str], more: Any = (), **options: Any) -> subprocess.P
 
 
 def end_all() -> None:
-    """End what still runs: a run that is interrupted leaves nothing on the card."""
+    """End all processes: an interrupted run leaves nothing running on the GPU."""
     for process in STARTED:
         if process.poll() is None:
             _end(process)
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    """End a process and those it has started: compilers, what a sanitizer watches."""
+    """End a process and its children: compilers, the process of a sanitizer."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
@@ -237,7 +237,7 @@ def _read(stream: Any, lines: queue.Queue[str | None]) -> None:
 
 def _last(text: str) -> str:
     lines = [line for line in text.splitlines() if line.strip()]
-    return lines[-1][:300] if lines else "said nothing"
+    return lines[-1][:300] if lines else "no output"
 
 
 def _checked(name: str, ok: bool, detail: str, trace: str) -> Row:

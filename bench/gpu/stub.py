@@ -1,4 +1,4 @@
-"""The CuPy made of NumPy and the card made of a processor, of ``tests/emulated``."""
+"""The CuPy stub on NumPy and the GPU emulated on the CPU, of ``tests/helpers/emulated``."""
 
 from __future__ import annotations
 

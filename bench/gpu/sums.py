@@ -1,7 +1,8 @@
-"""How far do the sums of the tensor cores go astray, beside what encode.cu allows for?
+"""Are the rounding errors of the tensor cores within the bound that encode.cu assumes?
 
-Codes are exact only if no sum is off by more than `summing` of encode.cu says.  No maker of cards
-documents how they add up; so this adds what is hardest to add, with the kernels' own `multiply`.
+Codes are exact only if no sum has a larger error than `summing` of encode.cu.  The order and
+rounding of these sums are not documented; so this measures the hardest cases, with the kernels' own
+`multiply`.
 """
 
 from __future__ import annotations
@@ -15,19 +16,19 @@ import numpy as np
 
 from rvq_np.kernels import cuda
 
-from .desk import Desk
+from .context import Context
 
 Pair = tuple[np.ndarray, np.ndarray]
-Counts = tuple[int, int]  # of rows and words a block
+Counts = tuple[int, int]  # of rows and codewords per block
 WIDTHS = (16, 64, 128, 512, 1024, 4096)
 BLOCKS = 32  # of 16 x 8 sums each
 ALLOWED = re.compile(r"__device__ __forceinline__ float summing\(int width\) \{[^}]*\}")
 KERNEL = """
-extern "C" __global__ void add_products(const u16* rows, const u16* words, int width, float* out,
-                                        float* allowed) {
+extern "C" __global__ void add_products(const u16* rows, const u16* codewords, int width,
+                                        float* out, float* allowed) {
   int lane = threadIdx.x, row = lane / 4, column = lane % 4 * 2;
   const u16* mine = rows + ((i64)blockIdx.x * 16 + row) * width + column;
-  const u16* theirs = words + ((i64)blockIdx.x * 8 + row) * width + column;
+  const u16* theirs = codewords + ((i64)blockIdx.x * 8 + row) * width + column;
   float sums[4] = {0.0f, 0.0f, 0.0f, 0.0f};
   for (int d = 0; d < width; d += 16) {
     u32 a[4] = {*(const u32*)(mine + d), *(const u32*)(mine + 8 * width + d),
@@ -42,15 +43,15 @@ extern "C" __global__ void add_products(const u16* rows, const u16* words, int w
 
 
 WIDE_KERNEL = """
-extern "C" __global__ void add_products(const u16* rows, const u16* words, int width, float* out,
-                                        float* allowed) {
+extern "C" __global__ void add_products(const u16* rows, const u16* codewords, int width,
+                                        float* out, float* allowed) {
   u16 *own = (u16*)shared_memory(), *theirs = own + 64 * 16;
   float sums[16][4] = {};
   for (int d = 0; d < width; d += 16) {
     for (int i = threadIdx.x; i < (64 + 128) * 16; i += 128) {
       int row = i / 16, k = i % 16, count = row < 64 ? 64 : 128;
       const u16* from = row < 64 ? rows + ((i64)blockIdx.x * 64 + row) * width
-                                 : words + ((i64)blockIdx.x * 128 + row - 64) * width;
+                                 : codewords + ((i64)blockIdx.x * 128 + row - 64) * width;
       u16* to = row < 64 ? own : theirs;
       to[k / 8 * count * 8 + row % 64 * 8 + (row >= 128) * 512 + k % 8] = from[d + k];
     }
@@ -75,12 +76,12 @@ extern "C" __global__ void add_products(const u16* rows, const u16* words, int w
 
 
 class Form(NamedTuple):
-    """How a kernel multiplies: so many rows and words a block, by so many threads."""
+    """How a kernel multiplies: rows and codewords per block, number of threads."""
 
     name: str
     source: str
     rows: int
-    words: int
+    codewords: int
     threads: int
     shared: int
     options: tuple[str, ...]
@@ -92,69 +93,69 @@ FORMS = (
 )
 
 
-def ask(desk: Desk) -> None:
-    """Compare sums of each length with the exact ones; fail where one is off by too much."""
+def ask(context: Context) -> None:
+    """Compare sums of each length with the exact ones; fail where an error is too large."""
     launches = import_module("rvq_np.backends._cuda_launch")
-    together = launches._device(desk.xp.cuda.Device().id)[2]
+    together = launches._device(context.xp.cuda.Device().id)[2]
     for form in FORMS if together else FORMS[:1]:
-        with desk.checking(f"sums{form.name}"):
-            _ask(desk, form)
+        with context.checking(f"sums{form.name}"):
+            _ask(context, form)
 
 
-def _ask(desk: Desk, form: Form) -> None:
-    xp = desk.xp
+def _ask(context: Context, form: Form) -> None:
+    xp = context.xp
     found = ALLOWED.search(cuda.source("encode.cu"))
     if found is None:
-        raise ValueError("encode.cu has no `summing` of the form this reads")
-    # REAL is what the emulated card wants of any source.
+        raise ValueError("encode.cu has no `summing` of the expected form")
+    # The emulated GPU requires REAL of any source.
     module = xp.RawModule(
         code="\n".join([cuda.source("device.cuh"), found[0], form.source]),
         options=("-std=c++17", "-DREAL=float", *form.options),
     )
     kernel = module.get_function("add_products")
     rng = np.random.default_rng(5)
-    blocks = desk.size(max(1, BLOCKS * 128 // (form.rows * form.words)), 1)
-    for width in desk.size(WIDTHS, (16, 64)):
-        with desk.checking(f"sums of {width} products{form.name}"):
+    blocks = context.size(max(1, BLOCKS * 128 // (form.rows * form.codewords)), 1)
+    for width in context.size(WIDTHS, (16, 64)):
+        with context.checking(f"sums of {width} products{form.name}"):
             worst, where, allowed = 0.0, "", xp.empty(1, np.float32)
             for name, make in OPERANDS.items():
-                rows, words = make(rng, blocks, width, (form.rows, form.words))
-                out = xp.empty((blocks, form.rows, form.words), np.float32)
-                given = [xp.asarray(each.view(np.uint16)) for each in (rows, words)]
+                rows, codewords = make(rng, blocks, width, (form.rows, form.codewords))
+                out = xp.empty((blocks, form.rows, form.codewords), np.float32)
+                given = [xp.asarray(each.view(np.uint16)) for each in (rows, codewords)]
                 kernel(
                     (blocks,), (form.threads,), (*given, np.int32(width), out, allowed),
                     shared_mem=form.shared,
                 )  # fmt: skip
-                share = _worst(out.get(), rows, words)
+                share = _worst(out.get(), rows, codewords)
                 worst, where = max((worst, where), (share, name))
             most = float(allowed.get()[0])
-            desk.check(
+            context.check(
                 f"sums of {width} products{form.name}", worst <= most,
-                f"off by at most {worst:.3g} of the sum of the products' sizes ({where}); "
+                f"largest error {worst:.3g} of the sum of absolute products ({where}); "
                 f"{most:.3g} is allowed, {worst / most:.0%} of it used",
             )  # fmt: skip
 
 
-def _worst(sums: np.ndarray, rows: np.ndarray, words: np.ndarray) -> float:
-    """Return the largest error, as a share of the sum of the sizes of the products."""
+def _worst(sums: np.ndarray, rows: np.ndarray, codewords: np.ndarray) -> float:
+    """Return the largest error, as a share of the sum of the absolute products."""
     worst = 0.0
-    for found, own, theirs in zip(sums, rows.astype(float), words.astype(float), strict=True):
+    for found, own, theirs in zip(sums, rows.astype(float), codewords.astype(float), strict=True):
         for i, row in enumerate(own):
             for j, products in enumerate(row * theirs):  # exact: 22 bits
                 size = math.fsum(np.abs(products))
                 error = abs(math.fsum([*products.tolist(), -float(found[i, j])]))
-                # not <=, so that a sum that is no number is the worst
+                # not <=, so that NaN is the worst
                 worst = worst if error <= worst * size else error / size if size else math.inf
     return worst
 
 
 def _plain(rng: np.random.Generator, blocks: int, width: int, counts: Counts) -> Pair:
-    rows, words = (rng.standard_normal((blocks, n, width)) for n in counts)
-    return rows.astype(np.float16), words.astype(np.float16)
+    rows, codewords = (rng.standard_normal((blocks, n, width)) for n in counts)
+    return rows.astype(np.float16), codewords.astype(np.float16)
 
 
 def _mixed(rng: np.random.Generator, blocks: int, width: int, counts: Counts) -> Pair:
-    """Numbers of all sizes, as far as half precision and the unit of the screen go."""
+    """Numbers of all magnitudes within half precision and the unit of the screening pass."""
     made = []
     for n in counts:
         shape = (blocks, n, width)
@@ -164,36 +165,36 @@ def _mixed(rng: np.random.Generator, blocks: int, width: int, counts: Counts) ->
 
 
 def _lost(rng: np.random.Generator, blocks: int, width: int, counts: Counts) -> Pair:
-    """One large product, then small ones of one sign, each cut off in full or nearly so."""
-    rows, words = (np.ones((blocks, n, width)) for n in counts)
+    """One large product, then small ones of one sign, each truncated fully or nearly so."""
+    rows, codewords = (np.ones((blocks, n, width)) for n in counts)
     rows *= rng.uniform(1, 2, rows.shape)
     rows *= np.exp2(rng.integers(-26, -20, (blocks, counts[0], 1)) / 2.0)
-    words *= np.exp2(rng.integers(-26, -20, (blocks, counts[1], 1)) / 2.0)
-    rows[:, :, 0] = words[:, :, 0] = 1.0
-    return rows.astype(np.float16), words.astype(np.float16)
+    codewords *= np.exp2(rng.integers(-26, -20, (blocks, counts[1], 1)) / 2.0)
+    rows[:, :, 0] = codewords[:, :, 0] = 1.0
+    return rows.astype(np.float16), codewords.astype(np.float16)
 
 
 def _alternating(rng: np.random.Generator, blocks: int, width: int, counts: Counts) -> Pair:
-    """Large products that cancel in pairs, far apart, above small ones that stay."""
-    rows, words = _lost(rng, blocks, width, counts)
+    """Large products that cancel in pairs, far apart, and small ones that remain."""
+    rows, codewords = _lost(rng, blocks, width, counts)
     places = rng.permutation(width)[: max(2, width // 4) // 2 * 2]
     rows[:, :, places] = np.float16(1.25)
-    words[:, :, places] = np.float16(1.5)
-    words[:, :, places[1::2]] *= np.float16(-1.0)
-    return rows, words
+    codewords[:, :, places] = np.float16(1.5)
+    codewords[:, :, places[1::2]] *= np.float16(-1.0)
+    return rows, codewords
 
 
 def _growing(rng: np.random.Generator, blocks: int, width: int, counts: Counts) -> Pair:
-    """Products of one sign and all bits set: what is cut off adds up."""
-    rows, words = (np.full((blocks, n, width), 2047 / 1024) for n in counts)
+    """Products of one sign with all bits set: truncation errors add up."""
+    rows, codewords = (np.full((blocks, n, width), 2047 / 1024) for n in counts)
     rows[:, :, rng.permutation(width)[: width // 2]] = 1025 / 1024
-    return rows.astype(np.float16), words.astype(np.float16)
+    return rows.astype(np.float16), codewords.astype(np.float16)
 
 
 OPERANDS = {
     "normal": _plain,
     "of all sizes": _mixed,
-    "small beside large": _lost,
+    "small after large": _lost,
     "of alternating signs": _alternating,
     "of one sign": _growing,
 }

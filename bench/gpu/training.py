@@ -1,4 +1,4 @@
-"""Are the words after a fit and after steps of training those of the host, bit for bit?"""
+"""Are codebooks after a fit and after training steps those of the host, bit for bit?"""
 
 from __future__ import annotations
 
@@ -9,35 +9,35 @@ import numpy as np
 import rvq_np
 
 from .codes import Case, drawn
-from .desk import Desk
+from .context import Context
 
 CASES = (Case(128, 1024, 2, 100000), Case(8, 333, 3, 50000, "float32", "offset"))
 DRY = (Case(6, 8, 2, 150),)
 STEPS = 3
 
 
-def ask(desk: Desk) -> None:
-    """Fits, then steps: first words, moving averages, words replaced.
+def ask(context: Context) -> None:
+    """Check fits, then steps: initialization, moving averages, dead-code replacement.
 
-    A fit goes round as often as it is told to: when to stop is said by a sum whose last bits may
+    A fit runs a fixed number of iterations: the criterion to stop is a sum whose last bits may
     differ.
     """
-    for case in desk.size(CASES, DRY):
+    for case in context.size(CASES, DRY):
         x, _ = drawn(case)
         for name, made in (("fit", _fitted), (f"{STEPS} steps", _stepped)):
             label = f"{name}: {case.label}"
-            with desk.checking(label):
-                wanted, found = made(case, x), made(case, desk.xp.asarray(x))
+            with context.checking(label):
+                expected, found = made(case, x), made(case, context.xp.asarray(x))
                 off = [
-                    key for key, each in wanted.items() if each.tobytes() != found[key].tobytes()
+                    key for key, each in expected.items() if each.tobytes() != found[key].tobytes()
                 ]
-                detail = f"{', '.join(off)} differ" if off else "the bits of NumPy"
-                desk.check(label, not off, detail)
+                detail = f"{', '.join(off)} differ" if off else "same bits as NumPy"
+                context.check(label, not off, detail)
 
 
 def _quantizer(case: Case) -> Any:
     return rvq_np.ResidualVectorQuantizer(
-        case.dim, case.dim, n_q=case.stages, bins=case.words, kmeans_iters=5, rng=0
+        case.dim, case.dim, n_q=case.stages, bins=case.size, kmeans_iters=5, rng=0
     )
 
 

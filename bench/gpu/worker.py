@@ -1,4 +1,4 @@
-"""A process that answers questions, or runs the small shapes for compute-sanitizer to watch."""
+"""A process that runs benchmarks, or the small shapes under compute-sanitizer."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from .desk import Desk, Row, line
+from .context import Context, Row, line
 from .questions import QUESTIONS
 
-MARK = "@row "  # before what the parent is to read: libraries write to the same place
-BROKEN = 3  # exit code: the card serves this process no longer
+MARK = "@row "  # before rows for the parent: libraries print to the same stream
+BROKEN = 3  # exit code: this process can no longer use the GPU
 
 
 def write(row: Row) -> None:
@@ -24,7 +24,7 @@ def write(row: Row) -> None:
 
 
 def answer(names: list[str], until: float, xp: Any, dry: bool) -> int:
-    """Answer questions in turn, for as long as there is time and a card."""
+    """Run benchmarks in order, while there is time and the GPU works."""
     for name in names:
         question = QUESTIONS[name]
         if until - time.time() < question.needs and not dry:
@@ -32,22 +32,22 @@ def answer(names: list[str], until: float, xp: Any, dry: bool) -> int:
             continue
         write({"kind": "begin", "question": name})
         begun = time.time()
-        desk = Desk(xp, dry, min(until, begun + question.limit), write)
+        context = Context(xp, dry, min(until, begun + question.limit), write)
         try:
             module, function = question.at.split(":")
-            getattr(import_module(f"{__package__}.{module}"), function)(desk)
+            getattr(import_module(f"{__package__}.{module}"), function)(context)
         except Exception as error:
             if question.right:
-                desk.check(name, False, line(error), traceback.format_exc())
+                context.check(name, False, line(error), traceback.format_exc())
             else:
-                desk.trouble(name, line(error), traceback.format_exc())
+                context.trouble(name, line(error), traceback.format_exc())
         try:
             xp.cuda.Device().synchronize()
-        except Exception as error:  # for good, in this process
+        except Exception as error:  # permanent in this process
             if question.right:
-                desk.check("the card still works", False, line(error))
+                context.check("the GPU still works", False, line(error))
             else:
-                desk.trouble(name, line(error))
+                context.trouble(name, line(error))
             write({"kind": "end", "question": name, "seconds": time.time() - begun})
             return BROKEN
         write({"kind": "end", "question": name, "seconds": time.time() - begun})
@@ -55,13 +55,13 @@ def answer(names: list[str], until: float, xp: Any, dry: bool) -> int:
 
 
 def small(xp: Any, dry: bool) -> int:
-    """Run every kernel on small shapes, by every shape of a block; return 1 if codes differ."""
+    """Run every kernel on small shapes, with every shape of a block; return 1 if codes differ."""
     import rvq_np
 
     from .codes import Case, drawn, forced
 
     if not dry:
-        # Arrays of their own: what lies beside an array in a pool would hide a wrong address.
+        # Without a memory pool, which would hide accesses beyond an array.
         xp.cuda.set_allocator(None)
     launch = import_module("rvq_np.backends._cuda_launch")
     cases = [Case(20, 70, 2, 67), Case(7, 33, 2, 40, "float64"), Case(24, 9, 2, 33, kind="whole")]
@@ -83,14 +83,14 @@ def small(xp: Any, dry: bool) -> int:
         vectors = rvq_np.decode(codes, stages).get()
         wrong += not np.array_equal(vectors, rvq_np.decode(codes.get(), stages))
         sums = rvq_np.codec.tally(there, codes, stages)[1]
-        wanted = rvq_np.codec.tally(x, codes.get(), stages)[1]
-        wrong += not all(map(np.array_equal, sums, wanted))
+        expected = rvq_np.codec.tally(x, codes.get(), stages)[1]
+        wrong += not all(map(np.array_equal, sums, expected))
     print("codes, vectors and sums are NumPy's" if not wrong else f"{wrong} numbers differ")
     return int(wrong > 0)
 
 
 def run(kind: str, names: list[str], until: float, dry: bool) -> int:
-    """Be the process that the parent asked for."""
+    """Run as the child process that the parent requested."""
     with contextlib.ExitStack() as held:
         if dry:
             from .stub import standing_in
@@ -101,6 +101,6 @@ def run(kind: str, names: list[str], until: float, dry: bool) -> int:
         from rvq_np.kernels import host
 
         if kind == "answer" and any(QUESTIONS[name].right for name in names) and not dry:
-            host.load()  # the references of NumPy are large
+            host.load()  # the references are computed on large arrays
         sys.stdout.flush()
         return small(xp, dry) if kind == "small" else answer(names, until, xp, dry)

@@ -1,18 +1,18 @@
-"""The container for codes, ``.rvq``: small, checked, and readable from any frame and to any level.
+"""The file format for codes, ``.rvq``: compact, with checksums, readable in part.
 
 ====================  ======================================================================
-`write`, `read`       codes to a file and back, in one call
-`append`              frames added to a file, in place; a crash leaves what was there
-`Writer`              for codes that come bit by bit, or do not fit into memory
-`Reader`              a range of frames, a prefix of the levels: only those bytes are read
+`write`, `read`       write codes to a file and read them, in one call
+`append`              add frames to a file in place; if it is interrupted, the old frames remain
+`Writer`              for codes that arrive incrementally or do not fit into memory
+`Reader`              reads a range of frames or the first stages, and only those bytes
 ====================  ======================================================================
 
-Levels lie one by one in a chunk, so that fewer levels are fewer bytes.  Each has a CRC-32; so have
-header, index and chunk headers.  Codes are packed into as few bits as their level needs, or range
-coded where that is smaller, with whole-number tables that are in the file.  A dropped code, -1, is
-not code 0.  A file says which codebooks its codes are of, and refuses others.  Reading returns the
-codes or raises `BitstreamError`, in memory bounded by what the file holds.  docs/format.md has
-every byte.
+The stages of a chunk are stored one after the other, so fewer stages are fewer bytes.  Each has a
+CRC-32; so have the header, the index and the chunk headers.  Codes are packed into as few bits as
+their stage needs, or range coded where that is smaller, with integer tables stored in the file.  A
+dropped code, -1, differs from code 0.  A file stores fingerprints of the codebooks, and reading it
+with other codebooks is an error.  Reading returns the codes or raises `BitstreamError`; its memory
+is bounded by the size of the file.  docs/format.md specifies every byte.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .. import arrays
+from ._body import stages_of
 from .reader import Content as Content
 from .reader import Reader as Reader
 from .writer import Writer as Writer
@@ -44,18 +44,18 @@ def write(
     ----------
     path : str, os.PathLike or binary file
     codes : array (n, ..., T), integer, or list of n arrays (..., T / stride)
-        As `rvq_np.encode` returns them; -1 for codes that were dropped.
+        As `rvq_np.encode` returns them; -1 for dropped codes.
     sizes : sequence of int, optional
-        Words per level, of n levels at least; by default those of `codebooks`.
+        Codebook sizes, of at least n stages; by default those of `codebooks`.
     frame_rate, codebooks, strides, chunk_frames, compress
         As in `Writer`.
 
     Raises
     ------
     ParameterError, DtypeError, ShapeError, LevelsError, CodeRangeError
-        If an argument cannot be. Nothing is written.
+        If an argument is invalid. Nothing is written.
     OSError
-        If the file cannot be written. The old one stays.
+        If the file cannot be written. An existing file is kept.
 
     Examples
     --------
@@ -67,8 +67,8 @@ def write(
     (array([[ 5,  7, -1],
            [ 0,  0,  3]], dtype=int32), array([[ 5,  7, -1]], dtype=int32), Fraction(11025, 128))
     """
-    levels = arrays.to_numpy(codes) if hasattr(codes, "shape") else list(codes)
-    count, batch = len(levels), levels[0].shape[:-1] if len(levels) else ()
+    stages = stages_of(codes)
+    count, batch = len(stages), stages[0].shape[:-1] if len(stages) else ()
     if codebooks is not None:
         from .. import composed
 
@@ -84,11 +84,11 @@ def write(
         chunk_frames=chunk_frames,
         compress=compress,
     ) as writer:
-        writer.write(levels)
+        writer.write(stages)
 
 
 def _first(numbers: Any, count: int) -> Any:
-    """Return the numbers of the levels there are, or what is no list of numbers as it is."""
+    """Return the first `count` numbers of a sequence; anything else unchanged."""
     return tuple(numbers)[:count] if count and isinstance(numbers, Sequence) else numbers
 
 
@@ -102,11 +102,11 @@ def read(
     ----------
     path : str, os.PathLike or binary file
     n_q : int, optional
-        Read the first levels only, and only their bytes. All by default.
+        Read the first `n_q` stages only, and only their bytes. All by default.
     start, stop : int, optional
-        Frames from, and up to. All by default.
+        First frame, and the frame after the last. All by default.
     codebooks : Codebooks, Composed or array (Q, K, D), optional
-        What the codes are to be decoded with: refused if they are of others.
+        What the codes will be decoded with. An error if the file was written for others.
 
     Returns
     -------
@@ -118,11 +118,11 @@ def read(
     FileNotFoundError
         If there is no such file.
     BitstreamError
-        If it is truncated, damaged, foreign, or of other codebooks.
-    LevelsError, ShapeError
-        If there are not so many levels, or no such frames.
+        If it is truncated, damaged, of another format, or of other codebooks.
+    LevelsError, ShapeError, ParameterError
+        If the file has fewer than `n_q` stages, or not these frames.
     """
     with Reader(path) as reader:
         if codebooks is not None:
             reader.check(codebooks, n_q)
-        return reader.read(start, stop, n_q)
+        return reader.read(n_q, start=start, stop=stop)

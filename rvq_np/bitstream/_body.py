@@ -1,21 +1,22 @@
-"""The chunks of a file that is being written: codes are checked, gathered, coded and put down."""
+"""The chunks of a file being written: codes are checked, buffered, coded and written."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from .. import arrays
 from ..errors import CodeRangeError, DtypeError, LevelsError, ParameterError, ShapeError
-from . import _format, _levels
+from . import _format, _stages
 
-CODES = 1 << 18  # of a level in a chunk: then headers and tables are well below one percent
+CODES = 1 << 18  # per stage and chunk: headers and tables are then well below one percent
 
 
 class Body:
-    """Where the next chunk goes, the index so far, and codes that wait for a chunk to be full."""
+    """The offset of the next chunk, the index so far, and the codes of a chunk not yet full."""
 
     def __init__(
         self,
@@ -30,25 +31,25 @@ class Body:
         self.compress = compress
         self.chunk_frames = _chunk_frames(header, chunk_frames)
         self.waiting: list[list[np.ndarray]] = [[] for _ in header.sizes]
-        self.frames = 0  # that wait
+        self.frames = 0  # in `waiting`
 
     def write(self, codes: Any) -> None:
-        """Take codes (n_q, ..., T), or a list of levels, and write the chunks that are full."""
-        levels, frames = checked(codes, self.header)
+        """Take codes (n_q, ..., T), or a list of stages, and write the chunks that are full."""
+        stages, frames = checked(codes, self.header)
         begin = 0
         while begin < frames:
-            room = min(frames - begin, self.chunk_frames - self.frames)
-            for waiting, level, stride in zip(
-                self.waiting, levels, self.header.strides, strict=True
+            length = min(frames - begin, self.chunk_frames - self.frames)
+            for waiting, stage, stride in zip(
+                self.waiting, stages, self.header.strides, strict=True
             ):
-                some = level[..., begin // stride : (begin + room) // stride]
-                waiting.append(np.array(some, np.int32))  # the caller's array may change
-            begin, self.frames = begin + room, self.frames + room
+                part = stage[..., begin // stride : (begin + length) // stride]
+                waiting.append(np.array(part, np.int32))  # a copy: the caller's array may change
+            begin, self.frames = begin + length, self.frames + length
             if self.frames == self.chunk_frames:
                 self._flush()
 
     def finish(self, slot: _format.Slot | None) -> _format.Slot:
-        """Write what waits and the index; return what its slot has to say."""
+        """Write the waiting codes and the index; return the slot that points to the index."""
         if self.frames:
             self._flush()
         content = _format.index_bytes(self.index)
@@ -60,7 +61,7 @@ class Body:
         parts = []
         for waiting, size in zip(self.waiting, self.header.sizes, strict=True):
             codes = waiting[0] if len(waiting) == 1 else np.concatenate(waiting, axis=-1)
-            parts.append(_levels.to_bytes(codes.reshape(-1), size, self.compress))
+            parts.append(_stages.to_bytes(codes.reshape(-1), size, self.compress))
         first = self.index[-1].first + self.index[-1].frames if self.index else 0
         begin = self.place
         self._put(_format.chunk_header(self.frames, parts) + b"".join(data for _, data in parts))
@@ -74,36 +75,50 @@ class Body:
         self.place += len(content)
 
 
-def checked(codes: Any, header: _format.Header) -> tuple[list[np.ndarray], int]:
-    """Return one array (..., T / stride) a level, and T, or raise."""
+def stages_of(codes: Any) -> list[np.ndarray]:
+    """Return one array per stage of an array (n, ..., T) or a list of arrays, or raise."""
     if hasattr(codes, "shape"):
         codes = arrays.to_numpy(codes)
-    levels = [arrays.to_numpy(each) for each in codes]
-    if len(levels) != header.n_q:
-        raise LevelsError(
-            f"write: codes have {len(levels)} levels, the file has {header.n_q}. Give sizes for "
-            "the levels there are."
+    elif not isinstance(codes, Iterable):
+        raise DtypeError(
+            f"write: codes are a {type(codes).__name__}; expected an array (n, ..., T), or a list "
+            "with one array per stage."
         )
-    frames = levels[0].shape[-1] * header.strides[0] if levels[0].ndim else 0
-    for q, (level, stride) in enumerate(zip(levels, header.strides, strict=True)):
-        if level.dtype.kind not in "iu":
+    if isinstance(codes, np.ndarray) and codes.ndim == 0:
+        raise ShapeError("write: codes have shape (); expected (n, ..., T).")
+    stages = [arrays.to_numpy(each) for each in codes]
+    for q, stage in enumerate(stages):
+        if stage.dtype.kind not in "iu":
             raise DtypeError(
-                f"write: codes of level {q} have dtype {level.dtype}; wanted integers."
+                f"write: codes of stage {q} have dtype {stage.dtype}; expected integers."
             )
-        if frames % header.block or level.shape != (*header.batch, frames // stride):
+    return stages
+
+
+def checked(codes: Any, header: _format.Header) -> tuple[list[np.ndarray], int]:
+    """Return one array (..., T / stride) per stage, and T, or raise."""
+    stages = stages_of(codes)
+    if len(stages) != header.n_q:
+        raise LevelsError(
+            f"write: codes have {len(stages)} stages; expected {header.n_q}, as the file has. Pass "
+            "one size per stage when the file is created."
+        )
+    frames = stages[0].shape[-1] * header.strides[0] if stages[0].ndim else 0
+    for q, (stage, stride) in enumerate(zip(stages, header.strides, strict=True)):
+        if frames % header.block or stage.shape != (*header.batch, frames // stride):
             raise ShapeError(
-                f"write: codes of level {q} have shape {level.shape}; wanted "
-                f"{(*header.batch, 'T')} / {stride} frames a code, T a multiple of {header.block} "
-                "and the same for all levels."
+                f"write: codes of stage {q} have shape {stage.shape}; expected "
+                f"{(*header.batch, f'T / {stride}')}, where T is a multiple of {header.block} and "
+                "the same for all stages."
             )
         size = header.sizes[q]
-        if level.size and not (int(level.min()) >= -1 and int(level.max()) < size):
-            bad = tuple(int(i) for i in np.argwhere((level < -1) | (level >= size))[0])
+        if stage.size and not (int(stage.min()) >= -1 and int(stage.max()) < size):
+            bad = tuple(int(i) for i in np.argwhere((stage < -1) | (stage >= size))[0])
             raise CodeRangeError(
-                f"write: code {int(level[bad])} at {(q, *bad)} names no word; wanted 0 to "
-                f"{size - 1}, or -1 for dropped."
+                f"write: code {int(stage[bad])} at {(q, *bad)} is out of range [0, {size}) of "
+                f"stage {q}; expected a code in range, or -1 for a dropped code."
             )
-    return levels, frames
+    return stages, frames
 
 
 def _chunk_frames(header: _format.Header, asked: int | None) -> int:
@@ -112,6 +127,6 @@ def _chunk_frames(header: _format.Header, asked: int | None) -> int:
         return max(1, usual // header.block) * header.block
     if type(asked) is not int or asked < 1 or asked % header.block:
         raise ParameterError(
-            f"write: chunk_frames is {asked!r}; wanted a multiple of {header.block} from it on."
+            f"write: chunk_frames is {asked!r}; expected a positive multiple of {header.block}."
         )
     return asked

@@ -1,12 +1,12 @@
-"""Every byte of a ``.rvq`` file but the codes themselves; docs/format.md says the same in words.
+"""Every byte of a ``.rvq`` file except the codes; docs/format.md describes them in prose.
 
-    header   magic, version, its own length, frame rate, levels, streams, fingerprints, CRC-32
-    slots    two, each with a generation, where the index is, CRC-32; written last
-    chunks   a header with the lengths of all levels and CRC-32s, then the levels, one by one
-    index    where each chunk begins and how many frames it has, CRC-32
+    header   magic, version, its own length, frame rate, stages, streams, fingerprints, CRC-32
+    slots    two, each with a generation, the offset of the index, CRC-32; written last
+    chunks   a header with the lengths and CRC-32s of all stages, then the stages one by one
+    index    the offset and the number of frames of each chunk, CRC-32
 
-All numbers are little-endian.  What is read is checked before it is used or anything is allocated
-for it, and whatever cannot be is a `BitstreamError`.
+All numbers are little-endian.  Every value read is checked before it is used or memory is allocated
+for it; an invalid one raises `BitstreamError`.
 """
 
 from __future__ import annotations
@@ -20,30 +20,30 @@ from zlib import crc32
 
 from ..errors import BitstreamError
 
-MAGIC = b"\x89RVQ\r\n\x1a\n"  # as PNG's: a transfer that changes line ends or the eighth bit shows
+MAGIC = b"\x89RVQ\r\n\x1a\n"  # like PNG's: shows a transfer that changed line ends or bit 8
 VERSION = 1
 CHUNK, INDEX = b"RVQC", b"RVQI"
 PREFIX = struct.Struct("<8sHHI")  # magic, version, zero, length of the header
 SLOT = struct.Struct("<QQQI")  # generation, offset of the index, its length, CRC-32
 OPENING = struct.Struct("<4sIQ")  # of a chunk: tag, CRC-32 of what follows in its header, frames
-LEVEL = struct.Struct("<BII")  # coding, bytes, CRC-32
+STAGE = struct.Struct("<BII")  # coding, bytes, CRC-32
 ENTRY = struct.Struct("<QQ")  # of the index: offset of a chunk, its frames
-PRINT = 16  # bytes of a fingerprint
+FINGERPRINT_BYTES = 16
 
-MOST_LEVELS, MOST_AXES, MOST_WORDS = 65535, 30, 2**31 - 1
+MOST_STAGES, MOST_AXES, MOST_CODEWORDS = 65535, 30, 2**31 - 1
 MOST_FRAMES = 2**62
-HEADER_LIMIT = 1 << 22  # bytes: all levels with fingerprints fit
+HEADER_LIMIT = 1 << 22  # bytes; enough for MOST_STAGES stages with fingerprints
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of all its codes."""
+    """The properties of all codes of a file."""
 
     sizes: tuple[int, ...]
     strides: tuple[int, ...]
     batch: tuple[int, ...] = ()
     frame_rate: Fraction | None = None
-    fingerprints: tuple[bytes, ...] = ()  # of the first level, the first two, and so on; or none
+    fingerprints: tuple[bytes, ...] = ()  # of the first stage, the first two, and so on; or none
 
     @property
     def n_q(self) -> int:
@@ -55,13 +55,13 @@ class Header:
 
     @property
     def block(self) -> int:
-        """Frames a chunk has a multiple of."""
+        """The frames of a chunk are a multiple of this."""
         return math.lcm(*self.strides)
 
     @property
     def opening(self) -> int:
-        """Bytes of a chunk's header."""
-        return OPENING.size + self.n_q * LEVEL.size
+        """Bytes of the header of a chunk."""
+        return OPENING.size + self.n_q * STAGE.size
 
     def to_bytes(self) -> bytes:
         rate = self.frame_rate
@@ -83,12 +83,12 @@ class Header:
 
 
 def read_header(file: BinaryIO) -> tuple[Header, int]:
-    """Return the header of a file, and the bytes it takes."""
+    """Return the header of a file, and its length in bytes."""
     prefix = exactly(file, PREFIX.size, "the header")
     magic, version, zero, length = PREFIX.unpack(prefix)
     if magic != MAGIC:
         raise BitstreamError(
-            f"read: the file begins with {magic!r}; wanted a .rvq file, {MAGIC!r}."
+            f"read: the file begins with {magic!r}; expected a .rvq file, {MAGIC!r}."
         )
     if version != VERSION:
         raise BitstreamError(
@@ -96,14 +96,18 @@ def read_header(file: BinaryIO) -> tuple[Header, int]:
             "rvq_np."
         )
     if zero or not PREFIX.size < length <= HEADER_LIMIT:
-        raise BitstreamError(f"read: the header claims {length} bytes: the file is damaged.")
+        raise BitstreamError(
+            f"read: the header has an invalid length, {length} bytes: the file is damaged."
+        )
     content = prefix + exactly(file, length - PREFIX.size, "the header")
     if crc32(content[:-4]) != int.from_bytes(content[-4:], "little"):
-        raise BitstreamError("read: the header does not have its checksum: the file is damaged.")
+        raise BitstreamError(
+            "read: the checksum of the header does not match: the file is damaged."
+        )
     try:
         header = _parse(content[PREFIX.size : -4])
     except (struct.error, ValueError, OverflowError) as error:
-        raise BitstreamError(f"read: the header contradicts itself ({error}).") from error
+        raise BitstreamError(f"read: the header is invalid: {error}.") from error
     return header, length
 
 
@@ -116,19 +120,19 @@ def _parse(fields: bytes) -> Header:
         place += struct.calcsize("<" + form)
         return values
 
-    numerator, denominator, levels, axes = take("QQII")
-    if not 1 <= levels <= MOST_LEVELS or axes > MOST_AXES:
-        raise ValueError(f"{levels} levels of {axes} axes of streams")
+    numerator, denominator, count, axes = take("QQII")
+    if not 1 <= count <= MOST_STAGES or axes > MOST_AXES:
+        raise ValueError(f"{count} stages, {axes} batch axes")
     batch = take(f"{axes}Q")
-    pairs = [take("II") for _ in range(levels)]
+    pairs = [take("II") for _ in range(count)]
     (prints,) = take("I")
-    if prints not in (0, levels):
-        raise ValueError(f"{prints} fingerprints for {levels} levels")
-    fingerprints = tuple(take(f"{PRINT}s")[0] for _ in range(prints))
+    if prints not in (0, count):
+        raise ValueError(f"{prints} fingerprints for {count} stages")
+    fingerprints = tuple(take(f"{FINGERPRINT_BYTES}s")[0] for _ in range(prints))
     if place != len(fields):
-        raise ValueError(f"{len(fields) - place} bytes too many")
+        raise ValueError(f"{len(fields) - place} extra bytes at its end")
     if (numerator == 0) != (denominator == 0):
-        raise ValueError(f"a frame rate of {numerator} / {denominator}")
+        raise ValueError(f"frame rate {numerator} / {denominator}")
     rate = Fraction(numerator, denominator) if denominator else None
     sizes, strides = (tuple(each) for each in zip(*pairs, strict=True))
     header = Header(sizes, strides, batch, rate, fingerprints)
@@ -137,25 +141,36 @@ def _parse(fields: bytes) -> Header:
 
 
 def check(header: Header) -> None:
-    """Raise ValueError unless each number of a header is one that can be."""
-    if not 1 <= len(header.sizes) == len(header.strides) <= MOST_LEVELS:
-        raise ValueError(f"{len(header.sizes)} sizes and {len(header.strides)} strides")
+    """Raise ValueError unless all values of a header are valid."""
+    if not 1 <= len(header.sizes) == len(header.strides) <= MOST_STAGES:
+        raise ValueError(
+            f"sizes and strides must have one value per stage, 1 to {MOST_STAGES} stages; got "
+            f"{len(header.sizes)} sizes and {len(header.strides)} strides"
+        )
     if len(header.batch) > MOST_AXES or any(each < 0 for each in header.batch):
-        raise ValueError(f"streams of shape {header.batch}")
-    if not all(1 <= each <= MOST_WORDS for each in (*header.sizes, *header.strides)):
-        raise ValueError(f"sizes {header.sizes[:4]} and strides {header.strides[:4]}")
+        raise ValueError(
+            f"batch must have at most {MOST_AXES} axes, none negative, got {header.batch}"
+        )
+    if not all(1 <= each <= MOST_CODEWORDS for each in (*header.sizes, *header.strides)):
+        raise ValueError(
+            f"sizes and strides must be in [1, {MOST_CODEWORDS}], got sizes {header.sizes[:4]} and "
+            f"strides {header.strides[:4]}"
+        )
     block = 1
     for stride in header.strides:
         block = math.lcm(block, stride)
-        if block > MOST_WORDS:
-            raise ValueError(f"strides {header.strides[:8]}, whose common multiple is beyond reach")
+        if block > MOST_CODEWORDS:
+            raise ValueError(
+                f"the least common multiple of strides must be at most {MOST_CODEWORDS}, got "
+                f"strides {header.strides[:8]}"
+            )
     if header.streams * max(header.batch, default=1) > MOST_FRAMES:
-        raise ValueError(f"streams of shape {header.batch}")
+        raise ValueError(f"batch is too large: {header.batch}")
 
 
 @dataclass(frozen=True)
 class Slot:
-    """Where the index of some generation of the file is."""
+    """Where the index of one generation of the file is."""
 
     generation: int
     offset: int
@@ -167,7 +182,7 @@ class Slot:
 
 
 def read_slots(file: BinaryIO) -> list[Slot | None]:
-    """Return both slots, None for one that was never or only half written."""
+    """Return both slots; None for one that was not written, or only in part."""
     content = exactly(file, 2 * SLOT.size, "the place of the index")
     slots: list[Slot | None] = []
     for start in (0, SLOT.size):
@@ -180,10 +195,10 @@ def read_slots(file: BinaryIO) -> list[Slot | None]:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Where a chunk is, and how many frames there are in it and before it."""
+    """Where a chunk is, how many frames it has, and how many are before it."""
 
     offset: int
-    end: int  # what may belong to it ends before this byte
+    end: int  # its bytes end before this offset
     frames: int
     first: int
 
@@ -195,25 +210,26 @@ def index_bytes(chunks: list[Chunk]) -> bytes:
 
 
 def read_index(file: BinaryIO, slot: Slot, start: int, size: int, block: int) -> list[Chunk]:
-    """Return the chunks, in their order, each behind the one before."""
+    """Return the chunks in order; each begins after the one before."""
     if slot.offset < start or slot.offset + slot.length > size or slot.length < 16:
         raise BitstreamError(
-            f"read: the index is said to be at bytes {slot.offset} to {slot.offset + slot.length} "
-            f"of {size}: the file is truncated or damaged."
+            f"read: the index should be at bytes {slot.offset} to {slot.offset + slot.length}, but "
+            f"the file has {size} bytes: it is truncated or damaged."
         )
     file.seek(slot.offset)
     content = exactly(file, slot.length, "the index")
     (count,) = struct.unpack_from("<Q", content, 4)
     whole = content[:4] == INDEX and slot.length == 16 + count * ENTRY.size
     if not whole or crc32(content[:-4]) != int.from_bytes(content[-4:], "little"):
-        raise BitstreamError("read: the index does not have its checksum: the file is damaged.")
+        raise BitstreamError("read: the checksum of the index does not match: the file is damaged.")
     entries = list(ENTRY.iter_unpack(content[12:-4]))
     ends = [offset for offset, _ in entries[1:]] + [slot.offset]
     chunks, first, least = [], 0, start
     for (offset, frames), end in zip(entries, ends, strict=False):
         if not least <= offset < end or not 0 < frames <= MOST_FRAMES - first or frames % block:
             raise BitstreamError(
-                f"read: the index has {frames} frames at byte {offset}: it contradicts itself."
+                f"read: the index has an invalid chunk, {frames} frames at byte {offset}: the file "
+                "is damaged."
             )
         chunks.append(Chunk(offset, end, frames, first))
         first, least = first + frames, offset
@@ -222,7 +238,7 @@ def read_index(file: BinaryIO, slot: Slot, start: int, size: int, block: int) ->
 
 @dataclass(frozen=True)
 class Part:
-    """One level of a chunk: how it is coded, where it is, what it has to add up to."""
+    """One stage of a chunk: its coding, offset, length and checksum."""
 
     coding: int
     offset: int
@@ -230,33 +246,33 @@ class Part:
     checksum: int
 
 
-def chunk_header(frames: int, levels: list[tuple[int, bytes]]) -> bytes:
+def chunk_header(frames: int, stages: list[tuple[int, bytes]]) -> bytes:
     rest = struct.pack("<Q", frames)
-    rest += b"".join(LEVEL.pack(coding, len(data), crc32(data)) for coding, data in levels)
+    rest += b"".join(STAGE.pack(coding, len(data), crc32(data)) for coding, data in stages)
     return CHUNK + struct.pack("<I", crc32(rest)) + rest
 
 
 def read_chunk(file: BinaryIO, header: Header, chunk: Chunk) -> list[Part]:
-    """Return where the levels of a chunk are; all of it lies before its end."""
+    """Return where the stages of a chunk are; checked to end before the chunk does."""
     where = f"the chunk at byte {chunk.offset}"
     if chunk.offset + header.opening > chunk.end:
-        raise BitstreamError(f"read: {where} reaches into what follows: the file is damaged.")
+        raise BitstreamError(f"read: {where} overlaps what follows it: the file is damaged.")
     file.seek(chunk.offset)
     content = exactly(file, header.opening, where)
     tag, checksum, frames = OPENING.unpack_from(content)
     if tag != CHUNK or checksum != crc32(content[8:]) or frames != chunk.frames:
-        raise BitstreamError(f"read: {where} does not have its checksum: the file is damaged.")
+        raise BitstreamError(f"read: the checksum of {where} does not match: the file is damaged.")
     parts, offset = [], chunk.offset + header.opening
-    for coding, length, level_sum in LEVEL.iter_unpack(content[OPENING.size :]):
-        parts.append(Part(coding, offset, length, level_sum))
+    for coding, length, stage_checksum in STAGE.iter_unpack(content[OPENING.size :]):
+        parts.append(Part(coding, offset, length, stage_checksum))
         offset += length
     if offset > chunk.end:
-        raise BitstreamError(f"read: {where} reaches into what follows: the file is damaged.")
+        raise BitstreamError(f"read: {where} overlaps what follows it: the file is damaged.")
     return parts
 
 
 def exactly(file: BinaryIO, size: int, what: str) -> bytes:
-    """Return so many bytes, however few a single read gives, or raise."""
+    """Return `size` bytes, by several reads if needed, or raise."""
     content = file.read(size)
     while content is not None and len(content) < size:
         more = file.read(size - len(content))

@@ -1,4 +1,4 @@
-"""Reading a ``.rvq`` file: any range of frames, any prefix of the levels, and only those bytes."""
+"""Reading a ``.rvq`` file: any range of frames, any number of first stages, only those bytes."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from zlib import crc32
 
 import numpy as np
 
-from .. import checks, composed
+from .. import arguments, checks, composed
 from ..errors import BitstreamError, ShapeError
-from . import _format, _levels
+from . import _format, _stages
 
 
 @dataclass(frozen=True)
 class Content:
-    """What was read.
+    """The codes that were read, and what they are codes of.
 
     Attributes
     ----------
     codes : numpy.ndarray (n, ..., T), int32, or list of n arrays (..., T / stride)
-        A list where levels have strides. -1: dropped.
+        A list where stages have strides. -1: dropped.
     sizes, strides : tuple of int
-        Words, and frames per code, level by level, of the levels that were read.
+        Codebook size and frames per code, of each stage that was read.
     frame_rate : fractions.Fraction or None
-        Frames a second.
+        Frames per second.
     """
 
     codes: Any
@@ -43,35 +43,36 @@ class Reader:
     Parameters
     ----------
     source : str, os.PathLike or binary file
-        A file is left open, and read from its beginning.
+        A file object is read from its beginning, and left open.
 
     Attributes
     ----------
     sizes, strides : tuple of int
-        Words, and frames per code, level by level.
+        Codebook size and frames per code, of each stage.
     n_q : int
-        Levels.
+        Number of stages.
     batch : tuple of int
-        The shape between levels and frames: () for one stream.
+        The shape between stages and frames: () for one stream.
     frames : int
-        T, of every stream.
+        T, the frames of each stream.
     frame_rate : fractions.Fraction or None
-        Frames a second.
+        Frames per second.
     block : int
         Ranges of frames begin and end at multiples of this.
     chunks : int
+        Number of chunks.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     BitstreamError
-        If it is truncated, damaged, or no such file at all.
+        If it is truncated, damaged, or of another format.
 
     Notes
     -----
-    Opening reads the header and the index. Memory is bounded by what the file holds, whatever it
-    claims: at most 64 codes a byte.
+    Opening reads the header and the index. Memory is bounded by the size of the file, also where
+    the file is damaged: at most 64 codes per byte.
 
     Examples
     --------
@@ -81,12 +82,12 @@ class Reader:
     >>> file = io.BytesIO()
     >>> write(file, np.arange(6).reshape(2, 3), sizes=(8, 8))
     >>> with Reader(file) as reader:
-    ...     reader.frames, reader.read(1, 3, n_q=1).codes
+    ...     reader.frames, reader.read(1, start=1, stop=3).codes
     (3, array([[1, 2]], dtype=int32))
     """
 
     def __init__(self, source: Any):
-        self._owned = isinstance(source, (str, os.PathLike))
+        self._owned = arguments.is_path("read", "path", source, "rb")
         if self._owned and not Path(source).is_file():
             raise FileNotFoundError(f"read: there is no file {str(source)!r}.")
         self._file: BinaryIO = open(source, "rb") if self._owned else source  # noqa: SIM115
@@ -105,7 +106,7 @@ class Reader:
         written = [each for each in self.slots if each is not None]
         if not written:
             raise BitstreamError(
-                "read: the file has no index: it was never finished, or is damaged."
+                "read: the file has no index: writing it was never finished, or it is damaged."
             )
         self.slot = max(written, key=lambda each: each.generation)
         block = self.header.block
@@ -143,42 +144,45 @@ class Reader:
     def chunks(self) -> int:
         return len(self.index)
 
-    def read(self, start: int = 0, stop: int | None = None, n_q: int | None = None) -> Content:
-        """Return the codes of frames `start` to `stop`, of the first `n_q` levels.
+    def read(self, n_q: int | None = None, *, start: int = 0, stop: int | None = None) -> Content:
+        """Return the codes of the first `n_q` stages, of frames `start` to `stop`; all by default.
 
         Raises
         ------
         BitstreamError
             If a chunk is damaged.
         LevelsError
-            If there are not so many levels.
+            If the file has fewer than `n_q` stages.
+        ParameterError
+            If `start` or `stop` is not an integer >= 0.
         ShapeError
-            If the range is none of the file's, or cuts through a block.
+            If the range is not within the file, or cuts through a block.
         """
         n_q = checks.levels("read", self.n_q if n_q is None else n_q, 1, self.n_q)
-        stop = self.frames if stop is None else stop
+        start = arguments.integer("read", "start", start)
+        stop = self.frames if stop is None else arguments.integer("read", "stop", stop)
         self._check_range(start, stop)
         chosen = [
             each for each in self.index if each.first < stop and start < each.first + each.frames
         ]
-        parts = [self._parts(each) for each in chosen]  # nothing is allocated before
-        levels = [self._empty((stop - start) // stride) for stride in self.strides[:n_q]]
+        parts = [self._parts(each) for each in chosen]  # checked before memory is allocated
+        stages = [self._empty((stop - start) // stride) for stride in self.strides[:n_q]]
         for chunk, theirs in zip(chosen, parts, strict=True):
             low, high = max(start, chunk.first), min(stop, chunk.first + chunk.frames)
-            for level, codes in enumerate(self._codes(chunk, theirs[:n_q])):
-                stride = self.strides[level]
+            for q, codes in enumerate(self._codes(chunk, theirs[:n_q])):
+                stride = self.strides[q]
                 inside = slice((low - chunk.first) // stride, (high - chunk.first) // stride)
                 place = slice((low - start) // stride, (high - start) // stride)
-                levels[level][..., place] = codes[..., inside]
-        return self._content(levels)
+                stages[q][..., place] = codes[..., inside]
+        return self._content(stages)
 
     def __iter__(self) -> Iterator[Content]:
-        """Yield the codes of chunk after chunk, so that they need not fit into memory."""
+        """Yield the codes chunk by chunk, for files that do not fit into memory."""
         for chunk in self.index:
             yield self._content(list(self._codes(chunk, self._parts(chunk))))
 
     def check(self, codebooks: Any, n_q: int | None = None) -> None:
-        """Raise BitstreamError unless the first levels are codes of the first of `codebooks`.
+        """Raise BitstreamError unless the first stages are codes of the first of `codebooks`.
 
         Files that were written without codebooks pass.
         """
@@ -186,30 +190,32 @@ class Reader:
         n_q = min(self.n_q, quantizer.n_q) if n_q is None else n_q
         if quantizer.n_q < n_q or quantizer.sizes[:n_q] != self.sizes[:n_q]:
             raise BitstreamError(
-                f"read: the codes name words of codebooks with sizes {self.sizes[:n_q]}; these "
-                f"have {quantizer.sizes[:n_q]}."
+                f"read: the file has codes of codebooks with sizes {self.sizes[:n_q]}; got "
+                f"codebooks with sizes {quantizer.sizes[:n_q]}. Decode with the model that encoded "
+                "them."
             )
         prints = self.header.fingerprints
         if prints and prints[n_q - 1] != fingerprints(quantizer, n_q)[-1]:
             raise BitstreamError(
-                "read: the codes are of other codebooks: the fingerprints differ. Decode them with "
-                "the model that made them."
+                "read: the codes are of other codebooks: the fingerprints differ. Decode with the "
+                "model that encoded them."
             )
 
     def codes(self, level: int) -> int:
-        """Return how many codes a level has, of all streams."""
+        """Return how many codes stage `level` has in all streams together."""
+        level = arguments.whole("codes", "level", level, 0, self.n_q - 1)
         return self.header.streams * (self.frames // self.strides[level])
 
     def level_bytes(self) -> list[int]:
-        """Return how many bytes the codes of each level take."""
+        """Return how many bytes the codes of each stage take."""
         total = [0] * self.n_q
         for chunk in self.index:
-            for level, part in enumerate(self._parts(chunk)):
-                total[level] += part.length
+            for q, part in enumerate(self._parts(chunk)):
+                total[q] += part.length
         return total
 
     def verify(self) -> None:
-        """Read everything, or raise BitstreamError."""
+        """Read all codes and check every checksum, or raise BitstreamError."""
         for _ in self:
             pass
 
@@ -228,46 +234,50 @@ class Reader:
         fits = 0 <= start <= stop <= self.frames
         if not fits or start % block or (stop % block and stop != self.frames):
             raise ShapeError(
-                f"read: frames {start} to {stop} of {self.frames}; wanted a range of multiples of "
-                f"{block}."
+                f"read: start is {start} and stop is {stop}; expected multiples of {block} with "
+                f"0 <= start <= stop <= {self.frames}."
             )
 
     def _parts(self, chunk: _format.Chunk) -> list[_format.Part]:
-        """Return where the levels of a chunk are; what they claim has been checked."""
+        """Return where the stages of a chunk are; their lengths have been checked."""
         parts = _format.read_chunk(self._file, self.header, chunk)
         for part, size, stride in zip(parts, self.sizes, self.strides, strict=True):
             count = self.header.streams * (chunk.frames // stride)
-            _levels.check(count, part.coding, part.length, size)
+            _stages.check(count, part.coding, part.length, size)
         return parts
 
     def _codes(self, chunk: _format.Chunk, parts: list[_format.Part]) -> Iterator[np.ndarray]:
-        """Yield the codes (..., T / stride) of the first levels of a chunk, read in one go."""
+        """Yield the codes (..., T / stride) of the first stages of a chunk, by one read."""
         begin, end = parts[0].offset, parts[-1].offset + parts[-1].length
         self._file.seek(begin)
         content = _format.exactly(self._file, end - begin, f"the chunk at byte {chunk.offset}")
-        for level, part in enumerate(parts):
+        for q, part in enumerate(parts):
             data = content[part.offset - begin : part.offset - begin + part.length]
             if crc32(data) != part.checksum:
                 raise BitstreamError(
-                    f"read: level {level} of the chunk at byte {chunk.offset} does not have its "
-                    "checksum: the file is damaged."
+                    f"read: the checksum of stage {q} of the chunk at byte {chunk.offset} does not "
+                    "match: the file is damaged."
                 )
-            codes = self._empty(chunk.frames // self.strides[level])
-            _levels.from_bytes(data, part.coding, self.sizes[level], codes.reshape(-1))
+            codes = self._empty(chunk.frames // self.strides[q])
+            _stages.from_bytes(data, part.coding, self.sizes[q], codes.reshape(-1))
             yield codes
 
     def _empty(self, length: int) -> np.ndarray:
         try:
             return np.empty((*self.batch, length), np.int32)
-        except ValueError as error:  # no stream at all, of more frames than an array can have
-            raise BitstreamError(f"read: no array can hold {length} frames of nothing.") from error
+        except ValueError as error:  # zero streams, of more frames than an array can have
+            raise BitstreamError(
+                f"read: no array can have {length} frames: the file is damaged."
+            ) from error
 
-    def _content(self, levels: list[np.ndarray]) -> Content:
-        n_q = len(levels)
-        codes: Any = levels if max(self.strides) > 1 else np.stack(levels)
+    def _content(self, stages: list[np.ndarray]) -> Content:
+        n_q = len(stages)
+        codes: Any = stages if max(self.strides) > 1 else np.stack(stages)
         return Content(codes, self.sizes[:n_q], self.strides[:n_q], self.frame_rate)
 
 
 def fingerprints(quantizer: Any, n_q: int) -> tuple[bytes, ...]:
-    """Return what tells the first level, the first two, and so on, from other codebooks."""
-    return tuple(bytes.fromhex(each)[: _format.PRINT] for each in quantizer.fingerprints[:n_q])
+    """Return the fingerprints of the first stage, of the first two, and so on."""
+    return tuple(
+        bytes.fromhex(each)[: _format.FINGERPRINT_BYTES] for each in quantizer.fingerprints[:n_q]
+    )

@@ -1,18 +1,18 @@
-"""Writing a ``.rvq`` file in chunks, and appending to one; what was there survives a crash.
+"""Writing a ``.rvq`` file in chunks, and appending to one; a crash does not damage existing files.
 
-A new file is written beside its place and renamed when it is whole.  Appending writes chunks and a
-new index behind everything there is, and only then, in one of the two slots of the header, where
-that index is; until then, and if it never comes to that, the file is what it was.
+A new file is written under a temporary name beside its path and renamed when it is complete.
+Appending writes chunks and a new index after all existing bytes, and then the offset of that index
+into one of the two slots after the header; if it stops before that, the file has its old content.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from typing import Any
 
-from .. import composed
+from .. import arguments, composed
 from ..errors import ParameterError
 from ..newfile import NewFile
 from . import _format
@@ -21,34 +21,34 @@ from .reader import Reader, fingerprints
 
 
 class Writer:
-    """A file that is written as codes come, chunk by chunk.
+    """Write a file of codes incrementally, chunk by chunk.
 
     Parameters
     ----------
     target : str, os.PathLike or binary file
-        A path is written atomically: there is no file, or the old one, until `close`. A file must
-        be able to seek; it is written from its beginning and left open.
+        A path is written atomically: until `close` there is no file, or the old one. A file object
+        must support seek; it is written from its beginning and left open.
     sizes : sequence of int, optional
-        Words per level; by default those of `codebooks`.
+        Codebook size of each stage; by default those of `codebooks`.
     batch : sequence of int, optional
-        The shape between levels and frames: () for one stream.
+        The shape between stages and frames: () for one stream.
     strides : sequence of int, optional
-        Frames per code, level by level; by default those of `codebooks`, or 1.
+        Frames per code, of each stage; by default those of `codebooks`, or 1.
     frame_rate : int, float, fractions.Fraction or (int, int), optional
-        Frames, that is vectors, a second; a pair is a fraction: (44100, 512) is kept as it is.
+        Frames, that is vectors, per second; a pair is an exact fraction: (44100, 512).
     codebooks : Codebooks, Composed or array (Q, K, D), optional
-        Whose words the codes name. Their fingerprints go into the file, so that it is not decoded
-        with others.
+        What the codes are codes of. Their fingerprints are stored, so that decoding with other
+        codebooks is an error.
     chunk_frames : int, optional
-        Frames per chunk: what is read to get at one of them. By default about 260 000 codes a
-        level, which keeps the overhead well below one percent.
+        Frames per chunk, the smallest part that can be read. By default about 260 000 codes per
+        stage, which keeps the overhead well below one percent.
     compress : bool, optional
-        Range code a level of a chunk where that is smaller. True by default.
+        Range code the stages of a chunk where that is smaller. True by default.
 
     Raises
     ------
     ParameterError
-        If an argument cannot be.
+        If an argument is invalid.
     OSError
         If the file cannot be written.
 
@@ -76,6 +76,7 @@ class Writer:
         chunk_frames: int | None = None,
         compress: bool = True,
     ):
+        arguments.is_path("write", "path", target, "wb")
         header = header_of(sizes, batch, strides, frame_rate, codebooks)
         content = header.to_bytes()
         self._slots = len(content)
@@ -97,14 +98,14 @@ class Writer:
         Raises
         ------
         DtypeError, ShapeError, LevelsError, CodeRangeError
-            If they are no such codes. Nothing of them is written.
+            If the codes do not fit the file. None of them are written.
         OSError
-            If they cannot be written.
+            If the file cannot be written.
         """
         self._body.write(codes)
 
     def close(self) -> None:
-        """Write what waits, and the index; only now the file is in its place."""
+        """Write the waiting codes and the index, and put the file in its place."""
         try:
             slot = self._body.finish(None)
             self._body.file.seek(self._slots)
@@ -116,7 +117,7 @@ class Writer:
             self._new.commit()
 
     def discard(self) -> None:
-        """Give up what was written; the file that was there before stays."""
+        """Delete what was written; an existing file of that name is kept."""
         if self._new is not None:
             self._new.discard()
 
@@ -138,11 +139,11 @@ def append(
     Parameters
     ----------
     target : str, os.PathLike or binary file
-        A file that can be read and written.
+        A file object must be open for reading and writing.
     codes : array (n_q, ..., T), integer, or list of (..., T / stride)
-        As the file has them.
+        With as many stages and streams as the file has.
     chunk_frames, compress
-        As in `Writer`. What is appended begins a chunk of its own, so append much at once.
+        As in `Writer`. Each call begins a new chunk, so append many frames at once.
 
     Raises
     ------
@@ -151,16 +152,16 @@ def append(
     BitstreamError
         If it is damaged.
     DtypeError, ShapeError, LevelsError, CodeRangeError
-        If they are no such codes. The file is what it was.
+        If the codes do not fit the file. The file is unchanged.
     OSError
-        If it cannot be written. The file holds what it held before.
+        If the file cannot be written. It still has its old frames.
 
     Notes
     -----
     One process may append at a time.
     """
-    if isinstance(target, (str, os.PathLike)):
-        Reader(target).close()  # a missing file is not made
+    if arguments.is_path("append", "target", target, "r+b"):
+        Reader(target).close()  # append does not create a file
         with open(target, "r+b") as file:
             append(file, codes, chunk_frames=chunk_frames, compress=compress)
             return
@@ -175,7 +176,7 @@ def append(
     _durable(target)
     places = [len(reader.header.to_bytes()) + n * _format.SLOT.size for n in range(2)]
     older = reader.slots.index(reader.slot) ^ 1
-    for which in (older, older ^ 1):  # one of them is whole at any time
+    for which in (older, older ^ 1):  # one of them is complete at any time
         target.seek(places[which])
         target.write(slot.to_bytes())
         _durable(target)
@@ -193,30 +194,40 @@ def header_of(
         strides = own if strides is None else tuple(strides)
         if sizes != quantizer.sizes[: len(sizes)] or strides != own:
             raise ParameterError(
-                f"write: sizes are {sizes} and strides {strides}, those of the codebooks "
-                f"{quantizer.sizes} and {quantizer.strides}; leave both away."
+                f"write: sizes are {sizes} and strides {strides}; expected those of codebooks, "
+                f"{quantizer.sizes} and {quantizer.strides}. Omit both."
             )
         prints = fingerprints(quantizer, len(sizes))
     if sizes is None:
-        raise ParameterError("write: give sizes, the words per level, or codebooks.")
-    if isinstance(sizes, int):
-        raise ParameterError(f"write: sizes is {sizes}; wanted one number a level.")
+        raise ParameterError("write: got neither sizes nor codebooks; expected one of them.")
+    if not isinstance(sizes, Iterable) and not hasattr(sizes, "shape"):
+        raise ParameterError(f"write: sizes is {sizes}; expected a sequence of one size per stage.")
     strides = (1,) * len(sizes) if strides is None else strides
     try:
-        whole = [tuple(int(each) for each in some) for some in (sizes, strides, batch)]
-        header = _format.Header(whole[0], whole[1], whole[2], _rate(frame_rate), prints)
+        sizes, strides, batch = (tuple(map(int, each)) for each in (sizes, strides, batch))
+    except (ValueError, TypeError, OverflowError) as error:
+        raise ParameterError(
+            f"write: sizes, strides and batch must be sequences of integers: {error}."
+        ) from error
+    try:
+        header = _format.Header(sizes, strides, batch, _rate(frame_rate), prints)
         _format.check(header)
-    except (ValueError, TypeError, OverflowError, ZeroDivisionError) as error:
-        raise ParameterError(f"write: an argument cannot be: {error}.") from error
+    except ValueError as error:
+        raise ParameterError(f"write: {error}.") from error
     return header
 
 
 def _rate(rate: Any) -> Fraction | None:
     if rate is None:
         return None
-    exact = Fraction(*rate) if isinstance(rate, tuple) else Fraction(rate)
-    if exact <= 0 or max(exact.numerator, exact.denominator) >= 1 << 64:
-        raise ValueError(f"a frame rate of {rate}")
+    try:
+        exact = Fraction(*rate) if isinstance(rate, tuple) else Fraction(rate)
+    except (ValueError, TypeError, OverflowError, ZeroDivisionError) as error:
+        raise ValueError(f"frame_rate is {rate!r}; expected a positive number or a pair") from error
+    if exact <= 0:
+        raise ValueError(f"frame_rate must be positive, got {rate}")
+    if max(exact.numerator, exact.denominator) >= 1 << 64:
+        raise ValueError(f"frame_rate must be a fraction of numbers below 2^64, got {rate}")
     return exact
 
 
@@ -225,5 +236,5 @@ def _durable(file: Any) -> None:
     if hasattr(file, "fileno"):
         try:
             os.fsync(file.fileno())
-        except ValueError:  # a file in memory; io.UnsupportedOperation is one
+        except ValueError:  # a file in memory; io.UnsupportedOperation is a ValueError
             return

@@ -1,28 +1,28 @@
 """Codebooks of published models: one file per family, named after it.
 
-The contract of a file here, with the family's name for its name:
+The contract of such a file:
 
 ``matches(names) -> bool``
-    Whether a checkpoint with these tensor names may be of the family; asked only where nobody
-    named one. Where names do not tell two families apart, each has ``suits(tensors, config) ->
-    bool`` as well, which looks at the config and at shapes.
+    Whether a checkpoint with these tensor names may be of the family; called only where the caller
+    named no family. Where two families have the same names, each has ``suits(tensors, config) ->
+    bool`` as well, which checks the config and shapes.
 ``build(tensors, config) -> Codebooks or Composed``
     The quantizer, from the tensors of the file and the JSON config beside it, ``{}`` if there is
-    none; None if they turn out to be another family's. `tensors` is a mapping that reads what is
-    asked for, as float32 or float64; a name that is not there raises `CheckpointError`.
+    none; None if they are of another family after all. `tensors` is a mapping that reads a tensor
+    when it is accessed, as float32 or float64; a missing name raises `CheckpointError`.
 
 ``NAMES``
-    For who is told that nothing was recognised: per form of the family, how names of the first
-    level end.
+    For the error message where no family matches: per form of the family, how the names of the
+    first stage end.
 
-A family whose files are no safetensors has, instead of both, ``MAGIC``, the bytes they begin with,
-and ``parse(file, path) -> Codebooks or Composed``, from the open file, just behind them.
+A family whose files are not safetensors has, instead of both, ``MAGIC``, the bytes they begin with,
+and ``parse(file, path) -> Codebooks or Composed``, from the open file, positioned after them.
 
-A family to which codebooks can be handed back has one function more:
+A family to which codebooks can be exported has one more function:
 
 ``entries(quantizer, counts) -> dict``
-    The tensors, by the names that its quantizer's ``load_state_dict`` wants. `counts` has an array
-    (K,) a level: how often each word was chosen, as moving averages have it. Raises
+    The tensors, by the names that the ``load_state_dict`` of its quantizer expects. `counts` has
+    one array (K,) per stage: how often each codeword was chosen, as a moving average. Raises
     `ParameterError` where the family cannot hold such a quantizer.
 
 A pickle is never opened: ``.pt``, ``.pth``, ``.th`` and ``.bin`` files can run code.  For models of
@@ -45,11 +45,11 @@ from .. import composed, modelfile
 from ..errors import CheckpointError, ParameterError, ShapeError
 from . import _file, _nearest
 
-COUNT = 100.0  # of a word, where nobody says how often it was chosen
+COUNT = 100.0  # of a codeword, where the caller passes no counts
 
 
 def families() -> list[str]:
-    """Return the names of the families there are.
+    """Return the names of all supported families.
 
     Examples
     --------
@@ -68,29 +68,29 @@ def load(path: str | os.PathLike[str], family: str | None = None) -> Any:
         A safetensors file, an index of shards (``*.index.json``), a directory with either, a
         Faiss index, or what `save` wrote. A ``config.json`` beside the weights is read.
     family : str, optional
-        One of `families`; by default it is told from the names of the tensors, which works for
-        all but audiocraft, an EnCodec by its names.
+        One of `families`; by default it is detected from the names of the tensors. This works for
+        all but audiocraft, which has the names of EnCodec.
 
     Returns
     -------
     codebooks : Codebooks or Composed
-        For `rvq_np.encode` and `rvq_np.decode`, float32, or float64 where the words are, with
-        projections, metric and strides as the model has them; several stacks of codebooks come
-        composed as there.
+        For `rvq_np.encode` and `rvq_np.decode`, float32, or float64 where the codebooks of the file
+        are, with the projections, metric and strides of the model; several stacks of codebooks are
+        composed as in the model.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     CheckpointError
-        If it is a pickle, damaged, of no known family, or does not fit the family asked for; the
-        file and the tensor are named.
+        If it is a pickle, damaged, of no known family, or does not fit `family`. The message names
+        the file and the tensor.
     ParameterError
-        If there is no such family.
+        If `family` is not one of `families`.
 
     Notes
     -----
-    Reads the header and the quantizer's own tensors, nothing else of the file.
+    Reads only the header and the tensors of the quantizer.
 
     Examples
     --------
@@ -102,12 +102,12 @@ def load(path: str | os.PathLike[str], family: str | None = None) -> Any:
 
 
 def load_as(path: str | os.PathLike[str], family: str | None = None) -> tuple[str, Any]:
-    """`load`, and the name of the family that was found."""
+    """Return the name of the detected family, and what `load` returns."""
     every = families()
     if family is not None and family not in every:
-        raise ParameterError(f"load: family is {family!r}; wanted one of {', '.join(every)}.")
+        raise ParameterError(f"load: family is {family!r}; expected one of {', '.join(every)}.")
     chosen = {name: _module(name) for name in ([family] if family else every)}
-    found = _of_other_files(Path(path), chosen)
+    found = _by_magic(Path(path), chosen)
     if found:
         return found
     tensors, config = _file.read(path)
@@ -119,9 +119,9 @@ def load_as(path: str | os.PathLike[str], family: str | None = None) -> tuple[st
                 return name, codebooks
     raise CheckpointError(
         f"load: {str(path)!r} has {len(names)} tensors, such as {_some(names)}, and is "
-        + (f"no {family}." if family else f"of none of these families: {', '.join(every)}.")
-        + _nearest.told(names, chosen)
-        + " Name the family if you know it; for a state of this library use "
+        + (f"not of family {family}." if family else f"of none of the families {', '.join(every)}.")
+        + _nearest.report(names, chosen)
+        + " Pass family= if you know it; load a state dict of this library with "
         "ResidualVectorQuantizer.load."
     )
 
@@ -133,15 +133,15 @@ def save(
     *,
     counts: Sequence[Any] | None = None,
 ) -> None:
-    """Write codebooks to a safetensors file: ours, or of a family's names.
+    """Write codebooks to a safetensors file: our own format, or with the names of a family.
 
     Parameters
     ----------
     path : str or os.PathLike
-        Written atomically: the old file or the new one, never half of either.
+        Written atomically: there is the old file or the new one, never a partial one.
     quantizer : Codebooks, Composed or array (Q, K, D)
     family : str, optional
-        As in `state_dict`. By default the file is ours: small, and for any quantizer.
+        As in `state_dict`. By default our own format: small, and for any quantizer.
     counts : sequence of array (K,), optional
         As in `state_dict`.
 
@@ -165,7 +165,7 @@ def save(
     quantizer = composed.of(quantizer)
     if family is not None:
         tensors = state_dict(quantizer, family, counts=counts)
-        modelfile.write(path, tensors, {"format": "pt"})  # which Hugging Face's loader wants
+        modelfile.write(path, tensors, {"format": "pt"})  # which Hugging Face's loader expects
         return
     tensors, about = _module("rvq_np").written(quantizer)
     modelfile.write(path, tensors, {modelfile.KEY: about})
@@ -174,16 +174,16 @@ def save(
 def state_dict(
     quantizer: Any, family: str, *, counts: Sequence[Any] | None = None
 ) -> dict[str, np.ndarray]:
-    """Return codebooks as the state dict of a family's own quantizer module.
+    """Return codebooks as the state dict of the quantizer module of a family.
 
     Parameters
     ----------
     quantizer : Codebooks, Composed or array (Q, K, D)
     family : {"espnet", "encodec", "vector_quantize_pytorch"}
-        Names are those within the quantizer: a whole model has a prefix before them.
+        Names are those within the quantizer; in a whole model they have a prefix.
     counts : sequence of array (K,), optional
-        Per level, how often each word was chosen, which those modules go on training with. By
-        default 100 each, so that none is soon replaced for want of use.
+        Per stage, how often each codeword was chosen; training continues from these counts. By
+        default 100 each, so that dead-code replacement does not soon replace any.
 
     Returns
     -------
@@ -193,9 +193,9 @@ def state_dict(
     Raises
     ------
     ParameterError
-        If the family cannot hold such a quantizer, or nothing can be handed to it.
+        If the family cannot hold such a quantizer, or has no export.
     ShapeError
-        If `counts` do not fit.
+        If `counts` does not have one array (K,) per stage.
 
     Examples
     --------
@@ -205,20 +205,21 @@ def state_dict(
     (4, 3)
     """
     quantizer = composed.of(quantizer)
-    takers = [name for name in families() if hasattr(_module(name), "entries")]
-    if family not in takers:
-        wanted = ", ".join(takers)
-        raise ParameterError(f"state_dict: family is {family!r}; wanted one of {wanted}.")
+    exporters = [name for name in families() if hasattr(_module(name), "entries")]
+    if family not in exporters:
+        raise ParameterError(
+            f"state_dict: family is {family!r}; expected one of {', '.join(exporters)}."
+        )
     if counts is None:
         counts = [np.full(size, COUNT, np.float32) for size in quantizer.sizes]
-    made = [np.asarray(each, np.float32) for each in counts]
-    if [each.shape for each in made] != [(size,) for size in quantizer.sizes]:
+    arrays = [np.asarray(each, np.float32) for each in counts]
+    if [each.shape for each in arrays] != [(size,) for size in quantizer.sizes]:
         raise ShapeError(
-            f"state_dict: counts have shapes {[each.shape for each in made]}; wanted one array a "
-            f"level, of lengths {quantizer.sizes}."
+            f"state_dict: counts have shapes {[each.shape for each in arrays]}; expected one array "
+            f"per stage, of lengths {quantizer.sizes}."
         )
-    found: dict[str, np.ndarray] = _module(family).entries(quantizer, made)
-    return found
+    entries: dict[str, np.ndarray] = _module(family).entries(quantizer, arrays)
+    return entries
 
 
 def _may_be(module: ModuleType, tensors: Any, config: dict[str, Any]) -> bool:
@@ -227,7 +228,7 @@ def _may_be(module: ModuleType, tensors: Any, config: dict[str, Any]) -> bool:
     return not hasattr(module, "suits") or module.suits(tensors, config)
 
 
-def _of_other_files(path: Path, chosen: dict[str, ModuleType]) -> tuple[str, Any] | None:
+def _by_magic(path: Path, chosen: dict[str, ModuleType]) -> tuple[str, Any] | None:
     if not path.is_file():
         return None
     with open(path, "rb") as file:
@@ -239,9 +240,9 @@ def _of_other_files(path: Path, chosen: dict[str, ModuleType]) -> tuple[str, Any
 
 
 def _some(names: Iterable[str]) -> str:
-    """Return a few of the names, those that may be a quantizer's first."""
-    telling = ("codebook", "quantizer", "vq", "embed")
-    order = sorted(names, key=lambda name: (not any(each in name for each in telling), name))
+    """Return a few of the names; those that may be of a quantizer come first."""
+    likely = ("codebook", "quantizer", "vq", "embed")
+    order = sorted(names, key=lambda name: (not any(each in name for each in likely), name))
     return ", ".join(map(repr, order[:4])) or "none"
 
 

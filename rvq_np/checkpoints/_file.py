@@ -1,8 +1,9 @@
-"""The tensors of a safetensors checkpoint, read only when asked for, and never more than asked for.
+"""The tensors of a safetensors checkpoint; each is read when it is accessed, and only its bytes.
 
 The format is a length (8 bytes, little-endian), that many bytes of JSON, and the data; the JSON
-says each tensor's type, shape and place.  All of it is checked before anything is read, so that a
-damaged or hostile file costs nothing.  bfloat16, which NumPy has not, is widened exactly.
+has the type, shape and offsets of each tensor.  All of it is checked before data are read, so that
+a damaged or malicious file takes no memory.  bfloat16, which NumPy lacks, is converted exactly to
+float32.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ SHARDS = "model.safetensors.index.json"
 
 
 class Entry(NamedTuple):
-    """Where a tensor lies in its file."""
+    """Where a tensor is in its file."""
 
     path: Path
     dtype: str
@@ -51,7 +52,7 @@ class Tensors(Mapping[str, np.ndarray]):
     def __len__(self) -> int:
         return len(self.entries)
 
-    def __contains__(self, name: object) -> bool:  # that of Mapping would read the tensor
+    def __contains__(self, name: object) -> bool:  # Mapping's default would read the tensor
         return name in self.entries
 
     def shape(self, name: str) -> tuple[int, ...]:
@@ -59,7 +60,7 @@ class Tensors(Mapping[str, np.ndarray]):
         return self._entry(name).shape
 
     def under(self, prefix: str) -> Tensors:
-        """Return the tensors whose names begin so, by the rest of their names."""
+        """Return the tensors whose names begin with `prefix`, by their names without it."""
         return Tensors(
             {
                 name.removeprefix(prefix): entry
@@ -78,7 +79,7 @@ class Tensors(Mapping[str, np.ndarray]):
             content = file.read(entry.stop - entry.start)
         if len(content) != entry.stop - entry.start:
             raise CheckpointError(
-                f"load: {str(entry.path)!r} ended while {name!r} was read; it changed meanwhile."
+                f"load: {str(entry.path)!r} ended while {name!r} was read: the file was changed."
             )
         if entry.dtype == "BF16":
             halves = np.frombuffer(content, "<u2").astype(np.uint32)
@@ -89,14 +90,14 @@ class Tensors(Mapping[str, np.ndarray]):
             values = np.frombuffer(content, np.uint8) != 0
         else:
             raise CheckpointError(
-                f"load: {name!r} in {str(entry.path)!r} has type {entry.dtype}; wanted floats."
+                f"load: {name!r} in {str(entry.path)!r} has type {entry.dtype}; expected floats."
             )
         wide = np.float64 if entry.dtype == "F64" else np.float32
         values = values.reshape(entry.shape).astype(wide)
         if not np.isfinite(values).all():
             raise CheckpointError(
                 f"load: {name!r} in {str(entry.path)!r} holds NaN or infinity: the checkpoint is "
-                "damaged, or its training was."
+                "damaged, or its training diverged."
             )
         return values
 
@@ -113,38 +114,40 @@ def read(path: str | os.PathLike[str]) -> tuple[Tensors, dict[str, Any]]:
     Raises
     ------
     FileNotFoundError
-        If there is nothing of that name.
+        If there is no such file or directory.
     CheckpointError
-        If it holds no safetensors, or damaged ones.
+        If it has no safetensors file, or a damaged one.
     """
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"load: there is no file or directory {str(path)!r}.")
     folder = path if path.is_dir() else path.parent
     entries: dict[str, Entry] = {}
-    files, promised = _files(path)
+    files, indexed = _files(path)
     metadata: dict[str, str] = {}
     for file in files:
         theirs, about = _entries(file)
         metadata |= about
         for name, entry in theirs.items():
             if name in entries:
-                raise CheckpointError(f"load: {name!r} is in {entries[name].path} and in {file}.")
+                raise CheckpointError(
+                    f"load: {name!r} is in two files, {entries[name].path} and {file}."
+                )
             entries[name] = entry
-    for name in sorted(set(promised) - set(entries)):
-        raise CheckpointError(f"load: the index of {str(path)!r} has {name!r}, but no shard has.")
+    for name in sorted(set(indexed) - set(entries)):
+        raise CheckpointError(f"load: the index of {str(path)!r} has {name!r}, no shard has it.")
     return Tensors(entries, path, metadata), _config(folder / "config.json")
 
 
 def _files(path: Path) -> tuple[list[Path], Iterable[str]]:
-    """Return the files to read, and the names of tensors that an index promises."""
+    """Return the files to read, and the names of the tensors that an index lists."""
     if path.is_file() and path.name.endswith(".index.json"):
         return _shards(path)
     if path.is_file():
         if path.suffix in PICKLES:
             raise CheckpointError(
-                f"load: {str(path)!r} is a pickle, which can run code, and is never opened here. "
-                "Convert it where you trust it:\n"
+                f"load: {str(path)!r} is a pickle, which can run code and is not opened. "
+                "If you trust it, convert it:\n"
                 "    import torch, safetensors.torch\n"
                 f"    state = torch.load({path.name!r}, map_location='cpu', weights_only=True)\n"
                 "    safetensors.torch.save_file({k: v.contiguous() for k, v in "
@@ -160,8 +163,9 @@ def _files(path: Path) -> tuple[list[Path], Iterable[str]]:
         return found, ()
     pickles = sorted(each.name for each in path.iterdir() if each.suffix in PICKLES)
     raise CheckpointError(
-        f"load: {str(path)!r} has {len(found)} files *.safetensors; wanted model.safetensors, an "
-        f"index of shards, or just one. Name the file. Pickles there, never opened: {pickles[:4]}."
+        f"load: {str(path)!r} has {len(found)} files *.safetensors; expected model.safetensors, an "
+        "index of shards, or exactly one such file. Pass the path of the file. Pickles there are "
+        f"not opened: {pickles[:4]}."
     )
 
 
@@ -169,13 +173,13 @@ def _shards(index: Path) -> tuple[list[Path], Iterable[str]]:
     content = _json(index, index.read_bytes())
     shards = content.get("weight_map")
     if not isinstance(shards, dict):
-        raise CheckpointError(f"load: {str(index)!r} has no 'weight_map' of tensors to files.")
+        raise CheckpointError(f"load: {str(index)!r} has no 'weight_map' from tensors to files.")
     names = sorted({str(each) for each in shards.values()})
     beside = {each.name for each in index.parent.iterdir() if each.is_file()}
     for name in names:
         if name not in beside:
             raise CheckpointError(
-                f"load: {str(index)!r} names the shard {name!r}, which is not a file beside it."
+                f"load: {str(index)!r} names the shard {name!r}; expected a file beside it."
             )
     return [index.parent / name for name in names], shards
 
@@ -188,9 +192,9 @@ def _json(path: Path, content: bytes) -> dict[str, Any]:
     try:
         value = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"load: {str(path)!r} is no JSON ({error}).") from error
+        raise CheckpointError(f"load: {str(path)!r} is not valid JSON ({error}).") from error
     if not isinstance(value, dict):
-        raise CheckpointError(f"load: {str(path)!r} holds JSON, but no object.")
+        raise CheckpointError(f"load: {str(path)!r} holds JSON that is not an object.")
     return value
 
 
@@ -201,15 +205,15 @@ def _entries(path: Path) -> tuple[dict[str, Entry], dict[str, str]]:
         length = int.from_bytes(file.read(8), "little")
         if size < 8 or length > size - 8 or length > HEADER_LIMIT:
             raise CheckpointError(
-                f"load: {str(path)!r} has {size} bytes and claims a header of {length}: it is "
-                "truncated, or no safetensors file."
+                f"load: {str(path)!r} has {size} bytes, but a header of {length} bytes: it is "
+                "truncated, or not a safetensors file."
             )
         header = _json(path, file.read(length))
     data = 8 + length
     entries = {}
-    for name, told in header.items():
+    for name, fields in header.items():
         if name != "__metadata__":
-            entries[name] = _entry(path, name, told, data, size)
+            entries[name] = _entry(path, name, fields, data, size)
     end, before = data, ""
     for name, entry in sorted(entries.items(), key=lambda each: (each[1].start, each[1].stop)):
         if entry.start < end:
@@ -217,27 +221,29 @@ def _entries(path: Path) -> tuple[dict[str, Entry], dict[str, str]]:
         end, before = entry.stop, name
     about = header.get("__metadata__", {})
     if not isinstance(about, dict) or not all(type(each) is str for each in about.values()):
-        raise CheckpointError(f"load: {str(path)!r} has metadata that is no text by name.")
+        raise CheckpointError(
+            f"load: {str(path)!r} has metadata that does not map strings to strings."
+        )
     return entries, about
 
 
-def _entry(path: Path, name: str, told: Any, data: int, size: int) -> Entry:
+def _entry(path: Path, name: str, fields: Any, data: int, size: int) -> Entry:
     try:
-        dtype, shape = told["dtype"], tuple(told["shape"])
-        start, stop = told["data_offsets"]
+        dtype, shape = fields["dtype"], tuple(fields["shape"])
+        start, stop = fields["data_offsets"]
         if not all(type(each) is int and each >= 0 for each in (*shape, start, stop)):
-            raise TypeError("negative, or no whole number")
+            raise TypeError("negative, or not an integer")
         if len(shape) > RANK_LIMIT:
             raise ValueError("too many axes")
-        wanted = math.prod(shape) * SIZES[dtype]
+        length = math.prod(shape) * SIZES[dtype]
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
-            f"load: in {str(path)!r} the header of {name!r} is {told!r}; wanted a known "
+            f"load: in {str(path)!r} the header of {name!r} is {fields!r}; expected a known "
             f"dtype, shape and data_offsets ({error!r})."
         ) from error
-    if wanted != stop - start or data + stop > size:
+    if length != stop - start or data + stop > size:
         raise CheckpointError(
-            f"load: in {str(path)!r} {name!r} is {dtype} {shape} at bytes {start} to {stop} of "
-            f"{size - data}: out of range, or not its size."
+            f"load: in {str(path)!r} {name!r} is {dtype} {shape} at bytes {start} to {stop}; "
+            f"expected {length} bytes within the {size - data} bytes of data."
         )
     return Entry(path, dtype, shape, data + start, data + stop)

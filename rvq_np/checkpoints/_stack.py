@@ -1,4 +1,4 @@
-"""What several families share: finding the levels among the names, stages and maps from arrays."""
+"""What several families share: finding stages by their names, stages and maps from arrays."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ FACTORIZED = "quantizers.{}.codebook.weight"
 
 
 def prefixes(names: Iterable[str], pattern: str) -> list[str]:
-    """Return, shortest first, what stands before `pattern` for level 0 in some name.
+    """Return, shortest first, the prefixes of the names that end in `pattern` for stage 0.
 
-    `pattern` is what follows the prefix, with ``{}`` for the level.
+    `pattern` has ``{}`` for the number of the stage.
     """
     tail = re.compile(rf"(?:^|(?<=\.)){re.escape(pattern.format(0))}$")
     found = {name[: match.start()] for name in names if (match := tail.search(name))}
     return sorted(found, key=lambda each: (len(each), each))
 
 
-def levels(tensors: Tensors, prefix: str, pattern: str) -> int:
-    """Return how many levels there are, or raise where one is missing in between."""
-    return _count(tensors, "levels", tensors, prefix + pattern)
+def n_stages(tensors: Tensors, prefix: str, pattern: str) -> int:
+    """Return the number of stages, or raise where one is missing in between."""
+    return _count(tensors, "stages", tensors, prefix + pattern)
 
 
 def _count(tensors: Tensors, what: str, names: Iterable[str], pattern: str) -> int:
@@ -36,26 +36,26 @@ def _count(tensors: Tensors, what: str, names: Iterable[str], pattern: str) -> i
     found = sorted(int(m.group(1)) for name in names if (m := re.fullmatch(form, name)))
     if found != list(range(len(found))):
         raise CheckpointError(
-            f"load: in {str(tensors.source)!r} {what} {found} have {pattern!r}; wanted every one "
-            "from 0 on."
+            f"load: in {str(tensors.source)!r} {what} {found} have {pattern!r}; expected "
+            f"consecutive {what} from 0."
         )
     return len(found)
 
 
 def one_prefix(tensors: Tensors, patterns: Iterable[str]) -> tuple[str, str]:
-    """Return the prefix and the pattern of the one quantizer there is."""
+    """Return the prefix and the pattern of the only quantizer, or raise."""
     found = [(prefix, each) for each in patterns for prefix in prefixes(tensors, each)]
     if len(found) != 1:
         where = [prefix + pattern.format(0) for prefix, pattern in found]
         raise CheckpointError(
-            f"load: {str(tensors.source)!r} has {len(found)} quantizers {where[:4]}; wanted one. "
-            "Load them apart: save the tensors of each to a file of its own."
+            f"load: {str(tensors.source)!r} has {len(found)} quantizers {where[:4]}; expected one. "
+            "Save the tensors of each quantizer to its own file, and load these."
         )
     return found[0]
 
 
 def groups(tensors: Tensors, group: str, pattern: str) -> list[str]:
-    """Return the prefixes of quantizers numbered by `group`, with ``{}``; none if there is none."""
+    """Return the prefixes of the quantizers that `group`, with ``{}``, numbers; may be empty."""
     first = group + pattern.format(0)
     if not prefixes(tensors, first):
         return []
@@ -67,7 +67,7 @@ def groups(tensors: Tensors, group: str, pattern: str) -> list[str]:
 
 
 def made(tensors: Tensors, where: str, kind: Callable[..., Any], *arguments: Any) -> Any:
-    """Return ``kind(*arguments)``, or raise CheckpointError that says where they do not fit."""
+    """Return ``kind(*arguments)``, or raise CheckpointError with `where` in its message."""
     try:
         return kind(*arguments)
     except RvqError as error:
@@ -77,7 +77,7 @@ def made(tensors: Tensors, where: str, kind: Callable[..., Any], *arguments: Any
 def linear(tensors: Tensors, name: str) -> Linear:
     """Return a convolution over one frame, or a linear map, as a matrix; bias zero if none.
 
-    Weight norm, ``g v / |v|`` per output, comes fused, under two kinds of names, or not at all;
+    Weight norm, ``g v / |v|`` per output, may be fused, stored under two kinds of names, or absent;
     it is computed in float64 and rounded once.
     """
     forms = (
@@ -96,18 +96,20 @@ def linear(tensors: Tensors, name: str) -> Linear:
                 break
         else:
             raise CheckpointError(
-                f"load: {str(tensors.source)!r} has no weight of {name!r}, with weight norm or "
-                "without."
+                f"load: {str(tensors.source)!r} has no weight of {name!r}, neither plain nor with "
+                "weight norm."
             )
     if weight.ndim == 3 and weight.shape[2] == 1:
         weight = weight[:, :, 0]
     if weight.ndim != 2:
         raise CheckpointError(
-            f"load: {str(tensors.source)!r}: {name}.weight has shape {weight.shape}; wanted "
+            f"load: {str(tensors.source)!r}: {name}.weight has shape {weight.shape}; expected "
             "(out, in) or (out, in, 1)."
         )
     bias = tensors[f"{name}.bias"] if f"{name}.bias" in tensors else np.zeros(len(weight), dtype)
-    with np.errstate(over="ignore"):  # what float32 cannot hold is refused as infinity
+    with np.errstate(
+        over="ignore"
+    ):  # what float32 cannot hold becomes infinity, which Linear refuses
         weight = weight.astype(dtype)
     return made(tensors, name, Linear, weight, bias)
 
@@ -119,26 +121,27 @@ def _fused(tensors: Tensors, name: str, g: np.ndarray, v: np.ndarray) -> np.ndar
             return g.reshape(norms.shape) * (v / np.where(norms > 0, norms, 1))
     raise CheckpointError(
         f"load: {str(tensors.source)!r}: the weight norm of {name!r} has a scale of shape "
-        f"{g.shape} for {v.shape}; wanted one an output, and numbers that can be squared."
+        f"{g.shape} for {v.shape}; expected one value per output, and values whose squares are "
+        "finite."
     )
 
 
 def stage(
     tensors: Tensors,
-    level: str,
-    words: np.ndarray,
+    name: str,
+    codebook: np.ndarray,
     maps: Sequence[Linear] = (),
     metric: str = "euclidean",
     stride: Any = 1,
 ) -> Stage:
-    """Return a stage, or raise CheckpointError, naming the level, where its arrays do not fit."""
+    """Return a stage, or raise CheckpointError with its name where its arrays do not fit."""
     into, out = maps or (None, None)
-    return made(tensors, level, Stage, words, into, out, metric, stride)
+    return made(tensors, name, Stage, codebook, into, out, metric, stride)
 
 
 def codebooks(tensors: Tensors, prefix: str, stages: list[Stage]) -> Codebooks:
     """Return the stages as one quantizer, or raise CheckpointError where they do not fit."""
-    return made(tensors, f"levels of {prefix or 'the top'}", Codebooks, stages)
+    return made(tensors, f"stages of {prefix or 'the file'}", Codebooks, stages)
 
 
 def between(
@@ -148,15 +151,15 @@ def between(
     if not any(name.startswith((f"{prefix}{into}.", f"{prefix}{out}.")) for name in tensors):
         return inner
     maps = [linear(tensors, prefix + way) for way in (into, out)]
-    return made(tensors, f"maps of {prefix or 'the top'}", Projected, inner, *maps)
+    return made(tensors, f"maps of {prefix or 'the file'}", Projected, inner, *maps)
 
 
 def grouped(tensors: Tensors, parts: Sequence[Codebooks | Composed]) -> Grouped:
-    """Return the quantizers of groups of channels as one; all have as many levels."""
+    """Return the quantizers of groups of channels as one; all must have as many stages."""
     if len({part.n_q for part in parts}) > 1:
         raise CheckpointError(
-            f"load: {str(tensors.source)!r} has groups of {[part.n_q for part in parts]} levels; "
-            "wanted as many in each."
+            f"load: {str(tensors.source)!r} has groups of {[part.n_q for part in parts]} stages; "
+            "expected the same number in each."
         )
     return Grouped(parts)
 
@@ -165,81 +168,84 @@ def initialized(tensors: Tensors, book: str, flag: str) -> None:
     """Raise CheckpointError if a codebook has this flag and it is not set."""
     if f"{book}.{flag}" in tensors and not tensors[f"{book}.{flag}"].all():
         raise CheckpointError(
-            f"load: {str(tensors.source)!r}: {book} was never initialized; its words are zeros."
+            f"load: {str(tensors.source)!r}: {book} was never initialized; its codewords are zeros."
         )
 
 
 def factorized(tensors: Tensors, prefix: str, strides: Sequence[Any]) -> Codebooks:
-    """Return levels with maps in and out (`FACTORIZED`), searched by cosine, one a stride."""
+    """Return stages with maps in and out (`FACTORIZED`), searched by cosine, one per stride."""
     stages = []
-    for level, stride in enumerate(strides):
-        name = f"{prefix}quantizers.{level}"
+    for q, stride in enumerate(strides):
+        name = f"{prefix}quantizers.{q}"
         maps = [linear(tensors, f"{name}.{way}") for way in ("in_proj", "out_proj")]
-        words = tensors[prefix + FACTORIZED.format(level)]
-        stages.append(stage(tensors, name, words, maps, "cosine", stride))
+        codebook = tensors[prefix + FACTORIZED.format(q)]
+        stages.append(stage(tensors, name, codebook, maps, "cosine", stride))
     return codebooks(tensors, prefix, stages)
 
 
 def may_be_strided(tensors: Tensors, config: dict[str, Any]) -> bool:
-    """Whether factorized levels may come at several rates: the config says so, or is missing.
+    """Whether factorized stages may have strides: the config says so, or there is no config.
 
-    Then the words of the first level tell: models with strides have 4096, others 1024.
+    Without config the size of the first codebook decides: 4096 with strides, 1024 without.
     """
     shapes = [tensors.shape(p + FACTORIZED.format(0)) for p in prefixes(tensors, FACTORIZED)]
     return "vq_strides" in config or (not config and any(4096 in shape[:1] for shape in shapes))
 
 
 def plain(tensors: Tensors, patterns: Iterable[str]) -> Codebooks:
-    """Return the one stack there is whose words were moved by averages."""
+    """Return the only stack of codebooks trained by moving averages."""
     prefix, pattern = one_prefix(tensors, patterns)
     return codebooks(tensors, prefix, averaged(tensors, prefix, pattern, "inited"))
 
 
 def averaged(tensors: Tensors, prefix: str, pattern: str, flag: str) -> list[Stage]:
-    """Return the stages of a stack whose words were moved by averages: ``embed`` as it is.
+    """Return the stages of a stack trained by moving averages: ``embed`` as stored.
 
-    Not ``embed_avg`` by ``cluster_size``: they differ by smoothing, and by a defect of old code.
+    Not ``embed_avg / cluster_size``: they differ by smoothing, and by a defect of old versions.
     """
     stages = []
-    for level in range(levels(tensors, prefix, pattern)):
-        name = prefix + pattern.format(level)
+    for q in range(n_stages(tensors, prefix, pattern)):
+        name = prefix + pattern.format(q)
         book = name.rpartition(".")[0]
         initialized(tensors, book, flag)
         layer = book.rpartition(".")[0]
         maps = []
         if any(each.startswith(f"{layer}.project_in.") for each in tensors):
             maps = [linear(tensors, f"{layer}.{way}") for way in ("project_in", "project_out")]
-        words = tensors[name]
-        if words.ndim == 3 and len(words) == 1:  # a leading axis of heads
-            words = words[0]
-        stages.append(stage(tensors, book, words, maps))
+        codebook = tensors[name]
+        if codebook.ndim == 3 and len(codebook) == 1:  # a leading axis of heads
+            codebook = codebook[0]
+        stages.append(stage(tensors, book, codebook, maps))
     return stages
 
 
 def averaged_entries(
     call: str, stages: Sequence[Stage], pattern: str, flag: str, counts: Sequence[np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """Return what a stack moved by averages holds of Euclidean `stages`; `pattern` as above."""
+    """Return the tensors of a stack trained by moving averages, of Euclidean `stages`."""
     named = {}
-    for level, (stage, count) in enumerate(zip(stages, counts, strict=True)):
+    for q, (stage, count) in enumerate(zip(stages, counts, strict=True)):
         if stage.metric != "euclidean" or stage.stride != 1:
-            raise ParameterError(f"state_dict: {call} cannot hold {stage!r} at level {level}.")
-        name = pattern.format(level)
-        words = stage.words.astype(np.float32)
+            raise ParameterError(
+                f"state_dict: {call} cannot hold {stage!r} at stage {q}; expected metric "
+                "'euclidean' and stride 1."
+            )
+        name = pattern.format(q)
+        codebook = stage.words.astype(np.float32)
         book = name.rpartition(".")[0]
         named[f"{book}.{flag}"] = np.ones(1, np.float32)
         named[f"{book}.cluster_size"] = count
-        named[name] = words
-        named[f"{name}_avg"] = words * count[:, None]
+        named[name] = codebook
+        named[f"{name}_avg"] = codebook * count[:, None]
     return named
 
 
 def one_size(call: str, quantizer: Any) -> Codebooks:
-    """Return `quantizer` if it is `Codebooks` of levels of one size, or raise ParameterError."""
+    """Return `quantizer` if it is `Codebooks` of one codebook size, or raise ParameterError."""
     if not isinstance(quantizer, Codebooks) or len(set(quantizer.sizes)) > 1:
         raise ParameterError(
-            f"state_dict: {call} has levels of one size, one after another, and cannot hold "
-            f"{quantizer!r}. Hand it the parts one by one."
+            f"state_dict: {call} cannot hold {quantizer!r}; expected Codebooks whose stages have "
+            "the same codebook size. Export the parts one by one."
         )
     return quantizer
 

@@ -1,8 +1,8 @@
-"""audiocraft: the quantizer of its compression models (EnCodec for MusicGen), asked for by name.
+"""audiocraft: the quantizer of its compression models (EnCodec for MusicGen), loaded by name only.
 
-Its tensors are named as EnCodec's and mean the same, so nothing tells them apart, and nothing has
-to: unasked they are read as an EnCodec.  ``load(path, family="audiocraft")`` says what it is.  Its
-codes are (B, n_q, T), ours (n_q, B, T).  Its own files nest the tensors under ``best_state``.
+Its tensors have EnCodec's names and the same meaning, so without ``family="audiocraft"`` they are
+loaded as an EnCodec, with the same result.  Its codes are (B, n_q, T), ours (n_q, B, T).  Its own
+files nest the tensors under ``best_state``.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """DAC: the original package, with weight norm in both its forms, and Hugging Face's port.
 
-Every level maps to eight numbers, looks up the word of the most similar direction, and maps the
-word as it is, not its direction, back.  Told from SNAC, which has the same names, by the config
-(``vq_strides``).  The original decodes what its encoder chose as ``z + (e - z)``, which rounds.
+Every stage projects to eight dimensions, finds the codeword of the highest cosine similarity, and
+projects the unnormalized codeword back.  SNAC has the same names; the config distinguishes them
+(``vq_strides``).  The original computes decoded vectors as ``z + (e - z)``, which rounds.
 """
 
 from __future__ import annotations
@@ -26,4 +26,4 @@ def build(tensors, config):
     if "vq_strides" in config:
         return None
     prefix, pattern = _stack.one_prefix(tensors, (_stack.FACTORIZED,))
-    return _stack.factorized(tensors, prefix, [1] * _stack.levels(tensors, prefix, pattern))
+    return _stack.factorized(tensors, prefix, [1] * _stack.n_stages(tensors, prefix, pattern))

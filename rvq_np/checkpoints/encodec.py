@@ -1,9 +1,9 @@
 """EnCodec: the original package, Hugging Face's port, and audiocraft, which keeps its names.
 
-Greedy search among ``embed``, no projections; 24 kHz: 32 levels of 1024 words of 128, 48 kHz: 16.
-Codes here are stage first, (n_q, B, T); the original and audiocraft give (B, n_q, T), and Hugging
-Face's ``encode`` puts an axis of chunks in front.  SpeechTokenizer has the same names and one
-tensor more, see there.
+Greedy search among ``embed``, no projections; 24 kHz: 32 stages of 1024 codewords of dimension 128,
+48 kHz: 16 stages.  Codes here are stage first, (n_q, B, T); the original and audiocraft return
+(B, n_q, T), and Hugging Face's ``encode`` adds a leading axis of chunks.  SpeechTokenizer has the
+same names and one more tensor, see there.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ NAMES = ((ORIGINAL.format(0),), (BARE.format(0),))
 
 def matches(names):
     mine = _stack.prefixes(names, ORIGINAL) or _stack.prefixes(names, BARE)
-    # ESPnet's, SpeechTokenizer's and vector-quantize-pytorch's have the same ones and these.
+    # ESPnet, SpeechTokenizer and vector-quantize-pytorch have these names as well.
     others = ("codec.generator.", "project_in.", "transform.weight", ".initted", "quantizer0.")
     return bool(mine) and not any(other in name for other in others for name in names)
 
@@ -29,5 +29,7 @@ def build(tensors, config):
 def entries(quantizer, counts):
     books = _stack.one_size("encodec", quantizer)
     if any(stage.project_in is not None for stage in books):
-        raise ParameterError("state_dict: encodec has no projections; espnet has.")
+        raise ParameterError(
+            "state_dict: encodec has no projections; expected stages without. Use family='espnet'."
+        )
     return _stack.averaged_entries("encodec", books.stages, ORIGINAL, "inited", counts)

@@ -1,9 +1,9 @@
 """ESPnet: whole codecs (``codec.generator.quantizer.``), and quantizers saved alone.
 
 Both releases have the same names; those with ``codebook_dim`` other than ``dimension`` have a
-linear map in and out at every level.  A HiFiCodec holds two quantizers, for the lower and the upper
-half of the channels.  Its own codes are (n_q, 2 B, T), the lower halves of the batch first; those
-here take turns, so that ``codes.reshape(n_q, 2, B, T)`` is the same.
+linear map in and out at every stage.  A HiFiCodec has two quantizers, for the lower and the upper
+half of the channels.  Its own codes are (n_q, 2 B, T), with the codes of the lower half first; here
+the stages of both alternate, so that ``codes.reshape(n_q, 2, B, T)`` has the same order.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ def build(tensors, config):
         return _stack.plain(tensors, (PATTERN,))
     if len(halves) != 2:
         raise CheckpointError(
-            f"load: {str(tensors.source)!r} has {len(halves)} quantizers {halves}; a HiFiCodec has "
-            "two. To load one alone leave its number out of the names."
+            f"load: {str(tensors.source)!r} has {len(halves)} quantizers {halves}; expected two, "
+            "as a HiFiCodec has. To load one alone, remove its number from the names."
         )
     parts = [_stack.averaged(tensors, half, PATTERN, "inited") for half in halves]
     whole = zip(halves, parts, strict=True)
@@ -45,9 +45,9 @@ def build(tensors, config):
 def entries(quantizer, counts):
     books = _stack.one_size("espnet", quantizer)
     named = _stack.averaged_entries("espnet", books.stages, PATTERN, "inited", counts)
-    for level, stage in enumerate(books):
+    for q, stage in enumerate(books):
         for way in ("project_in", "project_out"):
             linear = getattr(stage, way)
             if linear is not None:
-                named |= _stack.map_entries(f"vq.layers.{level}.{way}", linear)
+                named |= _stack.map_entries(f"vq.layers.{q}.{way}", linear)
     return named

@@ -1,9 +1,8 @@
 """Faiss: an ``IndexResidualQuantizer`` as ``faiss.write_index`` writes it (``IxRq``).
 
-Faiss encodes by a beam search, five wide unless told otherwise; ``encode(..., beam_size=5)`` looks
-as far. Only ``max_beam_size=1`` gives the greedy codes.  Vectors stored in the index are not
-read.  Indices whose norms are quantized by tables of their own (``cqint8``, ``cqint4``, ``lsq2x4``,
-``rq2x4``) carry more, and are refused.
+Faiss encodes by a beam search of width 5 by default, as ``encode(..., beam_size=5)`` does; only
+``max_beam_size=1`` gives the greedy codes.  Vectors stored in the index are not read.  Indices that
+quantize norms with extra tables (``cqint8``, ``cqint4``, ``lsq2x4``, ``rq2x4``) are refused.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from ..codebooks import Codebooks
 from ..errors import CheckpointError, RvqError
 
 MAGIC = b"IxRq"
-PLAIN = (0, 1, 2, 3, 4, 5)  # search types without tables: none, LUT, float norms, integer norms
+PLAIN = (0, 1, 2, 3, 4, 5)  # search types without tables of norms
 
 
 class _Reader:
@@ -28,8 +27,8 @@ class _Reader:
         content = self.file.read(size) if size <= self.left else b""
         if len(content) != size:
             raise CheckpointError(
-                f"load: {str(self.path)!r} is a Faiss index that ends too early: {size} bytes "
-                f"wanted, {self.left} left."
+                f"load: {str(self.path)!r} is a truncated Faiss index: expected {size} more bytes, "
+                f"got {self.left}."
             )
         self.left -= size
         return content
@@ -51,22 +50,22 @@ def parse(file, path):
     width, stages = reader.take("QQ")
     bits = reader.vector("<u8")
     reader.take("B")
-    numbers = reader.vector("<f4")
+    values = reader.vector("<f4")
     search = reader.take("i")
     sizes = [1 << int(each) if each < 32 else 0 for each in bits]
-    fits = width == dim > 0 and stages == len(bits) > 0 and sum(sizes) * dim == len(numbers)
+    fits = width == dim > 0 and stages == len(bits) > 0 and sum(sizes) * dim == len(values)
     if not fits:
         raise CheckpointError(
-            f"load: {str(path)!r} is a Faiss index of {stages} stages for {dim} numbers whose "
-            f"codebooks hold {len(numbers)}; wanted {sum(sizes) * dim}."
+            f"load: {str(path)!r} is a Faiss index of {stages} stages and dimension {dim} whose "
+            f"codebooks have {len(values)} values; expected {sum(sizes) * dim}."
         )
     if search not in PLAIN:
         raise CheckpointError(
             f"load: {str(path)!r} is a Faiss index with search type {search}, whose tables of "
-            "norms are not served. Train it with ST_decompress or plain norms."
+            "norms are not supported. Train it with ST_decompress or plain norms."
         )
-    words = np.split(numbers.reshape(-1, dim).astype(np.float32), np.cumsum(sizes)[:-1])
+    codebooks = np.split(values.reshape(-1, dim).astype(np.float32), np.cumsum(sizes)[:-1])
     try:
-        return Codebooks(words)
+        return Codebooks(codebooks)
     except RvqError as error:
         raise CheckpointError(f"load: {str(path)!r}: {error}") from error

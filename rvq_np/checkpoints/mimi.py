@@ -1,9 +1,9 @@
-"""Mimi: Kyutai's package, with the names it had before, and Hugging Face's port.
+"""Mimi: Kyutai's package, with its current and earlier names, and Hugging Face's port.
 
-Two stacks quantize the same vectors side by side, the semantic one and the acoustic one, each
-between two maps of its own; what they decode to is added.  Semantic levels come first.  Words are
-not stored: they are sums of vectors, divided by how many they are, here in float32 once, whatever
-the precision of the file.
+Two stacks quantize the same vectors in parallel, the semantic and the acoustic one, each between
+two maps of its own; their decoded vectors are added.  Semantic stages come first.  Codewords are
+not stored: the file has sums of vectors and their counts, which are divided here in float32,
+whatever the precision of the file.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FORMS = {
     for first, rest, book in (KYUTAI, PORT)
     for each in SUMS
 }
-LEAST = 1e-5  # usage; what both packages divide by at least
+LEAST = 1e-5  # the smallest count that both packages divide by
 NAMES = tuple(
     (f"{first}{book.format(0)}.{sums}", f"{rest}{book.format(0)}.{sums}")
     for (first, rest, book), sums in ((KYUTAI, SUMS[0]), (PORT, SUMS[1]))
@@ -39,34 +39,34 @@ def matches(names):
 def build(tensors, config):
     prefix, form = _stack.one_prefix(tensors, FORMS)
     first, rest, pattern = FORMS[form]
-    if not _stack.levels(tensors, prefix + rest, pattern):
+    if not _stack.n_stages(tensors, prefix + rest, pattern):
         raise CheckpointError(
-            f"load: {str(tensors.source)!r} has no {prefix + rest + pattern.format(0)!r}: semantic "
-            "levels without acoustic ones, which no Mimi has."
+            f"load: {str(tensors.source)!r} has no {prefix + rest + pattern.format(0)!r}; expected "
+            "semantic and acoustic stages, which every Mimi has."
         )
     parts = [_part(tensors, prefix + each, pattern) for each in (first, rest)]
-    return _stack.made(tensors, f"stacks of {prefix or 'the top'}", Parallel, parts)
+    return _stack.made(tensors, f"stacks of {prefix or 'the file'}", Parallel, parts)
 
 
 def _part(tensors, prefix, pattern):
     stages = []
-    for level in range(_stack.levels(tensors, prefix, pattern)):
-        name = prefix + pattern.format(level)
+    for q in range(_stack.n_stages(tensors, prefix, pattern)):
+        name = prefix + pattern.format(q)
         book = name.rpartition(".")[0]
         for flag in FLAGS:
             _stack.initialized(tensors, book, flag)
-        stages.append(_stack.stage(tensors, book, _words(tensors, name, book)))
+        stages.append(_stack.stage(tensors, book, _codebook(tensors, name, book)))
     inner = _stack.codebooks(tensors, prefix, stages)
     return _stack.between(tensors, prefix, inner, "input_proj", "output_proj")
 
 
-def _words(tensors, name, book):
+def _codebook(tensors, name, book):
     usage = next((each for each in USAGES if f"{book}.{each}" in tensors), USAGES[0])
     sums, counts = tensors[name], tensors[f"{book}.{usage}"]
     if counts.shape != sums.shape[:-1]:
         raise CheckpointError(
             f"load: {str(tensors.source)!r}: {book}.{usage} has shape {counts.shape} for sums of "
-            f"shape {sums.shape}; wanted one number a word."
+            f"shape {sums.shape}; expected one count per codeword."
         )
     with np.errstate(over="ignore"):  # infinity is refused by Stage
         return sums / np.maximum(counts, LEAST)[..., None]

@@ -1,8 +1,8 @@
-"""This library's own file: any quantizer, small, as `rvq_np.checkpoints.save` writes it.
+"""This library's own format for any quantizer, compact, as `rvq_np.checkpoints.save` writes it.
 
-Tensors are named by their place, ``rvq_np.parts.1.stages.0.words``; the metadata say how they are
-put together.  What is in several places is stored once.  What float16 holds exactly is stored in
-it: words of a model that was published in half precision take no more room than there.
+Tensors are named by their place, ``rvq_np.parts.1.stages.0.words``; the metadata describe how they
+are composed.  An array used in several places is stored once.  Arrays that float16 represents
+exactly are stored as float16: a model published in half precision takes no more space here.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def build(tensors, config):
         version, plan = about["version"], about["codebooks"]
     except (KeyError, ValueError, TypeError, RecursionError) as error:
         raise CheckpointError(
-            f"load: {str(tensors.source)!r} has tensors of a file of ours, but not the metadata "
-            f"that say what they are ({error!r})."
+            f"load: {str(tensors.source)!r} has tensors of the format of rvq_np, but not its "
+            f"metadata ({error!r})."
         ) from error
     if version != modelfile.VERSION:
         raise CheckpointError(
@@ -45,15 +45,15 @@ def build(tensors, config):
         if isinstance(error, CheckpointError):
             raise
         raise CheckpointError(
-            f"load: {str(tensors.source)!r} contradicts itself: {error!r}."
+            f"load: {str(tensors.source)!r} has inconsistent metadata: {error!r}."
         ) from error
 
 
 def written(quantizer: Any) -> tuple[dict[str, np.ndarray], str]:
-    """Return all tensors of a quantizer by name, and what to say of them in the metadata."""
+    """Return all tensors of a quantizer by name, and the metadata that describe them."""
     writer = _Writer()
     plan = writer.quantizer(quantizer, quantizer.n_q, PREFIX)
-    return writer.tensors, modelfile.told(codebooks=plan)
+    return writer.tensors, modelfile.description(codebooks=plan)
 
 
 class _Writer:
@@ -70,24 +70,24 @@ class _Writer:
         parts = list(zip(value.parts, shares, strict=True))
         if value.KIND == "parallel":
             parts = [(part, share) for part, share in parts if share]
-        told = [self.quantizer(part, max(share, 1), f"{place}parts.{n}.")
-                for n, (part, share) in enumerate(parts)]  # fmt: skip
-        plan: dict[str, Any] = {value.KIND: told, "levels": n_q}
+        plans = [self.quantizer(part, max(share, 1), f"{place}parts.{n}.")
+                 for n, (part, share) in enumerate(parts)]  # fmt: skip
+        plan: dict[str, Any] = {value.KIND: plans, "levels": n_q}
         if value.maps():
             plan["maps"] = [self.linear(linear, f"{place}{name}.")
                             for name, linear in zip(_MAPS, value.maps(), strict=True)]  # fmt: skip
         return plan
 
     def stage(self, stage: Stage, place: str) -> dict[str, Any]:
-        told: dict[str, Any] = {"words": self.tensor(stage.words, f"{place}words")}
+        plan: dict[str, Any] = {"words": self.tensor(stage.words, f"{place}words")}
         if stage.project_in is not None and stage.project_out is not None:
-            told["maps"] = [self.linear(stage.project_in, f"{place}project_in."),
+            plan["maps"] = [self.linear(stage.project_in, f"{place}project_in."),
                             self.linear(stage.project_out, f"{place}project_out.")]  # fmt: skip
         if stage.metric != "euclidean":
-            told["metric"] = stage.metric
+            plan["metric"] = stage.metric
         if stage.stride != 1:
-            told["stride"] = stage.stride
-        return told
+            plan["stride"] = stage.stride
+        return plan
 
     def linear(self, linear: Linear, place: str) -> list[str]:
         return [self.tensor(linear.weight, f"{place}weight"),
@@ -106,30 +106,30 @@ class _Writer:
 class _Reader:
     def __init__(self, tensors: Any):
         self.tensors = tensors
-        self.made: dict[str, Any] = {}
+        self.stages: dict[str, Any] = {}
 
     def quantizer(self, plan: dict[str, Any]) -> Codebooks | Composed:
         if "stages" in plan:
             return Codebooks([self.stage(each) for each in plan["stages"]])
         (kind,) = sorted(set(plan) & set(_KINDS))
         parts = [self.quantizer(each) for each in plan[kind]]
-        levels = plan["levels"]
+        n_q = plan["levels"]
         if kind == Projected.KIND:
             (inner,) = parts
             made: Composed = Projected(inner, *self.maps(plan["maps"]))
         else:
             made = _KINDS[kind](parts)
-        if type(levels) is not int or not 1 <= levels <= made.n_q:
-            raise ValueError(f"{levels!r} levels of {made.n_q}")
-        return made[:levels]
+        if type(n_q) is not int or not 1 <= n_q <= made.n_q:
+            raise ValueError(f"got {n_q!r} stages; expected 1 to {made.n_q}")
+        return made[:n_q]
 
-    def stage(self, told: dict[str, Any]) -> Stage:
-        key = json.dumps(told, sort_keys=True)
-        if key not in self.made:  # a codebook that several levels share is one
-            into, out = self.maps(told["maps"]) if "maps" in told else (None, None)
-            metric, stride = told.get("metric", "euclidean"), told.get("stride", 1)
-            self.made[key] = Stage(self.tensors[told["words"]], into, out, metric, stride)
-        return self.made[key]
+    def stage(self, plan: dict[str, Any]) -> Stage:
+        key = json.dumps(plan, sort_keys=True)
+        if key not in self.stages:  # a stage used several times is one object
+            into, out = self.maps(plan["maps"]) if "maps" in plan else (None, None)
+            metric, stride = plan.get("metric", "euclidean"), plan.get("stride", 1)
+            self.stages[key] = Stage(self.tensors[plan["words"]], into, out, metric, stride)
+        return self.stages[key]
 
     def maps(self, names: list[list[str]]) -> tuple[Linear, Linear]:
         into, out = (Linear(self.tensors[weight], self.tensors[bias]) for weight, bias in names)

@@ -1,7 +1,7 @@
-"""SNAC: DAC's levels at several rates, as its package saves them.
+"""SNAC: DAC's stages at several rates, as its package saves them.
 
-The tensors have DAC's names and do not tell the rates: ``vq_strides`` of its ``config.json`` does,
-coarse to fine.  A level quantizes the mean of as many frames as its stride.
+The tensors have DAC's names and do not contain the rates: ``vq_strides`` of its ``config.json``
+does, coarse to fine.  A stage quantizes the mean of as many frames as its stride.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ def build(tensors, config):
     prefix, pattern = _stack.one_prefix(tensors, (_stack.FACTORIZED,))
     if "vq_strides" not in config:
         raise CheckpointError(
-            f"load: {str(tensors.source)!r}: levels such as {prefix + pattern.format(0)!r} of a "
-            "SNAC come at different rates, which vq_strides of its config.json tells. Put "
-            "config.json beside the weights; if this is a DAC, load it with family='dac'."
+            f"load: {str(tensors.source)!r}: stages such as {prefix + pattern.format(0)!r} of a "
+            "SNAC have different rates; expected vq_strides of its config.json. Put config.json "
+            "beside the weights; if this is a DAC, load it with family='dac'."
         )
     strides = config["vq_strides"]
-    count = _stack.levels(tensors, prefix, pattern)
+    count = _stack.n_stages(tensors, prefix, pattern)
     if not isinstance(strides, list) or len(strides) != count:
         raise CheckpointError(
             f"load: the config.json beside {str(tensors.source)!r} has vq_strides {strides!r}; "
-            f"wanted a list of {count} whole numbers, one for each of the levels {prefix}{pattern}."
+            f"expected a list of {count} integers, one per stage {prefix}{pattern}."
         )
     return _stack.factorized(tensors, prefix, strides)

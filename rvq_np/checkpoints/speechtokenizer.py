@@ -1,7 +1,7 @@
-"""SpeechTokenizer: EnCodec's quantizer, whose first level was taught what is said.
+"""SpeechTokenizer: EnCodec's quantizer, whose first stage was distilled from a speech model.
 
-Told from EnCodec by ``transform``, the map to its teacher's space, which only training uses.  A
-quantizer saved without it is an EnCodec by its names, and the same words.
+Distinguished from EnCodec by ``transform``, the map to the space of that model, which only training
+uses.  A quantizer saved without it is detected as an EnCodec, with the same codebooks.
 """
 
 from __future__ import annotations

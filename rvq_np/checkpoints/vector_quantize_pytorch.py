@@ -1,11 +1,11 @@
 """vector-quantize-pytorch: ``ResidualVQ`` with one head, Euclidean or cosine, alone or in groups.
 
 Its tensors do not say which metric they were trained with; the config may, as ``use_cosine_sim``.
-Its own search breaks ties within 1e-4 by the lowest index, ours has no such slack.  With
-``codebook_dim`` other than ``dim`` there are maps once around the whole stack.  A codebook that all
-levels share is stored under each, and is one stage here.  The codes of ``GroupedResidualVQ`` are
-(G, B, T, Q); here they are stage first, and groups take turns.  Implicit codebooks (``mlps``) are
-not served.
+Its own search treats distances within 1e-4 as ties, which go to the lowest index; ours has no such
+tolerance.  With ``codebook_dim`` other than ``dim`` there is one map before and one after the whole
+stack.  A codebook that all stages share is stored under each, and loaded as one object.  The codes
+of ``GroupedResidualVQ`` are (G, B, T, Q); here they are stage first, and the groups alternate.
+Implicit codebooks (``mlps``) are not supported.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ def _residual(tensors, config, prefix):
     if any(name.startswith(f"{prefix}mlps.") for name in tensors):
         raise CheckpointError(
             f"load: {str(tensors.source)!r} has {prefix}mlps.*; a ResidualVQ with implicit "
-            "codebooks is not served yet."
+            "codebooks is not supported yet."
         )
-    tensors.shape(f"{prefix}layers.0._codebook.initted")  # or it is an EnCodec
+    tensors.shape(f"{prefix}layers.0._codebook.initted")  # raises for an EnCodec
     shape = tensors.shape(prefix + PATTERN.format(0))
     if len(shape) == 3 and shape[0] != 1:
         raise CheckpointError(
-            f"load: {str(tensors.source)!r} has {shape[0]} heads a level; wanted one."
+            f"load: {str(tensors.source)!r} has {shape[0]} heads per stage; expected one."
         )
     stages = _stack.averaged(tensors, prefix, PATTERN, "initted")
     if all(np.array_equal(stages[0].words, each.words) for each in stages):  # shared_codebook
@@ -65,7 +65,7 @@ def entries(quantizer, counts):
     shares = quantizer.shares(quantizer.n_q)
     if len(set(shares)) > 1:
         raise ParameterError(
-            f"state_dict: a GroupedResidualVQ has as many levels in each group, not {shares}."
+            f"state_dict: the groups have {shares} stages; expected the same number in each."
         )
     named: dict[str, np.ndarray] = {}
     for group, part in enumerate(quantizer.parts):
@@ -84,22 +84,22 @@ def _stack_entries(quantizer, counts):
             named |= _stack.map_entries(way, getattr(quantizer, way))
     if not isinstance(books, Codebooks) or any(stage.project_in for stage in books):
         raise ParameterError(
-            f"state_dict: vector_quantize_pytorch cannot hold {quantizer!r}; wanted codebooks "
-            "without maps of their own, between two maps, or groups of such."
+            f"state_dict: vector_quantize_pytorch cannot hold {quantizer!r}; expected Codebooks "
+            "whose stages have no projections, Projected of such, or Grouped of these."
         )
-    stages = [_as_kept(level, stage) for level, stage in enumerate(books)]
+    stages = [_stored(q, stage) for q, stage in enumerate(books)]
     found = _stack.averaged_entries("ResidualVQ", stages, PATTERN, "initted", counts)
-    for name, value in found.items():  # an axis of heads in front
+    for name, value in found.items():  # with a leading axis of heads
         named[name] = np.array(True) if name.endswith("initted") else value[None]
     return named
 
 
-def _as_kept(level, stage):
-    """Return a stage whose tensors are its: a cosine codebook is kept as words of norm 1."""
+def _stored(q, stage):
+    """Return a Euclidean stage with the same tensors; cosine codewords must have norm 1."""
     norms = np.linalg.norm(stage.words.astype(np.float64), axis=1)
     if stage.metric == "cosine" and (np.abs(norms - 1) > 1e-5).any():
         raise ParameterError(
-            f"state_dict: the words of a cosine ResidualVQ have norm 1, those of level {level} "
-            f"have norms from {norms.min():.4g} to {norms.max():.4g}."
+            f"state_dict: the codewords of stage {q} have norms from {norms.min():.4g} to "
+            f"{norms.max():.4g}; expected norm 1, as in a cosine ResidualVQ."
         )
     return replace(stage, metric="euclidean")

@@ -1,4 +1,4 @@
-"""X-Codec, as Hugging Face ports it: eight levels of 1024 words of 1024, no projections."""
+"""X-Codec, as ported by Hugging Face: 8 stages, 1024 codewords of dimension 1024, not projected."""
 
 from __future__ import annotations
 

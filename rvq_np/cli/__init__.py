@@ -2,9 +2,9 @@
 bench, demo.
 
 Vectors are ``.npy``, ``.npz`` or ``.wav`` files, codes ``.rvq`` or ``.npy``, models safetensors:
-ours, or published checkpoints.  Files may be larger than memory.  What is printed goes to standard
-output; progress bars go to standard error, and only if that is a terminal.  Exit codes: 0, done;
-1, it could not be done, with one line that says why; 2, the command line was wrong.
+ours, or published checkpoints.  Files may be larger than memory.  Results are printed to standard
+output, progress bars to standard error, and only if that is a terminal.  Exit codes: 0, success;
+1, failure, with one line that says why; 2, invalid command line.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options.run(options)
     except (RvqError, OSError, MemoryError) as error:
-        if isinstance(error, BrokenPipeError):  # the reader has seen enough, as `head` does
+        if isinstance(error, BrokenPipeError):  # the reader closed the pipe, as `head` does
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
         print(f"rvq-np: error: {_one_line(error)}", file=sys.stderr)
@@ -47,15 +47,20 @@ def _parser() -> argparse.ArgumentParser:
     fit = every.add_parser("fit", help="train codebooks on vectors")
     fit.add_argument("vectors", help=".npy file of floats (N, D) or (B, D, T)")
     fit.add_argument("-o", "--output", required=True, help="model file to write, .safetensors")
-    fit.add_argument("--n-q", type=int, default=8, help="levels (default: 8)")
-    fit.add_argument("--bins", type=int, default=1024, help="words per level (default: 1024)")
-    fit.add_argument("--codebook-dim", type=int, help="length of a word (default: D)")
-    fit.add_argument("--iterations", type=int, default=25, help="rounds per level (default: 25)")
+    fit.add_argument("--n-q", type=int, default=8, help="stages (default: 8)")
+    fit.add_argument("--bins", type=int, default=1024, help="codewords per stage (default: 1024)")
+    fit.add_argument("--codebook-dim", type=int, help="dimension of codewords (default: D)")
     fit.add_argument(
-        "--rows-per-word", type=int, default=256, help="random vectors per word to train on; 0: all"
+        "--iterations", type=int, default=25, help="of k-means per stage (default: 25)"
     )
-    fit.add_argument("--checkpoint", help="file to go on from if it is interrupted")
-    fit.add_argument("--seed", type=int, default=0, help="of all random draws (default: 0)")
+    fit.add_argument(
+        "--rows-per-word",
+        type=int,
+        default=256,
+        help="random training vectors per codeword (default: 256); 0: all vectors",
+    )
+    fit.add_argument("--checkpoint", help="resume file: save progress and resume from it")
+    fit.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
     fit.set_defaults(run=commands.fit)
 
     encode = every.add_parser("encode", help="turn vectors into codes")
@@ -67,11 +72,13 @@ def _parser() -> argparse.ArgumentParser:
         "-o",
         "--output",
         required=True,
-        help=".npy file of codes to write, .npz where levels have strides",
+        help=".rvq or .npy file of codes to write; .rvq or .npz where stages have strides",
     )
-    encode.add_argument("--frame-rate", help="vectors a second, for .rvq: 75, or 44100/512")
-    encode.add_argument("--n-q", type=int, help="levels to use (default: all)")
-    encode.add_argument("--beam-size", type=int, default=1, help="hypotheses kept (default: 1)")
+    encode.add_argument("--frame-rate", help="vectors per second, stored in .rvq: 75, or 44100/512")
+    encode.add_argument("--n-q", type=int, help="stages to use (default: all)")
+    encode.add_argument(
+        "--beam-size", type=int, default=1, help="width of the beam search (default: 1)"
+    )
     encode.set_defaults(run=commands.encode)
 
     decode = every.add_parser("decode", help="turn codes into vectors")
@@ -84,12 +91,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     decode.set_defaults(run=commands.decode)
 
-    info = every.add_parser("info", help="say what a model is, or a file of codes")
-    _add_model(info, told="model file, checkpoint, or .rvq file of codes")
-    info.add_argument("--codes", help="count the use of the model's words in this file of codes")
+    info = every.add_parser("info", help="describe a model, or a file of codes")
+    _add_model(info, help="model file, checkpoint, or .rvq file of codes")
+    info.add_argument("--codes", help="count how often each codeword is used in this file of codes")
     info.set_defaults(run=commands.info)
 
-    verify = every.add_parser("verify", help="read a .rvq file whole and check every checksum")
+    verify = every.add_parser("verify", help="read a whole .rvq file and check every checksum")
     verify.add_argument("codes", help=".rvq file")
     _add_model(verify, "-m", required=False)
     verify.set_defaults(run=commands.verify)
@@ -97,17 +104,19 @@ def _parser() -> argparse.ArgumentParser:
     convert = every.add_parser("convert", help="write a model's codebooks to a small file")
     _add_model(convert)
     convert.add_argument("-o", "--output", required=True, help="file to write, .safetensors")
-    convert.add_argument("--n-q", type=int, help="levels to keep (default: all)")
+    convert.add_argument("--n-q", type=int, help="stages to keep (default: all)")
     convert.add_argument(
         "--to", metavar="FAMILY",
-        help="write the names of espnet, encodec or vector_quantize_pytorch instead of ours",
+        help="write tensor names of espnet, encodec or vector_quantize_pytorch instead of ours",
     )  # fmt: skip
     convert.set_defaults(run=commands.convert)
 
-    warmup = every.add_parser("warmup", help="compile all kernels, as when an image is built")
+    warmup = every.add_parser(
+        "warmup", help="compile all kernels, for example when an image is built"
+    )
     warmup.add_argument(
         "--dtype", nargs="+", choices=["float32", "float64"], default=["float32"],
-        help="of the vectors to come (default: float32)",
+        help="dtypes of the vectors (default: float32)",
     )  # fmt: skip
     warmup.set_defaults(run=commands.warmup)
 
@@ -116,14 +125,16 @@ def _parser() -> argparse.ArgumentParser:
         bench.add_argument(f"--{name}", type=int, default=usual, help=f"default: {usual}")
     bench.set_defaults(run=commands.bench)
 
-    demo = every.add_parser("demo", help="hear what RVQ does to real speech")
-    demo.add_argument("--wav", help="a PCM WAV file of yours instead of the held-out clips")
-    demo.add_argument("-o", "--output", default="rvq-demo", help="folder (default: rvq-demo)")
+    demo = every.add_parser("demo", help="train on speech, and write WAV files at eight bitrates")
+    demo.add_argument("--wav", help="PCM WAV file to encode instead of the held-out clips")
+    demo.add_argument(
+        "-o", "--output", default="rvq-demo", help="folder to write (default: rvq-demo)"
+    )
     demo.set_defaults(run=commands.demo)
     return parser
 
 
-MODEL = "model file, or a published checkpoint's file or directory"
+MODEL = "model file, or file or directory of a published checkpoint"
 
 
 def _add_model(
@@ -131,13 +142,13 @@ def _add_model(
     flag: str | None = None,
     *,
     required: bool = True,
-    told: str = MODEL,
+    help: str = MODEL,
 ) -> None:
     if flag is None:
-        parser.add_argument("model", help=told)
+        parser.add_argument("model", help=help)
     else:
-        parser.add_argument(flag, "--model", required=required, help=told)
-    parser.add_argument("--family", help="of the checkpoint (default: told from its tensors)")
+        parser.add_argument(flag, "--model", required=required, help=help)
+    parser.add_argument("--family", help="checkpoint family (default: auto-detect)")
 
 
 def _one_line(error: BaseException) -> str:

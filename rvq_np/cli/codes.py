@@ -1,4 +1,4 @@
-"""Codes in and out of files, piece by piece: ``.rvq``, ``.npy``, and ``.npz`` for strides."""
+"""Reading and writing codes in parts: ``.rvq``, ``.npy``, and ``.npz`` for strides."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Put = Callable[[int, Any], None]
 
 
 class Codes(NamedTuple):
-    """What a file holds: ``pieces()`` yields (first frame, codes as `rvq_np.decode` takes them)."""
+    """The codes of a file: ``pieces()`` yields (first frame, codes as for `rvq_np.decode`)."""
 
     batch: tuple[int, ...]
     frames: int
@@ -31,11 +31,11 @@ def is_container(path: str) -> bool:
 
 
 def source(path: str, quantizer: Any) -> Codes:
-    """Return the codes of a file for decoding with `quantizer`, which they are checked against."""
+    """Return the codes of a file, checked to be codes of `quantizer`."""
     if is_container(path):
         with bitstream.Reader(path) as reader:
             reader.check(quantizer)
-            reader.level_bytes()  # what chunks claim is checked before a file of that size is made
+            reader.level_bytes()  # checks the chunk headers before the output is created
             batch, frames, rate = reader.batch, reader.frames, reader.frame_rate
 
         def read() -> Iterator[tuple[int, Any]]:
@@ -47,10 +47,10 @@ def source(path: str, quantizer: Any) -> Codes:
 
         return Codes(batch, frames, rate, read)
     if quantizer.block > 1:
-        listed = checks.listed("decode", files.load_levels(path), quantizer, None)
-        levels = checks.ragged("decode", listed, quantizer)
-        frames = _frames(levels, quantizer.strides)
-        return Codes(levels[0].shape[:-1], frames, None, lambda: iter([(0, levels)]))
+        listed = checks.listed("decode", files.load_stages(path), quantizer, None)
+        stages = checks.ragged("decode", listed, quantizer)
+        frames = _frames(stages, quantizer.strides)
+        return Codes(stages[0].shape[:-1], frames, None, lambda: iter([(0, stages)]))
     codes = files.load(path, "codes", "iu", (2, 3))
 
     def pieces() -> Iterator[tuple[int, Any]]:
@@ -64,22 +64,22 @@ def source(path: str, quantizer: Any) -> Codes:
 def sink(
     path: str, quantizer: Any, batch: tuple[int, ...], frames: int, rate: Any
 ) -> Iterator[Put]:
-    """Yield ``put(first frame, codes)``; the file is in its place when all went well."""
+    """Yield ``put(first frame, codes)``; the file is put in its place on success."""
     files.check_folder(path)
     if is_container(path):
         with bitstream.Writer(path, batch=batch, frame_rate=rate, codebooks=quantizer) as writer:
             yield lambda start, codes: writer.write(codes)
     elif quantizer.block > 1:
-        files.check_levels(path)
-        levels = [np.empty((*batch, frames // stride), np.int32) for stride in quantizer.strides]
+        files.check_npz(path)
+        stages = [np.empty((*batch, frames // stride), np.int32) for stride in quantizer.strides]
 
         def keep(start: int, codes: Any) -> None:
-            for level, some, stride in zip(levels, codes, quantizer.strides, strict=True):
+            for stage, part, stride in zip(stages, codes, quantizer.strides, strict=True):
                 begin = start // stride
-                level[..., begin : begin + some.shape[-1]] = some
+                stage[..., begin : begin + part.shape[-1]] = part
 
         yield keep
-        files.write_levels(path, levels)
+        files.write_stages(path, stages)
     else:
         with files.written(path, (quantizer.n_q, *batch, frames), np.int32) as out:
 

@@ -1,4 +1,4 @@
-"""What each command does; `options` are its arguments as they were parsed."""
+"""The commands; `options` are their parsed arguments."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def fit(options: argparse.Namespace) -> None:
         checkpoint=options.checkpoint,
     )
     rvq.save(options.output)
-    print("level  words  mean squared error  words used  perplexity")
-    for level, (utilisation, perplexity) in enumerate(rvq.usage):
+    print("stage  codewords  mean squared error  codewords used  perplexity")
+    for q, (utilisation, perplexity) in enumerate(rvq.usage):
         print(
-            f"{level:>5}  {rvq.bins:>5}  {errors.get(level, float('nan')):>18.6g}  "
-            f"{utilisation:>10.1%}  {perplexity:>10.1f}"
+            f"{q:>5}  {rvq.bins:>9}  {errors.get(q, float('nan')):>18.6g}  "
+            f"{utilisation:>14.1%}  {perplexity:>10.1f}"
         )
 
 
@@ -72,7 +72,8 @@ def verify(options: argparse.Namespace) -> None:
             reader.check(Model.of(options.model, options.family).quantizer)
         reader.verify()
         chunks = "1 chunk" if reader.chunks == 1 else f"{reader.chunks} chunks"
-        print(f"{options.codes}: {chunks}, {reader.n_q} levels, {reader.frames} frames: all whole")
+        size = f"{chunks}, {reader.n_q} stages, {reader.frames} frames"
+        print(f"{options.codes}: {size}: all checksums match")
 
 
 def _rate(text: str) -> Fraction:
@@ -80,7 +81,7 @@ def _rate(text: str) -> Fraction:
         return Fraction(text)  # 75, 12.5 or 44100/512
     except (ValueError, ZeroDivisionError) as error:
         raise ParameterError(
-            f"encode: --frame-rate is {text!r}; wanted a number or a fraction, 44100/512."
+            f"encode: --frame-rate is {text!r}; expected a number or a fraction, as 44100/512."
         ) from error
 
 
@@ -94,7 +95,7 @@ def convert(options: argparse.Namespace) -> None:
     checkpoints.save(options.output, quantizer, options.to, counts=counts)
     print(f"{options.model}: {model.kind}, {quantizer!r}")
     size = Path(options.output).stat().st_size
-    print(f"{options.output}: {size:,} bytes, {options.to or 'of rvq_np'}")
+    print(f"{options.output}: {size:,} bytes, {options.to or 'rvq_np'} format")
 
 
 def info(options: argparse.Namespace) -> None:
@@ -110,10 +111,12 @@ def warmup(options: argparse.Namespace) -> None:
 
     begun = time.perf_counter()
     if not warmup(*options.dtype):
-        print("Numba cannot be imported here; NumPy serves, and there is nothing to compile.")
+        print("Numba cannot be imported; NumPy is used, and there is nothing to compile.")
         return
-    print(f"All kernels are ready after {time.perf_counter() - begun:.1f} s; Numba's cache holds")
-    print("them for processors like this one. NUMBA_CACHE_DIR says where, if it is set.")
+    print(
+        f"All kernels are compiled after {time.perf_counter() - begun:.1f} s. They are cached for"
+    )
+    print("processors like this one, in the directory NUMBA_CACHE_DIR if it is set.")
 
 
 def bench(options: argparse.Namespace) -> None:
@@ -122,11 +125,13 @@ def bench(options: argparse.Namespace) -> None:
     sizes = {name: getattr(options, name) for name in ("dim", "words", "levels", "rows")}
     for name, value in sizes.items():
         if value < 1:
-            raise ParameterError(f"bench: --{name} is {value}; wanted a whole number from 1.")
-    dim, words, levels, rows = sizes.values()
-    if max(dim * words * levels, rows * max(dim, words, levels)) >= 1 << 60:
-        raise ParameterError(f"bench: no array can hold {sizes}; wanted smaller numbers.")
-    speed.run(**sizes)
+            raise ParameterError(f"bench: --{name} is {value}; expected an integer >= 1.")
+    dim, size, n_q, rows = sizes.values()
+    if max(dim * size * n_q, rows * max(dim, size, n_q)) >= 1 << 60:
+        raise ParameterError(
+            f"bench: sizes are too large for an array: {sizes}; expected smaller ones."
+        )
+    speed.run(dim, size, n_q, rows)
 
 
 def demo(options: argparse.Namespace) -> None:

@@ -11,15 +11,15 @@ from .. import modelfile
 
 @dataclass(frozen=True)
 class Model:
-    """A quantizer and what is known about it.
+    """A quantizer and its origin.
 
     Attributes
     ----------
     quantizer : Codebooks or Composed
     kind : str
-        Which family of models it is of.
+        The family of models.
     rvq : ResidualVectorQuantizer or None
-        If the file has a state of training.
+        If the file has training state.
     """
 
     quantizer: Any
@@ -41,14 +41,14 @@ class Model:
 
     @property
     def counts(self) -> list[Any] | None:
-        """How often each word was chosen in training, level by level, where that is known."""
+        """How often each codeword was chosen in training, one array per stage, if known."""
         if self.rvq is None:
             return None
         state = self.rvq.state_dict()
         return [state[f"vq.layers.{n}._codebook.cluster_size"] for n in range(self.rvq.n_q)]
 
     def first(self, n_q: int | None) -> Any:
-        """Return the quantizer with its first `n_q` levels; all of them for None."""
+        """Return the quantizer with its first `n_q` stages; all stages for None."""
         from .. import checks
 
         available = self.quantizer.n_q
@@ -58,6 +58,6 @@ class Model:
     def warn_if_random(self) -> None:
         if self.rvq is not None and not self.rvq.is_initialized:
             print(
-                "rvq-np: warning: this model was never trained: its words are random.",
+                "rvq-np: warning: this model was never trained: its codewords are random.",
                 file=sys.stderr,
             )

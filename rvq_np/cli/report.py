@@ -1,4 +1,4 @@
-"""What ``rvq-np info`` prints: of a model, and of a file of codes."""
+"""The output of ``rvq-np info``, for a model and for a file of codes."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from . import codes as codes_files
 from . import files
 from .models import Model
 
-MOST_WORDS = 1 << 20  # of a level whose codes are counted: a file may claim any size
+MOST_COUNTED = 1 << 20  # codewords per stage: a file may have any size
 BARS = " ▁▂▃▄▅▆▇█"
 BUCKETS = 32
 
 
 def of_model(path: str, model: Model, counted: str | None) -> None:
-    """Print what a model is, and how its words are used in training or in a file of codes."""
+    """Print the properties of a model, and how often training or a file uses its codewords."""
     quantizer = model.quantizer
     usage, source = (model.rvq.usage if model.rvq is not None else []), "training counts"
     if counted:
         usage, source = _usage_of_codes(counted, quantizer), counted
     bits = [float(np.log2(stage.size)) / stage.stride for stage in quantizer]
-    a_level = f" ({bits[0]:g} a level)" if len(set(bits)) == 1 else ""
+    per_stage = f" ({bits[0]:g} per stage)" if len(set(bits)) == 1 else ""
     print(f"model                {path}")
     print(f"family               {model.kind}")
-    print(f"levels               {quantizer.n_q}")
-    print(f"words per level      {_span(quantizer.sizes)}")
-    print(f"vector length        {quantizer.dim}")
+    print(f"stages               {quantizer.n_q}")
+    print(f"codebook size        {_span(quantizer.sizes)}")
+    print(f"dimension            {quantizer.dim}")
     if model.rvq is not None and model.rvq.config.projects:
         width = model.rvq.config.codebook_dim
-        print(f"word length          {width} (projected in and out at each level)")
-    print(f"bits per vector      {sum(bits):g}{a_level}")
+        print(f"codeword dimension   {width} (projected in and out at each stage)")
+    print(f"bits per vector      {sum(bits):g}{per_stage}")
     if quantizer.block > 1:
         print(f"frames per code      {', '.join(map(str, quantizer.strides))}")
     print(f"fingerprint          {quantizer.fingerprint[:16]}")
@@ -44,22 +44,22 @@ def of_model(path: str, model: Model, counted: str | None) -> None:
 
 
 def _print_stages(quantizer: Any) -> None:
-    print("level  words  word length  metric     maps  frames per code")
-    for level, stage in enumerate(quantizer):
-        maps = "yes" if stage.project_in is not None else "no"
+    print("stage  codewords  dimension  metric     projections  frames per code")
+    for q, stage in enumerate(quantizer):
+        projects = "yes" if stage.project_in is not None else "no"
         print(
-            f"{level:>5}  {stage.size:>5}  {stage.words.shape[1]:>11}  {stage.metric:<9}  "
-            f"{maps:>4}  {stage.stride:>15}"
+            f"{q:>5}  {stage.size:>9}  {stage.words.shape[1]:>9}  {stage.metric:<9}  "
+            f"{projects:>11}  {stage.stride:>15}"
         )
 
 
 def _print_usage(usage: list[tuple[float, float]], quantizer: Any, source: str) -> None:
-    print(f"use of words in {source}:")
-    print("level  words  words used  perplexity  bits used")
-    for level, (utilisation, perplexity) in enumerate(usage):
+    print(f"codeword usage in {source}:")
+    print("stage  codewords  codewords used  perplexity  bits used")
+    for q, (utilisation, perplexity) in enumerate(usage):
         bits = np.log2(perplexity) if perplexity > 0 else 0.0
         print(
-            f"{level:>5}  {quantizer.sizes[level]:>5}  {utilisation:>10.1%}  {perplexity:>10.1f}  "
+            f"{q:>5}  {quantizer.sizes[q]:>9}  {utilisation:>14.1%}  {perplexity:>10.1f}  "
             f"{bits:>9.2f}"
         )
 
@@ -78,9 +78,9 @@ def _usage_of_codes(path: str, quantizer: Any) -> list[tuple[float, float]]:
             counts, _ = _counted(reader)
         return [usage(each * 1.0) for each in counts if each is not None]
     if quantizer.block > 1:
-        listed = checks.listed("info", files.load_levels(path), quantizer, None)
-        levels = checks.ragged("info", listed, quantizer)
-        pairs = zip(levels, quantizer.sizes, strict=False)
+        listed = checks.listed("info", files.load_stages(path), quantizer, None)
+        stages = checks.ragged("info", listed, quantizer)
+        pairs = zip(stages, quantizer.sizes, strict=False)
         return [usage(np.bincount(row.ravel(), minlength=size) * 1.0) for row, size in pairs]
     codes = files.load(path, "codes", "iu", (2, 3))
     flat = codes.reshape(codes.shape[0], -1)
@@ -88,56 +88,55 @@ def _usage_of_codes(path: str, quantizer: Any) -> list[tuple[float, float]]:
     for rows in files.batches(flat.shape[1], "count"):
         part = np.asarray(flat[:, rows])
         checks.codes("info", part, quantizer)
-        for level, total in enumerate(counts):
-            total += np.bincount(part[level].astype(np.int64), minlength=len(total))
+        for q, total in enumerate(counts):
+            total += np.bincount(part[q].astype(np.int64), minlength=len(total))
     return [usage(total) for total in counts]
 
 
 def of_codes(path: str) -> None:
-    """Print what a file of codes holds: levels, rate, duration, and how well bits are spent."""
+    """Print the properties of a file of codes: stages, rate, duration, and use of bits."""
     with bitstream.Reader(path) as reader:
         counts, dropped = _counted(reader)
-        spent = reader.level_bytes()
+        stage_bytes = reader.level_bytes()
         rate, frames = reader.frame_rate, reader.frames
         bits = sum(float(np.log2(s)) / t for s, t in zip(reader.sizes, reader.strides, strict=True))
-        told = reader.header.fingerprints
+        prints = reader.header.fingerprints
         print(f"codes                {path}")
-        print(f"levels               {reader.n_q}")
-        print(f"words per level      {_span(reader.sizes)}")
+        print(f"stages               {reader.n_q}")
+        print(f"codebook size        {_span(reader.sizes)}")
         if reader.block > 1:
             print(f"frames per code      {', '.join(map(str, reader.strides))}")
         streams = " x ".join(map(str, reader.batch)) or "1"
         print(f"streams              {streams}")
         print(f"frames               {frames} in {reader.chunks} chunks")
         if rate is not None:
-            print(f"frame rate           {float(rate):g} a second ({rate})")
+            print(f"frame rate           {float(rate):g} per second ({rate})")
             print(f"duration             {float(frames / rate):.3f} s")
             print(f"bandwidth            {bits * float(rate) / 1000:g} kb/s")
-        taken = 8 * sum(spent) / max(1, frames * reader.header.streams)
-        print(f"bits per frame       {bits:g} in codes, {taken:.4g} in the file")
-        print(f"fingerprint          {told[-1].hex() if told else 'none: codebooks unknown'}")
-        print("level  words  dropped  bits a code  entropy  spent  use of words, from 0 on")
-        for level, (count, size) in enumerate(zip(counts, reader.sizes, strict=True)):
-            codes = reader.codes(level)
-            _print_level(level, size, count, dropped[level], codes, spent[level])
+        stored = 8 * sum(stage_bytes) / max(1, frames * reader.header.streams)
+        print(f"bits per frame       {bits:g} as codes, {stored:.4g} in the file")
+        print(f"fingerprint          {prints[-1].hex() if prints else 'none: codebooks unknown'}")
+        print("stage  codewords  dropped  bits per code  entropy  stored  codeword usage, by index")
+        for q, (count, size) in enumerate(zip(counts, reader.sizes, strict=True)):
+            _print_codes(q, size, count, dropped[q], reader.codes(q), stage_bytes[q])
 
 
-def _print_level(level: int, size: int, count: Any, dropped: int, codes: int, spent: int) -> None:
+def _print_codes(q: int, size: int, count: Any, dropped: int, codes: int, stored: int) -> None:
+    """Print the line of stage `q`, with `codes` codes in `stored` bytes."""
     share = dropped / codes if codes else 0.0
-    used = 8 * spent / codes if codes else 0.0
+    bits = 8 * stored / codes if codes else 0.0
     entropy, bars = f"{'-':>7}", ""
     if count is not None and codes:
         probable = np.append(count[count > 0], [dropped] if dropped else []) / codes
         entropy = f"{max(0.0, -float((probable * np.log2(probable)).sum())):>7.3f}"
         bars = _bars(count)
     print(
-        f"{level:>5}  {size:>5}  {share:>7.1%}  {np.log2(size):>11.3f}  {entropy}  {used:>5.2f}  "
-        f"{bars}"
+        f"{q:>5}  {size:>9}  {share:>7.1%}  {np.log2(size):>13.3f}  {entropy}  {bits:>6.2f}  {bars}"
     )
 
 
 def _bars(counts: np.ndarray) -> str:
-    """Return a histogram of neighbouring words' use."""
+    """Return a histogram of codeword counts, each bar for consecutive codewords."""
     parts = np.array_split(counts, min(BUCKETS, len(counts)))
     means = np.array([part.mean() for part in parts])
     heights = np.ceil(means / max(means.max(), 1e-300) * (len(BARS) - 1)).astype(int)
@@ -145,15 +144,15 @@ def _bars(counts: np.ndarray) -> str:
 
 
 def _counted(reader: Any) -> tuple[list[Any], list[int]]:
-    """Return per level how often each word occurs, None where there are too many, and drops."""
+    """Return per stage the counts of codewords, None if too many, and of dropped codes."""
     counts: list[Any] = [
-        np.zeros(size, np.int64) if size <= MOST_WORDS else None for size in reader.sizes
+        np.zeros(size, np.int64) if size <= MOST_COUNTED else None for size in reader.sizes
     ]
     dropped = [0] * reader.n_q
     for content in reader:
-        for level, codes in enumerate(content.codes):
+        for q, codes in enumerate(content.codes):
             present = codes[codes >= 0]
-            dropped[level] += codes.size - present.size
-            if counts[level] is not None:
-                counts[level] += np.bincount(present, minlength=reader.sizes[level])
+            dropped[q] += codes.size - present.size
+            if counts[q] is not None:
+                counts[q] += np.bincount(present, minlength=reader.sizes[q])
     return counts, dropped

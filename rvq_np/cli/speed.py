@@ -1,7 +1,7 @@
-"""``rvq-np bench``: how fast this machine encodes and decodes, beside NumPy alone.
+"""``rvq-np bench``: how fast this machine encodes and decodes, compared with NumPy alone.
 
-For choosing a machine, or finding out whether Numba serves.  The benchmarks against other
-libraries are in the repository, in ``bench/``.
+For choosing a machine, or checking that Numba is used.  The benchmarks against other libraries are
+in the repository, in ``bench/``.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ from .. import codec
 from ..codebooks import Codebooks
 from ..kernels import host, tiles
 
-ROUNDS = 5
-LEAST = 0.05  # seconds a measurement lasts
+REPEATS = 5
+LEAST = 0.05  # seconds per measurement, at least
 
 
-def run(dim: int, words: int, levels: int, rows: int) -> None:
-    """Measure and print a table."""
+def run(dim: int, size: int, n_q: int, rows: int) -> None:
+    """Measure, and print a table."""
     rng = np.random.default_rng(0)
-    left = words ** (-2 / dim)  # of the energy, after a level: words as trained ones are
-    scale = np.sqrt((1 - left) * left ** np.arange(levels))[:, None, None]
-    books = Codebooks((rng.standard_normal((levels, words, dim)) * scale).astype(np.float32))
+    remaining = size ** (-2 / dim)  # of the energy after a stage, as with trained codebooks
+    scale = np.sqrt((1 - remaining) * remaining ** np.arange(n_q))[:, None, None]
+    books = Codebooks((rng.standard_normal((n_q, size, dim)) * scale).astype(np.float32))
     x = rng.standard_normal((rows, dim)).astype(np.float32)
     kernels = host.load()
     codes = codec.encode(x, books)
-    print(f"{levels} levels of {words} words of {dim} numbers; {tiles.threads()} threads")
-    print(f"kernels: {_served(kernels.__name__)}")
-    flops = 2 * rows * dim * words * levels
+    print(f"{n_q} stages of {size} codewords, dimension {dim}; {tiles.threads()} threads")
+    print(f"kernels: {_kernels(kernels.__name__)}")
+    flops = 2 * rows * dim * size * n_q
     cases: list[tuple[str, int, Callable[[], object]]] = [
         (f"encode {rows} vectors", rows, lambda: codec.encode(x, books)),
         ("encode one vector", 1, lambda: codec.encode(x[:1], books, threads=1)),
         (f"decode {rows} vectors", rows, lambda: codec.decode(codes, books)),
-        (f"NumPy: product and argmin, {rows}", rows, lambda: _plainly(x, books)),
+        (f"NumPy: product and argmin, {rows}", rows, lambda: _encode_in_numpy(x, books)),
     ]
     print(f"{'':<40}{'a call':>12}{'vectors/s':>14}{'GFLOP/s':>10}")
     for name, count, call in cases:
@@ -45,21 +45,21 @@ def run(dim: int, words: int, levels: int, rows: int) -> None:
         print(f"{name:<40}{1e6 * seconds:>9.0f} us{count / seconds:>14,.0f}{rate}")
 
 
-def _served(name: str) -> str:
+def _kernels(name: str) -> str:
     if not name.endswith("compiled"):
-        return "NumPy alone: Numba cannot be imported"
+        return "NumPy only: Numba cannot be imported"
     from ..kernels import compiled
 
     target = compiled.TARGET
-    return f"compiled, screens in {', '.join(target.screens)}"
+    return f"compiled; screening passes: {', '.join(target.screens)}"
 
 
-def _plainly(x: np.ndarray, books: Codebooks) -> None:
-    """Encode as one would in a few lines, in float32 and without settling anything."""
-    left = x.copy()
+def _encode_in_numpy(x: np.ndarray, books: Codebooks) -> None:
+    """Encode with a few lines of NumPy, in float32, without exact resolution of near-ties."""
+    residual = x.copy()
     for stage in books:
         half = 0.5 * np.square(stage.words).sum(axis=1)
-        left -= stage.words[np.argmin(half - left @ stage.words.T, axis=1)]
+        residual -= stage.words[np.argmin(half - residual @ stage.words.T, axis=1)]
 
 
 def _median(call: Callable[[], object]) -> float:
@@ -68,7 +68,7 @@ def _median(call: Callable[[], object]) -> float:
     call()
     repeats = max(1, int(LEAST / max(time.perf_counter() - begun, 1e-9)))
     seconds = []
-    for _ in range(ROUNDS):
+    for _ in range(REPEATS):
         begun = time.perf_counter()
         for _ in range(repeats):
             call()

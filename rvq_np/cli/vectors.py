@@ -1,7 +1,7 @@
-"""Vectors in and out of files, piece by piece: ``.npy``, ``.npz`` and ``.wav``.
+"""Reading and writing vectors in parts: ``.npy``, ``.npz`` and ``.wav``.
 
-An array is (N, D), or (B, D, T) for B streams.  A WAV file is one stream whose vectors are D
-samples each, one after the other; what is missing of the last one is silence.
+An array is (N, D), or (B, D, T) for B streams.  A WAV file is one stream, split into consecutive
+frames of D samples; the last one is padded with zeros.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ Put = Callable[[int, np.ndarray], None]
 
 
 class Vectors(NamedTuple):
-    """What a file holds: ``pieces(block)`` yields (first frame, (..., n, D))."""
+    """The vectors of a file: ``pieces(block)`` yields (first frame, (..., n, D))."""
 
     batch: tuple[int, ...]
     frames: int
-    rate: Fraction | None  # vectors a second
+    rate: Fraction | None  # vectors per second
     pieces: Callable[[int], Iterator[tuple[int, np.ndarray]]]
 
 
@@ -42,10 +42,10 @@ def source(path: str, dim: int) -> Vectors:
 
 
 def _array(x: np.ndarray, dim: int) -> Vectors:
-    if x.shape[1] != dim:  # which `encode` would say as well, of an array turned around
+    if x.shape[1] != dim:  # `encode` would raise this for the transposed array
         raise ShapeError(
-            f"encode: x has shape {x.shape}; wanted (N, {dim}) or (B, {dim}, T), where {dim} is "
-            "the length of the model's vectors."
+            f"encode: x has shape {x.shape}; expected (N, {dim}) or (B, {dim}, T), where {dim} is "
+            "the dimension of the model."
         )
     batch, frames = ((), len(x)) if x.ndim == 2 else ((len(x),), x.shape[2])
 
@@ -60,7 +60,7 @@ def _array(x: np.ndarray, dim: int) -> Vectors:
 
 
 def _npz(path: str, dim: int) -> Vectors:
-    """Return the one array of an archive; (N, D) in C order is read as it is needed."""
+    """Return the only array of an archive; (N, D) in C order is read in parts."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no file {path!r}.")
     with _readable(path), zipfile.ZipFile(path) as archive:
@@ -70,12 +70,12 @@ def _npz(path: str, dim: int) -> Vectors:
         claimed, held = math.prod(shape) * dtype.itemsize, archive.getinfo(names[0]).file_size
         if claimed > held:
             raise InputFileError(
-                f"{path!r} claims an array of {claimed} bytes and holds {held}: it is damaged."
+                f"{path!r} has {held} bytes of an array; expected {claimed}: it is damaged."
             )
     if len(names) != 1 or dtype.kind != "f" or len(shape) not in (2, 3):
         raise InputFileError(
-            f"{path!r} holds {len(names)} arrays, the first {dtype} of shape {shape}; wanted one "
-            "of vectors: floating-point numbers of rank 2 or 3."
+            f"{path!r} holds {len(names)} arrays, the first {dtype} of shape {shape}; expected one "
+            "array of vectors: floating-point numbers of rank 2 or 3."
         )
     if len(shape) != 2 or fortran:
         with _readable(path), open(path, "rb") as file, np.load(file) as loaded:
@@ -88,8 +88,8 @@ def _npz(path: str, dim: int) -> Vectors:
             _header(member)
             for rows in files.batches(shape[0], "encode", block):
                 with _readable(path):
-                    some = _next_rows(member, rows.stop - rows.start, dim, dtype)
-                yield rows.start, some
+                    part = _next_rows(member, rows.stop - rows.start, dim, dtype)
+                yield rows.start, part
 
     return made._replace(frames=shape[0], pieces=pieces)
 
@@ -97,19 +97,19 @@ def _npz(path: str, dim: int) -> Vectors:
 def _next_rows(member: Any, count: int, dim: int, dtype: np.dtype) -> np.ndarray:
     content = member.read(count * dim * dtype.itemsize)
     if len(content) < count * dim * dtype.itemsize:
-        raise EOFError(f"{len(content)} bytes are left for {count} vectors")
+        raise EOFError(f"expected {count} more vectors, got {len(content)} bytes")
     return np.frombuffer(content, dtype).reshape(count, dim)
 
 
 @contextlib.contextmanager
 def _readable(path: str) -> Iterator[None]:
-    """Say of whatever an archive raises that the file cannot be read."""
+    """Turn any exception from reading an archive into `InputFileError`."""
     try:
         yield
     except RvqError:
         raise
-    except Exception as error:  # archives and headers raise what they like
-        raise InputFileError(f"{path!r} is no readable .npz file ({error}).") from error
+    except Exception as error:  # archives and headers may raise any exception
+        raise InputFileError(f"{path!r} is not a readable .npz file ({error}).") from error
 
 
 def _header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
@@ -140,7 +140,7 @@ def _wav(path: str, dim: int) -> Vectors:
 def sink(
     path: str, batch: tuple[int, ...], frames: int, dim: int, dtype: Any, rate: Fraction | None
 ) -> Iterator[Put]:
-    """Yield ``put(first frame, (..., n, D))``; the file is in its place when all went well."""
+    """Yield ``put(first frame, (..., n, D))``; the file is put in its place on success."""
     if Path(path).suffix == ".wav":
         with _wav_sink(path, batch, dim, rate) as put:
             yield put
@@ -164,8 +164,8 @@ def _wav_sink(path: str, batch: tuple[int, ...], dim: int, rate: Fraction | None
     samples = None if rate is None else rate * dim
     if batch or samples is None or samples.denominator != 1:
         raise ParameterError(
-            f"decode: {path!r} is a sound for one stream of vectors with a known rate; these are "
-            f"streams of shape {batch} at {rate} a second. Write .npy."
+            f"decode: a WAV file, {path!r}, holds one stream with a known frame rate; got streams "
+            f"of shape {batch} at {rate} frames per second. Write .npy."
         )
     files.check_folder(path)
     with NewFile(path) as new, wav.writing(new.file, int(samples)) as write:

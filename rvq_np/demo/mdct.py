@@ -1,8 +1,8 @@
-"""The modified discrete cosine transform with a sine window: vectors of sound, and back.
+"""The modified discrete cosine transform with a sine window: samples to vectors, and back.
 
 ``X[t, k] = sqrt(2/D) sum_n w[n] x[tD + n] cos(pi/D (n + 1/2 + D/2) (k + 1/2))`` over 2D samples
-(Princen and Bradley, 1986).  Windows overlap by half and the aliasing of neighbours cancels, so
-D numbers per D samples suffice and the inverse is exact.
+(Princen and Bradley, 1986).  Windows overlap by half and the aliasing of consecutive windows
+cancels, so D coefficients per D samples suffice and the inverse is exact.
 """
 
 import functools
@@ -22,7 +22,7 @@ def _basis(dim):
 def forward(samples, dim, offset=0):
     """Return the vectors (T, D), float32, of `samples` (N,), beginning `offset` samples late.
 
-    ``T`` is ``ceil((N + offset) / D) + 1``: the first and last half windows hang over the ends.
+    ``T`` is ``ceil((N + offset) / D) + 1``: half of the first and last windows is outside.
     """
     length = len(samples) + offset
     n_vectors = -(-length // dim) + 1
@@ -33,7 +33,7 @@ def forward(samples, dim, offset=0):
 
 
 def inverse(vectors, length):
-    """Return `length` samples, float64, from what `forward` made with no offset."""
+    """Return `length` samples, float64, from the result of `forward` without offset."""
     dim = vectors.shape[1]
     windows = vectors.astype(np.float64) @ _basis(dim).T
     samples = np.zeros((len(vectors) + 1, dim))

@@ -1,4 +1,4 @@
-"""WAV files by the standard library: PCM of 8 to 32 bits in, 16 bits out; and a resampler."""
+"""WAV files by the standard library: reads PCM of 8 to 32 bits, writes 16 bits; a resampler."""
 
 import contextlib
 import wave
@@ -17,7 +17,7 @@ def read(path):
     FileNotFoundError
         If there is no such file.
     InputFileError
-        If it is no PCM WAV file, truncated in its header, or holds no sound.
+        If it is not a PCM WAV file, its header is truncated, or it has no samples.
     """
     with _open(path) as (file, frames):
         channels, width = file.getnchannels(), file.getsampwidth()
@@ -25,12 +25,12 @@ def read(path):
     usable = len(content) // (channels * width) * channels * width
     samples = _samples(content[:usable], width)
     if not len(samples):
-        raise InputFileError(f"{str(path)!r} holds no sound; wanted at least one sample.")
+        raise InputFileError(f"{str(path)!r} has no samples; expected at least one.")
     return samples.reshape(-1, channels).mean(axis=1), rate
 
 
 def length(path):
-    """Return how many samples a file has, of a channel, and the sample rate; errors as `read`."""
+    """Return the number of samples per channel, and the sample rate; errors as in `read`."""
     with _open(path) as (file, frames):
         return frames, file.getframerate()
 
@@ -52,7 +52,7 @@ def opened(path):
 
 @contextlib.contextmanager
 def writing(target, rate):
-    """Yield ``write(samples)`` for 16-bit PCM to a file that is open; louder ones are clipped."""
+    """Yield ``write(samples)`` for 16-bit PCM to an open file; clips to [-1, 1]."""
     with wave.open(target, "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
@@ -62,21 +62,24 @@ def writing(target, rate):
 
 @contextlib.contextmanager
 def _open(path):
-    """Yield a file and its frames: those that are there, whatever it claims, as recorders do."""
+    """Yield a file and its number of frames, by its size where its header claims more."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {str(path)!r}.")
     with open(path, "rb") as whole:
         try:
             file = wave.open(whole, "rb")  # noqa: SIM115
-        except Exception as error:  # of a damaged file the module raises whatever comes up
+        except Exception as error:  # of a damaged file, the module may raise any exception
             raise InputFileError(
-                f"{str(path)!r} is no PCM WAV file ({error!r}). Convert it, for example with "
+                f"{str(path)!r} is not a PCM WAV file ({error!r}). Convert it, for example with "
                 "`ffmpeg -i in.mp3 out.wav`."
             ) from error
         width = file.getsampwidth()
         if file.getframerate() < 1 or not 1 <= width <= 4:
-            raise InputFileError(f"{str(path)!r} has no sample rate, or samples of a strange size.")
+            raise InputFileError(
+                f"{str(path)!r} has sample rate {file.getframerate()} and {width} bytes per "
+                "sample; expected a positive rate and 1 to 4 bytes."
+            )
         there = (path.stat().st_size - whole.tell()) // (file.getnchannels() * width)
         yield file, max(0, min(file.getnframes(), there))
 
@@ -93,7 +96,7 @@ def _pcm(samples):
 
 
 def _samples(content, width):
-    if width == 1:  # the one unsigned width
+    if width == 1:  # the only unsigned width
         return np.frombuffer(content, np.uint8) / 128.0 - 1.0
     raw = np.frombuffer(content, np.uint8).reshape(-1, width)
     padded = np.zeros((len(raw), 4), np.uint8)
@@ -102,16 +105,16 @@ def _samples(content, width):
 
 
 def write(path, samples, rate):
-    """Write `samples` in [-1, 1] as 16-bit PCM; louder ones are clipped."""
+    """Write `samples` in [-1, 1] as 16-bit PCM; others are clipped."""
     with writing(str(path), rate) as put:
         put(samples)
 
 
-def resample(samples, rate, wanted):
+def resample(samples, rate, new_rate):
     """Return `samples` at another rate, band-limited: the spectrum is cut or padded."""
-    if rate == wanted:
+    if rate == new_rate:
         return samples
-    length = max(1, round(len(samples) * wanted / rate))
+    length = max(1, round(len(samples) * new_rate / rate))
     spectrum = np.fft.rfft(samples)
     kept = np.zeros(length // 2 + 1, complex)
     shared = min(len(kept), len(spectrum))

@@ -1,12 +1,25 @@
-"""Loops over plain arrays: NumPy and Numba only, nothing of ours from other rooms.
+"""Search, decoding and sums over plain arrays, on three engines; nothing of ours from above.
 
-`search` and `gather` hold the compiled kernels; `plain` holds the same functions,
-with the same arguments, for a machine without Numba.  A kernel checks nothing, raises nothing
-and writes its result into its last argument: every shape, dtype and code has been validated
-above.  `tables` makes what a kernel reads from a stage's words (`measure`, compiled, their norms
-and repeats), `places` says from where a stage is seen, which `pack` lays out for the compiled
-screens and `seen` for those of NumPy; `settle` and `exact` settle what they cannot separate, `beam`
-keeps several hypotheses, `maps` are linear maps, `steps` is a batch on its way through stages that
-learn (`averages`, compiled), `tiles` holds the threads, and `host` puts the pieces together for
-NumPy arrays.
+What is done is the same on each engine, and so are codes and vectors, bit for bit.
+
+====================  ====================  ========================  ====================
+what                  NumPy                 Numba                     CUDA, in `cuda`
+====================  ====================  ========================  ====================
+search                `plain`               `search`                  encode.cu
+beam search           `beam`                `hypotheses`              beam.cu
+exact comparison      `exact`               `settle`                  exact.cuh
+decoding and sums     `plain`               `gather`                  gather.cu
+linear maps           `plain`               `maps`, `fold`            cuBLAS, by CuPy
+codes in bits         `plain_bits`          `bits`                    none
+====================  ====================  ========================  ====================
+
+`host` is what backends call for arrays in host memory: it chooses between `plain` and `compiled`,
+which have the same functions; `compiled` puts the kernels of Numba together and `tiles` holds the
+threads.  `tables` makes what a search reads from a stage (`measure`: norms and repeats of
+codewords), `places` says from where a stage is seen, `seen` and `pack` lay it out for a screening
+pass, with `simd` and `differences` below them.  `follow` keeps nearest codewords up to date while
+they move, for k-means; `steps` takes a batch through stages that learn (`averages`, compiled).
+`jit` is the decorator of compiled kernels.
+
+Kernels check nothing and raise nothing: shapes, types and codes have been validated above.
 """

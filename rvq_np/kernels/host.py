@@ -240,20 +240,9 @@ def walk(x, codes, stages):
     rows = _working_copy(x, stages)
     for stage, row_codes in zip(stages[: len(codes)], codes, strict=True):
         yield kernels_for(0).project(rows, stage), stage.words[row_codes]
-        rows = residual(rows, row_codes[None], [stage])
-
-
-def searched(x, stages):
-    """Return `x` (N, D) as the first stage searches it, in its float type; never `x` itself."""
-    return kernels_for(0).project(_working_copy(x, stages), stages[0])
-
-
-def residual(x, codes, stages):
-    """Return what the stages of `codes` (n, N) leave of `x` (N, D): one rounding a stage."""
-    rows = _working_copy(x, stages)
-    for stage, row_codes in zip(stages[: len(codes)], codes, strict=True):
-        kernels_for(0).subtract(rows, stage.table, np.ascontiguousarray(row_codes, dtype=np.int32))
-    return rows
+        rows = rows.copy()
+        chosen = np.ascontiguousarray(row_codes, dtype=np.int32)
+        kernels_for(0).subtract(rows, stage.table, chosen)
 
 
 def _as_working(x, stages):

@@ -151,7 +151,8 @@ def project(rows, stage):
     """Return `rows` as the stage searches them: themselves, or through ``into``."""
     if stage.into is None:
         return rows
-    mapped = (rows.astype(np.float64) @ stage.weight_in + stage.bias_in).astype(rows.dtype)
+    into = stage.into
+    mapped = (rows.astype(np.float64) @ into.weight + into.bias).astype(rows.dtype)
     return normalized(mapped) if stage.unit else mapped
 
 

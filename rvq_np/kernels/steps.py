@@ -60,16 +60,43 @@ def through(x, stages, dtype, codes, quantized, found, given=None) -> Iterator[P
         if stage.project_out is None:
             table, places = made.table, chosen
             shown = table.astype(quantized.dtype, copy=False)
-        else:  # of the codewords, those that were chosen
-            used = np.flatnonzero(np.bincount(chosen, minlength=len(made.words)))
-            places = np.empty(len(made.words), np.int32)
-            places[used] = np.arange(len(used), dtype=np.int32)
-            places = places[chosen]
+        else:
+            used, places = _used(chosen, len(made.words))
             table = shown = tables.decoded(stage, used, rows.dtype, host.mapped_out)
             if quantized.dtype != rows.dtype:  # what `decode` adds up: maps may round otherwise
                 shown = tables.decoded(stage, used, quantized.dtype, host.mapped_out)
         # `searched` is the caller's until here.
         using.advance(rows, table, shown, places, quantized, given, q)
+
+
+def searched(x, stage, dtype):
+    """Return what a stage searches with, of `x` (N, D); never `x` itself.
+
+    `dtype`: of the codebooks.  No tables are made of the codewords.
+    """
+    rows = np.array(x, dtype=host.working_dtype(x.dtype, dtype), order="C")
+    return host.kernels_for(0).project(rows, tables.way_in(stage))
+
+
+def residual(x, codes, stages, dtype):
+    """Return what the stages of `codes` (n, N) leave of `x` (N, D): one rounding a stage.
+
+    `dtype`: of the codebooks.  Of the codewords, those that were chosen are mapped, and no more.
+    """
+    rows = np.array(x, dtype=host.working_dtype(x.dtype, dtype), order="C")
+    for stage, row_codes in zip(stages[: len(codes)], codes, strict=True):
+        used, places = _used(np.asarray(row_codes, dtype=np.int32), stage.size)
+        table = tables.decoded(stage, used, rows.dtype, host.mapped_out)
+        host.kernels_for(0).subtract(rows, np.ascontiguousarray(table), places)
+    return rows
+
+
+def _used(codes, size):
+    """Return which of `size` codewords are chosen, and where each of `codes` (n,) is among them."""
+    used = np.flatnonzero(np.bincount(codes, minlength=size))
+    places = np.empty(size, np.int32)
+    places[used] = np.arange(len(used), dtype=np.int32)
+    return used, places[codes]
 
 
 def sums(rows, codes, size):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import weakref
 from dataclasses import dataclass, replace
 from functools import cached_property
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -127,15 +126,10 @@ class Map:
         return np.array(self.given[1], dtype=np.float64)
 
 
-_maps: weakref.WeakKeyDictionary[Any, Map] = weakref.WeakKeyDictionary()
-
-
 def map_of(linear: Any) -> Map:
-    """Return the `Map` of `linear` (``weight``, ``bias``), the same one for as long as it lives."""
-    known = _maps.get(linear)
-    if known is None:
-        known = _maps[linear] = Map(linear.weight, linear.bias)
-    return known
+    """Return the `Map` of `linear` (``weight``, ``bias``), kept with it for as long as it lives."""
+    kept = vars(linear)
+    return kept.get("_map") or kept.setdefault("_map", Map(linear.weight, linear.bias))
 
 
 def lent(array: np.ndarray) -> np.ndarray:
@@ -145,6 +139,23 @@ def lent(array: np.ndarray) -> np.ndarray:
     """
     about = dict(array.__array_interface__, data=(array.__array_interface__["data"][0], False))
     return np.asarray(SimpleNamespace(__array_interface__=about, array=array))
+
+
+class WayIn(NamedTuple):
+    """How rows become what a stage searches with: all that mapping them needs of its tables."""
+
+    into: Map | None
+    unit: bool
+
+
+def way_in(stage):
+    """Return the `WayIn` of a stage; nothing is computed of its codewords."""
+    if stage.project_in is not None:
+        return WayIn(map_of(stage.project_in), stage.metric == "cosine")
+    if stage.metric != "cosine":
+        return WayIn(None, False)
+    width = stage.words.shape[1]  # the identity, so that rows are copied before division
+    return WayIn(Map(np.eye(width), np.zeros(width)), True)
 
 
 def search_tables(stage, dtype, measure=None):
@@ -158,12 +169,8 @@ def search_tables(stage, dtype, measure=None):
         made = replace(word_tables(normalized(words), measure), table=words, unit=True)
     else:
         made = word_tables(words, measure)
-    if stage.project_in is not None:
-        return replace(made, into=map_of(stage.project_in))
-    if stage.metric == "cosine":  # the identity, so that rows are copied before division
-        width = words.shape[1]
-        return replace(made, into=Map(np.eye(width), np.zeros(width)))
-    return made
+    into = way_in(stage).into
+    return made if into is None else replace(made, into=into)
 
 
 def with_table(made, stage, dtype, transform):

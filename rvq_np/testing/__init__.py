@@ -1,18 +1,18 @@
-"""For proving a residual quantizer right, ours or anybody's; shipped, not hidden in ``tests/``.
+"""A verification kit for residual quantizers, this library's and others.
 
 =================== ==================================================================
-`oracle`            what the codes and vectors of the definition are, slowly and exactly,
-                    in pure Python; imports nothing of ours, so it shares no mistake
-`strategies`        draws what breaks quantizers, each saying why it draws it
+`oracle`            the codes and vectors of the definition, slowly and exactly, in pure
+                    Python; imports nothing of rvq_np, so it shares no defect
+`strategies`        Hypothesis strategies for difficult inputs, each with its reason
 `rvq_tests`         properties of any pair of encode and decode
 `backend_tests`     properties of rvq_np on the arrays of a library
 `gradient_tests`    properties of the gradients through any quantizer
-`training_tests`    properties of any quantizer that trains, in any order of steps
-`container_tests`   properties of any file of codes
+`training_tests`    properties of the training of a quantizer, in any order of steps
+`container_tests`   properties of a file format for codes
 =================== ==================================================================
 
-Each factory makes a pytest class, anew on each call.  The last line of a property's docstring
-names a published bug it would have caught.  All but the oracle need ``rvq-np[test]``.
+Each factory returns a new pytest class on each call.  The last line of the docstring of a property
+names a published bug that it would have found.  All but the oracle need ``rvq-np[test]``.
 
 >>> from rvq_np.testing import oracle
 >>> oracle.encode([5.0, 4.0], [[[0.0, 0.0], [4.0, 4.0]], [[0.0, 0.0], [1.0, 0.0]]])
@@ -42,6 +42,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in _FACTORIES:  # not at import: the oracle needs no Hypothesis
+    if name in _FACTORIES:  # imported on access: the oracle needs no Hypothesis
         return getattr(import_module(f".{_FACTORIES[name]}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

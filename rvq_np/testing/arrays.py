@@ -1,4 +1,4 @@
-"""A pytest class of properties for rvq_np on the arrays of any library: the bits of NumPy."""
+"""A pytest class of properties for rvq_np on the arrays of a library: same bits as with NumPy."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def backend_tests(
     Parameters
     ----------
     put : callable
-        ``put(array)`` makes one of the library's arrays of a NumPy array, of the same type: float,
-        bool or integer.
+        ``put(array)`` returns an array of the library from a NumPy array, with the same dtype:
+        float, bool or integer.
     get : callable
-        ``get(array)`` goes back.
+        ``get(array)`` returns a NumPy array from an array of the library.
     dtypes : tuple of str, optional
-        NumPy's names of the float types to try.
+        NumPy's names of the float types to test.
     device : callable, optional
-        ``device(array)`` says where an array lies; by default its ``device``.
+        ``device(array)`` returns the device of an array; by default its ``device``.
 
     Returns
     -------
@@ -59,7 +59,7 @@ def backend_tests(
     seeds = st.integers(0, 2**32 - 1)
     floats = st.sampled_from(dtypes)
 
-    def theirs(result: Any, like: Any, dtype: str) -> np.ndarray:
+    def checked(result: Any, like: Any, dtype: str) -> np.ndarray:
         """Assert kind, type and device of `result`; return it as NumPy."""
         assert isinstance(result, type(like))
         assert device(result) == device(like)
@@ -73,64 +73,64 @@ def backend_tests(
     class Tests:
         @given(strategies.lattices(), floats)
         def test_codes_of_whole_numbers_are_those_of_numpy(self, case: Any, dtype: str) -> None:
-            """Ties included, of the library's kind, on its device, int32.
+            """With ties; int32 arrays of the library, on the device of the input.
 
             No report known.
             """
             x, codebooks = case
-            there = put(x.astype(dtype))
-            codes = codec.encode(there, codebooks)
+            array = put(x.astype(dtype))
+            codes = codec.encode(array, codebooks)
             np.testing.assert_array_equal(
-                theirs(codes, there, "int32"), codec.encode(x.astype(dtype), codebooks)
+                checked(codes, array, "int32"), codec.encode(x.astype(dtype), codebooks)
             )
 
         @given(strategies.near_ties(), floats)
         def test_codes_near_ties_are_those_of_numpy(self, case: Any, dtype: str) -> None:
-            """Where the library's own sums, in whatever order, would err.
+            """Where the rounded sums of the library, in any order, would give other codes.
 
             pytorch/pytorch#37734
             """
             x, codebooks = case
             with np.errstate(over="ignore"):
                 x = np.nan_to_num(x.astype(dtype))
-            there = put(x)
-            codes = theirs(codec.encode(there, codebooks), there, "int32")
+            array = put(x)
+            codes = checked(codec.encode(array, codebooks), array, "int32")
             np.testing.assert_array_equal(codes, codec.encode(x, codebooks))
 
         @given(shapes, seeds, floats)
         def test_vectors_of_any_shape_are_those_of_numpy(
             self, shape: tuple[int, ...], seed: int, dtype: str
         ) -> None:
-            """Any number of axes, any number of levels, and back.
+            """Any number of axes and stages, encoded and decoded.
 
             lucidrains/vector-quantize-pytorch#82
             """
             x, codebooks = _normal(shape, seed, dtype), _normal((3, 40, 6), seed + 1)
-            there = put(x)
+            array = put(x)
             expected = codec.encode(x, codebooks)
-            codes = codec.encode(there, codebooks)
-            np.testing.assert_array_equal(theirs(codes, there, "int32"), expected)
+            codes = codec.encode(array, codebooks)
+            np.testing.assert_array_equal(checked(codes, array, "int32"), expected)
             for n in range(1, 4):
-                few = theirs(codec.encode(there, codebooks, n), there, "int32")
+                few = checked(codec.encode(array, codebooks, n), array, "int32")
                 np.testing.assert_array_equal(few, expected[:n])
-            vectors = theirs(codec.decode(codes, codebooks), there, "float32")
+            vectors = checked(codec.decode(codes, codebooks), array, "float32")
             np.testing.assert_array_equal(vectors, codec.decode(expected, codebooks))
 
         @given(seeds, st.sampled_from(INTEGERS))
         def test_codes_of_any_integer_type_decode(self, seed: int, dtype: str) -> None:
-            """A word's number is the same in eight bits and in thirty-two.
+            """A code has the same meaning in eight bits and in thirty-two.
 
             No report known.
             """
             codebooks = _normal((3, 40, 6), seed)
             codes = np.random.default_rng(seed).integers(0, 40, (3, 5, 4)).astype(dtype)
-            there = put(codes)
-            vectors = theirs(codec.decode(there, codebooks), there, "float32")
+            array = put(codes)
+            vectors = checked(codec.decode(array, codebooks), array, "float32")
             np.testing.assert_array_equal(vectors, codec.decode(codes, codebooks))
 
         @given(seeds, floats)
         def test_tallies_are_those_of_numpy(self, seed: int, dtype: str) -> None:
-            """Counts and sums in float64, whatever the vectors are.
+            """Counts and sums in float64, for any dtype of the vectors.
 
             ZhikangNiu/encodec-pytorch#8
             """
@@ -144,21 +144,21 @@ def backend_tests(
 
         @given(seeds, floats, st.sampled_from(["every second", "a slice", "Fortran"]))
         def test_any_layout_gives_the_same_codes(self, seed: int, dtype: str, layout: str) -> None:
-            """A view of other memory is read by its own strides.
+            """A view is read by its own strides.
 
             lucidrains/vector-quantize-pytorch#51
             """
             wide, codebooks = _normal((40, 12), seed, dtype), _normal((3, 20, 6), seed + 1)
             if layout == "every second":
-                x, there = wide[::2, ::2], put(wide)[::2, ::2]
+                x, array = wide[::2, ::2], put(wide)[::2, ::2]
             elif layout == "a slice":
-                x, there = wide[3:30, 4:10], put(wide)[3:30, 4:10]
+                x, array = wide[3:30, 4:10], put(wide)[3:30, 4:10]
             else:
                 x = np.asfortranarray(wide[:, :6])
-                there = put(x)
+                array = put(x)
             expected = codec.encode(np.ascontiguousarray(x), codebooks)
-            codes = codec.encode(there, codebooks)
-            np.testing.assert_array_equal(theirs(codes, there, "int32"), expected)
+            codes = codec.encode(array, codebooks)
+            np.testing.assert_array_equal(checked(codes, array, "int32"), expected)
             part = codes[:2, ...]
             np.testing.assert_array_equal(
                 get(codec.decode(part, codebooks)), codec.decode(expected[:2], codebooks)
@@ -166,14 +166,14 @@ def backend_tests(
 
         @given(floats, st.sampled_from([(0, 6), (2, 0, 6), (0, 3, 6)]))
         def test_nothing_in_gives_nothing_out(self, dtype: str, shape: tuple[int, ...]) -> None:
-            """Empty codes and vectors, of their kind and type.
+            """Empty codes and vectors, of the right array type and dtype.
 
             No report known.
             """
-            there, codebooks = put(np.zeros(shape, dtype)), _normal((3, 8, 6), 0)
-            codes = codec.encode(there, codebooks)
-            assert theirs(codes, there, "int32").shape == (3, *shape[:-1])
-            assert theirs(codec.decode(codes, codebooks), there, "float32").shape == shape
+            array, codebooks = put(np.zeros(shape, dtype)), _normal((3, 8, 6), 0)
+            codes = codec.encode(array, codebooks)
+            assert checked(codes, array, "int32").shape == (3, *shape[:-1])
+            assert checked(codec.decode(codes, codebooks), array, "float32").shape == shape
 
         @given(seeds, floats)
         def test_what_goes_in_is_left_alone_and_results_are_their_own(
@@ -184,18 +184,18 @@ def backend_tests(
             No report known.
             """
             x, codebooks = _normal((50, 6), seed, dtype), _normal((3, 20, 6), seed + 1)
-            there = put(x)
-            codes = codec.encode(there, codebooks)
+            array = put(x)
+            codes = codec.encode(array, codebooks)
             vectors = codec.decode(codes, codebooks)
-            codec.tally(there, codes, codebooks)
+            codec.tally(array, codes, codebooks)
             kept = [np.array(get(each)) for each in (codes, vectors)]
             codec.decode(codec.encode(put(_normal((50, 6), seed + 2, dtype)), codebooks), codebooks)
-            for one, other in zip((there, codes, vectors), (x, *kept), strict=True):
+            for one, other in zip((array, codes, vectors), (x, *kept), strict=True):
                 np.testing.assert_array_equal(get(one), other)
 
         @given(seeds, floats, st.sampled_from([np.nan, np.inf, -np.inf]))
         def test_a_bad_number_is_refused(self, seed: int, dtype: str, bad: float) -> None:
-            """By an error that says where it is.
+            """By an error that gives its index.
 
             No report known.
             """
@@ -210,14 +210,14 @@ def backend_tests(
 
             lucidrains/vector-quantize-pytorch#114
             """
-            with pytest.raises(RvqError, match="wanted integers"):
+            with pytest.raises(RvqError, match=r"(wanted|expected) integers"):
                 codec.decode(put(_normal((3, 5), seed)), _normal((3, 8, 6), seed))
 
         @given(seeds, floats, st.booleans())
         def test_training_is_that_of_numpy(self, seed: int, dtype: str, masked: bool) -> None:
             """The same codes and vectors, and the same bits in the state.
 
-            First words and dying words included. Losses may differ by the order of a sum.
+            With initialization and dead-code replacement. Losses may differ by the order of a sum.
 
             lucidrains/vector-quantize-pytorch#229
             """
@@ -228,12 +228,14 @@ def backend_tests(
                 x = _normal((3, 6, 20), seed + step, dtype)
                 mask = np.random.default_rng(seed).random((3, 20)) < 0.7 if masked else None
                 expected = one(x, RATE, mask=mask)
-                there = put(x)
-                found = other(there, RATE, mask=None if mask is None else put(mask))
+                array = put(x)
+                found = other(array, RATE, mask=None if mask is None else put(mask))
                 kinds = (dtype, "int32", widened(dtype), widened(dtype))
                 for mine, yours, kind in zip(expected, found, kinds, strict=True):
-                    slack = 4 * float(np.finfo(kind).eps) if mine is expected.penalty else 0.0
-                    np.testing.assert_allclose(theirs(yours, there, kind), mine, rtol=slack, atol=0)
+                    tolerance = 4 * float(np.finfo(kind).eps) if mine is expected.penalty else 0.0
+                    np.testing.assert_allclose(
+                        checked(yours, array, kind), mine, rtol=tolerance, atol=0
+                    )
             state = one.state_dict()
             for name, value in other.state_dict().items():
                 np.testing.assert_array_equal(value, state[name])

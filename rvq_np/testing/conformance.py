@@ -1,4 +1,4 @@
-"""A pytest class of properties for any pair of encode and decode, ours or not."""
+"""A pytest class of properties for any pair of encode and decode."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ def rvq_tests(
     dtype : numpy.dtype, optional
         float32 or float64: of the vectors and codebooks drawn.
     tolerance : float, optional
-        0, the default: the codes and vectors of the definition, bit for bit. Otherwise how much
-        worse a word than the nearest may be chosen, in units of rounding, see `oracle.regrets`;
-        and how much a decoded number may be off, in units of rounding of the sum of the sizes of
-        what is added. For implementations that promise no more than their float type.
+        0, the default: the codes and vectors of the definition, bit for bit. Otherwise the largest
+        accepted regret of a code, in units of rounding, see `oracle.regrets`; and the largest
+        accepted error of a decoded number, in units of rounding of the sum of the absolute values
+        added. For implementations that are exact only up to rounding of their float type.
 
     Returns
     -------
     tests : type
-        A new class each time: Hypothesis refuses one ``@given`` method under several classes.
-        The last line of each method's docstring names a published bug it would have caught.
+        A new class each time: Hypothesis refuses the same ``@given`` method in several classes.
+        The last line of each method's docstring names a published bug that it would have found.
 
     Notes
     -----
@@ -85,17 +85,17 @@ def rvq_tests(
             np.testing.assert_array_equal(decoded, exact)
             return
         for row, column in zip(decoded.tolist(), codes.T.tolist(), strict=True):
-            named = [
+            codewords = [
                 [Fraction(float(each)) for each in codebooks[q, k]] for q, k in enumerate(column)
             ]
-            for number, parts in zip(row, zip(*named, strict=True), strict=True):
+            for number, parts in zip(row, zip(*codewords, strict=True), strict=True):
                 slack = sum(map(abs, parts)) * Fraction(tolerance) / 2**digits
                 assert abs(Fraction(number) - sum(parts)) <= slack
 
     class Tests:
         @given(lattices)
         def test_codes_on_whole_numbers_are_those_of_the_definition(self, case: Case) -> None:
-            """The nearest word, the lowest on a tie, where no sum is ever rounded.
+            """The nearest codeword, the lowest index on a tie, where no sum is ever rounded.
 
             No report known.
             """
@@ -103,16 +103,16 @@ def rvq_tests(
 
         @given(ordinary)
         def test_codes_of_ordinary_vectors_are_those_of_the_definition(self, case: Case) -> None:
-            """Normal numbers of any size, words and dimensions that are multiples of nothing.
+            """Normal numbers of any scale, sizes and dimensions that are no multiples of a block.
 
             scikit-learn/scikit-learn#9354
             """
             check(case)
 
-        @settings(max_examples=3 * settings.default.max_examples)  # the point of it all
+        @settings(max_examples=3 * settings.default.max_examples)  # the most important property
         @given(strategies.near_ties(dtype=kind.type))
         def test_codes_near_ties_are_those_of_the_definition(self, case: Case) -> None:
-            """Two best words tied, or a last place apart, where any rounded sum may err.
+            """The two best codewords tied or one ulp apart, where any rounded sum may be wrong.
 
             pytorch/pytorch#42479
             """
@@ -120,7 +120,7 @@ def rvq_tests(
 
         @given(strategies.uneven(dtype=kind.type))
         def test_codes_beside_norms_far_apart_are_those_of_the_definition(self, case: Case) -> None:
-            """Tiny words beside huge ones, and squares that underflow or come near overflow.
+            """Tiny codewords beside huge ones, and squares that underflow or nearly overflow.
 
             lucidrains/vector-quantize-pytorch#106
             """
@@ -140,7 +140,7 @@ def rvq_tests(
         def test_codes_that_hang_on_what_rounding_lost_are_those_of_the_definition(
             self, case: Case
         ) -> None:
-            """Vectors along what a screen of few bits does not see of a word.
+            """Vectors along the rounding error of a codeword in a screening pass of few bits.
 
             No report known.
             """
@@ -148,7 +148,7 @@ def rvq_tests(
 
         @given(strategies.rounded_residuals(dtype=kind.type))
         def test_the_residual_is_rounded_after_each_stage(self, case: Case) -> None:
-            """To the float type, number by number, before the next stage looks at it.
+            """To the float type, element by element, before the next stage.
 
             No report known.
             """
@@ -156,7 +156,7 @@ def rvq_tests(
 
         @given(lattices)
         def test_a_prefix_of_the_codes_is_the_answer_of_fewer_stages(self, case: Case) -> None:
-            """A stage never looks at a later one, and as many levels come as were asked for.
+            """A stage does not depend on later ones, and as many stages are returned as requested.
 
             descriptinc/descript-audio-codec#40
             """
@@ -167,7 +167,7 @@ def rvq_tests(
 
         @given(ordinary)
         def test_any_split_of_the_batch_gives_the_same_codes(self, case: Case) -> None:
-            """A vector's codes do not depend on the vectors beside it.
+            """The codes of a vector do not depend on the other vectors of the batch.
 
             pytorch/pytorch#37734
             """
@@ -178,7 +178,7 @@ def rvq_tests(
 
         @given(ordinary)
         def test_decode_adds_up_the_named_words(self, case: Case) -> None:
-            """In the order of the stages, rounding after each, whatever encode chose.
+            """In the order of the stages, rounding after each, for the codes of `encode`.
 
             lucidrains/vector-quantize-pytorch#71
             """
@@ -187,7 +187,7 @@ def rvq_tests(
 
         @given(ordinary)
         def test_a_prefix_of_the_codes_decodes_to_the_first_words(self, case: Case) -> None:
-            """Fewer levels are fewer words, nothing filled in for the rest.
+            """Fewer stages are fewer codewords; missing ones are not replaced by others.
 
             kyutai-labs/moshi#122
             """
@@ -198,18 +198,18 @@ def rvq_tests(
 
         @given(lattices)
         def test_words_of_one_stage_come_back_unchanged(self, case: Case) -> None:
-            """Encoding a word and decoding it is a word of the same numbers.
+            """Encoding a codeword and decoding it returns the same numbers.
 
             lucidrains/vector-quantize-pytorch#224
             """
             _, codebooks = case
-            words = codebooks[0]
-            codes = coded(words, codebooks[:1])
-            np.testing.assert_array_equal(np.asarray(decode(codes, codebooks[:1])), words)
+            codewords = codebooks[0]
+            codes = coded(codewords, codebooks[:1])
+            np.testing.assert_array_equal(np.asarray(decode(codes, codebooks[:1])), codewords)
 
         @given(lattices)
         def test_no_vectors_have_no_codes(self, case: Case) -> None:
-            """Empty in, empty out, of the right shapes.
+            """Empty results for empty inputs, of the right shapes.
 
             No report known.
             """

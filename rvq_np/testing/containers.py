@@ -1,4 +1,4 @@
-"""A pytest class of properties for any file of codes: they come back, or there is an error."""
+"""A pytest class of properties for a file format: reading returns the codes, or raises."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ SIZES = [1, 2, 3, 10, 255, 256, 257, 1000, 1024, 2**16, 2**16 + 1]
 
 @st.composite
 def _cases(
-    draw: Any, dropped: bool = False, most: int = 9, min_levels: int = 1, least: int = 0
+    draw: Any, dropped: bool = False, most: int = 9, min_stages: int = 1, least: int = 0
 ) -> _Case:
-    """Draw codes (n, N) or (n, B, T) for books of any size, one word and 2**16 + 1 included.
+    """Draw codes (n, N) or (n, B, T) for codebooks of any size, with 1 and 2**16 + 1.
 
-    Sizes beside a power of two are where a width in bits is off by one, and levels of different
-    sizes are where one width serves for all.
+    Sizes next to a power of two find widths in bits that are off by one, and stages of different
+    sizes find one width used for all.
     """
-    sizes = draw(st.lists(st.sampled_from(SIZES), min_size=min_levels, max_size=5))
+    sizes = draw(st.lists(st.sampled_from(SIZES), min_size=min_stages, max_size=5))
     shape = draw(
         st.one_of(
             st.tuples(st.integers(least, most)),
@@ -56,14 +56,14 @@ def container_tests(
     ----------
     write : callable
         ``write(path, codes (n, N) or (n, B, T) int32, *, sizes)`` writes a file; `sizes` are the
-        words of each level's codebook, and -1 stands for a code that was dropped.
+        codebook sizes of the stages, and -1 is a dropped code.
     read : callable
         ``read(path, n_q=None)`` returns an object with ``codes`` and ``sizes``, of the first `n_q`
-        levels.
+        stages.
     error : type or tuple of types
-        The exceptions that `read` raises on purpose. Any other fails.
+        The exceptions that `read` raises on purpose. Any other is a failure.
     drops : bool, optional
-        Whether -1 may be written.
+        Whether -1 can be written.
 
     Returns
     -------
@@ -81,28 +81,28 @@ def container_tests(
         with tempfile.TemporaryDirectory() as folder:
             yield Path(folder) / "codes.rvq"
 
-    def same(found: Any, case: _Case, levels: int | None = None) -> None:
+    def same(found: Any, case: _Case, stages: int | None = None) -> None:
         codes = np.asarray(found.codes)
         assert codes.dtype.kind in "iu"
-        np.testing.assert_array_equal(codes, case.codes[:levels], strict=False)
-        assert codes.shape == case.codes[:levels].shape
-        assert list(found.sizes) == case.sizes[:levels]
+        np.testing.assert_array_equal(codes, case.codes[:stages], strict=False)
+        assert codes.shape == case.codes[:stages].shape
+        assert list(found.sizes) == case.sizes[:stages]
 
     def same_or_error(path: Path, content: bytes, case: _Case) -> None:
         path.write_bytes(content)
-        for levels in (None, *range(1, len(case.sizes) + 1)):
+        for stages in (None, *range(1, len(case.sizes) + 1)):
             try:
-                found = read(path) if levels is None else read(path, n_q=levels)
+                found = read(path) if stages is None else read(path, n_q=stages)
             except error:
                 continue
-            same(found, case, levels)
+            same(found, case, stages)
 
-    few = max(1, settings.default.max_examples // 6)  # each example is a hundred files and more
+    few = max(1, settings.default.max_examples // 6)  # each example reads more than a hundred files
 
     class Tests:
         @given(_cases(most=40))
         def test_codes_come_back(self, case: _Case) -> None:
-            """Whatever the sizes of the books, the number of levels and the shape, empty included.
+            """For any codebook sizes, number of stages and shape, also empty.
 
             huggingface/transformers#34521
             """
@@ -112,7 +112,7 @@ def container_tests(
 
         @given(_cases(dropped=True))
         def test_a_dropped_code_is_not_code_zero(self, case: _Case) -> None:
-            """-1 comes back as -1, also beside the last word of a book of a power of two.
+            """-1 is read as -1, also beside the last code of a codebook of 2^n codewords.
 
             kyutai-labs/moshi#122
             """
@@ -122,20 +122,20 @@ def container_tests(
                 write(path, case.codes, sizes=case.sizes)
                 same(read(path), case)
 
-        @given(_cases(dropped=drops, min_levels=2))
+        @given(_cases(dropped=drops, min_stages=2))
         def test_the_first_levels_can_be_read_alone(self, case: _Case) -> None:
-            """As many levels as were asked for, with their codes and sizes.
+            """As many stages as requested, with their codes and sizes.
 
             descriptinc/descript-audio-codec#40
             """
             with file() as path:
                 write(path, case.codes, sizes=case.sizes)
-                for levels in range(1, len(case.sizes) + 1):
-                    same(read(path, n_q=levels), case, levels)
+                for stages in range(1, len(case.sizes) + 1):
+                    same(read(path, n_q=stages), case, stages)
 
         @given(_cases(dropped=drops), _cases())
         def test_the_same_codes_are_the_same_bytes(self, case: _Case, other: _Case) -> None:
-            """And a second file replaces the first, whatever it held.
+            """And a second file replaces the first.
 
             No report known.
             """
@@ -150,7 +150,7 @@ def container_tests(
         @settings(max_examples=few)
         @given(_cases(dropped=drops, most=6))
         def test_a_file_cut_short_gives_what_was_asked_for_or_an_error(self, case: _Case) -> None:
-            """At every length: all frames of the levels asked for, never fewer.
+            """At every length: all frames of the requested stages, never fewer.
 
             No report known.
             """
@@ -163,7 +163,7 @@ def container_tests(
         @settings(max_examples=few)
         @given(_cases(dropped=drops, most=3, least=1))
         def test_a_flipped_bit_gives_the_same_codes_or_an_error(self, case: _Case) -> None:
-            """Every bit of the file: what is not what was written must not pass for it.
+            """For every bit of the file: other codes than the written ones must not be returned.
 
             facebookresearch/encodec#94
             """
@@ -184,7 +184,7 @@ def container_tests(
         def test_bytes_after_the_end_change_nothing_or_are_an_error(
             self, case: _Case, more: bytes
         ) -> None:
-            """Two files run together are not one longer file.
+            """Two concatenated files are not one longer file.
 
             No report known.
             """
@@ -194,7 +194,7 @@ def container_tests(
 
         @given(st.binary(max_size=200), _cases(), st.data())
         def test_random_bytes_are_an_error(self, content: bytes, case: _Case, data: Any) -> None:
-            """Alone, and behind a beginning of a file of codes; never unpickled, never a crash.
+            """Alone, and after the first bytes of a file of codes; never unpickled, never a crash.
 
             descriptinc/descript-audio-codec#53
             """
@@ -208,19 +208,19 @@ def container_tests(
                 if not whole.startswith(start + content[:1]) and content:
                     same_or_error(path, start + content, case)
 
-        @given(_cases(min_levels=1), st.data())
+        @given(_cases(min_stages=1), st.data())
         def test_a_code_that_names_no_word_is_not_written_as_another(
             self, case: _Case, data: Any
         ) -> None:
-            """Refused by `write`, of whatever type, or back as it was; not cut to its low bits.
+            """Refused by `write` with any exception, or read unchanged; not cut to its low bits.
 
             huggingface/transformers#34521
             """
             codes = case.codes.copy()
             if not codes.size:
                 return
-            level = data.draw(st.integers(0, len(case.sizes) - 1))
-            codes[level].flat[0] = data.draw(st.sampled_from([case.sizes[level], -2, 2**30]))
+            stage = data.draw(st.integers(0, len(case.sizes) - 1))
+            codes[stage].flat[0] = data.draw(st.sampled_from([case.sizes[stage], -2, 2**30]))
             with file() as path:
                 try:
                     write(path, codes, sizes=case.sizes)

@@ -1,10 +1,12 @@
 """A pytest class of properties for the gradients through any residual quantizer.
 
 The surrogate is written here in NumPy and float64, from its formula and not from `rvq_np.grad`:
-with the codes ``i`` and all that earlier stages took away held fixed,
+with the codes ``i`` and the codewords of earlier stages held fixed,
 
-    quantized(x) = sum over q of words[q, i_q]  +  (x - x held fixed)
-    penalty(x)   = weight / Q * sum over q of mean of (x - taken away before q - words[q, i_q])**2
+    quantized(x) = sum over q of codebooks[q, i_q]  +  (x - x held fixed)
+    penalty(x)   = weight / Q * sum over q of mean of (residual_q - codebooks[q, i_q])**2
+
+where ``residual_q`` is `x` less the codewords of the stages before q.
 """
 
 from __future__ import annotations
@@ -28,14 +30,14 @@ class _Case(NamedTuple):
 
 @st.composite
 def _cases(draw: Any, dtype: Any) -> _Case:
-    """Draw vectors and codebooks of eighths, so that a sum of words is exact in any float type.
+    """Draw vectors, and codebooks of eighths: a sum of codewords is exact in any float type.
 
-    The vectors are not eighths: then ``x + (words - x)`` rounds, and is told from the words.
+    The vectors are not eighths: ``x + (codewords - x)`` rounds, and differs from the codewords.
     """
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     rows, dim = draw(st.integers(1, 9)), draw(st.integers(1, 6))
-    stages, words = draw(st.integers(1, 4)), draw(st.integers(1, 9))
-    codebooks = np.rint(8 * rng.standard_normal((stages, words, dim))) / 8
+    stages, size = draw(st.integers(1, 4)), draw(st.integers(1, 9))
+    codebooks = np.rint(8 * rng.standard_normal((stages, size, dim))) / 8
     x, cotangent, direction = rng.standard_normal((3, rows, dim))
     weight = draw(st.sampled_from([0.25, 1.0, 3.0]))
     return _Case(
@@ -44,18 +46,18 @@ def _cases(draw: Any, dtype: Any) -> _Case:
 
 
 def _sums(codes: np.ndarray, codebooks: np.ndarray) -> np.ndarray:
-    """Return the sums of the first 1 to Q words (Q, N, D), float64: exact."""
-    named = np.stack([words[code] for words, code in zip(codebooks, codes, strict=True)])
-    return np.cumsum(named, axis=0, dtype=np.float64)
+    """Return the sums of the first 1 to Q codewords (Q, N, D), float64: exact."""
+    codewords = np.stack([book[code] for book, code in zip(codebooks, codes, strict=True)])
+    return np.cumsum(codewords, axis=0, dtype=np.float64)
 
 
-def _apart(x: np.ndarray, codes: np.ndarray, codebooks: np.ndarray) -> np.ndarray:
-    """Return what each stage leaves over (Q, N, D), float64."""
+def _residuals(x: np.ndarray, codes: np.ndarray, codebooks: np.ndarray) -> np.ndarray:
+    """Return the residuals after each stage (Q, N, D), float64."""
     return x.astype(np.float64) - _sums(codes, codebooks)
 
 
 def _penalty(x: np.ndarray, codes: np.ndarray, case: _Case) -> float:
-    return float(case.weight * np.square(_apart(x, codes, case.codebooks)).mean())
+    return float(case.weight * np.square(_residuals(x, codes, case.codebooks)).mean())
 
 
 def gradient_tests(
@@ -73,13 +75,13 @@ def gradient_tests(
         ``value_and_gradients(x (N, D), codebooks (Q, K, D), weight, cotangent (N, D))`` returns
         ``quantized (N, D)``, ``codes (Q, N)``, ``penalty`` and the gradient (N, D) to `x` of
         ``sum(cotangent * quantized) + penalty``. The penalty is `weight` times the commitment
-        loss, the mean over stages of the mean squared distance to the chosen word; an
-        implementation that reports a sum or one number a stage is divided or averaged here.
+        loss, the mean over stages of the mean squared distance to the chosen codeword; divide a
+        sum over stages, and average one value per stage, in this callable.
     codebook_loss_gradient : callable, optional
-        ``codebook_loss_gradient(x, codebooks)`` returns the gradient to `x` of the loss that pulls
-        the codebooks. Without it that property is skipped.
+        ``codebook_loss_gradient(x, codebooks)`` returns the gradient to `x` of the codebook loss.
+        Without it that property is skipped.
     dtype : numpy.dtype, optional
-        float32 or float64: of what is handed over.
+        float32 or float64, of the inputs.
     tolerance : float, optional
         Relative to the largest number compared; 1e-5 for float32, 1e-10 for float64. ``quantized``
         is compared exactly.
@@ -96,9 +98,11 @@ def gradient_tests(
     """
     slack = tolerance if tolerance is not None else {4: 1e-5, 8: 1e-10}[np.dtype(dtype).itemsize]
 
-    def close(found: Any, wanted: Any) -> None:
-        size = max(1e-3, float(np.abs(wanted).max(initial=0)))
-        np.testing.assert_allclose(np.asarray(found, np.float64), wanted, rtol=0, atol=slack * size)
+    def close(found: Any, expected: Any) -> None:
+        size = max(1e-3, float(np.abs(expected).max(initial=0)))
+        np.testing.assert_allclose(
+            np.asarray(found, np.float64), expected, rtol=0, atol=slack * size
+        )
 
     def run(case: _Case, **changed: Any) -> tuple[np.ndarray, np.ndarray, float, np.ndarray]:
         now = case._replace(**changed)
@@ -115,7 +119,7 @@ def gradient_tests(
     class Tests:
         @given(cases)
         def test_quantized_is_exactly_what_the_codes_decode_to(self, case: _Case) -> None:
-            """Not ``x + (words - x)``, which rounds: what is trained is what is decoded.
+            """Not ``x + (codewords - x)``, which rounds: training sees the decoded vectors.
 
             lucidrains/vector-quantize-pytorch#71
             """
@@ -124,7 +128,7 @@ def gradient_tests(
 
         @given(cases)
         def test_quantized_passes_its_gradient_on_unchanged(self, case: _Case) -> None:
-            """The identity: not none, and not once for each stage.
+            """The identity: not zero, and not once per stage.
 
             yangdongchao/RSTnet#2
             """
@@ -134,7 +138,7 @@ def gradient_tests(
 
         @given(cases)
         def test_the_penalty_is_the_mean_of_the_commitment_losses(self, case: _Case) -> None:
-            """One documented mean over stages.
+            """The mean over stages, not the sum.
 
             lucidrains/vector-quantize-pytorch#238
             """
@@ -143,34 +147,34 @@ def gradient_tests(
 
         @given(cases)
         def test_the_gradient_of_the_penalty_is_its_slope(self, case: _Case) -> None:
-            """Against differences, codes and what earlier stages took away held fixed.
+            """Against finite differences, with codes and earlier stages held fixed.
 
             descriptinc/descript-audio-codec#107
             """
             _, codes, _, gradient = run(case, cotangent=np.zeros_like(case.cotangent))
             step = 1e-4 * case.direction
             x = case.x.astype(np.float64)
-            wanted = (_penalty(x + step, codes, case) - _penalty(x - step, codes, case)) / 2e-4
+            expected = (_penalty(x + step, codes, case) - _penalty(x - step, codes, case)) / 2e-4
             found = gradient * case.direction
-            assert abs(found.sum() - wanted) <= max(slack, 1e-9) * (1 + np.abs(found).sum())
+            assert abs(found.sum() - expected) <= max(slack, 1e-9) * (1 + np.abs(found).sum())
 
         @given(cases)
         def test_the_commitment_loss_reaches_every_stage(self, case: _Case) -> None:
-            """What each stage adds to the gradient, found by leaving it away.
+            """The gradient with each stage, less the gradient without it.
 
             facebookresearch/encodec#25
             """
             none = np.zeros_like(case.cotangent)
             before = np.zeros(case.x.shape)
             _, codes, _, _ = run(case)
-            apart = _apart(case.x, codes, case.codebooks)
+            residuals = _residuals(case.x, codes, case.codebooks)
             for stages in range(1, len(case.codebooks) + 1):
                 _, _, _, gradient = run(case, codebooks=case.codebooks[:stages], cotangent=none)
                 total = gradient * stages  # the mean over stages undone
                 scale = max(1.0, float(np.abs(total).max()))
-                wanted = 2 * case.weight * apart[stages - 1] / case.x.size
+                expected = 2 * case.weight * residuals[stages - 1] / case.x.size
                 np.testing.assert_allclose(
-                    total - before, wanted, rtol=0, atol=2 * stages * slack * scale
+                    total - before, expected, rtol=0, atol=2 * stages * slack * scale
                 )
                 before = total
 
@@ -180,15 +184,15 @@ def gradient_tests(
 
             lucidrains/vector-quantize-pytorch#106
             """
-            words = case.codebooks[0]
-            x = np.ascontiguousarray(words[np.arange(len(case.x)) % len(words)])
+            codewords = case.codebooks[0]
+            x = np.ascontiguousarray(codewords[np.arange(len(case.x)) % len(codewords)])
             _, _, penalty, gradient = run(case, x=x)
             assert np.isfinite(penalty)
             assert np.isfinite(gradient).all()
 
         @given(cases)
         def test_the_codebook_loss_leaves_the_encoder_alone(self, case: _Case) -> None:
-            """It pulls words to vectors, never vectors to words.
+            """It moves codewords to vectors, never vectors to codewords.
 
             andylolu2/jax-vqvae-gpt#2
             """

@@ -1,4 +1,4 @@
-"""The state machine of `training_tests`: any order of train, evaluate, die, save and load."""
+"""The state machine of `training_tests`: train, evaluate, save and load in any order."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def refused(trainee: Any, x: np.ndarray, seed: int) -> None:
 
 
 def machine_of(make: Callable[[], Any], dimension: int, masked: bool) -> None:
-    """Run the machine; raise what the shortest failing order of steps raises."""
+    """Run the state machine; raise the error of the shortest failing order of steps."""
     batches = training_batches(dimension, max_rows=24, centre=CENTRE)
 
     class Training(RuleBasedStateMachine):
@@ -59,7 +59,7 @@ def machine_of(make: Callable[[], Any], dimension: int, masked: bool) -> None:
             self.learn(x)
 
         @rule(x=batches, steps=st.integers(2, 6))
-        def train_elsewhere_until_words_die(self, x: np.ndarray, steps: int) -> None:
+        def train_elsewhere_until_codewords_die(self, x: np.ndarray, steps: int) -> None:
             for _ in range(steps):
                 self.learn(-x)
 
@@ -84,8 +84,8 @@ def machine_of(make: Callable[[], Any], dimension: int, masked: bool) -> None:
         def evaluate(self, x: np.ndarray) -> None:
             before = Snapshot.of(self.trainee)
             codes = np.asarray(self.trainee.eval(x))
-            assert codes.shape == (len(before.words), len(x))
-            assert ((codes >= 0) & (codes < before.words.shape[1])).all()
+            assert codes.shape == (len(before.codebooks), len(x))
+            assert ((codes >= 0) & (codes < before.codebooks.shape[1])).all()
             before.same_as(self.trainee)
 
         @rule()
@@ -109,20 +109,20 @@ def machine_of(make: Callable[[], Any], dimension: int, masked: bool) -> None:
             self.seen = seen
 
         @invariant()
-        def words_are_finite_and_counts_positive(self) -> None:
+        def codewords_are_finite_and_counts_positive(self) -> None:
             now = Snapshot.of(self.trainee)
-            assert np.isfinite(now.words).all()
+            assert np.isfinite(now.codebooks).all()
             assert np.isfinite(now.counts).all()
             if self.seen is not None:
                 assert (now.counts > 0).all(), now.counts
 
         @invariant()
-        def words_of_the_first_level_lie_among_the_vectors_seen(self) -> None:
+        def first_codebook_lies_among_the_vectors_seen(self) -> None:
             if self.seen is not None:
-                words = np.asarray(self.trainee.words())[0]
-                assert inside(words, self.seen).all(), f"{words} outside {self.seen}"
+                codewords = np.asarray(self.trainee.words())[0]
+                assert inside(codewords, self.seen).all(), f"{codewords} outside {self.seen}"
                 if (np.sign(self.seen[0]) == np.sign(self.seen[1])).any():
-                    assert (np.abs(words).max(axis=1) > 0).all()
+                    assert (np.abs(codewords).max(axis=1) > 0).all()
 
     run_state_machine_as_test(
         Training,

@@ -1,14 +1,14 @@
-"""The definition, in exact rationals and pure Python.  Slow; imports nothing of ours.
+"""The definition, in exact rationals and pure Python.  Slow; imports nothing of rvq_np.
 
-The residual starts as the vector.  At each stage the code names the word with the smallest
-``|word|^2 / 2 - <residual, word>``, in exact arithmetic, the lowest index on a tie; then the
-residual less that word is rounded, number by number, to the working float type.  Decoding adds
-the named words to zero in the order of the stages, rounding after each.
+The residual starts as the vector.  At each stage the code is the index of the codeword ``c`` with
+the smallest ``|c|^2 / 2 - <residual, c>``, in exact arithmetic, the lowest index on a tie; then the
+residual less that codeword is rounded, element by element, to the working float type.  Decoding
+adds the codewords to zero in the order of the stages, rounding after each.
 """
 
 from fractions import Fraction
 
-# Digits of the significand, exponent of the smallest positive number.
+# Bits of the significand, exponent of the smallest positive number.
 FLOAT_TYPES = {"float32": (24, -149), "float64": (53, -1074)}
 
 
@@ -18,10 +18,10 @@ def encode(row, codebooks, float_type="float32"):
     Parameters
     ----------
     row : sequence of D floats
-        As the working float type holds them.
+        Values of the working float type.
     codebooks : sequence of Q sequences of K sequences of D floats
     float_type : {"float32", "float64"}
-        What the residual is rounded to.
+        The type that the residual is rounded to.
 
     Returns
     -------
@@ -29,35 +29,35 @@ def encode(row, codebooks, float_type="float32"):
     """
     residual = [Fraction(float(number)) for number in row]
     codes = []
-    for words in codebooks:
-        code = nearest(residual, words)
+    for codebook in codebooks:
+        code = nearest(residual, codebook)
         codes.append(code)
         residual = [
             rounded(left - Fraction(float(number)), float_type)
-            for left, number in zip(residual, words[code], strict=True)
+            for left, number in zip(residual, codebook[code], strict=True)
         ]
     return codes
 
 
 def decode(codes, codebooks, float_type="float32"):
-    """Return the vector that `codes` name, a list of D floats."""
+    """Return the decoded vector of `codes`, a list of D floats."""
     total = [Fraction(0)] * len(codebooks[0][0])
-    for code, words in zip(codes, codebooks, strict=False):
+    for code, codebook in zip(codes, codebooks, strict=False):
         total = [
             rounded(part + Fraction(float(number)), float_type)
-            for part, number in zip(total, words[code], strict=True)
+            for part, number in zip(total, codebook[code], strict=True)
         ]
     return [float(number) for number in total]
 
 
 def nearest(residual, words):
-    """Return the lowest index among the words nearest to `residual`."""
+    """Return the lowest index among the codewords `words` nearest to `residual`."""
     scores = [score(residual, word) for word in words]
     return scores.index(min(scores))
 
 
 def score(residual, word):
-    """Return half the squared distance, less what no word can change, as a fraction."""
+    """Return half the squared distance less half the squared norm of the residual, exactly."""
     total = Fraction(0)
     for left, number in zip(residual, word, strict=True):
         number = Fraction(float(number))
@@ -79,10 +79,10 @@ def rounded(number, float_type):
 
 
 def regrets(row, codes, codebooks, float_type="float32"):
-    """Return how far from the best each code is, for quantizers that promise less than the best.
+    """Return the regret of each code, for quantizers that are exact only up to rounding.
 
-    Each stage is judged on what the codes before it left over, so that one choice between two
-    words almost equally near does not count again at every later stage.
+    Each stage is judged by the residual of the codes before it, so that one choice between two
+    codewords at almost equal distances does not count again at every later stage.
 
     Parameters
     ----------
@@ -93,21 +93,21 @@ def regrets(row, codes, codebooks, float_type="float32"):
     Returns
     -------
     regrets : list of float
-        Half the difference of the squared distances of the word chosen and the nearest, in units
-        of rounding: of ``2**-24`` (float64: ``2**-53``) times the squared norms of the residual
-        and both words. 0 where the distances are equal.
+        Half the difference of the squared distances to the chosen and the nearest codeword, in
+        units of rounding: of ``2**-24`` (float64: ``2**-53``) times the sum of the squared norms of
+        the residual and both codewords. 0 where the distances are equal.
     """
     digits, _ = FLOAT_TYPES[float_type]
     residual = [Fraction(float(number)) for number in row]
     found = []
-    for code, words in zip(codes, codebooks, strict=False):
-        best = nearest(residual, words)
-        worse = score(residual, words[code]) - score(residual, words[best])
-        sizes = [residual, words[code], words[best]]
+    for code, codebook in zip(codes, codebooks, strict=False):
+        best = nearest(residual, codebook)
+        worse = score(residual, codebook[code]) - score(residual, codebook[best])
+        sizes = [residual, codebook[code], codebook[best]]
         unit = sum(Fraction(float(number)) ** 2 for each in sizes for number in each)
         found.append(float(worse / unit * 2**digits) if worse else 0.0)
         residual = [
             rounded(left - Fraction(float(number)), float_type)
-            for left, number in zip(residual, words[code], strict=True)
+            for left, number in zip(residual, codebook[code], strict=True)
         ]
     return found

@@ -1,8 +1,8 @@
-"""A pytest class of properties for any quantizer that trains: single laws, and a state machine.
+"""A pytest class of properties for the training of a quantizer, with a state machine.
 
-What is trained is handed over behind a small adapter, see `Trainee`.  The laws hold for words that
-are means of the vectors that chose them, as k-means and moving averages make them: such words of
-the first level lie among the vectors seen.
+The quantizer is passed as a small adapter, see `Trainee`.  The properties hold for codewords that
+are means of their vectors, as those of k-means and moving averages: then the codewords of the first
+stage are within the range of the vectors seen.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from .machine import machine_of, refused
 from .parts import masks, training_batches
 from .snapshots import Snapshot, box, inside
 
-FAR = 30.0  # how far from zero the vectors of a law about places lie, in standard deviations
+FAR = 30.0  # distance from zero, in standard deviations, of vectors that codewords stay among
 
 
 class Trainee(Protocol):
-    """What `training_tests` needs of a quantizer: an adapter of a few lines.
+    """The interface that `training_tests` needs: an adapter of a few lines.
 
-    Vectors are (N, D) float32 NumPy arrays, masks (N,) bool, True where there is a vector.
-    Everything random in a step is drawn from `seed`: set the generator, or the library's seed.
+    Vectors are (N, D) float32 NumPy arrays, masks (N,) bool, True for valid vectors. All random
+    numbers of a step must depend on `seed` only: set the generator, or the seed of the library.
     """
 
     def train(self, x: np.ndarray, mask: np.ndarray | None, seed: int) -> Any:
-        """Learn from one batch: first words if there are none, averages, dead words."""
+        """Train on one batch: initialization if needed, averages, dead-code replacement."""
 
     def eval(self, x: np.ndarray) -> Any:
-        """Return codes (Q, N) in evaluation mode, by a forward pass if that is another path."""
+        """Return codes (Q, N) in evaluation mode, by the forward pass if it has its own code."""
 
     def words(self) -> Any:
         """Return the codebooks (Q, K, D)."""
@@ -42,31 +42,31 @@ class Trainee(Protocol):
         """Return the moving counts (Q, K)."""
 
     def save(self) -> Any:
-        """Return the state, as a value that does not change any more."""
+        """Return the state, as a value that later training does not change."""
 
     def load(self, saved: Any) -> None:
-        """Take over what `save` gave, in place of all that was learned."""
+        """Replace the whole state by what `save` returned."""
 
 
 def training_tests(*, make: Callable[[], Trainee], dimension: int, masked: bool = True) -> type:
-    """Build a pytest class for what trains; bind it to a name that starts with ``Test``.
+    """Build a pytest class for training; bind it to a name that starts with ``Test``.
 
     Parameters
     ----------
     make : callable
-        Returns a new, untrained `Trainee`, the same on each call, that finds its first words in
-        its first batch. Make it small: two or three levels of about 8 words, 3 dimensions, a decay
-        of about a half, so that a word nobody chooses dies within a few steps.
+        Returns a new, untrained `Trainee`, the same on each call, that initializes its codebooks
+        from its first batch. Make it small: two or three stages of about 8 codewords, 3 dimensions,
+        a decay of about 0.5, so that unused codewords are replaced within a few steps.
     dimension : int
         D, of the vectors.
     masked : bool, optional
-        Whether `train` takes masks. Without, the laws about them are skipped.
+        Whether `train` supports masks. If not, the properties of masks are skipped.
 
     Returns
     -------
     tests : type
         As `rvq_tests`. `test_any_order_of_steps` is a Hypothesis state machine over training,
-        evaluation, batches with a bad number, masks, dying words, saving and loading.
+        evaluation, batches with NaN or infinity, masks, dead-code replacement, saving and loading.
 
     Examples
     --------
@@ -81,10 +81,10 @@ def training_tests(*, make: Callable[[], Trainee], dimension: int, masked: bool 
         trainee.train(x, None, seed)
         return trainee
 
-    def error(trainee: Trainee, x: np.ndarray, levels: int | None = None) -> float:
-        codes, words = np.asarray(trainee.eval(x)), np.asarray(trainee.words(), np.float64)
-        named = [book[code] for book, code in zip(words, codes, strict=True)]
-        return float(np.square(x - sum(named[:levels])).mean())
+    def error(trainee: Trainee, x: np.ndarray, stages: int | None = None) -> float:
+        codes, codewords = np.asarray(trainee.eval(x)), np.asarray(trainee.words(), np.float64)
+        decoded = [book[code] for book, code in zip(codewords, codes, strict=True)]
+        return float(np.square(x - sum(decoded[:stages])).mean())
 
     def some(rng: np.random.Generator, rows: int, centre: float = FAR) -> np.ndarray:
         return (centre + rng.standard_normal((rows, dimension))).astype(np.float32)
@@ -92,31 +92,31 @@ def training_tests(*, make: Callable[[], Trainee], dimension: int, masked: bool 
     class Tests:
         @given(batches, seeds)
         def test_the_first_words_lie_among_the_vectors(self, x: np.ndarray, seed: int) -> None:
-            """Also where there are fewer vectors than words, or the same one many times.
+            """Also with fewer vectors than codewords, or duplicate vectors.
 
             No report known.
             """
-            words = np.asarray(trained(x, seed).words())
-            assert np.isfinite(words).all()
-            assert inside(words[0], box(x)).all(), f"{words[0]} of {x}"
+            codewords = np.asarray(trained(x, seed).words())
+            assert np.isfinite(codewords).all()
+            assert inside(codewords[0], box(x)).all(), f"{codewords[0]} of {x}"
 
         @given(batches, seeds)
         def test_a_step_after_the_first_leaves_words_among_the_vectors(
             self, x: np.ndarray, seed: int
         ) -> None:
-            """Counts belong to sums from the start, or words shrink or explode at once.
+            """Counts must match sums from the start, or codewords shrink or explode at once.
 
             lucidrains/vector-quantize-pytorch#66
             """
             trainee = trained(x, seed)
             for more in range(1, 3):
                 trainee.train(x, None, seed + more)
-                words = np.asarray(trainee.words())[0]
-                assert inside(words, box(x)).all(), f"{words} of {x}"
+                codewords = np.asarray(trainee.words())[0]
+                assert inside(codewords, box(x)).all(), f"{codewords} of {x}"
 
         @given(seeds)
         def test_a_word_nobody_chooses_becomes_a_vector_of_the_batch(self, seed: int) -> None:
-            """And stays one: what replaces it is not overwritten in the same step.
+            """An unused codeword is replaced, and not overwritten in the same step.
 
             facebookresearch/encodec#61
             """
@@ -125,13 +125,13 @@ def training_tests(*, make: Callable[[], Trainee], dimension: int, masked: bool 
             away = some(rng, 48, -FAR)
             for more in range(1, 25):
                 trainee.train(away, None, seed + more)
-            words = np.asarray(trainee.words())[0]
-            assert inside(words, box(away)).all(), f"still among the old vectors: {words}"
+            codewords = np.asarray(trainee.words())[0]
+            assert inside(codewords, box(away)).all(), f"still among the old vectors: {codewords}"
             assert len(np.unique(trainee.eval(away)[0])) > 1
 
         @given(seeds)
         def test_a_word_that_was_replaced_stays_among_the_vectors(self, seed: int) -> None:
-            """Sum and count change with the word, or the next average pulls it back.
+            """Sum and count are replaced with the codeword, or the next average undoes it.
 
             lucidrains/vector-quantize-pytorch#45
             """
@@ -147,26 +147,26 @@ def training_tests(*, make: Callable[[], Trainee], dimension: int, masked: bool 
 
         @given(seeds)
         def test_every_level_learns(self, seed: int) -> None:
-            """Each level's words move, and each lowers the error on what it was trained on.
+            """The codewords of each stage change, and each stage lowers the error on the batch.
 
             kaiidams/soundstream-pytorch#7
             """
             x = some(np.random.default_rng(seed), 200)
             untrained = np.asarray(make().words()).copy()
             trainee = trained(x, seed)
-            words = np.asarray(trainee.words()).copy()
-            assert (untrained != words).any(axis=(1, 2)).all()
-            errors = [error(trainee, x, levels) for levels in range(1, len(words) + 1)]
+            codewords = np.asarray(trainee.words()).copy()
+            assert (untrained != codewords).any(axis=(1, 2)).all()
+            errors = [error(trainee, x, stages) for stages in range(1, len(codewords) + 1)]
             assert (np.diff(errors) < 0).all()
             assert errors[0] < 0.9 * float(x.var())
             trainee.train(some(np.random.default_rng(seed + 1), 200), None, seed + 1)
-            assert (words != np.asarray(trainee.words())).any(axis=(1, 2)).all()
+            assert (codewords != np.asarray(trainee.words())).any(axis=(1, 2)).all()
 
         @given(batches, batches, seeds)
         def test_evaluation_changes_nothing(
             self, x: np.ndarray, other: np.ndarray, seed: int
         ) -> None:
-            """Neither words nor counts nor codes, and no first words are found by it.
+            """Neither codebooks nor counts nor codes, and it does not initialize codebooks.
 
             lucidrains/vector-quantize-pytorch#163
             """
@@ -182,7 +182,7 @@ def training_tests(*, make: Callable[[], Trainee], dimension: int, masked: bool 
         def test_a_batch_with_a_bad_number_changes_nothing(
             self, x: np.ndarray, other: np.ndarray, seed: int, bad: float, data: Any
         ) -> None:
-            """Refused, or left out: one frame of NaN must not turn a whole dimension NaN.
+            """It is refused or ignored: one NaN must not make a whole dimension NaN.
 
             No report known.
             """
@@ -195,8 +195,8 @@ def training_tests(*, make: Callable[[], Trainee], dimension: int, masked: bool 
 
         @given(seeds, st.data())
         def test_what_is_under_the_mask_has_no_influence(self, seed: int, data: Any) -> None:
-            """Two poisons give the same state, that of the valid vectors: first words, averages,
-            and what dead words become.
+            """Two fillings of masked rows give the same state: initialization, averages, and
+            dead-code replacement.
 
             lucidrains/vector-quantize-pytorch#62
             """
@@ -206,8 +206,8 @@ def training_tests(*, make: Callable[[], Trainee], dimension: int, masked: bool 
             mask = data.draw(masks((len(first),)))
             valid = mask.any()
             results = []
-            for poison in (1e6, -1e4):
-                trainee, given_ = make(), np.where(mask[:, None], first, np.float32(poison))
+            for filling in (1e6, -1e4):
+                trainee, given_ = make(), np.where(mask[:, None], first, np.float32(filling))
                 untrained = Snapshot.of(trainee)
                 for more in range(4):
                     trainee.train(given_, mask, seed + more)
@@ -222,7 +222,7 @@ def training_tests(*, make: Callable[[], Trainee], dimension: int, masked: bool 
         def test_what_was_saved_goes_on_as_if_nothing_had_been(
             self, x: np.ndarray, other: np.ndarray, seed: int
         ) -> None:
-            """The same codes, and the same words and counts after the next steps.
+            """The same codes, and the same codebooks and counts after the next steps.
 
             lucidrains/vector-quantize-pytorch#102
             """
@@ -237,7 +237,7 @@ def training_tests(*, make: Callable[[], Trainee], dimension: int, masked: bool 
 
         @given(batches, seeds)
         def test_what_was_saved_does_not_change_any_more(self, x: np.ndarray, seed: int) -> None:
-            """A state that shares memory with the quantizer is not a copy of it.
+            """The saved state does not share memory with the quantizer.
 
             No report known.
             """
@@ -248,7 +248,7 @@ def training_tests(*, make: Callable[[], Trainee], dimension: int, masked: bool 
             before.same_as(trainee)
 
         def test_any_order_of_steps(self) -> None:
-            """Words stay finite, counts positive, the first level among the vectors seen.
+            """Codewords stay finite, counts positive, the first stage among the vectors seen.
 
             nadavbh12/VQ-VAE#11
             """

@@ -16,7 +16,7 @@ from .moving import ema, expire, step
 from .names import entries, from_state_dict, shapes, state_dict
 from .progress import reporting
 from .ranks import ALONE, AllReduce
-from .state import CodebookState, codebooks_of, usage
+from .state import CodebookState, Usage, codebooks_of, usage
 
 __all__ = [
     "ALONE",
@@ -25,6 +25,7 @@ __all__ = [
     "FitProgress",
     "Learned",
     "Projections",
+    "Usage",
     "codebooks_of",
     "draw_levels",
     "ema",

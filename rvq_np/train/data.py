@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from .. import arrays, codec, lookup
+from .. import arrays, checks, lookup
 from ..codebooks import Codebooks, Linear, Stage
 from ..errors import NonFiniteError
 from .state import CodebookState, codebooks_of
@@ -28,6 +29,9 @@ class Data:
         Which of them to read; None: all.
     projections : sequence of (Linear, Linear) or None
         Into and out of the space each level searches.
+    finite : bool
+        Whether all numbers of `x` are known to be.  If not, rows are looked at when they are
+        first read, and never again.
     """
 
     def __init__(
@@ -35,10 +39,14 @@ class Data:
         x: Any,
         rows: np.ndarray | None,
         projections: Sequence[tuple[Linear, Linear] | None],
+        finite: bool,
     ):
         self.x, self.rows = x, rows
         self.n_rows = x.shape[0] if rows is None else len(rows)
         self.projections = projections
+        self.known = self.n_rows if finite else 0  # rows that are known to be finite
+        self.norm: float | None = None  # of all that the level quantizes, and how many numbers
+        self.numbers = 0
         self.states: list[CodebookState] = []  # of the finished levels
         self.codes: list[Any] = []  # of those levels, one per row
         self.before: Codebooks | None = None  # those levels
@@ -49,11 +57,37 @@ class Data:
         """From now on batches are what the next level quantizes."""
         pair = self.projections[len(self.states)]
         width = self.x.shape[1] if pair is None else len(pair[0].weight)
-        self.held, self.into = None, None
+        self.held, self.into, self.norm = None, None, None
         if pair is not None or not self.states:
             self.into = Codebooks([Stage(np.zeros((1, width), np.float32), *(pair or ()))])
         if 4 * self.n_rows * width <= HELD:
             self.held = _joined(list(self.batches()))
+
+    def energy(self) -> float:
+        """Return the sum of the squares of all numbers that the level quantizes."""
+        total, self.numbers = 0.0, 0
+        for batch in self.batches():
+            total += float(lookup.energies(batch).sum())
+            self.numbers += batch.shape[0] * batch.shape[1]
+        if not total < math.inf:  # of numbers that are finite, if not as float32
+            raise NonFiniteError(
+                "fit: x reaches beyond float32 (3.4e38). Nothing was changed. Scale x down."
+            )
+        self.norm = math.sqrt(total)
+        return total
+
+    def check_reach(self, words: np.ndarray) -> None:
+        """Raise NonFiniteError if what `words` leave of a row may be beyond float32.
+
+        No number is larger than the norm of them all, so there is hardly ever one to look at.
+        """
+        assert self.norm is not None  # `energy` has been asked for
+        largest = float(np.abs(words).max())
+        if self.norm * (1 + 1e-6) + largest < float(np.finfo(np.float32).max):
+            return
+        codebooks = Codebooks([words])
+        for batch in self.batches():
+            checks.vectors("fit", batch, codebooks)
 
     def batches(self) -> Iterator[Any]:
         for start in range(0, self.n_rows, ROWS):
@@ -78,27 +112,36 @@ class Data:
     def end(self, state: CodebookState) -> None:
         """Encode all rows by the finished level; later batches are what it leaves over."""
         codebooks = Codebooks([state.words])
-        codes = [codec.encode(batch, codebooks)[0] for batch in self.batches()]
+        codes = [lookup.encode(batch, codebooks, 1)[0, :] for batch in self.batches()]
         self.codes.append(_joined(codes))
         self.states.append(state)
         self.before = codebooks_of(self.states, self.projections[: len(self.states)])
 
-    def check_finite(self) -> None:
-        """Raise NonFiniteError if a number that would be read is NaN or infinite."""
-        for start in range(0, self.n_rows, ROWS):
-            batch = self._taken(slice(start, start + ROWS))
-            xp = arrays.namespace(batch)
-            finite = xp.isfinite(batch)
-            if not bool(xp.all(finite)):
-                n, d = (int(i) for i in np.argwhere(~arrays.to_numpy(finite))[0])
-                place = (start + n if self.rows is None else int(self.rows[start + n]), d)
-                raise NonFiniteError(
-                    f"fit: x holds {float(batch[n, d])} at {place}; wanted finite numbers only. "
-                    "Nothing was changed. Drop such vectors."
-                )
-
     def _taken(self, places: np.ndarray | slice) -> Any:
-        return arrays.take(self.x, places if self.rows is None else self.rows[places])
+        batch = arrays.take(self.x, places if self.rows is None else self.rows[places])
+        if isinstance(places, slice) and places.start == self.known < places.stop:
+            check_finite(batch, self.rows, places.start)
+            self.known = places.stop
+        return batch
+
+
+def check_finite(x: Any, rows: np.ndarray | None = None, first: int = 0) -> None:
+    """Raise NonFiniteError if a number is NaN or infinite, naming the first.
+
+    `rows`: which rows of all data those from `first` on are; by default these themselves.
+    """
+    for start in range(0, x.shape[0], ROWS):
+        batch = x[start : start + ROWS, :]
+        xp = arrays.namespace(batch)
+        finite = xp.isfinite(batch)
+        if not bool(xp.all(finite)):
+            n, d = (int(i) for i in np.argwhere(~arrays.to_numpy(finite))[0])
+            place = first + start + n
+            place = place if rows is None else int(rows[place])
+            raise NonFiniteError(
+                f"fit: x holds {float(batch[n, d])} at {(place, d)}; wanted finite numbers only. "
+                "Nothing was changed. Drop such vectors."
+            )
 
 
 def _single(rows: Any) -> Any:

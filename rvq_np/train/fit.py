@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import arrays, backends, checks, lookup
+from .. import arguments, arrays, backends, checks, lookup
 from ..codebooks import Codebooks, Linear
-from ..errors import ParameterError, ShapeError
-from .data import Data
+from ..errors import ShapeError
+from .data import Data, check_finite
 from .kmeans import Clusters, lloyd, sample_rows, state_of
 from .resume import Checkpoint
-from .state import CodebookState, usage
+from .state import CodebookState, check_projections, usage
 
 POOL = 16  # rows per word among which spread first words are chosen
 
@@ -56,12 +56,13 @@ def fit(
     Parameters
     ----------
     x : array or numpy.memmap (N, D), floating, N >= 1
-        Read in batches, never copied whole. On a card that CuPy computes on it stays there.
+        Read in batches, never copied whole. On a GPU that CuPy computes on it stays there. All
+        numbers of an array are looked at once; of a memory map those that are read, when they are.
     n_q, size : int
         Levels, and words per level.
     iterations : int
         Rounds of k-means per level, at most.
-    rng : numpy.random.Generator
+    rng : int or numpy.random.Generator
         Draws the rows to train on, the first words, and vectors for words nobody chooses.
     projections : sequence of (Linear, Linear), optional
         Into and out of the space each level searches.
@@ -83,10 +84,10 @@ def fit(
 
     Raises
     ------
-    ShapeError, DtypeError, NonFiniteError
-        If `x` is not (N, D), not floating, or holds NaN or infinity among the rows read.
+    ShapeError, DtypeError, NonFiniteError, BackendError
+        If `x` is not (N, D), not floating, or holds NaN or infinity; if projections do not fit.
     ParameterError
-        If `rows_per_word` is below 1 or `iterations` below 0.
+        If another argument is not what it may be; it is named.
     ModelFileError, StateError
         If `checkpoint` is no such file, or of another fit.
 
@@ -110,36 +111,48 @@ def fit(
             f"fit: x has shape {tuple(x.shape)}; wanted (N, D) with at least one vector."
         )
     checks.floating("fit", x)
-    if rows_per_word is not None and rows_per_word < 1:
-        raise ParameterError(f"fit: rows_per_word is {rows_per_word}; wanted 1 or more, or None.")
-    if not isinstance(iterations, (int, np.integer)) or iterations < 0:
-        raise ParameterError(f"fit: iterations is {iterations!r}; wanted a whole number from 0.")
+    n_q = arguments.whole("fit", "n_q", n_q, 1)
+    size = arguments.whole("fit", "size", size, 1)
+    iterations = arguments.whole("fit", "iterations", iterations, 0)
+    rng = arguments.generator("fit", "rng", rng)
+    check_projections("fit", projections, n_q, x.shape[1])
+    epsilon = arguments.number("fit", "epsilon", epsilon, 0)
+    if rows_per_word is not None:
+        rows_per_word = arguments.whole("fit", "rows_per_word", rows_per_word, 1)
+    tolerance = arguments.number("fit", "tolerance", tolerance)
+    if callback is not None:
+        arguments.function("fit", "callback", callback)
+    if checkpoint is not None:
+        checkpoint = arguments.path("fit", "checkpoint", checkpoint)
     asked = {
-        "n_q": n_q, "size": size, "iterations": int(iterations), "epsilon": epsilon,
+        "n_q": n_q, "size": size, "iterations": iterations, "epsilon": epsilon,
         "rows_per_word": rows_per_word, "tolerance": tolerance, "projections": _told(projections),
         "widths": [len(pair[0].weight) if pair else x.shape[1]
                    for pair in projections or [None] * n_q],
     }  # fmt: skip
+    streamed = isinstance(x, np.memmap)  # looked at as it is read
     x = x if lookup.stays(x) else arrays.to_numpy(x)
     with entered.there():
+        if not streamed:
+            check_finite(x)
         kept = Checkpoint(checkpoint, x, rng, asked)
         rows = None
         if rows_per_word is not None and x.shape[0] > rows_per_word * size:
             rows = np.sort(sample_rows(x.shape[0], rows_per_word * size, rng))
-        data = Data(x, rows, projections or [None] * n_q)
-        data.check_finite()
+        data = Data(x, rows, projections or [None] * n_q, finite=not streamed)
         for state in kept.states:
             data.begin()
             data.end(state)
         kept.resume()
         for level in range(len(kept.states), n_q):
             data.begin()
+            watch = _Watch(level, n_q, iterations, data, tolerance, callback)
             found = lloyd(
                 data.rounds(),
                 _first_words(data, size, rng),
                 iterations,
                 refill=lambda count: data.read(rng.integers(0, data.n_rows, size=count)),
-                watch=_Watch(level, n_q, iterations, data, tolerance, callback),
+                watch=watch,
             )
             kept.keep(state_of(found, epsilon))
             data.end(kept.states[-1])
@@ -168,10 +181,12 @@ def _first_words(data: Data, size: int, rng: np.random.Generator) -> np.ndarray:
     apart. One round tells.
     """
     drawn = arrays.to_numpy(data.read(sample_rows(data.n_rows, size, rng)))
+    data.check_reach(drawn)
     mean = drawn.mean(axis=0, dtype=np.float64).astype(np.float32)
     starts = [drawn, mean + 0.25 * (drawn - mean), _spread_words(data, size, rng)]
     explained = []
     for words in starts:
+        data.check_reach(words)
         found = lloyd(data.rounds(), words, 1)
         used = found.counts > 0
         explained.append((np.square(found.sums[used]).sum(axis=1) / found.counts[used]).sum())
@@ -215,11 +230,8 @@ class _Watch:
         self.level, self.n_q, self.iterations = level, n_q, iterations
         self.tolerance, self.callback = tolerance, callback
         self.previous = np.inf
-        self.energy = 0.0
-        self.numbers = 0
-        for batch in data.batches():
-            self.energy += float(lookup.energies(batch).sum())
-            self.numbers += batch.shape[0] * batch.shape[1]
+        self.energy = data.energy()
+        self.numbers = data.numbers
 
     def __call__(self, iteration: int, found: Clusters) -> bool:
         # Sum over rows of |x - mean|^2 = sum |x|^2 - sum over words of count |mean|^2.

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from .. import lookup
+from .. import arguments, arrays, backends, checks, lookup
 from ..codebooks import Codebooks, Linear
-from .kmeans import kmeans
-from .state import CodebookState, codebooks_of
+from ..errors import ShapeError
+from .kmeans import clustered
+from .state import CodebookState, check_projections, check_states, codebooks_of
 
 
 def initialize(
@@ -25,9 +26,66 @@ def initialize(
 ) -> tuple[CodebookState, ...]:
     """Run k-means for each of the first `n_q` levels that was never initialized.
 
-    Each on what the levels before it leave of `x` (N, D), N >= 1. The others are returned as
-    they were.
+    Parameters
+    ----------
+    states : sequence of CodebookState
+        All levels. Those that are initialized are returned as they were.
+    x : array (N, D), floating, N >= 1
+        Each level learns from what those before it leave of these vectors.
+    n_q : int
+        Levels in use, from 1 to the number of states.
+    iterations : int
+        Rounds of k-means.
+    rng : int or numpy.random.Generator
+        Draws the first words.
+    projections : sequence of (Linear, Linear), optional
+        Into and out of the space each level searches.
+    epsilon : float, optional
+        Laplace smoothing, as in `ema`.
+
+    Returns
+    -------
+    states : tuple of CodebookState
+
+    Raises
+    ------
+    ShapeError, DtypeError, NonFiniteError, BackendError
+        If `x` is no such array, or the projections do not fit.
+    LevelsError, ParameterError
+        If another argument is not what it may be; it is named.
     """
+    check_states("initialize", states)
+    n_q = checks.levels("initialize", n_q, 1, len(states))
+    entered = backends.enter(x)
+    x = entered.array
+    check_projections("initialize", projections, len(states))
+    width = codebooks_of(states[:1], projections and projections[:1]).dim
+    if x.ndim != 2 or x.shape[0] == 0 or x.shape[1] != width:
+        raise ShapeError(
+            f"initialize: x has shape {tuple(x.shape)}; expected (N, {width}) with at least one "
+            "vector."
+        )
+    checks.floating("initialize", x)
+    iterations = arguments.whole("initialize", "iterations", iterations, 0)
+    epsilon = arguments.number("initialize", "epsilon", epsilon, 0)
+    rng = arguments.generator("initialize", "rng", rng)
+    with entered.there():
+        return first_words(
+            "initialize", states, x, n_q, iterations, rng, projections, epsilon
+        )
+
+
+def first_words(
+    call: str,
+    states: Sequence[CodebookState],
+    x: Any,
+    n_q: int,
+    iterations: int,
+    rng: np.random.Generator,
+    projections: Sequence[tuple[Linear, Linear] | None] | None,
+    epsilon: float,
+) -> tuple[CodebookState, ...]:
+    """Do what `initialize` does, without a look at its arguments."""
     made = list(states)
     residual = x
     last = max((level for level in range(n_q) if not made[level].initialized), default=-1)
@@ -36,9 +94,8 @@ def initialize(
         stage = codebooks_of([made[level]], [pair])
         searched = residual if pair is None else lookup.searched(residual, stage)
         if not made[level].initialized:
-            made[level] = kmeans(
-                searched, made[level].words.shape[0], iterations, rng, epsilon=epsilon
-            )
+            size = made[level].words.shape[0]
+            made[level] = clustered(call, searched, size, iterations, rng, epsilon)
             stage = codebooks_of([made[level]], [pair])
         if level < last:  # rows are mapped already
             codes = lookup.encode(searched, Codebooks([made[level].words]), 1)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import arrays, backends, checks, lookup
+from .. import arguments, arrays, backends, checks, lookup
 from ..codebooks import Codebooks
 from ..errors import ShapeError
 from .moving import smoothed
@@ -23,7 +23,23 @@ class Clusters(NamedTuple):
 
 
 def sample_rows(n_rows: int, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Return `count` random row numbers: distinct if there are enough rows, else with repeats."""
+    """Return random row numbers: distinct if there are enough rows, else with repeats.
+
+    Parameters
+    ----------
+    n_rows : int
+        How many rows there are.
+    count : int
+        How many to draw.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    rows : numpy.ndarray (count,), int
+    """
+    arguments.whole("sample_rows", "n_rows", n_rows, 0)
+    arguments.whole("sample_rows", "count", count, 0)
+    arguments.kind("sample_rows", "rng", rng, np.random.Generator)
     if n_rows >= count:
         return rng.choice(n_rows, size=count, replace=False, shuffle=True)
     return rng.integers(0, n_rows, size=count)
@@ -48,7 +64,7 @@ def kmeans(
         K, the number of words.
     iterations : int
         Rounds; a word nobody chose keeps the vector it has.
-    rng : numpy.random.Generator
+    rng : int or numpy.random.Generator
         Draws the first words: distinct rows, or with repeats when N < K.
     epsilon : float, optional
         Laplace smoothing, as in `ema`.
@@ -65,7 +81,9 @@ def kmeans(
     ------
     ShapeError
         If there is no row to learn from, or `start` has another shape.
-    NonFiniteError, DtypeError
+    ParameterError
+        If another argument is not what it may be; it is named.
+    BackendError, NonFiniteError, DtypeError
         As `rvq_np.encode`.
 
     Notes
@@ -83,19 +101,43 @@ def kmeans(
     """
     entered = backends.enter(x)
     x = entered.array
-    if x.shape[0] == 0:
-        raise ShapeError("kmeans: got no rows; wanted at least one vector to learn from.")
-    if start is None:
-        with entered.there():
-            start = arrays.to_numpy(arrays.take(x, sample_rows(x.shape[0], size, rng)))
-    elif start.shape != (size, x.shape[1]):
-        raise ShapeError(
-            f"kmeans: start has shape {start.shape}; wanted ({size}, {x.shape[1]}), first words."
-        )
-    first = np.asarray(start, dtype=np.float32)
+    if x.ndim != 2 or 0 in x.shape:
+        problem = f"x has shape {tuple(x.shape)}; expected (N, C) with at least one vector"
+        if x.ndim == 2 and x.shape[0] == 0:
+            problem = "got no rows; wanted at least one vector to learn from"
+        raise ShapeError(f"kmeans: {problem}.")
+    size = arguments.whole("kmeans", "size", size, 1)
+    iterations = arguments.whole("kmeans", "iterations", iterations, 0)
+    epsilon = arguments.number("kmeans", "epsilon", epsilon, 0)
+    rng = arguments.generator("kmeans", "rng", rng)
+    if start is not None:
+        start = arrays.to_numpy(start)
+        if start.shape != (size, x.shape[1]):
+            raise ShapeError(
+                f"kmeans: start has shape {start.shape}; wanted ({size}, {x.shape[1]}), first "
+                "words."
+            )
     with entered.there():
-        found = lloyd([x], first, iterations)
-    return state_of(found, epsilon)
+        return clustered("kmeans", x, size, iterations, rng, epsilon, start)
+
+
+def clustered(
+    call: str,
+    x: Any,
+    size: int,
+    iterations: int,
+    rng: np.random.Generator,
+    epsilon: float,
+    start: np.ndarray | None = None,
+) -> CodebookState:
+    """Do what `kmeans` does; only the numbers of `x` are looked at, for the call that was made."""
+    if start is None:
+        start = arrays.to_numpy(arrays.take(x, sample_rows(x.shape[0], size, rng)))
+    with np.errstate(over="ignore"):
+        first = np.asarray(start, dtype=np.float32)
+    # Where a bad number of `x` is drawn, it is `x` that is refused.
+    checks.vectors(call, x, Codebooks([np.nan_to_num(first)]))
+    return state_of(lloyd([x], first, iterations), epsilon)
 
 
 def lloyd(
@@ -108,7 +150,7 @@ def lloyd(
 ) -> Clusters:
     """Alternate between assigning every row to its nearest word and moving words to the means.
 
-    `batches` are arrays of rows, or a function that gives them anew for each round. Of
+    `batches` are arrays of rows, finite, or a function that gives them anew for each round. Of
     arrays in memory most rows need no search in later rounds, and those on a device whose library
     can do all of it stay there, words and sums included; see `lookup.assign`.
     ``refill(n)`` gives vectors, of any library, for n words nobody chose; without it they keep what
@@ -117,12 +159,10 @@ def lloyd(
     """
     words = np.array(words, dtype=np.float32)
     found = Clusters(words, np.zeros(len(words)), np.zeros(words.shape))
-    for each in () if callable(batches) else batches:
-        checks.vectors("kmeans", each, Codebooks([words]))
     rounds = [] if callable(batches) else [lookup.assign(each) for each in batches]
     for iteration in range(iterations):
         if callable(batches):
-            parts = _once(batches(), words, iteration)
+            parts = _once(batches(), words)
         else:
             parts = iter([again(words) for again in rounds])
         counts, sums = next(parts)
@@ -155,12 +195,10 @@ def _refilled(words: Any, used: np.ndarray, refill: Callable[[int], Any]) -> Any
     return arrays.asarray(full, words)
 
 
-def _once(batches: Iterable[Any], words: np.ndarray, iteration: int) -> Iterator[tuple[Any, Any]]:
+def _once(batches: Iterable[Any], words: np.ndarray) -> Iterator[tuple[Any, Any]]:
     """Yield the counts and sums of batches that are gone after the round."""
     codebooks = Codebooks([words])
     for batch in batches:
-        if iteration == 0:
-            checks.vectors("kmeans", batch, codebooks)
         counts, sums = lookup.tally(batch, lookup.encode(batch, codebooks, 1), codebooks)
         yield counts[0], sums[0]
 

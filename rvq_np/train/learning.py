@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import arrays, checks, lookup
+from .. import arguments, arrays, checks, lookup
 from ..codebooks import Codebooks, Linear
 from ..config import Config
 from ..kernels import steps
-from .initial import initialize
+from .initial import first_words
 from .kmeans import sample_rows
 from .moving import Drawn, step, step_of
 from .ranks import ALONE, AllReduce, Crowd
@@ -39,6 +39,8 @@ def fresh(
     config: Config, rng: np.random.Generator
 ) -> tuple[tuple[CodebookState, ...], list[tuple[Linear, Linear] | None] | None]:
     """Return the states and projections of a new quantizer: small random words."""
+    arguments.kind("fresh", "config", config, Config)
+    arguments.kind("fresh", "rng", rng, np.random.Generator)
     width = config.codebook_dim
     assert width is not None
     states = tuple(
@@ -57,7 +59,21 @@ def draw_levels(
 
     The share `dropout` of them, chosen at random, gets 1 to `n_q`, each equally likely; a part
     of a row is dropped with that probability, so that a batch of one is not spared.
+
+    Parameters
+    ----------
+    groups, n_q : int
+    dropout : bool or float in [0, 1]
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    levels : numpy.ndarray (groups,), int
     """
+    arguments.whole("draw_levels", "groups", groups, 0)
+    arguments.whole("draw_levels", "n_q", n_q, 1)
+    arguments.number("draw_levels", "dropout", dropout, 0, 1)
+    arguments.kind("draw_levels", "rng", rng, np.random.Generator)
     levels = np.full(groups, n_q)
     wanted = groups * float(dropout)
     count = int(wanted) + (rng.random() < wanted - int(wanted))
@@ -127,9 +143,9 @@ def learn(
             chosen = np.arange(crowd.total)
             everyone = crowd.rows(chosen, seen.shape[1], picked)
             everyone = everyone.astype(seen.dtype)
-        states = initialize(
-            states, everyone, n_q, config.kmeans_iters, crowd.generator(FIRST_WORDS),
-            projections=projections, epsilon=config.epsilon,
+        states = first_words(
+            "forward", states, everyone, n_q, config.kmeans_iters, crowd.generator(FIRST_WORDS),
+            projections, config.epsilon,
         )  # fmt: skip
         codebooks = None
     if codebooks is None:
@@ -168,7 +184,7 @@ def learn(
             def quantized(rows: np.ndarray) -> np.ndarray:
                 codes = arrays.to_numpy(arrays.take(seen_codes[:level, :], rows, 1))
                 left = lookup.residual(picked(rows), codes, codebooks)
-                return lookup.searched(left, codebooks[level : level + 1])
+                return lookup.searched(left, codebooks, level)
 
             chosen = sample_rows(crowd.total, count, rng)
             return crowd.rows(chosen, states[level].words.shape[1], quantized)

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import arrays
+from .. import arguments, arrays
+from ..errors import ShapeError
 from ..kernels import steps
-from .state import CodebookState
+from .state import CodebookState, check_states
 
 
 def smoothed(counts: np.ndarray, epsilon: float) -> np.ndarray:
@@ -42,6 +43,13 @@ def ema(
     state : CodebookState
         ``counts`` and ``sums`` are moving averages, words are sums by smoothed counts.
 
+    Raises
+    ------
+    ShapeError
+        If `counts` or `sums` are not of the state's shapes.
+    ParameterError
+        If another argument is not what it may be; it is named.
+
     Notes
     -----
     As ESPnet from 202511 on, computed in float64, with two mends. A count of exactly zero
@@ -56,7 +64,21 @@ def ema(
     >>> ema(old, np.array([4.0]), np.array([[8.0, 8.0]]), decay=0.5).words
     array([[1.5, 1.5]], dtype=float32)
     """
+    arguments.kind("ema", "state", state, CodebookState)
+    _check_tally("ema", state, counts, sums)
+    decay = arguments.number("ema", "decay", decay, 0, 1)
+    epsilon = arguments.number("ema", "epsilon", epsilon, 0)
     return _state(*_averaged(state, counts, sums, decay, epsilon), state.initialized)
+
+
+def _check_tally(call: str, state: CodebookState, counts: Any, sums: Any) -> None:
+    """Raise ShapeError unless counts and sums are those of a state's codewords."""
+    for name, given, own in (("counts", counts, state.counts), ("sums", sums, state.sums)):
+        if isinstance(given, steps.Tally):
+            continue
+        shape = tuple(getattr(given, "shape", ())) or np.shape(given)
+        if shape != own.shape:
+            raise ShapeError(f"{call}: {name} have shape {shape}; expected {own.shape}.")
 
 
 class _Averaging(NamedTuple):
@@ -149,6 +171,11 @@ def expire(
     state : CodebookState
         The same object if every word is alive.
 
+    Raises
+    ------
+    ParameterError
+        If an argument is not what it may be; it is named.
+
     Examples
     --------
     >>> import numpy as np
@@ -157,6 +184,11 @@ def expire(
     array([[1., 0.],
            [7., 7.]], dtype=float32)
     """
+    arguments.kind("expire", "state", state, CodebookState)
+    arguments.function("expire", "vectors", vectors)
+    threshold = arguments.number("expire", "threshold", threshold, 0)
+    if relative is not None:
+        relative = arguments.number("expire", "relative", relative, 0)
     words, sums, counts = state.words.copy(), state.sums.copy(), state.counts.copy()
     largest = _replace(words, sums, counts, vectors, threshold, relative)
     return state if largest is None else _state(words, sums, counts, largest, state.initialized)
@@ -231,6 +263,23 @@ def step(
     states : tuple of CodebookState
         Levels beyond ``len(counts)`` are returned as they were.
     """
+    check_states("step", states)
+    for name, value in (("counts", counts), ("sums", sums)):
+        if not hasattr(value, "__len__"):
+            raise arguments.refused("step", name, value, "a list with one array a stage")
+    if len(counts) != len(sums) or len(counts) > len(states):
+        raise ShapeError(
+            f"step: counts are of {len(counts)} stages, sums of {len(sums)}; expected as many of "
+            f"both, {len(states)} at most."
+        )
+    for level, state in enumerate(states[: len(counts)]):
+        _check_tally("step", state, counts[level], sums[level])
+    arguments.function("step", "draw", draw)
+    decay = arguments.number("step", "decay", decay, 0, 1)
+    epsilon = arguments.number("step", "epsilon", epsilon, 0)
+    threshold = arguments.number("step", "threshold", threshold, 0)
+    if relative is not None:
+        relative = arguments.number("step", "relative", relative, 0)
     moved = []
     for level, state in enumerate(states):
         if level < len(counts):

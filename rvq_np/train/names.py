@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import arrays
+from .. import arguments, arrays
 from ..codebooks import Linear
 from ..config import Config
 from ..errors import StateError
@@ -63,6 +63,11 @@ def from_state_dict(
     StateError
         Listing every missing, extra, misshaped or non-finite entry.
     """
+    arguments.kind("from_state_dict", "config", config, Config)
+    if not isinstance(given, Mapping):
+        raise StateError(
+            f"load_state_dict: got a {type(given).__name__}; expected a mapping of names to arrays."
+        )
     wanted = shapes(config)
     problems = [f"missing {name}" for name in wanted if name not in given]
     problems += [f"extra {name}" for name in given if name not in wanted]

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from .. import arguments
 from .fit import FitProgress
 
 Report = Callable[[FitProgress], None]
@@ -14,6 +15,8 @@ Report = Callable[[FitProgress], None]
 @contextlib.contextmanager
 def reporting(callback: Report | None, progress: bool) -> Iterator[Report | None]:
     """Yield a callback that draws a bar on standard error, if asked for, and calls `callback`."""
+    if callback is not None:
+        arguments.function("fit", "callback", callback)
     tqdm = _tqdm() if progress else None
     if tqdm is None:
         yield callback

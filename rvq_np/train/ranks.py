@@ -50,7 +50,11 @@ class AllReduce:
     size: int
 
     def __post_init__(self) -> None:
-        if not (callable(self.function) and 0 <= self.rank < self.size):
+        whole = all(
+            isinstance(each, (int, np.integer)) and not isinstance(each, bool)
+            for each in (self.rank, self.size)
+        )
+        if not (callable(self.function) and whole and 0 <= self.rank < self.size):
             raise ParameterError(
                 f"AllReduce: got function {self.function!r}, rank {self.rank!r} of {self.size!r}; "
                 "wanted a callable and a rank from 0 to size - 1."

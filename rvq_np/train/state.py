@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..codebooks import Codebooks, Linear, Stage
-from ..errors import NonFiniteError
+from ..errors import NonFiniteError, ParameterError, ShapeError
+from ..stages import Value, add_to
 
 
-@dataclass(frozen=True, eq=False)
-class CodebookState:
+@dataclass(frozen=True, eq=False, repr=False)
+class CodebookState(Value):
     """One level in training: a frozen value, float32 as ESPnet stores it.
 
     Parameters
@@ -61,6 +65,21 @@ class CodebookState:
         object.__setattr__(self, "initialized", initialized)
         return self
 
+    def made_of(self) -> tuple[Any, ...]:
+        return self.words, self.sums, self.counts, self.initialized
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over the three arrays and whether they are initialized."""
+        digest = hashlib.sha256(f"{bool(self.initialized)}".encode())
+        for array in (self.words, self.sums, self.counts):
+            add_to(digest, array)
+        return digest.hexdigest()
+
+    def __repr__(self) -> str:
+        shape = " of ".join(str(length) for length in self.words.shape)
+        return f"CodebookState({shape}, {'' if self.initialized else 'not '}initialized)"
+
 
 def random_state(size: int, dim: int, rng: np.random.Generator, initialized: bool) -> CodebookState:
     """Return small random words, each with a count of one.
@@ -99,17 +118,13 @@ def codebooks_of(
     `before`: those they were trained from, in a step.
     """
     maps = projections or [None] * len(states)
-    codebooks = Codebooks(
-        [
-            Stage.of_state(state.words, pair)
-            if _fits(state, pair)
-            else Stage(state.words, *(pair or ()))
-            for state, pair in zip(states, maps, strict=True)
-        ]
-    )
-    if before is not None:
-        codebooks.found = before.found
-    return codebooks
+    stages = [
+        Stage.of_state(state.words, pair)
+        if _fits(state, pair)
+        else Stage(state.words, *(pair or ()))
+        for state, pair in zip(states, maps, strict=True)
+    ]
+    return Codebooks.trained(stages, before)
 
 
 def _fits(state: CodebookState, pair: tuple[Linear, Linear] | None) -> bool:
@@ -119,21 +134,75 @@ def _fits(state: CodebookState, pair: tuple[Linear, Linear] | None) -> bool:
     return pair is None or pair[0].bias.shape == width == pair[1].weight.shape[1:]
 
 
-def usage(counts: np.ndarray) -> tuple[float, float]:
-    """Return utilisation and perplexity of a codebook from how often each word was chosen.
+def check_states(call: str, states: Any) -> None:
+    """Raise ParameterError unless `states` is a sequence of `CodebookState`, one at least."""
+    fits = isinstance(states, Sequence) and len(states) > 0
+    if not fits or not all(isinstance(each, CodebookState) for each in states):
+        raise ParameterError(
+            f"{call}: states is a {type(states).__name__}; expected a list of CodebookState, one "
+            "a stage."
+        )
 
-    Utilisation is the share of words chosen at all; perplexity is ``exp`` of the entropy: the
-    number of words that would carry as much if all were chosen equally often.
+
+def check_projections(call: str, projections: Any, n_q: int, dim: int | None = None) -> None:
+    """Raise unless `projections` is None, or for each stage None or a pair of `Linear`.
+
+    `dim`: the length of the vectors, if that is known.
+    """
+    if projections is None:
+        return
+    if not isinstance(projections, Sequence) or len(projections) != n_q:
+        count = f" of {len(projections)}" if isinstance(projections, Sequence) else ""
+        raise ParameterError(
+            f"{call}: projections is a {type(projections).__name__}{count}; expected None or a "
+            f"list with one pair of Linear, or None, for each of {n_q} stages."
+        )
+    for level, pair in enumerate(projections):
+        if pair is None:
+            continue
+        if not (isinstance(pair, Sequence) and len(pair) == 2
+                and all(isinstance(each, Linear) for each in pair)):  # fmt: skip
+            raise ParameterError(
+                f"{call}: projections[{level}] is a {type(pair).__name__}; expected a pair of "
+                "Linear, or None."
+            )
+        into, out = pair[0].weight.shape, pair[1].weight.shape
+        if into[::-1] != out or dim not in (None, into[1]):
+            raise ShapeError(
+                f"{call}: projections[{level}] have weights {into} and {out}; expected (C, D) and "
+                f"(D, C){'' if dim is None else f' with D = {dim}'}."
+            )
+
+
+class Usage(NamedTuple):
+    """How a codebook is used, from how often each codeword was chosen; a pair of numbers."""
+
+    utilisation: float  # the share of codewords chosen at all
+    perplexity: float  # how many would carry as much if all were chosen equally often
+
+
+def usage(counts: np.ndarray) -> Usage:
+    """Return utilisation and perplexity of a codebook from how often each codeword was chosen.
+
+    Parameters
+    ----------
+    counts : array (K,)
+
+    Returns
+    -------
+    usage : Usage
+        ``(utilisation, perplexity)``, by name as well: the share of codewords chosen at all, and
+        ``exp`` of the entropy. Both are 0 where nothing was chosen.
 
     Examples
     --------
     >>> import numpy as np
     >>> usage(np.array([4.0, 4.0, 0.0, 0.0]))
-    (0.5, 2.0)
+    Usage(utilisation=0.5, perplexity=2.0)
     """
     total = float(np.sum(counts, dtype=np.float64))
     if total <= 0:
-        return 0.0, 0.0
+        return Usage(0.0, 0.0)
     shares = np.asarray(counts, dtype=np.float64)[np.asarray(counts) > 0] / total
     perplexity = float(np.exp(-(shares * np.log(shares)).sum()))
-    return len(shares) / len(counts), perplexity
+    return Usage(len(shares) / len(counts), perplexity)

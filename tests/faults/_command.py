@@ -34,7 +34,7 @@ def main(arguments=None, faults=FAULTS, answers=ANSWERS):
         parser.error("there is no such fault")
     if options.list:
         for fault in chosen:
-            print(f"{fault.name}  [{fault.file}]")
+            print(f"{fault.name}  [{fault.where}]")
         return 0
     with Copy.of() as copy:
         killers = {fault: _killer(copy, fault, options.whole) for fault in chosen}
@@ -42,7 +42,7 @@ def main(arguments=None, faults=FAULTS, answers=ANSWERS):
         good = _pass_without_a_fault(copy, killers)
     print(f"{len(killers)} faults, {len(survivors)} survived")
     for fault in survivors:
-        print(f"SURVIVED  {fault.name}  [{fault.file}]")
+        print(f"SURVIVED  {fault.name}  [{fault.where}]")
     if options.write:
         _write(answers, faults, killers)
     return 1 if survivors or not good else 0
@@ -70,7 +70,7 @@ def _write(path, faults, killers):
     """Keep which test killed which fault; of those that did not run, what was known."""
     known = json.loads(path.read_text()) if path.exists() else {}
     for fault, killer in killers.items():
-        test = killer and killer.partition("[")[0]  # which of its cases depends on the processor
-        known[fault.name] = {"file": fault.file, "test": test}
+        # Which of its cases depends on the processor.
+        known[fault.name] = killer and killer.partition("[")[0]
     told = {fault.name: known[fault.name] for fault in faults if fault.name in known}
     path.write_text(json.dumps(told, indent=1) + "\n")

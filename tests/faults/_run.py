@@ -31,20 +31,20 @@ class Copy:
     @contextlib.contextmanager
     def having(self, fault):
         """Put a fault in for a while; raise NotOnceError where it cannot be."""
-        path = self.root / fault.file
+        path, changed = fault.in_folder(self.root)
         before, times = path.read_bytes(), path.stat()
-        path.write_text(fault.in_folder(self.root))
+        path.write_text(changed)
         try:
-            yield
+            yield path.relative_to(self.root)
         finally:
             path.write_bytes(before)  # as old as it was, or Numba compiles all of it again
             os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
 
     def killer(self, fault, tests):
         """Return the first of some tests that fails with the fault, or None."""
-        with self.having(fault):
+        with self.having(fault) as path:
             # Kernels with a fault stay apart, others are compiled once for all faults.
-            kernels = fault.file.startswith("rvq_np/kernels/")
+            kernels = path.is_relative_to("rvq_np/kernels")
             with tempfile.TemporaryDirectory(dir=self.folder) as private:
                 cache = private if kernels else self.folder / "numba"
                 code, output = self.pytest(["-x", *tests], cache)

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-import rvq_reader
+from helpers import rvq_reader
 
 from rvq_np import Codebooks, Stage, bitstream, checkpoints, cli
 from rvq_np.demo import wav

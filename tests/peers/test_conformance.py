@@ -2,25 +2,24 @@
 
 import json
 
-import conformance
-import conformance_report
 import pytest
+from conformance import report, run
 
-KNOWN = json.loads(conformance.KNOWN.read_text())
+KNOWN = json.loads(run.KNOWN.read_text())
 
 
-@pytest.mark.parametrize("key", conformance.PACKAGES)
+@pytest.mark.parametrize("key", run.PACKAGES)
 def test_the_verdicts_are_those_that_are_written(key):
-    found = conformance.verdicts(conformance.PACKAGES[key])
+    found = run.verdicts(run.PACKAGES[key])
     told = KNOWN[key]
-    message = f"written for {told['package']} {told['version']}: python tests/peers/conformance.py"
+    message = f"written for {told['package']} {told['version']}: python -m conformance"
     assert found == told["verdicts"], message
 
 
 def test_the_page_is_made_of_what_was_found():
-    assert set(KNOWN) == set(conformance.PACKAGES)
-    page = (conformance.DOCS / "conformance.md").read_text()
-    assert page == conformance_report.page(KNOWN)
+    assert set(KNOWN) == set(run.PACKAGES)
+    page = (run.DOCS / "conformance.md").read_text()
+    assert page == report.page(KNOWN)
 
 
 def test_each_failure_has_a_counter_example():

@@ -12,11 +12,11 @@ import sys
 from fractions import Fraction
 
 import numpy as np
-import parity
 import pytest
 import torch
 from espnet2.gan_codec.shared.quantizer.modules import core_vq
 from espnet2.gan_codec.shared.quantizer.residual_vq import ResidualVectorQuantizer as Espnet
+from helpers import parity
 
 import rvq_np
 from rvq_np import train

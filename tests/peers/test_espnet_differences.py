@@ -6,10 +6,10 @@ If ESPnet mends one of these, its half of the test fails, and the documentation 
 import itertools
 
 import numpy as np
-import parity
 import pytest
 import torch
 from espnet2.gan_codec.shared.quantizer.residual_vq import ResidualVectorQuantizer as Espnet
+from helpers import parity
 
 import rvq_np
 from rvq_np.errors import CodeRangeError, LevelsError, NonFiniteError, NotInitializedWarning

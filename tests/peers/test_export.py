@@ -1,10 +1,9 @@
 """What is handed back loads in the families' own modules: the same codes, the same vectors."""
 
 import numpy as np
-import published
 import pytest
-import regret
 import torch
+from helpers import published, regret
 from safetensors.torch import load_file
 from vector_quantize_pytorch import GroupedResidualVQ, ResidualVQ
 

@@ -4,11 +4,9 @@ import autograd
 import autograd.numpy as anp
 import numpy as np
 import pytest
-import shim
-import shim_training
-import surrogate
 from autograd.misc.optimizers import adam
 from autograd.tracer import getval
+from helpers import shim, shim_training, surrogate
 from test_grad import LAYOUTS, point_of, rows_of
 
 import rvq_np

@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-import shim
+from helpers import shim
 from jax import numpy as jnp
 
 import rvq_np
@@ -178,7 +178,7 @@ def test_mapping_batches_masks_and_quantizers(transform):
 @pytest.mark.parametrize("way", ["pmap", "shard_map"])
 @pytest.mark.parametrize(("codebook_dim", "threshold"), [(6, 0), (4, 0), (6, 6)])
 def test_devices_add_up_their_statistics_and_keep_the_same_words(way, codebook_dim, threshold):
-    script = Path(__file__).with_name("devices_in_jax.py")
+    script = Path(__file__).parents[1] / "helpers" / "devices_in_jax.py"
     done = subprocess.run(
         [sys.executable, script, way, str(codebook_dim), str(threshold)],
         capture_output=True, text=True, timeout=300, check=False,

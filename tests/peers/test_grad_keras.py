@@ -1,7 +1,7 @@
 """Keras: the layer on the torch and JAX backends. TensorFlow is in test_grad_tensorflow."""
 
-import keras_backends
 import pytest
+from helpers import keras_backends
 
 
 @pytest.mark.parametrize(

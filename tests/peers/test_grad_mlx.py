@@ -7,8 +7,7 @@ import mlx.nn as nn
 import mlx.optimizers
 import numpy as np
 import pytest
-import shim
-import shim_training
+from helpers import shim, shim_training
 from mlx.utils import tree_flatten
 
 import rvq_np

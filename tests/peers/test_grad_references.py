@@ -4,8 +4,8 @@ import gc
 
 import numpy as np
 import pytest
-import shim
 import torch
+from helpers import shim
 
 import rvq_np
 from rvq_np import train

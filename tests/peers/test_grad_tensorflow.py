@@ -1,11 +1,9 @@
 """TensorFlow: eager and tf.function, and the Keras layer on it. Needs 1.4 GB: run it by name."""
 
-import keras_backends
 import numpy as np
 import pytest
-import shim
-import shim_training
 import tensorflow as tf
+from helpers import keras_backends, shim, shim_training
 
 import rvq_np
 from rvq_np import grad

@@ -7,15 +7,12 @@ import os
 import subprocess
 import sys
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
-import ranks_in_torch
-import shim
-import shim_training
 import torch
 from espnet2.gan_codec.shared.quantizer.residual_vq import ResidualVectorQuantizer as Espnet
+from helpers import ranks_in_torch, shim, shim_training
 from torch import nn
 
 import rvq_np
@@ -559,7 +556,7 @@ def test_the_operator_keeps_torchs_rules():
 @works("DistributedDataParallel, 2 gloo ranks")
 @pytest.mark.parametrize(("codebook_dim", "dropout"), [(6, 0.0), (4, 0.5)])
 def test_two_ranks_keep_the_same_codebooks_those_of_one_process(tmp_path, codebook_dim, dropout):
-    script = Path(__file__).with_name("ranks_in_torch.py")
+    script = ranks_in_torch.__file__
     environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo"}
     started = [
         subprocess.Popen(

@@ -5,10 +5,10 @@ import subprocess
 import sys
 import textwrap
 
-import contract
 import jax
 import numpy as np
 import pytest
+from helpers import contract
 from jax import numpy as jnp
 
 import rvq_np

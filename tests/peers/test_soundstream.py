@@ -11,11 +11,11 @@ import statistics
 import sys
 import types
 
-import espnet_home as home
 import numpy as np
-import parity
 import pytest
 import torch
+from helpers import espnet_home as home
+from helpers import parity
 
 from rvq_np.grad.torch import ResidualVectorQuantizer as Ours
 

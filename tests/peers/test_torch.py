@@ -1,9 +1,9 @@
 """Torch tensors in host memory: the bits of NumPy, without a copy, and nothing for autograd."""
 
-import contract
 import numpy as np
 import pytest
 import torch
+from helpers import contract
 
 import rvq_np
 from rvq_np.arrays import to_numpy

@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import save_file
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parents[1] / "peers"))
-import published  # noqa: E402
+sys.path.insert(0, str(HERE.parents[1]))
+from helpers import published  # noqa: E402
 
 LEFT_OUT = {  # others show the same; a HiFiCodec has 512 channels or none
     "espnet", "espnet-bare", "faiss-norms", "hificodec", "hificodec-bare", "snac-44khz",

@@ -7,10 +7,11 @@ import dataclasses
 
 import numpy as np
 import pytest
-import shim
 
 import rvq_np
 from rvq_np import grad
+
+from . import shim
 
 
 def same_state(one, other):

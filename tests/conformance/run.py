@@ -1,26 +1,20 @@
-"""What the shipped kit finds on other packages: ``python tests/peers/conformance.py`` writes it.
-
-Each package is driven by its own classes on a CPU, in float32, with the codebooks that the kit
-draws put in place of its own.  Written are ``docs/conformance.json``, which the tests compare
-with, and ``docs/conformance.md``, which is made of it.  Hypothesis is derandomized: the same
-versions give the same file.
-"""
+"""The kit run on each package: verdicts, counter-examples, tolerances."""
 
 import contextlib
 import functools
-import json
 import warnings
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import conformance_report as report
 import numpy as np
-from conformance_packages import PACKAGES, Package
 from hypothesis import HealthCheck, Phase, settings
 
 from rvq_np.testing import gradient_tests, rvq_tests
+
+from . import report
+from .packages import PACKAGES, Package
 
 DOCS = Path(__file__).parents[2] / "docs"
 KNOWN = DOCS / "conformance.json"
@@ -170,12 +164,3 @@ def found_about(key: str) -> dict[str, Any]:
             for kit, names in told.items() for name, each in names.items() if each != "passes"
         },
     }  # fmt: skip
-
-
-if __name__ == "__main__":
-    everything = {}
-    for key in PACKAGES:
-        print(f"{key} ...", flush=True)
-        everything[key] = found_about(key)
-    KNOWN.write_text(json.dumps(everything, indent=1) + "\n")
-    (DOCS / "conformance.md").write_text(report.page(everything))

@@ -8,16 +8,19 @@ import shutil
 
 import numpy as np
 import pytest
-from emulated import fake_cupy
+from helpers.emulated import fake_cupy
 
 from rvq_np import Codebooks
 from rvq_np.kernels import host
 from rvq_np.testing import oracle
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("g++") is None or platform.machine() != "x86_64",
-    reason="the emulated card is compiled by g++ and switches between threads on x86-64 only",
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        shutil.which("g++") is None or platform.machine() != "x86_64",
+        reason="the emulated card is compiled by g++ and switches between threads on x86-64 only",
+    ),
+]
 SHAPES = [(8, 1), (4, 2), (2, 4), (1, 8), (1, 4), (1, 1)]
 TYPES = ["float32", "float64"]
 

@@ -82,6 +82,15 @@ def tiny_tiles():
         yield
 
 
+@contextlib.contextmanager
+def partial_tiles():
+    """Tiles of 700 rows on two threads, however small the call."""
+    with patched(
+        (compiled, "ROWS", 700), (compiled, "DECODE_ROWS", 700), (compiled, "ALONE", 0),
+    ), threads(2):  # fmt: skip
+        yield
+
+
 def screen(*dtypes):
     """Return a context in which only these screens serve."""
     return lambda: patched((compiled, "TARGET", compiled.TARGET._replace(screens=dtypes)))

@@ -1,6 +1,6 @@
 """What is written about the kit: docstrings, and the table of properties in docs/testing.md.
 
-``python tests/test_testing_written.py`` writes the table.
+``python tests/test_testing_docs.py`` writes the table.
 """
 
 import inspect
@@ -60,7 +60,7 @@ def test_each_property_ends_with_the_report_it_would_have_saved(factory):
 
 
 def test_the_page_lists_each_property():
-    assert PAGE.read_text().partition(MARK)[2] == tables(), "python tests/test_testing_written.py"
+    assert PAGE.read_text().partition(MARK)[2] == tables(), "python tests/test_testing_docs.py"
 
 
 def test_the_page_names_each_strategy_and_factory():

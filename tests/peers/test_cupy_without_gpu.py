@@ -7,7 +7,7 @@ import os
 
 import numpy as np
 import pytest
-from emulated import fake_cupy
+from helpers.emulated import fake_cupy
 
 from rvq_np.errors import BackendError
 

@@ -9,7 +9,7 @@ import struct
 import zlib
 from pathlib import Path
 
-PAGE = Path(__file__).parents[1] / "docs" / "format.md"
+PAGE = Path(__file__).parents[2] / "docs" / "format.md"
 KINDS = {"u8": "B", "u16": "H", "u32": "I", "u64": "Q"}
 
 

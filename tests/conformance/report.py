@@ -10,10 +10,10 @@ from rvq_np.testing import oracle
 QUANTIZED = "test_quantized_is_exactly_what_the_codes_decode_to"
 HEAD = """# The kit, run on other packages
 
-What [`rvq_np.testing`](testing.md) finds on {packages}. Written by
+What [`rvq_np.testing`](testing.md) finds on {packages}. Written, in `tests`, by
 
 ```
-python tests/peers/conformance.py
+python -m conformance
 ```
 
 and compared with the packages by the tests; do not edit. Hypothesis is derandomized, {examples}

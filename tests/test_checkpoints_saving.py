@@ -7,9 +7,8 @@ import subprocess
 import sys
 
 import numpy as np
-import paths
 import pytest
-import quantizers
+from helpers import paths, quantizers
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
@@ -108,20 +107,20 @@ PLAN = {"stages": [{"words": "rvq_np.stages.0.words"}]}
     ("about", "message"),
     [
         ({"version": 2}, "format version 2; this release reads 1"),
-        ({"codebooks": 3}, "contradicts itself"),
-        ({"codebooks": {}}, "contradicts itself"),
-        ({"codebooks": {"stages": []}}, "contradicts itself: .*no stage"),
-        ({"codebooks": {"stages": [3]}}, "contradicts itself"),
+        ({"codebooks": 3}, "inconsistent metadata"),
+        ({"codebooks": {}}, "inconsistent metadata"),
+        ({"codebooks": {"stages": []}}, "inconsistent metadata: .*no stage"),
+        ({"codebooks": {"stages": [3]}}, "inconsistent metadata"),
         ({"codebooks": {"stages": [{"words": "rvq_np.nothing"}]}}, "no tensor 'rvq_np.nothing'"),
-        ({"codebooks": {"stages": [{"words": ["a"]}]}}, "contradicts itself"),
+        ({"codebooks": {"stages": [{"words": ["a"]}]}}, "inconsistent metadata"),
         ({"codebooks": {"stages": [{**PLAN["stages"][0], "stride": -1}]}}, "stride is -1"),
         ({"codebooks": {"stages": [{**PLAN["stages"][0], "metric": 1}]}}, "metric is 1"),
-        ({"codebooks": {"stages": [{**PLAN["stages"][0], "maps": [["a"]]}]}}, "contradicts"),
-        ({"codebooks": {"parallel": [PLAN]}}, "contradicts itself: KeyError.'levels'"),
-        ({"codebooks": {"parallel": [PLAN], "levels": 2}}, "2 levels of 1"),
-        ({"codebooks": {"parallel": [PLAN], "levels": "1"}}, "'1' levels of 1"),
-        ({"codebooks": {"parallel": [PLAN], "grouped": [PLAN], "levels": 1}}, "contradicts"),
-        ({"codebooks": {"projected": [PLAN], "levels": 1}}, "contradicts itself: KeyError"),
+        ({"codebooks": {"stages": [{**PLAN["stages"][0], "maps": [["a"]]}]}}, "inconsistent"),
+        ({"codebooks": {"parallel": [PLAN]}}, "inconsistent metadata: KeyError.'levels'"),
+        ({"codebooks": {"parallel": [PLAN], "levels": 2}}, "got 2 stages; expected 1 to 1"),
+        ({"codebooks": {"parallel": [PLAN], "levels": "1"}}, "got '1' stages; expected 1 to 1"),
+        ({"codebooks": {"parallel": [PLAN], "grouped": [PLAN], "levels": 1}}, "inconsistent"),
+        ({"codebooks": {"projected": [PLAN], "levels": 1}}, "inconsistent metadata: KeyError"),
     ],
 )
 def test_metadata_that_cannot_be_are_refused(about, message, rng, tmp_path):
@@ -151,7 +150,7 @@ def test_a_mutated_file_loads_or_is_a_checkpoint_error(data, folder):
 
 def test_tensors_of_ours_without_metadata_are_refused(rng, tmp_path):
     save_file({"rvq_np.stages.0.words": normal(rng, 4, 3)}, tmp_path / "a.safetensors")
-    with pytest.raises(CheckpointError, match="not the metadata that say what they are"):
+    with pytest.raises(CheckpointError, match="of the format of rvq_np, but not its metadata"):
         checkpoints.load(tmp_path / "a.safetensors")
 
 
@@ -215,19 +214,19 @@ MAPPED = Codebooks(
 @pytest.mark.parametrize(
     ("quantizer", "family", "message"),
     [
-        (COSINE, "encodec", "encodec cannot hold Stage.*by cosine.*at level 0"),
+        (COSINE, "encodec", "encodec cannot hold Stage.*by cosine.*at stage 0; expected metric"),
         (COSINE, "espnet", "espnet cannot hold"),
-        (COSINE, "vector_quantize_pytorch", "have norm 1, those of level 0 have norms from 2 to 2"),
-        (MAPPED, "encodec", "encodec has no projections; espnet has"),
-        (MAPPED, "vector_quantize_pytorch", "cannot hold.*without maps of their own"),
-        (Codebooks([np.ones((2, 3)), np.ones((3, 3))]), "encodec", "levels of one size"),
+        (COSINE, "vector_quantize_pytorch", "stage 0 have norms from 2 to 2; expected norm 1"),
+        (MAPPED, "encodec", "encodec has no projections; expected stages without"),
+        (MAPPED, "vector_quantize_pytorch", "cannot hold.*stages have no projections"),
+        (Codebooks([np.ones((2, 3)), np.ones((3, 3))]), "encodec", "the same codebook size"),
         (Parallel([np.ones((2, 4, 3))]), "espnet", "cannot hold Parallel.*parts one by one"),
         (Parallel([np.ones((2, 4, 3))]), "vector_quantize_pytorch", "cannot hold Parallel"),
         (Codebooks([Stage(np.ones((4, 3)), stride=2)]), "encodec", "every 2 frames"),
         (Grouped([np.ones((2, 4, 3)), np.ones((2, 4, 3))])[:1], "vector_quantize_pytorch",
-         r"as many levels in each group, not \[1, 0\]"),
-        (np.ones((2, 4, 3)), "mimi", "family is 'mimi'; wanted one of encodec, espnet, vector"),
-        (np.ones((2, 4, 3)), "nothing", "family is 'nothing'; wanted one of"),
+         r"groups have \[1, 0\] stages; expected the same"),
+        (np.ones((2, 4, 3)), "mimi", "family is 'mimi'; expected one of encodec, espnet, vector"),
+        (np.ones((2, 4, 3)), "nothing", "family is 'nothing'; expected one of"),
     ],
 )  # fmt: skip
 def test_what_a_family_cannot_hold_is_refused(quantizer, family, message, tmp_path):
@@ -237,7 +236,7 @@ def test_what_a_family_cannot_hold_is_refused(quantizer, family, message, tmp_pa
 
 
 def test_counts_are_one_array_a_level():
-    with pytest.raises(ShapeError, match=r"shapes \[\(4,\)\]; wanted one array a level"):
+    with pytest.raises(ShapeError, match=r"shapes \[\(4,\)\]; expected one array per stage"):
         checkpoints.state_dict(np.ones((2, 4, 3)), "encodec", counts=[np.ones(4)])
 
 
@@ -305,27 +304,27 @@ def test_info_says_what_a_checkpoint_is(files, capsys):
     run(files, "info two.safetensors")
     out = capsys.readouterr().out
     assert "family               rvq_np\n" in out
-    assert "levels               4\n" in out
-    assert "bits per vector      12 (3 a level)\n" in out
+    assert "stages               4\n" in out
+    assert "bits per vector      12 (3 per stage)\n" in out
     assert "quantizer            Parallel(Projected(Codebooks(1 stage, 8 words of 3), for" in out
     assert out.splitlines()[-1].split() == ["3", "8", "3", "euclidean", "no", "1"]
     run(files, "encode s.npy -m strided.safetensors -o c.npz")
     run(files, "info strided.safetensors --codes c.npz")
     out = capsys.readouterr().out
-    assert "words per level      2 to 3\n" in out
+    assert "codebook size        2 to 3\n" in out
     assert f"bits per vector      {np.log2(3) / 4 + 1 / 2:g}\n" in out
     assert "frames per code      4, 2\n" in out
-    assert "use of words in c.npz:" in out
+    assert "codeword usage in c.npz:" in out
     run(files, "encode x.npy -m two.safetensors -o c.npy")
     run(files, "info two.safetensors --codes c.npy")
-    assert "use of words in c.npy:" in capsys.readouterr().out
+    assert "codeword usage in c.npy:" in capsys.readouterr().out
 
 
 def test_convert_keeps_what_is_asked_for(files, capsys):
     run(files, "convert two.safetensors -o three.safetensors --n-q 3")
     out = capsys.readouterr().out
     size = os.path.getsize(files / "three.safetensors")
-    assert out.splitlines()[1] == f"three.safetensors: {size:,} bytes, of rvq_np"
+    assert out.splitlines()[1] == f"three.safetensors: {size:,} bytes, rvq_np format"
     whole = checkpoints.load(files / "two.safetensors")
     assert checkpoints.load(files / "three.safetensors").fingerprint == whole[:3].fingerprint
 
@@ -334,7 +333,7 @@ def test_convert_hands_a_trained_model_back(files, capsys):
     run(files, "fit s.npy -o m.safetensors --n-q 2 --bins 4")
     run(files, "convert m.safetensors -o e.safetensors --to encodec")
     run(files, "convert m.safetensors -o ours.safetensors")
-    assert "of rvq_np" in capsys.readouterr().out
+    assert "bytes, rvq_np format" in capsys.readouterr().out
     trained = rvq_np.ResidualVectorQuantizer.load(files / "m.safetensors")
     for name in ("e", "ours"):
         loaded = checkpoints.load(files / f"{name}.safetensors")
@@ -346,17 +345,20 @@ def test_convert_hands_a_trained_model_back(files, capsys):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("encode s.npy -m strided.safetensors -o c.npy", "'c.npy' cannot hold these codes"),
+        (
+            "encode s.npy -m strided.safetensors -o c.npy",
+            "'c.npy' cannot hold codes of stages with strides",
+        ),
         ("encode s.npy -m strided.safetensors -o c.npz --beam-size 2", "beam_size other than 1"),
         ("encode x.npy -m two.safetensors -o c.npy --n-q 5", "n_q is 5; choose 1 to 4"),
-        ("encode x.npy -m two.safetensors --family snail -o c.npy", "family is 'snail'; wanted"),
-        ("decode x.npy -m strided.safetensors -o y.npy", "'x.npy' is no .npz file of codes"),
-        ("decode other.npz -m strided.safetensors -o y.npy", "is no .npz file of codes"),
+        ("encode x.npy -m two.safetensors --family snail -o c.npy", "family is 'snail'; expected"),
+        ("decode x.npy -m strided.safetensors -o y.npy", "'x.npy' is not an .npz file of codes"),
+        ("decode other.npz -m strided.safetensors -o y.npy", "is not an .npz file of codes"),
         ("decode none.npz -m strided.safetensors -o y.npy", "there is no file 'none.npz'"),
-        ("info strided.safetensors --codes x.npy", "is no .npz file of codes"),
+        ("info strided.safetensors --codes x.npy", "is not an .npz file of codes"),
         ("convert none.safetensors -o a.safetensors", "there is no file"),
         ("convert two.safetensors -o no/a.safetensors", "there is no folder"),
-        ("convert two.safetensors -o a.safetensors --to faiss", "family is 'faiss'; wanted one of"),
+        ("convert two.safetensors -o a.safetensors --to faiss", "family is 'faiss'; expected one"),
         ("convert two.safetensors -o a.safetensors --to encodec", "cannot hold Parallel"),
         ("convert two.safetensors -o a.safetensors --n-q 0", "n_q is 0; choose 1 to 4"),
     ],

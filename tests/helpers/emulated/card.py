@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 HERE = Path(__file__).parent
-BUILT = HERE.parent.parent / "build" / "emulated"
+BUILT = HERE.parents[2] / "build" / "emulated"
 FLAGS = os.environ.get("RVQ_EMULATED_FLAGS", "").split()  # such as -fsanitize=undefined
 SIGNATURE = re.compile(
     r'extern "C" __global__ void\s+(?:__launch_bounds__\([^)]*\)\s*)?(\w+)\(([^)]*)\)'

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import quantizers as drawn
 from hypothesis import given
 
 import rvq_np
@@ -16,6 +15,8 @@ from rvq_np.backends import numpy as engine
 from rvq_np.codec import tally
 from rvq_np.errors import BackendError, NonFiniteError
 from rvq_np.testing import rvq_tests, strategies
+
+from . import quantizers as drawn
 
 
 @dataclass(frozen=True)

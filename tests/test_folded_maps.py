@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 import numpy as np
-import paths
 import pytest
+from helpers import paths
 from hypothesis import given
 from hypothesis import strategies as st
 

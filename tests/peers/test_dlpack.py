@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from emulated import fake_cupy
+from helpers.emulated import fake_cupy
 
 import rvq_np
 import rvq_np.backends.jax

@@ -1,4 +1,4 @@
-"""Where answers are written down: a row as soon as it is known, so that a crash costs no more."""
+"""The context of a benchmark: writes each row as soon as it is known, in case of a crash."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 Row = dict[str, Any]
 
 
-class Desk:
-    """What a question is asked with: the card's CuPy, the time left, and a place for rows."""
+class Context:
+    """The context of a benchmark: CuPy, the time left, and methods that write rows."""
 
     def __init__(self, xp: Any, dry: bool, until: float, write: Callable[[Row], None]):
         self.xp = xp
@@ -40,15 +40,15 @@ class Desk:
 
     @contextlib.contextmanager
     def fence(self, who: str, work: str = "") -> Iterator[None]:
-        """Let what `who` cannot do be a row of the report, and the rest go on."""
+        """Turn an exception of `who` into a row of the report, and continue."""
         try:
             yield
-        except Exception as error:  # whatever a library makes of its troubles
+        except Exception as error:  # of any library, of any type
             self.trouble(who, line(error), traceback.format_exc(), work)
 
     @contextlib.contextmanager
     def checking(self, name: str) -> Iterator[None]:
-        """As `fence`, for a check: one that cannot be made has failed."""
+        """As `fence`, for a check: an exception is a failed check."""
         try:
             yield
         except Exception as error:
@@ -60,7 +60,7 @@ class Desk:
         )
 
     def free(self) -> None:
-        """Give unused memory of the card back: libraries keep it from one another."""
+        """Free the memory that libraries cache on the GPU, for the other libraries."""
         if not self.dry:
             self.xp.get_default_memory_pool().free_all_blocks()
             with contextlib.suppress(Exception):

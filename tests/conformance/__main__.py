@@ -1,0 +1,13 @@
+"""``python -m conformance``, in `tests`."""
+
+import json
+
+from . import run
+from .report import page
+
+everything = {}
+for key in run.PACKAGES:
+    print(f"{key} ...", flush=True)
+    everything[key] = run.found_about(key)
+run.KNOWN.write_text(json.dumps(everything, indent=1) + "\n")
+(run.DOCS / "conformance.md").write_text(page(everything))

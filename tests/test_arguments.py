@@ -1,0 +1,156 @@
+"""Arguments that cannot be: named, before any work, in the name of the call that was made."""
+
+import inspect
+import io
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+import rvq_np
+from rvq_np import Codebooks, ResidualVectorQuantizer, StreamEncoder, bitstream, codec, train
+from rvq_np.config import Config
+from rvq_np.errors import ParameterError, RvqError
+
+X = np.random.default_rng(0).standard_normal((50, 4)).astype(np.float32)
+BOOKS = Codebooks(X[:8].reshape(1, 8, 4))
+CODES = rvq_np.encode(X, BOOKS)
+STATE = train.kmeans(X, 4, 1, 0)
+RNG = np.random.default_rng(0)
+
+
+def rvq(**options):
+    return ResidualVectorQuantizer(4, 4, n_q=1, bins=4, rng=0, **options)
+
+
+def container():
+    file = io.BytesIO()
+    bitstream.write(file, CODES, sizes=(8,))
+    return file
+
+
+TALLY = {"counts": np.ones(4), "sums": np.ones((4, 4))}
+CALLS = {
+    "ema": (train.ema, {"state": STATE, **TALLY, "decay": 0.5, "epsilon": 1e-5}),
+    "expire": (train.expire, {"state": STATE, "vectors": lambda n: np.ones((n, 4)),
+                              "threshold": 2, "relative": 0.1}),
+    "step": (train.step, {"states": [STATE], "decay": 0.5, "epsilon": 1e-5, "threshold": 2,
+                          "draw": lambda level, n: np.ones((n, 4)), "relative": None,
+                          "counts": [np.ones(4)], "sums": [np.ones((4, 4))]}),
+    "kmeans": (train.kmeans, {"x": X, "size": 4, "iterations": 1, "rng": 0, "epsilon": 1e-5,
+                              "start": None}),
+    "fit": (train.fit, {"x": X, "n_q": 1, "size": 4, "iterations": 1, "rng": 0, "epsilon": 1e-5,
+                        "rows_per_word": None, "tolerance": 1e-4, "callback": None,
+                        "checkpoint": None, "projections": None}),
+    "rvq.fit": (lambda **given: rvq().fit(**given),
+                {"x": X, "iterations": 1, "rows_per_word": 9, "tolerance": 0, "callback": None,
+                 "checkpoint": None}),
+    "rvq.encode": (lambda **given: rvq(kmeans_init=False).encode(**given),
+                   {"x": X, "sample_rate": 50, "bandwidth": 1, "st": 0, "beam_size": 1}),
+    "rvq": (lambda **given: rvq()(**given),
+            {"x": X, "sample_rate": 50, "bandwidth": None, "mask": None}),
+    "initialize": (train.initialize, {"states": [STATE], "x": X, "n_q": 1, "iterations": 1,
+                                      "rng": 0, "projections": None, "epsilon": 1e-5}),
+    "draw_levels": (train.draw_levels, {"groups": 3, "n_q": 2, "dropout": 0.5, "rng": RNG}),
+    "sample_rows": (train.sample_rows, {"n_rows": 3, "count": 2, "rng": RNG}),
+    "fresh": (train.fresh, {"config": Config(4, 4, 1, 4), "rng": RNG}),
+    "from_state_dict": (train.from_state_dict, {"given": train.state_dict([STATE]),
+                                                "config": Config(4, 4, 1, 4)}),
+    "AllReduce": (train.AllReduce, {"function": np.copy, "rank": 0, "size": 1}),
+    "encode": (codec.encode, {"x": X, "codebooks": BOOKS, "n_q": 1, "beam_size": 1, "out": None,
+                              "threads": None}),
+    "decode": (codec.decode, {"codes": CODES, "codebooks": BOOKS, "out": None, "threads": None}),
+    "tally": (codec.tally, {"x": X, "codes": CODES, "codebooks": BOOKS}),
+    "warmup": (lambda dtype: codec.warmup(dtype), {"dtype": np.float32}),
+    "StreamEncoder": (StreamEncoder, {"codebooks": BOOKS, "n_q": 1, "beam_size": 1, "threads": 1}),
+    "write": (bitstream.write, {"path": io.BytesIO(), "codes": CODES, "sizes": (8,),
+                                "frame_rate": 75, "codebooks": None, "strides": None,
+                                "chunk_frames": None}),
+    "read": (lambda **given: bitstream.read(**{"path": container(), **given}),
+             {"n_q": 1, "start": 0, "stop": 10, "codebooks": None}),
+    "Reader.codes": (lambda level: bitstream.Reader(container()).codes(level), {"level": 0}),
+    "append": (lambda **given: bitstream.append(**{"target": container(), **given}),
+               {"codes": CODES, "chunk_frames": None}),
+}  # fmt: skip
+NOTHING = object()
+BAD = [-7, 1.5, [1], NOTHING, np.ones(3), float("nan"), (), {}]
+
+
+@pytest.mark.parametrize(
+    ("call", "name"), [(call, name) for call, (_, given) in CALLS.items() for name in given]
+)
+def test_no_argument_ends_in_an_error_that_nobody_raised(call, name):
+    function, given = CALLS[call]
+    function(**given)
+    refused = 0
+    for bad in BAD:
+        try:
+            function(**{**given, name: bad})
+        except RvqError:
+            refused += 1
+    assert refused >= 3
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: train.fit(X, 0, 4, 1, 0), "fit: n_q is 0; expected a whole number >= 1"),
+        (lambda: train.fit(X, 1, 0, 1, 0), "fit: size is 0; expected a whole number >= 1"),
+        (lambda: train.fit(X, 1, 4, -1, 0), "fit: iterations is -1; expected a whole number >= 0"),
+        (lambda: rvq().fit(X, tolerance="a"), "fit: tolerance is 'a'; expected a finite number"),
+        (lambda: rvq().fit(X, rows_per_word="a"), "fit: rows_per_word is 'a'; expected a whole"),
+        (lambda: rvq().fit(X, callback=3), "fit: callback is 3; expected a function"),
+        (lambda: rvq().fit(X, checkpoint=3), "fit: checkpoint is 3; expected the path of a file"),
+        (lambda: train.fit(X, 1, 4, 1, "a"), "fit: rng is 'a'"),
+        (lambda: train.fit(X, 2, 4, 1, 0, projections=[None]), "fit: projections is a list of 1; "),
+        (lambda: train.fit(X, 1, 4, 1, 0, projections=[3]), r"fit: projections\[0\] is a int; exp"),
+        (lambda: train.kmeans(X, 4, "a", 0), "kmeans: iterations is 'a'; expected a whole number"),
+        (lambda: train.ema(STATE, *TALLY.values(), decay=2),
+         "ema: decay is 2; expected a finite number from 0 to 1"),
+        (lambda: train.expire(STATE, 3, 1), "expire: vectors is 3; expected a function"),
+        (lambda: train.expire(STATE, len, True, relative=-1), "expire: relative is -1; expected a"),
+        (lambda: train.draw_levels(3, True, 0, RNG), "draw_levels: n_q is True; expected a whole"),
+        (lambda: rvq().encode(X, -1), "encode: sample_rate is -1; wanted a positive number"),
+        (lambda: rvq().encode(X, 50, "a"), "encode: bandwidth is 'a'; wanted kb/s from 0"),
+        (lambda: rvq()(X, None), "forward: sample_rate is None; wanted a positive number"),
+        (lambda: rvq().get_bandwidth_per_quantizer(0), "get_bandwidth_per_quantizer: sample_rate"),
+        (lambda: rvq().get_num_quantizers_for_bandwidth(1, -1),
+         "get_num_quantizers_for_bandwidth: bandwidth is -1"),
+        (lambda: rvq(epsilon=-1), "ResidualVectorQuantizer: epsilon is -1"),
+        (lambda: bitstream.Reader(3), "read: path is 3; expected a path or a binary file"),
+        (lambda: bitstream.append(None, CODES), "append: target is None; expected a path or a bin"),
+    ],
+)  # fmt: skip
+def test_messages_name_the_call_and_the_argument(call, message):
+    with pytest.raises(ParameterError, match=message):
+        call()
+
+
+def test_nothing_is_done_before_all_arguments_are_known_to_be_good():
+    """Not even a number is drawn."""
+    quantizer = rvq()
+    books, generator = quantizer.codebooks, quantizer._rng
+    before = generator.bit_generator.state
+    for bad in ({"tolerance": "a"}, {"callback": 3}, {"checkpoint": 3}, {"iterations": "a"}):
+        with pytest.raises(ParameterError):
+            quantizer.fit(X, **bad)
+    assert generator.bit_generator.state == before
+    assert quantizer.codebooks is books
+
+
+def test_any_real_number_is_a_number():
+    codes = rvq(kmeans_init=False).encode(X, 50, 0.1)
+    for rate, spent in ((Fraction(50), Fraction(1, 10)), (np.array(50), np.float32(0.1))):
+        np.testing.assert_array_equal(rvq(kmeans_init=False).encode(X, rate, spent), codes)
+    states = train.fit(X, 1, 4, 2, 0, tolerance=0.5)
+    for tolerance in (Fraction(1, 2), np.array(0.5), np.float16(0.5)):
+        again = train.fit(X, np.int64(1), np.array(4), np.uint8(2), 0, tolerance=tolerance)
+        assert again == states
+
+
+def test_reading_takes_the_same_arguments_from_a_path_and_a_reader():
+    ours = inspect.signature(bitstream.Reader.read).parameters
+    theirs = inspect.signature(bitstream.read).parameters
+    assert list(ours)[1:] == [name for name in theirs if name not in ("path", "codebooks")]
+    for name in ("n_q", "start", "stop"):
+        assert (ours[name].kind, ours[name].default) == (theirs[name].kind, theirs[name].default)

@@ -1,0 +1,41 @@
+"""The maps of the package name what is there: all of it, and nothing else."""
+
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+import rvq_np
+from rvq_np import kernels
+
+PACKAGE = Path(rvq_np.__file__).parent
+MODULES = {
+    each.stem for each in PACKAGE.iterdir()
+    if (each.suffix == ".py" or each.is_dir()) and not each.stem.startswith(("_", "py."))
+} - {"py"}  # fmt: skip
+KERNELS = {
+    each.stem for each in (PACKAGE / "kernels").iterdir() if not each.stem.startswith("_")
+}  # fmt: skip
+
+
+def test_every_module_is_on_the_map_and_an_attribute_of_the_package():
+    """`rvq_np.streaming` was an AttributeError, until something else had imported it."""
+    assert set(re.findall(r"^`rvq_np\.(\w+)` ", rvq_np.__doc__, re.MULTILINE)) == MODULES
+    assert set(rvq_np._ROOMS) == MODULES
+    assert list(rvq_np._ROOMS) == sorted(rvq_np._ROOMS)
+    assert set(dir(rvq_np)) >= MODULES
+
+
+@pytest.mark.parametrize("name", sorted(MODULES - {"plot", "sklearn"}))  # which need others
+def test_modules_are_fetched_when_first_used(name):
+    assert rvq_np.__getattr__(name) is importlib.import_module(f"rvq_np.{name}")
+
+
+def test_every_kernel_module_is_on_both_maps():
+    page = (PACKAGE.parent / "docs" / "api" / "kernels.md").read_text()
+    table = re.findall(r"^\| (`.*?) \|", page, re.MULTILINE)
+    listed = {name for row in table for name in re.findall(r"`(\w+)(?:\.py|/)`", row)}
+    assert listed == KERNELS
+    assert KERNELS - set(re.findall(r"`(\w+)`", kernels.__doc__)) <= {"host"}
+    assert set(re.findall(r"`(\w+)`", kernels.__doc__)) <= KERNELS
