@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import arguments, arrays, backends, checks, lookup
+from .. import arguments, backends, checks, lookup
 from ..codebooks import Codebooks, Linear
 from ..errors import ShapeError
 from .kmeans import clustered
@@ -70,9 +70,7 @@ def initialize(
     epsilon = arguments.number("initialize", "epsilon", epsilon, 0)
     rng = arguments.generator("initialize", "rng", rng)
     with entered.there():
-        return first_words(
-            "initialize", states, x, n_q, iterations, rng, projections, epsilon
-        )
+        return first_words("initialize", states, x, n_q, iterations, rng, projections, epsilon)
 
 
 def first_words(
