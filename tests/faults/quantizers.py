@@ -117,15 +117,15 @@ BANDWIDTH = (
     Fault(
         "a level is lost where an exact bitrate rounds down",
         "rvq_np/config.py",
-        "bandwidth / per_level * (1 + 1e-9)",
-        "bandwidth / per_level",
+        "spent / per_level * (1 + 1e-9)",
+        "spent / per_level",
         f"{QUANTIZER}::test_no_level_is_lost_to_rounding_on_exact_bitrates",
     ),
     Fault(
         "a negative bandwidth is accepted",
         "rvq_np/config.py",
-        "if not _is_number(bandwidth) or bandwidth < 0:",
-        "if not _is_number(bandwidth):",
+        "if spent is None or spent < 0:",
+        "if spent is None:",
         f"{QUANTIZER}::test_refused_input_leaves_everything_as_it_was",
     ),
     Fault(
@@ -138,9 +138,9 @@ BANDWIDTH = (
     Fault(
         "training uses all levels whatever the bandwidth",
         "rvq_np/quantizer.py",
-        "        n_q = self.config.levels_for(sample_rate, bandwidth)\n        batch",
-        "        n_q = self.config.levels_for(sample_rate, None if self.training else bandwidth)\n"
-        "        batch",
+        "        n_q = self.config.levels_for(sample_rate, bandwidth, call)\n",
+        "        bandwidth = None if self.training else bandwidth\n"
+        "        n_q = self.config.levels_for(sample_rate, bandwidth, call)\n",
         f"{QUANTIZER}::test_bandwidth_is_obeyed_in_training_too",
     ),
 )
