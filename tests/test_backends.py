@@ -71,6 +71,17 @@ def test_all_paths_agree_on_many_rows(large, path):
     np.testing.assert_array_equal(path["decode"](codes, books), rvq_np.decode(codes, books))
 
 
+def test_rows_that_do_not_fill_a_tile_are_served(large):
+    """Into arrays that do not hold the answer already, as memory just given back may."""
+    x, books = large
+    codes = rvq_np.encode(x, books)
+    with paths.partial_tiles():
+        mine = rvq_np.encode(x, books, out=np.full_like(codes, -9))
+        vectors = rvq_np.decode(codes, books, out=np.full_like(x, np.nan))
+    np.testing.assert_array_equal(mine, codes)
+    np.testing.assert_array_equal(vectors, rvq_np.decode(codes, books))
+
+
 @pytest.mark.parametrize("split", [1, 7, 256, 257, 1499])
 def test_any_batch_split_gives_the_same_codes(large, split):
     x, books = large

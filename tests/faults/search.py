@@ -277,7 +277,7 @@ EDGES = (
         "over_rows",
         "range(0, rows, tile))",
         "range(0, rows - rows % tile, tile))",
-        f"{BACKENDS}::test_all_paths_agree_on_many_rows",
+        f"{BACKENDS}::test_rows_that_do_not_fill_a_tile_are_served",
     ),
     Fault(
         "compiled: the last row of a block is not screened",
