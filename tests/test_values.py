@@ -12,7 +12,7 @@ from dataclasses import FrozenInstanceError
 
 import numpy as np
 import pytest
-from emulated import fake_cupy
+from helpers.emulated import fake_cupy
 
 import rvq_np
 from rvq_np import Codebooks, Grouped, Linear, Parallel, Projected, Stage
