@@ -137,9 +137,7 @@ def on_host(array: np.ndarray, back: Callable[[np.ndarray], Any] | None = None) 
     back : callable, optional
         Returns a NumPy array as one of the library.
     """
-    from . import numpy
-
-    return Entered(numpy, array, back)
+    return Entered(_backend_for(np.ndarray), array, back)
 
 
 def enter(x: Any) -> Entered:

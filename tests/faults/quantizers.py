@@ -191,7 +191,7 @@ CLASS = (
     ),
     Fault(
         "NaN and infinity go through",
-        "Batch.__init__",
+        "Batch._checked",
         "checks.finite(call, x, codebooks)",
         "pass",
         f"{QUANTIZER}::test_refused_input_leaves_everything_as_it_was",
