@@ -19,7 +19,7 @@ threads.  `tables` makes what a search reads from a stage (`measure`: norms and 
 codewords), `places` says from where a stage is seen, `seen` and `pack` lay it out for a screening
 pass, with `simd` and `differences` below them.  `follow` keeps nearest codewords up to date while
 they move, for k-means; `steps` takes a batch through stages that learn (`averages`, compiled).
-`fingerprints` says whether an array holds what it held.  `jit` is the decorator of compiled kernels.
+`fingerprints` says whether an array holds what it held.  `jit` decorates compiled kernels.
 
 Kernels check nothing and raise nothing: shapes, types and codes have been validated above.
 """

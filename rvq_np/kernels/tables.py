@@ -12,7 +12,7 @@ import numpy as np
 from . import exact
 from .seen import Seen
 
-LARGE = 1 << 14  # numbers of a map from which float32 rows are summed in float32
+LARGE = 1 << 15  # numbers of a map from which float32 rows are summed in float32
 
 
 @dataclass(frozen=True, eq=False)
