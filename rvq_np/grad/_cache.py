@@ -2,8 +2,8 @@
 
 A framework's weights change in place, and nothing tells of all of it: torch's version counters do
 not count writes through ``.data``, NumPy views, DLPack or shared memory.  So every call looks at
-all bytes, once: compiled, as a fingerprint (`kernels.fingerprints`) on all threads; without Numba
-by comparison with a copy.
+all bytes, once: compiled, as a fingerprint (`kernels.fingerprints`) on all threads; if they are few,
+or without Numba, by comparison with a copy.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from ._names import all_names
 
 _SINGLE = np.dtype(np.float32)
 PREPARED = 4  # quantizers that are kept from call to call
+COMPARED = 1 << 21  # bytes of all arrays up to which comparing them is less than hashing each
 BYTES = 1 << 20  # so many for each thread, or handing them out takes longer than reading them
 
 
@@ -115,7 +116,8 @@ def prepared(config: Config, names: Sequence[str], given: Sequence[Any]) -> Prep
               for each in given]  # fmt: skip
     with _lock:
         recent = [each for each in _recent if each.config == config]
-    prints = fingerprints(single) if _compiled() else None
+    hashed = _compiled() and sum(each.nbytes for each in single) > COMPARED
+    prints = fingerprints(single) if hashed else None
     nearest: Prepared | None = None
     most: Collection[str] = ()
     for known in reversed(recent):
