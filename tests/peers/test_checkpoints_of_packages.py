@@ -122,8 +122,8 @@ def test_quantizers_are_put_together_as_in_the_models(tmp_path):
     assert repr(made["mimi-hf-without-maps"]) == (
         "Parallel(Codebooks(1 stage, 16 words of 8), Codebooks(3 stages, 16 words of 8))"
     )
-    halves = "Codebooks(2 stages, 8 words of 512 for vectors of 256), Codebooks(2 stages, 8 words of 512 for vectors of 256)"
-    assert repr(made["hificodec"]) == f"Grouped({halves})"
+    half = "Codebooks(2 stages, 8 words of 512 for vectors of 256)"
+    assert repr(made["hificodec"]) == f"Grouped({half}, {half})"
     one = "Projected(Codebooks(3 stages, 24 words of 3), for vectors of 4)"
     assert repr(made["grouped-residual-vq-projected"]) == f"Grouped({one}, {one})"
     assert repr(made["residual-vq-projected"]) == (
