@@ -182,6 +182,7 @@ def test_no_bound_is_above_the_score(screen, case):
     check_bounds(x, books[0], screen)
 
 
+@pytest.mark.slow
 @EACH_SCREEN
 @given(cases(np.float64))
 def test_no_bound_is_above_the_score_of_float64(screen, case):
@@ -574,6 +575,7 @@ def test_a_call_within_a_call_has_room_of_its_own(rng):
     assert later is outer or later is inner
 
 
+@pytest.mark.slow
 def test_any_stages_of_a_whole_are_searched_by_their_own_words(rng):
     books = rvq_np.Codebooks(rng.standard_normal((4, 50, 6)).astype(np.float32))
     x = rng.standard_normal((3, 6)).astype(np.float32)

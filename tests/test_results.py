@@ -29,16 +29,6 @@ def test_results_compare_by_their_arrays(rng):
         hash(found)
 
 
-def test_results_of_other_libraries_compare_as_well(rng):
-    torch = pytest.importorskip("torch")
-    found = result(rng, quantizer_dropout=True)
-    there = QuantizedResult(*(torch.from_numpy(np.array(each)) for each in found))
-    assert there == found
-    assert there == QuantizedResult(*(each.clone().requires_grad_(each.is_floating_point())
-                                      for each in there))  # fmt: skip
-    assert there != QuantizedResult(there.quantized.bfloat16(), *there[1:])
-
-
 def test_results_unpack_like_the_tuple_of_espnet(rng):
     found = result(rng)
     quantized, codes, bandwidth, penalty = found

@@ -72,10 +72,12 @@ TestGradientsByHand = gradient_tests(
 TestTraining = training_tests(make=faulty_training.Ours, dimension=3)
 TestContainer = container_tests(**faulty.container(), error=ValueError)
 TestBitstream = container_tests(write=bitstream.write, read=bitstream.read, error=BitstreamError)
-TestBitstreamPacked = container_tests(
-    write=functools.partial(bitstream.write, compress=False),
-    read=bitstream.read,
-    error=BitstreamError,
+TestBitstreamPacked = pytest.mark.slow(
+    container_tests(
+        write=functools.partial(bitstream.write, compress=False),
+        read=bitstream.read,
+        error=BitstreamError,
+    )
 )
 
 

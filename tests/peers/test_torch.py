@@ -6,6 +6,7 @@ import torch
 from helpers import contract
 
 import rvq_np
+from rvq_np import QuantizedResult
 from rvq_np.arrays import to_numpy
 from rvq_np.errors import DtypeError
 from rvq_np.testing import backend_tests
@@ -215,3 +216,25 @@ def test_a_state_dict_in_half_precision_loads():
         quantizer.load_state_dict(state)
         for name, value in quantizer.state_dict().items():
             np.testing.assert_array_equal(value, to_numpy(state[name].float()))
+
+
+def test_results_compare_as_those_of_numpy():
+    found = contract.quantizers(quantizer_dropout=0.5)[0](contract.normal(4, 6, 17), 50)
+    there = QuantizedResult(*(torch.from_numpy(np.array(each)) for each in found))
+    assert there == found
+    assert there == QuantizedResult(
+        *(each.clone().requires_grad_(each.is_floating_point()) for each in there)
+    )
+    assert there != QuantizedResult(there.quantized.bfloat16(), *there[1:])
+
+
+def test_tensors_in_host_memory_use_the_tables_of_numpy(books):
+    stages = rvq_np.Codebooks(books)
+    x = contract.normal(50, 6)
+    expected = rvq_np.encode(x, stages)
+    with contract.captured("prepare") as made:
+        codes = rvq_np.encode(torch.from_numpy(x), stages)
+        some = rvq_np.encode(torch.from_numpy(x), stages[:2])
+    assert not made
+    np.testing.assert_array_equal(codes, expected)
+    np.testing.assert_array_equal(some, expected[:2])
