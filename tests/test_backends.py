@@ -12,6 +12,8 @@ from rvq_np import arrays, backends, codec, train
 from rvq_np.errors import BackendError
 from rvq_np.testing import backend_tests, rvq_tests
 
+slow = pytest.mark.slow  # other paths of the default set keep the same promises
+
 TestNumba = pytest.mark.quick(rvq_tests(**paths.inside()))
 TestNumbaFloat64 = rvq_tests(**paths.inside(), dtype=np.float64)
 TestInt16 = rvq_tests(**paths.inside(paths.screen("int16")))
