@@ -71,13 +71,14 @@ class Pass:
         """
         batch = self.batch
         both = bool(config.quantizer_dropout) if both_losses is None else both_losses
-        return QuantizedResult(
-            batch.vectors(self.quantized),
-            batch.codes(self.codes),
-            batch.scalar(self.bandwidth),
-            batch.scalar(config.commitment_weight * self.loss),
-            batch.scalar(self.loss) if both else None,
-        )
+        with batch.there():
+            return QuantizedResult(
+                batch.vectors(self.quantized),
+                batch.codes(self.codes),
+                batch.scalar(self.bandwidth),
+                batch.scalar(config.commitment_weight * self.loss),
+                batch.scalar(self.loss) if both else None,
+            )
 
 
 def forward(

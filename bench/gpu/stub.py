@@ -15,6 +15,6 @@ def standing_in() -> AbstractContextManager[Any]:
     tests = str(ROOT / "tests")
     if tests not in sys.path:
         sys.path.append(tests)
-    from emulated import fake_cupy
+    from helpers.emulated import fake_cupy
 
     return fake_cupy.installed()
