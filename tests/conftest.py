@@ -1,5 +1,6 @@
 """Settings all tests share: reproducible Hypothesis runs, no deadline, what runs by default."""
 
+import collections
 import os
 import time
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
-from rvq_np.kernels import compiled, host
+from rvq_np.kernels import compiled, host, tables
 
 # Or NumPy would serve the first small calls, that is, most tests.
 assert host.load() is compiled
@@ -64,3 +65,17 @@ def _kernels_compiled_once(request, tmp_path_factory):
 @pytest.fixture
 def rng():
     return np.random.default_rng(20261122)
+
+
+@pytest.fixture
+def tables_made(monkeypatch):
+    """Count the stages whose codewords are made ready for a search."""
+    made = collections.Counter()
+    real = tables.search_tables
+
+    def counted(stage, *others):
+        made[stage.fingerprint] += 1
+        return real(stage, *others)
+
+    monkeypatch.setattr(tables, "search_tables", counted)
+    return made

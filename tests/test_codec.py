@@ -638,3 +638,14 @@ def test_tally_says_what_is_wrong():
         WORDS,
     )
     refused(CodeRangeError, IndexError, "tally: code 9", codec.tally, X, CODES + 9, WORDS)
+
+
+@pytest.mark.parametrize("n_q", [1, 2])
+def test_vectors_are_left_alone_by_the_last_stage_too(n_q, rng):
+    """A single stage searches the memory of the caller, without a copy; read-only or not."""
+    x = rng.standard_normal((50, 6)).astype(np.float32)
+    books, before = rng.standard_normal((3, 9, 6)).astype(np.float32), x.copy()
+    codes = encode(x, books, n_q)
+    np.testing.assert_array_equal(x, before)
+    x.setflags(write=False)
+    np.testing.assert_array_equal(encode(x, books, n_q), codes)

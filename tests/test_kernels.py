@@ -6,6 +6,7 @@ import platform
 import re
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from fractions import Fraction
@@ -34,6 +35,7 @@ from rvq_np.kernels import (
     settle,
     simd,
     tables,
+    tiles,
 )
 from rvq_np.testing import oracle, strategies
 
@@ -1077,3 +1079,19 @@ def test_the_float32_kernels_compile_for_arm():
     more = f"sys.path.insert(0, {str(Path(__file__).parent)!r})\nimport test_kernels\n"
     made = run_as("NEON", more=more + "test_kernels.show_code_for_arm()\nsys.exit()")
     assert len(re.findall(r"\bfmla\s+v\d+\.4s", made)) >= search.ROWS * 4
+
+
+def test_a_call_does_not_wait_for_threads_that_another_keeps_busy():
+    """What it asked of them and they have not begun, it has done itself."""
+    busy, done = threading.Event(), threading.Event()
+    with paths.threads(2):
+        holding = tiles._pool(1).submit(lambda: (busy.set(), done.wait(60)))
+        assert busy.wait(60)
+        try:
+            asked = ThreadPoolExecutor(1)
+            found = asked.submit(tiles.spread, lambda item: 2 * item, range(5)).result(timeout=30)
+        finally:
+            done.set()
+            holding.result()
+            asked.shutdown()
+    assert found == [0, 2, 4, 6, 8]

@@ -1,6 +1,5 @@
 """What training does once: looks for bad numbers, and makes tables for the searches it makes."""
 
-import collections
 import sys
 from pathlib import Path
 
@@ -10,7 +9,6 @@ import pytest
 import rvq_np
 from rvq_np import ResidualVectorQuantizer, checks, lookup, train
 from rvq_np.errors import NonFiniteError
-from rvq_np.kernels import tables
 from rvq_np.train import data as reading
 from rvq_np.train.state import codebooks_of
 
@@ -116,19 +114,6 @@ def test_bad_numbers_are_refused_in_the_name_of_the_call(rng):
     }.items():
         with pytest.raises(NonFiniteError, match=rf"{name}: x holds inf at \(3, 1\)"):
             call()
-
-
-@pytest.fixture
-def tables_made(monkeypatch):
-    made = collections.Counter()
-    real = tables.search_tables
-
-    def counted(stage, *others):
-        made[stage.fingerprint] += 1
-        return real(stage, *others)
-
-    monkeypatch.setattr(tables, "search_tables", counted)
-    return made
 
 
 ALL_REDUCE = {"alone": None, "ranks": train.AllReduce(np.copy, 0, 2)}

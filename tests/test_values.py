@@ -1,6 +1,5 @@
 """Quantizers are values: they never change, compare by what they are made of, and share tables."""
 
-import collections
 import contextlib
 import copy
 import gc
@@ -18,7 +17,6 @@ from helpers.emulated import fake_cupy
 import rvq_np
 from rvq_np import Codebooks, Grouped, Linear, Parallel, Projected, Stage
 from rvq_np.errors import LevelsError, RvqError
-from rvq_np.kernels import tables
 from rvq_np.train import CodebookState
 
 
@@ -164,20 +162,6 @@ def test_codebooks_of_a_step_share_what_searches_found_out_and_nothing_more():
     assert after == Codebooks(words)
     assert after._hints is before._hints
     assert Codebooks.trained(before.stages[:1], before)._hints is not before._hints
-
-
-@pytest.fixture
-def tables_made(monkeypatch):
-    """Count the stages whose codewords are made ready for a search."""
-    made = collections.Counter()
-    real = tables.search_tables
-
-    def counted(stage, *others):
-        made[stage.fingerprint] += 1
-        return real(stage, *others)
-
-    monkeypatch.setattr(tables, "search_tables", counted)
-    return made
 
 
 def test_every_bandwidth_shares_the_tables_of_its_stages(tables_made):

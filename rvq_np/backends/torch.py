@@ -10,6 +10,7 @@ import contextlib
 
 import torch
 
+from ..errors import BackendError
 from . import Entered, _array_api, _lent, on_host
 
 ENGINE = _array_api  # of a tensor that is lent to no other library
@@ -23,12 +24,22 @@ def enter(x):
     if gpu:
         found = _lent.enter(tensor, *gpu)
     elif tensor.device.type == "cpu":
-        found = on_host(tensor.numpy(), torch.from_numpy)
+        found = on_host(_numpy(tensor), torch.from_numpy)
     else:
         return Entered(_array_api, tensor, None)
     if half:
         alike = lambda result: found.out(result).bfloat16()  # noqa: E731
     return found._replace(back_alike=alike)
+
+
+def _numpy(tensor):
+    try:
+        return tensor.numpy()
+    except (TypeError, RuntimeError) as error:  # sparse, quantized, or of a type NumPy lacks
+        raise BackendError(
+            f"rvq_np cannot compute on a torch.Tensor of layout {tensor.layout} and dtype "
+            f"{tensor.dtype}: {error} Pass a dense tensor of floats, e.g. x.to_dense().float()."
+        ) from error
 
 
 def _gpu(x):

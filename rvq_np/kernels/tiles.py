@@ -61,8 +61,8 @@ def spread(function, items):
     The calling thread takes its share: waking another takes longer than a small item.  What a
     share spreads again it does alone, as all threads are at work.
     """
-    items = list(items)
-    workers = 1 if getattr(_own, "working", False) else min(threads(), len(items))
+    items, most = list(items), threads()
+    workers = 1 if getattr(_own, "working", False) else min(most, len(items))
     if workers < 2:
         return [function(item) for item in items]
     results = [None] * len(items)
@@ -83,12 +83,13 @@ def spread(function, items):
         finally:
             _own.working = False
 
-    others = [_pool(threads() - 1).submit(work) for _ in range(workers - 1)]
+    others = [_pool(most - 1).submit(work) for _ in range(workers - 1)]
     try:
         work()
     finally:
         for each in others:
-            each.result()  # or an exception is lost
+            if not each.cancel():  # it began: another call may keep all threads busy for long
+                each.result()  # or an exception is lost
     return results
 
 

@@ -8,7 +8,7 @@ from helpers import contract
 import rvq_np
 from rvq_np import QuantizedResult
 from rvq_np.arrays import to_numpy
-from rvq_np.errors import DtypeError
+from rvq_np.errors import BackendError, DtypeError
 from rvq_np.testing import backend_tests
 
 
@@ -238,3 +238,9 @@ def test_tensors_in_host_memory_use_the_tables_of_numpy(books):
     assert not made
     np.testing.assert_array_equal(codes, expected)
     np.testing.assert_array_equal(some, expected[:2])
+
+
+@pytest.mark.parametrize("change", [lambda x: x.to_sparse(), lambda x: x.to(torch.float8_e4m3fn)])
+def test_tensors_that_numpy_cannot_hold_are_refused(change, books):
+    with pytest.raises(BackendError, match=r"compute on a torch\.Tensor of layout"):
+        rvq_np.encode(change(torch.ones(5, 6)), books)
