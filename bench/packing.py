@@ -92,8 +92,8 @@ def _readers(codes: np.ndarray, few: np.ndarray, held, probable: np.ndarray) -> 
     if packer is not None:
         calls[PYTHON] = partial(_python_read, packer, held[PYTHON][0], len(few))
     if ans is not None:
-        words32 = np.frombuffer(held[ANS][0], np.uint32)
-        calls[ANS] = partial(_ans_read, ans, words32, len(codes), probable)
+        compressed = np.frombuffer(held[ANS][0], np.uint32)
+        calls[ANS] = partial(_ans_read, ans, compressed, len(codes), probable)
     return calls
 
 

@@ -135,7 +135,7 @@ def _mimi(semantic: Projected, acoustic: Projected) -> Frames:
     stacks = made.semantic_residual_vector_quantizer, made.acoustic_residual_vector_quantizer
     for stack, ours in zip(stacks, (semantic, acoustic), strict=True):
         for layer, stage in zip(stack.layers, ours.stages, strict=True):
-            layer.codebook.embed_sum.data.copy_(torch.from_numpy(stage.words.copy()))
+            layer.codebook.embed_sum.data.copy_(torch.from_numpy(stage.codebook.copy()))
 
     @torch.inference_mode()
     def run(x):

@@ -58,7 +58,7 @@ def clustering(setting: Setting, threads: int) -> Answer:
 
 def _kmeans_ours(x, start, iterations):
     state = train.kmeans(x, len(start), iterations, np.random.default_rng(0), start=start)
-    return state.words
+    return state.codebook
 
 
 def _kmeans_faiss(x, start, iterations):

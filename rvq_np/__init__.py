@@ -9,15 +9,15 @@ A map of the modules and packages, from the ground up; imports only point down.
 `rvq_np.kernels`       loops over plain arrays, in Numba and in NumPy
 `rvq_np.arrays`        arrays of any library: the way here and the way back
 `rvq_np.backends`      one file per array library: the array decides who computes
-`rvq_np.stages`        `Stage`, `Linear`: one level, a frozen value
+`rvq_np.stages`        `Stage`, `Linear`: one stage, a frozen value
 `rvq_np.codebooks`     `Codebooks`: stages one after another
 `rvq_np.composed`      `Projected`, `Parallel`, `Grouped`: quantizers made of several
-`rvq_np.config`        the arguments of a quantizer, checked; levels and bandwidth
+`rvq_np.config`        the arguments of a quantizer, checked; stages and bandwidth
 `rvq_np.checks`        what every public call makes sure of
 `rvq_np.lookup`        rows to codes and back, for all of these quantizers
 `rvq_np.codec`         `encode`, `decode`: the two functions the rest is built on
 `rvq_np.streaming`     `StreamEncoder`: codes as the frames of a live signal come
-`rvq_np.train`         k-means, moving averages, dead words; state in, new state out
+`rvq_np.train`         k-means, moving averages, dead codewords; state in, new state out
 `rvq_np.checkpoints`   one file per family of published models
 `rvq_np.bitstream`     the container for codes
 `rvq_np.modelfile`     safetensors with the arguments in the metadata
@@ -58,7 +58,7 @@ _HOME = {
     "encode": "codec",
     "warmup": "codec",
 }
-_ROOMS = (
+_MODULES = (
     "arguments",
     "arrays",
     "backends",
@@ -110,10 +110,10 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> Any:
     if name in _HOME:
         return getattr(import_module(f".{_HOME[name]}", __name__), name)
-    if name in _ROOMS:
+    if name in _MODULES:
         return import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*__all__, *_ROOMS])
+    return sorted([*__all__, *_MODULES])

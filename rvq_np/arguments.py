@@ -73,8 +73,8 @@ def is_path(call: str, name: str, value: Any, mode: str) -> bool:
     """Return whether `value` is the path of a file; raise if it is no binary file either."""
     if isinstance(value, (str, os.PathLike)):
         return True
-    wanted = ("seek", "read" if mode == "rb" else "write")
-    if not all(callable(getattr(value, each, None)) for each in wanted):
+    expected = ("seek", "read" if mode == "rb" else "write")
+    if not all(callable(getattr(value, each, None)) for each in expected):
         raise refused(call, name, value, "a path or a binary file")
     return False
 
@@ -85,7 +85,7 @@ def generator(call: str, name: str, value: Any) -> np.random.Generator:
         return np.random.default_rng(value)
     except (ValueError, TypeError) as error:
         raise ParameterError(
-            f"{call}: {name} is {value!r} ({error}); wanted a whole number from 0, a "
+            f"{call}: {name} is {value!r} ({error}); expected a whole number from 0, a "
             "numpy.random.Generator, or None."
         ) from error
 

@@ -39,7 +39,7 @@ def namespace(*arrays: Any) -> Any:
     except TypeError as error:
         kinds = ", ".join(f"{type(each).__module__}.{type(each).__qualname__}" for each in arrays)
         raise BackendError(
-            f"rvq_np got arrays of kinds {kinds}; wanted one library that follows the array API "
+            f"rvq_np got arrays of kinds {kinds}; expected one library that follows the array API "
             "standard. Convert them to the kind of x first."
         ) from error
 

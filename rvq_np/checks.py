@@ -25,10 +25,10 @@ from .errors import (
 _SINGLE, _DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
 
 
-def levels(call: str, n_q: Any, lowest: int, highest: int) -> int:
+def stage_count(call: str, n_q: Any, lowest: int, highest: int) -> int:
     """Return `n_q` as an int in ``[lowest, highest]``, or raise LevelsError."""
     if isinstance(n_q, (bool, np.bool_)) or not isinstance(n_q, (int, np.integer)):
-        raise LevelsError(f"{call}: n_q is {n_q!r}; wanted a whole number of levels.")
+        raise LevelsError(f"{call}: n_q is {n_q!r}; expected a whole number of stages.")
     if not lowest <= n_q <= highest:
         raise LevelsError(
             f"{call}: n_q is {n_q}; choose {lowest} to {highest}, the stages there are."
@@ -40,7 +40,7 @@ def beam(call: str, beam_size: Any) -> None:
     """Raise ParameterError unless `beam_size` is a whole number from 1."""
     whole = isinstance(beam_size, (int, np.integer)) and not isinstance(beam_size, bool)
     if not whole or beam_size < 1:
-        raise ParameterError(f"{call}: beam_size is {beam_size!r}; wanted a whole number from 1.")
+        raise ParameterError(f"{call}: beam_size is {beam_size!r}; expected a whole number from 1.")
 
 
 def threads(call: str, count: Any) -> None:
@@ -48,7 +48,7 @@ def threads(call: str, count: Any) -> None:
     whole = isinstance(count, (int, np.integer)) and not isinstance(count, bool)
     if count is not None and not (whole and count >= 1):
         raise ParameterError(
-            f"{call}: threads is {count!r}; wanted a whole number from 1, or None."
+            f"{call}: threads is {count!r}; expected a whole number from 1, or None."
         )
 
 
@@ -74,7 +74,7 @@ def floating(call: str, x: Any) -> np.dtype:
     dtype: np.dtype | None = x.dtype if known else arrays.float_type(x)
     if dtype is None:
         raise DtypeError(
-            f"{call}: x has dtype {x.dtype}; wanted floating-point numbers. Convert with "
+            f"{call}: x has dtype {x.dtype}; expected floating-point numbers. Convert with "
             "astype(float32)."
         )
     return dtype
@@ -110,7 +110,7 @@ def _within(call: str, x: Any, codebooks: Any, dtype: np.dtype, low: Any, high: 
     if not finite.all():
         first = tuple(int(i) for i in np.argwhere(~finite)[0])
         raise NonFiniteError(
-            f"{call}: x holds {float(x[first])} at {first}; wanted finite numbers only. Nothing "
+            f"{call}: x holds {float(x[first])} at {first}; expected finite numbers only. Nothing "
             "was changed. Mask or drop such vectors."
         )
     raise NonFiniteError(
@@ -120,19 +120,19 @@ def _within(call: str, x: Any, codebooks: Any, dtype: np.dtype, low: Any, high: 
 
 
 def codes(call: str, codes: Any, codebooks: Any) -> None:
-    """Raise unless `codes` (n, ...) are integers, n is at most Q and each names a word."""
+    """Raise unless `codes` (n, ...) are integers, n is at most Q and each names a codeword."""
     codes_later(call, codes, codebooks)()
 
 
 def codes_later(call: str, codes: Any, codebooks: Any) -> Callable[[], None]:
-    """Begin `codes`; return what raises, once it is known, if one names no word."""
+    """Begin `codes`; return what raises, once it is known, if one names no codeword."""
     if codes.ndim == 0:
-        raise ShapeError(f"{call}: codes has shape (); wanted (n, ...), one row a stage.")
+        raise ShapeError(f"{call}: codes has shape (); expected (n, ...), one row a stage.")
     xp = arrays.namespace(codes)
     whole = getattr(codes.dtype, "kind", "") in ("i", "u") or xp.isdtype(codes.dtype, "integral")
     if not whole:
         raise DtypeError(
-            f"{call}: codes have dtype {codes.dtype}; wanted integers. A float cannot hold every "
+            f"{call}: codes have dtype {codes.dtype}; expected integers. A float cannot hold every "
             "index: convert where they were made."
         )
     if codes.shape[0] > codebooks.n_q:
@@ -144,7 +144,7 @@ def codes_later(call: str, codes: Any, codebooks: Any) -> Callable[[], None]:
 
     def name() -> None:
         for q, size in enumerate(sizes):
-            _names_words(call, codes[q, ...], q, size)
+            _names_codewords(call, codes[q, ...], q, size)
 
     if 0 in codes.shape:
         return _nothing
@@ -166,7 +166,7 @@ def for_encode(
     call: str, x: Any, engine: Any, codebooks: Any, n_q: Any, beam_size: Any
 ) -> tuple[int, Callable[[], None]]:
     """Return `n_q`, all stages by default, and what raises if the numbers of `x` are bad."""
-    n_q = codebooks.n_q if n_q is None else levels(call, n_q, 1, codebooks.n_q)
+    n_q = codebooks.n_q if n_q is None else stage_count(call, n_q, 1, codebooks.n_q)
     if type(beam_size) is not int or beam_size < 1:
         beam(call, beam_size)
     return n_q, vectors_later(call, x, codebooks, engine)
@@ -176,42 +176,42 @@ def listed(call: str, codes: Any, codebooks: Any, out: Any) -> list[Any]:
     """Return codes of stages with strides as a list of as many arrays as stages, or raise."""
     if out is not None:
         raise ParameterError(f"{call}: out= is not served where stages have strides.")
-    levels = list(codes) if isinstance(codes, (list, tuple)) else []
-    if not 1 <= len(levels) <= codebooks.n_q:
-        got = f"a {type(codes).__name__}" if not levels else f"{len(levels)} levels"
+    stages = list(codes) if isinstance(codes, (list, tuple)) else []
+    if not 1 <= len(stages) <= codebooks.n_q:
+        got = f"a {type(codes).__name__}" if not stages else f"{len(stages)} stages"
         raise LevelsError(
-            f"{call}: codes are {got}; wanted a list of 1 to {codebooks.n_q} arrays, one a level: "
-            f"the levels have strides {codebooks.strides}."
+            f"{call}: codes are {got}; expected a list of 1 to {codebooks.n_q} arrays, one a "
+            f"stage: the stages have strides {codebooks.strides}."
         )
-    return levels
+    return stages
 
 
-def ragged(call: str, levels: list[Any], codebooks: Any) -> list[Any]:
+def ragged(call: str, stages: list[Any], codebooks: Any) -> list[Any]:
     """Return codes of stages with strides, one array (..., T / stride) each, or raise."""
-    wanted = None
-    for level, (row, stride) in enumerate(zip(levels, codebooks.strides, strict=False)):
-        if not arrays.namespace(*levels).isdtype(row.dtype, "integral"):
+    expected = None
+    for stage, (row, stride) in enumerate(zip(stages, codebooks.strides, strict=False)):
+        if not arrays.namespace(*stages).isdtype(row.dtype, "integral"):
             raise DtypeError(
-                f"{call}: codes of level {level} have dtype {row.dtype}; wanted integers."
+                f"{call}: codes of stage {stage} have dtype {row.dtype}; expected integers."
             )
         shape = (*row.shape[:-1], row.shape[-1] * stride) if row.ndim else ()
-        wanted = wanted or shape
-        if shape != wanted or not shape:
+        expected = expected or shape
+        if shape != expected or not shape:
             raise ShapeError(
-                f"{call}: codes of level {level} have shape {tuple(row.shape)}, its stride is "
-                f"{stride}; wanted (..., T / stride), as level 0 has {tuple(levels[0].shape)} and "
-                f"stride {codebooks.strides[0]}."
+                f"{call}: codes of stage {stage} have shape {tuple(row.shape)}, its stride is "
+                f"{stride}; expected (..., T / stride), as stage 0 has {tuple(stages[0].shape)} "
+                f"and stride {codebooks.strides[0]}."
             )
-        _names_words(call, row, level, codebooks.sizes[level])
-    return levels
+        _names_codewords(call, row, stage, codebooks.sizes[stage])
+    return stages
 
 
 def frames(call: str, x: Any, codebooks: Any, beam_size: int, out: Any) -> None:
     """Raise unless `x` (..., T, D) can be quantized by stages with strides."""
     if x.ndim < 2 or x.shape[-2] % codebooks.block:
         raise ShapeError(
-            f"{call}: x has shape {tuple(x.shape)}; wanted (..., T, {codebooks.dim}) where T is a "
-            f"multiple of {codebooks.block}, as strides are {codebooks.strides}. Pad it."
+            f"{call}: x has shape {tuple(x.shape)}; expected (..., T, {codebooks.dim}) where T is "
+            f"a multiple of {codebooks.block}, as strides are {codebooks.strides}. Pad it."
         )
     if beam_size != 1 or out is not None:
         raise ParameterError(
@@ -223,20 +223,20 @@ def plain(call: str, codebooks: Any) -> Codebooks:
     """Return `codebooks` if it is a `Codebooks` without strides, or raise ParameterError."""
     if not isinstance(codebooks, Codebooks) or codebooks.block > 1:
         raise ParameterError(
-            f"{call}: got {codebooks!r}; wanted Codebooks without strides. Call it for the parts."
+            f"{call}: got {codebooks!r}; expected Codebooks without strides. Call it for the parts."
         )
     return codebooks
 
 
-def _names_words(call: str, row: Any, level: int, size: int) -> None:
+def _names_codewords(call: str, row: Any, stage: int, size: int) -> None:
     xp = arrays.namespace(row)
     if 0 in row.shape or (int(xp.min(row)) >= 0 and int(xp.max(row)) < size):
         return
     here = arrays.to_numpy(row)
     first = tuple(int(i) for i in np.argwhere((here < 0) | (here >= size))[0])
     raise CodeRangeError(
-        f"{call}: code {int(here[first])} at {(level, *first)} names no word; wanted 0 to "
-        f"{size - 1} at level {level}. To drop levels, pass fewer rows."
+        f"{call}: code {int(here[first])} at {(stage, *first)} names no codeword; expected 0 to "
+        f"{size - 1} at stage {stage}. To drop stages, pass fewer rows."
     )
 
 
@@ -251,9 +251,9 @@ def out(
             "arrays. Leave it away for others."
         )
     if out.dtype != dtype:
-        raise DtypeError(f"{call}: out has dtype {out.dtype}; wanted {np.dtype(dtype)}.")
+        raise DtypeError(f"{call}: out has dtype {out.dtype}; expected {np.dtype(dtype)}.")
     if out.shape != shape or not (out.flags.c_contiguous and out.flags.writeable):
         raise ShapeError(
-            f"{call}: out has shape {out.shape}; wanted {shape}, writeable and in C order."
+            f"{call}: out has shape {out.shape}; expected {shape}, writeable and in C order."
         )
     return out

@@ -1,6 +1,6 @@
 """Codebooks as frozen values: what a residual quantizer knows, without how to compute with it.
 
-A `Stage` is one codebook, ``words`` (K, D), with an optional linear map into the space it is
+A `Stage` is one codebook, ``codewords`` (K, D), with an optional linear map into the space it is
 searched in and one out of it.  `Codebooks` is a sequence of stages.  Both copy what they are
 given and can never change; ``codebooks[:n]`` is the same quantizer with fewer stages, and
 `prepared` keeps what a backend made of the stages, so repeated calls pay for it once, and slices
@@ -45,7 +45,7 @@ class Codebooks(Value):
     dim : int
         D, the length of a vector.
     sizes : tuple of int
-        Words per stage.
+        Codewords per stage.
     dtype : numpy.dtype
         float32 or float64: the widest of the stages.
     strides : tuple of int
@@ -63,7 +63,7 @@ class Codebooks(Value):
     >>> import numpy as np
     >>> books = Codebooks(np.zeros((8, 256, 64), np.float32))
     >>> books.n_q, books.dim, books.sizes[:2], books[:3]
-    (8, 64, (256, 256), Codebooks(3 stages, 256 words of 64))
+    (8, 64, (256, 256), Codebooks(3 stages, 256 codewords of 64))
     """
 
     stages: tuple[Stage, ...]
@@ -86,24 +86,24 @@ class Codebooks(Value):
             array = to_numpy(stages)
             if array.ndim != 3:
                 raise ShapeError(
-                    f"Codebooks: got an array of shape {array.shape}; wanted (Q, K, D), that is "
-                    "stages, words, numbers per word."
+                    f"Codebooks: got an array of shape {array.shape}; expected (Q, K, D), that is "
+                    "stages, codewords, numbers per codeword."
                 )
             stages = array
         elif not isinstance(stages, Iterable):
             raise ShapeError(
-                f"Codebooks: got a {type(stages).__name__}; wanted an array (Q, K, D) or stages."
+                f"Codebooks: got a {type(stages).__name__}; expected an array (Q, K, D) or stages."
             )
         made = tuple(each if isinstance(each, Stage) else Stage(each) for each in stages)
         if not made:
-            raise ShapeError("Codebooks: got no stage; wanted at least one.")
+            raise ShapeError("Codebooks: got no stage; expected at least one.")
         dims = {stage.dim for stage in made}
         if len(dims) > 1:
             raise ShapeError(
-                f"Codebooks: the stages quantize vectors of lengths {sorted(dims)}; wanted one."
+                f"Codebooks: the stages quantize vectors of lengths {sorted(dims)}; expected one."
             )
         strides = tuple(stage.stride for stage in made)
-        dtype = np.result_type(np.float32, *(stage.words.dtype for stage in made))
+        dtype = np.result_type(np.float32, *(stage.codebook.dtype for stage in made))
         vars(self).update(
             stages=made,
             n_q=len(made),
@@ -158,7 +158,7 @@ class Codebooks(Value):
             return stage_at("Codebooks", self.stages, index)
         chosen = range(self.n_q)[index]
         if not chosen:
-            raise LevelsError(f"Codebooks: {index} leaves none of the {self.n_q} levels.")
+            raise LevelsError(f"Codebooks: {index} leaves none of the {self.n_q} stages.")
         key = tuple(chosen)
         if len(key) == self.n_q and key[0] == 0:
             return self
@@ -177,7 +177,9 @@ class Codebooks(Value):
 
     def __repr__(self) -> str:
         stages = "1 stage" if self.n_q == 1 else f"{self.n_q} stages"
-        words = f"{_ends(self.sizes)} words of {_ends(each.words.shape[1] for each in self)}"
+        codewords = (
+            f"{_ends(self.sizes)} codewords of {_ends(each.codebook.shape[1] for each in self)}"
+        )
         mapped = any(each.project_in is not None for each in self)
         about = f" for vectors of {self.dim}" if mapped else ""
         if any(each.metric == "cosine" for each in self):
@@ -186,11 +188,11 @@ class Codebooks(Value):
             about += f", every {_ends(self.strides)} frames"
         if self.dtype != np.float32:
             about += f", {self.dtype}"
-        return f"Codebooks({stages}, {words}{about})"
+        return f"Codebooks({stages}, {codewords}{about})"
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over all words and projections, for telling codebooks apart in files."""
+        """SHA-256 over all codewords and projections, for telling codebooks apart in files."""
         return self.fingerprints[-1]
 
     @cached_property
@@ -226,7 +228,7 @@ class Codebooks(Value):
             for stage in self.stages
             if stage.project_in is not None
         ]
-        # Twice: room for the bias. A mean is a sum first.
+        # Twice: space for the bias. A mean is a sum first.
         return max([float(max(self.strides)), *(2.0 * each for each in sums)])
 
     def prepared(self, backend: Any, like: Any) -> Any:

@@ -26,7 +26,7 @@ def encode(
     out: np.ndarray | None = None,
     threads: int | None = None,
 ) -> Any:
-    """Turn vectors into codes: per stage, the word nearest to what earlier stages left over.
+    """Turn vectors into codes: per stage, the codeword nearest to what earlier stages left over.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def encode(
         Vectors along the last axis, of any library `rvq_np.backends` serves. Half precision is
         widened to float32.
     codebooks : Codebooks, Composed or array (Q, K, D), floating
-        Q stages of K words of length D, or quantizers made of several, `rvq_np.composed`.
+        Q stages of K codewords of length D, or quantizers made of several, `rvq_np.composed`.
     n_q : int, optional
         Use the first `n_q` stages, ``1 <= n_q <= Q``. All by default.
     beam_size : int, optional
@@ -75,7 +75,7 @@ def encode(
     -----
     Without projections the codes are defined, not approximate: the residual is rounded once per
     stage in the wider of the float types of `x` and the codebooks (float32 at least), and each
-    code names the word nearest to it in exact real arithmetic, the lowest on a tie. Every
+    code names the codeword nearest to it in exact real arithmetic, the lowest on a tie. Every
     backend, number of threads and batch split gives the same.
 
     About ``2 * N * n_q * K * D`` floating-point operations for N vectors, and memory for a few
@@ -86,8 +86,8 @@ def encode(
     --------
     >>> import numpy as np
     >>> from rvq_np import encode
-    >>> words = np.float32([[[0, 0], [4, 4]], [[0, 0], [1, 0]]])
-    >>> encode(np.float32([[5, 4], [0, 1]]), words)
+    >>> codewords = np.float32([[[0, 0], [4, 4]], [[0, 0], [1, 0]]])
+    >>> encode(np.float32([[5, 4], [0, 1]]), codewords)
     array([[1, 0],
            [1, 0]], dtype=int32)
     """
@@ -102,7 +102,7 @@ def encode(
 def decode(
     codes: Any, codebooks: Any, *, out: np.ndarray | None = None, threads: int | None = None
 ) -> Any:
-    """Turn codes into vectors: the sum of the words they name.
+    """Turn codes into vectors: the sum of the codewords they name.
 
     Parameters
     ----------
@@ -131,7 +131,7 @@ def decode(
     LevelsError
         If there are more rows than stages.
     CodeRangeError
-        If a code names no word; the first one is named.
+        If a code names no codeword; the first one is named.
     ParameterError
         If `threads` is below 1.
     ShapeError, DtypeError, BackendError
@@ -139,14 +139,14 @@ def decode(
 
     Notes
     -----
-    Bound by memory: ``n * N`` words are read and N vectors written.
+    Bound by memory: ``n * N`` codewords are read and N vectors written.
 
     Examples
     --------
     >>> import numpy as np
     >>> from rvq_np import decode
-    >>> words = np.float32([[[0, 0], [4, 4]], [[0, 0], [1, 0]]])
-    >>> decode(np.int32([[1, 0], [1, 0]]), words)
+    >>> codewords = np.float32([[[0, 0], [4, 4]], [[0, 0], [1, 0]]])
+    >>> decode(np.int32([[1, 0], [1, 0]]), codewords)
     array([[5., 4.],
            [0., 0.]], dtype=float32)
     """
@@ -161,7 +161,7 @@ def decode(
 
 
 def tally(x: Any, codes: Any, codebooks: Any) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Count how often each word was chosen and sum what chose it: all that training needs.
+    """Count how often each codeword was chosen and sum what chose it: all that training needs.
 
     Parameters
     ----------
@@ -175,7 +175,7 @@ def tally(x: Any, codes: Any, codebooks: Any) -> tuple[list[np.ndarray], list[np
     -------
     counts : list of n numpy.ndarray (K,), float64
     sums : list of n numpy.ndarray (K, C), float64
-        Per word the sum of the residuals (projected, if the stage projects) that chose it. The
+        Per codeword the sum of the residuals (projected, if the stage projects) that chose it. The
         tallies of two sets of rows add up to the tally of both. Bits do not depend on threads.
 
     Raises
@@ -187,8 +187,8 @@ def tally(x: Any, codes: Any, codebooks: Any) -> tuple[list[np.ndarray], list[np
     --------
     >>> import numpy as np
     >>> from rvq_np.codec import tally
-    >>> words = np.float32([[[0, 0], [4, 4]]])
-    >>> counts, sums = tally(np.float32([[5, 4], [3, 4], [0, 1]]), np.int32([[1, 1, 0]]), words)
+    >>> codewords = np.float32([[[0, 0], [4, 4]]])
+    >>> counts, sums = tally(np.float32([[5, 4], [3, 4], [0, 1]]), np.int32([[1, 1, 0]]), codewords)
     >>> counts[0], sums[0]
     (array([1., 2.]), array([[0., 1.],
            [8., 8.]]))
@@ -204,7 +204,7 @@ def _tally(x: Any, codes: Any, codebooks: Any) -> tuple[list[np.ndarray], list[n
     checks.codes("tally", codes, codebooks)
     if tuple(codes.shape[1:]) != tuple(x.shape[:-1]):
         raise ShapeError(
-            f"tally: x has shape {tuple(x.shape)}, codes {tuple(codes.shape)}; wanted codes "
+            f"tally: x has shape {tuple(x.shape)}, codes {tuple(codes.shape)}; expected codes "
             f"(n, {', '.join(map(str, x.shape[:-1]))})."
         )
     xp = arrays.namespace(x, codes)
@@ -245,8 +245,8 @@ def _encode_any(entered: backends.Entered, quantizer: Any, n_q: int, beam: int, 
         return entered.out(xp.reshape(codes, (n_q, *x.shape[:-1])))
     *batch, length = x.shape[:-1]
     return [
-        entered.out(xp.reshape(level, (*batch, length // stride)))
-        for level, stride in zip(codes, quantizer.strides, strict=False)
+        entered.out(xp.reshape(stage, (*batch, length // stride)))
+        for stage, stride in zip(codes, quantizer.strides, strict=False)
     ]
 
 
@@ -290,7 +290,7 @@ def _decode_strided(codes: Any, codebooks: Any, out: Any) -> Any:
         codes = checks.ragged("decode", [each.array for each in entered], codebooks)
         xp = arrays.namespace(*codes)
         *batch, length = codes[0].shape
-        flat = [xp.reshape(level, (_product(level.shape),)) for level in codes]
+        flat = [xp.reshape(stage, (_product(stage.shape),)) for stage in codes]
         vectors = lookup.decode(flat, codebooks)
         shape = (*batch, length * codebooks.strides[0], codebooks.dim)
         return entered[0].out(xp.reshape(vectors, shape))
@@ -335,6 +335,6 @@ def warmup(*dtypes: Any) -> bool:
         except TypeError:
             found = repr(dtype)
         if found not in (np.float32, np.float64):
-            raise DtypeError(f"warmup: got {found}; wanted float32 or float64.")
+            raise DtypeError(f"warmup: got {found}; expected float32 or float64.")
         host.warm(np.dtype(dtype))
     return host.load().__name__.endswith("compiled")

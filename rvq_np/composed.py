@@ -27,7 +27,7 @@ from .stages import Linear, Stage, Value, add_to, check_maps
 
 
 class Composed(Value):
-    """What the composed quantizers share: whose level is which, and sizes that follow from it.
+    """What the composed quantizers share: whose stage is which, and sizes that follow from it.
 
     They are frozen values and sequences of `Stage`, as `Codebooks` is.
 
@@ -35,14 +35,14 @@ class Composed(Value):
     ----------
     parts : tuple of Codebooks or Composed
     order : tuple of int
-        Per level, the part that it belongs to; each part's levels are in their own order.
+        Per stage, the part that it belongs to; each part's stages are in their own order.
     n_q : int
-        The number of levels; also ``len(quantizer)``.
+        The number of stages; also ``len(quantizer)``.
     dim : int
         D, the length of a vector.
     stages : tuple of Stage
     sizes, strides : tuple of int
-        Words, and frames per code, level by level.
+        Codewords, and frames per code, stage by stage.
     dtype : numpy.dtype
         Of decoded vectors: float32 or float64.
     block : int
@@ -72,7 +72,7 @@ class Composed(Value):
     ):
         whole = tuple(order)
         vars(self).update(parts=tuple(parts), order=whole[: self._checked(n_q, len(whole))])
-        stages = tuple(self.parts[part].stages[level] for part, level in self.places())
+        stages = tuple(self.parts[part].stages[q] for part, q in self.places())
         strides = tuple(stage.stride for stage in stages)
         vars(self).update(
             n_q=len(stages),
@@ -99,14 +99,14 @@ class Composed(Value):
         return (self.fingerprint, self.dtype)
 
     def places(self, n_q: int | None = None) -> Iterator[tuple[int, int]]:
-        """Yield per level its part, and which of the part's levels it is."""
+        """Yield per stage its part, and which of the part's stages it is."""
         seen = [0] * len(self.parts)
         for part in self.order[:n_q]:
             yield part, seen[part]
             seen[part] += 1
 
     def shares(self, n_q: int) -> list[int]:
-        """Return how many of the first `n_q` levels each part has."""
+        """Return how many of the first `n_q` stages each part has."""
         return [self.order[:n_q].count(part) for part in range(len(self.parts))]
 
     def into(self, rows: Any) -> list[Any]:
@@ -148,7 +148,7 @@ class Composed(Value):
         chosen = range(self.n_q)[index]
         if not chosen or chosen != range(len(chosen)):
             raise LevelsError(
-                f"{name}: {index} is not the first of its {self.n_q} levels; wanted "
+                f"{name}: {index} is not the first of its {self.n_q} stages; expected "
                 "quantizer[:n]. For one part alone take quantizer.parts."
             )
         if len(chosen) == self.n_q:
@@ -164,12 +164,12 @@ class Composed(Value):
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over all words, projections and the way they are composed."""
+        """SHA-256 over all codewords, projections and the way they are composed."""
         return self._print(self.n_q)
 
     @property
     def fingerprints(self) -> tuple[str, ...]:
-        """The fingerprints of the first level, the first two, and so on."""
+        """The fingerprints of the first stage, the first two, and so on."""
         return tuple(self._print(n) for n in range(1, self.n_q + 1))
 
     def _print(self, n_q: int) -> str:
@@ -185,7 +185,7 @@ class Composed(Value):
     def __repr__(self) -> str:
         parts = ", ".join(repr(part) for part in self.parts)
         whole = sum(part.n_q for part in self.parts)
-        first = f", first {self.n_q} of {whole} levels" if self.n_q < whole else ""
+        first = f", first {self.n_q} of {whole} stages" if self.n_q < whole else ""
         return f"{type(self).__name__}({parts}{first})"
 
 
@@ -198,7 +198,7 @@ class Projected(Composed):
     project_in : Linear
         From the D numbers of a vector to the C that `inner` quantizes.
     project_out : Linear
-        Back to D numbers, from the sum of the words.
+        Back to D numbers, from the sum of the codewords.
     n_q : int, optional
         Only the first so many stages, as ``quantizer[:n_q]``; all by default.
 
@@ -214,7 +214,7 @@ class Projected(Composed):
     Notes
     -----
     A stage of its own can project as well, see `Stage`; there the residual stays in the space of
-    the vectors, here it never leaves that of the words.
+    the vectors, here it never leaves that of the codewords.
 
     Examples
     --------
@@ -223,7 +223,7 @@ class Projected(Composed):
     >>> half = Linear(np.float32([[1, 0]]), np.zeros(1, np.float32))
     >>> back = Linear(np.float32([[1], [0]]), np.zeros(2, np.float32))
     >>> Projected(np.zeros((4, 16, 1), np.float32), half, back)
-    Projected(Codebooks(4 stages, 16 words of 1), for vectors of 2)
+    Projected(Codebooks(4 stages, 16 codewords of 1), for vectors of 2)
     """
 
     KIND = "projected"
@@ -238,7 +238,7 @@ class Projected(Composed):
         if into[0] != inner.dim or out[1] != inner.dim or into[1] != out[0]:
             raise ShapeError(
                 f"Projected: inner quantizes vectors of length {inner.dim}, project_in.weight has "
-                f"shape {into} and project_out.weight {out}; wanted ({inner.dim}, D) and "
+                f"shape {into} and project_out.weight {out}; expected ({inner.dim}, D) and "
                 f"(D, {inner.dim})."
             )
         vars(self).update(project_in=project_in, project_out=project_out)
@@ -260,9 +260,9 @@ class Projected(Composed):
 
     def _limit(self, dtype: Any) -> float:
         sums = np.abs(self.project_in.weight).sum(axis=1, dtype=np.float64)
-        room = super()._limit(dtype) - np.abs(self.project_in.bias).astype(np.float64)
+        space = super()._limit(dtype) - np.abs(self.project_in.bias).astype(np.float64)
         with np.errstate(divide="ignore", over="ignore"):
-            return float(min((room / sums).min(), np.finfo(dtype).max / 2))
+            return float(min((space / sums).min(), np.finfo(dtype).max / 2))
 
     def maps(self) -> Sequence[Linear]:
         return (self.project_in, self.project_out)
@@ -278,7 +278,7 @@ class Parallel(Composed):
     Parameters
     ----------
     parts : iterable of Codebooks, Composed or array (Q, K, D)
-        Levels are counted through the parts: first all of the first one.
+        Stages are counted through the parts: first all of the first one.
     n_q : int, optional
         Only the first so many stages, as ``quantizer[:n_q]``; all by default.
 
@@ -304,7 +304,9 @@ class Parallel(Composed):
         made = _parts("Parallel", parts)
         dims = sorted({part.dim for part in made})
         if len(dims) > 1:
-            raise ShapeError(f"Parallel: the parts quantize vectors of lengths {dims}; wanted one.")
+            raise ShapeError(
+                f"Parallel: the parts quantize vectors of lengths {dims}; expected one."
+            )
         order = [n for n, part in enumerate(made) for _ in range(part.n_q)]
         super().__init__(made, order, dims[0], n_q)
 
@@ -324,7 +326,7 @@ class Grouped(Composed):
     Parameters
     ----------
     parts : iterable of Codebooks, Composed or array (Q, K, C)
-        In the order of the channels; their lengths add up to D. Levels take turns: the first of
+        In the order of the channels; their lengths add up to D. Stages take turns: the first of
         every part, then the second of every part, so that a prefix of the codes is a coarser
         version of the whole vector. With equal parts ``codes.reshape(Q, G, ...)`` tells them
         apart.
@@ -352,7 +354,7 @@ class Grouped(Composed):
     def __init__(self, parts: Iterable[Any], n_q: int | None = None):
         made = _parts("Grouped", parts)
         deepest = max(part.n_q for part in made)
-        turns = [n for level in range(deepest) for n, part in enumerate(made) if level < part.n_q]
+        turns = [n for stage in range(deepest) for n, part in enumerate(made) if stage < part.n_q]
         super().__init__(made, turns, sum(part.dim for part in made), n_q)
 
     def into(self, rows: Any) -> list[Any]:
@@ -370,8 +372,8 @@ def of(value: Any) -> Any:
 
 def _parts(call: str, parts: Any) -> list[Any]:
     if isinstance(parts, (Composed, Codebooks)) or not isinstance(parts, Iterable):
-        raise ShapeError(f"{call}: got a {type(parts).__name__}; wanted a list of quantizers.")
+        raise ShapeError(f"{call}: got a {type(parts).__name__}; expected a list of quantizers.")
     made = [of(part) for part in parts]
     if not made:
-        raise ShapeError(f"{call}: got no part; wanted at least one.")
+        raise ShapeError(f"{call}: got no part; expected at least one.")
     return made

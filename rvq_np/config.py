@@ -1,6 +1,6 @@
 """What a quantizer is asked to be: the seed's arguments as one checked, frozen value.
 
-The arithmetic between levels and bandwidth lives here too, as it needs nothing else.
+The arithmetic between stages and bandwidth lives here too, as it needs nothing else.
 """
 
 from __future__ import annotations
@@ -78,42 +78,42 @@ class Config:
         wrong = sorted(names.symmetric_difference(values))
         if wrong:
             raise ParameterError(
-                f"Config: {', '.join(wrong)} missing or unknown; wanted exactly "
+                f"Config: {', '.join(wrong)} missing or unknown; expected exactly "
                 f"{', '.join(sorted(names))}."
             )
         return cls(**values)
 
     def bandwidth_per_quantizer(self, sample_rate: float, call: str = CLASS) -> float:
-        """Return kb/s per level at `sample_rate` vectors per second; `call`: who asks."""
+        """Return kb/s per stage at `sample_rate` vectors per second; `call`: who asks."""
         rate = _real(sample_rate)
         if rate is None or rate <= 0:
             _refuse("sample_rate", sample_rate, "a positive number of vectors per second", call)
         return math.log2(self.bins) * rate / 1000
 
-    def levels_for(self, sample_rate: float, bandwidth: float | None, call: str = CLASS) -> int:
-        """Return how many levels fit into `bandwidth` kb/s: at least one, at most all.
+    def stages_for(self, sample_rate: float, bandwidth: float | None, call: str = CLASS) -> int:
+        """Return how many stages fit into `bandwidth` kb/s: at least one, at most all.
 
         The quotient of an exact bitrate may round to just below a whole number, so it is nudged
-        up by a relative 1e-9 (ESPnet loses a level in 313 of 2464 such cases, this in none).
+        up by a relative 1e-9 (ESPnet loses a stage in 313 of 2464 such cases, this in none).
         """
-        per_level = self.bandwidth_per_quantizer(sample_rate, call)
+        per_stage = self.bandwidth_per_quantizer(sample_rate, call)
         if bandwidth is None:
             return self.n_q
         spent = _real(bandwidth)
         if spent is None or spent < 0:
-            _refuse("bandwidth", bandwidth, "kb/s from 0, where 0 and None mean all levels", call)
-        if spent == 0 or per_level == 0:
+            _refuse("bandwidth", bandwidth, "kb/s from 0, where 0 and None mean all stages", call)
+        if spent == 0 or per_stage == 0:
             return self.n_q
-        fitting = math.floor(min(spent / per_level * (1 + 1e-9), self.n_q))
+        fitting = math.floor(min(spent / per_stage * (1 + 1e-9), self.n_q))
         return max(1, fitting)
 
     def check_start(self, call: str, st: int | None, n_q: int) -> int:
-        """Return the first level as an int, 0 for None, or raise LevelsError."""
+        """Return the first stage as an int, 0 for None, or raise LevelsError."""
         if st is None:
             return 0
         if not _is_whole(st) or not 0 <= st < n_q:
             raise LevelsError(
-                f"{call}: st is {st!r}; choose 0 to {n_q - 1}, the levels in use here."
+                f"{call}: st is {st!r}; choose 0 to {n_q - 1}, the stages in use here."
             )
         return int(st)
 
@@ -137,5 +137,5 @@ def _real(value: Any) -> float | None:
         return None
 
 
-def _refuse(name: str, value: Any, wanted: str, call: str = CLASS) -> NoReturn:
-    raise ParameterError(f"{call}: {name} is {value!r}; wanted {wanted}.")
+def _refuse(name: str, value: Any, expected: str, call: str = CLASS) -> NoReturn:
+    raise ParameterError(f"{call}: {name} is {value!r}; expected {expected}.")

@@ -25,11 +25,11 @@ class QuantizedResult:
     quantized : array (B, D, T) or (N, D)
         In the library, on the device and in the float type of the input: ``decode(codes)``.
     codes : array (n_q, B, T) or (n_q, N), int32
-        All levels in use, under dropout too: those a row was not given are not in `quantized`.
+        All stages in use, under dropout too: those a row was not given are not in `quantized`.
     bandwidth : array () or, under dropout in training, (B,)
-        kb/s of the levels used.
+        kb/s of the stages used.
     penalty : array ()
-        Commitment loss, averaged over the levels used; 0 in eval.
+        Commitment loss, averaged over the stages used; 0 in eval.
     quantization_loss : array () or None
         The same without the commitment weight; None where the quantizer has no dropout.
     """
@@ -98,8 +98,8 @@ class Batch:
         fits = x.ndim in (2, 3) and x.shape[1] == dim
         if not fits:
             raise ShapeError(
-                f"{call}: x has shape {tuple(x.shape)}; wanted (B, {dim}, T) or (N, {dim}), where "
-                f"{dim} is the dimension of the quantizer."
+                f"{call}: x has shape {tuple(x.shape)}; expected (B, {dim}, T) or (N, {dim}), "
+                f"where {dim} is the dimension of the quantizer."
             )
         self.dtype = checks.floating(call, x)
         self._xp = arrays.namespace(x)
@@ -120,14 +120,14 @@ class Batch:
 
     def _masked(self, call: str, x: Any, mask: Any) -> tuple[Any, np.ndarray]:
         xp = self._xp
-        wanted = (x.shape[0], x.shape[2]) if self.time_last else (x.shape[0],)
-        if tuple(mask.shape) != wanted:
+        expected = (x.shape[0], x.shape[2]) if self.time_last else (x.shape[0],)
+        if tuple(mask.shape) != expected:
             raise ShapeError(
-                f"{call}: mask has shape {tuple(mask.shape)}; wanted {wanted}, one for each vector."
+                f"{call}: mask has shape {tuple(mask.shape)}; expected {expected}, one a vector."
             )
         if not xp.isdtype(mask.dtype, "bool"):
             raise DtypeError(
-                f"{call}: mask has dtype {mask.dtype}; wanted bool, True where there is a vector."
+                f"{call}: mask has dtype {mask.dtype}; expected bool, True where there is a vector."
             )
         kept = mask[:, None, :] if self.time_last else mask[:, None]
         return xp.where(kept, x, xp.zeros_like(x)), arrays.to_numpy(mask).reshape(-1)

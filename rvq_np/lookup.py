@@ -21,7 +21,7 @@ NUMBERS = 1 << 20  # numbers of a block of rows that passes a composed quantizer
 
 
 def encode(x: Any, quantizer: Any, n_q: int, beam_size: int = 1) -> Any:
-    """Return codes (n_q, N) of `x` (N, D); where stages have strides, a list with one a level."""
+    """Return codes (n_q, N) of `x` (N, D); where stages have strides, a list with one a stage."""
     if isinstance(quantizer, Codebooks) and quantizer.block == 1:
         engine = backends.engine_of(x)
         return engine.encode(x, quantizer.prepared(engine, x)[:n_q], beam_size)
@@ -32,13 +32,13 @@ def encode(x: Any, quantizer: Any, n_q: int, beam_size: int = 1) -> Any:
     xp = arrays.namespace(x)
     if quantizer.block == 1:
         return xp.concat(parts, axis=1)
-    return [xp.concat(list(level)) for level in zip(*parts, strict=True)]
+    return [xp.concat(list(stage)) for stage in zip(*parts, strict=True)]
 
 
-def decode(codes: Any, quantizer: Any, levels: np.ndarray | None = None) -> Any:
+def decode(codes: Any, quantizer: Any, stages: np.ndarray | None = None) -> Any:
     """Return vectors (N, D) of `codes` (n, N), or of a list of n (N / stride,).
 
-    `levels` (N,), from 1, for `Codebooks` only: add up only so many levels of each row.
+    `stages` (N,), from 1, for `Codebooks` only: add up only so many stages of each row.
     """
     if isinstance(quantizer, Composed):
         return _apart(codes, quantizer)
@@ -46,19 +46,19 @@ def decode(codes: Any, quantizer: Any, levels: np.ndarray | None = None) -> Any:
         return _together(codes, quantizer)
     engine = backends.engine_of(codes)
     prepared = quantizer.prepared(engine, _vector_like(codes))
-    if levels is None:
+    if stages is None:
         return engine.decode(codes, prepared)
     xp = arrays.namespace(codes)
     total = engine.decode(codes[:1, :], prepared[:1])
-    for level in range(1, codes.shape[0]):  # the additions of `decode`, in its order
-        part = engine.decode(codes[level : level + 1, :], prepared[level : level + 1])
-        active = arrays.asarray(levels > level, codes)[:, None]
+    for stage in range(1, codes.shape[0]):  # the additions of `decode`, in its order
+        part = engine.decode(codes[stage : stage + 1, :], prepared[stage : stage + 1])
+        active = arrays.asarray(stages > stage, codes)[:, None]
         total = xp.where(active, total + part, total)
     return total
 
 
 def tally(x: Any, codes: Any, codebooks: Codebooks) -> tuple[list[Any], list[Any]]:
-    """Return per stage the counts of words and the sums of what chose them, float64."""
+    """Return per stage the counts of codewords and the sums of what chose them, float64."""
     engine = backends.engine_of(x)
     counts, sums = engine.tally(x, codes, codebooks.prepared(engine, x)[: codes.shape[0]])
     return counts, sums
@@ -76,7 +76,7 @@ def added(x: Any, codes: Any, codebooks: Codebooks) -> tuple[list[np.ndarray], l
 def follow(x: Any) -> Callable[[Codebooks], Any]:
     """Return a function that gives the codes of `x` (N, D) by one stage.
 
-    For calling again and again while the stage's float32 words move a little: on NumPy arrays
+    For calling again and again while the stage's float32 codewords move a little: on NumPy arrays
     most rows then need no search. `x` must stay as it is.
     """
     if not isinstance(x, np.ndarray):
@@ -86,18 +86,19 @@ def follow(x: Any) -> Callable[[Codebooks], Any]:
 
 
 def assign(x: Any) -> Callable[[Any], tuple[Any, Any]]:
-    """Return ``again(words)``: the counts (K,) and sums (K, C) of the rows nearest to each word.
+    """Return ``again(codewords)``: the counts (K,) and sums (K, C) of the rows nearest to each
+    codeword.
 
     For the rounds of k-means on `x` (N, C). Where the backend of `x` has an `assign` of its own,
-    words may be an array of its library, and counts and sums are.
+    codewords may be an array of its library, and counts and sums are.
     """
     if stays(x):
         again: Callable[[Any], tuple[Any, Any]] = backends.engine_of(x).assign(x)
         return again
     following = follow(x)
 
-    def on_the_host(words: Any) -> tuple[Any, Any]:
-        codebooks = Codebooks([words])
+    def on_the_host(codewords: Any) -> tuple[Any, Any]:
+        codebooks = Codebooks([codewords])
         counts, sums = tally(x, following(codebooks), codebooks)
         return counts[0], sums[0]
 
@@ -105,7 +106,7 @@ def assign(x: Any) -> Callable[[Any], tuple[Any, Any]]:
 
 
 def walk(x: Any, codes: Any, codebooks: Codebooks) -> Iterator[tuple[Any, Any]]:
-    """Yield per stage what it quantized, rows (N, C), and the words (N, C) it chose.
+    """Yield per stage what it quantized, rows (N, C), and the codewords (N, C) it chose.
 
     The rows are the residuals, bit for bit those that `encode` searched with, projected if the
     stage projects. `x` (N, D) and `codes` (n, N), valid and finite, are NumPy arrays or of a
@@ -114,11 +115,11 @@ def walk(x: Any, codes: Any, codebooks: Codebooks) -> Iterator[tuple[Any, Any]]:
     yield from _trainer(x).walk(x, codes, tables(x, codebooks))
 
 
-def searched(x: Any, codebooks: Codebooks, level: int = 0) -> Any:
+def searched(x: Any, codebooks: Codebooks, stage: int = 0) -> Any:
     """Return what a stage searches with: a copy of `x` (N, D), or projected (N, C)."""
     if stays(x):
-        return backends.engine_of(x).searched(x, tables(x, codebooks)[level : level + 1])
-    return steps.searched(arrays.to_numpy(x), codebooks[level], codebooks.dtype)
+        return backends.engine_of(x).searched(x, tables(x, codebooks)[stage : stage + 1])
+    return steps.searched(arrays.to_numpy(x), codebooks[stage], codebooks.dtype)
 
 
 def residual(x: Any, codes: Any, codebooks: Codebooks) -> Any:
@@ -133,16 +134,16 @@ class Part(NamedTuple):
     """What one stage made of the rows of a batch that count."""
 
     searched: Any  # (n, C): what the stage quantized
-    counts: Any  # (K,) float64: how often each word was chosen
+    counts: Any  # (K,) float64: how often each codeword was chosen
     sums: Any  # (K, C) float64, of what chose it; or the `steps.Tally` that makes them
-    distances: Any  # (n,) float64, squared, of each row to its word
+    distances: Any  # (n,) float64, squared, of each row to its codeword
 
 
 class Passage:
     """A batch on its way through the first `n_q` stages: iterate, then look at what there is.
 
     Yields a `Part` per stage, good until the next is asked for. After the last, `codes` (n_q, N)
-    and `quantized` (N, D), of the first ``levels[n]`` stages of row n, are whole; in the library
+    and `quantized` (N, D), of the first ``stages[n]`` stages of row n, are whole; in the library
     of `x` (N, D), which is finite. `places`: the rows that count in a part; all by default.
     """
 
@@ -152,10 +153,10 @@ class Passage:
         codebooks: Codebooks,
         n_q: int,
         places: np.ndarray | None = None,
-        levels: np.ndarray | None = None,
+        stages: np.ndarray | None = None,
     ):
         self.x, self.codebooks, self.n_q = x, codebooks, n_q
-        self.places, self.levels = places, levels
+        self.places, self.stages = places, stages
         self.codes: Any = None
         self.quantized: Any = None
 
@@ -167,14 +168,14 @@ class Passage:
         codes = np.empty((self.n_q, x.shape[0]), np.int32)
         quantized = np.zeros((x.shape[0], codebooks.dim), codebooks.dtype)
         dtype = host.working_dtype(x.dtype, codebooks.dtype)
-        given = None if self.levels is None else self.levels.astype(np.int32)
+        given = None if self.stages is None else self.stages.astype(np.int32)
         stages = codebooks.stages[: self.n_q]
         for part in steps.through(x, stages, dtype, codes, quantized, codebooks._hints, given):
             searched, chosen = part.searched, part.codes
             if self.places is not None:
                 searched, chosen = searched[self.places], chosen[self.places]
-            tally = steps.Tally(searched, chosen, len(part.words))
-            distances = steps.squared_distances(searched, part.words, chosen)
+            tally = steps.Tally(searched, chosen, len(part.codebook))
+            distances = steps.squared_distances(searched, part.codebook, chosen)
             yield Part(searched, tally.counts, tally, distances)
         self.codes, self.quantized = (arrays.asarray(each, self.x) for each in (codes, quantized))
 
@@ -186,9 +187,9 @@ class Passage:
             x, codes = arrays.take(x, self.places), arrays.take(codes, self.places, 1)
         counts, sums = added(x, codes, self.codebooks)
         parts = walk(x, codes, self.codebooks) if x.shape[0] else ()
-        for level, (searched, words) in enumerate(parts):
-            yield Part(searched, counts[level], sums[level], energies(searched - words))
-        self.quantized = decode(self.codes, self.codebooks, self.levels)
+        for stage, (searched, codewords) in enumerate(parts):
+            yield Part(searched, counts[stage], sums[stage], energies(searched - codewords))
+        self.quantized = decode(self.codes, self.codebooks, self.stages)
 
 
 def energies(rows: Any) -> Any:
@@ -228,8 +229,8 @@ def _composed(x: Any, quantizer: Composed, n_q: int, beam_size: int) -> Any:
         encode(rows, part, share, beam_size) if share else None
         for rows, part, share in zip(quantizer.into(x), quantizer.parts, shares, strict=True)
     ]
-    levels = [_level(theirs[part], level) for part, level in quantizer.places(n_q)]
-    return levels if quantizer.block > 1 else arrays.namespace(x).stack(levels)
+    stages = [_stage(theirs[part], stage) for part, stage in quantizer.places(n_q)]
+    return stages if quantizer.block > 1 else arrays.namespace(x).stack(stages)
 
 
 def _apart(codes: Any, quantizer: Composed) -> Any:
@@ -238,13 +239,13 @@ def _apart(codes: Any, quantizer: Composed) -> Any:
     if n_q == 0:
         return _zeros(codes.shape[1], quantizer, codes)
     own: list[list[Any]] = [[] for _ in quantizer.parts]
-    for level, part in enumerate(quantizer.order[:n_q]):
-        own[part].append(_level(codes, level))
-    frames = _level(codes, 0).shape[0] * quantizer.strides[0]
+    for stage, part in enumerate(quantizer.order[:n_q]):
+        own[part].append(_stage(codes, stage))
+    frames = _stage(codes, 0).shape[0] * quantizer.strides[0]
     vectors = []
     for part, some in zip(quantizer.parts, own, strict=True):
         if not some:
-            vectors.append(_zeros(frames, part, _level(codes, 0)))
+            vectors.append(_zeros(frames, part, _stage(codes, 0)))
         else:
             theirs = some if part.block > 1 else arrays.namespace(*some).stack(some)
             vectors.append(decode(theirs, part))
@@ -252,7 +253,7 @@ def _apart(codes: Any, quantizer: Composed) -> Any:
 
 
 def _strided(x: Any, codebooks: Codebooks, n_q: int, beam_size: int) -> list[Any]:
-    """Return per level the codes of the means of as many frames as its stride says.
+    """Return per stage the codes of the means of as many frames as its stride says.
 
     The mean is a sum in the order of time, then a division; what its code decodes to is taken
     from each of the frames.
@@ -289,8 +290,8 @@ def _each(rows: Any, stride: int) -> Any:
     return rows if stride == 1 else arrays.namespace(rows).repeat(rows, stride, axis=0)
 
 
-def _level(codes: Any, level: int) -> Any:
-    return codes[level] if isinstance(codes, list) else codes[level, :]
+def _stage(codes: Any, stage: int) -> Any:
+    return codes[stage] if isinstance(codes, list) else codes[stage, :]
 
 
 def _working(x: Any, codebooks: Codebooks) -> Any:

@@ -31,17 +31,17 @@ class Pass:
         What went in.
     codes : array (n_q, N), int32
     quantized : array (N, D)
-        Exactly what the codes decode to, of the levels each row was given.
+        Exactly what the codes decode to, of the stages each row was given.
     codebooks : Codebooks
         What the codes name: those before this step's training.
     states : tuple of CodebookState
         Those after it; in eval the same as before.
     loss : float
-        Mean squared distance to the words, averaged over the levels used; 0 in eval.
+        Mean squared distance to the codewords, averaged over the stages used; 0 in eval.
     bandwidth : float or numpy.ndarray (B,)
-        kb/s of the levels used.
+        kb/s of the stages used.
     per_row : numpy.ndarray (N,), int, or None
-        Levels given to each row by dropout; None: all in use.
+        Stages given to each row by dropout; None: all in use.
     trained : bool
         Whether losses mean anything.
     """
@@ -57,12 +57,12 @@ class Pass:
     trained: bool
 
     def active(self) -> np.ndarray:
-        """Return how many levels make up each row (N,), int32: none where there is padding."""
+        """Return how many stages make up each row (N,), int32: none where there is padding."""
         n_q, n_rows = self.codes.shape
-        levels = np.full(n_rows, n_q) if self.per_row is None else self.per_row
+        stages = np.full(n_rows, n_q) if self.per_row is None else self.per_row
         if self.batch.valid is not None:
-            levels = np.where(self.batch.valid, levels, 0)
-        return levels.astype(np.int32)
+            stages = np.where(self.batch.valid, stages, 0)
+        return stages.astype(np.int32)
 
     def result(self, config: Config, *, both_losses: bool | None = None) -> QuantizedResult:
         """Return what the user of the batch gets, in the layout and library it came in.
@@ -88,7 +88,7 @@ def forward(
     batch: Batch,
     config: Config,
     n_q: int,
-    per_level: float,
+    per_stage: float,
     *,
     seed: Sequence[int] | None = None,
     all_reduce: training.AllReduce = training.ALONE,
@@ -103,9 +103,9 @@ def forward(
     batch : Batch
     config : Config
     n_q : int
-        Levels in use.
-    per_level : float
-        kb/s of one level.
+        Stages in use.
+    per_stage : float
+        kb/s of one stage.
     seed, all_reduce, moving
         See `rvq_np.train.learn`; without `seed` nothing is trained or dropped.
 
@@ -117,13 +117,13 @@ def forward(
         codes = lookup.encode(batch.rows, codebooks, n_q)
         quantized = lookup.decode(codes, codebooks)
         return Pass(
-            batch, codes, quantized, codebooks, tuple(states), 0.0, n_q * per_level, None, False
+            batch, codes, quantized, codebooks, tuple(states), 0.0, n_q * per_stage, None, False
         )
     learned = training.learn(
         states, batch.rows, batch.valid, n_q, config, seed, projections,
         groups=batch.groups, all_reduce=all_reduce, moving=moving, codebooks=codebooks,
     )  # fmt: skip
-    spent = per_level * (n_q if learned.levels is None else learned.levels)
+    spent = per_stage * (n_q if learned.stages is None else learned.stages)
     return Pass(
         batch, learned.codes, learned.quantized, learned.codebooks, learned.states, learned.loss,
         spent, learned.per_row, True,

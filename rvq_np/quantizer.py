@@ -1,6 +1,6 @@
 """`ResidualVectorQuantizer`: the class of ESPnet without torch, same names, defaults and layouts.
 
-A thin, changeable shell around frozen values: it owns a `Config`, one `CodebookState` a level,
+A thin, changeable shell around frozen values: it owns a `Config`, one `CodebookState` a stage,
 the projections and a random generator, and hands everything else to `codec` and `train`.  Where
 it differs from ESPnet on purpose, ``docs/espnet.md`` says so and a test proves it.
 """
@@ -36,24 +36,24 @@ class ResidualVectorQuantizer:
     dimension : int, optional
         D, the length of a vector.
     codebook_dim : int or None, optional
-        C, the length of a word. Unlike `dimension`, it adds a linear map in and out to every
-        level. None: as `dimension`.
+        C, the length of a codeword. Unlike `dimension`, it adds a linear map in and out to every
+        stage. None: as `dimension`.
     n_q : int, optional
-        Q, the number of levels.
+        Q, the number of stages.
     bins : int, optional
-        K, the words of each codebook.
+        K, the codewords of each codebook.
     decay : float, optional
         Share of the past the moving averages keep at each training step, 0 to 1.
     kmeans_init : bool, optional
-        Find the first words by k-means on the first training batch. Until then, or without it,
+        Find the first codewords by k-means on the first training batch. Until then, or without it,
         they are small random vectors.
     kmeans_iters : int, optional
         Rounds of that k-means, and at most of `fit`'s.
     threshold_ema_dead_code : float, optional
-        In training, a word chosen less often than this per step, on average, is replaced by a
+        In training, a codeword chosen less often than this per step, on average, is replaced by a
         vector of the batch. 0: never.
     quantizer_dropout : bool or float, optional
-        In training, quantize rows of a batch with a random number of levels: True for each row,
+        In training, quantize rows of a batch with a random number of stages: True for each row,
         a number for that share of them.
     commitment_weight : float, optional
         Factor of ``penalty``.
@@ -61,17 +61,17 @@ class ResidualVectorQuantizer:
         Laplace smoothing of counts.
     relative_threshold : float, optional
         Instead of `threshold_ema_dead_code`: this share of the mean count, e.g. 0.1; a replaced
-        word then starts at the mean.
+        codeword then starts at the mean.
     rng : int or numpy.random.Generator, optional
         Source of all randomness, through `numpy.random.default_rng`.
     all_reduce : rvq_np.train.AllReduce, optional
         Adds up the statistics of several processes that train the same quantizer, so that all
-        end each step with the same words. Also an attribute, to be set after `load`.
+        end each step with the same codewords. Also an attribute, to be set after `load`.
 
     Attributes
     ----------
     codebooks : Codebooks
-        The current words and projections, a frozen value for `rvq_np.encode` and `decode`.
+        The current codewords and projections, a frozen value for `rvq_np.encode` and `decode`.
     training : bool
         Whether calling it trains it. True at first, as in torch; see `train` and `eval`.
 
@@ -140,7 +140,7 @@ class ResidualVectorQuantizer:
         return self.train(False)
 
     def get_bandwidth_per_quantizer(self, sample_rate: float) -> float:
-        """Return kb/s per level: ``log2(bins) * sample_rate / 1000``.
+        """Return kb/s per stage: ``log2(bins) * sample_rate / 1000``.
 
         Raises
         ------
@@ -157,9 +157,9 @@ class ResidualVectorQuantizer:
     def get_num_quantizers_for_bandwidth(
         self, sample_rate: float, bandwidth: float | None = None
     ) -> int:
-        """Return how many levels fit into `bandwidth` kb/s: at least one, at most `n_q`.
+        """Return how many stages fit into `bandwidth` kb/s: at least one, at most `n_q`.
 
-        None and 0 mean all levels. No level is lost to rounding.
+        None and 0 mean all stages. No stage is lost to rounding.
 
         Raises
         ------
@@ -172,7 +172,7 @@ class ResidualVectorQuantizer:
         >>> [rvq.get_num_quantizers_for_bandwidth(40, each) for each in (0.1, 1.2, 99, None)]
         [1, 3, 8, 8]
         """
-        return self.config.levels_for(sample_rate, bandwidth, "get_num_quantizers_for_bandwidth")
+        return self.config.stages_for(sample_rate, bandwidth, "get_num_quantizers_for_bandwidth")
 
     def forward(
         self, x: Any, sample_rate: float, bandwidth: float | None = None, mask: Any = None
@@ -186,7 +186,7 @@ class ResidualVectorQuantizer:
         sample_rate : float
             Vectors per second.
         bandwidth : float, optional
-            kb/s to spend; all levels by default. Obeyed in training, too.
+            kb/s to spend; all stages by default. Obeyed in training, too.
         mask : array (B, T) or (N,), bool, optional
             True where there is a vector, False where there is padding. Padding, whatever it
             holds, takes part in nothing: no statistics, no losses. What comes back there is
@@ -196,8 +196,8 @@ class ResidualVectorQuantizer:
         -------
         result : QuantizedResult
             ``quantized, codes, bandwidth, penalty`` and, with dropout, ``quantization_loss``;
-            unpacks as a tuple. ``quantized`` is exactly ``decode(codes)``, by the words before
-            this step's training; under dropout, of the levels each row was given.
+            unpacks as a tuple. ``quantized`` is exactly ``decode(codes)``, by the codewords before
+            this step's training; under dropout, of the stages each row was given.
 
         Raises
         ------
@@ -206,8 +206,8 @@ class ResidualVectorQuantizer:
 
         Notes
         -----
-        A training step initializes levels that have no words yet, encodes, moves the averages
-        (`rvq_np.train.ema`) and replaces dead words (`rvq_np.train.expire`). Without a single
+        A training step initializes stages that have no codewords yet, encodes, moves the averages
+        (`rvq_np.train.ema`) and replaces dead codewords (`rvq_np.train.expire`). Without a single
         vector nothing changes.
         """
         return self.passed("forward", x, sample_rate, bandwidth, mask).result(self.config)
@@ -218,8 +218,8 @@ class ResidualVectorQuantizer:
         self, call: str, x: Any, sample_rate: float, bandwidth: float | None, mask: Any
     ) -> passes.Pass:
         """Do what `forward` does; return all that its result and gradients are made of."""
-        per_level = self.config.bandwidth_per_quantizer(sample_rate, call)
-        n_q = self.config.levels_for(sample_rate, bandwidth, call)
+        per_stage = self.config.bandwidth_per_quantizer(sample_rate, call)
+        n_q = self.config.stages_for(sample_rate, bandwidth, call)
         batch = layout.Batch(call, x, self.codebooks, mask)
         seed = None
         if self.training:
@@ -229,7 +229,7 @@ class ResidualVectorQuantizer:
         with batch.there():
             passed = passes.forward(
                 self._states, self._projections, self.codebooks, batch, self.config, n_q,
-                per_level, seed=seed, all_reduce=self.all_reduce or training.ALONE,
+                per_stage, seed=seed, all_reduce=self.all_reduce or training.ALONE,
             )  # fmt: skip
         if passed.trained:
             self._use(passed.states, self._projections, passed.codebooks)
@@ -251,16 +251,16 @@ class ResidualVectorQuantizer:
         sample_rate : float
             Vectors per second.
         bandwidth : float, optional
-            kb/s to spend; all levels by default.
+            kb/s to spend; all stages by default.
         st : int, optional
-            First level: `x` is taken for what the levels before it left over.
+            First stage: `x` is taken for what the stages before it left over.
         beam_size : int, optional
             Hypotheses kept per vector, see `rvq_np.encode`.
 
         Returns
         -------
         codes : array (n - st, B, T) or (n - st, N), int32
-            For the n levels that fit into `bandwidth`.
+            For the n stages that fit into `bandwidth`.
 
         Raises
         ------
@@ -272,9 +272,9 @@ class ResidualVectorQuantizer:
         Warns
         -----
         NotInitializedWarning
-            Once, if the words were never trained or loaded: they are random.
+            Once, if the codewords were never trained or loaded: they are random.
         """
-        n_q = self.config.levels_for(sample_rate, bandwidth, "encode")
+        n_q = self.config.stages_for(sample_rate, bandwidth, "encode")
         start = self.config.check_start("encode", st, n_q)
         checks.beam("encode", beam_size)
         codebooks = self.codebooks[start:n_q]
@@ -284,14 +284,14 @@ class ResidualVectorQuantizer:
             return batch.codes(lookup.encode(batch.rows, codebooks, n_q - start, beam_size))
 
     def decode(self, codes: Any, st: int | None = None) -> Any:
-        """Turn codes into vectors: the sum of the words they name.
+        """Turn codes into vectors: the sum of the codewords they name.
 
         Parameters
         ----------
         codes : array (n, B, T) or (n, N), integer
-            Any number of levels, from level `st` on.
+            Any number of stages, from stage `st` on.
         st : int, optional
-            Level of the first row, as given to `encode`.
+            Stage of the first row, as given to `encode`.
 
         Returns
         -------
@@ -312,7 +312,7 @@ class ResidualVectorQuantizer:
         codes = entered.array
         if codes.ndim not in (2, 3):
             raise ShapeError(
-                f"decode: codes have shape {tuple(codes.shape)}; wanted (n, B, T) or (n, N)."
+                f"decode: codes have shape {tuple(codes.shape)}; expected (n, B, T) or (n, N)."
             )
         start = self.config.check_start("decode", st, self.n_q)
         codebooks = self.codebooks[start:]
@@ -331,32 +331,32 @@ class ResidualVectorQuantizer:
         x: Any,
         *,
         iterations: int | None = None,
-        rows_per_word: int | None = 256,
+        rows_per_codeword: int | None = 256,
         tolerance: float = 1e-4,
         callback: Callable[[training.FitProgress], None] | None = None,
         progress: bool = False,
         checkpoint: str | os.PathLike[str] | None = None,
     ) -> ResidualVectorQuantizer:
-        """Train offline: k-means level by level, replacing whatever words there were.
+        """Train offline: k-means stage by stage, replacing whatever codewords there were.
 
         Parameters
         ----------
         x : array (N, D) or (B, D, T), or numpy.memmap (N, D), floating
-            All the data. A memory map is read in batches and never held whole; an array on a card
+            All the data. A memory map is read in batches and never held whole; an array on a GPU
             that CuPy computes on stays there.
         iterations : int, optional
-            Rounds of k-means per level, at most; `kmeans_iters` by default.
-        rows_per_word : int or None, optional
-            Train on at most this many random vectors per word; None: on all of them.
+            Rounds of k-means per stage, at most; `kmeans_iters` by default.
+        rows_per_codeword : int or None, optional
+            Train on at most this many random vectors per codeword; None: on all of them.
         tolerance : float, optional
-            A level is finished when a round lowers its error by less than this share.
+            A stage is finished when an iteration lowers its error by less than this share.
         callback : callable, optional
-            Called with a `rvq_np.train.FitProgress` after each round.
+            Called with a `rvq_np.train.FitProgress` after each iteration.
         progress : bool, optional
             Show a progress bar on standard error (needs ``tqdm``).
         checkpoint : str or os.PathLike, optional
-            A file for the levels that are finished. A fit that was interrupted goes on from it, to
-            the same words as if it had never stopped; when the fit is done, it is removed.
+            A file for the stages that are finished. A fit that was interrupted goes on from it, to
+            the same codewords as if it had never stopped; when the fit is done, it is removed.
 
         Returns
         -------
@@ -383,18 +383,19 @@ class ResidualVectorQuantizer:
         x = entered.array
         if x.ndim not in (2, 3) or x.shape[1] != self.dimension:
             raise ShapeError(
-                f"fit: x has shape {tuple(x.shape)}; wanted (N, {self.dimension}) or "
+                f"fit: x has shape {tuple(x.shape)}; expected (N, {self.dimension}) or "
                 f"(B, {self.dimension}, T)."
             )
         checks.floating("fit", entered.array)
         with entered.there():
             rows = layout.as_rows(entered.array)
-        rounds = self.config.kmeans_iters if iterations is None else iterations
+        iterations = self.config.kmeans_iters if iterations is None else iterations
         try:
             with entered.there(), training.reporting(callback, progress) as report:
                 states = training.fit(
-                    rows, self.n_q, self.bins, rounds, self._rng, projections=self._projections,
-                    epsilon=self.config.epsilon, rows_per_word=rows_per_word, tolerance=tolerance,
+                    rows, self.n_q, self.bins, iterations, self._rng, projections=self._projections,
+                    epsilon=self.config.epsilon, rows_per_codeword=rows_per_codeword,
+                    tolerance=tolerance,
                     callback=report, checkpoint=checkpoint,
                 )  # fmt: skip
         except NonFiniteError:
@@ -443,7 +444,7 @@ class ResidualVectorQuantizer:
         try:
             config = Config.from_dict(arguments)
             if config.n_q > len(tensors):  # before anything is made for each of them
-                raise StateError(f"it claims {config.n_q} levels and has {len(tensors)} arrays")
+                raise StateError(f"it claims {config.n_q} stages and has {len(tensors)} arrays")
             states, projections = training.from_state_dict(tensors, config)
         except (RvqError, TypeError) as error:
             raise ModelFileError(f"load: {str(path)!r} contradicts itself: {error}") from error
@@ -466,7 +467,7 @@ class ResidualVectorQuantizer:
 
     @property
     def is_initialized(self) -> bool:
-        """Whether every level's words were trained, loaded or asked to be random."""
+        """Whether every stage's codewords were trained, loaded or asked to be random."""
         return all(state.initialized for state in self._states)
 
     def _begin(self, config: Config, rng: Any) -> None:
@@ -488,8 +489,8 @@ class ResidualVectorQuantizer:
         if not self._warned and not all(state.initialized for state in used):
             self._warned = True
             warnings.warn(
-                "these codebooks were never trained or loaded: their words are random. Train them "
-                "with fit() or in train mode, or load a model.",
+                "these codebooks were never trained or loaded: their codewords are random. Train "
+                "them with fit() or in train mode, or load a model.",
                 NotInitializedWarning,
                 stacklevel=3,
             )

@@ -76,7 +76,7 @@ class ResidualQuantizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         iterations = [0] * self.n_q
 
         def count(info: train.FitProgress) -> None:
-            iterations[info.level] += 1
+            iterations[info.stage] += 1
 
         states = train.fit(
             X, self.n_q, self.bins, self.max_iter, np.random.default_rng(seed),

@@ -1,4 +1,4 @@
-"""One level of a quantizer as a frozen value: its codebook, its metric, its way in and out.
+"""One stage of a quantizer as a frozen value: its codebook, its metric, its way in and out.
 
 `Value` is what all frozen values of the package share: how they compare, copy and pickle.
 """
@@ -137,19 +137,19 @@ class Linear(Value):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Stage(Value):
-    """One level: its codebook and, if it is searched in another space, the way in and out.
+    """One stage: its codebook and, if it is searched in another space, the way in and out.
 
     Parameters
     ----------
-    words : numpy.ndarray (K, C), floating
+    codebook : numpy.ndarray (K, C), floating
         The codebook. float16 is widened to float32; the array is copied.
     project_in : Linear, optional
-        From the D numbers of a residual to the C of a word.
+        From the D numbers of a residual to the C of a codeword.
     project_out : Linear, optional
-        From a word back to D numbers. Give both or neither.
+        From a codeword back to D numbers. Give both or neither.
     metric : {"euclidean", "cosine"}, optional
-        "cosine": the word of the most similar direction. What is searched, and each word, are
-        divided by their norms; the word itself is what a code decodes to.
+        "cosine": the codeword of the most similar direction. What is searched, and each codeword,
+        are divided by their norms; the codeword itself is what a code decodes to.
     stride : int, optional
         Frames of a signal that share one code: their mean is quantized, and what the code decodes
         to stands for each of them. 1 by default.
@@ -157,9 +157,9 @@ class Stage(Value):
     Raises
     ------
     ShapeError
-        If `words` is not (K, C) with K, C >= 1, or the maps do not fit.
+        If `codebook` is not (K, C) with K, C >= 1, or the maps do not fit.
     DtypeError
-        If `words` does not hold floating-point numbers.
+        If `codebook` does not hold floating-point numbers.
     NonFiniteError
         If a number is NaN or infinite.
     ParameterError
@@ -169,24 +169,24 @@ class Stage(Value):
     --------
     >>> import numpy as np
     >>> Stage(np.float32([[0, 0], [4, 4]]))
-    Stage(2 words of 2 for vectors of 2)
+    Stage(2 codewords of 2 for vectors of 2)
     """
 
-    words: np.ndarray
+    codebook: np.ndarray
     project_in: Linear | None = None
     project_out: Linear | None = None
     metric: str = "euclidean"
     stride: int = 1
 
     def __post_init__(self):
-        object.__setattr__(self, "words", _frozen("Stage", "words", self.words, 2))
+        object.__setattr__(self, "codebook", _frozen("Stage", "codebook", self.codebook, 2))
         if self.metric not in METRICS:
             raise ParameterError(
-                f"Stage: metric is {self.metric!r}; wanted one of {', '.join(METRICS)}."
+                f"Stage: metric is {self.metric!r}; expected one of {', '.join(METRICS)}."
             )
         if type(self.stride) is not int or self.stride < 1:
             raise ParameterError(
-                f"Stage: stride is {self.stride!r}; wanted a whole number of frames from 1."
+                f"Stage: stride is {self.stride!r}; expected a whole number of frames from 1."
             )
         if (self.project_in is None) != (self.project_out is None):
             raise ShapeError(
@@ -195,25 +195,25 @@ class Stage(Value):
         if self.project_in is None or self.project_out is None:
             return
         check_maps("Stage", self.project_in, self.project_out)
-        width = self.words.shape[1]
+        width = self.codebook.shape[1]
         into, out = self.project_in.weight.shape, self.project_out.weight.shape
         if into[0] != width or out[1] != width or into[1] != out[0]:
             raise ShapeError(
-                f"Stage: words have length {width}, project_in.weight has shape {into} and "
-                f"project_out.weight {out}; wanted ({width}, D) and (D, {width})."
+                f"Stage: codewords have length {width}, project_in.weight has shape {into} and "
+                f"project_out.weight {out}; expected ({width}, D) and (D, {width})."
             )
 
     @classmethod
-    def of_state(cls, words: np.ndarray, maps: tuple[Linear, Linear] | None) -> Stage:
-        """Return the stage of words that are frozen, finite and fit `maps`: nothing is checked."""
+    def of_state(cls, codebook: np.ndarray, maps: tuple[Linear, Linear] | None) -> Stage:
+        """Return the stage of a codebook that is frozen, finite and fits `maps`; checks nothing."""
         self = object.__new__(cls)
         into, out = maps or (None, None)
-        for name, value in (("words", words), ("project_in", into), ("project_out", out)):
+        for name, value in (("codebook", codebook), ("project_in", into), ("project_out", out)):
             object.__setattr__(self, name, value)
         return self
 
     def made_of(self) -> tuple[Any, ...]:
-        return self.words, self.project_in, self.project_out, self.metric, self.stride
+        return self.codebook, self.project_in, self.project_out, self.metric, self.stride
 
     def digest(self, digest: Any) -> None:
         """Add all that the stage is made of to a SHA-256."""
@@ -233,22 +233,24 @@ class Stage(Value):
 
     @cached_property
     def largest(self) -> float:
-        """The largest number of the words, in size."""
-        return max(float(self.words.max()), -float(self.words.min()))
+        """The largest number of the codewords, in size."""
+        return max(float(self.codebook.max()), -float(self.codebook.min()))
 
     @property
     def size(self) -> int:
-        """K, the number of words."""
-        return self.words.shape[0]
+        """K, the number of codewords."""
+        return self.codebook.shape[0]
 
     @property
     def dim(self) -> int:
         """D, the length of the vectors the stage quantizes."""
-        return self.words.shape[1] if self.project_in is None else self.project_in.weight.shape[1]
+        return (
+            self.codebook.shape[1] if self.project_in is None else self.project_in.weight.shape[1]
+        )
 
     def arrays(self) -> Iterator[np.ndarray]:
-        """Yield what the stage consists of: words, then weights and biases of its maps."""
-        yield self.words
+        """Yield what the stage consists of: codewords, then weights and biases of its maps."""
+        yield self.codebook
         for linear in (self.project_in, self.project_out):
             if linear is not None:
                 yield from (linear.weight, linear.bias)
@@ -256,8 +258,8 @@ class Stage(Value):
     def __repr__(self) -> str:
         cosine = ", by cosine" if self.metric == "cosine" else ""
         strided = f", every {self.stride} frames" if self.stride > 1 else ""
-        size, width = self.words.shape
-        return f"Stage({size} words of {width} for vectors of {self.dim}{cosine}{strided})"
+        size, width = self.codebook.shape
+        return f"Stage({size} codewords of {width} for vectors of {self.dim}{cosine}{strided})"
 
 
 def check_maps(call: str, project_in: Any, project_out: Any) -> None:
@@ -281,21 +283,23 @@ def _frozen(call: str, name: str, values: Any, rank: int) -> np.ndarray:
     array = to_numpy(values)
     if array.dtype.kind != "f":
         raise DtypeError(
-            f"{call}: {name} has dtype {array.dtype}; wanted float16, float32 or float64. "
+            f"{call}: {name} has dtype {array.dtype}; expected float16, float32 or float64. "
             "Convert with .astype(numpy.float32)."
         )
     if array.ndim != rank or 0 in array.shape:
-        wanted = "(K, D) with at least one word of at least one number" if rank == 2 else "(D,)"
-        raise ShapeError(f"{call}: {name} has shape {array.shape}; wanted {wanted}.")
+        expected = (
+            "(K, D) with at least one codeword of at least one number" if rank == 2 else "(D,)"
+        )
+        raise ShapeError(f"{call}: {name} has shape {array.shape}; expected {expected}.")
     if not np.isfinite(array).all():
         first = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
         raise NonFiniteError(
-            f"{call}: {name} holds {array[first]} at {first}; wanted finite numbers only."
+            f"{call}: {name} holds {array[first]} at {first}; expected finite numbers only."
         )
     dtype = np.float64 if array.dtype.itemsize > 4 else np.float32
     ours = array.base is None and not array.flags.writeable and array.flags.c_contiguous
     if ours and array.dtype == dtype and type(values) is np.ndarray:
-        return array  # of another stage: nobody can change it
+        return array  # of another stage: it cannot change
     frozen = np.array(array, dtype=dtype, order="C")
     frozen.setflags(write=False)
     return frozen

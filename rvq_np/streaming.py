@@ -69,7 +69,7 @@ class StreamEncoder:
         self, codebooks: Any, n_q: int | None = None, beam_size: int = 1, *, threads: int = 1
     ):
         quantizer = composed.of(codebooks)
-        n_q = checks.levels("StreamEncoder", quantizer.n_q if n_q is None else n_q, 1,
+        n_q = checks.stage_count("StreamEncoder", quantizer.n_q if n_q is None else n_q, 1,
                             quantizer.n_q)  # fmt: skip
         checks.beam("StreamEncoder", beam_size)
         checks.threads("StreamEncoder", threads)

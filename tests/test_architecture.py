@@ -150,14 +150,16 @@ codes = rvq_np.encode(case["x"], case["books"])
 np.save({str(tmp_path / "codes.npy")!r}, codes)
 rvq = rvq_np.ResidualVectorQuantizer(6, 6, n_q=2, bins=4, rng=0)
 result = rvq(case["x"], 50)
-np.save({str(tmp_path / "words.npy")!r}, rvq.codebooks.stages[1].words)
+np.save({str(tmp_path / "codebook.npy")!r}, rvq.codebooks.stages[1].codebook)
 assert "numba" not in sys.modules
 """
     run_python(code)
     np.testing.assert_array_equal(np.load(tmp_path / "codes.npy"), rvq_np.encode(x, books))
     rvq = rvq_np.ResidualVectorQuantizer(6, 6, n_q=2, bins=4, rng=0)
     rvq(x, 50)
-    np.testing.assert_array_equal(np.load(tmp_path / "words.npy"), rvq.codebooks.stages[1].words)
+    np.testing.assert_array_equal(
+        np.load(tmp_path / "codebook.npy"), rvq.codebooks.stages[1].codebook
+    )
 
 
 def test_kernels_compile_where_nothing_can_be_cached(monkeypatch):

@@ -35,15 +35,15 @@ CALLS = {
     "expire": (train.expire, {"state": STATE, "vectors": lambda n: np.ones((n, 4)),
                               "threshold": 2, "relative": 0.1}),
     "step": (train.step, {"states": [STATE], "decay": 0.5, "epsilon": 1e-5, "threshold": 2,
-                          "draw": lambda level, n: np.ones((n, 4)), "relative": None,
+                          "draw": lambda stage, n: np.ones((n, 4)), "relative": None,
                           "counts": [np.ones(4)], "sums": [np.ones((4, 4))]}),
     "kmeans": (train.kmeans, {"x": X, "size": 4, "iterations": 1, "rng": 0, "epsilon": 1e-5,
                               "start": None}),
     "fit": (train.fit, {"x": X, "n_q": 1, "size": 4, "iterations": 1, "rng": 0, "epsilon": 1e-5,
-                        "rows_per_word": None, "tolerance": 1e-4, "callback": None,
+                        "rows_per_codeword": None, "tolerance": 1e-4, "callback": None,
                         "checkpoint": None, "projections": None}),
     "rvq.fit": (lambda **given: rvq().fit(**given),
-                {"x": X, "iterations": 1, "rows_per_word": 9, "tolerance": 0, "callback": None,
+                {"x": X, "iterations": 1, "rows_per_codeword": 9, "tolerance": 0, "callback": None,
                  "checkpoint": None}),
     "rvq.encode": (lambda **given: rvq(kmeans_init=False).encode(**given),
                    {"x": X, "sample_rate": 50, "bandwidth": 1, "st": 0, "beam_size": 1}),
@@ -51,7 +51,7 @@ CALLS = {
             {"x": X, "sample_rate": 50, "bandwidth": None, "mask": None}),
     "initialize": (train.initialize, {"states": [STATE], "x": X, "n_q": 1, "iterations": 1,
                                       "rng": 0, "projections": None, "epsilon": 1e-5}),
-    "draw_levels": (train.draw_levels, {"groups": 3, "n_q": 2, "dropout": 0.5, "rng": RNG}),
+    "draw_stages": (train.draw_stages, {"groups": 3, "n_q": 2, "dropout": 0.5, "rng": RNG}),
     "sample_rows": (train.sample_rows, {"n_rows": 3, "count": 2, "rng": RNG}),
     "fresh": (train.fresh, {"config": Config(4, 4, 1, 4), "rng": RNG}),
     "from_state_dict": (train.from_state_dict, {"given": train.state_dict([STATE]),
@@ -68,7 +68,7 @@ CALLS = {
                                 "chunk_frames": None}),
     "read": (lambda **given: bitstream.read(**{"path": container(), **given}),
              {"n_q": 1, "start": 0, "stop": 10, "codebooks": None}),
-    "Reader.codes": (lambda level: bitstream.Reader(container()).codes(level), {"level": 0}),
+    "Reader.codes": (lambda stage: bitstream.Reader(container()).codes(stage), {"stage": 0}),
     "append": (lambda **given: bitstream.append(**{"target": container(), **given}),
                {"codes": CODES, "chunk_frames": None}),
 }  # fmt: skip
@@ -79,7 +79,7 @@ BAD = [-7, 1.5, [1], NOTHING, np.ones(3), float("nan"), (), {}]
 @pytest.mark.parametrize(
     ("call", "name"), [(call, name) for call, (_, given) in CALLS.items() for name in given]
 )
-def test_no_argument_ends_in_an_error_that_nobody_raised(call, name):
+def test_no_argument_ends_in_an_error_that_was_not_raised_on_purpose(call, name):
     function, given = CALLS[call]
     function(**given)
     refused = 0
@@ -98,7 +98,7 @@ def test_no_argument_ends_in_an_error_that_nobody_raised(call, name):
         (lambda: train.fit(X, 1, 0, 1, 0), "fit: size is 0; expected a whole number >= 1"),
         (lambda: train.fit(X, 1, 4, -1, 0), "fit: iterations is -1; expected a whole number >= 0"),
         (lambda: rvq().fit(X, tolerance="a"), "fit: tolerance is 'a'; expected a finite number"),
-        (lambda: rvq().fit(X, rows_per_word="a"), "fit: rows_per_word is 'a'; expected a whole"),
+        (lambda: rvq().fit(X, rows_per_codeword="a"), "fit: rows_per_codeword is 'a'; expected"),
         (lambda: rvq().fit(X, callback=3), "fit: callback is 3; expected a function"),
         (lambda: rvq().fit(X, checkpoint=3), "fit: checkpoint is 3; expected the path of a file"),
         (lambda: train.fit(X, 1, 4, 1, "a"), "fit: rng is 'a'"),
@@ -109,10 +109,10 @@ def test_no_argument_ends_in_an_error_that_nobody_raised(call, name):
          "ema: decay is 2; expected a finite number from 0 to 1"),
         (lambda: train.expire(STATE, 3, 1), "expire: vectors is 3; expected a function"),
         (lambda: train.expire(STATE, len, True, relative=-1), "expire: relative is -1; expected a"),
-        (lambda: train.draw_levels(3, True, 0, RNG), "draw_levels: n_q is True; expected a whole"),
-        (lambda: rvq().encode(X, -1), "encode: sample_rate is -1; wanted a positive number"),
-        (lambda: rvq().encode(X, 50, "a"), "encode: bandwidth is 'a'; wanted kb/s from 0"),
-        (lambda: rvq()(X, None), "forward: sample_rate is None; wanted a positive number"),
+        (lambda: train.draw_stages(3, True, 0, RNG), "draw_stages: n_q is True; expected a whole"),
+        (lambda: rvq().encode(X, -1), "encode: sample_rate is -1; expected a positive number"),
+        (lambda: rvq().encode(X, 50, "a"), "encode: bandwidth is 'a'; expected kb/s from 0"),
+        (lambda: rvq()(X, None), "forward: sample_rate is None; expected a positive number"),
         (lambda: rvq().get_bandwidth_per_quantizer(0), "get_bandwidth_per_quantizer: sample_rate"),
         (lambda: rvq().get_num_quantizers_for_bandwidth(1, -1),
          "get_num_quantizers_for_bandwidth: bandwidth is -1"),

@@ -64,7 +64,7 @@ def test_a_dry_run_reaches_no_target(dry):
     assert report.count("not measured") == 6
 
 
-def test_only_rivals_that_are_not_here_are_missing_from_a_dry_run(dry):
+def test_only_peers_that_are_not_here_are_missing_from_a_dry_run(dry):
     _, made = dry
     for answer in made["answers"].values():
         for row in answer["rows"]:

@@ -35,7 +35,7 @@ SIZES = st.one_of(st.integers(1, 9), st.sampled_from([255, 256, 257, 1000, 65536
 
 @st.composite
 def contents(draw, strides=(1, 2, 3)):
-    """Draw (levels, arguments of `write`): any sizes, streams and strides; uneven codes, drops.
+    """Draw (stages, arguments of `write`): any sizes, streams and strides; uneven codes, drops.
 
     Chunks are short, so that a few frames cross them.
     """
@@ -46,7 +46,7 @@ def contents(draw, strides=(1, 2, 3)):
     batch = tuple(draw(st.lists(st.integers(0, 3), max_size=2)))
     frames = block * draw(st.integers(0, 40))
     sizes = [draw(SIZES) for _ in range(n_q)]
-    levels = []
+    stages = []
     for size, stride in zip(sizes, every, strict=True):
         shape = (*batch, frames // stride)
         kind = draw(st.sampled_from(["even", "uneven", "constant", "dropped"]))
@@ -57,15 +57,15 @@ def contents(draw, strides=(1, 2, 3)):
             codes = np.full(shape, size - 1)
         if kind == "dropped":
             codes = np.where(rng.random(shape) < 0.3, -1, codes)
-        levels.append(codes.astype(draw(st.sampled_from([np.int32, np.int64]))))
+        stages.append(codes.astype(draw(st.sampled_from([np.int32, np.int64]))))
     arguments = {
         "sizes": sizes,
         "chunk_frames": block * draw(st.integers(1, 20)),
         "compress": draw(st.booleans()),
     }
     if max(every) > 1:
-        return levels, {**arguments, "strides": every}
-    return np.stack(levels), arguments
+        return stages, {**arguments, "strides": every}
+    return np.stack(stages), arguments
 
 
 def written(codes, arguments):
@@ -109,17 +109,17 @@ def test_a_reader_made_of_the_page_reads_the_same(case):
     codes, arguments = case
     if max(arguments["sizes"]) > 2000:  # it is slow, and means to be
         arguments = {**arguments, "sizes": [min(each, 2000) for each in arguments["sizes"]]}
-        codes = [np.minimum(level, 1999) for level in codes]
-    header, levels = rvq_reader.read(written(codes, arguments).getvalue())
+        codes = [np.minimum(stage, 1999) for stage in codes]
+    header, stages = rvq_reader.read(written(codes, arguments).getvalue())
     batch = np.shape(codes[0])[:-1]
     assert header["batch"] == list(batch)
-    for found, wanted in zip(levels, codes, strict=True):
+    for found, expected in zip(stages, codes, strict=True):
         flat = [[-1 if code is None else code for code in stream] for stream in found]
-        assert flat == np.reshape(wanted, (len(flat), np.shape(wanted)[-1])).tolist()
+        assert flat == np.reshape(expected, (len(flat), np.shape(expected)[-1])).tolist()
 
 
 @given(case=contents(), data=st.data())
-def test_any_range_of_frames_and_prefix_of_levels(case, data):
+def test_any_range_of_frames_and_prefix_of_stages(case, data):
     codes, arguments = case
     file = written(codes, arguments)
     with bitstream.Reader(file) as reader:
@@ -129,16 +129,16 @@ def test_any_range_of_frames_and_prefix_of_levels(case, data):
         n_q = data.draw(st.integers(1, len(codes)))
         found = reader.read(n_q, start=low * reader.block, stop=high * reader.block)
         assert found.sizes == reader.sizes[:n_q]
-        wanted = [
-            level[..., low * reader.block // stride : high * reader.block // stride]
-            for level, stride in zip(codes[:n_q], reader.strides, strict=False)
+        expected = [
+            stage[..., low * reader.block // stride : high * reader.block // stride]
+            for stage, stride in zip(codes[:n_q], reader.strides, strict=False)
         ]
-        same(found.codes, wanted)
+        same(found.codes, expected)
         parts = [part.codes for part in reader]
-        for level in range(len(codes)):
+        for stage in range(len(codes)):
             if parts:
-                joined = np.concatenate([part[level] for part in parts], axis=-1)
-                np.testing.assert_array_equal(joined, codes[level])
+                joined = np.concatenate([part[stage] for part in parts], axis=-1)
+                np.testing.assert_array_equal(joined, codes[stage])
 
 
 class Watched(io.BytesIO):
@@ -153,7 +153,7 @@ class Watched(io.BytesIO):
         return content
 
 
-def test_a_prefix_of_the_levels_reads_only_its_bytes(rng):
+def test_a_prefix_of_the_stages_reads_only_its_bytes(rng):
     codes = rng.integers(0, 1024, (8, 4096 * 4))
     file = Watched(written(codes, {"sizes": [1024] * 8, "chunk_frames": 4096}).getvalue())
     bitstream.read(file, n_q=2)
@@ -178,8 +178,8 @@ def test_appended_frames_follow(case, data):
     for _ in range(data.draw(st.integers(1, 3))):
         bitstream.append(file, codes, chunk_frames=arguments["chunk_frames"])
     times = bitstream.Reader(file).frames // max(1, bitstream.Reader(io.BytesIO(before)).frames)
-    wanted = [np.concatenate([level] * max(1, times), axis=-1) for level in codes]
-    same(bitstream.read(file).codes, wanted)
+    expected = [np.concatenate([stage] * max(1, times), axis=-1) for stage in codes]
+    same(bitstream.read(file).codes, expected)
     assert file.getvalue()[len(before) :] or not np.size(codes[0])
     slots = _format.read_slots(_at_slots(file))
     assert slots[0] == slots[1]  # so that either may be lost
@@ -304,16 +304,16 @@ def test_memory_does_not_grow_with_the_file(rng, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("rate", "wanted"),
+    ("rate", "expected"),
     [(75, 75), ((44100, 512), Fraction(44100, 512)), (12.5, Fraction(25, 2)),
      (Fraction(1, 3), Fraction(1, 3)), (86.1328125, Fraction(44100, 512))],
 )  # fmt: skip
-def test_the_frame_rate_is_kept_as_it_is(rate, wanted):
+def test_the_frame_rate_is_kept_as_it_is(rate, expected):
     file = written(np.zeros((1, 3), int), {"sizes": [4], "frame_rate": rate})
-    assert bitstream.read(file).frame_rate == wanted
+    assert bitstream.read(file).frame_rate == expected
 
 
-def test_dropped_codes_are_not_word_zero():
+def test_dropped_codes_are_not_codeword_zero():
     codes = np.array([[0, -1, 0, -1], [1, 1, -1, 0]])
     file = written(codes, {"sizes": [1, 2]})
     same(bitstream.read(file).codes, codes)
@@ -348,7 +348,7 @@ def test_codes_are_not_read_for_other_codebooks(rng):
     same(bitstream.read(unknown, codebooks=others).codes, codes)
 
 
-def test_fewer_levels_of_composed_codebooks_have_their_fingerprint(rng):
+def test_fewer_stages_of_composed_codebooks_have_their_fingerprint(rng):
     halves = [quantizer(rng, 2), quantizer(rng, 3)]
     for whole in (Parallel(halves), Grouped(halves)):
         codes = rng.integers(0, 16, (5, 20))
@@ -362,8 +362,8 @@ def test_fewer_levels_of_composed_codebooks_have_their_fingerprint(rng):
 
 
 def test_codes_of_a_quantizer_with_strides_take_them_from_it(rng):
-    words = rng.standard_normal((2, 8, 3)).astype(np.float32)
-    books = Codebooks([Stage(words[0], stride=4), Stage(words[1], stride=2)])
+    codewords = rng.standard_normal((2, 8, 3)).astype(np.float32)
+    books = Codebooks([Stage(codewords[0], stride=4), Stage(codewords[1], stride=2)])
     codes = rvq_np.encode(rng.standard_normal((2, 40, 3)).astype(np.float32), books)
     found = bitstream.read(written(codes, {"codebooks": books}), codebooks=books)
     assert found.strides == (4, 2)
@@ -390,7 +390,7 @@ def test_a_flipped_bit_is_refused_or_changes_nothing(case, data):
 
 
 def test_no_bit_of_a_file_goes_unchecked():
-    """Five words want as many bits as with drops, so a changed coding would show nowhere else."""
+    """Five codewords take as many bits as with drops: a changed coding would show nowhere else."""
     case = np.array([[4, 0, 3, 1, 2], [0, 299, 1, 17, -1]]), {"sizes": [5, 300], "compress": False}
     content = written(*case).getvalue()
     for at in range(8 * len(content)):
@@ -484,17 +484,17 @@ def crafted(header, chunks, offsets=None, frames=None):
     slots = len(content)
     content += bytes(2 * _format.SLOT.size)
     index = []
-    for count, levels in chunks:
+    for count, stages in chunks:
         index.append((len(content), count))
-        content += _format.chunk_header(count, levels) + b"".join(data for _, data in levels)
+        content += _format.chunk_header(count, stages) + b"".join(data for _, data in stages)
     entries = [
         _format.Chunk(offset if offsets is None else offsets[n], 0,
                       count if frames is None else frames[n], 0)
         for n, (offset, count) in enumerate(index)
     ]  # fmt: skip
-    told = _format.index_bytes(entries)
-    slot = _format.Slot(1, len(content), len(told)).to_bytes()
-    return content[:slots] + 2 * slot + content[slots + 2 * _format.SLOT.size :] + told
+    reported = _format.index_bytes(entries)
+    slot = _format.Slot(1, len(content), len(reported)).to_bytes()
+    return content[:slots] + 2 * slot + content[slots + 2 * _format.SLOT.size :] + reported
 
 
 ONE = _format.Header((4,), (1,))
@@ -580,9 +580,9 @@ def test_claims_cost_no_more_than_the_file(content, message):
 SHARES = np.array([1 << 15, 1 << 14, 1 << 13, 1 << 13])
 
 
-def ranged(state, words, shares=SHARES):
+def ranged(state, codewords, shares=SHARES):
     table = sum(int(share) << (17 * n) for n, share in enumerate(shares))
-    return b"".join((b"\0\x11", table.to_bytes(9, "little"), U64(state), *map(U32, words)))
+    return b"".join((b"\0\x11", table.to_bytes(9, "little"), U64(state), *map(U32, codewords)))
 
 
 @pytest.mark.parametrize(
@@ -595,13 +595,13 @@ def ranged(state, words, shares=SHARES):
         (ranged(1 << 31, [], SHARES[::-1] * 0 + 1), "do not sum to 65536"),
     ],
 )
-def test_range_coded_levels_that_cannot_be_are_refused(data, message):
+def test_range_coded_stages_that_cannot_be_are_refused(data, message):
     for context in (paths.patched, paths.without_numba):
         with context(), pytest.raises(BitstreamError, match=message):
             bitstream.read(io.BytesIO(crafted(ONE, [(200, [(2, data)])])))
 
 
-def test_a_range_coded_level_ends_with_its_last_word_and_where_it_began(rng):
+def test_a_range_coded_stage_ends_with_its_last_codeword_and_where_it_began(rng):
     codes = (np.minimum(rng.geometric(0.8, 500), 4) - 1).astype(np.int32)
     coding, data = _stages.to_bytes(codes, 4, True)
     assert coding == _stages.CODED
@@ -613,7 +613,7 @@ def test_a_range_coded_level_ends_with_its_last_word_and_where_it_began(rng):
             bitstream.read(io.BytesIO(content))
 
 
-def test_a_range_coded_level_may_be_as_dense_as_is_said(rng):
+def test_a_range_coded_stage_may_be_as_dense_as_is_said(rng):
     """Constant codes would take nothing; 64 codes a byte is what a reader allows."""
     for count in (1, 63, 64, 1000, 10**6):
         codes = np.full((1, count), 7)
@@ -622,7 +622,7 @@ def test_a_range_coded_level_may_be_as_dense_as_is_said(rng):
     assert len(content) < 10**6 / 6  # packed they would take 10 bits
 
 
-def test_coding_is_chosen_for_each_level_of_each_chunk(rng):
+def test_coding_is_chosen_for_each_stage_of_each_chunk(rng):
     uneven = np.minimum(rng.geometric(0.2, 5000), 200) - 1
     codes = np.stack([rng.integers(0, 256, 5000), uneven])
     file = written(codes, {"sizes": [256, 256], "chunk_frames": 5000})
@@ -635,7 +635,7 @@ def test_coding_is_chosen_for_each_level_of_each_chunk(rng):
     assert packed < len(never) < 1.05 * packed
 
 
-def test_shares_are_whole_and_nobody_is_left_out(rng):
+def test_shares_are_whole_and_no_row_is_left_out(rng):
     for trial in range(200):
         counts = rng.integers(0, 3, int(rng.integers(1, 2000))) * rng.integers(1, 10**6)
         counts[int(rng.integers(len(counts)))] += 1 + trial**3
@@ -744,10 +744,10 @@ def test_a_file_that_was_never_finished_is_refused():
 @pytest.mark.parametrize("name", sorted(path.stem for path in FIXTURES.glob("*.rvq")))
 def test_committed_files_are_read_as_they_were(name):
     with np.load(FIXTURES / f"{name}.npz") as archive:
-        wanted = [archive[f"level_{n}"] for n in range(len(archive.files))]
+        expected = [archive[f"level_{n}"] for n in range(len(archive.files))]
     if name == "dropped":  # which was appended to itself
-        wanted = [np.concatenate([level, level], axis=-1) for level in wanted]
-    same(bitstream.read(FIXTURES / f"{name}.rvq").codes, wanted)
+        expected = [np.concatenate([stage, stage], axis=-1) for stage in expected]
+    same(bitstream.read(FIXTURES / f"{name}.rvq").codes, expected)
 
 
 def test_committed_files_are_written_again_byte_by_byte():
@@ -771,14 +771,14 @@ def test_packing_is_the_same_with_and_without_numba(width, add, count, seed):
     content = 0
     for n, code in enumerate(codes.tolist()):
         content |= (code + add) << (n * width)
-    wanted = content.to_bytes(-(-count * width // 32) * 4, "little")
+    expected = content.to_bytes(-(-count * width // 32) * 4, "little")
     for module in (bits, plain_bits):
         with paths.patched((plain_bits, "ROWS", 2)):
-            words = np.zeros(-(-count * width // 32), np.uint32)
-            module.pack(codes, add, width, words)
-            assert words.tobytes() == wanted
+            codewords = np.zeros(-(-count * width // 32), np.uint32)
+            module.pack(codes, add, width, codewords)
+            assert codewords.tobytes() == expected
             back = np.empty_like(codes)
-            largest = module.unpack(words, add, width, back)
+            largest = module.unpack(codewords, add, width, back)
         np.testing.assert_array_equal(back, codes)
         assert largest == max(codes.tolist(), default=-add) + add
 

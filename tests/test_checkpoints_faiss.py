@@ -18,16 +18,20 @@ pytestmark = pytest.mark.quick
 # Faiss.
 
 
-def faiss(bits=(2, 3), dim=3, search=0, metric=1, words=None, trained=1, **claims):
-    """Return an index as ``faiss.write_index`` writes it, and its words by stage."""
-    stages = [numbers(9 * m, 1 << b, dim) for m, b in enumerate(bits)] if words is None else words
+def faiss(bits=(2, 3), dim=3, search=0, metric=1, codewords=None, trained=1, **claims):
+    """Return an index as ``faiss.write_index`` writes it, and its codewords by stage."""
+    stages = (
+        [numbers(9 * m, 1 << b, dim) for m, b in enumerate(bits)]
+        if codewords is None
+        else codewords
+    )
     flat = np.concatenate(stages).astype("<f4")
     content = b"IxRq" + struct.pack("<iqqqBi", dim, 3, 1 << 20, 1 << 20, trained, metric)
     if metric > 1:
         content += struct.pack("<f", 1.5)
     content += struct.pack("<QQ", claims.get("width", dim), claims.get("stages", len(bits)))
-    told = claims.get("told", bits)
-    content += struct.pack(f"<Q{len(told)}Q", len(told), *told) + bytes([trained])
+    reported = claims.get("reported", bits)
+    content += struct.pack(f"<Q{len(reported)}Q", len(reported), *reported) + bytes([trained])
     content += struct.pack("<Q", claims.get("count", flat.size)) + flat.tobytes()
     content += struct.pack("<iff", search, 0.0, 1.0)
     before = len(content)
@@ -37,7 +41,7 @@ def faiss(bits=(2, 3), dim=3, search=0, metric=1, words=None, trained=1, **claim
 
 @pytest.mark.parametrize("metric", [0, 1, 4])
 @pytest.mark.parametrize("search", range(6))
-def test_a_faiss_index_gives_its_words(metric, search, tmp_path):
+def test_a_faiss_index_gives_its_codewords(metric, search, tmp_path):
     content, stages, _ = faiss(metric=metric, search=search)
     (tmp_path / "a.faissindex").write_bytes(content)
     family, codebooks = checkpoints.load_as(tmp_path / "a.faissindex")
@@ -63,17 +67,17 @@ def test_a_faiss_index_that_ends_too_early_is_refused(tmp_path):
         ({"width": 4}, "stages and dimension 3"),
         ({"stages": 3}, "of 3 stages"),
         ({"stages": 1 << 60}, "stages"),
-        ({"told": (2, 2)}, "expected 24"),
-        ({"told": (2, 63)}, "values; expected"),
-        ({"told": (1 << 63, 3)}, "values; expected"),
-        ({"told": (), "stages": 0}, "values; expected"),
-        ({"told": (3,), "stages": 1}, "expected 24"),
+        ({"reported": (2, 2)}, "expected 24"),
+        ({"reported": (2, 63)}, "values; expected"),
+        ({"reported": (1 << 63, 3)}, "values; expected"),
+        ({"reported": (), "stages": 0}, "values; expected"),
+        ({"reported": (3,), "stages": 1}, "expected 24"),
         ({"count": 1 << 62}, "truncated Faiss index"),
         ({"count": (1 << 64) - 1}, "truncated Faiss index"),
-        ({"dim": 0, "words": [np.ones((0, 0))]}, "values; expected"),
-        ({"dim": -1, "width": 1, "words": [np.ones((12, 1))]}, "values; expected"),
-        ({"words": [np.full((4, 3), np.nan), np.ones((8, 3))]}, "finite"),
-        ({"words": [np.ones((0, 3))]}, "codebooks have 0 values"),
+        ({"dim": 0, "codewords": [np.ones((0, 0))]}, "values; expected"),
+        ({"dim": -1, "width": 1, "codewords": [np.ones((12, 1))]}, "values; expected"),
+        ({"codewords": [np.full((4, 3), np.nan), np.ones((8, 3))]}, "finite"),
+        ({"codewords": [np.ones((0, 3))]}, "codebooks have 0 values"),
     ],
     ids=str,
 )

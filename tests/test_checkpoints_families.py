@@ -52,7 +52,7 @@ def test_every_form_of_every_family_is_recognised_and_read(form, tmp_path):
 def test_other_tensors_and_metadata_do_not_matter(form, tmp_path):
     _, make = FORMS[form]
     tensors, _ = make()
-    wanted = checkpoints.load(write(tmp_path, tensors)).fingerprint
+    expected = checkpoints.load(write(tmp_path, tensors)).fingerprint
     others = {
         "encoder.layers.0.conv.weight": numbers(3, 2, 2),
         "decoder.model.1.conv.conv.weight_g": numbers(4, 2),
@@ -64,7 +64,7 @@ def test_other_tensors_and_metadata_do_not_matter(form, tmp_path):
         header["__metadata__"] = {"format": "pt"}
 
     path = write(tmp_path, {**others, **tensors}, change=described)
-    assert checkpoints.load(path).fingerprint == wanted
+    assert checkpoints.load(path).fingerprint == expected
 
 
 @pytest.mark.parametrize("form", ["espnet, whole, projected", "dac, weight_g", "residual_vq"])
@@ -74,8 +74,10 @@ def test_other_float_types_are_read_exactly(form, dtype, tmp_path):
     tensors, stages = make()
     codebooks = checkpoints.load(write(tmp_path, tensors, dtype=dtype))
     if dtype == "F64" and family == "dac":  # weights then are as well, so that none is equal
-        stages = [(words, None, None) for words, _, _ in stages]
-        codebooks = [rvq_np.codebooks.Stage(each.words, metric=each.metric) for each in codebooks]
+        stages = [(codewords, None, None) for codewords, _, _ in stages]
+        codebooks = [
+            rvq_np.codebooks.Stage(each.codebook, metric=each.metric) for each in codebooks
+        ]
         codebooks = rvq_np.Codebooks(codebooks)
     assert_holds(codebooks, stages, "cosine" if family == "dac" else "euclidean", ulps=1)
     assert codebooks.dtype == (np.float64 if dtype == "F64" else np.float32)
@@ -85,7 +87,7 @@ def test_float64_is_not_rounded(tmp_path):
     tensors, _ = dac("plain", n_q=1)
     tensors = {name: value.astype(np.float64) + 1e-12 for name, value in tensors.items()}
     stage = checkpoints.load(write(tmp_path, tensors, dtype="F64")).stages[0]
-    np.testing.assert_array_equal(stage.words, tensors["quantizer.quantizers.0.codebook.weight"])
+    np.testing.assert_array_equal(stage.codebook, tensors["quantizer.quantizers.0.codebook.weight"])
     weight = tensors["quantizer.quantizers.0.in_proj.weight"][:, :, 0]
     np.testing.assert_array_equal(stage.project_in.weight, weight)
     np.testing.assert_array_equal(
@@ -94,9 +96,9 @@ def test_float64_is_not_rounded(tmp_path):
 
 
 def test_bfloat16_keeps_the_whole_range(tmp_path):
-    words = np.float32([[2.0**127, -(2.0**-126)], [2.0**-133, -0.0]])  # normal, and below that
-    path = write(tmp_path, {EMBED: words}, dtype="BF16")
-    assert checkpoints.load(path).stages[0].words.tobytes() == words.tobytes()
+    codewords = np.float32([[2.0**127, -(2.0**-126)], [2.0**-133, -0.0]])  # normal, and below that
+    path = write(tmp_path, {EMBED: codewords}, dtype="BF16")
+    assert checkpoints.load(path).stages[0].codebook.tobytes() == codewords.tobytes()
 
 
 def test_a_projection_without_bias_has_a_bias_of_zero(tmp_path):
@@ -114,7 +116,7 @@ def test_a_direction_of_zero_in_a_weight_norm_gives_zero(tmp_path):
     assert weight[0].any()
 
 
-def test_levels_may_differ_in_size(tmp_path):
+def test_stages_may_differ_in_size(tmp_path):
     tensors = {
         **book("vq.layers.0._codebook", numbers(1, 7, D)),
         **book("vq.layers.1._codebook", numbers(2, 3, D)),
@@ -122,11 +124,11 @@ def test_levels_may_differ_in_size(tmp_path):
     assert checkpoints.load(write(tmp_path, tensors)).sizes == (7, 3)
 
 
-@pytest.mark.parametrize(("told", "metric"), [(True, "cosine"), (False, "euclidean")])
-def test_the_config_tells_a_cosine_residual_vq(told, metric, tmp_path):
+@pytest.mark.parametrize(("reported", "metric"), [(True, "cosine"), (False, "euclidean")])
+def test_the_config_tells_a_cosine_residual_vq(reported, metric, tmp_path):
     tensors, stages = residual_vq()
     path = write(tmp_path, tensors)
-    (tmp_path / "config.json").write_text(json.dumps({"use_cosine_sim": told}))
+    (tmp_path / "config.json").write_text(json.dumps({"use_cosine_sim": reported}))
     assert_holds(checkpoints.load(path), stages, metric)
     assert_holds(checkpoints.load(tmp_path), stages, metric)
 
@@ -158,17 +160,17 @@ def test_strides_that_do_not_fit_are_refused(strides, tmp_path):
         refused(tmp_path, "has vq_strides|stride is", family=family, tensor="quantizers.")
 
 
-def many_words():
-    """Return a DAC with as many words as a SNAC has."""
+def many_codewords():
+    """Return a DAC with as many codewords as a SNAC has."""
     tensors, _ = dac("plain")
-    for level in range(3):
-        name = f"quantizer.quantizers.{level}.codebook.weight"
+    for stage in range(3):
+        name = f"quantizer.quantizers.{stage}.codebook.weight"
         tensors[name] = np.tile(tensors[name][:1], (4096, 1))
     return tensors
 
 
 def test_without_a_config_what_may_be_a_snac_is_refused(tmp_path):
-    write(tmp_path, many_words())
+    write(tmp_path, many_codewords())
     refused(tmp_path, r"expected vq_strides of its config\.json\. Put", tensor="quantizers.0")
     refused(tmp_path, r"expected vq_strides of its config\.json\. Put", family="snac")
     assert checkpoints.load(tmp_path, "dac").sizes == (4096,) * 3
@@ -211,7 +213,7 @@ def test_the_stacks_of_a_mimi_are_side_by_side_each_between_its_maps(names, tmp_
     assert [part.n_q for part in parts] == [1, 2]
 
 
-def test_the_words_of_a_mimi_are_divided_in_float32_whatever_the_file(tmp_path):
+def test_the_codewords_of_a_mimi_are_divided_in_float32_whatever_the_file(tmp_path):
     tensors, _, _ = mimi(*KYUTAI)
     for dtype in ("F16", "BF16"):
         tensors |= {
@@ -219,10 +221,10 @@ def test_the_words_of_a_mimi_are_divided_in_float32_whatever_the_file(tmp_path):
         }
         codebooks = checkpoints.load(write(tmp_path, tensors, dtype=dtype))
         assert codebooks.dtype == np.float32
-        for level, stage in enumerate(codebooks):
-            sums = numbers(60 * min(level, 1) + max(level - 1, 0), K, D)
+        for q, stage in enumerate(codebooks):
+            sums = numbers(60 * min(q, 1) + max(q - 1, 0), K, D)
             least = np.float32([1, 3, 5, 0.5, 1e-5])[:, None]
-            np.testing.assert_array_equal(stage.words, sums / least)
+            np.testing.assert_array_equal(stage.codebook, sums / least)
 
 
 @pytest.mark.parametrize("form", ["hificodec, whole", "hificodec, bare", "residual_vq, grouped"])
@@ -253,7 +255,7 @@ def test_a_residual_vq_may_have_maps_around_it(prefix, tmp_path):
 
 
 @pytest.mark.parametrize("cosine", [True, False])
-def test_a_codebook_that_all_levels_share_is_one_stage(cosine, tmp_path):
+def test_a_codebook_that_all_stages_share_is_one_stage(cosine, tmp_path):
     tensors, _ = residual_vq()
     tensors |= {name: numbers(1, 1, K, D) for name in tensors if name.endswith(".embed")}
     (tmp_path / "config.json").write_text(json.dumps({"use_cosine_sim": cosine}))
@@ -263,4 +265,4 @@ def test_a_codebook_that_all_levels_share_is_one_stage(cosine, tmp_path):
     last = "layers.2._codebook.embed"
     other = np.concatenate([tensors[last][:, :-1], tensors[last][:, -1:] + 1], axis=1)
     stages = checkpoints.load(write(tmp_path, {**tensors, last: other})).stages
-    np.testing.assert_array_equal(stages[2].words, other[0])
+    np.testing.assert_array_equal(stages[2].codebook, other[0])

@@ -47,7 +47,7 @@ def sharded(folder, parts, index="model.safetensors.index.json"):
 
 
 def halves():
-    """Return the tensors of an EnCodec in two parts, a level torn apart, and all of them."""
+    """Return the tensors of an EnCodec in two parts, a stage torn apart, and all of them."""
     tensors, stages = stack(ORIGINAL)
     names = sorted(tensors)
     return [{each: tensors[each] for each in names[start::2]} for start in (0, 1)], stages
@@ -97,9 +97,9 @@ def test_a_shard_is_a_file_beside_the_index(name, tmp_path):
     index = sharded(folder, parts)
     for place in (tmp_path, folder / "sub"):
         write(place, parts[0], "model-0.safetensors")
-    told = json.loads(index.read_text())
-    told["weight_map"][min(parts[0])] = name
-    index.write_text(json.dumps(told))
+    reported = json.loads(index.read_text())
+    reported["weight_map"][min(parts[0])] = name
+    index.write_text(json.dumps(reported))
     refused(index, "names the shard .*; expected a file beside it")
 
 
@@ -126,7 +126,7 @@ def test_a_tensor_in_two_shards_is_refused(tmp_path):
 
 
 def test_a_tensor_that_the_index_has_and_no_shard_is_refused(tmp_path):
-    """Or a checkpoint that lost its last shard would be one with fewer levels."""
+    """Or a checkpoint that lost its last shard would be one with fewer stages."""
     tensors, _ = stack(ORIGINAL)
     last = ORIGINAL.format(2) + ".embed"
     index = sharded(tmp_path, [tensors])
@@ -203,7 +203,7 @@ def test_what_is_no_safetensors_is_refused(content, tmp_path):
 
 @functools.cache
 def small():
-    """Return a small valid file: two levels of three words of two numbers."""
+    """Return a small valid file: two stages of three codewords of two numbers."""
     tensors = {
         **book("vq.layers.0._codebook", numbers(1, 3, 2)),
         **book("vq.layers.1._codebook", numbers(2, 3, 2)),
@@ -232,7 +232,7 @@ def test_a_header_longer_than_the_file_costs_nothing(claim, tmp_path):
 def test_a_huge_header_is_not_read_even_if_the_file_is_as_large(tmp_path):
     path = tmp_path / "huge.safetensors"
     path.write_bytes(struct.pack("<Q", 200 << 20))
-    os.truncate(path, 300 << 20)  # sparse: takes no room
+    os.truncate(path, 300 << 20)  # sparse: takes no space
     with paths.traced_memory() as peak:
         refused(path, "but a header of")
     assert peak[0] < 1 << 20
@@ -290,10 +290,10 @@ def test_a_tensor_that_cannot_be_is_refused_by_name(changes, message, tmp_path):
     refused(path, message, tensor=EMBED.removesuffix(".embed"))
 
 
-@pytest.mark.parametrize("told", [None, 5, "F32", [], {}, {"dtype": "F32"}, [_SHAPED], True])
-def test_a_header_that_is_none_is_refused_by_name(told, tmp_path):
+@pytest.mark.parametrize("reported", [None, 5, "F32", [], {}, {"dtype": "F32"}, [_SHAPED], True])
+def test_a_header_that_is_none_is_refused_by_name(reported, tmp_path):
     path = tmp_path / "model.safetensors"
-    path.write_bytes(headed(json.dumps({EMBED: told}).encode(), bytes(24)))
+    path.write_bytes(headed(json.dumps({EMBED: reported}).encode(), bytes(24)))
     refused(path, "expected a known dtype, shape and data_offsets", tensor=EMBED)
 
 
@@ -301,8 +301,8 @@ def test_tensors_that_overlap_are_refused(tmp_path):
     def change(header):
         header["b"]["data_offsets"] = [20, 44]
 
-    words = numbers(1, 3, 2)
-    path = write(tmp_path, {EMBED: words, "b": words, "c": words}, change=change)
+    codewords = numbers(1, 3, 2)
+    path = write(tmp_path, {EMBED: codewords, "b": codewords, "c": codewords}, change=change)
     refused(path, f"'b' overlaps '{EMBED}'")
 
 
@@ -322,10 +322,10 @@ def test_a_header_that_is_no_json_object_is_refused(header, tmp_path):
 
 
 def test_nothing_but_the_tensors_of_the_quantizer_is_read(tmp_path, monkeypatch):
-    """Not a byte of what lies between them: 50 MB, of which no more than the words are held."""
+    """Not a byte of what lies between them: 50 MB, of which no more than the codewords are held."""
     tensors, stages = stack(ORIGINAL, 2)
     first, second = (
-        {name: value for name, value in tensors.items() if f".{level}." in name} for level in (0, 1)
+        {name: value for name, value in tensors.items() if f".{stage}." in name} for stage in (0, 1)
     )
     big = np.zeros(50 << 18, np.float32)
     path = write(tmp_path, {**first, "decoder.weight": big, **second})
@@ -358,13 +358,16 @@ def test_nothing_but_the_tensors_of_the_quantizer_is_read(tmp_path, monkeypatch)
     assert_holds(codebooks, stages)
     assert peak[0] < 2 << 20
     assert spans[:2] == [(0, 8), (8, start - 8)]
-    wanted = {
-        (start + told["data_offsets"][0], told["data_offsets"][1] - told["data_offsets"][0])
-        for name, told in header.items()
+    expected = {
+        (
+            start + reported["data_offsets"][0],
+            reported["data_offsets"][1] - reported["data_offsets"][0],
+        )
+        for name, reported in header.items()
         if name.endswith((".embed", ".inited"))
     }
-    assert set(spans[2:]) == wanted
-    assert len(spans[2:]) == len(wanted)
+    assert set(spans[2:]) == expected
+    assert len(spans[2:]) == len(expected)
 
 
 @given(data=st.data())
@@ -404,7 +407,7 @@ anything = st.recursive(
 sizes = st.integers(-2, 9) | st.integers() | anything
 
 
-told = st.fixed_dictionaries(
+reported = st.fixed_dictionaries(
     {
         "dtype": st.sampled_from(["F32", "F16", "BF16", "F64", "BOOL", "I32"]) | anything,
         "shape": st.lists(sizes, max_size=4) | anything,
@@ -429,7 +432,7 @@ names = st.text() | st.sampled_from(
 )
 
 
-@given(header=st.dictionaries(names, told | anything, max_size=4), data=st.binary(max_size=40))
+@given(header=st.dictionaries(names, reported | anything, max_size=4), data=st.binary(max_size=40))
 @example(header={EMBED: {"dtype": "F32", "shape": [1.0], "data_offsets": [1, 0]}}, data=bytes(9))
 @example(header={EMBED: {"dtype": "F32", "shape": [], "data_offsets": ["a", "b"]}}, data=bytes(9))
 def test_any_header_loads_or_is_a_checkpoint_error(header, data, tmp_path_factory):

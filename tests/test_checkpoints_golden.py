@@ -25,8 +25,8 @@ VERSIONS = json.loads((GOLDEN / "versions.json").read_text())
 def test_every_golden_file_tells_what_made_it():
     made = {path.name.partition(".")[0] for path in GOLDEN.glob("*.npz")}
     assert made == set(VERSIONS)
-    told = {each["family"] for each in VERSIONS.values()}
-    assert told | {"rvq_np"} == set(checkpoints.families())  # ours: _saving
+    reported = {each["family"] for each in VERSIONS.values()}
+    assert reported | {"rvq_np"} == set(checkpoints.families())  # ours: _saving
     assert all({"package", "version"} <= set(each) for each in VERSIONS.values())
 
 
@@ -53,14 +53,14 @@ def test_codes_and_vectors_are_those_of_the_package(name, tmp_path):
         assert_equal_codes(rvq_np.encode(x, pickle.loads(pickle.dumps(quantizer))), codes)
 
 
-def assert_equal_codes(mine, wanted):
-    assert len(mine) == len(wanted)
-    for level, row in zip(mine, wanted, strict=True):
-        np.testing.assert_array_equal(level, row)
+def assert_equal_codes(mine, expected):
+    assert len(mine) == len(expected)
+    for stage, row in zip(mine, expected, strict=True):
+        np.testing.assert_array_equal(stage, row)
 
 
 @pytest.mark.parametrize("name", ["snac", "mimi", "grouped-residual-vq-projected"])
-def test_the_judge_sees_a_wrong_code_at_any_level(name, tmp_path):
+def test_the_judge_sees_a_wrong_code_at_any_stage(name, tmp_path):
     """Or codes of a composed quantizer could be anything."""
     (tmp_path / "config.json").write_text(json.dumps(VERSIONS[name]["config"]))
     path = tmp_path / "model.safetensors"
@@ -68,15 +68,15 @@ def test_the_judge_sees_a_wrong_code_at_any_level(name, tmp_path):
     quantizer = checkpoints.load(path)
     with np.load(GOLDEN / f"{name}.npz", allow_pickle=False) as golden:
         x = golden["x"]
-    codes = [level.copy() for level in rvq_np.encode(x, quantizer)]
+    codes = [stage.copy() for stage in rvq_np.encode(x, quantizer)]
     regret.assert_nearest(x, codes, quantizer)
-    for level, size in zip(codes, quantizer.sizes, strict=True):
-        right, level[-1] = level[-1], (level[-1] + 1) % size
+    for stage, size in zip(codes, quantizer.sizes, strict=True):
+        right, stage[-1] = stage[-1], (stage[-1] + 1) % size
         with pytest.raises(AssertionError):
             regret.assert_nearest(x, codes, quantizer)
         with pytest.raises(AssertionError):
             regret.assert_decodes(golden_decoded(name), codes, quantizer)
-        level[-1] = right
+        stage[-1] = right
     regret.assert_decodes(golden_decoded(name), codes, quantizer)
 
 

@@ -49,7 +49,7 @@ REST = "quantizer.rvq_rest."
         (["transform.weight"], "speechtokenizer", "'vq.layers.0._codebook.embed'"),
     ],
 )  # fmt: skip
-def test_the_nearest_family_and_what_it_misses_are_told(names, nearest, missing, tmp_path):
+def test_the_nearest_family_and_what_it_misses_are_reported(names, nearest, missing, tmp_path):
     path = write(tmp_path, {name: np.ones((2, 2), np.float32) for name in names})
     with pytest.raises(CheckpointError) as caught:
         checkpoints.load(path)
@@ -62,7 +62,7 @@ def test_the_nearest_family_and_what_it_misses_are_told(names, nearest, missing,
 @pytest.mark.parametrize("form", ["espnet, whole", "encodec, port", "xcodec", "dac, plain",
                                   "residual_vq", "residual_vq, grouped",
                                   "hificodec, whole"])  # fmt: skip
-def test_a_level_that_is_missing_is_told(form, tmp_path):
+def test_a_stage_that_is_missing_is_reported(form, tmp_path):
     tensors, _ = FORMS[form][1]()
     without = {name: value for name, value in tensors.items() if not re.search(r"s\.1\.", name)}
     refused(write(tmp_path, without), r"stages \[0, 2\] have '.*\{\}", tensor="{}")
@@ -94,14 +94,14 @@ def test_a_level_that_is_missing_is_told(form, tmp_path):
         ("hificodec, whole", r"quantizer1.*s\.0\.", r"stages \[1, 2\] have .*quantizer1\."),
     ],
 )
-def test_a_part_that_is_missing_is_told(form, gone, message, tmp_path):
+def test_a_part_that_is_missing_is_reported(form, gone, message, tmp_path):
     tensors, _ = FORMS[form][1]()
     without = {name: value for name, value in tensors.items() if not re.search(gone, name)}
     assert len(without) < len(tensors)
     refused(write(tmp_path, without), message)
 
 
-def test_a_level_of_an_unlikely_number_is_no_level(tmp_path):
+def test_a_stage_of_an_unlikely_number_is_no_stage(tmp_path):
     tensors = {EMBED: numbers(1, 3, 2), "vq.layers.01._codebook.embed": numbers(1, 3, 2)}
     tensors[f"vq.layers.{'9' * 5000}._codebook.embed"] = numbers(1, 3, 2)
     assert checkpoints.load(write(tmp_path, {EMBED: numbers(1, 3, 2)})).n_q == 1
@@ -119,13 +119,13 @@ def test_a_level_of_an_unlikely_number_is_no_level(tmp_path):
         ("residual_vq", "layers.1._codebook.embed", (2, K, D), "shape"),
         ("residual_vq", "layers.1._codebook.embed", (1, K, D + 1), "lengths"),
         ("speechtokenizer", ORIGINAL.format(2) + ".embed", (K, 1), "lengths"),
-        ("espnet, bare, projected", "vq.layers.1.project_in.weight", (C, D + 1), "wanted"),
+        ("espnet, bare, projected", "vq.layers.1.project_in.weight", (C, D + 1), "expected"),
         ("espnet, bare, projected", "vq.layers.1.project_in.bias", (C + 1,), "bias"),
-        ("espnet, bare, projected", "vq.layers.1.project_out.weight", (D, C + 1), "wanted"),
+        ("espnet, bare, projected", "vq.layers.1.project_out.weight", (D, C + 1), "expected"),
         ("dac, plain", "quantizer.quantizers.1.in_proj.weight", (C, D, 3), "expected"),
         ("dac, plain", "quantizer.quantizers.1.in_proj.weight", (C,), "expected"),
         ("dac, plain", "quantizer.quantizers.1.out_proj.bias", (D, 1), "bias"),
-        ("dac, plain", "quantizer.quantizers.2.codebook.weight", (K, C + 1), "wanted"),
+        ("dac, plain", "quantizer.quantizers.2.codebook.weight", (K, C + 1), "expected"),
         ("dac, weight_g", "quantizer.quantizers.1.in_proj.weight_g", (C + 1, 1, 1), "scale"),
         ("dac, weight_g", "quantizer.quantizers.1.in_proj.weight_v", (C, D, 2), "expected"),
         ("dac, weight_g", "quantizer.quantizers.1.in_proj.weight_v", (), "scale"),
@@ -155,21 +155,21 @@ def test_a_level_of_an_unlikely_number_is_no_level(tmp_path):
         ),
         ("mimi, kyutai", f"{REST}vq.layers.1._codebook.embedding_sum", (K, D, 1), "one count per"),
         ("mimi, kyutai", f"{REST}vq.layers.1._codebook.embedding_sum", (K, D + 1), "lengths"),
-        ("mimi, kyutai", f"{REST}input_proj.weight", (D, C + 1, 1), "wanted"),
-        ("mimi, kyutai", f"{REST}output_proj.weight", (C, D + 1, 1), "wanted"),
+        ("mimi, kyutai", f"{REST}input_proj.weight", (D, C + 1, 1), "expected"),
+        ("mimi, kyutai", f"{REST}output_proj.weight", (C, D + 1, 1), "expected"),
         ("hificodec, bare", "quantizer1.vq.layers.1._codebook.embed", (K, D + 1), "lengths"),
         ("residual_vq, grouped", "rvqs.1.layers.0._codebook.embed", (2, K, D), "2 heads"),
     ],
 )
-def test_shapes_that_do_not_fit_are_told_by_level(form, name, shape, message, tmp_path):
+def test_shapes_that_do_not_fit_are_reported_by_stage(form, name, shape, message, tmp_path):
     tensors, _ = FORMS[form][1]()
     assert name in tensors
     path = write(tmp_path, {**tensors, name: numbers(1, *shape)})
-    level = "" if message in ("lengths", "2 heads") else re.sub(r"(\.\d+)\..*", r"\1", name)
+    stage = "" if message in ("lengths", "2 heads") else re.sub(r"(\.\d+)\..*", r"\1", name)
     refused(
         path,
         message,
-        tensor=level.removesuffix(".input_proj.weight").removesuffix(".output_proj.weight"),
+        tensor=stage.removesuffix(".input_proj.weight").removesuffix(".output_proj.weight"),
     )
 
 
@@ -187,8 +187,8 @@ def test_shapes_that_do_not_fit_are_told_by_level(form, name, shape, message, tm
 def test_a_tensor_that_is_missing_is_named(form, gone, tmp_path):
     tensors, _ = FORMS[form][1]()
     del tensors[gone]
-    level = gone.rpartition("proj")[0]
-    refused(write(tmp_path, tensors), "has no (tensor|weight)", tensor=level)
+    stage = gone.rpartition("proj")[0]
+    refused(write(tmp_path, tensors), "has no (tensor|weight)", tensor=stage)
 
 
 @forms
@@ -204,7 +204,7 @@ def test_a_codebook_that_is_not_finite_is_refused(form, value, tmp_path):
     refused(write(tmp_path, tensors), "holds NaN or infinity", tensor=name)
 
 
-def test_a_word_of_a_mimi_that_overflows_is_refused(tmp_path):
+def test_a_codeword_of_a_mimi_that_overflows_is_refused(tmp_path):
     tensors, _ = FORMS["mimi, port"][1]()
     name = f"quantizer.{MIMI_PORT[1]}.layers.1.codebook.embed_sum"
     tensors[name] = np.full((K, D), 1e37)
@@ -235,7 +235,7 @@ def test_a_codebook_that_was_never_initialized_is_refused(form, tmp_path):
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_two_quantizers_in_one_file_are_told(form, tmp_path):
+def test_two_quantizers_in_one_file_are_reported(form, tmp_path):
     family, make = FORMS[form]
     tensors, _ = make()
     start = WHOLE if form.startswith(("espnet, whole", "hificodec, whole")) else ""

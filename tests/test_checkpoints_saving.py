@@ -47,8 +47,8 @@ def test_any_quantizer_comes_back(quantizer, folder):
         assert type(loaded) is type(some)
         x = np.ones((quantizer.block, quantizer.dim), np.float32)
         codes = rvq_np.encode(x, loaded)
-        assert [level.tolist() for level in codes] == [
-            level.tolist() for level in rvq_np.encode(x, some)
+        assert [stage.tolist() for stage in codes] == [
+            stage.tolist() for stage in rvq_np.encode(x, some)
         ]
         again = folder / "again.safetensors"
         checkpoints.save(again, loaded)
@@ -56,33 +56,33 @@ def test_any_quantizer_comes_back(quantizer, folder):
 
 
 def test_numbers_come_back_as_they_were(rng, tmp_path):
-    words = np.float32([[0.1, -0.0], [65520.0, 1e-8], [3.4e38, 1e-45]])
-    for values in (words, words.astype(np.float64) * 1e200, rng.standard_normal((4, 3))):
+    codewords = np.float32([[0.1, -0.0], [65520.0, 1e-8], [3.4e38, 1e-45]])
+    for values in (codewords, codewords.astype(np.float64) * 1e200, rng.standard_normal((4, 3))):
         checkpoints.save(tmp_path / "a.safetensors", Codebooks([values]))
-        loaded = checkpoints.load(tmp_path / "a.safetensors").stages[0].words
+        loaded = checkpoints.load(tmp_path / "a.safetensors").stages[0].codebook
         assert loaded.dtype == values.dtype
         assert loaded.tobytes() == values.tobytes()
 
 
-def test_what_half_precision_holds_takes_half_the_room(rng, tmp_path):
+def test_what_half_precision_holds_takes_half_the_space(rng, tmp_path):
     halves = rng.standard_normal((3, 64, 32)).astype(np.float16)
     checkpoints.save(tmp_path / "half.safetensors", halves)
     checkpoints.save(tmp_path / "whole.safetensors", halves.astype(np.float32) + 1e-5)
     half, whole = (os.path.getsize(tmp_path / f"{name}.safetensors") for name in ("half", "whole"))
     assert half < 0.6 * whole
     loaded = checkpoints.load(tmp_path / "half.safetensors")
-    np.testing.assert_array_equal(loaded.stages[1].words, halves[1].astype(np.float32))
+    np.testing.assert_array_equal(loaded.stages[1].codebook, halves[1].astype(np.float32))
 
 
 def test_a_shared_codebook_is_stored_once_and_stays_one(rng, tmp_path):
     stage = Stage(normal(rng, 64, 32))
     checkpoints.save(tmp_path / "a.safetensors", Codebooks([stage] * 8))
     loaded = checkpoints.load(tmp_path / "a.safetensors")
-    assert os.path.getsize(tmp_path / "a.safetensors") < 1.2 * stage.words.nbytes
+    assert os.path.getsize(tmp_path / "a.safetensors") < 1.2 * stage.codebook.nbytes
     assert len({id(each) for each in loaded.stages}) == 1
 
 
-def test_fewer_levels_are_a_smaller_file(rng, tmp_path):
+def test_fewer_stages_are_a_smaller_file(rng, tmp_path):
     both = Parallel([between(rng, 8, 4, 1, 64), between(rng, 8, 4, 7, 64)])
     sizes = []
     for n in (1, 4, 8):
@@ -96,8 +96,8 @@ def change(path, **about):
     from safetensors import safe_open
 
     with safe_open(path, framework="numpy") as file:
-        told = json.loads(file.metadata()["rvq_np"])
-    save_file(load_file(path), path, {"rvq_np": json.dumps({**told, **about})})
+        reported = json.loads(file.metadata()["rvq_np"])
+    save_file(load_file(path), path, {"rvq_np": json.dumps({**reported, **about})})
 
 
 PLAN = {"stages": [{"words": "rvq_np.stages.0.words"}]}
@@ -183,12 +183,12 @@ def test_what_is_handed_back_loads_here_as_well(family, rng, tmp_path):
     counts = [rng.integers(0, 9, 8) for _ in range(3)]
     checkpoints.save(tmp_path / "a.safetensors", books, family, counts=counts)
     found, loaded = checkpoints.load_as(tmp_path / "a.safetensors")
-    assert found == family.replace("espnet", "encodec")  # which it cannot be told from
+    assert found == family.replace("espnet", "encodec")  # which it cannot be reported from
     assert loaded.fingerprint == books.fingerprint
     tensors = checkpoints.state_dict(books, family, counts=counts)
     (sums,) = [value for name, value in tensors.items() if name.endswith("2._codebook.embed_avg")]
     np.testing.assert_array_equal(
-        sums.reshape(8, 4), books.stages[2].words * np.float32(counts[2])[:, None]
+        sums.reshape(8, 4), books.stages[2].codebook * np.float32(counts[2])[:, None]
     )
 
 
@@ -200,7 +200,7 @@ def test_a_quantizer_trained_here_keeps_its_counts(rng):
     tensors = checkpoints.state_dict(trained.codebooks, "espnet", counts=counts)
     assert tensors.keys() == state.keys()
     for name, value in tensors.items():
-        if not name.endswith("embed_avg"):  # which is kept apart from the words in training
+        if not name.endswith("embed_avg"):  # which is kept apart from the codewords in training
             np.testing.assert_array_equal(value, state[name])
 
 
@@ -235,7 +235,7 @@ def test_what_a_family_cannot_hold_is_refused(quantizer, family, message, tmp_pa
     assert os.listdir(tmp_path) == []
 
 
-def test_counts_are_one_array_a_level():
+def test_counts_are_one_array_a_stage():
     with pytest.raises(ShapeError, match=r"shapes \[\(4,\)\]; expected one array per stage"):
         checkpoints.state_dict(np.ones((2, 4, 3)), "encodec", counts=[np.ones(4)])
 
@@ -280,20 +280,20 @@ def test_vectors_and_codes_of_a_checkpoint(vectors, axes, files):
 
 @pytest.mark.parametrize(("vectors", "axes"), [("s", (0, 1)), ("sbdt", (0, 2, 1))])
 @pytest.mark.parametrize("rows", [7, 1 << 16])
-def test_codes_of_levels_with_strides_are_an_archive(vectors, axes, rows, files, monkeypatch):
+def test_codes_of_stages_with_strides_are_an_archive(vectors, axes, rows, files, monkeypatch):
     monkeypatch.setattr(cli.commands.files, "ROWS", rows)
     run(files, f"encode {vectors}.npy -m strided.safetensors -o c.npz")
     run(files, "decode c.npz -m strided.safetensors -o y.npy")
     x, y = np.load(files / f"{vectors}.npy"), np.load(files / "y.npy")
-    wanted = rvq_np.encode(x.transpose(axes), STRIDED)
+    expected = rvq_np.encode(x.transpose(axes), STRIDED)
     with np.load(files / "c.npz") as codes:
         assert codes.files == ["level_0", "level_1"]
-        for n, level in enumerate(wanted):
-            np.testing.assert_array_equal(codes[f"level_{n}"], level)
-    np.testing.assert_array_equal(y.transpose(axes), rvq_np.decode(wanted, STRIDED))
+        for n, stage in enumerate(expected):
+            np.testing.assert_array_equal(codes[f"level_{n}"], stage)
+    np.testing.assert_array_equal(y.transpose(axes), rvq_np.decode(expected, STRIDED))
 
 
-def test_no_frames_are_no_codes_of_levels_with_strides(files):
+def test_no_frames_are_no_codes_of_stages_with_strides(files):
     np.save(files / "none.npy", np.empty((0, 2), np.float32))
     run(files, "encode none.npy -m strided.safetensors -o c.npz")
     run(files, "decode c.npz -m strided.safetensors -o y.npy")
@@ -306,7 +306,9 @@ def test_info_says_what_a_checkpoint_is(files, capsys):
     assert "family               rvq_np\n" in out
     assert "stages               4\n" in out
     assert "bits per vector      12 (3 per stage)\n" in out
-    assert "quantizer            Parallel(Projected(Codebooks(1 stage, 8 words of 3), for" in out
+    assert (
+        "quantizer            Parallel(Projected(Codebooks(1 stage, 8 codewords of 3), for" in out
+    )
     assert out.splitlines()[-1].split() == ["3", "8", "3", "euclidean", "no", "1"]
     run(files, "encode s.npy -m strided.safetensors -o c.npz")
     run(files, "info strided.safetensors --codes c.npz")

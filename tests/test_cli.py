@@ -109,7 +109,7 @@ def test_no_vectors_are_no_codes(files):
     assert np.load(files / "y.npy").shape == (0, 5)
 
 
-def test_info_says_what_a_model_is_and_how_its_words_are_used(files, capsys):
+def test_info_says_what_a_model_is_and_how_its_codewords_are_used(files, capsys):
     capsys.readouterr()
     assert run(files, "info m.safetensors") == 0
     out = capsys.readouterr().out
@@ -126,7 +126,7 @@ def test_info_says_what_a_model_is_and_how_its_words_are_used(files, capsys):
     ]  # fmt: skip
 
 
-def test_info_of_a_projected_model_names_the_length_of_its_words(files, capsys):
+def test_info_of_a_projected_model_names_the_length_of_its_codewords(files, capsys):
     run(files, "fit x.npy -o p.safetensors --n-q 1 --bins 4 --codebook-dim 2")
     capsys.readouterr()
     run(files, "info p.safetensors")
@@ -183,13 +183,13 @@ def test_bad_files_are_one_line_each(files, capsys):
         ("encode x.npy -m missing.safetensors -o out.npy", "there is no file"),
         ("encode x.npy -m m.safetensors -o no/out.npy", "there is no folder"),
         (f"decode floats.npy {rest}", "'floats.npy' holds float64; expected codes: integers"),
-        (f"decode high.npy {rest}", "code 8 at (0, 0) names no word"),
+        (f"decode high.npy {rest}", "code 8 at (0, 0) names no codeword"),
         (f"decode deep.npy {rest}", "codes have 4 rows, one a stage, but there are 3"),
         ("info foreign.safetensors", "not a safetensors file"),
-        ("info m.safetensors --codes high.npy", "info: code 8 at (0, 0) names no word"),
+        ("info m.safetensors --codes high.npy", "info: code 8 at (0, 0) names no codeword"),
         ("fit nan.npy -o out.safetensors", "fit: x holds nan at (0, 0)"),
         ("fit x.npy -o no/out.safetensors", "there is no folder"),
-        ("fit x.npy -o out.safetensors --bins 0", "bins is 0; wanted a whole number from 1"),
+        ("fit x.npy -o out.safetensors --bins 0", "bins is 0; expected a whole number from 1"),
         ("fit x.npy -o out.safetensors --seed -1", "rng is -1"),
         ("demo --wav nothing.wav", "there is no file 'nothing.wav'"),
         ("demo --wav text.npy", "'text.npy' is not a PCM WAV file"),
@@ -227,10 +227,10 @@ def test_bars_show_on_a_terminal_only(files, monkeypatch):
         assert run(files, "encode x.npy -m m.safetensors -o c.npy") == 0
         assert run(files, "fit x.npy -o n.safetensors --n-q 2 --bins 4 --iterations 3") == 0
         assert ("encode" in stream.getvalue()) == shown
-        assert ("fit level 2/2" in stream.getvalue()) == shown
+        assert ("fit stage 2/2" in stream.getvalue()) == shown
 
 
-def test_it_runs_as_a_module_and_stops_quietly_when_nobody_reads(files):
+def test_it_runs_as_a_module_and_stops_quietly_when_its_output_is_closed(files):
     command = [sys.executable, "-m", "rvq_np"]
     root = os.path.dirname(os.path.dirname(rvq_np.__file__))
     environment = {**os.environ, "PYTHONPATH": root}

@@ -50,21 +50,21 @@ def test_codes_go_to_a_container_and_back(name, vectors, files):
     run(f"encode {vectors}.npy -m {name}.safetensors -o c.rvq --frame-rate 44100/512")
     run(f"decode c.rvq -m {name}.safetensors -o y.npy")
     x = np.load(f"{vectors}.npy")
-    wanted = rvq_np.encode(frames(x), model(name))
+    expected = rvq_np.encode(frames(x), model(name))
     content = bitstream.read("c.rvq", codebooks=model(name))
     assert content.frame_rate == Fraction(44100, 512)
-    for found, level in zip(content.codes, wanted, strict=True):
-        np.testing.assert_array_equal(found, level)
+    for found, stage in zip(content.codes, expected, strict=True):
+        np.testing.assert_array_equal(found, stage)
     y = np.load("y.npy")
     assert y.shape == x.shape
-    np.testing.assert_array_equal(frames(y), rvq_np.decode(wanted, model(name)))
+    np.testing.assert_array_equal(frames(y), rvq_np.decode(expected, model(name)))
 
 
-def test_fewer_levels_and_no_frames(files):
+def test_fewer_stages_and_no_frames(files):
     run("encode x.npy -m m.safetensors -o c.rvq --n-q 2")
     run("decode c.rvq -m m.safetensors -o y.npy")
-    wanted = rvq_np.encode(np.load("x.npy"), model("m"), n_q=2)
-    np.testing.assert_array_equal(np.load("y.npy"), rvq_np.decode(wanted, model("m")))
+    expected = rvq_np.encode(np.load("x.npy"), model("m"), n_q=2)
+    np.testing.assert_array_equal(np.load("y.npy"), rvq_np.decode(expected, model("m")))
     np.save("none.npy", np.empty((0, 6), np.float32))
     for name in ("m", "s"):
         run(f"encode none.npy -m {name}.safetensors -o c.rvq")
@@ -111,8 +111,8 @@ def test_a_sound_is_vectors_of_neighbouring_samples(sound):
     run("decode c.rvq -m m.safetensors -o y.wav")
     samples, rate = wav.read("y.wav")
     assert rate == 8000
-    wanted = rvq_np.decode(content.codes, model("m")).reshape(-1)
-    np.testing.assert_allclose(samples, np.clip(wanted, -1, 1), atol=2 / 32768)
+    expected = rvq_np.decode(content.codes, model("m")).reshape(-1)
+    np.testing.assert_allclose(samples, np.clip(expected, -1, 1), atol=2 / 32768)
 
 
 def test_info_tells_what_a_container_holds(files, capsys):
@@ -120,8 +120,8 @@ def test_info_tells_what_a_container_holds(files, capsys):
     bitstream.write("c.rvq", codes, sizes=[16, 8, 16], frame_rate=50)
     run("info c.rvq")
     lines = capsys.readouterr().out.splitlines()
-    told = dict(line.split(None, 1) for line in lines[:8] if "  " in line)
-    assert told["stages"] == "3"
+    reported = dict(line.split(None, 1) for line in lines[:8] if "  " in line)
+    assert reported["stages"] == "3"
     assert "frames               1000 in 1 chunks" in lines
     assert "frame rate           50 per second (50)" in lines
     assert "duration             20.000 s" in lines
@@ -135,7 +135,7 @@ def test_info_tells_what_a_container_holds(files, capsys):
     assert float(first[5]) < 1  # constant codes cost little
 
 
-def test_info_counts_the_words_of_a_model_in_a_container(files, capsys):
+def test_info_counts_the_codewords_of_a_model_in_a_container(files, capsys):
     run("encode x.npy -m m.safetensors -o c.rvq")
     run("encode x.npy -m m.safetensors -o c.npy")
     capsys.readouterr()
@@ -147,7 +147,7 @@ def test_info_counts_the_words_of_a_model_in_a_container(files, capsys):
     assert tables[0].count("\n") == 5
 
 
-def test_info_of_levels_too_large_to_count(files, capsys):
+def test_info_of_stages_too_large_to_count(files, capsys):
     bitstream.write("c.rvq", np.full((1, 10), 2**31 - 2), sizes=[2**31 - 1])
     with paths.traced_memory() as peak:
         run("info c.rvq")
@@ -241,7 +241,7 @@ def test_what_cannot_be_done_is_one_line(line, message, files, capsys):
         "cut.npz": archive(x=header.getvalue()[:-100]),
         "flipped.npz": changed(archive(x=header.getvalue()), 400),
         "turned.npz": changed(archive(x=turned.getvalue()), 400),
-        "later.npz": of_a_later_version(archive(level_0=header.getvalue())),
+        "later.npz": of_a_later_version(archive(stage_0=header.getvalue())),
     }.items():  # fmt: skip
         (files / name).write_bytes(content)
     before = sorted(os.listdir(files))
@@ -256,7 +256,7 @@ def test_what_cannot_be_done_is_one_line(line, message, files, capsys):
 
 
 def test_bench_measures_what_is_asked_for(capsys):
-    run("bench --dim 4 --words 8 --levels 2 --rows 64")
+    run("bench --dim 4 --codewords 8 --stages 2 --rows 64")
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("2 stages of 8 codewords, dimension 4; ")
     assert lines[1].startswith("kernels: compiled; screening passes: ")
@@ -265,7 +265,7 @@ def test_bench_measures_what_is_asked_for(capsys):
         "NumPy: product and argmin, 64",
     ]  # fmt: skip
     with paths.without_numba():
-        run("bench --dim 4 --words 8 --levels 2 --rows 64")
+        run("bench --dim 4 --codewords 8 --stages 2 --rows 64")
     run("bench --rows 0", status=1)
     assert "bench: --rows is 0; expected an integer >= 1" in capsys.readouterr().err
 
@@ -292,7 +292,7 @@ def test_headers_that_numpy_cannot_parse_are_one_line(header, files, capsys):
 
 
 def test_streams_that_no_array_can_hold_are_one_line(files, capsys):
-    """No stream of so many frames takes no room in a file of codes."""
+    """No stream of so many frames takes no space in a file of codes."""
     codes = np.empty((3, 0, 1 << 40), np.int32)
     bitstream.write("c.rvq", codes, codebooks=model("m"), chunk_frames=1 << 40)
     run("decode c.rvq -m m.safetensors -o y.npy")
@@ -323,11 +323,11 @@ def test_a_sound_is_as_long_as_its_file_whatever_it_claims(claim, sound, files):
     """As recorders and ffmpeg write it where they cannot go back: the codes are no silence."""
     content = bytearray((files / "x.wav").read_bytes())
     run("encode x.wav -m m.safetensors -o c.rvq")
-    wanted = bitstream.read("c.rvq")
+    expected = bitstream.read("c.rvq")
     content[40:44] = claim.to_bytes(4, "little")
     (files / "x.wav").write_bytes(bytes(content))
     run("encode x.wav -m m.safetensors -o c.rvq")
-    np.testing.assert_array_equal(bitstream.read("c.rvq").codes, wanted.codes)
+    np.testing.assert_array_equal(bitstream.read("c.rvq").codes, expected.codes)
     assert wav.length("x.wav") == (1003, 8000)
     assert len(wav.read("x.wav")[0]) == 1003
 
@@ -342,7 +342,7 @@ def test_a_sound_with_a_chunk_beyond_its_end_is_one_line(sound, files, capsys):
     assert err.count("\n") == 1
 
 
-@pytest.mark.parametrize("size", ["dim", "words", "levels", "rows"])
+@pytest.mark.parametrize("size", ["dim", "codewords", "stages", "rows"])
 def test_sizes_that_no_array_can_have_are_one_line(size, capsys):
     run(f"bench --{size} {10**20}", status=1)
     err = capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""encode, decode and tally: shapes, types, what is refused and in which words."""
+"""encode, decode and tally: shapes, types, what is refused and in which codewords."""
 
 import subprocess
 import sys
@@ -24,28 +24,28 @@ from rvq_np.errors import (
 from rvq_np.kernels import compiled, follow, tables, tiles
 from rvq_np.testing import oracle, strategies
 
-WORDS = np.float32([[[0, 0], [4, 4], [9, 9]], [[0, 0], [1, 0], [0, 1]]])
+CODEWORDS = np.float32([[[0, 0], [4, 4], [9, 9]], [[0, 0], [1, 0], [0, 1]]])
 
 
 @pytest.mark.parametrize("shape", [(2,), (5, 2), (2, 3, 2), (0, 2), (2, 0, 2), (1, 2, 3, 2)])
 def test_codes_are_stage_first_and_vectors_come_back_in_their_shape(shape, rng):
     x = rng.standard_normal(shape).astype(np.float32)
-    codes = encode(x, WORDS)
+    codes = encode(x, CODEWORDS)
     assert codes.shape == (2, *shape[:-1])
     assert codes.dtype == np.int32
-    decoded = decode(codes, WORDS)
+    decoded = decode(codes, CODEWORDS)
     assert decoded.shape == shape
     assert decoded.dtype == np.float32
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-@pytest.mark.parametrize("words_dtype", [np.float16, np.float32, np.float64])
-def test_every_float_type_goes_in(dtype, words_dtype):
+@pytest.mark.parametrize("codewords_dtype", [np.float16, np.float32, np.float64])
+def test_every_float_type_goes_in(dtype, codewords_dtype):
     x = np.array([[5, 4], [0, 1]], dtype)
-    codes = encode(x, WORDS.astype(words_dtype))
+    codes = encode(x, CODEWORDS.astype(codewords_dtype))
     np.testing.assert_array_equal(codes, [[1, 0], [1, 2]])
-    decoded = decode(codes, WORDS.astype(words_dtype))
-    assert decoded.dtype == (np.float64 if words_dtype == np.float64 else np.float32)
+    decoded = decode(codes, CODEWORDS.astype(codewords_dtype))
+    assert decoded.dtype == (np.float64 if codewords_dtype == np.float64 else np.float32)
     np.testing.assert_array_equal(decoded, x)
 
 
@@ -56,7 +56,7 @@ def test_half_precision_is_widened_before_it_is_compared(rng):
 
 
 @given(strategies.near_ties(dtype=np.float64))
-def test_float64_vectors_with_float32_words_are_settled_in_float64(case):
+def test_float64_vectors_with_float32_codewords_are_settled_in_float64(case):
     x, books = case
     if np.abs(books).max() > 1e30 or 0 < np.abs(x).max() < 1e-30:
         return  # outside float32
@@ -67,30 +67,30 @@ def test_float64_vectors_with_float32_words_are_settled_in_float64(case):
 
 @pytest.mark.parametrize("integer", [np.int8, np.uint8, np.int16, np.int64, np.uint64])
 def test_decode_takes_codes_of_any_integer_type(integer):
-    np.testing.assert_array_equal(decode(np.array([[1], [2]], integer), WORDS), [[4, 5]])
+    np.testing.assert_array_equal(decode(np.array([[1], [2]], integer), CODEWORDS), [[4, 5]])
 
 
 def test_no_rows_of_codes_are_the_zero_vector():
-    np.testing.assert_array_equal(decode(np.empty((0, 3), int), WORDS), np.zeros((3, 2)))
+    np.testing.assert_array_equal(decode(np.empty((0, 3), int), CODEWORDS), np.zeros((3, 2)))
 
 
 def test_decode_starts_from_zero_so_that_no_minus_zero_comes_out():
-    words = np.float32([[[-0.0, 1.0]]])
+    codewords = np.float32([[[-0.0, 1.0]]])
     for path in (paths.inside(), paths.inside(paths.without_numba), paths.array_api()):
-        assert not np.signbit(path["decode"](np.zeros((1, 1), np.int32), words)).any()
+        assert not np.signbit(path["decode"](np.zeros((1, 1), np.int32), codewords)).any()
 
 
 def test_the_input_is_left_as_it_was(rng):
     x = rng.standard_normal((300, 2)).astype(np.float32)
     before = x.copy()
-    encode(x, WORDS)
-    codec.tally(x, encode(x, WORDS), WORDS)
+    encode(x, CODEWORDS)
+    codec.tally(x, encode(x, CODEWORDS), CODEWORDS)
     np.testing.assert_array_equal(x, before)
 
 
-def test_repeated_words_are_never_chosen_twice_over(rng):
-    words = rng.standard_normal((5, 3)).astype(np.float32)
-    doubled = np.concatenate([words, words[::-1], -0.0 * words, 0.0 * words])
+def test_repeated_codewords_are_never_chosen_twice_over(rng):
+    codewords = rng.standard_normal((5, 3)).astype(np.float32)
+    doubled = np.concatenate([codewords, codewords[::-1], -0.0 * codewords, 0.0 * codewords])
     codes = encode(rng.standard_normal((500, 3)).astype(np.float32), doubled[None])
     assert codes.max() <= 10
     mask = tables.repeats(doubled)
@@ -104,12 +104,12 @@ def test_an_all_zero_codebook_gives_code_zero(rng):
     assert not encode(x, np.zeros((2, 1024, 3), np.float32)).any()
 
 
-def test_a_codebook_of_one_huge_word_among_small_ones_is_still_exact(rng):
-    words = rng.standard_normal((20, 4)).astype(np.float32)
-    words[7] = 1e18
+def test_a_codebook_of_one_huge_codeword_among_small_ones_is_still_exact(rng):
+    codewords = rng.standard_normal((20, 4)).astype(np.float32)
+    codewords[7] = 1e18
     x = rng.standard_normal((50, 4)).astype(np.float32)
-    expected = [oracle.encode(row, words[None]) for row in x.tolist()]
-    np.testing.assert_array_equal(encode(x, words[None]).T, expected)
+    expected = [oracle.encode(row, codewords[None]) for row in x.tolist()]
+    np.testing.assert_array_equal(encode(x, codewords[None]).T, expected)
 
 
 @pytest.mark.parametrize("beam", [2, 5, 100])
@@ -132,7 +132,7 @@ def test_a_beam_over_everything_finds_the_best_sum_there_is():
     np.testing.assert_array_equal(np.square(x - decode(codes, books)).sum(axis=1), best)
 
 
-@given(strategies.lattices(max_stages=3, max_words=4), st.integers(2, 4))
+@given(strategies.lattices(max_stages=3, max_codewords=4), st.integers(2, 4))
 def test_beams_are_the_same_on_every_path(case, beam):
     x, books = case
     codes = encode(x, books, beam_size=beam)
@@ -155,12 +155,14 @@ def test_beams_on_compiled_screens_are_those_of_numpy(screen, dtype, beam, rng):
 def naive_beam(row, books, beam):
     """The definition of the beam search, in exact rationals."""
     alive = [((), [Fraction(number) for number in row])]
-    for words in books:
-        repeated = [any((words[k] == w).all() for w in words[:k]) for k in range(len(words))]
+    for codewords in books:
+        repeated = [
+            any((codewords[k] == w).all() for w in codewords[:k]) for k in range(len(codewords))
+        ]
         distinct = [k for k, again in enumerate(repeated) if not again]
         found = []
         for place, (codes, left) in enumerate(alive):
-            exact = {k: [a - Fraction(b) for a, b in zip(left, words[k].tolist(), strict=True)]
+            exact = {k: [a - Fraction(b) for a, b in zip(left, codewords[k].tolist(), strict=True)]
                      for k in distinct}  # fmt: skip
             ranked = sorted((sum(a * a for a in exact[k]), k) for k in distinct)
             for error, k in ranked[:beam]:
@@ -173,8 +175,8 @@ def naive_beam(row, books, beam):
 
 @given(
     st.one_of(
-        strategies.lattices(max_stages=3, max_words=4, max_dim=3),
-        strategies.near_ties(max_words=4, max_dim=5),
+        strategies.lattices(max_stages=3, max_codewords=4, max_dim=3),
+        strategies.near_ties(max_codewords=4, max_dim=5),
     ),
     st.integers(1, 5),
 )
@@ -202,35 +204,38 @@ def test_a_beam_where_all_but_coincides_is_that_of_its_definition(numba, case, b
 
 
 @given(strategies.collapsed(), st.data())
-def test_codes_that_follow_words_that_all_but_coincide_are_those_of_the_search(case, data):
-    """Repeats that leave their twins, words that become repeats, all of them a few steps apart."""
+def test_codes_that_follow_codewords_that_all_but_coincide_are_those_of_the_search(case, data):
+    """Repeats that leave their twins, codewords that become repeats, all a few steps apart."""
     x, books = case
     movers = data.draw(st.sampled_from([None, 0, 1, 3]))
     rng = np.random.default_rng(data.draw(st.integers(0, 99)))
     with paths.patched((follow.Followed, "_movers", lambda self, moved: movers)):
         again = lookup.follow(x)
-        words = books[0]
+        codewords = books[0]
         for _ in range(4):
-            np.testing.assert_array_equal(again(Codebooks([words])), encode(x, words[None]))
-            words = np.where(rng.random((len(words), 1)) < 0.4, rng.permutation(words), words)
+            np.testing.assert_array_equal(again(Codebooks([codewords])), encode(x, codewords[None]))
+            codewords = np.where(
+                rng.random((len(codewords), 1)) < 0.4, rng.permutation(codewords), codewords
+            )
 
 
 @settings(max_examples=300)
 @given(strategies.near_ties(), st.integers(2, 8))
-def test_over_one_stage_every_beam_finds_the_nearest_word(case, beam):
+def test_over_one_stage_every_beam_finds_the_nearest_codeword(case, beam):
     x, books = case
     expected = [oracle.encode(row, books[:1]) for row in x.tolist()]
     np.testing.assert_array_equal(encode(x, books[:1], beam_size=beam).T, expected)
 
 
-def test_a_beam_spends_nothing_on_repeated_words():
-    words = np.float32([[[1.0]] * 3 + [[2.0]], [[0.0], [0.5], [-0.96875], [9.0]]])
-    np.testing.assert_array_equal(encode(np.float32([[1.4]]), words, beam_size=2), [[0], [1]])
-    np.testing.assert_array_equal(encode(np.float32([[1.03]]), words, beam_size=2), [[3], [2]])
+def test_a_beam_spends_nothing_on_repeated_codewords():
+    codewords = np.float32([[[1.0]] * 3 + [[2.0]], [[0.0], [0.5], [-0.96875], [9.0]]])
+    np.testing.assert_array_equal(encode(np.float32([[1.4]]), codewords, beam_size=2), [[0], [1]])
+    np.testing.assert_array_equal(encode(np.float32([[1.03]]), codewords, beam_size=2), [[3], [2]])
 
 
 def rounding_one_way(dtype, dim=128):
-    """A row and two words whose computed scores err by almost the whole bound, in opposite ways.
+    """A row and two codewords whose computed scores err by almost the whole bound, in opposite
+    ways.
 
     The half norm is just above one, and every product just below, or above, half its last place:
     each addition to the running sum rounds the same way.
@@ -257,8 +262,8 @@ def rounding_one_way(dtype, dim=128):
 )
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_the_bound_covers_sums_that_round_one_way_all_along(path, dtype):
-    row, words = rounding_one_way(dtype)
-    np.testing.assert_array_equal(path["encode"](row[None], words[None]), [[1]])
+    row, codewords = rounding_one_way(dtype)
+    np.testing.assert_array_equal(path["encode"](row[None], codewords[None]), [[1]])
 
 
 @pytest.mark.parametrize(
@@ -267,9 +272,9 @@ def test_the_bound_covers_sums_that_round_one_way_all_along(path, dtype):
     ids=["numba", "plain", "no float64"],
 )
 def test_products_beyond_float32_do_not_win(path):
-    """The product with word 0 is infinite in float32, and its score minus infinity."""
-    x, words = np.float32([[1.3e19]]), np.float32([[[4e19], [1.3e19]]])
-    np.testing.assert_array_equal(path["encode"](x, words), [[1]])
+    """The product with codeword 0 is infinite in float32, and its score minus infinity."""
+    x, codewords = np.float32([[1.3e19]]), np.float32([[[4e19], [1.3e19]]])
+    np.testing.assert_array_equal(path["encode"](x, codewords), [[1]])
 
 
 @given(strategies.lattices())
@@ -281,15 +286,15 @@ def test_tallies_of_two_parts_add_up_to_that_of_the_whole(case):
     left = codec.tally(x[:half], codes[:, :half], books)
     right = codec.tally(x[half:], codes[:, half:], books)
     residual = x.copy()
-    for q, words in enumerate(books):
-        np.testing.assert_array_equal(counts[q], np.bincount(codes[q], minlength=len(words)))
+    for q, codewords in enumerate(books):
+        np.testing.assert_array_equal(counts[q], np.bincount(codes[q], minlength=len(codewords)))
         np.testing.assert_array_equal(counts[q], left[0][q] + right[0][q])
         np.testing.assert_array_equal(sums[q], left[1][q] + right[1][q])
-        expected = np.zeros(words.shape)
+        expected = np.zeros(codewords.shape)
         for code, row in zip(codes[q], residual, strict=True):
             expected[code] += row
         np.testing.assert_array_equal(sums[q], expected)
-        residual -= words[codes[q]]
+        residual -= codewords[codes[q]]
 
 
 def test_the_bits_of_a_tally_depend_on_neither_threads_nor_kernels(rng):
@@ -309,7 +314,7 @@ def test_the_bits_of_a_tally_depend_on_neither_threads_nor_kernels(rng):
 
 
 def test_projected_stages_keep_their_regret_bound(rng):
-    """Each word chosen is as near as the best one, within rounding, to the projected residual."""
+    """Each chosen codeword is as near to the projected residual as the best one, up to rounding."""
     stages = [
         Stage(
             rng.standard_normal((40, 6)),
@@ -319,18 +324,18 @@ def test_projected_stages_keep_their_regret_bound(rng):
         for _ in range(3)
     ]
     books = Codebooks(
-        [Stage(s.words.astype(np.float32), s.project_in, s.project_out) for s in stages]
+        [Stage(s.codebook.astype(np.float32), s.project_in, s.project_out) for s in stages]
     )
     x = rng.standard_normal((200, 10)).astype(np.float32)
     codes = encode(x, books)
     left = x.astype(np.float64)
     for q, stage in enumerate(books.stages):
         searched = left @ stage.project_in.weight.T + stage.project_in.bias
-        distances = np.square(searched[:, None] - stage.words[None]).sum(axis=2)
+        distances = np.square(searched[:, None] - stage.codebook[None]).sum(axis=2)
         chosen = distances[np.arange(len(x)), codes[q]]
-        scale = np.square(searched).sum(axis=1) + np.square(stage.words).sum(axis=1).max()
+        scale = np.square(searched).sum(axis=1) + np.square(stage.codebook).sum(axis=1).max()
         assert (chosen - distances.min(axis=1) <= 32 * np.finfo(np.float32).eps * scale).all()
-        decoded = stage.words.astype(np.float64) @ stage.project_out.weight.T
+        decoded = stage.codebook.astype(np.float64) @ stage.project_out.weight.T
         left = left - (decoded + stage.project_out.bias)[codes[q]]
     np.testing.assert_allclose(decode(codes, books), x - left, rtol=0, atol=2e-5)
 
@@ -338,15 +343,15 @@ def test_projected_stages_keep_their_regret_bound(rng):
 def test_codes_and_vectors_are_written_where_the_caller_says(rng):
     x = rng.standard_normal((3, 50, 2)).astype(np.float32)
     codes, vectors = np.empty((2, 3, 50), np.int32), np.empty((3, 50, 2), np.float32)
-    assert encode(x, WORDS, out=codes) is codes
-    np.testing.assert_array_equal(codes, encode(x, WORDS))
-    assert decode(codes, WORDS, out=vectors) is vectors
-    np.testing.assert_array_equal(vectors, decode(codes, WORDS))
-    encode(x, WORDS, 1, out=codes[:1])
-    np.testing.assert_array_equal(codes[:1], encode(x, WORDS, 1))
-    encode(x, WORDS, beam_size=3, out=codes)
-    np.testing.assert_array_equal(codes, encode(x, WORDS, beam_size=3))
-    decode(codes[:0], WORDS, out=vectors)
+    assert encode(x, CODEWORDS, out=codes) is codes
+    np.testing.assert_array_equal(codes, encode(x, CODEWORDS))
+    assert decode(codes, CODEWORDS, out=vectors) is vectors
+    np.testing.assert_array_equal(vectors, decode(codes, CODEWORDS))
+    encode(x, CODEWORDS, 1, out=codes[:1])
+    np.testing.assert_array_equal(codes[:1], encode(x, CODEWORDS, 1))
+    encode(x, CODEWORDS, beam_size=3, out=codes)
+    np.testing.assert_array_equal(codes, encode(x, CODEWORDS, beam_size=3))
+    decode(codes[:0], CODEWORDS, out=vectors)
     assert not vectors.any()
 
 
@@ -360,81 +365,87 @@ def test_a_call_may_say_how_many_threads(rng):
         return original(workers)
 
     with paths.patched((tiles, "_pool", pool), (compiled, "ALONE", 0)), paths.threads(2):
-        codes = encode(x, WORDS, threads=3)
+        codes = encode(x, CODEWORDS, threads=3)
         assert set(seen) == {2}  # and the calling thread
-        np.testing.assert_array_equal(encode(x, WORDS), codes)
+        np.testing.assert_array_equal(encode(x, CODEWORDS), codes)
         assert set(seen) == {2, 1}
         seen.clear()
-        np.testing.assert_array_equal(encode(x, WORDS, threads=1), codes)
+        np.testing.assert_array_equal(encode(x, CODEWORDS, threads=1), codes)
         np.testing.assert_array_equal(
-            decode(codes, WORDS, threads=1), decode(codes, WORDS, threads=4)
+            decode(codes, CODEWORDS, threads=1), decode(codes, CODEWORDS, threads=4)
         )
     assert set(seen) <= {3}
-    refused(ParameterError, ValueError, "encode: threads is 0; wanted a whole number from 1",
-            encode, x, WORDS, threads=0)  # fmt: skip
-    refused(ParameterError, ValueError, "decode: threads is 1.5", decode, codes, WORDS, threads=1.5)
+    refused(ParameterError, ValueError, "encode: threads is 0; expected a whole number from 1",
+            encode, x, CODEWORDS, threads=0)  # fmt: skip
+    refused(
+        ParameterError, ValueError, "decode: threads is 1.5", decode, codes, CODEWORDS, threads=1.5
+    )
 
 
 def test_a_place_for_results_that_cannot_take_them_is_refused():
     codes, vectors = np.zeros((2, 4), np.int32), np.empty((4, 2), np.float32)
-    refused(ShapeError, ValueError, r"encode: out has shape \(4, 2\); wanted \(2, 4\), writeable",
-            encode, X, WORDS, out=np.empty((4, 2), np.int32))  # fmt: skip
-    refused(ShapeError, ValueError, "in C order", encode, X, WORDS, out=np.empty((4, 2), "i4").T)
-    refused(DtypeError, TypeError, "encode: out has dtype int64; wanted int32",
-            encode, X, WORDS, out=np.empty((2, 4), np.int64))  # fmt: skip
+    refused(ShapeError, ValueError, r"encode: out has shape \(4, 2\); expected \(2, 4\), writeable",
+            encode, X, CODEWORDS, out=np.empty((4, 2), np.int32))  # fmt: skip
+    refused(
+        ShapeError, ValueError, "in C order", encode, X, CODEWORDS, out=np.empty((4, 2), "i4").T
+    )
+    refused(DtypeError, TypeError, "encode: out has dtype int64; expected int32",
+            encode, X, CODEWORDS, out=np.empty((2, 4), np.int64))  # fmt: skip
     refused(BackendError, TypeError, "encode: out is a list for a ndarray; out= is for NumPy",
-            encode, X, WORDS, out=[])  # fmt: skip
-    refused(DtypeError, TypeError, "decode: out has dtype float64; wanted float32",
-            decode, codes, WORDS, out=vectors.astype(float))  # fmt: skip
+            encode, X, CODEWORDS, out=[])  # fmt: skip
+    refused(DtypeError, TypeError, "decode: out has dtype float64; expected float32",
+            decode, codes, CODEWORDS, out=vectors.astype(float))  # fmt: skip
     vectors.setflags(write=False)
-    refused(ShapeError, ValueError, "writeable", decode, codes, WORDS, out=vectors)
+    refused(ShapeError, ValueError, "writeable", decode, codes, CODEWORDS, out=vectors)
 
 
 @pytest.mark.parametrize("movers", [0, 1, 7, 24, 48])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_codes_that_follow_moving_words_are_those_of_the_search(movers, dtype):
-    """Rows whose word cannot have changed are not searched; that must never show.
+def test_codes_that_follow_moving_codewords_are_those_of_the_search(movers, dtype):
+    """Rows whose codeword cannot have changed are not searched; that must never show.
 
-    Two dimensions, so that many rows are near a border, and words that move across them: some far,
-    most a little, some not at all.
+    Two dimensions, so that many rows are near a border, and codewords that move across them: some
+    far, most a little, some not at all.
     """
     for seed in range(12):
         rng = np.random.default_rng(seed)
-        x, words = rng.standard_normal((400, 2)).astype(dtype), rng.standard_normal((48, 2))
+        x, codewords = rng.standard_normal((400, 2)).astype(dtype), rng.standard_normal((48, 2))
         with paths.patched((follow.Followed, "_movers", lambda self, moved: movers)):
             again = lookup.follow(x)
             for _ in range(6):
-                books = Codebooks([words.astype(np.float32)])
+                books = Codebooks([codewords.astype(np.float32)])
                 np.testing.assert_array_equal(again(books), encode(x, books))
                 far = rng.choice([0, 1e-3, 0.03, 0.3], size=(48, 1), p=[0.3, 0.3, 0.3, 0.1])
-                words = words + far * rng.standard_normal(words.shape)
+                codewords = codewords + far * rng.standard_normal(codewords.shape)
 
 
-def test_a_repeated_word_that_moves_away_from_its_twin_is_seen(rng):
+def test_a_repeated_codeword_that_moves_away_from_its_twin_is_seen(rng):
     x = rng.standard_normal((200, 2)).astype(np.float32)
-    words = 2 * rng.standard_normal((6, 2)).astype(np.float32)
-    words[5] = words[0] = 0
+    codewords = 2 * rng.standard_normal((6, 2)).astype(np.float32)
+    codewords[5] = codewords[0] = 0
     with paths.patched((follow.Followed, "_movers", lambda self, moved: 0)):
         again = lookup.follow(x)
         for _ in range(3):
-            np.testing.assert_array_equal(again(Codebooks([words])), encode(x, words[None]))
-            words = words.copy()
-            words[5] += 0.05
+            np.testing.assert_array_equal(again(Codebooks([codewords])), encode(x, codewords[None]))
+            codewords = codewords.copy()
+            codewords[5] += 0.05
 
 
-def test_a_word_that_moves_to_a_tie_wins_or_loses_by_its_index():
-    """Whole numbers, so that a row is often as far from the word that moved as from its own."""
+def test_a_codeword_that_moves_to_a_tie_wins_or_loses_by_its_index():
+    """Whole numbers, so that a row is often as far from the codeword that moved as from its own."""
     for seed in range(150):
         rng = np.random.default_rng(seed)
         x = rng.integers(-6, 7, (60, 2)).astype(np.float32)
-        words = np.unique(rng.integers(-6, 7, (9, 2)), axis=0).astype(np.float32)
-        rng.shuffle(words)
+        codewords = np.unique(rng.integers(-6, 7, (9, 2)), axis=0).astype(np.float32)
+        rng.shuffle(codewords)
         with paths.patched((follow.Followed, "_movers", lambda self, moved: 1)):
             again = lookup.follow(x)
             for _ in range(4):
-                np.testing.assert_array_equal(again(Codebooks([words])), encode(x, words[None]))
-                words = words.copy()
-                words[rng.integers(len(words))] += rng.integers(-1, 2, 2)
+                np.testing.assert_array_equal(
+                    again(Codebooks([codewords])), encode(x, codewords[None])
+                )
+                codewords = codewords.copy()
+                codewords[rng.integers(len(codewords))] += rng.integers(-1, 2, 2)
 
 
 def test_following_spares_most_of_the_search_on_clusters(rng):
@@ -444,15 +455,15 @@ def test_following_spares_most_of_the_search_on_clusters(rng):
     original = follow.Followed._nearest
 
     def counted(self, stages, rows):
-        searched.append(len(rows) * len(stages[0].words))
+        searched.append(len(rows) * len(stages[0].codebook))
         return original(self, stages, rows)
 
     with paths.patched((follow.Followed, "_nearest", counted)):
         again = lookup.follow(x)
         for step in range(5):
-            words = (centres + 0.1 * rng.standard_normal(centres.shape)).astype(np.float32)
-            words[:2] += step  # these move far
-            np.testing.assert_array_equal(again(Codebooks([words])), encode(x, words[None]))
+            codewords = (centres + 0.1 * rng.standard_normal(centres.shape)).astype(np.float32)
+            codewords[:2] += step  # these move far
+            np.testing.assert_array_equal(again(Codebooks([codewords])), encode(x, codewords[None]))
     assert searched[0] == 4000 * 64
     assert sum(searched[1:]) < searched[0]
 
@@ -461,7 +472,9 @@ def test_warming_up_compiles_for_the_types_asked_for():
     assert warmup()
     with paths.without_numba():
         assert not warmup(np.float32, np.float64)
-    refused(DtypeError, TypeError, "warmup: got int32; wanted float32 or float64", warmup, np.int32)
+    refused(
+        DtypeError, TypeError, "warmup: got int32; expected float32 or float64", warmup, np.int32
+    )
 
 
 @pytest.mark.slow
@@ -518,25 +531,25 @@ def test_encode_says_what_is_wrong():
         r"For \(B, D, T\), move axis 1",
         encode,
         np.ones((4, 3)),
-        WORDS,
+        CODEWORDS,
     )
-    refused(ShapeError, ValueError, r"encode: x has shape \(\);", encode, np.float32(1), WORDS)
+    refused(ShapeError, ValueError, r"encode: x has shape \(\);", encode, np.float32(1), CODEWORDS)
     refused(
         DtypeError,
         TypeError,
-        r"encode: x has dtype int64; wanted floating-point numbers",
+        r"encode: x has dtype int64; expected floating-point numbers",
         encode,
         np.ones((4, 2), np.int64),
-        WORDS,
+        CODEWORDS,
     )
-    refused(DtypeError, TypeError, "encode: x has dtype complex64", encode, X * 1j, WORDS)
+    refused(DtypeError, TypeError, "encode: x has dtype complex64", encode, X * 1j, CODEWORDS)
     refused(
         NonFiniteError,
         ValueError,
-        r"encode: x holds nan at \(1, 2, 0\); wanted finite",
+        r"encode: x holds nan at \(1, 2, 0\); expected finite",
         encode,
         with_value(np.nan, (1, 2, 0)),
-        WORDS,
+        CODEWORDS,
     )
     refused(
         NonFiniteError,
@@ -544,7 +557,7 @@ def test_encode_says_what_is_wrong():
         r"encode: x holds -inf at \(2, 3, 1\)",
         encode,
         with_value(-np.inf, (2, 3, 1)),
-        WORDS,
+        CODEWORDS,
     )
     refused(
         LevelsError,
@@ -552,30 +565,36 @@ def test_encode_says_what_is_wrong():
         r"encode: n_q is 3; choose 1 to 2, the stages there are",
         encode,
         X,
-        WORDS,
+        CODEWORDS,
         3,
     )
-    refused(LevelsError, ValueError, r"encode: n_q is 0; choose 1 to 2", encode, X, WORDS, 0)
+    refused(LevelsError, ValueError, r"encode: n_q is 0; choose 1 to 2", encode, X, CODEWORDS, 0)
     refused(
-        LevelsError, ValueError, r"encode: n_q is 1.0; wanted a whole number", encode, X, WORDS, 1.0
+        LevelsError,
+        ValueError,
+        r"encode: n_q is 1.0; expected a whole number",
+        encode,
+        X,
+        CODEWORDS,
+        1.0,
     )
     refused(
         ParameterError,
         ValueError,
-        r"encode: beam_size is 0; wanted a whole number from 1",
+        r"encode: beam_size is 0; expected a whole number from 1",
         encode,
         X,
-        WORDS,
+        CODEWORDS,
         beam_size=0,
     )
-    refused(ParameterError, ValueError, r"beam_size is True", encode, X, WORDS, beam_size=True)
+    refused(ParameterError, ValueError, r"beam_size is True", encode, X, CODEWORDS, beam_size=True)
     refused(
         NonFiniteError,
         ValueError,
         r"encode: x reaches 3e\+38, so that a residual may overflow.*pass x as float64",
         encode,
         np.full((1, 2), 3e38, np.float32),
-        WORDS * np.float32(1e37),
+        CODEWORDS * np.float32(1e37),
     )
 
 
@@ -588,56 +607,61 @@ def test_a_projection_that_would_overflow_is_refused():
 
 
 def test_numbers_that_overflow_float32_work_as_float64():
-    x, words = np.full((1, 2), 3e38, np.float32), WORDS * np.float32(1e37)
-    np.testing.assert_array_equal(encode(x.astype(np.float64), words), [[2], [1]])
+    x, codewords = np.full((1, 2), 3e38, np.float32), CODEWORDS * np.float32(1e37)
+    np.testing.assert_array_equal(encode(x.astype(np.float64), codewords), [[2], [1]])
 
 
 def test_decode_says_what_is_wrong():
     refused(
         DtypeError,
         TypeError,
-        r"decode: codes have dtype float32; wanted integers",
+        r"decode: codes have dtype float32; expected integers",
         decode,
         CODES.astype(np.float32),
-        WORDS,
+        CODEWORDS,
     )
-    refused(DtypeError, TypeError, "decode: codes have dtype bool", decode, CODES > 0, WORDS)
+    refused(DtypeError, TypeError, "decode: codes have dtype bool", decode, CODES > 0, CODEWORDS)
     refused(
         LevelsError,
         ValueError,
         r"decode: codes have 3 rows, one a stage, but there are 2 stages; pass codes\[:2\]",
         decode,
         np.zeros((3, 4), np.int32),
-        WORDS,
+        CODEWORDS,
     )
     bad = CODES.copy()
     bad[1, 2] = 3
     refused(
         CodeRangeError,
         IndexError,
-        r"decode: code 3 at \(1, 2\) names no word; wanted 0 to 2 at level 1",
+        r"decode: code 3 at \(1, 2\) names no codeword; expected 0 to 2 at stage 1",
         decode,
         bad,
-        WORDS,
+        CODEWORDS,
     )
     bad[1, 2] = -1
     refused(
-        CodeRangeError, IndexError, r"decode: code -1 at \(1, 2\) names no word", decode, bad, WORDS
+        CodeRangeError,
+        IndexError,
+        r"decode: code -1 at \(1, 2\) names no codeword",
+        decode,
+        bad,
+        CODEWORDS,
     )
-    refused(ShapeError, ValueError, r"decode: codes has shape \(\)", decode, np.int32(1), WORDS)
+    refused(ShapeError, ValueError, r"decode: codes has shape \(\)", decode, np.int32(1), CODEWORDS)
 
 
 def test_tally_says_what_is_wrong():
     refused(
         ShapeError,
         ValueError,
-        r"tally: x has shape \(4, 2\), codes \(2, 5\); wanted codes",
+        r"tally: x has shape \(4, 2\), codes \(2, 5\); expected codes",
         codec.tally,
         X,
         np.zeros((2, 5), np.int32),
-        WORDS,
+        CODEWORDS,
     )
-    refused(CodeRangeError, IndexError, "tally: code 9", codec.tally, X, CODES + 9, WORDS)
+    refused(CodeRangeError, IndexError, "tally: code 9", codec.tally, X, CODES + 9, CODEWORDS)
 
 
 @pytest.mark.parametrize("n_q", [1, 2])

@@ -61,12 +61,12 @@ ways = pytest.mark.parametrize("way", WAYS)
 
 
 def agrees(way, x, quantizer):
-    """Both directions are what they mean, for all levels and for every prefix of them."""
+    """Both directions are what they mean, for all stages and for every prefix of them."""
     frames = [[float(n) for n in row] for row in x]
-    wanted = quantizers.encode(frames, quantizer)
+    expected = quantizers.encode(frames, quantizer)
     codes = WAYS[way]["encode"](x, quantizer)
-    assert [level.tolist() for level in codes] == wanted
-    assert all(level.dtype == np.int32 for level in codes)
+    assert [stage.tolist() for stage in codes] == expected
+    assert all(stage.dtype == np.int32 for stage in codes)
     strided = quantizer.block > 1
     assert isinstance(codes, list) == strided
     for n in range(1 if strided else 0, quantizer.n_q + 1):
@@ -74,12 +74,12 @@ def agrees(way, x, quantizer):
         decoded = WAYS[way]["decode"](some, quantizer)
         np.testing.assert_array_equal(
             decoded.reshape(len(x), quantizer.dim),
-            np.float32(quantizers.decode(wanted[:n], quantizer, len(x))).reshape(decoded.shape),
+            np.float32(quantizers.decode(expected[:n], quantizer, len(x))).reshape(decoded.shape),
         )
         assert decoded.dtype == np.float32
         if n:
             same = WAYS[way]["encode"](x, quantizer[:n])
-            assert [level.tolist() for level in same] == wanted[:n]
+            assert [stage.tolist() for stage in same] == expected[:n]
 
 
 @ways
@@ -121,7 +121,7 @@ def test_out_takes_what_is_returned(case):
 
 
 @given(quantizer=quantizers.quantizers(strides=(1, 2)))
-def test_sizes_and_names_follow_the_levels(quantizer):
+def test_sizes_and_names_follow_the_stages(quantizer):
     assert len(quantizer) == quantizer.n_q == len(quantizer.sizes) == len(list(quantizer))
     assert quantizer.sizes == tuple(stage.size for stage in quantizer)
     assert quantizer.strides == tuple(stage.stride for stage in quantizer)
@@ -154,9 +154,9 @@ def test_how_quantizers_are_composed_is_in_the_fingerprint(rng):
         Projected(books, Linear(eye, none), Linear(2 * eye, none)),
         Parallel([books]), Parallel([books, more]), Parallel([more, books]),
         Grouped([books]), Grouped([books, more]), Grouped([books, more])[:3],
-        Codebooks([Stage(one.words, stride=2) for one in stages]),
-        Codebooks([Stage(one.words, stride=4) for one in stages]),
-        Codebooks([Stage(one.words, metric="cosine") for one in stages]),
+        Codebooks([Stage(one.codebook, stride=2) for one in stages]),
+        Codebooks([Stage(one.codebook, stride=4) for one in stages]),
+        Codebooks([Stage(one.codebook, metric="cosine") for one in stages]),
     ]  # fmt: skip
     assert len({one.fingerprint for one in each}) == len(each)
 
@@ -180,36 +180,36 @@ def test_shapes_and_types_are_kept(shape, dtype, rng):
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_means_are_those_of_the_wider_type(dtype, rng):
     """A half is widened before frames are added: sums of 40000 and more are no halves."""
-    words = np.float32([[30000.0], [40000.0], [60000.0]])
-    quantizer = Codebooks([Stage(words, stride=2), Stage(words / 1000)])
+    codewords = np.float32([[30000.0], [40000.0], [60000.0]])
+    quantizer = Codebooks([Stage(codewords, stride=2), Stage(codewords / 1000)])
     x = np.array([[40000], [40000], [60000], [58000]]).astype(dtype)
     codes = rvq_np.encode(x, quantizer)
     assert codes[0].tolist() == [1, 2]
 
 
 def test_means_are_searched_by_the_metric_of_their_stage(rng):
-    """Lengths of words differ: by distance there would be other codes."""
-    words = normal(rng, 20, 4) * rng.choice([0.2, 1, 8], (20, 1)).astype(np.float32)
-    quantizer = Codebooks([Stage(words, metric="cosine", stride=2)])
+    """Lengths of codewords differ: by distance there would be other codes."""
+    codewords = normal(rng, 20, 4) * rng.choice([0.2, 1, 8], (20, 1)).astype(np.float32)
+    quantizer = Codebooks([Stage(codewords, metric="cosine", stride=2)])
     x = normal(rng, 300, 4)
     means = (x[::2] + x[1::2]) / 2
     codes = rvq_np.encode(x, quantizer)
     regret.assert_nearest(x, codes, quantizer)
-    assert (rvq_np.encode(means, words[None]) != codes[0]).mean() > 0.1
+    assert (rvq_np.encode(means, codewords[None]) != codes[0]).mean() > 0.1
 
 
 def test_a_mean_is_divided_once():
-    """Times a third it would be another number, and the word beside it the nearest."""
+    """Times a third it would be another number, and the codeword beside it the nearest."""
     sums = np.float32([n for n in range(1, 60) if np.float32(n) / 3 != n * np.float32(1 / 3)])
     assert len(sums) > 5
     for total in sums:
-        words = np.float32([[total * np.float32(1 / 3)], [total / np.float32(3)]])
+        codewords = np.float32([[total * np.float32(1 / 3)], [total / np.float32(3)]])
         frames = np.float32([[total], [0], [0]])
-        assert rvq_np.encode(frames, Codebooks([Stage(words, stride=3)]))[0].tolist() == [1]
+        assert rvq_np.encode(frames, Codebooks([Stage(codewords, stride=3)]))[0].tolist() == [1]
 
 
 def test_a_mean_is_a_sum_before_it_is_divided(rng):
-    """The sum of thirds is another number, and the word beside it the nearest."""
+    """The sum of thirds is another number, and the codeword beside it the nearest."""
     frames = normal(rng, 500, 3, 1)
     mean = (frames[:, 0] + frames[:, 1] + frames[:, 2]) / np.float32(3)
     third = frames / np.float32(3)
@@ -217,8 +217,8 @@ def test_a_mean_is_a_sum_before_it_is_divided(rng):
     apart = np.flatnonzero(mean[:, 0] != other[:, 0])[:20]
     assert len(apart) == 20
     for n in apart:
-        words = np.stack([other[n], mean[n]])
-        assert rvq_np.encode(frames[n], Codebooks([Stage(words, stride=3)]))[0].tolist() == [1]
+        codewords = np.stack([other[n], mean[n]])
+        assert rvq_np.encode(frames[n], Codebooks([Stage(codewords, stride=3)]))[0].tolist() == [1]
 
 
 def test_float64_is_kept_where_there_is_any(rng):
@@ -273,8 +273,10 @@ def test_a_projected_quantizer_is_right_up_to_rounding(rng):
     codes = rvq_np.encode(x, quantizer)
     regret.assert_nearest(mapped.astype(np.float32), codes, quantizer.parts[0])
     inner = rvq_np.decode(codes, quantizer.parts[0]).astype(np.float64)
-    wanted = inner @ quantizer.project_out.weight.T.astype(np.float64) + quantizer.project_out.bias
-    np.testing.assert_allclose(rvq_np.decode(codes, quantizer), wanted, rtol=1e-6, atol=1e-6)
+    expected = (
+        inner @ quantizer.project_out.weight.T.astype(np.float64) + quantizer.project_out.bias
+    )
+    np.testing.assert_allclose(rvq_np.decode(codes, quantizer), expected, rtol=1e-6, atol=1e-6)
 
 
 STRIDED = Codebooks([Stage(np.eye(2, dtype=np.float32), stride=4),
@@ -286,38 +288,38 @@ LINEAR = Linear(np.ones((2, 3), np.float32), np.zeros(2, np.float32))
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: Projected(PLAIN, LINEAR, LINEAR), ShapeError, r"Projected: .*\(2, 3\).*wanted"),
+        (lambda: Projected(PLAIN, LINEAR, LINEAR), ShapeError, r"Projected: .*\(2, 3\).*expected"),
         (lambda: Parallel([]), ShapeError, "Parallel: got no part"),
-        (lambda: Grouped(3), ShapeError, "Grouped: got a int; wanted a list"),
-        (lambda: Grouped(Codebooks(PLAIN)), ShapeError, "Grouped: got a Codebooks; wanted a list"),
-        (lambda: Parallel([PLAIN, PLAIN[..., :1]]), ShapeError, r"lengths \[1, 2\]; wanted one"),
+        (lambda: Grouped(3), ShapeError, "Grouped: got a int; expected a list"),
+        (lambda: Grouped(Codebooks(PLAIN)), ShapeError, "Grouped: got a Codebooks; expected a"),
+        (lambda: Parallel([PLAIN, PLAIN[..., :1]]), ShapeError, r"lengths \[1, 2\]; expected one"),
         (lambda: Parallel([PLAIN, PLAIN])[1:], LevelsError, r"slice\(1, None, None\) is not the"),
-        (lambda: Parallel([PLAIN, PLAIN])[:0], LevelsError, "is not the first of its 4 levels"),
+        (lambda: Parallel([PLAIN, PLAIN])[:0], LevelsError, "is not the first of its 4 stages"),
         (lambda: Parallel([PLAIN, PLAIN])[4], IndexError, "Parallel: there is no stage 4"),
         (lambda: Parallel([PLAIN, PLAIN], 5), LevelsError, "Parallel: n_q is 5; expected 1 to 4"),
         (lambda: Grouped([PLAIN], 1.5), LevelsError, "Grouped: n_q is 1.5; expected a whole"),
         (lambda: Projected(PLAIN, np.ones((2, 3)), LINEAR), ParameterError,
          "Projected: project_in is a ndarray; expected a Linear"),
-        (lambda: Stage(PLAIN[0], stride=0), ParameterError, "stride is 0; wanted a whole number"),
+        (lambda: Stage(PLAIN[0], stride=0), ParameterError, "stride is 0; expected a whole number"),
         (lambda: Stage(PLAIN[0], stride=1.5), ParameterError, "stride is 1.5"),
         (lambda: rvq_np.encode(np.ones((6, 2)), STRIDED), ShapeError, r"\(6, 2\).*multiple of 4"),
-        (lambda: rvq_np.encode(np.ones(2), STRIDED), ShapeError, r"wanted \(\.\.\., T, 2\)"),
+        (lambda: rvq_np.encode(np.ones(2), STRIDED), ShapeError, r"expected \(\.\.\., T, 2\)"),
         (lambda: rvq_np.encode(np.ones((4, 2)), STRIDED, beam_size=2), ParameterError, "beam_size"),
         (lambda: rvq_np.encode(np.ones((4, 2)), STRIDED, out=np.ones((2, 4), np.int32)),
          ParameterError, "out= are not served"),
         (lambda: rvq_np.encode(np.full((4, 2), np.nan), STRIDED), NonFiniteError, "holds nan"),
         (lambda: rvq_np.encode(np.full((4, 2), 1e38, np.float32), STRIDED), NonFiniteError, "over"),
         (lambda: rvq_np.encode(np.ones((4, 2), int), Grouped([PLAIN])), DtypeError, "floating"),
-        (lambda: rvq_np.decode(np.ones((2, 4), int), STRIDED), LevelsError, "a ndarray; wanted a"),
-        (lambda: rvq_np.decode([], STRIDED), LevelsError, "a list; wanted a list of 1 to 2"),
-        (lambda: rvq_np.decode([np.ones(1, int)] * 3, STRIDED), LevelsError, "3 levels; wanted"),
+        (lambda: rvq_np.decode(np.ones((2, 4), int), STRIDED), LevelsError, "a ndarray; expected"),
+        (lambda: rvq_np.decode([], STRIDED), LevelsError, "a list; expected a list of 1 to 2"),
+        (lambda: rvq_np.decode([np.ones(1, int)] * 3, STRIDED), LevelsError, "3 stages; expected"),
         (lambda: rvq_np.decode([np.ones(1, int), np.ones(3, int)], STRIDED), ShapeError,
-         r"level 1 have shape \(3,\), its stride is 2; wanted"),
-        (lambda: rvq_np.decode([np.ones(1)], STRIDED), DtypeError, "level 0 have dtype float64"),
-        (lambda: rvq_np.decode([np.array(1)], STRIDED), ShapeError, "level 0 have shape"),
+         r"stage 1 have shape \(3,\), its stride is 2; expected"),
+        (lambda: rvq_np.decode([np.ones(1)], STRIDED), DtypeError, "stage 0 have dtype float64"),
+        (lambda: rvq_np.decode([np.array(1)], STRIDED), ShapeError, "stage 0 have shape"),
         (lambda: rvq_np.decode([[1]], STRIDED), BackendError, "list"),
         (lambda: rvq_np.decode([np.array([0]), np.array([1, 2])], STRIDED), CodeRangeError,
-         r"code 2 at \(1, 1\) names no word; wanted 0 to 1 at level 1"),
+         r"code 2 at \(1, 1\) names no codeword; expected 0 to 1 at stage 1"),
         (lambda: rvq_np.decode([np.array([0])], STRIDED, out=np.ones((4, 2))), ParameterError,
          "out= is not served"),
         (lambda: rvq_np.decode(np.full((3, 1), 3), Parallel([PLAIN, PLAIN])), CodeRangeError,

@@ -1,4 +1,4 @@
-"""Stages searched by cosine: the word of the most similar direction, decoded as it is.
+"""Stages searched by cosine: the codeword of the most similar direction, decoded as it is.
 
 What is right is worked out in float64 by `regret`, without the library.
 """
@@ -33,7 +33,7 @@ WAYS = {
 }
 ways = pytest.mark.parametrize("way", WAYS)
 wide_ways = pytest.mark.parametrize("way", sorted(set(WAYS) - {"array API without float64"}))
-# dim, width of a word or None for no projections, stages, words
+# dim, width of a codeword or None for no projections, stages, codewords
 SHAPES = [(8, None, 3, 16), (16, 5, 4, 33), (3, 7, 2, 9), (1, None, 2, 4), (64, 8, 3, 256)]
 shapes = pytest.mark.parametrize("shape", SHAPES, ids=str)
 
@@ -45,36 +45,38 @@ def make(rng, shape, scale=1.0, dtype=np.float32):
         return rng.standard_normal(sizes).astype(dtype)
 
     stages = []
-    for level in range(n_q):
-        words = normal(size, width or dim) * dtype(scale * 0.7**level)
-        # Lengths that differ: who forgets to divide by them finds other words.
-        words *= rng.choice([0.25, 1, 8], (size, 1)).astype(dtype)
+    for stage in range(n_q):
+        codewords = normal(size, width or dim) * dtype(scale * 0.7**stage)
+        # Lengths that differ: who forgets to divide by them finds other codewords.
+        codewords *= rng.choice([0.25, 1, 8], (size, 1)).astype(dtype)
         maps = []
         if width:
             maps = [
                 Linear(normal(width, dim) / dim**0.5, normal(width) / 10 * scale),
                 Linear(normal(dim, width) / width**0.5, normal(dim) / 10 * scale),
             ]
-        stages.append(Stage(words, *maps, metric="cosine"))
+        stages.append(Stage(codewords, *maps, metric="cosine"))
     return Codebooks(stages)
 
 
 @shapes
 @ways
-def test_every_code_names_the_most_similar_word(way, shape, rng):
+def test_every_code_names_the_most_similar_codeword(way, shape, rng):
     books = make(rng, shape)
     x = rng.standard_normal((70, shape[0])).astype(np.float32)
     codes = WAYS[way]["encode"](x, books)
     assert codes.shape == (shape[2], 70)
     regret.assert_nearest(x, codes, books)
-    euclidean = Codebooks([Stage(each.words, each.project_in, each.project_out) for each in books])
+    euclidean = Codebooks(
+        [Stage(each.codebook, each.project_in, each.project_out) for each in books]
+    )
     if shape[0] > 1:
         assert (rvq_np.encode(x, euclidean) != codes).mean() > 0.1  # or nothing is tested
 
 
 @shapes
 @ways
-def test_decode_sums_the_words_as_they_are(way, shape, rng):
+def test_decode_sums_the_codewords_as_they_are(way, shape, rng):
     books = make(rng, shape)
     codes = rng.integers(0, shape[3], (shape[2], 41))
     decoded = WAYS[way]["decode"](codes, books)
@@ -89,22 +91,22 @@ def test_float64_is_searched_in_float64(way, rng):
     x = rng.standard_normal((70, 8))
     codes = WAYS[way]["encode"](x, books)
     regret.assert_nearest(x, codes, books, np.float64)
-    # Words so near each other that float32 cannot tell them apart.
+    # Codewords so near each other that float32 cannot tell them apart.
     base = rng.standard_normal((1, 8))
     near = Codebooks([Stage(base + 1e-10 * rng.standard_normal((16, 8)), metric="cosine")])
-    wanted = rng.integers(0, 16, 50)
-    codes = WAYS[way]["encode"](near.stages[0].words[wanted] * 3, near)
-    regret.assert_nearest(near.stages[0].words[wanted] * 3, codes, near, np.float64)
-    np.testing.assert_array_equal(codes[0], wanted)
+    expected = rng.integers(0, 16, 50)
+    codes = WAYS[way]["encode"](near.stages[0].codebook[expected] * 3, near)
+    regret.assert_nearest(near.stages[0].codebook[expected] * 3, codes, near, np.float64)
+    np.testing.assert_array_equal(codes[0], expected)
 
 
-def test_float64_vectors_and_float32_words(rng):
+def test_float64_vectors_and_float32_codewords(rng):
     books = make(rng, SHAPES[1])
     x = rng.standard_normal((50, 16))
     regret.assert_nearest(x, rvq_np.encode(x, books), books)
 
 
-def test_a_prefix_of_levels_has_a_prefix_of_the_codes(rng):
+def test_a_prefix_of_stages_has_a_prefix_of_the_codes(rng):
     books = make(rng, SHAPES[1])
     x = rng.standard_normal((50, 16)).astype(np.float32)
     codes = rvq_np.encode(x, books)
@@ -114,10 +116,10 @@ def test_a_prefix_of_levels_has_a_prefix_of_the_codes(rng):
 
 
 def test_stages_of_either_metric_follow_each_other(rng):
-    words = rng.standard_normal((4, 12, 6)).astype(np.float32)
+    codewords = rng.standard_normal((4, 12, 6)).astype(np.float32)
     metrics = ["euclidean", "cosine", "cosine", "euclidean"]
     books = Codebooks(
-        [Stage(each, metric=metric) for each, metric in zip(words, metrics, strict=True)]
+        [Stage(each, metric=metric) for each, metric in zip(codewords, metrics, strict=True)]
     )
     x = rng.standard_normal((80, 6)).astype(np.float32)
     for way in WAYS.values():
@@ -125,26 +127,26 @@ def test_stages_of_either_metric_follow_each_other(rng):
 
 
 @ways
-def test_the_length_of_words_and_vectors_does_not_choose(way, rng):
+def test_the_length_of_codewords_and_vectors_does_not_choose(way, rng):
     """By powers of two, which round nothing."""
     books = make(rng, (8, None, 1, 32))
     x = rng.standard_normal((60, 8)).astype(np.float32)
     codes = WAYS[way]["encode"](x, books)
     lengths = np.exp2(rng.integers(-20, 20, (32, 1))).astype(np.float32)
-    scaled = Codebooks([Stage(books.stages[0].words * lengths, metric="cosine")])
+    scaled = Codebooks([Stage(books.stages[0].codebook * lengths, metric="cosine")])
     np.testing.assert_array_equal(WAYS[way]["encode"](x, scaled), codes)
     factors = np.exp2(rng.integers(-20, 20, (60, 1))).astype(np.float32)
     np.testing.assert_array_equal(WAYS[way]["encode"](x * factors, books), codes)
 
 
 @ways
-@pytest.mark.parametrize("of_words", [1e-30, 1.0, 1e30])
+@pytest.mark.parametrize("of_codewords", [1e-30, 1.0, 1e30])
 @pytest.mark.parametrize("of_x", [1e-30, 1.0, 1e30])
-def test_huge_and_tiny_numbers_have_directions(way, of_words, of_x, rng):
+def test_huge_and_tiny_numbers_have_directions(way, of_codewords, of_x, rng):
     """Their squares have none in float32."""
     books = make(rng, (8, None, 2, 16))
-    words = [stage.words * np.float32(of_words) for stage in books]
-    books = Codebooks([Stage(each, metric="cosine") for each in words])
+    codewords = [stage.codebook * np.float32(of_codewords) for stage in books]
+    books = Codebooks([Stage(each, metric="cosine") for each in codewords])
     x = rng.standard_normal((40, 8)).astype(np.float32) * np.float32(of_x)
     codes = WAYS[way]["encode"](x, books)
     regret.assert_nearest(x, codes, books)
@@ -166,7 +168,7 @@ def test_huge_and_tiny_float64(way, size, rng):
     books = make(rng, (8, None, 1, 16), dtype=np.float64)
     x = rng.standard_normal((40, 8))
     codes = WAYS[way]["encode"](x, books)
-    scaled = Codebooks([Stage(books.stages[0].words * size, metric="cosine")])
+    scaled = Codebooks([Stage(books.stages[0].codebook * size, metric="cosine")])
     np.testing.assert_array_equal(WAYS[way]["encode"](x * size, scaled), codes)
 
 
@@ -179,10 +181,10 @@ def test_a_vector_of_zeros_has_no_direction_and_any_code(way, rng):
 
 
 @ways
-def test_words_of_zeros_are_as_far_as_a_right_angle_and_a_half(way):
-    """A word without direction is at distance 1 of every direction, that is, a cosine of 1/2."""
-    words = np.float32([[0, 0], [5, 0], [0, 0], [0, 3]])
-    books = Codebooks([Stage(words, metric="cosine")])
+def test_codewords_of_zeros_are_as_far_as_a_right_angle_and_a_half(way):
+    """A codeword without direction is at distance 1 of every direction: a cosine of 1/2."""
+    codewords = np.float32([[0, 0], [5, 0], [0, 0], [0, 3]])
+    books = Codebooks([Stage(codewords, metric="cosine")])
     x = np.float32([[1, 0], [0, 2], [-1, 0], [-1, -1], [1, 1]])
     codes = WAYS[way]["encode"](x, books)
     np.testing.assert_array_equal(codes, [[1, 3, 0, 0, 1]])
@@ -197,9 +199,11 @@ def test_a_codebook_of_zeros_gives_code_zero(way, rng):
 
 
 @ways
-def test_the_first_of_equal_words_is_chosen(way, rng):
-    words = rng.standard_normal((6, 4)).astype(np.float32)
-    books = Codebooks([Stage(np.concatenate([words, words, 2 * words]), metric="cosine")])
+def test_the_first_of_equal_codewords_is_chosen(way, rng):
+    codewords = rng.standard_normal((6, 4)).astype(np.float32)
+    books = Codebooks(
+        [Stage(np.concatenate([codewords, codewords, 2 * codewords]), metric="cosine")]
+    )
     x = rng.standard_normal((50, 4)).astype(np.float32)
     assert (WAYS[way]["encode"](x, books) < 6).all()
 
@@ -211,9 +215,9 @@ numbers = st.floats(-4, 4, width=32).map(lambda n: np.float32(round(n * 4) / 4))
 def test_any_small_numbers_on_every_path(data):
     """Ties, repeats, zeros and opposites abound."""
     dim, size, rows = (data.draw(st.integers(1, most)) for most in (4, 6, 5))
-    words = data.draw(arrays(np.float32, (2, size, dim), elements=numbers))
+    codewords = data.draw(arrays(np.float32, (2, size, dim), elements=numbers))
     x = data.draw(arrays(np.float32, (rows, dim), elements=numbers))
-    stages = [Stage(each, metric="cosine") for each in words]
+    stages = [Stage(each, metric="cosine") for each in codewords]
     for way in WAYS.values():
         books = Codebooks(stages)
         codes = way["encode"](x, books)
@@ -264,23 +268,23 @@ def test_a_beam_leaves_less_than_the_greedy_search(rng):
 
 @pytest.mark.parametrize("metric", ["dot", "Cosine", "", None, 1])
 def test_another_metric_is_refused(metric):
-    with pytest.raises(ParameterError, match=r"metric is .*; wanted one of euclidean, cosine"):
+    with pytest.raises(ParameterError, match=r"metric is .*; expected one of euclidean, cosine"):
         Stage(np.ones((2, 2), np.float32), metric=metric)
 
 
 def test_the_fingerprint_knows_the_metric(rng):
-    words = rng.standard_normal((2, 4, 3)).astype(np.float32)
+    codewords = rng.standard_normal((2, 4, 3)).astype(np.float32)
     prints = {
         Codebooks(
-            [Stage(each, metric=metric) for each, metric in zip(words, metrics, strict=True)]
+            [Stage(each, metric=metric) for each, metric in zip(codewords, metrics, strict=True)]
         ).fingerprint
         for metrics in itertools.product(["euclidean", "cosine"], repeat=2)
     }
     assert len(prints) == 4
-    assert Codebooks(words).fingerprint in prints
+    assert Codebooks(codewords).fingerprint in prints
 
 
 def test_repr_tells_the_metric():
     stage = Stage(np.ones((4, 3), np.float32), metric="cosine")
-    assert repr(stage) == "Stage(4 words of 3 for vectors of 3, by cosine)"
+    assert repr(stage) == "Stage(4 codewords of 3 for vectors of 3, by cosine)"
     assert "cosine" not in repr(Stage(np.ones((4, 3), np.float32)))

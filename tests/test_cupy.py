@@ -1,7 +1,7 @@
-"""The CuPy backend without a GPU: its host logic and its CUDA source, on an emulated card.
+"""The CuPy backend without a GPU: its host logic and its CUDA source, on an emulated GPU.
 
 No line here is evidence for a GPU, see `emulated`.  What is shown: the source compiles for every
-card it is meant for, and run by a processor, in any order of its threads, it gives the codes, the
+GPU it is meant for, and run by a processor, in any order of its threads, it gives the codes, the
 vectors and the sums that the definition asks for; arrays stay on their device, and nothing waits.
 """
 
@@ -29,14 +29,14 @@ from rvq_np.testing import backend_tests, rvq_tests, strategies
 
 CUDA = Path(cuda.__file__).parent
 SHAPES = ((8, 1), (4, 2), (2, 4), (1, 8), (1, 4), (1, 1))
-SOURCES = ("encode", "words", "beam", "gather")
+SOURCES = ("encode", "codewords", "beam", "gather")
 ARCHITECTURES = ("75", "80", "90")
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(
         shutil.which("g++") is None or platform.machine() != "x86_64",
-        reason="the emulated card is built by g++, for x86-64",
+        reason="the emulated GPU is built by g++, for x86-64",
     ),
 ]
 
@@ -54,14 +54,14 @@ def launching(**changes):
 
 
 @contextlib.contextmanager
-def card_of(shared):
-    """A new card, with so much shared memory a block: kernels keep the limit they began with."""
+def gpu_of(shared):
+    """A new GPU, with so much shared memory a block: kernels keep the limit they began with."""
     with paths.patched((fake_cupy, "SHARED", shared)), fake_cupy.installed():
         yield
 
 
-def on_the_card(beam_size=1, padding=16, **changes):
-    """Return encode and decode of NumPy arrays by way of the card, in a new order each time."""
+def on_the_gpu(beam_size=1, padding=16, **changes):
+    """Return encode and decode of NumPy arrays by way of the GPU, in a new order each time."""
 
     def encode(x, books):
         fake_cupy.seed += 1
@@ -77,17 +77,17 @@ def on_the_card(beam_size=1, padding=16, **changes):
     return {"encode": encode, "decode": decode}
 
 
-TestDefault = rvq_tests(**on_the_card())
-TestFloat64 = rvq_tests(**on_the_card(), dtype=np.float64)
-TestManyRows = rvq_tests(**on_the_card(SHAPES=((8, 1),)))
-TestTwoShares = rvq_tests(**on_the_card(SHAPES=((4, 2),)))
-TestTogether = rvq_tests(**on_the_card(SHAPES=((4, 2),), padding=64))
-TestTogetherFloat64 = rvq_tests(**on_the_card(SHAPES=((4, 2),), padding=64), dtype=np.float64)
-TestFourShares = rvq_tests(**on_the_card(SHAPES=((2, 4),)))
-TestSmallCard = rvq_tests(**on_the_card(SHAPES=((1, 4),)))
-TestOneWarp = rvq_tests(**on_the_card(SHAPES=((1, 1),)), dtype=np.float64)
-TestShallow = rvq_tests(**on_the_card(DEEP=False))
-TestBeamOfOne = rvq_tests(**on_the_card(SHAPES=()))
+TestDefault = rvq_tests(**on_the_gpu())
+TestFloat64 = rvq_tests(**on_the_gpu(), dtype=np.float64)
+TestManyRows = rvq_tests(**on_the_gpu(SHAPES=((8, 1),)))
+TestTwoShares = rvq_tests(**on_the_gpu(SHAPES=((4, 2),)))
+TestTogether = rvq_tests(**on_the_gpu(SHAPES=((4, 2),), padding=64))
+TestTogetherFloat64 = rvq_tests(**on_the_gpu(SHAPES=((4, 2),), padding=64), dtype=np.float64)
+TestFourShares = rvq_tests(**on_the_gpu(SHAPES=((2, 4),)))
+TestSmallCard = rvq_tests(**on_the_gpu(SHAPES=((1, 4),)))
+TestOneWarp = rvq_tests(**on_the_gpu(SHAPES=((1, 1),)), dtype=np.float64)
+TestShallow = rvq_tests(**on_the_gpu(DEEP=False))
+TestBeamOfOne = rvq_tests(**on_the_gpu(SHAPES=()))
 
 
 def on_device(number):
@@ -111,38 +111,40 @@ def test_groups_of_warps_have_the_codes_of_numpy(dtype, rng):
     """Tiles, chunks and stages in a row, over the ends of blocks: what arrives has its turn."""
     for rows, size, width in ((131, 300, 64), (20, 257, 200), (260, 128, 30), (5, 2100, 3)):
         books = rng.standard_normal((3, size, width)).astype(dtype)
-        books[:, size // 2 :] = books[:, : size - size // 2]  # every row is open, words are equal
+        books[:, size // 2 :] = books[
+            :, : size - size // 2
+        ]  # every row is open, codewords are equal
         x = (rng.standard_normal((rows, width)) + 3).astype(dtype)
         for _ in range(2):
-            codes = on_the_card(SHAPES=((4, 2),), padding=64)["encode"](x, books)
+            codes = on_the_gpu(SHAPES=((4, 2),), padding=64)["encode"](x, books)
             np.testing.assert_array_equal(codes, rvq_np.encode(x, books))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_many_tiles_of_rows_and_words_have_the_codes_of_numpy(shape, dtype, rng):
+def test_many_tiles_of_rows_and_codewords_have_the_codes_of_numpy(shape, dtype, rng):
     """Sizes that are multiples of nothing, over the ends of blocks, tiles and chunks."""
     for rows, size, width in ((2 * 32 * shape[0] + 3, 300, 70), (40, 16, 9), (33, 257, 33)):
         books = rng.standard_normal((3, size, width)).astype(dtype)
         x = (rng.standard_normal((rows, width)) + 3).astype(dtype)
         for deep in (False, False, True, True):  # warps by turns, and one ahead of the others
-            codes = on_the_card(SHAPES=(shape,), DEEP=deep)["encode"](x, books)
+            codes = on_the_gpu(SHAPES=(shape,), DEEP=deep)["encode"](x, books)
             np.testing.assert_array_equal(codes, rvq_np.encode(x, books))
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_more_words_than_eight_bits_tell_apart_in_a_class(shape, rng):
-    """The screen keeps a word's place in the last bits of its score: 2048 words a warp."""
+def test_more_codewords_than_eight_bits_tell_apart_in_a_class(shape, rng):
+    """The screen keeps a codeword's place in the last bits of its score: 2048 codewords a warp."""
     size = 2048 * shape[1] + 70
     books = rng.standard_normal((1, size, 3)).astype(np.float32)
     near = books[0, rng.integers(size, size=20)] + 1e-3 * rng.standard_normal((20, 3))
     x = np.concatenate([near, books[0, -20:], books[0, 2048 * shape[1] - 2 :][:4]])
-    codes = on_the_card(SHAPES=(shape,))["encode"](x.astype(np.float32), books)
+    codes = on_the_gpu(SHAPES=(shape,))["encode"](x.astype(np.float32), books)
     np.testing.assert_array_equal(codes, rvq_np.encode(x.astype(np.float32), books))
-    # Words as far apart in their class, and too near each other for half precision.
+    # Codewords as far apart in their class, and too near each other for half precision.
     books[0, -70:] = books[0, :70] * np.float32(1 + 1e-6)
     x = (books[0, :70] * (1 + 1e-6 * rng.random((70, 1)))).astype(np.float32)
-    codes = on_the_card(SHAPES=(shape,))["encode"](x, books)
+    codes = on_the_gpu(SHAPES=(shape,))["encode"](x, books)
     np.testing.assert_array_equal(codes, rvq_np.encode(x, books))
     assert 10 < (codes >= 70).sum() < 60
 
@@ -162,26 +164,27 @@ HARD = {
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("rows", HARD)
-@pytest.mark.parametrize("words", HARD)
-def test_words_and_vectors_of_any_kind_have_the_codes_of_numpy(words, rows, dtype, rng):
-    books = HARD[words](rng, rng.standard_normal((2, 45, 7))).astype(dtype)
+@pytest.mark.parametrize("codewords", HARD)
+def test_codewords_and_vectors_of_any_kind_have_the_codes_of_numpy(codewords, rows, dtype, rng):
+    books = HARD[codewords](rng, rng.standard_normal((2, 45, 7))).astype(dtype)
     x = HARD[rows](rng, rng.standard_normal((40, 7))).astype(dtype)
     x[:5] = books[0, :5]
-    codes = on_the_card()["encode"](x, books)
+    codes = on_the_gpu()["encode"](x, books)
     np.testing.assert_array_equal(codes, rvq_np.encode(x, books))
 
 
-def test_words_of_extreme_float64_numbers_have_the_codes_of_numpy(rng):
+def test_codewords_of_extreme_float64_numbers_have_the_codes_of_numpy(rng):
     for power in (-1000, -320, 320, 900):
         books = rng.standard_normal((2, 20, 5)) * 2.0**power
         x = rng.standard_normal((30, 5)) * 2.0**power
-        np.testing.assert_array_equal(on_the_card()["encode"](x, books), rvq_np.encode(x, books))
+        np.testing.assert_array_equal(on_the_gpu()["encode"](x, books), rvq_np.encode(x, books))
 
 
 def test_the_bound_covers_sums_that_are_cut_off():
-    """Two thousand products, each below the last digit of a running sum, outweigh the second word.
+    """Two thousand products, each below the last digit of a running sum, outweigh the second
+    codeword.
 
-    Nothing is rounded to half precision here, and nothing moved: the words' mean is zero.
+    Nothing is rounded to half precision here, and nothing moved: the codewords' mean is zero.
     """
     width = 2048
     first, second = np.full(width, 3.0), np.zeros(width)
@@ -190,54 +193,55 @@ def test_the_bound_covers_sums_that_are_cut_off():
     x = np.full((1, width), 2.0, np.float32)
     x[0, 0] = 2.0**13
     assert rvq_np.encode(x, books).tolist() == [[1]]
-    assert on_the_card()["encode"](x, books).tolist() == [[1]]
+    assert on_the_gpu()["encode"](x, books).tolist() == [[1]]
 
 
-def test_the_bound_covers_the_place_of_a_word(rng):
-    """It changes a score by up to 255 of its last digits: more than small rows tell words apart by.
+def test_the_bound_covers_the_place_of_a_codeword(rng):
+    """It changes a score by up to 255 of its last digits: more than small rows tell codewords apart
+    by.
 
-    Words of one length, whole numbers whose mean is next to zero, and rows next to it.
+    Codewords of one length, whole numbers whose mean is next to zero, and rows next to it.
     """
     base = np.array([400, 301, 200, 99, 50, 20, 3, 1.0])
-    words = np.stack([rng.permutation(base) * rng.choice([-1, 1], 8) for _ in range(750)])
-    books = np.concatenate([words, -words])[None].astype(np.float32)
+    codewords = np.stack([rng.permutation(base) * rng.choice([-1, 1], 8) for _ in range(750)])
+    books = np.concatenate([codewords, -codewords])[None].astype(np.float32)
     x = rng.integers(-2, 3, (60, 8)).astype(np.float32)
-    codes = on_the_card(SHAPES=((1, 1),))["encode"](x, books)
+    codes = on_the_gpu(SHAPES=((1, 1),))["encode"](x, books)
     np.testing.assert_array_equal(codes, rvq_np.encode(x, books))
 
 
-def test_rows_huge_beside_the_words_count_their_norms(rng):
+def test_rows_huge_beside_the_codewords_count_their_norms(rng):
     books = np.float32([[[1, 0], [1, 3], [-1, 0], [-1, -3]]]) * np.float32(2.0**-60)
     x = np.float32([[2.0**10, 0], [2.0**20, 0], [-(2.0**30), 0], [2.0**40, 2.0**-20]])
-    np.testing.assert_array_equal(on_the_card()["encode"](x, books), rvq_np.encode(x, books))
+    np.testing.assert_array_equal(on_the_gpu()["encode"](x, books), rvq_np.encode(x, books))
 
 
-def test_numbers_next_to_nothing_are_told_apart():
+def test_numbers_next_to_nothing_are_distinguished():
     """Subnormal numbers beside normal ones, where only whole numbers tell."""
     least = np.float32(2.0**-149)
     one = np.float32(2.0**-126)
     books = np.float32([[[one - least, 0], [one + least, 0], [0, one]]])
     x = np.float32([[one, 0], [one + least, 0], [one - least, 0], [0, one - least], [0, 0]])
-    np.testing.assert_array_equal(on_the_card()["encode"](x, books), rvq_np.encode(x, books))
+    np.testing.assert_array_equal(on_the_gpu()["encode"](x, books), rvq_np.encode(x, books))
 
 
 def test_decoding_starts_from_zero():
     books = np.float32([[[-0.0, 1.0]], [[-0.0, -1.0]]])
-    vectors = on_the_card()["decode"](np.int32([[0], [0]]), books)
+    vectors = on_the_gpu()["decode"](np.int32([[0], [0]]), books)
     assert not np.signbit(vectors).any()
 
 
 @given(strategies.lattices(), st.integers(2, 5))
 def test_beams_on_whole_numbers_are_those_of_numpy(case, beam_size):
     x, books = case
-    codes = on_the_card(beam_size)["encode"](x, books)
+    codes = on_the_gpu(beam_size)["encode"](x, books)
     np.testing.assert_array_equal(codes, rvq_np.encode(x, books, beam_size=beam_size))
 
 
 @given(strategies.near_ties(), st.integers(2, 20))
 def test_beams_near_ties_are_those_of_numpy(case, beam_size):
     x, books = case
-    codes = on_the_card(beam_size, PARALLEL=5)["encode"](x, books)
+    codes = on_the_gpu(beam_size, PARALLEL=5)["encode"](x, books)
     np.testing.assert_array_equal(codes, rvq_np.encode(x, books, beam_size=beam_size))
 
 
@@ -246,15 +250,15 @@ def test_rows_in_slabs_have_the_same_codes(beam_size, rng, monkeypatch):
     books = rng.standard_normal((3, 30, 6)).astype(np.float32)
     x = rng.standard_normal((50, 6)).astype(np.float32)
     monkeypatch.setattr(importlib.import_module("rvq_np.backends._cuda"), "NUMBERS", 50)
-    codes = on_the_card(beam_size)["encode"](x, books)
+    codes = on_the_gpu(beam_size)["encode"](x, books)
     np.testing.assert_array_equal(codes, rvq_np.encode(x, books, beam_size=beam_size))
 
 
-def test_words_too_long_for_shared_memory_are_searched_all_the_same(rng):
+def test_codewords_too_long_for_shared_memory_are_searched_all_the_same(rng):
     books = rng.standard_normal((2, 30, 900)).astype(np.float32)
     x = rng.standard_normal((20, 900)).astype(np.float32)
-    with card_of(shared=20 << 10):
-        codes = on_the_card()["encode"](x, books)
+    with gpu_of(shared=20 << 10):
+        codes = on_the_gpu()["encode"](x, books)
     np.testing.assert_array_equal(codes, rvq_np.encode(x, books))
 
 
@@ -279,23 +283,23 @@ def test_groups_of_warps_multiply_together_only_where_the_gpu_can():
 
 @pytest.mark.parametrize("shared", [64 << 10, 99 << 10, 163 << 10])
 @pytest.mark.parametrize("width", [8, 128, 512])
-def test_cards_with_less_shared_memory_get_a_shape_that_fits(shared, width, rng):
+def test_gpus_with_less_shared_memory_get_a_shape_that_fits(shared, width, rng):
     books = rng.standard_normal((1, 40, width)).astype(np.float32)
     x = rng.standard_normal((3, width)).astype(np.float32)
-    with card_of(shared):
+    with gpu_of(shared):
         launches = importlib.import_module("rvq_np.backends._cuda_launch")
         for rows in (1, 1 << 20):
             assert launches.shape(rows, width)[2] <= shared
-        codes = on_the_card()["encode"](x, books)
+        codes = on_the_gpu()["encode"](x, books)
     np.testing.assert_array_equal(codes, rvq_np.encode(x, books))
 
 
-def test_a_shape_serves_long_words_again_after_short_ones(rng):
+def test_a_shape_serves_long_codewords_again_after_short_ones(rng):
     """A driver keeps one limit of shared memory for a kernel, whoever set it last."""
     for width in (150, 40, 150):
         books = rng.standard_normal((1, 20, width)).astype(np.float32)
         x = rng.standard_normal((9, width)).astype(np.float32)
-        codes = on_the_card(SHAPES=((8, 1),))["encode"](x, books)
+        codes = on_the_gpu(SHAPES=((8, 1),))["encode"](x, books)
         np.testing.assert_array_equal(codes, rvq_np.encode(x, books))
 
 
@@ -317,15 +321,15 @@ def test_tallies_have_the_bits_of_the_host(leaf, rows, rng, monkeypatch):
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 @pytest.mark.parametrize("size", [1.0, 1e-39])
-def test_kmeans_on_the_card_finds_the_words_of_the_host(size, dtype, rng):
+def test_kmeans_on_the_gpu_finds_the_codewords_of_the_host(size, dtype, rng):
     x = (rng.standard_normal((300, 5)) * size).astype(dtype)
     found = train.kmeans(fake_cupy.asarray(x), 16, 6, np.random.default_rng(0))
     again = train.kmeans(x, 16, 6, np.random.default_rng(0))
-    for name in ("words", "sums", "counts"):
+    for name in ("codebook", "sums", "counts"):
         np.testing.assert_array_equal(getattr(found, name), getattr(again, name))
 
 
-def test_kmeans_on_the_card_does_not_wait_between_rounds(rng):
+def test_kmeans_on_the_gpu_does_not_wait_between_rounds(rng):
     x = rng.standard_normal((300, 5)).astype(np.float32)
     before = fake_cupy.waits
     train.kmeans(fake_cupy.asarray(x), 16, 6, np.random.default_rng(0))
@@ -355,10 +359,10 @@ def test_training_steps_are_those_of_the_host(kwargs, masked, rng):
 
 
 def fitted(x, **kwargs):
-    """Return the state of three levels that were fitted to `x`, and the bytes that were fetched."""
-    fetched, rows_per_word = fake_cupy.fetched, kwargs.pop("rows_per_word", 30)
+    """Return the state of three stages that were fitted to `x`, and the bytes that were fetched."""
+    fetched, rows_per_codeword = fake_cupy.fetched, kwargs.pop("rows_per_codeword", 30)
     kwargs = {"codebook_dim": 6, "n_q": 3, "bins": 8, "kmeans_iters": 5, "rng": 0, **kwargs}
-    rvq = rvq_np.ResidualVectorQuantizer(6, **kwargs).fit(x, rows_per_word=rows_per_word)
+    rvq = rvq_np.ResidualVectorQuantizer(6, **kwargs).fit(x, rows_per_codeword=rows_per_codeword)
     return rvq.state_dict(), fake_cupy.fetched - fetched
 
 
@@ -367,11 +371,11 @@ def fitted(x, **kwargs):
     [
         ({}, "float16"), ({}, "float32"), ({}, "float64"),
         ({"codebook_dim": 3}, "float32"), ({"kmeans_iters": 0}, "float32"),
-        ({"rows_per_word": None}, "float32"),
+        ({"rows_per_codeword": None}, "float32"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("batches", [{}, {"ROWS": 70}, {"ROWS": 70, "HELD": 0}])
-def test_fitting_finds_the_words_of_the_host(kwargs, dtype, batches, rng, monkeypatch):
+def test_fitting_finds_the_codewords_of_the_host(kwargs, dtype, batches, rng, monkeypatch):
     for name, value in batches.items():
         monkeypatch.setattr(importlib.import_module("rvq_np.train.data"), name, value)
     x = rng.standard_normal((300, 6)).astype(dtype)
@@ -393,7 +397,7 @@ def test_fitting_leaves_the_vectors_where_they_are(rng):
     few, more = (
         fitted(
             fake_cupy.asarray(rng.standard_normal((2, 6, time)).astype(np.float32)),
-            rows_per_word=None,
+            rows_per_codeword=None,
             kmeans_iters=2,
         )[1]
         for time in (1500, 3000)  # whose ends are both found by several blocks
@@ -401,7 +405,7 @@ def test_fitting_leaves_the_vectors_where_they_are(rng):
     assert 0 < more == few < 6 * 4 * 2 * 1500 / 2
 
 
-def test_fitting_words_that_nobody_chooses_and_too_few_rows(rng):
+def test_fitting_unused_codewords_and_too_few_rows(rng):
     x = np.repeat(rng.standard_normal((5, 6)), 20, axis=0).astype(np.float32)
     found, expected = fitted(fake_cupy.asarray(x))[0], fitted(x)[0]
     for name, array in expected.items():
@@ -415,7 +419,7 @@ def test_a_fit_of_the_host_goes_on_there(rng, tmp_path):
         pass
 
     def stop(progress):
-        if progress.level == 2:
+        if progress.stage == 2:
             raise Stop
 
     def states(x, **options):
@@ -423,21 +427,21 @@ def test_a_fit_of_the_host_goes_on_there(rng, tmp_path):
 
     with pytest.raises(Stop):
         states(x, callback=stop, checkpoint=tmp_path / "fit")
-    levels = []
-    options = {"callback": lambda each: levels.append(each.level), "checkpoint": tmp_path / "fit"}
+    stages = []
+    options = {"callback": lambda each: stages.append(each.stage), "checkpoint": tmp_path / "fit"}
     found = states(fake_cupy.asarray(x), **options)
-    assert set(levels) == {2}
+    assert set(stages) == {2}
     for one, other in zip(found, states(x), strict=True):
-        np.testing.assert_array_equal(one.words, other.words)
+        np.testing.assert_array_equal(one.codebook, other.codebook)
 
 
-@pytest.mark.parametrize("rows_per_word", [None, 20])
-def test_a_fit_names_the_number_that_is_bad(rows_per_word, rng):
+@pytest.mark.parametrize("rows_per_codeword", [None, 20])
+def test_a_fit_names_the_number_that_is_bad(rows_per_codeword, rng):
     x = rng.standard_normal((200, 6)).astype(np.float32)
     x[170:, 2] = np.nan
     for each in (x, fake_cupy.asarray(x)):
         with pytest.raises(NonFiniteError, match="Nothing was changed") as raised:
-            train.fit(each, 1, 8, 2, np.random.default_rng(0), rows_per_word=rows_per_word)
+            train.fit(each, 1, 8, 2, np.random.default_rng(0), rows_per_codeword=rows_per_codeword)
         row = re.search(r"fit: x holds nan at \((\d+), 2\)", str(raised.value))
         assert np.isnan(x[int(row[1]), 2])
 
@@ -445,7 +449,7 @@ def test_a_fit_names_the_number_that_is_bad(rows_per_word, rng):
 # what is said, and what waits ------------------------------------------------------------------
 
 
-def test_a_call_waits_for_the_card_once_to_look_at_its_numbers(rng):
+def test_a_call_waits_for_the_gpu_once_to_look_at_its_numbers(rng):
     books = rvq_np.Codebooks(rng.standard_normal((8, 20, 6)).astype(np.float32))
     x = fake_cupy.asarray(rng.standard_normal((30, 6)).astype(np.float32))
     codes = rvq_np.encode(x, books)
@@ -542,7 +546,7 @@ def test_arrays_of_two_kinds_are_refused(rng):
 
 
 @pytest.mark.parametrize(("count", "why"), [(None, "CUDA driver"), (0, "counts 0 devices")])
-def test_a_card_that_is_not_there_is_one_clear_error(count, why):
+def test_a_gpu_that_is_not_there_is_one_clear_error(count, why):
     with fake_cupy.installed(count):
         array = fake_cupy.asarray(np.zeros((3, 2), np.float32))
         with pytest.raises(BackendError, match=rf"cupy\.ndarray.*{why}.*rvq-np\[cuda12\]"):
@@ -567,20 +571,22 @@ def test_nvcc_compiles_the_source(name, architecture, tmp_path):
     if nvcc is None:
         pytest.skip("no nvcc: CI has one")
     shapes = SHAPES if name == "encode" else ((1, 1),)
-    for rows, words in shapes:
-        for real in ("float", "double") if shapes.index((rows, words)) == 0 else ("float",):
+    for rows, codewords in shapes:
+        for real in ("float", "double") if shapes.index((rows, codewords)) == 0 else ("float",):
             form = (
-                [f"-D{'FEW' if words == 8 else 'DEEP'}=1"] if name == "encode" and rows == 1 else []
+                [f"-D{'FEW' if codewords == 8 else 'DEEP'}=1"]
+                if name == "encode" and rows == 1
+                else []
             )
             target = architecture
-            if (name, rows, words, architecture) == ("encode", 4, 2, "90"):
+            if (name, rows, codewords, architecture) == ("encode", 4, 2, "90"):
                 form, target = ["-DWGMMA=1"], "90a"
             done = subprocess.run(
                 [
                     nvcc, "-std=c++17", "-cubin",
                     f"-gencode=arch=compute_{target},code=sm_{target}",
                     "-Werror=all-warnings",
-                    f"-DREAL={real}", f"-DROW_GROUPS={rows}", f"-DWORD_GROUPS={words}", *form,
+                    f"-DREAL={real}", f"-DROW_GROUPS={rows}", f"-DWORD_GROUPS={codewords}", *form,
                     "-o", str(tmp_path / "out.cubin"), str(CUDA / f"{name}.cu"),
                 ],
                 capture_output=True, text=True,

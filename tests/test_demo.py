@@ -1,4 +1,4 @@
-"""The demo on the speech that ships: each level adds, and the top is intelligible."""
+"""The demo on the speech that ships: each stage adds, and the top is intelligible."""
 
 import wave
 from itertools import pairwise
@@ -20,14 +20,14 @@ PNG = b"\x89PNG\r\n\x1a\n"
 
 @pytest.fixture(scope="module")
 def spoken(tmp_path_factory):
-    """The whole demo, run once: folder, what it printed, its levels."""
+    """The whole demo, run once: folder, what it printed, its stages."""
     import contextlib
     import io
 
     folder, printed = tmp_path_factory.mktemp("demo") / "out", io.StringIO()
     with contextlib.redirect_stdout(printed):
-        levels = demo.run(out=str(folder), progress=False)
-    return folder, printed.getvalue(), levels
+        stages = demo.run(out=str(folder), progress=False)
+    return folder, printed.getvalue(), stages
 
 
 def samples_of(path):
@@ -37,14 +37,14 @@ def samples_of(path):
 
 
 @pytest.mark.slow
-def test_every_level_adds_to_the_held_out_signal(spoken):
-    levels = spoken[2]
-    assert [level.n_q for level in levels] == list(range(1, 9))
-    assert [level.kbps for level in levels] == [2.5 * n for n in range(1, 9)]
+def test_every_stage_adds_to_the_held_out_signal(spoken):
+    stages = spoken[2]
+    assert [stage.n_q for stage in stages] == list(range(1, 9))
+    assert [stage.kbps for stage in stages] == [2.5 * n for n in range(1, 9)]
     for clip in range(2):
-        assert all(one.snr[clip] + 0.3 < two.snr[clip] for one, two in pairwise(levels))
-    assert min(levels[-1].snr) > 15
-    assert all(level.utilisation > 0.95 for level in levels)
+        assert all(one.snr[clip] + 0.3 < two.snr[clip] for one, two in pairwise(stages))
+    assert min(stages[-1].snr) > 15
+    assert all(stage.utilisation > 0.95 for stage in stages)
 
 
 def test_the_top_bitrate_is_intelligible_and_more_so_than_the_lowest(spoken):
@@ -60,12 +60,12 @@ def test_the_top_bitrate_is_intelligible_and_more_so_than_the_lowest(spoken):
 
 
 def test_the_table_and_the_files_are_all_there(spoken):
-    folder, printed, levels = spoken
+    folder, printed, stages = spoken
     rows = [line.split() for line in printed.splitlines()]
-    for level in levels:
-        row = next(row for row in rows if row[:1] == [str(level.n_q)])
-        assert row[1] == f"{level.kbps:.1f}"
-        assert row[2] == f"{level.snr[0]:.1f}"
+    for stage in stages:
+        row = next(row for row in rows if row[:1] == [str(stage.n_q)])
+        assert row[1] == f"{stage.kbps:.1f}"
+        assert row[2] == f"{stage.snr[0]:.1f}"
     assert "SNR reader-0890" in printed
     assert "codewords used" in printed
     assert "x real time" in printed
@@ -75,12 +75,12 @@ def test_the_table_and_the_files_are_all_there(spoken):
 
 
 def test_the_table_tells_what_the_files_hold(spoken):
-    folder, _, levels = spoken
+    folder, _, stages = spoken
     original = samples_of(folder / "reader-0890-original.wav")
-    for level in levels:
-        name = f"reader-0890-{level.kbps:g}-kbps.wav"
+    for stage in stages:
+        name = f"reader-0890-{stage.kbps:g}-kbps.wav"
         measured = demo.signal_to_noise(original, samples_of(folder / name))
-        assert measured == pytest.approx(level.snr[1], abs=0.1)  # 16 bits
+        assert measured == pytest.approx(stage.snr[1], abs=0.1)  # 16 bits
 
 
 def test_held_out_clips_are_not_among_those_trained_on():
@@ -206,10 +206,10 @@ def test_silence_is_quantized_too(tmp_path):
     assert demo.signal_to_noise(np.zeros(5), np.ones(5)) < -100
 
 
-@pytest.mark.parametrize(("rate", "wanted"), [(8000, 16000), (44100, 16000), (16000, 16000)])
-def test_resampling_keeps_a_tone(rate, wanted):
+@pytest.mark.parametrize(("rate", "to"), [(8000, 16000), (44100, 16000), (16000, 16000)])
+def test_resampling_keeps_a_tone(rate, to):
     time = np.arange(rate) / rate
-    tone = wav.resample(np.sin(2 * np.pi * 440 * time), rate, wanted)
-    assert len(tone) == wanted
-    expected = np.sin(2 * np.pi * 440 * np.arange(wanted) / wanted)
+    tone = wav.resample(np.sin(2 * np.pi * 440 * time), rate, to)
+    assert len(tone) == to
+    expected = np.sin(2 * np.pi * 440 * np.arange(to) / to)
     np.testing.assert_allclose(tone, expected, atol=1e-9)

@@ -13,7 +13,7 @@ from rvq_np.train import AllReduce
 RATE = 50
 
 
-class Crowd:
+class Ranks:
     """Adds up what all threads bring, and counts how often each came."""
 
     def __init__(self, size):
@@ -48,20 +48,20 @@ def quantizer(**arguments):
 
 def together(batches, size, **arguments):
     """Return the quantizers of all ranks after training on ``batches[step][rank]``."""
-    crowd = Crowd(size)
+    ranks = Ranks(size)
 
     def work(rank):
         # Only the first rank's random numbers may count.
         rvq = quantizer(**arguments)
-        rvq.all_reduce = crowd.hook(rank)
+        rvq.all_reduce = ranks.hook(rank)
         rvq._rng = np.random.default_rng(7 if rank == 0 else 1000 + rank)
         for step in batches:
             rvq(step[rank], RATE)
         return rvq
 
-    made = crowd.run(work)
-    assert len(set(crowd.calls)) == 1
-    return made, crowd.calls[0]
+    made = ranks.run(work)
+    assert len(set(ranks.calls)) == 1
+    return made, ranks.calls[0]
 
 
 def alone(batches, **arguments):
@@ -85,13 +85,13 @@ def assert_same(ours, theirs):
 @pytest.mark.parametrize("sizes", [(40, 40), (50, 3), (30, 0, 41), (0, 60)])
 @pytest.mark.parametrize("codebook_dim", [6, 4])
 def test_ranks_end_where_one_ends_with_all_the_rows(sizes, codebook_dim, rng):
-    """k-means, moving averages and replacements: one level, so that sums stay exact."""
+    """k-means, moving averages and replacements: one stage, so that sums stay exact."""
     batches = [[lattice(rng, n, 6) for n in sizes] for _ in range(4)]
     arguments = {"codebook_dim": codebook_dim, "n_q": 1, "decay": 0.5}
     arguments["threshold_ema_dead_code"] = 8
     expected = alone(batches, **arguments)
     untouched = alone(batches, **{**arguments, "threshold_ema_dead_code": 0})
-    assert (expected.codebooks.stages[0].words != untouched.codebooks.stages[0].words).any()
+    assert (expected.codebooks.stages[0].codebook != untouched.codebooks.stages[0].codebook).any()
     made, _ = together(batches, len(sizes), **arguments)
     for each in made:
         if codebook_dim == 6:
@@ -102,7 +102,7 @@ def test_ranks_end_where_one_ends_with_all_the_rows(sizes, codebook_dim, rng):
         assert_same(each, made[0])
 
 
-def test_levels_and_batches_of_real_numbers_agree_up_to_rounding(rng):
+def test_stages_and_batches_of_real_numbers_agree_up_to_rounding(rng):
     batches = [[rng.standard_normal((60, 6)).astype(np.float32) for _ in range(3)]
                for _ in range(5)]  # fmt: skip
     expected = alone(batches)
@@ -113,37 +113,37 @@ def test_levels_and_batches_of_real_numbers_agree_up_to_rounding(rng):
             np.testing.assert_allclose(each.state_dict()[name], value, rtol=1e-5, atol=1e-6)
 
 
-def test_masked_rows_are_nobodys(rng):
-    x, crowd = lattice(rng, 2, 6, 30), Crowd(2)
+def test_masked_rows_take_part_in_nothing(rng):
+    x, ranks = lattice(rng, 2, 6, 30), Ranks(2)
     mask = rng.random((2, 30)) < 0.6
     poisoned = np.where(mask[:, None], x, 1e6).astype(np.float32)
 
     def work(rank):
         rvq = quantizer(n_q=1)
-        rvq.all_reduce, rvq._rng = crowd.hook(rank), np.random.default_rng(7)
+        rvq.all_reduce, rvq._rng = ranks.hook(rank), np.random.default_rng(7)
         rvq(poisoned[rank : rank + 1], RATE, mask=mask[rank : rank + 1])
         return rvq
 
-    first, second = crowd.run(work)
+    first, second = ranks.run(work)
     rows = np.moveaxis(x, 1, 2)[mask]
     assert_same(first, alone([[rows]], n_q=1))
     assert_same(second, first)
 
 
-def test_dropout_draws_for_each_rank_its_own_and_keeps_the_words_common(rng):
-    x, crowd = rng.standard_normal((64, 6)).astype(np.float32), Crowd(2)
+def test_dropout_draws_for_each_rank_its_own_and_keeps_the_codewords_common(rng):
+    x, ranks = rng.standard_normal((64, 6)).astype(np.float32), Ranks(2)
 
     def work(rank):
         rvq = quantizer(quantizer_dropout=True)
-        rvq.all_reduce, rvq._rng = crowd.hook(rank), np.random.default_rng(7)
+        rvq.all_reduce, rvq._rng = ranks.hook(rank), np.random.default_rng(7)
         return rvq, rvq(x, RATE).bandwidth
 
-    (first, ours), (second, theirs) = crowd.run(work)
+    (first, ours), (second, theirs) = ranks.run(work)
     assert_same(first, second)
     assert (ours != theirs).any()
 
 
-def test_a_step_asks_for_two_sums_and_one_for_each_level_that_replaces(rng):
+def test_a_step_asks_for_two_sums_and_one_for_each_stage_that_replaces(rng):
     batches = [[lattice(rng, 40, 6) for _ in range(2)] for _ in range(3)]
     _, calls = together(batches, 2, kmeans_init=False, threshold_ema_dead_code=0)
     assert calls == 3 * 2

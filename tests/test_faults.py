@@ -55,16 +55,16 @@ def test_the_command_tells_what_kills_a_fault_and_fails_where_nothing_does(tmp_p
     text = ORACLE.read_text()
     doc = oracle.nearest.__doc__
     some = [
-        seeded("seen by nobody", f'"""{doc}"""', f'"""{doc.upper()}"""'),
+        seeded("never seen", f'"""{doc}"""', f'"""{doc.upper()}"""'),
         seeded("seen by a test", "def nearest(residual", "def nearest_to(residual"),
     ]
     answers = tmp_path / "answers.json"
     assert main(["--only", "by a test", "--write"], some, answers) == 0
     assert f"seen by a test: {TESTS_OF_ORACLE}" in capsys.readouterr().out
-    assert main(["--only", "nobody", "--write"], some, answers) == 1
-    assert "SURVIVED  seen by nobody  [nearest]" in capsys.readouterr().out
+    assert main(["--only", "never seen", "--write"], some, answers) == 1
+    assert "SURVIVED  never seen  [nearest]" in capsys.readouterr().out
     assert json.loads(answers.read_text()) == {
-        "seen by nobody": None,
+        "never seen": None,
         "seen by a test": TESTS_OF_ORACLE,
     }
     assert ORACLE.read_text() == text

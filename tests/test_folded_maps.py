@@ -46,19 +46,19 @@ def quantizers(draw):
 
     stages = []
     for _ in range(draw(st.integers(1, 3))):
-        words = numbers(size, width)
+        codewords = numbers(size, width)
         if kind == "close":
-            words = np.tile(words[:1], (size, 1))
-            steps = rng.integers(-2, 3, words.shape).astype(np.float32)
-            words = words * (1 + steps * np.float32(2.0**-23))
+            codewords = np.tile(codewords[:1], (size, 1))
+            steps = rng.integers(-2, 3, codewords.shape).astype(np.float32)
+            codewords = codewords * (1 + steps * np.float32(2.0**-23))
         if kind == "repeated":
-            words[size // 2 :] = words[: size - size // 2]
+            codewords[size // 2 :] = codewords[: size - size // 2]
         maps = (
             Linear(numbers(width, dim), numbers(width) + offset),
             Linear(numbers(dim, width), numbers(dim)),
         )
         maps = Linear(maps[0].weight, maps[0].bias * scale), maps[1]
-        stages.append(Stage(words * scale, *maps))
+        stages.append(Stage(codewords * scale, *maps))
     return numbers(rows, dim) * scale, rvq_np.Codebooks(stages)
 
 
@@ -83,9 +83,9 @@ def test_what_a_map_rounds_decides_between_codewords_at_one_distance(dim, bias, 
     quantized is the rounded row: a screen may not decide for itself.
     """
     weight = np.zeros((dim + 2, dim), np.float32)
-    words = np.zeros((2, dim + 2), np.float32)
-    words[0, 0] = words[1, 1] = 1
-    words[1, 2] = np.sqrt(2 * margin)
+    codewords = np.zeros((2, dim + 2), np.float32)
+    codewords[0, 0] = codewords[1, 1] = 1
+    codewords[1, 2] = np.sqrt(2 * margin)
     out = Linear(np.zeros((dim, dim + 2), np.float32), np.zeros(dim, np.float32))
     differ = 0
     for _ in range(10):
@@ -99,7 +99,7 @@ def test_what_a_map_rounds_decides_between_codewords_at_one_distance(dim, bias, 
             x = np.round(x * 256) / 256
         assert weight.size >= tables.LARGE
         into = Linear(weight, np.float32([bias, bias, *[0] * dim]))
-        books = rvq_np.Codebooks([Stage(words, into, out)])
+        books = rvq_np.Codebooks([Stage(codewords, into, out)])
         ours, theirs, _ = codes_of(x, books)
         np.testing.assert_array_equal(ours, theirs)
         differ += int((ours == 1).sum())
@@ -124,9 +124,9 @@ def test_the_bounds_hold_and_leave_few(rng):
     found = fold.folded(stage)
     x = rng.standard_normal((300, 33)).astype(np.float32)
     mapped = compiled.project(x, stage).astype(np.float64)
-    words = stage.words.astype(np.float64)
-    exact = 0.5 * np.square(words).sum(axis=1) - mapped @ words.T
-    folded = found.scores - x.astype(np.float64) @ found.words.T.astype(np.float64)
+    codewords = stage.codebook.astype(np.float64)
+    exact = 0.5 * np.square(codewords).sum(axis=1) - mapped @ codewords.T
+    folded = found.scores - x.astype(np.float64) @ found.codebook.T.astype(np.float64)
     off = (exact - folded) - (exact - folded).mean(axis=1, keepdims=True)
     allowed = np.linalg.norm(x, axis=1)[:, None] * found.away + found.apart
     assert (np.abs(off) <= 2 * allowed).all()
@@ -154,7 +154,7 @@ def test_stages_beside_each_other_need_not_all_be_folded(rng):
         Linear(rng.standard_normal((8, 33)).astype(np.float32), np.ones(8, np.float32)),
         Linear(rng.standard_normal((33, 8)).astype(np.float32) / 9, np.ones(33, np.float32)),
     )
-    only = replace(books.stages[0], words=np.ones((1, 90), np.float32))
+    only = replace(books.stages[0], codebook=np.ones((1, 90), np.float32))
     mixed = rvq_np.Codebooks([plain, books.stages[0], narrow, only, books.stages[1]])
     ours, theirs, prepared = codes_of(rng.standard_normal((100, 33)).astype(np.float32), mixed)
     np.testing.assert_array_equal(ours, theirs)
@@ -176,7 +176,7 @@ def test_huge_rows_are_mapped_and_found(rng):
 def test_what_is_not_folded(rng):
     """Float64, directions, maps that make rows shorter."""
     stage = large(rng, 1).stages[0]
-    wide = replace(stage, words=stage.words.astype(np.float64))
+    wide = replace(stage, codebook=stage.codebook.astype(np.float64))
     assert fold.foldable(tables.search_tables(stage, np.dtype(np.float32)))
     assert not fold.foldable(tables.search_tables(wide, np.dtype(np.float64)))
     cosine = tables.search_tables(replace(stage, metric="cosine"), np.dtype(np.float32))

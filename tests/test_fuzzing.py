@@ -26,10 +26,10 @@ def test_every_damaged_file_is_read_or_refused(target):
     assert result.findings == 0
     assert result.accepted + result.refused == INPUTS[target]
     assert min(result.accepted, result.refused) > INPUTS[target] / 100
-    wanted = {each.__name__ for each in mutations.BYTES}
+    expected = {each.__name__ for each in mutations.BYTES}
     if target in ("safetensors", "published", "models"):
-        wanted.add("rewritten")
-    assert set(result.kinds) == wanted
+        expected.add("rewritten")
+    assert set(result.kinds) == expected
     assert result.grown < 256 << 20
 
 
@@ -111,7 +111,7 @@ FAULTS = {
     "counts": no_counts,
     "ends": no_ends,
     "largest": no_largest,
-    "sum of a level": lambda: without(Reader, "_codes", "crc32(data) != part.checksum"),
+    "sum of a stage": lambda: without(Reader, "_codes", "crc32(data) != part.checksum"),
     "sum of a chunk": lambda: without(_format, "read_chunk", "checksum != crc32(content[8:])"),
     "sum of the index": lambda: without(
         _format, "read_index", 'crc32(content[:-4]) != int.from_bytes(content[-4:], "little")'

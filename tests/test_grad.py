@@ -37,16 +37,16 @@ def rows_of(x):
 def point_of(rvq_entries, result, x, mask, rvq, estimator):
     """Return where the surrogate is frozen, from public results only."""
     x = x if mask is None else np.where(mask[:, None], x, 0)
-    levels = np.atleast_1d(result.bandwidth) / rvq.get_bandwidth_per_quantizer(RATE)
-    levels = np.rint(levels).astype(int)
+    stages = np.atleast_1d(result.bandwidth) / rvq.get_bandwidth_per_quantizer(RATE)
+    stages = np.rint(stages).astype(int)
     count = len(rows_of(x))
-    levels = np.repeat(levels, count // len(levels))
+    stages = np.repeat(stages, count // len(stages))
     if mask is not None:
-        levels = np.where(mask.reshape(-1), levels, 0)
+        stages = np.where(mask.reshape(-1), stages, 0)
     entries = {name: value.astype(np.float64) for name, value in rvq_entries.items()}
     return surrogate.Point(
         rows_of(x).astype(np.float64), entries, result.codes.reshape(len(result.codes), -1),
-        levels, 0.7, rvq.training, estimator,
+        stages, 0.7, rvq.training, estimator,
     )  # fmt: skip
 
 
@@ -59,13 +59,14 @@ def test_products_are_the_slopes_of_the_surrogate(case, rng):
     before = rvq.state_dict()
     result, vjp = grad.quantize_vjp(x, rvq, RATE, mask=mask, estimator=estimator)
     point = point_of(before, result, x, mask, rvq, estimator)
-    wanted = rng.standard_normal(x.shape)
+    expected = rng.standard_normal(x.shape)
 
     def scalar(quantized, penalty, quantization):
-        return (quantized * rows_of(wanted)).sum() + 3 * penalty - 2 * quantization
+        return (quantized * rows_of(expected)).sum() + 3 * penalty - 2 * quantization
 
-    found = vjp(wanted, penalty=3.0, quantization_loss=-2.0)
-    # The package turns towards the sum of words in float32, the surrogate towards that in float64.
+    found = vjp(expected, penalty=3.0, quantization_loss=-2.0)
+    # The package turns towards the sum of codewords in float32, the surrogate towards that in
+    # float64.
     slack = 1e-6 if estimator == "rotation" else 1e-8
     for _ in range(4):
         direction = rng.standard_normal(point.rows.shape)
@@ -92,17 +93,17 @@ def test_the_result_is_that_of_the_class_and_so_is_what_it_learns(training, rng)
         np.testing.assert_array_equal(ours.state_dict()[name], value)
 
 
-def test_the_commitment_reaches_every_level(rng):
-    """Others leave levels after the first without any (encodec issue 25)."""
+def test_the_commitment_reaches_every_stage(rng):
+    """Others leave stages after the first without any (encodec issue 25)."""
     rvq = trained().train()
     x = rng.standard_normal((50, 6))
     before = rvq.codebooks
     _, vjp = grad.quantize_vjp(x, rvq, RATE)
     total, left = 0, x
-    for level in range(3):
-        words = before.stages[level].words[vjp.codes[level]].astype(np.float64)
-        total = total + 2 * 0.7 * (left - words) / (3 * x.size)
-        left = left - words
+    for stage in range(3):
+        codewords = before.stages[stage].codebook[vjp.codes[stage]].astype(np.float64)
+        total = total + 2 * 0.7 * (left - codewords) / (3 * x.size)
+        left = left - codewords
     np.testing.assert_allclose(vjp(penalty=1.0).x, total, rtol=1e-9)
 
 
@@ -133,9 +134,9 @@ def test_half_precision_comes_back_as_it_was(rng):
 def test_products_can_be_pickled(rng):
     x = rng.standard_normal((10, 6)).astype(np.float32)
     _, vjp = grad.quantize_vjp(x, trained(4).train(), RATE)
-    wanted = rng.standard_normal(x.shape)
+    expected = rng.standard_normal(x.shape)
     again = pickle.loads(pickle.dumps(vjp))
-    np.testing.assert_array_equal(again(wanted, penalty=1.0).x, vjp(wanted, penalty=1.0).x)
+    np.testing.assert_array_equal(again(expected, penalty=1.0).x, vjp(expected, penalty=1.0).x)
 
 
 def test_products_do_not_follow_the_batch_into_later_changes(rng):

@@ -1,4 +1,4 @@
-"""A framework nobody has heard of joins by one short file: a tape of forty lines and its shim."""
+"""An unknown framework joins by one short file: a tape of forty lines and its shim."""
 
 import dataclasses
 import types
@@ -101,18 +101,20 @@ def test_gradients_are_the_slopes_of_the_surrogate(
     call, codebook_dim, training, dropout, masked, layout, estimator, rng
 ):
     rvq = trained(codebook_dim, quantizer_dropout=dropout).train(training)
-    x, wanted = rng.standard_normal((2, *LAYOUTS[layout]))
+    x, expected = rng.standard_normal((2, *LAYOUTS[layout]))
     mask = rng.random((x.shape[0], *x.shape[2:])) < 0.7 if masked else None
     before, leaf = rvq.state_dict(), Tensor(x)
     result = call(leaf * 1.0, rvq, mask=mask, estimator=estimator)
-    total = (result.quantized * wanted).sum() + result.penalty * 3.0
+    total = (result.quantized * expected).sum() + result.penalty * 3.0
     if dropout:
         total = total + result.quantization_loss * -2.0
     total.backward()
     point = point_of(before, result, x, mask, rvq, estimator)
 
     def scalar(quantized, penalty, quantization):
-        return (quantized * rows_of(wanted)).sum() + 3 * penalty - 2 * quantization * bool(dropout)
+        return (
+            (quantized * rows_of(expected)).sum() + 3 * penalty - 2 * quantization * bool(dropout)
+        )
 
     slack = 1e-6 if estimator == "rotation" else 1e-8
     for _ in range(3):

@@ -67,18 +67,18 @@ def _bound(
     search._screen(quantized, count, panels, whole, 0, side, params, bounds)
 
 
-def stage_of(words):
-    return tables.Stages([tables.word_tables(np.array(words))])
+def stage_of(codewords):
+    return tables.Stages([tables.codeword_tables(np.array(codewords))])
 
 
-def screened(rows, words, screen):
+def screened(rows, codewords, screen):
     """Return what a screen says of all pairs, and by which numbers.  Kernels are called here only.
 
     `bounds` (n, K) and those of the `padding`; the same as `stored` (n, panels, vectors, lanes)
     with the `least` over the vectors; `slack`, `norms`, `powers` (n,), `heavy` (K,), `unit`,
     `ratio`, `lowered` and `centre` (C,) as in `pack`; `repeats` (K,).
     """
-    plan = pack.plan(stage_of(words), screen, simd.LANES, simd.VECTORS, simd.PER_STEP[screen])
+    plan = pack.plan(stage_of(codewords), screen, simd.LANES, simd.VECTORS, simd.PER_STEP[screen])
     group = -(-len(rows) // search.ROWS) * search.ROWS
     quantized, params, starts, norms, powers, bounds, _, moved = search.workspace(plan, group)[:8]
     bounds[:] = np.nan
@@ -86,15 +86,16 @@ def screened(rows, words, screen):
            quantized, params, starts, norms, powers, bounds)  # fmt: skip
     n_panels = int(plan.whole[0, 3])
     stored = bounds[: len(rows)].reshape(len(rows), n_panels, simd.VECTORS + 1, simd.LANES)
-    by_word = stored[:, :, 1:].reshape(len(rows), n_panels * IN_PANEL)
+    by_codeword = stored[:, :, 1:].reshape(len(rows), n_panels * IN_PANEL)
     real = plan.real[0]
     return SimpleNamespace(
-        bounds=by_word[:, : len(words)], padding=by_word[:, len(words) :], least=stored[:, :, 0],
+        bounds=by_codeword[:, : len(codewords)], padding=by_codeword[:, len(codewords) :],
+        least=stored[:, :, 0],
         stored=stored[:, :, 1:], slack=-params[: len(rows), 1].astype(float),
         norms=norms[: len(rows)], powers=powers[: len(rows)],
-        heavy=plan.side[2, : len(words)].astype(float), heaviest=real[12],
+        heavy=plan.side[2, : len(codewords)].astype(float), heaviest=real[12],
         unit=real[7], ratio=real[8], lowered=real[9],
-        centre=plan.centres if plan.whole[0, 11] >= 0 else np.zeros(words.shape[1]),
+        centre=plan.centres if plan.whole[0, 11] >= 0 else np.zeros(codewords.shape[1]),
         repeats=np.isinf(plan.half),
     )  # fmt: skip
 
@@ -112,9 +113,9 @@ def whole_numbers(*arrays):
     return [whole(each) for each in arrays], places
 
 
-def exact_scores(rows, words, centre, unit, powers):
+def exact_scores(rows, codewords, centre, unit, powers):
     """Return the exact scores in the units of rows: numerators (n, K) and denominators (n,)."""
-    kinds = (rows, words, centre.astype(np.float32) if not centre.any() else centre)
+    kinds = (rows, codewords, centre.astype(np.float32) if not centre.any() else centre)
     (left, right, middle), places = whole_numbers(*kinds)
     left, right = left - middle, right - middle
     twice = (right * right).sum(axis=1)[None] - 2 * (left @ right.T)
@@ -123,20 +124,22 @@ def exact_scores(rows, words, centre, unit, powers):
     return twice * over[:, None], [each.denominator << (2 * places + 1) for each in shares]
 
 
-def check_bounds(rows, words, screen):
+def check_bounds(rows, codewords, screen):
     """Compare every bound with the exact score: never above it, and as near as was derived."""
-    said = screened(rows, words, screen)
+    said = screened(rows, codewords, screen)
     with np.errstate(over="ignore"):
         moved = (rows.astype(float) - said.centre) * said.unit
         reach = np.abs(moved).max(axis=1)
-    in_range = 2.0**-100 < np.abs(words).max() < 2.0**100  # else little is promised but the bound
+    in_range = (
+        2.0**-100 < np.abs(codewords).max() < 2.0**100
+    )  # else little is promised but the bound
     if in_range:
         assert (said.norms[reach < np.inf] < np.inf).all()
         assert (said.powers[reach < 2.0**49] == 1).all()
     np.testing.assert_array_equal(said.least[said.norms < np.inf],
                                   said.stored.min(axis=2)[said.norms < np.inf])  # fmt: skip
-    scores, belows = exact_scores(rows, words, said.centre, said.unit, said.powers)
-    width = words.shape[1]
+    scores, belows = exact_scores(rows, codewords, said.centre, said.unit, said.powers)
+    width = codewords.shape[1]
     for i in np.flatnonzero(said.norms < np.inf):
         norm = math.hypot(*(moved[i] * said.powers[i]))
         assert norm * (1 - 1e-12) <= said.norms[i]
@@ -158,8 +161,8 @@ def check_bounds(rows, words, screen):
         assert said.norms[i] <= norm * (1 + (width + 40) * U)
         if screen == "float32":
             derived = (width + 16) * U
-        else:  # half a step a number, of the row and of the word in the middle
-            half = math.sqrt(width) / 2 / pack.LEVELS[screen]
+        else:  # half a step a number, of the row and of the codeword in the middle
+            half = math.sqrt(width) / 2 / pack.FULL_SCALE[screen]
             assert said.ratio <= 1.001 * half or said.ratio in (1.0, U)
             ratio = max(said.ratio, U)
             derived = half + (1 + half) * (ratio + 8 * U * (1 + ratio)) + 8 * U
@@ -173,7 +176,7 @@ def cases(dtype):
         strategies.collapsed(counts=BY_PANEL, dims=st.integers(1, 24), dtype=dtype),
         strategies.lost_to_rounding(dims=st.integers(1, 70), dtype=dtype),
         strategies.near_ties(dtype=dtype),
-        strategies.ordinary(max_dim=70, max_words=2 * IN_PANEL + 1, max_rows=7, dtype=dtype),
+        strategies.ordinary(max_dim=70, max_codewords=2 * IN_PANEL + 1, max_rows=7, dtype=dtype),
     )
 
 
@@ -196,24 +199,26 @@ def test_no_bound_is_above_the_score_of_float64(screen, case):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("largest", [0, 100, -80, -140])
 def test_no_bound_is_above_the_score_at_any_two_norms(screen, dtype, largest):
-    """Every size of a word beside the longest one meets every size of a row, at all thresholds."""
+    """Every size of a codeword meets every size of a row, at all thresholds."""
     rng = np.random.default_rng(6)
     near = [0, -1, -20, -49, -50, -51, -59, -60, -61, -62, -75, -100, -125, -127, -140, -148]
     far = [*near, 10, 30, 57, 58, 59, 60, 61, 62, 64, 80, 100, 127, 131, 133, 140]
     for dim in (1, 2, 7, 40):
-        words = rng.uniform(0.5, 1, (len(near), dim)) * 2.0 ** (np.array(near)[:, None] + largest)
-        words *= rng.choice([-1, 1], words.shape)
+        codewords = rng.uniform(0.5, 1, (len(near), dim)) * 2.0 ** (
+            np.array(near)[:, None] + largest
+        )
+        codewords *= rng.choice([-1, 1], codewords.shape)
         rows = rng.uniform(0.5, 1, (len(far), dim)) * 2.0 ** (np.array(far)[:, None] + largest)
         rows = rows[np.abs(rows).max(axis=1) < np.finfo(dtype).max / 4].astype(dtype)
-        check_bounds(rows, words.astype(dtype), screen)
-        check_bounds(rows, np.sign(rows[0]) * -np.abs(words).astype(dtype), screen)
+        check_bounds(rows, codewords.astype(dtype), screen)
+        check_bounds(rows, np.sign(rows[0]) * -np.abs(codewords).astype(dtype), screen)
 
 
 @EACH_SCREEN
 def test_no_bound_is_above_the_score_where_both_are_rounded_up(screen):
-    """What is lost of row and word adds up, and their product with it: all numbers half a step."""
-    levels = pack.LEVELS.get(screen, 127)
-    row = np.full((1, 2000), 1 - 0.499 / levels, np.float32)
+    """What is lost of row and codeword adds up, and their product with it: all half a step."""
+    stages = pack.FULL_SCALE.get(screen, 127)
+    row = np.full((1, 2000), 1 - 0.499 / stages, np.float32)
     row[0, 0] = 1
     for scale in (1.0, 2.0**-9, 2.0**9):
         check_bounds(row, np.float32(-scale) * row, screen)
@@ -221,31 +226,35 @@ def test_no_bound_is_above_the_score_where_both_are_rounded_up(screen):
 
 
 @EACH_SCREEN
-def test_no_bound_is_above_the_score_of_a_word_that_is_rounded_unlike_the_others(screen, rng):
+def test_no_bound_is_above_the_score_of_a_codeword_that_is_rounded_unlike_the_others(screen, rng):
     """The others are whole numbers of steps; a row along what is lost of it feels it all."""
-    levels = pack.LEVELS.get(screen, 127)
-    words = rng.integers(-levels // 40, levels // 40 + 1, (IN_PANEL + 3, 16)).astype(np.float32)
-    far = rng.choice([-levels, levels], len(words))  # not in one place, so that there is no centre
-    words[np.arange(len(words)), rng.integers(16, size=len(words))] = far
-    words[5, 0] = levels
+    stages = pack.FULL_SCALE.get(screen, 127)
+    codewords = rng.integers(-stages // 40, stages // 40 + 1, (IN_PANEL + 3, 16)).astype(np.float32)
+    far = rng.choice(
+        [-stages, stages], len(codewords)
+    )  # not in one place, so that there is no centre
+    codewords[np.arange(len(codewords)), rng.integers(16, size=len(codewords))] = far
+    codewords[5, 0] = stages
     lost = np.where(rng.random(16) < 0.5, -0.499, 0.499).astype(np.float32)
     lost[0] = 0
-    words[5] += lost
-    rows = np.float32([[1], [-1], [levels], [-levels]]) * lost
-    check_bounds(rows, words, screen)
+    codewords[5] += lost
+    rows = np.float32([[1], [-1], [stages], [-stages]]) * lost
+    check_bounds(rows, codewords, screen)
 
 
 @EACH_SCREEN
 @pytest.mark.parametrize(
-    ("n_words", "dim"), [(1, 4096), (3, 4096), (65536, 1), (65536, 4), (2, compiled.DEEP)]
+    ("n_codewords", "dim"), [(1, 4096), (3, 4096), (65536, 1), (65536, 4), (2, compiled.DEEP)]
 )
-def test_no_bound_is_above_the_score_at_the_largest_sizes(screen, n_words, dim, rng):
+def test_no_bound_is_above_the_score_at_the_largest_sizes(screen, n_codewords, dim, rng):
     """Whole numbers of 18 bits: their scores are exact in float64."""
-    words = rng.integers(1 - 2**18, 2**18, (n_words, dim)).astype(np.float32)
-    words[0] = 2**18 - 1  # the largest sum there can be
-    rows = np.stack([words[0], -words[0], words[-1], rng.integers(-99, 99, dim)]).astype(np.float32)
-    said = screened(rows, words, screen)
-    wide = words.astype(np.float64)
+    codewords = rng.integers(1 - 2**18, 2**18, (n_codewords, dim)).astype(np.float32)
+    codewords[0] = 2**18 - 1  # the largest sum there can be
+    rows = np.stack(
+        [codewords[0], -codewords[0], codewords[-1], rng.integers(-99, 99, dim)]
+    ).astype(np.float32)
+    said = screened(rows, codewords, screen)
+    wide = codewords.astype(np.float64)
     scores = np.square(wide).sum(axis=1) / 2 - rows.astype(np.float64) @ wide.T
     usable = ~said.repeats
     assert (said.norms < np.inf).all()
@@ -256,10 +265,10 @@ def test_no_bound_is_above_the_score_at_the_largest_sizes(screen, n_words, dim, 
 
 
 @EACH_SCREEN
-def test_a_screen_leaves_few_words_of_ordinary_data(screen, rng):
-    x, words = (rng.standard_normal((n, 64)).astype(np.float32) for n in (200, 500))
-    said = screened(x, words, screen)
-    scores = np.square(words).sum(axis=1) / 2 - x @ words.T
+def test_a_screen_leaves_few_codewords_of_ordinary_data(screen, rng):
+    x, codewords = (rng.standard_normal((n, 64)).astype(np.float32) for n in (200, 500))
+    said = screened(x, codewords, screen)
+    scores = np.square(codewords).sum(axis=1) / 2 - x @ codewords.T
     low = scores.min(axis=1, keepdims=True) * said.unit**2
     left = (said.bounds <= low).sum(axis=1).mean()
     assert left < {"uint8": 2.5, "int16": 1.02, "float32": 1.001}[screen]
@@ -281,68 +290,72 @@ def test_codes_where_all_but_coincides_are_those_of_the_definition(screen, dtype
 def test_distances_said_to_be_exact_are(case, scale):
     """A distance on a grid is the exact one, with Numba and without; and most of those here are."""
     x, books = case
-    values, told = np.empty(len(books[0])), np.empty(len(books[0]), bool)
+    values, reported = np.empty(len(books[0])), np.empty(len(books[0]), bool)
     for row in x:
-        _on_grid(row, books[0], scale, values, told)
+        _on_grid(row, books[0], scale, values, reported)
         pairs = np.broadcast_to(row, books[0].shape), books[0]
-        np.testing.assert_array_equal(exact.on_grid(*pairs, scale), told)
+        np.testing.assert_array_equal(exact.on_grid(*pairs, scale), reported)
         for each in (values, exact.distances(*pairs, scale)[0]):
-            for k in np.flatnonzero(told):
-                wanted = exact.squared_distance(row, books[0][k])
-                assert Fraction(each[k]) / Fraction(scale) ** 2 == Fraction(wanted, 1 << 298)
+            for k in np.flatnonzero(reported):
+                expected = exact.squared_distance(row, books[0][k])
+                assert Fraction(each[k]) / Fraction(scale) ** 2 == Fraction(expected, 1 << 298)
 
 
 @jit.kernel
-def _on_grid(row, words, scale, values, told):
-    width = words.shape[1]
-    for k in range(words.shape[0]):
-        values[k] = differences.distance(row, 0, words, k * width, scale, width)
-        told[k] = settle.on_grid(row, 0, words, k * width, width, scale)
+def _on_grid(row, codewords, scale, values, reported):
+    width = codewords.shape[1]
+    for k in range(codewords.shape[0]):
+        values[k] = differences.distance(row, 0, codewords, k * width, scale, width)
+        reported[k] = settle.on_grid(row, 0, codewords, k * width, width, scale)
 
 
 @EACH_SCREEN
 @pytest.mark.parametrize("first", [0, 1])
 def test_scores_of_a_far_row_may_round_one_way_all_along(screen, first):
     """One product is 1, those added to it just above half its last place, or just below."""
-    row, words = np.zeros((1, 4096)), np.zeros((2, 4096))
-    row[0, 0], words[:, 0] = 2.0**11, 2.0**-11
+    row, codewords = np.zeros((1, 4096)), np.zeros((2, 4096))
+    row[0, 0], codewords[:, 0] = 2.0**11, 2.0**-11
     row[0, 1:], along = 2.0**-20, slice(16, None, 16)  # the same lane of all vectors there are
-    words[first, along] = 2.0**-33 * (1 + 2.0**-10)
-    words[1 - first, along] = 2.0**-33 * (1 - 2.0**-10)
-    words[1 - first, 1] = 20 * 2.0**-33  # which makes it the nearer one
+    codewords[first, along] = 2.0**-33 * (1 + 2.0**-10)
+    codewords[1 - first, along] = 2.0**-33 * (1 - 2.0**-10)
+    codewords[1 - first, 1] = 20 * 2.0**-33  # which makes it the nearer one
     with paths.screen(screen)():
-        codes = rvq_np.encode(row, words[None])
-    assert codes.tolist() == [oracle.encode(row[0].tolist(), [words.tolist()], "float64")]
+        codes = rvq_np.encode(row, codewords[None])
+    assert codes.tolist() == [oracle.encode(row[0].tolist(), [codewords.tolist()], "float64")]
     assert codes.tolist() == [[1 - first]]
 
 
 def test_whole_numbers_beyond_the_grid_are_not_said_to_be_exact():
     """Squares that need more than 53 bits together: sums of them round."""
     row = np.zeros(3)
-    words = np.float64([[2.0**24 + 1, 2.0**20 + 1, 1], [2.0**27 + 1, 3, 1], [1, 2.0**-30, 0]])
-    values, told = np.empty(3), np.empty(3, bool)
-    _on_grid(row, words, 1.0, values, told)
-    assert told.tolist() == exact.on_grid(np.zeros((3, 3)), words).tolist() == [True, False, False]
+    codewords = np.float64([[2.0**24 + 1, 2.0**20 + 1, 1], [2.0**27 + 1, 3, 1], [1, 2.0**-30, 0]])
+    values, reported = np.empty(3), np.empty(3, bool)
+    _on_grid(row, codewords, 1.0, values, reported)
+    assert (
+        reported.tolist()
+        == exact.on_grid(np.zeros((3, 3)), codewords).tolist()
+        == [True, False, False]
+    )
 
 
 def test_repeats_are_those_of_numpy_whatever_the_hash(rng):
     for dtype in (np.float32, np.float64):
         for count, dim in ((1, 1), (300, 1), (300, 2), (40, 17)):
-            words = rng.integers(-1, 2, (count, dim)) * rng.choice([-1.0, 1.0], (count, dim))
-            words = words.astype(dtype)  # with zeros of both signs
-            half, repeat = compiled.measure(words)
-            wanted = tables.measured(words)
-            np.testing.assert_array_equal(half, wanted[0])
-            np.testing.assert_array_equal(repeat, wanted[1])
+            codewords = rng.integers(-1, 2, (count, dim)) * rng.choice([-1.0, 1.0], (count, dim))
+            codewords = codewords.astype(dtype)  # with zeros of both signs
+            half, repeat = compiled.measure(codewords)
+            expected = tables.measured(codewords)
+            np.testing.assert_array_equal(half, expected[0])
+            np.testing.assert_array_equal(repeat, expected[1])
             by_numpy = np.ones(count, bool)
-            by_numpy[np.unique(words + 0.0, axis=0, return_index=True)[1]] = False
+            by_numpy[np.unique(codewords + 0.0, axis=0, return_index=True)[1]] = False
             np.testing.assert_array_equal(repeat, by_numpy)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @EACH_SCREEN
 @given(st.data())
-def test_what_is_said_of_all_other_words_is_never_above_their_scores(screen, dtype, data):
+def test_what_is_said_of_all_other_codewords_is_never_above_their_scores(screen, dtype, data):
     x, books = data.draw(cases(dtype))
     stages = stage_of(books[0])
     stages.kept["screen"] = screen
@@ -360,16 +373,16 @@ def test_what_is_said_of_all_other_words_is_never_above_their_scores(screen, dty
 
 
 @EACH_SCREEN
-def test_what_is_said_of_all_other_words_tells_most_rows_apart(screen, rng):
-    words = rng.standard_normal((3 * IN_PANEL, 24)).astype(np.float32)
-    near = rng.integers(len(words), size=60)
-    x = words[near] + 0.1 * rng.standard_normal((60, 24)).astype(np.float32)
-    stages = stage_of(words)
+def test_what_is_said_of_all_other_codewords_tells_most_rows_apart(screen, rng):
+    codewords = rng.standard_normal((3 * IN_PANEL, 24)).astype(np.float32)
+    near = rng.integers(len(codewords), size=60)
+    x = codewords[near] + 0.1 * rng.standard_normal((60, 24)).astype(np.float32)
+    stages = stage_of(codewords)
     stages.kept["screen"] = screen
     codes, others = np.empty((1, 60), np.int32), np.empty(60)
     compiled.run(x.copy(), compiled.packed(stages), codes, 0, np.zeros(2, np.int64), others)
     np.testing.assert_array_equal(codes[0], near)
-    chosen = np.square(x - words[near]).sum(axis=1) / 2
+    chosen = np.square(x - codewords[near]).sum(axis=1) / 2
     assert (others > chosen + 1e-3).all()
 
 
@@ -394,10 +407,10 @@ def grid(rng, *shape, steps=8):
     return rng.integers(-4 * steps, 4 * steps + 1, shape).astype(np.float32) / 8
 
 
-def projected(rng, n_words, width, dim):
+def projected(rng, n_codewords, width, dim):
     pick = rng.integers(-1, 2, (width, dim)), rng.integers(-1, 2, (dim, width))
     return rvq_np.Stage(
-        grid(rng, n_words, width),
+        grid(rng, n_codewords, width),
         rvq_np.Linear(pick[0].astype(np.float64), grid(rng, width).astype(np.float64)),
         rvq_np.Linear(pick[1].astype(np.float64), grid(rng, dim).astype(np.float64)),
     )
@@ -443,15 +456,15 @@ def test_any_number_of_rows_gives_the_same_codes(screen, small):
 
 
 @EACH_SCREEN
-def test_two_equally_near_words_anywhere_are_both_found(screen, rng):
+def test_two_equally_near_codewords_anywhere_are_both_found(screen, rng):
     """Each row is as far from both, all others are far: the lower index wins, wherever they are."""
     count, dim = 2 * IN_PANEL + 1, 6
     for one in range(0, count, 3):
         for other in {(one + 1) % count, (one + IN_PANEL // 2) % count, count - 1} - {one}:
             row, away = rng.integers(-8, 9, dim), rng.integers(1, 5, dim)
-            words = row + rng.choice([-1, 1], (count, dim)) * rng.integers(20, 40, (count, dim))
-            words[one], words[other] = row + away, row - away
-            book = words[None].astype(np.float32)
+            codewords = row + rng.choice([-1, 1], (count, dim)) * rng.integers(20, 40, (count, dim))
+            codewords[one], codewords[other] = row + away, row - away
+            book = codewords[None].astype(np.float32)
             with paths.screen(screen)():
                 codes = rvq_np.encode(row[None].astype(np.float32), book)
             assert codes.tolist() == [[min(one, other)]]
@@ -496,7 +509,7 @@ def test_any_layout_and_float_type_gives_the_same_codes(small):
 @EACH_SCREEN
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(
-    ("n_words", "dim"),
+    ("n_codewords", "dim"),
     [
         (65536, 1),
         (65536, 2),
@@ -508,18 +521,18 @@ def test_any_layout_and_float_type_gives_the_same_codes(small):
         (70, 4096),
     ],
 )
-def test_the_largest_and_smallest_sizes_give_the_same_codes(screen, dtype, n_words, dim, rng):
-    words = rng.standard_normal((2, n_words, dim)).astype(dtype)
-    x = np.concatenate([rng.standard_normal((9, dim)), words[0, -4:]]).astype(dtype)
-    expected = plain_codes(x, words)
+def test_the_largest_and_smallest_sizes_give_the_same_codes(screen, dtype, n_codewords, dim, rng):
+    codewords = rng.standard_normal((2, n_codewords, dim)).astype(dtype)
+    x = np.concatenate([rng.standard_normal((9, dim)), codewords[0, -4:]]).astype(dtype)
+    expected = plain_codes(x, codewords)
     with paths.screen(screen)():
-        np.testing.assert_array_equal(rvq_np.encode(x, words), expected)
+        np.testing.assert_array_equal(rvq_np.encode(x, codewords), expected)
 
 
 def test_beyond_the_longest_sums_of_bytes_floats_serve(rng):
-    words = rng.standard_normal((2, compiled.DEEP + 1)).astype(np.float32)
-    stages = stage_of(words)
-    np.testing.assert_array_equal(host.encode(words[::-1], stages), [[1, 0]])
+    codewords = rng.standard_normal((2, compiled.DEEP + 1)).astype(np.float32)
+    stages = stage_of(codewords)
+    np.testing.assert_array_equal(host.encode(codewords[::-1], stages), [[1, 0]])
     assert stages.kept["screen"] == compiled.SCREENS[-1]
 
 
@@ -544,8 +557,8 @@ def test_many_python_threads_may_encode_large_batches_at_once(rng):
 
 
 def test_many_python_threads_may_encode_frames_at_once(rng):
-    """Room to work in is kept from frame to frame, and that of a call under way is no other's."""
-    x = rng.standard_normal((150, 512)).astype(np.float32)  # long words: calls that overlap
+    """Space to work in is kept from frame to frame, and that of a call under way is no other's."""
+    x = rng.standard_normal((150, 512)).astype(np.float32)  # long codewords: calls that overlap
     books = rvq_np.Codebooks(rng.standard_normal((8, 1024, 512)).astype(np.float32))
     expected = plain_codes(x, books)
 
@@ -557,28 +570,28 @@ def test_many_python_threads_may_encode_frames_at_once(rng):
             np.testing.assert_array_equal(np.transpose(codes), expected[:, start % 3 :: 3])
 
 
-def test_a_call_within_a_call_has_room_of_its_own(rng):
+def test_a_call_within_a_call_has_a_workspace_of_its_own(rng):
     books = rvq_np.Codebooks(rng.standard_normal((2, 50, 6)).astype(np.float32))
     x = rng.standard_normal((3, 6)).astype(np.float32)
-    rooms, search_encode = [], search.encode
+    workspaces, search_encode = [], search.encode
 
     def encode(*arguments):
-        rooms.append(arguments[1 + len(compiled.packed(host.prepare(books, x.dtype)).arrays)])
-        if len(rooms) == 1:
+        workspaces.append(arguments[1 + len(compiled.packed(host.prepare(books, x.dtype)).arrays)])
+        if len(workspaces) == 1:
             rvq_np.encode(x[1:2], books)
         return search_encode(*arguments)
 
-    rvq_np.encode(x[:1], books)  # its room is kept
+    rvq_np.encode(x[:1], books)  # its space is kept
     with paths.patched((search, "encode", encode)):
         for n in (0, 2):
             rvq_np.encode(x[n : n + 1], books)
-    outer, inner, later = rooms
+    outer, inner, later = workspaces
     assert outer is not inner
     assert later is outer or later is inner
 
 
 @pytest.mark.slow
-def test_any_stages_of_a_whole_are_searched_by_their_own_words(rng):
+def test_any_stages_of_a_whole_are_searched_by_their_own_codewords(rng):
     books = rvq_np.Codebooks(rng.standard_normal((4, 50, 6)).astype(np.float32))
     x = rng.standard_normal((3, 6)).astype(np.float32)
     whole = host.prepare(books, x.dtype)
@@ -588,11 +601,11 @@ def test_any_stages_of_a_whole_are_searched_by_their_own_words(rng):
 
 
 def test_rows_after_others_have_the_codes_they_have_alone(rng):
-    """What earlier rows left in the room that is kept, of other stages, changes nothing."""
+    """What earlier rows left in the space that is kept, of other stages, changes nothing."""
     stages = [rvq_np.Stage(rng.standard_normal((40, 7)).astype(np.float32))]
     stages += [projected(rng, n, width, 7) for n, width in ((90, 3), (900, 40), (20, 7))]
     books, again = rvq_np.Codebooks(stages), rvq_np.Codebooks(stages)
-    for n_q in (1, 3, 2):  # levels have room of their own
+    for n_q in (1, 3, 2):  # stages have space of their own
         rvq_np.encode(np.zeros((1, 7), np.float32), books, n_q)
     x = (rng.standard_normal((60, 7)) * 10.0 ** rng.integers(-30, 18, (60, 1))).astype(np.float32)
     rows = [rvq_np.encode(x[n : n + 1 + n % 3], books) for n in range(len(x))]
@@ -646,9 +659,9 @@ def test_rows_no_expansion_can_hold_are_decided_by_hand(screen, sizes, most, mon
 
 
 @pytest.mark.parametrize(
-    ("largest", "words_exponent", "row_exponent"),
+    ("largest", "codewords_exponent", "row_exponent"),
     [(0.0, -565, 390), (2.0**390, -565, 390), (0.0, -505, -505), (0.0, 505, 505)],
-    ids=["small words", "beside a large one", "all small", "all large"],
+    ids=["small codewords", "beside a large one", "all small", "all large"],
 )
 @pytest.mark.parametrize(
     "path",
@@ -660,26 +673,30 @@ def test_rows_no_expansion_can_hold_are_decided_by_hand(screen, sizes, most, mon
     ],
     ids=[*compiled.SCREENS, "plain", "array api", "beam"],
 )
-def test_ties_are_settled_where_squares_underflow(path, largest, words_exponent, row_exponent, rng):
-    """The half norms of small words are zero: their products with a row may be large, and err.
+def test_ties_are_settled_where_squares_underflow(
+    path, largest, codewords_exponent, row_exponent, rng
+):
+    """The half norms of small codewords are zero: their products with a row may be large, and err.
 
     Where all is small, what a product loses to rounding is lost altogether.
     """
     for _ in range(25):
-        word = 2.0 ** rng.integers(-26, 3, 8) * rng.standard_normal(8)
-        words = np.zeros((6, 9))
-        words[0, 0] = largest
-        words[1:, 1:] = 2.0**words_exponent * np.stack([rng.permutation(word) for _ in range(5)])
+        codeword = 2.0 ** rng.integers(-26, 3, 8) * rng.standard_normal(8)
+        codewords = np.zeros((6, 9))
+        codewords[0, 0] = largest
+        codewords[1:, 1:] = 2.0**codewords_exponent * np.stack(
+            [rng.permutation(codeword) for _ in range(5)]
+        )
         x = np.full((1, 9), 0.7 * 2.0**row_exponent)
         x[0, 0] *= -1
-        expected = oracle.encode(x[0], words[None], "float64")
-        np.testing.assert_array_equal(path["encode"](x, words[None])[:, 0], expected)
+        expected = oracle.encode(x[0], codewords[None], "float64")
+        np.testing.assert_array_equal(path["encode"](x, codewords[None])[:, 0], expected)
 
 
 def test_a_row_decided_by_hand_goes_through_projections_as_others_do():
     rng = np.random.default_rng(5)
     stages = [projected(rng, 9, 3, 4), rvq_np.Stage(grid(rng, 7, 4))]
-    stages = [replace(each, words=each.words.astype(np.float64)) for each in stages]
+    stages = [replace(each, codebook=each.codebook.astype(np.float64)) for each in stages]
     books = rvq_np.Codebooks(stages)
     x = grid(rng, 40, 4).astype(np.float64)
     prepared = host.prepare(books, x.dtype)
@@ -689,20 +706,20 @@ def test_a_row_decided_by_hand_goes_through_projections_as_others_do():
 
 
 def around_points(rng):
-    """Return words around four points, less than a step of any screen apart: one is the centre."""
+    """Return codewords around four points, less than a step of any screen apart, one the centre."""
     points = 1e4 * rng.standard_normal((4, 16))
-    words = (points[rng.integers(4, size=300)] + 1e-2 * rng.standard_normal((2, 300, 16))).astype(
-        np.float32
-    )
-    words[1] = words[1, 0] - words[0]
+    codewords = (
+        points[rng.integers(4, size=300)] + 1e-2 * rng.standard_normal((2, 300, 16))
+    ).astype(np.float32)
+    codewords[1] = codewords[1, 0] - codewords[0]
     x = points[rng.integers(4, size=800)] + 1e-2 * rng.standard_normal((800, 16))
-    return x.astype(np.float32), words
+    return x.astype(np.float32), codewords
 
 
-def test_a_screen_that_leaves_too_many_words_is_given_up(rng):
-    x, words = around_points(rng)
-    expected = plain_codes(x, words)
-    stages = host.prepare(rvq_np.Codebooks(words), x.dtype)
+def test_a_screen_that_leaves_too_many_codewords_is_given_up(rng):
+    x, codewords = around_points(rng)
+    expected = plain_codes(x, codewords)
+    stages = host.prepare(rvq_np.Codebooks(codewords), x.dtype)
     with paths.patched((compiled, "GAINED", np.inf)):
         for rank in (*range(len(compiled.SCREENS)), len(compiled.SCREENS) - 1):
             assert compiled.packed(stages) is stages.kept[compiled.SCREENS[rank]]
@@ -713,9 +730,9 @@ def test_a_screen_that_leaves_too_many_words_is_given_up(rng):
 
 @pytest.mark.skipif(len(compiled.SCREENS) < 2, reason="this processor has one screen")
 def test_a_screen_that_the_next_one_does_not_better_serves_again(rng):
-    x, words = around_points(rng)
-    expected = plain_codes(x, words)
-    stages = host.prepare(rvq_np.Codebooks(words), x.dtype)
+    x, codewords = around_points(rng)
+    expected = plain_codes(x, codewords)
+    stages = host.prepare(rvq_np.Codebooks(codewords), x.dtype)
     served = []
     for _ in range(4):
         np.testing.assert_array_equal(host.encode(x, stages), expected)
@@ -727,12 +744,12 @@ def test_a_stage_in_training_begins_with_the_screen_that_served(rng, monkeypatch
     """For as many searches as `FORGET` says; then it is found out again."""
     monkeypatch.setattr(host, "FORGET", 4)
     host.load()
-    words = rng.standard_normal((9, 4)).astype(np.float32)
+    codewords = rng.standard_normal((9, 4)).astype(np.float32)
     found, served = {"screen": compiled.SCREENS[-1]}, []
     for _ in range(5):
-        words = words + np.float32(0.5)
-        stage, codes = tables.word_tables(words.copy()), np.empty(9, np.int32)
-        host.search_again(words, stage, codes, found)
+        codewords = codewords + np.float32(0.5)
+        stage, codes = tables.codeword_tables(codewords.copy()), np.empty(9, np.int32)
+        host.search_again(codewords, stage, codes, found)
         np.testing.assert_array_equal(codes, np.arange(9))
         served.append(found["screen"])
     assert served == [compiled.SCREENS[-1]] * 3 + [compiled.SCREENS[0]] * 2
@@ -742,33 +759,36 @@ def test_a_stage_in_training_begins_with_the_screen_that_served(rng, monkeypatch
 def test_codewords_may_change_their_size_between_steps_of_a_training(dtype, rng):
     """How large they were a step ago is remembered; it says nothing about the codes."""
     host.load()
-    words, found = rng.standard_normal((9, 4)).astype(dtype), {}
+    codewords, found = rng.standard_normal((9, 4)).astype(dtype), {}
     for scale in (1.0, 1e-30, 1e30, 1e-40, 1.0, 0.0, 1e30):
-        stage, codes = tables.word_tables((words * scale).astype(dtype)), np.empty(9, np.int32)
-        host.search_again(stage.words.copy(), stage, codes, found)
+        stage, codes = (
+            tables.codeword_tables((codewords * scale).astype(dtype)),
+            np.empty(9, np.int32),
+        )
+        host.search_again(stage.codebook.copy(), stage, codes, found)
         np.testing.assert_array_equal(codes, np.arange(9) if scale else np.zeros(9))
 
 
 def test_panels_are_packed_by_several_threads_as_by_one(rng, monkeypatch):
-    words = rng.standard_normal((300, 6)).astype(np.float32)
+    codewords = rng.standard_normal((300, 6)).astype(np.float32)
     for screen in compiled.SCREENS:
         shape = screen, simd.LANES, simd.VECTORS, simd.PER_STEP[screen]
-        alone = pack.plan(stage_of(words), *shape)
+        alone = pack.plan(stage_of(codewords), *shape)
         with paths.threads(2):
             monkeypatch.setattr(pack, "PACKED", 1)
-            together = pack.plan(stage_of(words), *shape)
+            together = pack.plan(stage_of(codewords), *shape)
         monkeypatch.undo()
         for name in ("panels", "side", "half"):
             np.testing.assert_array_equal(getattr(together, name), getattr(alone, name))
 
 
-@pytest.mark.parametrize(("n_words", "dim"), [(256, 8), (1024, 64), (1024, 256)])
-def test_the_fastest_screen_is_kept_on_ordinary_data(n_words, dim, rng):
+@pytest.mark.parametrize(("n_codewords", "dim"), [(256, 8), (1024, 64), (1024, 256)])
+def test_the_fastest_screen_is_kept_on_ordinary_data(n_codewords, dim, rng):
     x = rng.standard_normal((2000, dim)).astype(np.float32)
-    words = rng.standard_normal((2, n_words, dim)).astype(np.float32)
-    stages = host.prepare(rvq_np.Codebooks(words), x.dtype)
+    codewords = rng.standard_normal((2, n_codewords, dim)).astype(np.float32)
+    stages = host.prepare(rvq_np.Codebooks(codewords), x.dtype)
     for _ in range(3):
-        np.testing.assert_array_equal(host.encode(x, stages), plain_codes(x, words))
+        np.testing.assert_array_equal(host.encode(x, stages), plain_codes(x, codewords))
     assert stages.kept["screen"] == compiled.SCREENS[0]
 
 
@@ -780,7 +800,7 @@ WIDTHS = [1, 2, 3, 7, 15, 16, 17, 31, 33, 63, 127, 128, 129, 255, 257]
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("dim", WIDTHS)
-def test_words_are_looked_up_and_added_as_numpy_does(dtype, dim, rng):
+def test_codewords_are_looked_up_and_added_as_numpy_does(dtype, dim, rng):
     """Bit for bit; and not a number is written behind the last row."""
     sizes = (5, 1, 40)
     stages = host.prepare(
@@ -799,30 +819,30 @@ def test_words_are_looked_up_and_added_as_numpy_does(dtype, dim, rng):
             plain.decode(codes[:n], part, theirs)
             np.testing.assert_array_equal(ours, theirs)
             assert untouched()
-    middle = stages[1:]  # a slice knows where its words begin
+    middle = stages[1:]  # a slice knows where its codewords begin
     compiled.decode(codes[1:], middle, ours)
     plain.decode(codes[1:], middle, theirs)
     np.testing.assert_array_equal(ours, theirs)
 
     rows, untouched = filled(dtype, 37, dim)
     rows[:] = rng.standard_normal((37, dim))
-    counts, wanted = np.ones(40), np.ones(40)
+    counts, expected = np.ones(40), np.ones(40)
     sums, untouched_sums = filled(np.float64, 40, dim)
-    wanted_sums = sums.copy()
+    expected_sums = sums.copy()
     gather.tally(rows, codes[2], counts, sums)
-    plain.tally(rows, codes[2], wanted, wanted_sums)
+    plain.tally(rows, codes[2], expected, expected_sums)
     # `plain` adds up from zero and then to what was there.
     fresh = np.zeros((40, dim))
     gather.tally(rows, codes[2], np.zeros(40), fresh)
-    np.testing.assert_array_equal(fresh + 3, wanted_sums)
-    np.testing.assert_array_equal(counts, wanted)
-    np.testing.assert_allclose(sums, wanted_sums, rtol=0, atol=1e-12)
+    np.testing.assert_array_equal(fresh + 3, expected_sums)
+    np.testing.assert_array_equal(counts, expected)
+    np.testing.assert_allclose(sums, expected_sums, rtol=0, atol=1e-12)
     assert untouched_sums()
 
-    expected = rows.copy()
-    plain.subtract(expected, stages[2].table, codes[2])
+    plainly = rows.copy()
+    plain.subtract(plainly, stages[2].table, codes[2])
     gather.subtract(rows, stages[2].table, codes[2])
-    np.testing.assert_array_equal(rows, expected)
+    np.testing.assert_array_equal(rows, plainly)
     assert untouched()
 
 
@@ -1029,14 +1049,14 @@ def run_as(processor, arguments=(), more=""):
     """Run tests, and before them some code, in a process that takes its processor for another."""
     name, features, triple, target = PROCESSORS[processor]
     here = Path(__file__).parent
-    told = {"NUMBA_CPU_NAME": name, "NUMBA_CPU_FEATURES": features} if name else {}
+    reported = {"NUMBA_CPU_NAME": name, "NUMBA_CPU_FEATURES": features} if name else {}
     code = AS_ANOTHER.format(
         triple=triple, target=tuple(target), more=more,
         arguments=[*(str(here / each) for each in arguments), "-q", "-x", "-p", "no:cacheprovider"],
     )  # fmt: skip
     done = subprocess.run(
         [sys.executable, "-c", code],
-        capture_output=True, text=True, cwd=here.parent, env={**os.environ, **told},
+        capture_output=True, text=True, cwd=here.parent, env={**os.environ, **reported},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

@@ -22,8 +22,8 @@ KERNELS = {
 def test_every_module_is_on_the_map_and_an_attribute_of_the_package():
     """`rvq_np.streaming` was an AttributeError, until something else had imported it."""
     assert set(re.findall(r"^`rvq_np\.(\w+)` ", rvq_np.__doc__, re.MULTILINE)) == MODULES
-    assert set(rvq_np._ROOMS) == MODULES
-    assert list(rvq_np._ROOMS) == sorted(rvq_np._ROOMS)
+    assert set(rvq_np._MODULES) == MODULES
+    assert list(rvq_np._MODULES) == sorted(rvq_np._MODULES)
     assert set(dir(rvq_np)) >= MODULES
 
 

@@ -131,7 +131,7 @@ def test_a_foreign_file_is_refused(path, content):
 
 
 def rewrite(path, change):
-    """Write the file anew with a changed header, keeping its data as it is."""
+    """Write the file again with a changed header, keeping its data as it is."""
     content = path.read_bytes()
     end = 8 + struct.unpack("<Q", content[:8])[0]
     header = json.loads(content[8:end])
@@ -175,7 +175,7 @@ EMBED = "vq.layers.0._codebook.embed"
     ("lie", "message"),
     [
         (lambda h: h[EMBED].update(shape=[500, 3]), "not a readable safetensors file"),
-        (lambda h: h[EMBED].update(shape=[3, 5]), r"contradicts itself.*shape \(3, 5\), wanted"),
+        (lambda h: h[EMBED].update(shape=[3, 5]), r"contradicts itself.*shape \(3, 5\), expected"),
         (lambda h: h[EMBED].update(data_offsets=[0, 10**12]), "not a readable safetensors file"),
         (lambda h: h[EMBED].update(dtype="F64"), "not a readable safetensors file"),
         (
@@ -235,7 +235,7 @@ def test_a_flipped_bit_never_crashes(tmp_path_factory, place, bit):
         rvq = ResidualVectorQuantizer.load(path)
     except ModelFileError:
         return
-    assert rvq.codebooks.n_q >= 1  # a bit of a word: a model all the same
+    assert rvq.codebooks.n_q >= 1  # a bit of a codeword: a model all the same
 
 
 def test_a_lie_about_sizes_reserves_no_memory(path):

@@ -21,10 +21,10 @@ def test_it_imports_nothing_but_fractions():
 
 
 def test_a_case_worked_by_hand():
-    words = [[[0, 0], [4, 4]], [[0, 0], [1, 0]]]
-    assert oracle.encode([5, 4], words) == [1, 1]
-    assert oracle.encode([0, 1], words) == [0, 0]
-    assert oracle.decode([1, 1], words) == [5.0, 4.0]
+    codewords = [[[0, 0], [4, 4]], [[0, 0], [1, 0]]]
+    assert oracle.encode([5, 4], codewords) == [1, 1]
+    assert oracle.encode([0, 1], codewords) == [0, 0]
+    assert oracle.decode([1, 1], codewords) == [5.0, 4.0]
 
 
 def test_a_tie_goes_to_the_lowest_index():
@@ -33,7 +33,7 @@ def test_a_tie_goes_to_the_lowest_index():
 
 
 def test_the_residual_is_rounded_after_each_stage():
-    # 1 - 2**-30 is 1 in float32: what is left is zero, so the second stage finds word 0.
+    # 1 - 2**-30 is 1 in float32: what is left is zero, so the second stage finds codeword 0.
     tiny = 2.0**-30
     assert oracle.encode([1.0], [[[tiny]], [[1.0], [1.0 - 2.0**-24]]]) == [0, 0]
     assert oracle.encode([1.0], [[[tiny]], [[1.0 - tiny], [1.0]]], "float64") == [0, 0]

@@ -72,7 +72,7 @@ def test_the_seeds_documentation_examples_run():
     assert result.quantized.shape == (10, 256)
     assert result.codes.shape == (1, 10)
     assert float(result.bandwidth) == 160.0
-    with pytest.warns(NotInitializedWarning):  # one level was trained, all eight are used
+    with pytest.warns(NotInitializedWarning):  # one stage was trained, all eight are used
         codes = quantizer.encode(input_tensor, sample_rate=16000)
     assert codes.shape == (8, 10)
     assert quantizer.decode(codes).shape == (10, 256)
@@ -168,7 +168,7 @@ def test_any_split_of_the_batch_gives_the_same_codes():
 RATES = [12.5, 21.5, 25, 40, 43, 50, 75, 80, 86, 100, 150]
 
 
-def test_no_level_is_lost_to_rounding_on_exact_bitrates():
+def test_no_stage_is_lost_to_rounding_on_exact_bitrates():
     for bits in range(8, 15):
         rvq = small(n_q=32, bins=2**bits, dimension=1, codebook_dim=1)
         for rate in RATES:
@@ -177,15 +177,15 @@ def test_no_level_is_lost_to_rounding_on_exact_bitrates():
 
 
 @given(st.integers(1, 5000), st.floats(0.01, 1e5), st.floats(0, 1e6))
-def test_levels_are_the_most_that_fit_at_least_one_at_most_all(bins, rate, bandwidth):
+def test_stages_are_the_most_that_fit_at_least_one_at_most_all(bins, rate, bandwidth):
     rvq = small(n_q=5, bins=bins, dimension=1, codebook_dim=1)
     n = rvq.get_num_quantizers_for_bandwidth(rate, bandwidth)
-    per_level = rvq.get_bandwidth_per_quantizer(rate)
-    assert per_level == math.log2(bins) * rate / 1000
+    per_stage = rvq.get_bandwidth_per_quantizer(rate)
+    assert per_stage == math.log2(bins) * rate / 1000
     assert 1 <= n <= 5
     if bandwidth > 0:
-        assert n == 1 or n * per_level <= bandwidth * (1 + 1e-6)
-        assert n == 5 or (n + 1) * per_level >= bandwidth * (1 - 1e-6)
+        assert n == 1 or n * per_stage <= bandwidth * (1 + 1e-6)
+        assert n == 5 or (n + 1) * per_stage >= bandwidth * (1 - 1e-6)
     else:
         assert n == 5
 
@@ -206,8 +206,8 @@ def test_bandwidth_is_obeyed_in_training_too():
     after = rvq.state_dict()
     assert result.codes.shape[0] == 1
     assert after["vq.layers.0._codebook.inited"] == 1
-    for level in (1, 2):
-        names = [name for name in before if f"layers.{level}." in name]
+    for stage in (1, 2):
+        names = [name for name in before if f"layers.{stage}." in name]
         assert len(names) == 4
         assert same_state({n: before[n] for n in names}, {n: after[n] for n in names})
     dropped = small(quantizer_dropout=True)(batch(b=50), RATE, bandwidth=0.3)
@@ -217,7 +217,7 @@ def test_bandwidth_is_obeyed_in_training_too():
 # st ------------------------------------------------------------------------------------------
 
 
-def test_levels_from_st_on_take_the_input_for_a_residual_and_decode_mirrors_it():
+def test_stages_from_st_on_take_the_input_for_a_residual_and_decode_mirrors_it():
     rvq, x = trained(), batch()
     codes = rvq.encode(x, RATE)
     left = x - rvq.decode(codes[:1])
@@ -228,7 +228,7 @@ def test_levels_from_st_on_take_the_input_for_a_residual_and_decode_mirrors_it()
     )
     np.testing.assert_array_equal(
         rvq.decode(codes[2:3], st=2).transpose(0, 2, 1),
-        rvq.codebooks.stages[2].words[codes[2]],
+        rvq.codebooks.stages[2].codebook[codes[2]],
     )
     np.testing.assert_array_equal(rvq.encode(x, RATE, st=0), codes)
     for start in (3, -1, 1.0, True):
@@ -263,7 +263,7 @@ def test_a_fresh_quantizer_trains_as_in_torch_and_eval_never_does():
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("codebook_dim", [6, 4, 9])
-def test_quantized_is_exactly_decode_of_the_codes_by_the_words_before_the_step(
+def test_quantized_is_exactly_decode_of_the_codes_by_the_codewords_before_the_step(
     training, codebook_dim
 ):
     rvq = trained(codebook_dim=codebook_dim, threshold_ema_dead_code=5).train(training)
@@ -278,7 +278,7 @@ def test_quantized_is_exactly_decode_of_the_codes_by_the_words_before_the_step(
 
 @pytest.mark.parametrize("dropout", [False, 0.8])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_of_large_maps_only_chosen_words_are_mapped_back_and_to_the_same_bits(dropout, dtype):
+def test_of_large_maps_only_chosen_codewords_are_mapped_back_and_to_the_same_bits(dropout, dtype):
     """As they are when all are mapped: see `rvq_np.kernels.tables.LARGE`."""
     rvq = ResidualVectorQuantizer(
         130, 260, 3, 40, kmeans_init=False, quantizer_dropout=dropout, rng=0
@@ -288,37 +288,37 @@ def test_of_large_maps_only_chosen_words_are_mapped_back_and_to_the_same_bits(dr
     before = rvq.codebooks
     result = rvq(x, RATE)
     rows = [rvq_np.decode(result.codes[:n], before) for n in (1, 2, 3)]
-    levels = np.asarray(result.bandwidth) / rvq.get_bandwidth_per_quantizer(RATE)
-    for b, n in enumerate(np.broadcast_to(np.rint(levels).astype(int), 2)):
+    stages = np.asarray(result.bandwidth) / rvq.get_bandwidth_per_quantizer(RATE)
+    for b, n in enumerate(np.broadcast_to(np.rint(stages).astype(int), 2)):
         np.testing.assert_array_equal(result.quantized[b], rows[n - 1][b].T)
     assert len(np.unique(result.codes[0])) < 40
 
 
-def test_the_penalty_is_the_mean_over_levels_of_the_distance_to_the_chosen_word():
+def test_the_penalty_is_the_mean_over_stages_of_the_distance_to_the_chosen_codeword():
     rvq = trained(commitment_weight=0.25).train()
     x = batch().transpose(0, 2, 1)
     books = rvq.codebooks
     result = rvq(batch(), RATE)
     left, losses = x.astype(np.float64), []
     for stage, codes in zip(books, result.codes, strict=True):
-        losses.append(np.square(left - stage.words[codes]).mean())
-        left = left - stage.words[codes]
+        losses.append(np.square(left - stage.codebook[codes]).mean())
+        left = left - stage.codebook[codes]
     assert float(result.penalty) == pytest.approx(0.25 * np.mean(losses), rel=1e-5)
     assert float(rvq.eval()(batch(), RATE).penalty) == 0.0
 
 
-def test_losses_under_dropout_average_over_the_rows_active_at_a_level():
+def test_losses_under_dropout_average_over_the_rows_active_at_a_stage():
     rvq = trained(quantizer_dropout=True, commitment_weight=2.0).train()
     x, books = batch(b=6).transpose(0, 2, 1), rvq.codebooks
     result = rvq(batch(b=6), RATE)
-    levels = np.round(np.asarray(result.bandwidth) / 0.15).astype(int)
-    assert set(levels) == {1, 2, 3}
+    stages = np.round(np.asarray(result.bandwidth) / 0.15).astype(int)
+    assert set(stages) == {1, 2, 3}
     left, losses, total = x.astype(np.float64), [], np.zeros_like(x)
     for q, (stage, codes) in enumerate(zip(books, result.codes, strict=True)):
-        active = levels > q
-        losses.append(np.square(left - stage.words[codes])[active].mean())
-        left = left - stage.words[codes]
-        total[active] += stage.words[codes][active]
+        active = stages > q
+        losses.append(np.square(left - stage.codebook[codes])[active].mean())
+        left = left - stage.codebook[codes]
+        total[active] += stage.codebook[codes][active]
     assert float(result.quantization_loss) == pytest.approx(np.mean(losses), rel=1e-5)
     assert float(result.penalty) == pytest.approx(2 * np.mean(losses), rel=1e-5)
     np.testing.assert_array_equal(result.quantized, total.transpose(0, 2, 1))
@@ -328,8 +328,8 @@ def test_statistics_under_dropout_use_all_rows():
     rvq = trained(quantizer_dropout=True, decay=0.0, threshold_ema_dead_code=0).train()
     rvq(batch(b=5, t=8), RATE)
     state = rvq.state_dict()
-    for level in range(3):
-        assert state[f"vq.layers.{level}._codebook.cluster_size"].sum() == 40
+    for stage in range(3):
+        assert state[f"vq.layers.{stage}._codebook.cluster_size"].sum() == 40
 
 
 def test_decay_and_expiry_reach_the_training_step():
@@ -348,11 +348,11 @@ def test_decay_and_expiry_reach_the_training_step():
     books = rvq.codebooks
     result = rvq(x, RATE)
     state = rvq.state_dict()
-    word = state["vq.layers.1._codebook.embed"][3]
-    residuals = x.transpose(0, 2, 1) - books.stages[0].words[result.codes[0]]
-    assert np.abs(residuals - word).max(axis=2).min() == 0  # a vector level 1 quantized
+    codeword = state["vq.layers.1._codebook.embed"][3]
+    residuals = x.transpose(0, 2, 1) - books.stages[0].codebook[result.codes[0]]
+    assert np.abs(residuals - codeword).max(axis=2).min() == 0  # a vector stage 1 quantized
     assert state["vq.layers.1._codebook.cluster_size"][3] == 2
-    np.testing.assert_array_equal(state["vq.layers.1._codebook.embed_avg"][3], 2 * word)
+    np.testing.assert_array_equal(state["vq.layers.1._codebook.embed_avg"][3], 2 * codeword)
 
 
 def test_relative_expiry_reaches_the_training_step():
@@ -367,27 +367,27 @@ def test_relative_expiry_reaches_the_training_step():
 
 
 def test_kmeans_iterations_reach_the_first_step():
-    words = []
+    codewords = []
     for iterations in (0, 20):
         rvq = small(kmeans_iters=iterations, n_q=1, threshold_ema_dead_code=0, decay=1.0)
         rvq(batch(b=4, t=60), RATE)
-        words.append(rvq.codebooks.stages[0].words)
+        codewords.append(rvq.codebooks.stages[0].codebook)
     x = batch(b=4, t=60).transpose(0, 2, 1).reshape(-1, 6)
-    distances = [np.abs(x[:, None] - each[None]).max(axis=2).min(axis=0) for each in words]
+    distances = [np.abs(x[:, None] - each[None]).max(axis=2).min(axis=0) for each in codewords]
     assert distances[0].max() < 1e-4  # rows of the batch
     assert distances[1].max() > 0.1  # means
 
 
-def test_without_kmeans_the_words_are_small_random_and_no_warning_is_due():
+def test_without_kmeans_the_codewords_are_small_random_and_no_warning_is_due():
     rvq = small(kmeans_init=False).eval()
     assert rvq.is_initialized
     rvq.encode(batch(), RATE)
-    assert np.abs(rvq.codebooks.stages[0].words).max() <= 1.0
+    assert np.abs(rvq.codebooks.stages[0].codebook).max() <= 1.0
     assert rvq.state_dict()["vq.layers.0._codebook.inited"] == 1
-    words = rvq.codebooks.stages[0].words
+    codewords = rvq.codebooks.stages[0].codebook
     rvq.train()(batch(b=4, t=60), RATE)
-    assert np.abs(rvq.codebooks.stages[0].words).max() < 5
-    assert not np.array_equal(rvq.codebooks.stages[0].words, words)
+    assert np.abs(rvq.codebooks.stages[0].codebook).max() < 5
+    assert not np.array_equal(rvq.codebooks.stages[0].codebook, codewords)
 
 
 def test_training_lowers_the_error():
@@ -410,7 +410,7 @@ def test_training_is_the_same_under_the_same_seed_and_differs_under_another():
     assert same_state(states(3), states(np.random.default_rng(3)))
 
 
-def test_fit_replaces_the_words_and_leaves_the_mode(tmp_path):
+def test_fit_replaces_the_codewords_and_leaves_the_mode(tmp_path):
     x = batch(b=3, t=200)
     for layout in (x, x.transpose(0, 2, 1).reshape(-1, 6)):
         rvq = small().fit(layout)
@@ -426,10 +426,10 @@ def test_fit_shows_a_progress_bar_only_when_asked(capsys):
     seen = []
     small().fit(batch(), iterations=3, callback=seen.append)
     assert capsys.readouterr().err == ""
-    assert {each.level for each in seen} == {0, 1, 2}
+    assert {each.stage for each in seen} == {0, 1, 2}
     assert all(each.iterations == 3 for each in seen)
     small().fit(batch(), iterations=3, progress=True)
-    assert "fit level 3/3" in capsys.readouterr().err
+    assert "fit stage 3/3" in capsys.readouterr().err
 
 
 def test_fit_without_tqdm_is_quiet(monkeypatch, capsys):
@@ -445,7 +445,7 @@ def test_a_fit_that_fails_changes_nothing():
     before = rvq.state_dict()
 
     def stop(info):
-        if info.level == 1:
+        if info.stage == 1:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -453,7 +453,7 @@ def test_a_fit_that_fails_changes_nothing():
     x[1, 2, 3] = np.nan
     with pytest.raises(NonFiniteError, match=r"fit: x holds nan at \(1, 2, 3\)"):
         rvq.fit(x)
-    with pytest.raises(ShapeError, match=r"fit: x has shape \(9, 5\); wanted \(N, 6\) or"):
+    with pytest.raises(ShapeError, match=r"fit: x has shape \(9, 5\); expected \(N, 6\) or"):
         rvq.fit(np.ones((9, 5), np.float32))
     assert same_state(rvq.state_dict(), before)
 
@@ -488,7 +488,7 @@ def test_a_masked_batch_trains_as_its_valid_vectors_alone():
     np.testing.assert_array_equal(result.quantized.transpose(0, 2, 1)[mask], expected.quantized)
 
 
-def test_the_first_words_of_a_masked_batch_are_of_its_valid_vectors_alone():
+def test_the_first_codewords_of_a_masked_batch_are_of_its_valid_vectors_alone():
     mask = np.arange(20)[None] < np.array([20, 6])[:, None]
     ours, alone = small(threshold_ema_dead_code=0), small(threshold_ema_dead_code=0)
     ours(batch(), RATE, mask=mask)
@@ -518,9 +518,9 @@ def test_a_batch_without_a_vector_changes_nothing():
 def test_a_mask_that_does_not_fit_is_refused():
     rvq, x = trained(), batch()
     for mask in (np.ones((2, 19), bool), np.ones(40, bool)):
-        with pytest.raises(ShapeError, match=r"forward: mask has shape .*; wanted \(2, 20\)"):
+        with pytest.raises(ShapeError, match=r"forward: mask has shape .*; expected \(2, 20\)"):
             rvq(x, RATE, mask=mask)
-    with pytest.raises(DtypeError, match="forward: mask has dtype int64; wanted bool"):
+    with pytest.raises(DtypeError, match="forward: mask has dtype int64; expected bool"):
         rvq(x, RATE, mask=np.ones((2, 20), int))
     rows = x[0].T
     assert rvq(rows, RATE, mask=np.ones(20, bool)).codes.shape == (3, 20)
@@ -529,9 +529,9 @@ def test_a_mask_that_does_not_fit_is_refused():
 # Warnings and refusals -----------------------------------------------------------------------
 
 
-def test_random_words_work_and_warn_once():
+def test_random_codewords_work_and_warn_once():
     rvq = small()
-    with pytest.warns(NotInitializedWarning, match="never trained or loaded: their words are"):
+    with pytest.warns(NotInitializedWarning, match="never trained or loaded: their codewords are"):
         codes = rvq.encode(batch(), RATE)
     assert len(np.unique(codes)) > 1
     rvq.decode(codes)
@@ -553,21 +553,21 @@ def test_refused_input_leaves_everything_as_it_was(training):
             assert isinstance(caught.value, RvqError)
 
     x = batch()
-    refused(ShapeError, r": x has shape \(2, 5, 20\); wanted \(B, 6, T\) or \(N, 6\)", x[:, :5],
+    refused(ShapeError, r": x has shape \(2, 5, 20\); expected \(B, 6, T\) or \(N, 6\)", x[:, :5],
             RATE)  # fmt: skip
     refused(ShapeError, r": x has shape \(6,\)", x[0, :, 0], RATE)
     refused(ShapeError, r": x has shape \(1, 2, 6, 20\)", x[None], RATE)
-    refused(DtypeError, ": x has dtype int32; wanted floating", x.astype(np.int32), RATE)
+    refused(DtypeError, ": x has dtype int32; expected floating", x.astype(np.int32), RATE)
     refused(BackendError, r"builtins\.list", [[1.0] * 6], RATE)
     for value in (np.nan, np.inf, -np.inf):
         bad = x.copy()
         bad[1, 4, 7] = value
         bad[1, 5, 2] = value
-        refused(NonFiniteError, rf": x holds {value} at \(1, 4, 7\); wanted finite", bad, RATE)
+        refused(NonFiniteError, rf": x holds {value} at \(1, 4, 7\); expected finite", bad, RATE)
     for rate in (0, -1, np.nan, np.inf, "50", None):
-        refused(ParameterError, r"sample_rate is .*; wanted a positive number", x, rate)
+        refused(ParameterError, r"sample_rate is .*; expected a positive number", x, rate)
     for bandwidth in (-1, np.nan, np.inf, "6"):
-        refused(ParameterError, r"bandwidth is .*; wanted kb/s from 0", x, RATE, bandwidth)
+        refused(ParameterError, r"bandwidth is .*; expected kb/s from 0", x, RATE, bandwidth)
     with pytest.raises(ParameterError, match="encode: beam_size is 0"):
         rvq.encode(x, RATE, beam_size=0)
     assert same_state(rvq.state_dict(), before)
@@ -588,15 +588,15 @@ def test_vectors_too_large_to_add_up_in_float32_are_refused(scale):
 def test_refused_codes():
     rvq = trained()
     codes = np.zeros((3, 2, 4), np.int64)
-    with pytest.raises(ShapeError, match=r"decode: codes have shape \(4,\); wanted \(n, B, T\)"):
+    with pytest.raises(ShapeError, match=r"decode: codes have shape \(4,\); expected \(n, B, T\)"):
         rvq.decode(codes[0, 0])
-    with pytest.raises(DtypeError, match="decode: codes have dtype float64; wanted integers"):
+    with pytest.raises(DtypeError, match="decode: codes have dtype float64; expected integers"):
         rvq.decode(codes * 1.0)
     with pytest.raises(LevelsError, match="decode: codes have 4 rows"):
         rvq.decode(np.zeros((4, 2, 4), int))
     for code in (-1, 8):
         codes[1, 0, 2] = code
-        with pytest.raises(CodeRangeError, match=rf"code {code} at \(1, 0, 2\) names no word"):
+        with pytest.raises(CodeRangeError, match=rf"code {code} at \(1, 0, 2\) names no codeword"):
             rvq.decode(codes)
 
 
@@ -619,7 +619,7 @@ def test_refused_codes():
 )
 def test_refused_arguments(argument, values):
     for value in values:
-        with pytest.raises(ParameterError, match=f"{argument} is .*; wanted ") as caught:
+        with pytest.raises(ParameterError, match=f"{argument} is .*; expected ") as caught:
             small(**{argument: value})
         assert isinstance(caught.value, ValueError)
 
@@ -635,7 +635,7 @@ def test_arguments_at_their_edges_train(argument):
     for _ in range(2):
         result = rvq(x, RATE)
     assert np.isfinite(result.quantized).all()
-    assert np.isfinite(rvq.codebooks.stages[0].words).all()
+    assert np.isfinite(rvq.codebooks.stages[0].codebook).all()
 
 
 def test_its_repr_evaluates():
@@ -678,7 +678,7 @@ def test_the_names_and_shapes_are_espnets():
 def test_a_state_dict_is_a_copy():
     rvq = trained()
     rvq.state_dict()["vq.layers.0._codebook.embed"][:] = 0
-    assert np.abs(rvq.codebooks.stages[0].words).max() > 0
+    assert np.abs(rvq.codebooks.stages[0].codebook).max() > 0
 
 
 def test_a_state_that_does_not_fit_is_refused_with_every_mismatch():
@@ -701,11 +701,11 @@ def test_a_state_that_does_not_fit_is_refused_with_every_mismatch():
         lambda s: s.update({"vq.layers.3._codebook.embed": s[name]}),
     )
     refused(
-        rf"{name} has shape \(8, 5\), wanted \(8, 6\)", lambda s: s.update({name: s[name][:, :5]})
+        rf"{name} has shape \(8, 5\), expected \(8, 6\)", lambda s: s.update({name: s[name][:, :5]})
     )
     refused(f"{name} holds NaN or infinity", lambda s: s[name].__setitem__((0, 0), np.nan))
     refused(
-        f"{name} has dtype <U1, wanted float32", lambda s: s.update({name: np.full((8, 6), "a")})
+        f"{name} has dtype <U1, expected float32", lambda s: s.update({name: np.full((8, 6), "a")})
     )
     refused(
         "cluster_size holds negative counts",
@@ -723,7 +723,7 @@ def test_a_state_that_does_not_fit_is_refused_with_every_mismatch():
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from([6, 4]), st.integers(1, 3))
-def test_codes_of_decoded_words_of_the_first_level_come_back(seed, codebook_dim, n_q):
+def test_codes_of_decoded_codewords_of_the_first_stage_come_back(seed, codebook_dim, n_q):
     rng = np.random.default_rng(seed)
     rvq = trained(codebook_dim=codebook_dim)
     codes = rng.integers(0, 8, (1, 2, 5))

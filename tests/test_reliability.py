@@ -111,7 +111,7 @@ def test_a_full_disk_is_one_line_of_the_command(line, rng, tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize(("number", "status"), [(errno.ENOSPC, 1), (errno.EOPNOTSUPP, 0)])
-def test_room_is_taken_before_a_result_is_mapped(
+def test_space_is_taken_before_a_result_is_mapped(
     number, status, rng, tmp_path, monkeypatch, capsys
 ):
     """Where the file system can do that."""
@@ -181,7 +181,8 @@ def test_a_disk_that_is_really_full_leaves_the_old_file(rng, tmp_path):
         pytest.skip("no file system can be mounted here")
     books = normal(rng, 2, 64, 6)
     stages = [
-        rvq_np.Stage(words, stride=stride) for words, stride in zip(books, (2, 1), strict=True)
+        rvq_np.Stage(codewords, stride=stride)
+        for codewords, stride in zip(books, (2, 1), strict=True)
     ]
     codes = rng.integers(0, 64, (2, 90_000))
     np.save(tmp_path / "books.npy", books)
@@ -299,7 +300,7 @@ def test_codes_come_where_nothing_can_be_written(tmp_path, rng):
     (installed / "rvq_np" / "kernels" / "__pycache__").write_bytes(b"")
     code = """
         import logging
-        logging.basicConfig(level="INFO")
+        logging.basicConfig(stage="INFO")
         import numpy as np, rvq_np
         from rvq_np.kernels import host
         host.load()
@@ -321,7 +322,7 @@ def test_codes_come_where_nothing_can_be_written(tmp_path, rng):
 
 @pytest.fixture
 def kernel(tmp_path, monkeypatch):
-    """Return what makes the same kernel anew, as a process does, cached in a folder."""
+    """Return what makes the same kernel again, as a process does, cached in a folder."""
     import numba
 
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path / "cache"))
@@ -356,8 +357,8 @@ def test_a_damaged_cache_costs_time_only(kernel, damage, suffix, tmp_path):
         found.write_bytes({"empty": b"", "cut": content[:-9], "other": b"RIFF" * 30}[damage])
     assert kernel()(4) == 8
     if damage != "folder":
-        mended = kernel()
-        assert (mended(4), hits(mended)) == (8, 1)
+        repaired = kernel()
+        assert (repaired(4), hits(repaired)) == (8, 1)
 
 
 def test_a_cache_on_a_full_disk_costs_time_only(kernel):
@@ -375,13 +376,13 @@ def test_sixty_four_threads_share_one_quantizer(rng):
     quantizer(normal(rng, 500, 8), 50)
     quantizer.eval()
     batches = [normal(rng, int(rng.integers(1, 400)), 8) for _ in range(64)]
-    wanted = [quantizer.encode(x, 50) for x in batches]
+    expected = [quantizer.encode(x, 50) for x in batches]
     fresh = rvq_np.ResidualVectorQuantizer.made_of(
         quantizer.config, quantizer._states, quantizer._projections
-    ).eval()  # whose tables nobody has laid out yet
+    ).eval()  # whose tables are not laid out yet
     with ThreadPoolExecutor(64) as pool:
         for _ in range(5):
-            for found, codes in zip(pool.map(lambda x: fresh.encode(x, 50), batches), wanted,
+            for found, codes in zip(pool.map(lambda x: fresh.encode(x, 50), batches), expected,
                                     strict=True):  # fmt: skip
                 np.testing.assert_array_equal(found, codes)
 
@@ -395,8 +396,8 @@ def test_threads_write_and_read_files_of_their_own(rng, tmp_path):
         return bitstream.read(path).codes
 
     with ThreadPoolExecutor(16) as pool:
-        for found, wanted in zip(pool.map(round_trip, range(32)), codes, strict=True):
-            np.testing.assert_array_equal(found, wanted)
+        for found, expected in zip(pool.map(round_trip, range(32)), codes, strict=True):
+            np.testing.assert_array_equal(found, expected)
 
 
 # Interruptions of a fit.
@@ -406,9 +407,9 @@ class Interrupted(KeyboardInterrupt):
     pass
 
 
-def interrupt_at(level, iteration):
+def interrupt_at(stage, iteration):
     def callback(progress):
-        if (progress.level, progress.iteration) == (level, iteration):
+        if (progress.stage, progress.iteration) == (stage, iteration):
             raise Interrupted
 
     return callback
@@ -416,16 +417,16 @@ def interrupt_at(level, iteration):
 
 def fitted(x, rng=0, **arguments):
     made = rvq_np.ResidualVectorQuantizer(6, made_with.get("codebook_dim", 6), 3, 16, rng=rng)
-    return made, lambda **more: made.fit(x, iterations=6, rows_per_word=20, **arguments, **more)
+    return made, lambda **more: made.fit(x, iterations=6, rows_per_codeword=20, **arguments, **more)
 
 
 made_with: dict[str, int] = {}
 
 
 @pytest.mark.parametrize("width", [6, 4])
-@pytest.mark.parametrize(("level", "iteration"), [(0, 1), (1, 1), (1, 4), (2, 2)])
-def test_an_interrupted_fit_goes_on_to_the_same_words(
-    width, level, iteration, rng, tmp_path, monkeypatch
+@pytest.mark.parametrize(("stage", "iteration"), [(0, 1), (1, 1), (1, 4), (2, 2)])
+def test_an_interrupted_fit_goes_on_to_the_same_codewords(
+    width, stage, iteration, rng, tmp_path, monkeypatch
 ):
     monkeypatch.setitem(made_with, "codebook_dim", width)
     x, path = normal(rng, 900, 6), tmp_path / "fit.safetensors"
@@ -434,15 +435,15 @@ def test_an_interrupted_fit_goes_on_to_the_same_words(
     stopped, fit = fitted(x)
     before = stopped.state_dict()
     with pytest.raises(Interrupted):
-        fit(callback=interrupt_at(level, iteration), checkpoint=path)
+        fit(callback=interrupt_at(stage, iteration), checkpoint=path)
     for name, value in stopped.state_dict().items():
         np.testing.assert_array_equal(value, before[name])  # nothing is half trained
-    assert path.exists() == (level > 0)
+    assert path.exists() == (stage > 0)
     for quantizer, again in (fitted(x), (stopped, fit)):  # a new process, or the same object
         seen = []
         kept = path.read_bytes() if path.exists() else None
-        again(checkpoint=path, callback=lambda told, seen=seen: seen.append(told.level))
-        assert min(seen) == level  # earlier ones are not trained again
+        again(checkpoint=path, callback=lambda reported, seen=seen: seen.append(reported.stage))
+        assert min(seen) == stage  # earlier ones are not trained again
         for name, value in whole.state_dict().items():
             np.testing.assert_array_equal(quantizer.state_dict()[name], value)
         assert not path.exists()
@@ -488,7 +489,7 @@ def assert_same(quantizer, other):
     for name, value in other.state_dict().items():
         np.testing.assert_array_equal(quantizer.state_dict()[name], value)
     np.testing.assert_array_equal(
-        np.stack([stage.words for stage in quantizer.codebooks]),
+        np.stack([stage.codebook for stage in quantizer.codebooks]),
         [value for name, value in other.state_dict().items() if name.endswith("embed")],
     )
 
@@ -566,7 +567,7 @@ def test_a_checkpoint_of_another_fit_is_refused(rng, tmp_path):
     with pytest.raises(StateError, match=r"fit\.safetensors.*is a checkpoint of another fit"):
         other(checkpoint=path)
     with pytest.raises(StateError, match="another fit"):
-        quantizer.fit(x, iterations=7, rows_per_word=20, checkpoint=path)
+        quantizer.fit(x, iterations=7, rows_per_codeword=20, checkpoint=path)
     assert path.read_bytes() == kept
     quantizer.save(tmp_path / "model.safetensors")
     with pytest.raises(ModelFileError, match="no checkpoint of a fit"):
@@ -577,29 +578,29 @@ def test_a_checkpoint_of_another_fit_is_refused(rng, tmp_path):
 
 
 def without(name):
-    return lambda told, tensors: told.pop(name)
+    return lambda reported, tensors: reported.pop(name)
 
 
 def set_to(name, value):
-    return lambda told, tensors: told.__setitem__(name, value)
+    return lambda reported, tensors: reported.__setitem__(name, value)
 
 
 def tensor(name, change):
-    return lambda told, tensors: tensors.__setitem__(name, change(tensors[name]))
+    return lambda reported, tensors: tensors.__setitem__(name, change(tensors[name]))
 
 
 @pytest.mark.parametrize(
     "damage",
     [
-        *(without(name) for name in ("begin", "after", "levels")),
-        *(set_to("levels", value) for value in (0, -1, 3, 4, 2**60, 1.0, True, "1", None)),
+        *(without(name) for name in ("begin", "after", "stages")),
+        *(set_to("stages", value) for value in (0, -1, 3, 4, 2**60, 1.0, True, "1", None)),
         *(set_to("begin", value) for value in ({}, None, 7, {"bit_generator": "MT19937"})),
         set_to("after", {"bit_generator": "PCG64", "state": {"state": -1, "inc": 2**200}}),
-        lambda told, tensors: tensors.pop("1.sums"),
-        tensor("0.words", lambda words: words[:-1]),
+        lambda reported, tensors: tensors.pop("1.sums"),
+        tensor("0.codebook", lambda codewords: codewords[:-1]),
         tensor("1.sums", lambda sums: sums[:, :-1]),
         tensor("1.counts", lambda counts: counts[:, None]),
-        tensor("0.words", lambda words: words * np.float32(np.nan)),
+        tensor("0.codebook", lambda codewords: codewords * np.float32(np.nan)),
     ],
 )
 def test_a_damaged_checkpoint_is_refused_and_nothing_has_changed(damage, rng, tmp_path):
@@ -607,21 +608,21 @@ def test_a_damaged_checkpoint_is_refused_and_nothing_has_changed(damage, rng, tm
     quantizer, fit = fitted(x)
     with pytest.raises(Interrupted):
         fit(callback=interrupt_at(2, 1), checkpoint=path)
-    tensors, told = modelfile.load(path)
-    damage(told, tensors)
-    modelfile.save(path, tensors, told)
-    words, draws = quantizer.state_dict(), quantizer._rng.bit_generator.state
+    tensors, reported = modelfile.load(path)
+    damage(reported, tensors)
+    modelfile.save(path, tensors, reported)
+    codewords, draws = quantizer.state_dict(), quantizer._rng.bit_generator.state
     with pytest.raises(ModelFileError, match=r"fit\.safetensors' is a damaged checkpoint, or of"):
         fit(checkpoint=path)
     assert quantizer._rng.bit_generator.state == draws
     for name, value in quantizer.state_dict().items():
-        np.testing.assert_array_equal(value, words[name])
+        np.testing.assert_array_equal(value, codewords[name])
 
 
 def test_the_record_of_fuzzing_is_what_was_asked_for():
-    told = json.loads((ROOT / "docs" / "reliability.json").read_text())
-    assert sum(run["inputs"] for run in told["fuzzing"]) >= 10_000_000
-    for run in told["fuzzing"]:
+    reported = json.loads((ROOT / "docs" / "reliability.json").read_text())
+    assert sum(run["inputs"] for run in reported["fuzzing"]) >= 10_000_000
+    for run in reported["fuzzing"]:
         assert run["accepted"] + run["refused"] + run["findings"] == run["inputs"]
         assert run["findings"] == 0
 
@@ -639,8 +640,8 @@ def test_every_row_of_the_page_names_a_test():
 
 
 def test_every_target_is_in_the_record_and_on_the_page():
-    told = json.loads((ROOT / "docs" / "reliability.json").read_text())
+    reported = json.loads((ROOT / "docs" / "reliability.json").read_text())
     page = (ROOT / "docs" / "reliability.md").read_text()
-    assert {run["target"] for run in told["fuzzing"]} == set(TARGETS)
+    assert {run["target"] for run in reported["fuzzing"]} == set(TARGETS)
     for target in TARGETS:
         assert f"\n| {target} |" in page

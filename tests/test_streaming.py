@@ -22,10 +22,10 @@ from rvq_np.kernels import compiled
 
 
 def pushed(stream, x, cuts):
-    """Return the codes of all pushes, level by level."""
+    """Return the codes of all pushes, stage by stage."""
     parts = [stream.push(x[low:high]) for low, high in itertools.pairwise([0, *cuts, len(x)])]
-    return [np.concatenate([np.asarray(part[level]) for part in parts])
-            for level in range(stream.quantizer.n_q)]  # fmt: skip
+    return [np.concatenate([np.asarray(part[stage]) for part in parts])
+            for stage in range(stream.quantizer.n_q)]  # fmt: skip
 
 
 @st.composite
@@ -41,9 +41,9 @@ def test_codes_are_those_of_the_whole_signal(strides, data):
     x, quantizer, cuts = data.draw(signals(strides))
     stream = StreamEncoder(quantizer)
     found = pushed(stream, x, cuts)
-    for level, wanted in zip(found, rvq_np.encode(x, quantizer), strict=True):
-        np.testing.assert_array_equal(level, wanted)
-        assert level.dtype == np.int32
+    for stage, expected in zip(found, rvq_np.encode(x, quantizer), strict=True):
+        np.testing.assert_array_equal(stage, expected)
+        assert stage.dtype == np.int32
     assert (stream.frames, stream.pending) == (len(x), 0)
     stream.finish()
 
@@ -63,8 +63,8 @@ def models(rng):
         return Codebooks([Stage(normal(rng, 200, 8), linear(rng, 70, 8), linear(rng, 8, 70),
                                 "cosine", stride) for stride in strides])  # fmt: skip
 
-    def stack(levels):
-        return Projected(normal(rng, levels, 150, 40), linear(rng, 70, 40), linear(rng, 40, 70))
+    def stack(stages):
+        return Projected(normal(rng, stages, 150, 40), linear(rng, 70, 40), linear(rng, 40, 70))
 
     return {
         "EnCodec": Codebooks(normal(rng, 4, 150, 70)),
@@ -81,8 +81,8 @@ def test_published_kinds_give_the_same_codes(name, dtype, step, rng):
     quantizer = models(rng)[name]
     x = rng.standard_normal((400, 70)).astype(dtype)
     found = pushed(StreamEncoder(quantizer), x, range(step, 400, step))
-    for level, wanted in zip(found, rvq_np.encode(x, quantizer), strict=True):
-        np.testing.assert_array_equal(level, wanted)
+    for stage, expected in zip(found, rvq_np.encode(x, quantizer), strict=True):
+        np.testing.assert_array_equal(stage, expected)
 
 
 def test_a_map_does_not_depend_on_the_frames_beside(rng):
@@ -95,13 +95,13 @@ def test_a_map_does_not_depend_on_the_frames_beside(rng):
         np.testing.assert_array_equal(compiled.project(x[n : n + 1], stage)[0], whole[n])
 
 
-def test_beams_and_fewer_levels(rng):
+def test_beams_and_fewer_stages(rng):
     books = normal(rng, 4, 20, 6)
     x = normal(rng, 50, 6)
-    wanted = rvq_np.encode(x, books, n_q=3, beam_size=4)
-    assert (wanted != rvq_np.encode(x, books, n_q=3)).any()
+    expected = rvq_np.encode(x, books, n_q=3, beam_size=4)
+    assert (expected != rvq_np.encode(x, books, n_q=3)).any()
     found = pushed(StreamEncoder(books, 3, 4), x, range(1, 50))
-    np.testing.assert_array_equal(np.stack(found), wanted)
+    np.testing.assert_array_equal(np.stack(found), expected)
 
 
 def test_a_single_frame_may_come_without_an_axis(rng):
@@ -122,25 +122,25 @@ def test_frames_wait_for_their_block(rng):
     x = normal(rng, 8, 3)
     assert stream.block == 4
     buffer = x[:3].copy()
-    assert [len(level) for level in stream.push(buffer)] == [0, 0, 0]
+    assert [len(stage) for stage in stream.push(buffer)] == [0, 0, 0]
     buffer[:] = 100  # the caller's array is the caller's
     assert (stream.pending, stream.frames) == (3, 3)
     with pytest.raises(ShapeError, match="3 frames are pending in a block of 4; expected 1 more"):
         stream.finish()
     first = stream.push(x[3:7])
-    assert [len(level) for level in first] == [1, 2, 4]
+    assert [len(stage) for stage in first] == [1, 2, 4]
     assert stream.pending == 3
     second = stream.push(x[7:])
-    wanted = rvq_np.encode(x, quantizer)
-    for level in range(3):
-        both = np.concatenate([first[level], second[level]])
-        np.testing.assert_array_equal(both, wanted[level])
+    expected = rvq_np.encode(x, quantizer)
+    for stage in range(3):
+        both = np.concatenate([first[stage], second[stage]])
+        np.testing.assert_array_equal(both, expected[stage])
     assert repr(stream).endswith("0 of 4 frames pending)")
     stream.push(x[:1])
     stream.reset()
     assert (stream.pending, stream.frames) == (0, 0)
-    for level, wanted in zip(stream.push(x[:4]), rvq_np.encode(x[:4], quantizer), strict=True):
-        np.testing.assert_array_equal(level, wanted)
+    for stage, expected in zip(stream.push(x[:4]), rvq_np.encode(x[:4], quantizer), strict=True):
+        np.testing.assert_array_equal(stage, expected)
 
 
 BOOKS = np.ones((2, 3, 4), np.float32)

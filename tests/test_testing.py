@@ -31,15 +31,15 @@ settings.register_profile(  # for what must fail: no shrinking, and the seed of 
 
 
 def quantizer_of(codebooks, **options):
-    """Return a quantizer that holds these words and will not replace them."""
+    """Return a quantizer that holds these codewords and will not replace them."""
     n_q, bins, dim = codebooks.shape
     rvq = rvq_np.ResidualVectorQuantizer(
         dim, dim, n_q, bins, threshold_ema_dead_code=0, rng=0, **options
     )
     state = rvq.state_dict()
-    for level, words in enumerate(codebooks):
-        name = f"vq.layers.{level}._codebook."
-        state[name + "embed"] = state[name + "embed_avg"] = words
+    for stage, codewords in enumerate(codebooks):
+        name = f"vq.layers.{stage}._codebook."
+        state[name + "embed"] = state[name + "embed_avg"] = codewords
         state[name + "inited"] = np.ones(1, np.float32)
     rvq.load_state_dict(state)
     return rvq
@@ -99,7 +99,7 @@ def noticed(factory, name, **arguments):
     ("fault", "name"),
     [
         ("last on a tie", "codes_on_whole_numbers_are_those_of_the_definition"),
-        ("no last level", "codes_on_whole_numbers_are_those_of_the_definition"),
+        ("no last stage", "codes_on_whole_numbers_are_those_of_the_definition"),
         ("float codes", "codes_on_whole_numbers_are_those_of_the_definition"),
         ("half precision", "codes_of_ordinary_vectors_are_those_of_the_definition"),
         ("float32 sums", "codes_near_ties_are_those_of_the_definition"),
@@ -108,7 +108,7 @@ def noticed(factory, name, **arguments):
         ("a clamp at 1e-4", "codes_beside_norms_far_apart_are_those_of_the_definition"),
         ("float32 sums", "codes_that_hang_on_what_rounding_lost_are_those_of_the_definition"),
         ("looks ahead", "a_prefix_of_the_codes_is_the_answer_of_fewer_stages"),
-        ("levels ignored", "a_prefix_of_the_codes_is_the_answer_of_fewer_stages"),
+        ("stages ignored", "a_prefix_of_the_codes_is_the_answer_of_fewer_stages"),
         ("depends on the batch", "any_split_of_the_batch_gives_the_same_codes"),
         ("in place", "what_goes_in_is_left_alone"),
         ("a code for no vectors", "no_vectors_have_no_codes"),
@@ -121,10 +121,10 @@ def test_a_faulty_encode_is_noticed(fault, name):
 @pytest.mark.parametrize(
     ("fault", "name"),
     [
-        ("no last level", "decode_adds_up_the_named_words"),
-        ("another order", "decode_adds_up_the_named_words"),
-        ("zeros for missing levels", "a_prefix_of_the_codes_decodes_to_the_first_words"),
-        ("words made unit length", "words_of_one_stage_come_back_unchanged"),
+        ("no last stage", "decode_adds_up_the_named_codewords"),
+        ("another order", "decode_adds_up_the_named_codewords"),
+        ("zeros for missing stages", "a_prefix_of_the_codes_decodes_to_the_first_codewords"),
+        ("codewords made unit length", "codewords_of_one_stage_come_back_unchanged"),
     ],
 )
 def test_a_faulty_decode_is_noticed(fault, name):
@@ -132,34 +132,34 @@ def test_a_faulty_decode_is_noticed(fault, name):
 
 
 def test_a_tolerance_lets_rounding_pass_and_no_more():
-    """float32 sums pass where float32 holds the squares; a lost level fails at any tolerance."""
+    """float32 sums pass where float32 holds the squares; a lost stage fails at any tolerance."""
     ordinary = "test_codes_of_ordinary_vectors_are_those_of_the_definition"
     rounded = {"encode": faulty.ENCODERS["float32 sums"], "decode": rvq_np.decode}
     getattr(rvq_tests(**rounded, tolerance=4)(), ordinary)()
     coarse = {"encode": faulty.ENCODERS["half precision"], "decode": rvq_np.decode}
     noticed(rvq_tests, ordinary.removeprefix("test_"), **coarse, tolerance=4)
     for name in ("codes_on_whole_numbers_are_those_of_the_definition", ordinary[5:]):
-        lost = {"encode": faulty.ENCODERS["no last level"], "decode": rvq_np.decode}
+        lost = {"encode": faulty.ENCODERS["no last stage"], "decode": rvq_np.decode}
         noticed(rvq_tests, name, **lost, tolerance=1000)
-    decode = "decode_adds_up_the_named_words"
+    decode = "decode_adds_up_the_named_codewords"
     other = {"encode": rvq_np.encode, "decode": faulty.DECODERS["another order"]}
     getattr(rvq_tests(**other, tolerance=4)(), f"test_{decode}")()
-    lost = {"encode": rvq_np.encode, "decode": faulty.DECODERS["no last level"]}
+    lost = {"encode": rvq_np.encode, "decode": faulty.DECODERS["no last stage"]}
     noticed(rvq_tests, decode, **lost, tolerance=1000)
 
 
 @pytest.mark.parametrize(
     ("fault", "name"),
     [
-        ("times the levels", "quantized_passes_its_gradient_on_unchanged"),
+        ("times the stages", "quantized_passes_its_gradient_on_unchanged"),
         ("straight-through forgotten", "quantized_passes_its_gradient_on_unchanged"),
-        ("x + (words - x)", "quantized_is_exactly_what_the_codes_decode_to"),
+        ("x + (codewords - x)", "quantized_is_exactly_what_the_codes_decode_to"),
         ("a sum for the mean", "the_penalty_is_the_mean_of_the_commitment_losses"),
         ("codebook loss to the encoder", "the_gradient_of_the_penalty_is_its_slope"),
         ("residual not detached", "the_gradient_of_the_penalty_is_its_slope"),
         ("residual not detached", "the_commitment_loss_reaches_every_stage"),
-        ("two levels at most", "the_commitment_loss_reaches_every_stage"),
-        ("a square root", "a_vector_that_is_a_word_has_a_finite_gradient"),
+        ("two stages at most", "the_commitment_loss_reaches_every_stage"),
+        ("a square root", "a_vector_that_is_a_codeword_has_a_finite_gradient"),
     ],
 )
 def test_a_faulty_gradient_is_noticed(fault, name):
@@ -195,11 +195,11 @@ def test_the_state_machine_alone_notices(fault):
     [
         ("ten bits a code", "codes_come_back"),
         ("zero for dropped", "a_dropped_code_is_not_code_zero"),
-        ("all levels always", "the_first_levels_can_be_read_alone"),
+        ("all stages always", "the_first_stages_can_be_read_alone"),
         ("the time of day", "the_same_codes_are_the_same_bytes"),
         ("as many frames as there are", "a_file_cut_short_gives_what_was_asked_for_or_an_error"),
         ("no checksum", "a_flipped_bit_gives_the_same_codes_or_an_error"),
-        ("ten bits a code", "a_code_that_names_no_word_is_not_written_as_another"),
+        ("ten bits a code", "a_code_that_names_no_codeword_is_not_written_as_another"),
     ],
 )
 def test_a_faulty_container_is_noticed(fault, name):

@@ -16,16 +16,16 @@ from rvq_np.train.kmeans import lloyd
 from rvq_np.train.state import random_projections, random_state
 
 
-def state(words, sums, counts):
-    return CodebookState(np.float32(words), np.float32(sums), np.float32(counts), True)
+def state(codewords, sums, counts):
+    return CodebookState(np.float32(codewords), np.float32(sums), np.float32(counts), True)
 
 
 def test_a_state_is_frozen_float32_and_keeps_no_array_of_the_callers():
-    words = np.ones((2, 3))
-    made = CodebookState(words, words, np.ones(2), True)
-    words[:] = 5
-    assert made.words.dtype == made.sums.dtype == made.counts.dtype == np.float32
-    np.testing.assert_array_equal(made.words, 1)
+    codewords = np.ones((2, 3))
+    made = CodebookState(codewords, codewords, np.ones(2), True)
+    codewords[:] = 5
+    assert made.codebook.dtype == made.sums.dtype == made.counts.dtype == np.float32
+    np.testing.assert_array_equal(made.codebook, 1)
     with pytest.raises(ValueError, match="read-only"):
         made.counts[0] = 3
 
@@ -43,7 +43,7 @@ def test_moving_averages_are_the_formula():
     total = sum(expected_counts)
     for k, count in enumerate(expected_counts):
         smooth = (count + epsilon) / (total + 5 * epsilon) * total
-        np.testing.assert_allclose(new.words[k], expected_sums[k] / smooth, rtol=1e-5)
+        np.testing.assert_allclose(new.codebook[k], expected_sums[k] / smooth, rtol=1e-5)
     assert new.initialized
 
 
@@ -55,31 +55,31 @@ def test_decay_is_the_share_of_the_past(decay):
     assert new.sums[0, 0] == pytest.approx(20 * decay + 120 * (1 - decay))
 
 
-def test_a_word_with_no_count_does_not_explode():
+def test_a_codeword_with_no_count_does_not_explode():
     """A state without k-means starts at count 0 elsewhere: 2.1 becomes 190 000 in one step."""
-    words = np.random.default_rng(0).standard_normal((8, 4))
-    old = state(words, words, np.zeros(8))
+    codewords = np.random.default_rng(0).standard_normal((8, 4))
+    old = state(codewords, codewords, np.zeros(8))
     counts, sums = np.zeros(8), np.zeros((8, 4))
     counts[3], sums[3] = 10, 10 * np.arange(4)
     new = train.ema(old, counts, sums, 0.99)
     np.testing.assert_array_equal(
-        new.words[[0, 1, 2, 4, 5, 6, 7]], old.words[[0, 1, 2, 4, 5, 6, 7]]
+        new.codebook[[0, 1, 2, 4, 5, 6, 7]], old.codebook[[0, 1, 2, 4, 5, 6, 7]]
     )
-    np.testing.assert_allclose(new.words[3], np.arange(4), rtol=1e-3)
+    np.testing.assert_allclose(new.codebook[3], np.arange(4), rtol=1e-3)
 
 
-def test_a_word_idle_for_long_does_not_shrink_to_zero():
+def test_a_codeword_idle_for_long_does_not_shrink_to_zero():
     old = state(np.eye(2), 5 * np.eye(2), [5, 5])
     idle = old
     for _ in range(3000):  # elsewhere its scale is 2e-4 after 2000
         idle = train.ema(idle, np.array([5.0, 0.0]), np.array([[5.0, 0.0], [0.0, 0.0]]), 0.99)
     assert idle.counts[1] < 1e-6
-    assert 0.98 < idle.words[1, 1] <= 1
+    assert 0.98 < idle.codebook[1, 1] <= 1
     back = train.ema(idle, np.array([5.0, 50.0]), np.array([[5.0, 0], [0, 150.0]]), 0.99)
-    np.testing.assert_allclose(back.words[1], [0, 3], rtol=1e-3)
+    np.testing.assert_allclose(back.codebook[1], [0, 3], rtol=1e-3)
 
 
-def test_a_dead_word_becomes_a_vector_with_its_sum_and_count():
+def test_a_dead_codeword_becomes_a_vector_with_its_sum_and_count():
     old = state(np.eye(3), 4 * np.eye(3), [4, 1.9, 2])
     asked = []
 
@@ -89,16 +89,16 @@ def test_a_dead_word_becomes_a_vector_with_its_sum_and_count():
 
     new = train.expire(old, vectors, 2)
     assert asked == [1]
-    np.testing.assert_array_equal(new.words, [[1, 0, 0], [7, 8, 9], [0, 0, 1]])
+    np.testing.assert_array_equal(new.codebook, [[1, 0, 0], [7, 8, 9], [0, 0, 1]])
     np.testing.assert_array_equal(new.sums[1], [14, 16, 18])
     np.testing.assert_array_equal(new.counts, [4, 2, 2])
 
 
-def test_a_replaced_word_survives_the_next_average():
+def test_a_replaced_codeword_survives_the_next_average():
     dead = state([[1.0], [500.0]], [[9.0], [0.0]], [9, 0])
     new = train.expire(dead, lambda n: np.full((n, 1), 3.0), 2)
     moved = train.ema(new, np.array([5.0, 5.0]), np.array([[5.0], [15.0]]), 0.99)
-    assert moved.words[1, 0] == pytest.approx(3, rel=1e-4)
+    assert moved.codebook[1, 0] == pytest.approx(3, rel=1e-4)
 
 
 def test_a_threshold_of_zero_expires_nothing():
@@ -109,7 +109,7 @@ def test_a_threshold_of_zero_expires_nothing():
 def test_a_relative_threshold_is_a_share_of_the_mean_count():
     old = state(np.zeros((4, 1)), np.zeros((4, 1)), [10, 10, 19.5, 0.5])
     new = train.expire(old, lambda n: np.full((n, 1), 6.0), 2, relative=0.1)
-    np.testing.assert_array_equal(new.words[:, 0], [0, 0, 0, 6])
+    np.testing.assert_array_equal(new.codebook[:, 0], [0, 0, 0, 6])
     assert new.counts[3] == 10  # the mean
     assert new.sums[3, 0] == 60
 
@@ -124,62 +124,62 @@ def test_kmeans_finds_well_separated_clusters(rng):
     x = blobs(rng, centres)
     found = train.kmeans(x, 6, 5, rng, start=(centres + 0.5).astype(np.float32))
     means = x.reshape(6, 50, 4).mean(axis=1)
-    np.testing.assert_allclose(found.words, means, rtol=1e-5)
+    np.testing.assert_allclose(found.codebook, means, rtol=1e-5)
     np.testing.assert_array_equal(found.counts, 50)
     np.testing.assert_allclose(found.sums, 50 * means, rtol=1e-5)
     assert found.initialized
 
 
-def naive_lloyd(x, words, iterations):
-    words = words.astype(np.float64)
+def naive_lloyd(x, codewords, iterations):
+    codewords = codewords.astype(np.float64)
     for _ in range(iterations):
-        near = np.square(x[:, None].astype(np.float64) - words[None]).sum(axis=2).argmin(axis=1)
-        for k in range(len(words)):
+        near = np.square(x[:, None].astype(np.float64) - codewords[None]).sum(axis=2).argmin(axis=1)
+        for k in range(len(codewords)):
             if (near == k).any():
-                words[k] = x[near == k].mean(axis=0, dtype=np.float64)
-        words = words.astype(np.float32).astype(np.float64)
-    return words, np.bincount(near, minlength=len(words))
+                codewords[k] = x[near == k].mean(axis=0, dtype=np.float64)
+        codewords = codewords.astype(np.float32).astype(np.float64)
+    return codewords, np.bincount(near, minlength=len(codewords))
 
 
 def test_lloyd_is_that_of_the_textbook(rng):
     x = rng.standard_normal((200, 3)).astype(np.float32)
     start = x[:12]
     found = lloyd(lambda: [x[:70], x[70:]], start, 7)
-    words, counts = naive_lloyd(x, start, 7)
-    np.testing.assert_allclose(found.words, words, rtol=1e-5, atol=1e-6)
+    codewords, counts = naive_lloyd(x, start, 7)
+    np.testing.assert_allclose(found.codebook, codewords, rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(found.counts, counts)
 
 
-def test_a_step_on_the_same_batch_leaves_fresh_words_nearly_still(rng):
+def test_a_step_on_the_same_batch_leaves_fresh_codewords_nearly_still(rng):
     """Sums are means times counts; where they are not, the first step shrinks 1.60 to 0.033."""
     x = rng.standard_normal((400, 4)).astype(np.float32)
     found = train.kmeans(x, 8, 60, rng)
     books = train.codebooks_of([found])
     counts, sums = codec.tally(x, codec.encode(x, books), books)
     moved = train.ema(found, counts[0], sums[0], 0.99)
-    np.testing.assert_allclose(moved.words, found.words, atol=1e-3)
+    np.testing.assert_allclose(moved.codebook, found.codebook, atol=1e-3)
 
 
-@pytest.mark.parametrize("case", ["fewer rows than words", "repeated rows"])
-def test_no_word_is_zero_for_want_of_data(case, rng):
-    """ESPnet gets 10 zero words of 16 here, lucidrains 11."""
-    if case == "fewer rows than words":
+@pytest.mark.parametrize("case", ["fewer rows than codewords", "repeated rows"])
+def test_no_codeword_is_zero_for_want_of_data(case, rng):
+    """ESPnet gets 10 zero codewords of 16 here, lucidrains 11."""
+    if case == "fewer rows than codewords":
         x = (1 + rng.random((6, 3))).astype(np.float32)
     else:
         x = np.repeat((1 + rng.random((3, 3))).astype(np.float32), 20, axis=0)
     found = train.kmeans(x, 16, 10, rng)
     assert (found.counts > 0).all()
-    for word in found.words:
-        assert np.abs(x - word).max(axis=1).min() < 1e-4  # each is a vector of the data
-    np.testing.assert_allclose(found.sums, found.words * found.counts[:, None], rtol=1e-4)
+    for codeword in found.codebook:
+        assert np.abs(x - codeword).max(axis=1).min() < 1e-4  # each is a vector of the data
+    np.testing.assert_allclose(found.sums, found.codebook * found.counts[:, None], rtol=1e-4)
 
 
-def test_first_words_of_a_level_are_of_what_the_levels_before_it_leave(rng):
+def test_first_codewords_of_a_stage_are_of_what_the_stages_before_it_leave(rng):
     x = rng.standard_normal((50, 3)).astype(np.float32)
     states = [random_state(4, 3, rng, initialized=False) for _ in range(3)]
     left = x
-    for state in train.initialize(states, x, 3, 0, rng):  # without a round words are rows
-        assert all((word == left).all(axis=1).any() for word in state.words)
+    for state in train.initialize(states, x, 3, 0, rng):  # without a round codewords are rows
+        assert all((codeword == left).all(axis=1).any() for codeword in state.codebook)
         books = train.codebooks_of([state])
         left = left - codec.decode(codec.encode(left, books), books)
 
@@ -194,13 +194,13 @@ def test_drawn_rows_are_distinct_where_there_are_enough(rng):
 def test_kmeans_is_the_same_under_the_same_seed(rng):
     x = rng.standard_normal((300, 3)).astype(np.float32)
     one, two = (train.kmeans(x, 9, 4, np.random.default_rng(5)) for _ in range(2))
-    np.testing.assert_array_equal(one.words, two.words)
+    np.testing.assert_array_equal(one.codebook, two.codebook)
 
 
 def test_kmeans_says_what_is_wrong(rng):
     with pytest.raises(ShapeError, match="kmeans: got no rows"):
         train.kmeans(np.empty((0, 3), np.float32), 2, 1, rng)
-    with pytest.raises(ShapeError, match=r"kmeans: start has shape \(3, 2\); wanted \(2, 2\)"):
+    with pytest.raises(ShapeError, match=r"kmeans: start has shape \(3, 2\); expected \(2, 2\)"):
         train.kmeans(np.ones((5, 2), np.float32), 2, 1, rng, start=np.ones((3, 2)))
 
 
@@ -211,12 +211,12 @@ def test_utilisation_and_perplexity():
     assert train.usage(np.array([9.0, 0]))[1] == pytest.approx(1)
 
 
-def test_fresh_words_are_small_random_and_counted_once(rng):
+def test_fresh_codewords_are_small_random_and_counted_once(rng):
     fresh = random_state(50, 24, rng, initialized=False)
-    assert (np.abs(fresh.words) <= 0.5).all()
-    assert np.abs(fresh.words).max() > 0.4
+    assert (np.abs(fresh.codebook) <= 0.5).all()
+    assert np.abs(fresh.codebook).max() > 0.4
     np.testing.assert_array_equal(fresh.counts, 1)
-    np.testing.assert_array_equal(fresh.sums, fresh.words)
+    np.testing.assert_array_equal(fresh.sums, fresh.codebook)
 
 
 @pytest.mark.parametrize(("wide", "narrow"), [(6, 9), (6, 6)])
@@ -228,11 +228,11 @@ def test_fresh_projections_lose_nothing_that_fits(wide, narrow, rng):
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3, 0.5, 1.0])
-def test_dropout_draws_the_share_of_rows_it_was_asked_for_and_all_numbers_of_levels(dropout):
+def test_dropout_draws_the_share_of_rows_it_was_asked_for_and_all_numbers_of_stages(dropout):
     rng = np.random.default_rng(0)
-    draws = np.stack([train.draw_levels(6, 4, dropout, rng) for _ in range(2000)])
+    draws = np.stack([train.draw_stages(6, 4, dropout, rng) for _ in range(2000)])
     assert draws.min() == (1 if dropout else 4)
-    dropped = (draws < 4).mean(axis=0)  # of those chosen a quarter gets all four levels
+    dropped = (draws < 4).mean(axis=0)  # of those chosen a quarter gets all four stages
     np.testing.assert_allclose(dropped, dropout * 0.75, atol=0.05)  # every row, not the first ones
     if dropout == 1.0:
         shares = np.bincount(draws.ravel(), minlength=5)[1:] / draws.size
@@ -241,8 +241,8 @@ def test_dropout_draws_the_share_of_rows_it_was_asked_for_and_all_numbers_of_lev
 
 def test_dropout_of_a_half_does_not_spare_a_batch_of_one():
     rng = np.random.default_rng(0)
-    levels = [train.draw_levels(1, 2, 0.5, rng)[0] for _ in range(2000)]
-    assert 0.2 < np.mean(np.equal(levels, 1)) < 0.3
+    stages = [train.draw_stages(1, 2, 0.5, rng)[0] for _ in range(2000)]
+    assert 0.2 < np.mean(np.equal(stages, 1)) < 0.3
 
 
 def error_of(x, states, projections=None):
@@ -253,14 +253,14 @@ def error_of(x, states, projections=None):
     ]
 
 
-def test_fit_lowers_the_error_with_every_level(rng):
+def test_fit_lowers_the_error_with_every_stage(rng):
     x = rng.standard_normal((3000, 6)).astype(np.float32)
     errors = error_of(x, train.fit(x, 4, 16, 15, rng))
     assert errors[0] < 0.75
     assert all(later < 0.8 * earlier for earlier, later in pairwise(errors))
 
 
-def test_fit_keeps_all_words_in_use_where_one_would_take_them_all():
+def test_fit_keeps_all_codewords_in_use_where_one_would_take_them_all():
     """Plain random rows collapse on Gaussian residuals of many dimensions: perplexity 1.2."""
     x = np.random.default_rng(0).standard_normal((8000, 64)).astype(np.float32)
     states = train.fit(x, 3, 256, 10, np.random.default_rng(0))
@@ -272,9 +272,9 @@ def test_fit_tells_of_every_round_and_may_be_stopped(rng):
     x = rng.standard_normal((500, 3)).astype(np.float32)
     seen = []
     train.fit(x, 2, 8, 6, rng, callback=seen.append, tolerance=0)
-    assert {each.level for each in seen} == {0, 1}
-    for level in (0, 1):
-        errors = [each.error for each in seen if each.level == level]
+    assert {each.stage for each in seen} == {0, 1}
+    for stage in (0, 1):
+        errors = [each.error for each in seen if each.stage == stage]
         assert errors == sorted(errors, reverse=True)
         assert seen[-1].iteration == seen[-1].iterations == 6
     states = train.fit(x, 1, 8, 200, rng, callback=seen.append, tolerance=0)
@@ -282,8 +282,8 @@ def test_fit_tells_of_every_round_and_may_be_stopped(rng):
 
     seen.clear()
     train.fit(x, 2, 8, 30, rng, callback=seen.append)
-    for level in (0, 1):
-        rounds = [each for each in seen if each.level == level]
+    for stage in (0, 1):
+        rounds = [each for each in seen if each.stage == stage]
         assert 3 < len(rounds) < 30  # it goes on while it gains, and then stops
         assert rounds[-1].iteration == rounds[-1].iterations
         assert rounds[-2].error - rounds[-1].error <= 1e-4 * rounds[-2].error
@@ -299,48 +299,50 @@ def test_fit_tells_of_every_round_and_may_be_stopped(rng):
         train.fit(x, 2, 8, 6, rng, callback=stop)
 
 
-@pytest.mark.parametrize("rows_per_word", [4, None])
+@pytest.mark.parametrize("rows_per_codeword", [4, None])
 def test_fit_reads_a_memory_map_in_batches_and_gives_what_it_gives_in_memory(
-    rows_per_word, tmp_path, monkeypatch
+    rows_per_codeword, tmp_path, monkeypatch
 ):
     x = np.random.default_rng(0).standard_normal((700, 4)).astype(np.float32)
     np.save(tmp_path / "x.npy", x)
     mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
-    asked = {"rows_per_word": rows_per_word}
+    asked = {"rows_per_codeword": rows_per_codeword}
     whole = train.fit(x, 3, 8, 5, np.random.default_rng(3), **asked)
     monkeypatch.setattr(import_module("rvq_np.train.data"), "ROWS", 64)
     parts = train.fit(mapped, 3, 8, 5, np.random.default_rng(3), **asked)
     for one, other in zip(whole, parts, strict=True):
-        np.testing.assert_allclose(one.words, other.words, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(one.codebook, other.codebook, rtol=1e-5, atol=1e-6)
         np.testing.assert_array_equal(one.counts, other.counts)
 
 
 def test_fit_draws_its_rows_from_all_there_are(rng):
     x = np.float32([[0, 0]] * 400 + [[7, 7]] * 400)
-    states = train.fit(x, 1, 2, 5, rng, rows_per_word=20)
-    np.testing.assert_allclose(np.sort(states[0].words, axis=0), [[0, 0], [7, 7]], atol=1e-3)
+    states = train.fit(x, 1, 2, 5, rng, rows_per_codeword=20)
+    np.testing.assert_allclose(np.sort(states[0].codebook, axis=0), [[0, 0], [7, 7]], atol=1e-3)
 
 
-def test_words_that_nobody_chooses_are_filled_anew():
-    """Of two words that are equal the second is never chosen; by the next round it is another."""
+def test_unused_codewords_are_filled_again():
+    """Of two equal codewords the second is never chosen; by the next iteration it is another."""
     x = np.float32([[0, 0], [0, 1], [9, 9], [9, 8]])
-    words = np.float32([[0, 0], [0, 0]])
+    codewords = np.float32([[0, 0], [0, 0]])
     asked = []
 
     def refill(count):
         asked.append(count)
         return x[2:3]
 
-    found = lloyd([x], words, 3, refill=refill)
+    found = lloyd([x], codewords, 3, refill=refill)
     assert asked == [1]
-    np.testing.assert_array_equal(found.words, [[0, 0.5], [9, 8.5]])
-    np.testing.assert_array_equal(lloyd([x], words, 1).words[1], [0, 0])  # nobody to ask: it stays
+    np.testing.assert_array_equal(found.codebook, [[0, 0.5], [9, 8.5]])
+    np.testing.assert_array_equal(
+        lloyd([x], codewords, 1).codebook[1], [0, 0]
+    )  # there is no other vector: it stays
 
 
-def test_fit_of_more_words_than_rows_keeps_vectors_of_the_data(rng):
+def test_fit_of_more_codewords_than_rows_keeps_vectors_of_the_data(rng):
     x = (3 + rng.random((5, 2))).astype(np.float32)
     states = train.fit(x, 1, 16, 5, rng)
-    assert np.abs(states[0].words).min() > 2.9
+    assert np.abs(states[0].codebook).min() > 2.9
     assert error_of(x, states)[0] < 1e-4
 
 
@@ -349,10 +351,10 @@ def test_fit_says_what_is_wrong(rng):
         with pytest.raises(error, match=message):
             train.fit(x, 1, 2, 2, rng, **options)
 
-    refused(ShapeError, r"fit: x has shape \(4,\); wanted \(N, D\)", np.ones(4))
+    refused(ShapeError, r"fit: x has shape \(4,\); expected \(N, D\)", np.ones(4))
     refused(ShapeError, r"fit: x has shape \(0, 4\)", np.ones((0, 4)))
     refused(DtypeError, "fit: x has dtype int64", np.ones((4, 4), int))
-    refused(ParameterError, "rows_per_word is 0", np.ones((4, 4)), rows_per_word=0)
+    refused(ParameterError, "rows_per_codeword is 0", np.ones((4, 4)), rows_per_codeword=0)
     for iterations in (-1, 2.5, None):
         with pytest.raises(ParameterError, match=r"iterations is .*; expected a whole number >= 0"):
             train.fit(np.ones((4, 4)), 1, 2, iterations, rng)
@@ -361,8 +363,8 @@ def test_fit_says_what_is_wrong(rng):
     refused(NonFiniteError, r"fit: x holds inf at \(7, 1\).*Nothing was changed", x)
 
 
-def test_no_array_of_vectors_by_words_is_made():
-    """1 GB would be needed for distances of 60 000 vectors to 4096 words."""
+def test_no_array_of_vectors_by_codewords_is_made():
+    """1 GB would be needed for distances of 60 000 vectors to 4096 codewords."""
     rng = np.random.default_rng(0)
     x = rng.standard_normal((60_000, 4)).astype(np.float32)
     train.kmeans(x[:5000], 64, 1, rng)  # compiled before it is measured

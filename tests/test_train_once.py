@@ -43,32 +43,36 @@ def on_disk(folder: Path, x):
 
 
 @pytest.mark.parametrize("codebook_dim", [6, 3])
-@pytest.mark.parametrize("rows_per_word", [None, 20])
-def test_a_fit_looks_at_every_number_once(codebook_dim, rows_per_word, rng, looked_at):
+@pytest.mark.parametrize("rows_per_codeword", [None, 20])
+def test_a_fit_looks_at_every_number_once(codebook_dim, rows_per_codeword, rng, looked_at):
     """It did 1 + 5 times for every stage, and once more for (B, D, T)."""
     x = vectors(rng)
     rvq = ResidualVectorQuantizer(6, codebook_dim, n_q=3, bins=8, rng=0)
-    rvq.fit(x, iterations=3, rows_per_word=rows_per_word)
+    rvq.fit(x, iterations=3, rows_per_codeword=rows_per_codeword)
     assert looked_at == [500]
     looked_at.clear()
     same = ResidualVectorQuantizer(6, codebook_dim, n_q=3, bins=8, rng=0)
-    same.fit(x.reshape(5, 100, 6).transpose(0, 2, 1), iterations=3, rows_per_word=rows_per_word)
+    same.fit(
+        x.reshape(5, 100, 6).transpose(0, 2, 1), iterations=3, rows_per_codeword=rows_per_codeword
+    )
     assert looked_at == [500]
     assert same.codebooks == rvq.codebooks
 
 
 @pytest.mark.parametrize("held", [1 << 28, 0])
-@pytest.mark.parametrize("rows_per_word", [None, 20])
+@pytest.mark.parametrize("rows_per_codeword", [None, 20])
 def test_a_memory_map_is_looked_at_as_it_is_read(
-    held, rows_per_word, rng, looked_at, tmp_path, monkeypatch
+    held, rows_per_codeword, rng, looked_at, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(reading, "ROWS", 64)
     monkeypatch.setattr(reading, "HELD", held)
     x = on_disk(tmp_path, vectors(rng))
-    states = train.fit(x, 3, 8, 3, np.random.default_rng(0), rows_per_word=rows_per_word)
+    states = train.fit(x, 3, 8, 3, np.random.default_rng(0), rows_per_codeword=rows_per_codeword)
     assert max(looked_at) == 64
-    assert sum(looked_at) == (500 if rows_per_word is None else 160)
-    apart = train.fit(np.array(x), 3, 8, 3, np.random.default_rng(0), rows_per_word=rows_per_word)
+    assert sum(looked_at) == (500 if rows_per_codeword is None else 160)
+    apart = train.fit(
+        np.array(x), 3, 8, 3, np.random.default_rng(0), rows_per_codeword=rows_per_codeword
+    )
     assert states == apart
 
 
@@ -78,15 +82,15 @@ def test_a_bad_number_is_named_wherever_it_is(rng, tmp_path, monkeypatch):
     x[401, 2] = np.nan
     generator = np.random.default_rng(0)
     before = generator.bit_generator.state
-    for rows_per_word in (None, 2):  # whatever rows are drawn
-        with pytest.raises(NonFiniteError, match=r"fit: x holds nan at \(401, 2\); wanted"):
-            train.fit(x, 2, 8, 3, generator, rows_per_word=rows_per_word)
+    for rows_per_codeword in (None, 2):  # whatever rows are drawn
+        with pytest.raises(NonFiniteError, match=r"fit: x holds nan at \(401, 2\); expected"):
+            train.fit(x, 2, 8, 3, generator, rows_per_codeword=rows_per_codeword)
     assert generator.bit_generator.state == before
-    with pytest.raises(NonFiniteError, match=r"fit: x holds nan at \(401, 2\); wanted"):
-        train.fit(on_disk(tmp_path, x), 2, 8, 3, generator, rows_per_word=None)
+    with pytest.raises(NonFiniteError, match=r"fit: x holds nan at \(401, 2\); expected"):
+        train.fit(on_disk(tmp_path, x), 2, 8, 3, generator, rows_per_codeword=None)
     rvq = ResidualVectorQuantizer(6, 6, n_q=2, bins=8, rng=0)
     books = rvq.codebooks
-    with pytest.raises(NonFiniteError, match=r"fit: x holds nan at \(4, 2, 1\); wanted"):
+    with pytest.raises(NonFiniteError, match=r"fit: x holds nan at \(4, 2, 1\); expected"):
         rvq.fit(x.reshape(5, 100, 6).transpose(0, 2, 1))
     assert rvq.codebooks is books
 
@@ -99,14 +103,14 @@ def test_numbers_too_large_for_a_residual_are_refused_all_the_same(size, rng):
     with np.errstate(over="ignore"), pytest.raises(NonFiniteError, match="fit: x"):
         train.fit(x, 2, 8, 3, rng)
     states = train.fit(vectors(rng) * np.float32(8e36), 2, 64, 3, rng)
-    assert np.isfinite(states[1].words).all()
+    assert np.isfinite(states[1].codebook).all()
 
 
 def test_bad_numbers_are_refused_in_the_name_of_the_call(rng):
     x = vectors(rng)
     x[3, 1] = np.inf
     state = train.kmeans(vectors(rng), 4, 1, rng)
-    fresh = train.CodebookState(state.words, state.sums, state.counts, False)
+    fresh = train.CodebookState(state.codebook, state.sums, state.counts, False)
     for name, call in {
         "kmeans": lambda: train.kmeans(x, 4, 2, rng),
         "initialize": lambda: train.initialize([fresh], x, 1, 2, rng),
@@ -166,7 +170,7 @@ def test_residuals_without_tables_are_those_that_encode_searches_with(rng):
     for n in range(3):
         np.testing.assert_array_equal(lookup.residual(x, codes[:n], books), left)
         np.testing.assert_array_equal(lookup.searched(left, books, n), left)
-        left = left - states[n].words[codes[n]]
+        left = left - states[n].codebook[codes[n]]
 
 
 @pytest.mark.parametrize("codebook_dim", [6, 3])
@@ -184,4 +188,4 @@ def test_codewords_are_replaced_by_what_their_stage_quantizes_with_several_ranks
             rvq(x, 50)
         made.append(rvq)
     for ours, theirs in zip(made[0].codebooks, made[1].codebooks, strict=True):
-        np.testing.assert_allclose(ours.words, theirs.words, rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(ours.codebook, theirs.codebook, rtol=1e-6, atol=1e-6)

@@ -69,7 +69,7 @@ def arrays_in(value):
 def test_nothing_of_a_value_can_be_changed(made, duplicate):
     value = duplicate(made())
     before = value.fingerprint
-    for name in [*vars(value), "n_q", "stages", "words", "anything"]:
+    for name in [*vars(value), "n_q", "stages", "codewords", "anything"]:
         with pytest.raises(FrozenInstanceError):
             setattr(value, name, 99)
         with pytest.raises(AttributeError):
@@ -96,13 +96,13 @@ def test_values_are_equal_if_all_they_are_made_of_is(made, duplicate):
 
 
 def test_every_part_of_a_value_counts():
-    words, (into, out) = normal(5, 4), maps()
-    stage = Stage(words, into, out)
+    codewords, (into, out) = normal(5, 4), maps()
+    stage = Stage(codewords, into, out)
     others = [
-        Stage(words, into, out, "cosine"), Stage(words, into, out, stride=2),
-        Stage(words.astype(np.float64), into, out), Stage(words[:4], into, out),
-        Stage(words, Linear(into.weight, -into.bias), out),
-        Stage(words, into, Linear(-out.weight, out.bias)), Stage(words),
+        Stage(codewords, into, out, "cosine"), Stage(codewords, into, out, stride=2),
+        Stage(codewords.astype(np.float64), into, out), Stage(codewords[:4], into, out),
+        Stage(codewords, Linear(into.weight, -into.bias), out),
+        Stage(codewords, into, Linear(-out.weight, out.bias)), Stage(codewords),
     ]  # fmt: skip
     assert len({stage, *others}) == 1 + len(others)
     assert stage.fingerprint == Codebooks([stage]).fingerprint
@@ -150,16 +150,17 @@ def test_what_values_say_of_themselves():
     assert repr(wide) == "Linear(6 to 4, float64)"
     stages = [Stage(normal(5, 4), *maps()), Stage(normal(7, 4), *maps(), "cosine", stride=4)]
     assert repr(Codebooks(stages)) == (
-        "Codebooks(2 stages, 5 to 7 words of 4 for vectors of 6, by cosine, every 1 to 4 frames)"
+        "Codebooks(2 stages, 5 to 7 codewords of 4 for vectors of 6, by cosine, every "
+        "1 to 4 frames)"
     )
-    assert repr(Codebooks(np.ones((1, 3, 2)))) == "Codebooks(1 stage, 3 words of 2, float64)"
+    assert repr(Codebooks(np.ones((1, 3, 2)))) == "Codebooks(1 stage, 3 codewords of 2, float64)"
     assert repr(MADE["state"]()) == "CodebookState(5 of 4, initialized)"
 
 
 def test_codebooks_of_a_step_share_what_searches_found_out_and_nothing_more():
-    before, words = Codebooks(normal(2, 5, 4)), -normal(2, 5, 4)
-    after = Codebooks.trained([Stage(each) for each in words], before)
-    assert after == Codebooks(words)
+    before, codewords = Codebooks(normal(2, 5, 4)), -normal(2, 5, 4)
+    after = Codebooks.trained([Stage(each) for each in codewords], before)
+    assert after == Codebooks(codewords)
     assert after._hints is before._hints
     assert Codebooks.trained(before.stages[:1], before)._hints is not before._hints
 
@@ -169,19 +170,19 @@ def test_every_bandwidth_shares_the_tables_of_its_stages(tables_made):
     x = normal(40, 8)
     rvq = rvq_np.ResidualVectorQuantizer(8, 8, n_q=8, bins=16, kmeans_init=False, rng=0).eval()
     whole = Codebooks(rvq.codebooks.stages)
-    wanted = rvq_np.encode(x, whole)
+    expected = rvq_np.encode(x, whole)
     assert tables_made.total() == 8
     tables_made.clear()
     for n in range(1, 9):
         codes = rvq.encode(x, 50, bandwidth=0.2 * n)
-        np.testing.assert_array_equal(codes, wanted[:n])
+        np.testing.assert_array_equal(codes, expected[:n])
         np.testing.assert_array_equal(rvq.decode(codes), rvq_np.decode(codes, whole))
-        np.testing.assert_array_equal(rvq_np.encode(x, rvq.codebooks[:n]), wanted[:n])
-    left = x - rvq_np.decode(wanted[:1], whole) - rvq_np.decode(wanted[1:2], whole[1:2])
-    np.testing.assert_array_equal(rvq.encode(left, 50, st=2), wanted[2:])
-    np.testing.assert_array_equal(rvq.encode(left, 50, 1.0, st=2), wanted[2:5])
+        np.testing.assert_array_equal(rvq_np.encode(x, rvq.codebooks[:n]), expected[:n])
+    left = x - rvq_np.decode(expected[:1], whole) - rvq_np.decode(expected[1:2], whole[1:2])
+    np.testing.assert_array_equal(rvq.encode(left, 50, st=2), expected[2:])
+    np.testing.assert_array_equal(rvq.encode(left, 50, 1.0, st=2), expected[2:5])
     assert rvq.codebooks[1:6][1:3] == whole[2:4]
-    np.testing.assert_array_equal(rvq_np.encode(left, rvq.codebooks[1:6][1:3]), wanted[2:4])
+    np.testing.assert_array_equal(rvq_np.encode(left, rvq.codebooks[1:6][1:3]), expected[2:4])
     assert set(tables_made.values()) == {1}
     assert len(tables_made) == 8
 
@@ -206,8 +207,8 @@ def test_slices_share_tables_in_every_library(put, kind, beam_size, tables_made)
             vectors = back(rvq_np.decode(there(codes), whole[part]))
             counts = rvq_np.codec.tally(x, there(codes), whole[part])
             assert tables_made.total() == made
-            wanted = back(rvq_np.encode(x, apart, beam_size=beam_size))
-            np.testing.assert_array_equal(codes, wanted)
+            expected = back(rvq_np.encode(x, apart, beam_size=beam_size))
+            np.testing.assert_array_equal(codes, expected)
             np.testing.assert_array_equal(vectors, back(rvq_np.decode(there(codes), apart)))
             for ours, theirs in zip(
                 counts, rvq_np.codec.tally(x, there(codes), apart), strict=True
@@ -226,7 +227,7 @@ def in_library(name):
         yield array_api_strict.asarray, np.from_dlpack
     else:
         if shutil.which("g++") is None or platform.machine() != "x86_64":
-            pytest.skip("the emulated card is built by g++, for x86-64")
+            pytest.skip("the emulated GPU is built by g++, for x86-64")
         with fake_cupy.installed():
             yield fake_cupy.asarray, fake_cupy.asnumpy
 

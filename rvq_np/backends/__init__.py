@@ -171,8 +171,8 @@ def enter_all(*arrays: Any) -> list[Entered]:
     if len({_backend_for(type(each)) for each in arrays}) > 1:  # type: ignore[arg-type]
         kinds = ", ".join(f"{type(each).__module__}.{type(each).__qualname__}" for each in arrays)
         raise BackendError(
-            f"rvq_np got arrays of kinds {kinds}; wanted one library. Convert them to the kind of "
-            "x first."
+            f"rvq_np got arrays of kinds {kinds}; expected one library. Convert them to the kind "
+            "of x first."
         )
     return entered
 

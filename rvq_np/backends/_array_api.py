@@ -3,8 +3,8 @@
 Scores are computed where the array is, in float64 where the device has it: some libraries round
 the factors of a float32 product further (TF32, bfloat16) and no bound on that is known.  Where
 there is no float64, products are formed element by element, which rounds as IEEE says.  Rows in
-which more than one word comes within the error bound travel to the host, and are decided there by
-the kernels for NumPy arrays; so are beams.  Only those rows and their codes are copied.
+which more than one codeword comes within the error bound travel to the host, and are decided there
+by the kernels for NumPy arrays; so are beams.  Only those rows and their codes are copied.
 
 The files named after a library hand their device arrays to this one.
 """
@@ -39,7 +39,7 @@ def extent_later(x, by_row=False):
 class DeviceStage(NamedTuple):
     """One stage on the device, beside the host's tables it was made of."""
 
-    words: Any  # (K, C), the screen's float type
+    codebook: Any  # (K, C), the screen's float type
     half: Any  # (K,)
     bounds: np.ndarray  # (7,) as `tables.error_bounds`, for the screen's float type
     table: Any  # (K, D), the working float type
@@ -65,9 +65,9 @@ def prepare(codebooks, like):
         half[np.isinf(here.half)] = np.inf
         stages.append(
             DeviceStage(
-                words=there(here.words.astype(screen)),
+                codebook=there(here.codebook.astype(screen)),
                 half=there(half),
-                bounds=tables.error_bounds(here.half64, here.words.shape[1], screen),
+                bounds=tables.error_bounds(here.half64, here.codebook.shape[1], screen),
                 table=there(here.table),
                 weight_in=there(None if here.weight_in is None else here.weight_in.astype(screen)),
                 bias_in=there(None if here.bias_in is None else here.bias_in.astype(screen)),
@@ -90,8 +90,8 @@ def prepare_map(linear, like):
 def project(x, prepared, dtype):
     xp, (weight, bias) = namespace(x), prepared
     mapped = xp.matmul(xp.astype(x, weight.dtype), weight) + bias
-    wanted = host.working_dtype(_numpy_dtype(xp, x), dtype)
-    return xp.astype(mapped, asarray(np.empty(0, wanted), x).dtype)
+    expected = host.working_dtype(_numpy_dtype(xp, x), dtype)
+    return xp.astype(mapped, asarray(np.empty(0, expected), x).dtype)
 
 
 def encode(x, stages, beam_size=1):
@@ -112,8 +112,8 @@ def decode(codes, stages):
     xp = namespace(codes)
     total = None
     for q in range(codes.shape[0]):
-        words = xp.take(stages[q].table, codes[q, :], axis=0)
-        total = words + 0.0 if total is None else total + words  # + 0.0: never -0.0
+        codewords = xp.take(stages[q].table, codes[q, :], axis=0)
+        total = codewords + 0.0 if total is None else total + codewords  # + 0.0: never -0.0
     if total is None:
         table = stages[0].table
         total = xp.zeros((codes.shape[1], table.shape[1]), dtype=table.dtype, device=table.device)
@@ -129,8 +129,10 @@ def _nearest(xp, rows, stage):
     """Return codes (n,) of one stage: the device's where its bound decides, else the host's."""
     if rows.shape[0] == 0:
         return asarray(np.empty(0, np.int32), rows)
-    has_wide = stage.words.dtype == getattr(xp, "float64", None)
-    step = max(1, SCORES // (stage.words.shape[0] * (1 if has_wide else stage.words.shape[1])))
+    has_wide = stage.codebook.dtype == getattr(xp, "float64", None)
+    step = max(
+        1, SCORES // (stage.codebook.shape[0] * (1 if has_wide else stage.codebook.shape[1]))
+    )
     parts = []
     for start in range(0, rows.shape[0], step):
         part = rows[start : min(start + step, rows.shape[0]), :]
@@ -143,12 +145,12 @@ def _nearest(xp, rows, stage):
 
 
 def _screened(xp, rows, stage, has_wide):
-    """Return the best word of each row (n,) by computed scores, and where the bound decides."""
-    wide = xp.astype(rows, stage.words.dtype)
+    """Return the best codeword of each row (n,) by computed scores, and where the bound decides."""
+    wide = xp.astype(rows, stage.codebook.dtype)
     if has_wide:
-        scores = stage.half - xp.matmul(wide, xp.matrix_transpose(stage.words))
+        scores = stage.half - xp.matmul(wide, xp.matrix_transpose(stage.codebook))
     else:
-        scores = stage.half - xp.sum(wide[:, None, :] * stage.words[None, :, :], axis=2)
+        scores = stage.half - xp.sum(wide[:, None, :] * stage.codebook[None, :, :], axis=2)
     lost = wide.shape[1] * 2.0 * float(xp.finfo(wide.dtype).smallest_normal)
     norms = xp.sqrt(xp.sum(wide * wide, axis=1) + lost)
     size = norms * float(stage.bounds[0]) + float(stage.bounds[1])

@@ -20,7 +20,7 @@ from ._cuda_search import Stage, joined, projected, screen, search, search_beams
 STAYS = True  # training leaves arrays on their device
 NUMBERS = 1 << 25  # of the residuals that are held at once: 128 MiB of float32
 LEAVES = 16  # leaves of `host.LEAF` rows that are merged together, at most: see gather.cu
-WIDE, TOGETHER = 4, 4  # numbers of a word, and rows, that a thread decodes: see gather.cu
+WIDE, TOGETHER = 4, 4  # numbers of a codeword, and rows, that a thread decodes: see gather.cu
 PIECE = 1 << 14  # numbers whose ends one block of threads finds
 BLOCKS = 1 << 10  # of threads that look for the ends of rows
 ENDS = {
@@ -33,7 +33,7 @@ ENDS = {
 
 
 class Prepared:
-    """The stages on one device; a slice of it serves some of the levels."""
+    """The stages on one device; a slice of it serves some of the stages."""
 
     def __init__(self, stages: Any, fused: Any, table: Any, offsets: Any, sizes: Any):
         self.stages = tuple(stages)
@@ -43,12 +43,12 @@ class Prepared:
     def __len__(self) -> int:
         return len(self.stages)
 
-    def __getitem__(self, levels: slice) -> "Prepared":
-        if levels.indices(len(self)) == (0, len(self), 1):
+    def __getitem__(self, stages: slice) -> "Prepared":
+        if stages.indices(len(self)) == (0, len(self), 1):
             return self
-        fused = None if self.fused is None else self.fused.first(levels)
-        offsets, sizes = self.offsets[levels], self.sizes[levels]
-        return Prepared(self.stages[levels], fused, self.table, offsets, sizes)
+        fused = None if self.fused is None else self.fused.first(stages)
+        offsets, sizes = self.offsets[stages], self.sizes[stages]
+        return Prepared(self.stages[stages], fused, self.table, offsets, sizes)
 
 
 def check(x):
@@ -79,20 +79,20 @@ def prepare(codebooks, like):
         tables = [cupy.asarray(each.table) for each in here]
         ends = np.cumsum([each.size for each in tables])
         offsets = cupy.asarray(np.concatenate([[0], ends[:-1]]).astype(np.int64))
-        plain = all(each.weight_in is None and each.words is each.table for each in here)
+        plain = all(each.weight_in is None and each.codebook is each.table for each in here)
         lost = [np.isinf(each.half) for each in here]
         useless = [np.flatnonzero(each) for each in lost]
         usable = [cupy.asarray(np.flatnonzero(~each).astype(np.int32)) for each in lost]
-        words = tables if plain else [cupy.asarray(each.words) for each in here]
-        fused = screen(words, useless) if plain else None
+        codewords = tables if plain else [cupy.asarray(each.codebook) for each in here]
+        fused = screen(codewords, useless) if plain else None
         stages = []
         for q, each in enumerate(here):
-            own = screen(words[q : q + 1], useless[q : q + 1]) if fused is None else fused
+            own = screen(codewords[q : q + 1], useless[q : q + 1]) if fused is None else fused
             maps = each.weight_in is not None and not (each.unit and _changes_nothing(each))
             stages.append(
                 Stage(
                     own if fused is None else own.first(slice(q, q + 1)),
-                    words[q], usable[q], tables[q],
+                    codewords[q], usable[q], tables[q],
                     cupy.asarray(each.weight_in) if maps else None,
                     cupy.asarray(each.bias_in) if maps else None, each.unit,
                 )
@@ -168,18 +168,18 @@ def tally(x, codes, prepared):
 def add_up(x, codes, prepared):
     """Return per stage counts (K,) and sums (K, C), float64, on the device."""
     codes = cupy.ascontiguousarray(codes, dtype=np.int32)
-    largest = max(stage.words.size for stage in prepared.stages)
-    room = max(1, min(LEAVES, NUMBERS // (host.LEAF * x.shape[1]), FAR // largest))
+    largest = max(stage.codebook.size for stage in prepared.stages)
+    space = max(1, min(LEAVES, NUMBERS // (host.LEAF * x.shape[1]), FAR // largest))
 
     def parts():
         start, total = 0, -(-x.shape[0] // host.LEAF)
         while start < total:
-            leaves = 1 << (min(room, total - start).bit_length() - 1)
+            leaves = 1 << (min(space, total - start).bit_length() - 1)
             part = slice(start * host.LEAF, (start + leaves) * host.LEAF)
             yield leaves, _leaves(x[part], codes[:, part], prepared, leaves)
             start += leaves
 
-    shapes = [stage.words.shape for stage in prepared.stages]
+    shapes = [stage.codebook.shape for stage in prepared.stages]
     return host.merged(parts()) or (
         [cupy.zeros(shape[0]) for shape in shapes], [cupy.zeros(shape) for shape in shapes]
     )  # fmt: skip
@@ -190,7 +190,7 @@ def _leaves(x, codes, prepared, leaves):
     rows = cast(x, prepared.table.dtype, copy=len(prepared) > 1)
     counts, sums = [], []
     for q, stage in enumerate(prepared.stages):
-        size, width = stage.words.shape
+        size, width = stage.codebook.shape
         searched = cupy.ascontiguousarray(projected(rows, stage))
         order, starts = _sorted(codes[q], leaves, size)
         parts = cupy.empty((leaves * size, width), np.float64)
@@ -238,10 +238,11 @@ def _sorted(codes, leaves, size):
 
 
 def assign(x):
-    """Return ``again(words)``: counts (K,) and sums (K, C) of the rows nearest to each word.
+    """Return ``again(codewords)``: counts (K,) and sums (K, C) of the rows nearest to each
+    codeword.
 
-    For the rounds of k-means on the rows `x` (N, C): words (K, C), rounded to float32 here, are an
-    array of the host or of the device; what comes back stays on the device.
+    For the rounds of k-means on the rows `x` (N, C): codewords (K, C), rounded to float32 here, are
+    an array of the host or of the device; what comes back stays on the device.
     """
     with x.device:
         rows = cast(x, host.working_dtype(x.dtype, np.float32))
@@ -249,12 +250,12 @@ def assign(x):
         nowhere = cupy.zeros(1, np.int64)
     names = functools.cache(lambda count: cupy.arange(count, dtype=np.int32))
 
-    def again(words):
+    def again(codewords):
         with x.device:
-            words = cast(cast(cupy.asarray(words), np.float32), rows.dtype)
-            every = names(len(words))
-            stage = Stage(screen([words]), words, every, words)
-            prepared = Prepared([stage], stage.screen, words, nowhere, None)
+            codewords = cast(cast(cupy.asarray(codewords), np.float32), rows.dtype)
+            every = names(len(codewords))
+            stage = Stage(screen([codewords]), codewords, every, codewords)
+            prepared = Prepared([stage], stage.screen, codewords, nowhere, None)
             step = max(1, NUMBERS // rows.shape[1])
             for start in range(0, len(rows), step):
                 part = slice(start, start + step)
@@ -266,12 +267,12 @@ def assign(x):
 
 
 def walk(x, codes, prepared):
-    """Yield per stage what it quantized, rows (N, C), and the words (N, C) it chose."""
+    """Yield per stage what it quantized, rows (N, C), and the codewords (N, C) it chose."""
     with x.device:
         rows = cast(x, prepared.table.dtype, copy=True)
         for q in range(codes.shape[0]):
             stage = prepared.stages[q]
-            yield projected(rows, stage), stage.words[codes[q]]
+            yield projected(rows, stage), stage.codebook[codes[q]]
             rows = rows.copy()
             _subtract(rows, stage, codes[q])
 

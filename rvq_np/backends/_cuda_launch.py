@@ -7,9 +7,9 @@ import numpy as np
 
 from ..kernels import cuda
 
-# Shapes of a block that searches, ROW_GROUPS x WORD_GROUPS warps: many rows first.
+# Shapes of a block that searches, ROW_GROUPS x CODEWORD_GROUPS warps: many rows first.
 SHAPES = ((8, 1), (4, 2), (2, 4), (1, 8), (1, 4), (1, 1))
-DEEP = True  # whether blocks that are alone on their processors read more of a word at a time
+DEEP = True  # whether blocks that are alone on their processors read more of a codeword at a time
 WGMMA = True  # whether four warps multiply together where the GPU can: compute capability 9.0
 TOGETHER = (4, 2)  # the shape whose warps may multiply together
 FULL = 0.75  # share of the processors that a shape must keep busy to be taken
@@ -74,11 +74,11 @@ def _module(file, dtype, *macros):
 def shape(n, width):
     """Return ``(groups, rows of a block, bytes of shared memory, form)`` to search `n` rows with.
 
-    `width`: numbers of a word, padded.
+    `width`: numbers of a codeword, padded.
 
-    The first of `SHAPES` that fits the card and keeps its processors busy; where `n` is too small
-    for that, the one that spreads the words of a row over most warps.  None if words are too long.
-    `form`: a macro of encode.cu, "WGMMA", "DEEP", "FEW" or none.
+    The first of `SHAPES` that fits the GPU and keeps its processors busy; where `n` is too small
+    for that, the one that spreads the codewords of a row over most warps.  None if codewords are
+    too long. `form`: a macro of encode.cu, "WGMMA", "DEEP", "FEW" or none.
     """
     most, processors, together = _device(cupy.cuda.Device().id)
     return _shape(n, width, most, processors, together and WGMMA, SHAPES, DEEP)
@@ -129,18 +129,18 @@ def sort_shape(rows, size):
 
 def shared_bytes(groups, width, form=None):
     """Return the shared memory of a block of encode.cu, as `divide` there hands it out."""
-    rows, words = groups
-    span = 64 if words <= 2 else 32  # words of a warp at a time
-    depth = 128 if form in ("DEEP", "FEW") else span  # numbers of a word
+    rows, codewords = groups
+    span = 64 if codewords <= 2 else 32  # codewords of a warp at a time
+    depth = 128 if form in ("DEEP", "FEW") else span  # numbers of a codeword
     buffers = 3 if form == "WGMMA" else 2
     block = 32 * rows
     return (
         16 * -(-width // 16) * 2 * (block + 1)
-        + 16 * buffers * depth // 8 * span * words
+        + 16 * buffers * depth // 8 * span * codewords
         + (buffers * (4 * 128 + 8) if form == "WGMMA" else 0)
-        + 3 * 4 * 8 * words * block
+        + 3 * 4 * 8 * codewords * block
         + 2 * 4 * block
-        + 4 * rows * words
+        + 4 * rows * codewords
     )
 
 

@@ -158,7 +158,7 @@ class Reader:
         ShapeError
             If the range is not within the file, or cuts through a block.
         """
-        n_q = checks.levels("read", self.n_q if n_q is None else n_q, 1, self.n_q)
+        n_q = checks.stage_count("read", self.n_q if n_q is None else n_q, 1, self.n_q)
         start = arguments.integer("read", "start", start)
         stop = self.frames if stop is None else arguments.integer("read", "stop", stop)
         self._check_range(start, stop)
@@ -201,12 +201,12 @@ class Reader:
                 "model that encoded them."
             )
 
-    def codes(self, level: int) -> int:
-        """Return how many codes stage `level` has in all streams together."""
-        level = arguments.whole("codes", "level", level, 0, self.n_q - 1)
-        return self.header.streams * (self.frames // self.strides[level])
+    def codes(self, stage: int) -> int:
+        """Return how many codes stage `stage` has in all streams together."""
+        stage = arguments.whole("codes", "stage", stage, 0, self.n_q - 1)
+        return self.header.streams * (self.frames // self.strides[stage])
 
-    def level_bytes(self) -> list[int]:
+    def stage_bytes(self) -> list[int]:
         """Return how many bytes the codes of each stage take."""
         total = [0] * self.n_q
         for chunk in self.index:

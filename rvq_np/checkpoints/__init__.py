@@ -96,7 +96,7 @@ def load(path: str | os.PathLike[str], family: str | None = None) -> Any:
     --------
     >>> codebooks = load("encodec_24khz/model.safetensors")  # doctest: +SKIP
     >>> codebooks[:8]  # doctest: +SKIP
-    Codebooks(8 stages, 1024 words of 128)
+    Codebooks(8 stages, 1024 codewords of 128)
     """
     return load_as(path, family)[1]
 
@@ -160,7 +160,7 @@ def save(
     ...     path = os.path.join(folder, "small.safetensors")
     ...     save(path, np.ones((2, 4, 3), np.float32))
     ...     load(path)
-    Codebooks(2 stages, 4 words of 3)
+    Codebooks(2 stages, 4 codewords of 3)
     """
     quantizer = composed.of(quantizer)
     if family is not None:

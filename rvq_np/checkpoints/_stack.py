@@ -231,7 +231,7 @@ def averaged_entries(
                 "'euclidean' and stride 1."
             )
         name = pattern.format(q)
-        codebook = stage.words.astype(np.float32)
+        codebook = stage.codebook.astype(np.float32)
         book = name.rpartition(".")[0]
         named[f"{book}.{flag}"] = np.ones(1, np.float32)
         named[f"{book}.cluster_size"] = count

@@ -1,7 +1,7 @@
 """This library's own format for any quantizer, compact, as `rvq_np.checkpoints.save` writes it.
 
-Tensors are named by their place, ``rvq_np.parts.1.stages.0.words``; the metadata describe how they
-are composed.  An array used in several places is stored once.  Arrays that float16 represents
+Tensors are named by their place, ``rvq_np.parts.1.stages.0.codebook``; the metadata describe how
+they are composed.  An array used in several places is stored once.  Arrays that float16 represents
 exactly are stored as float16: a model published in half precision takes no more space here.
 """
 
@@ -79,7 +79,7 @@ class _Writer:
         return plan
 
     def stage(self, stage: Stage, place: str) -> dict[str, Any]:
-        plan: dict[str, Any] = {"words": self.tensor(stage.words, f"{place}words")}
+        plan: dict[str, Any] = {"words": self.tensor(stage.codebook, f"{place}words")}
         if stage.project_in is not None and stage.project_out is not None:
             plan["maps"] = [self.linear(stage.project_in, f"{place}project_in."),
                             self.linear(stage.project_out, f"{place}project_out.")]  # fmt: skip

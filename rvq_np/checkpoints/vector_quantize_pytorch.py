@@ -50,7 +50,7 @@ def _residual(tensors, config, prefix):
             f"load: {str(tensors.source)!r} has {shape[0]} heads per stage; expected one."
         )
     stages = _stack.averaged(tensors, prefix, PATTERN, "initted")
-    if all(np.array_equal(stages[0].words, each.words) for each in stages):  # shared_codebook
+    if all(np.array_equal(stages[0].codebook, each.codebook) for each in stages):  # shared_codebook
         stages = stages[:1] * len(stages)
     if config.get("use_cosine_sim"):
         cosine = {id(each): replace(each, metric="cosine") for each in stages}
@@ -96,7 +96,7 @@ def _stack_entries(quantizer, counts):
 
 def _stored(q, stage):
     """Return a Euclidean stage with the same tensors; cosine codewords must have norm 1."""
-    norms = np.linalg.norm(stage.words.astype(np.float64), axis=1)
+    norms = np.linalg.norm(stage.codebook.astype(np.float64), axis=1)
     if stage.metric == "cosine" and (np.abs(norms - 1) > 1e-5).any():
         raise ParameterError(
             f"state_dict: the codewords of stage {q} have norms from {norms.min():.4g} to "

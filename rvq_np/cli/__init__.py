@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
         "--iterations", type=int, default=25, help="of k-means per stage (default: 25)"
     )
     fit.add_argument(
-        "--rows-per-word",
+        "--rows-per-codeword",
         type=int,
         default=256,
         help="random training vectors per codeword (default: 256); 0: all vectors",
@@ -121,7 +121,7 @@ def _parser() -> argparse.ArgumentParser:
     warmup.set_defaults(run=commands.warmup)
 
     bench = every.add_parser("bench", help="measure how fast this machine encodes and decodes")
-    for name, usual in (("dim", 128), ("words", 1024), ("levels", 8), ("rows", 4096)):
+    for name, usual in (("dim", 128), ("codewords", 1024), ("stages", 8), ("rows", 4096)):
         bench.add_argument(f"--{name}", type=int, default=usual, help=f"default: {usual}")
     bench.set_defaults(run=commands.bench)
 

@@ -35,7 +35,7 @@ def source(path: str, quantizer: Any) -> Codes:
     if is_container(path):
         with bitstream.Reader(path) as reader:
             reader.check(quantizer)
-            reader.level_bytes()  # checks the chunk headers before the output is created
+            reader.stage_bytes()  # checks the chunk headers before the output is created
             batch, frames, rate = reader.batch, reader.frames, reader.frame_rate
 
         def read() -> Iterator[tuple[int, Any]]:

@@ -26,8 +26,8 @@ def fit(options: argparse.Namespace) -> None:
     errors: dict[int, float] = {}
     rvq.fit(
         x,
-        rows_per_word=options.rows_per_word or None,
-        callback=lambda info: errors.__setitem__(info.level, info.error),
+        rows_per_codeword=options.rows_per_codeword or None,
+        callback=lambda info: errors.__setitem__(info.stage, info.error),
         progress=sys.stderr.isatty(),
         checkpoint=options.checkpoint,
     )
@@ -122,7 +122,7 @@ def warmup(options: argparse.Namespace) -> None:
 def bench(options: argparse.Namespace) -> None:
     from . import speed
 
-    sizes = {name: getattr(options, name) for name in ("dim", "words", "levels", "rows")}
+    sizes = {name: getattr(options, name) for name in ("dim", "codewords", "stages", "rows")}
     for name, value in sizes.items():
         if value < 1:
             raise ParameterError(f"bench: --{name} is {value}; expected an integer >= 1.")

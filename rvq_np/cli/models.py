@@ -52,7 +52,7 @@ class Model:
         from .. import checks
 
         available = self.quantizer.n_q
-        n_q = available if n_q is None else checks.levels("encode", n_q, 1, available)
+        n_q = available if n_q is None else checks.stage_count("encode", n_q, 1, available)
         return self.quantizer[:n_q]
 
     def warn_if_random(self) -> None:

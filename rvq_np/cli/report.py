@@ -48,7 +48,7 @@ def _print_stages(quantizer: Any) -> None:
     for q, stage in enumerate(quantizer):
         projects = "yes" if stage.project_in is not None else "no"
         print(
-            f"{q:>5}  {stage.size:>9}  {stage.words.shape[1]:>9}  {stage.metric:<9}  "
+            f"{q:>5}  {stage.size:>9}  {stage.codebook.shape[1]:>9}  {stage.metric:<9}  "
             f"{projects:>11}  {stage.stride:>15}"
         )
 
@@ -97,7 +97,7 @@ def of_codes(path: str) -> None:
     """Print the properties of a file of codes: stages, rate, duration, and use of bits."""
     with bitstream.Reader(path) as reader:
         counts, dropped = _counted(reader)
-        stage_bytes = reader.level_bytes()
+        stage_bytes = reader.stage_bytes()
         rate, frames = reader.frame_rate, reader.frames
         bits = sum(float(np.log2(s)) / t for s, t in zip(reader.sizes, reader.strides, strict=True))
         prints = reader.header.fingerprints

@@ -58,8 +58,8 @@ def _encode_in_numpy(x: np.ndarray, books: Codebooks) -> None:
     """Encode with a few lines of NumPy, in float32, without exact resolution of near-ties."""
     residual = x.copy()
     for stage in books:
-        half = 0.5 * np.square(stage.words).sum(axis=1)
-        residual -= stage.words[np.argmin(half - residual @ stage.words.T, axis=1)]
+        half = 0.5 * np.square(stage.codebook).sum(axis=1)
+        residual -= stage.codebook[np.argmin(half - residual @ stage.codebook.T, axis=1)]
 
 
 def _median(call: Callable[[], object]) -> float:

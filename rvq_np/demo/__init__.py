@@ -37,7 +37,7 @@ class Clip(NamedTuple):
     samples: np.ndarray
 
 
-class Level(NamedTuple):
+class Stage(NamedTuple):
     """The result of encoding the clips with the first `n_q` stages."""
 
     n_q: int
@@ -77,7 +77,7 @@ def train(clips: list[Clip], seed: int = 0, progress: bool = False) -> ResidualV
     rvq = ResidualVectorQuantizer(
         DIM, DIM, n_q=STAGES, bins=CODEWORDS, kmeans_iters=ITERATIONS, rng=seed
     )
-    return rvq.fit(vectors, rows_per_word=None, progress=progress).eval()
+    return rvq.fit(vectors, rows_per_codeword=None, progress=progress).eval()
 
 
 def signal_to_noise(samples: np.ndarray, decoded: np.ndarray) -> float:
@@ -95,7 +95,7 @@ def reconstruct(rvq: ResidualVectorQuantizer, clip: Clip, n_q: int, beam_size: i
     return mdct.inverse(rvq.decode(codes), len(clip.samples))
 
 
-def measure(rvq: ResidualVectorQuantizer, clips: list[Clip], n_q: int) -> Level:
+def measure(rvq: ResidualVectorQuantizer, clips: list[Clip], n_q: int) -> Stage:
     """Encode all clips with `n_q` stages, decode them, and measure the result."""
     vectors = [mdct.forward(clip.samples, DIM) for clip in clips]
     kbps = n_q * rvq.get_bandwidth_per_quantizer(FRAME_RATE)
@@ -108,12 +108,12 @@ def measure(rvq: ResidualVectorQuantizer, clips: list[Clip], n_q: int) -> Level:
     seconds = sum(len(clip.samples) for clip in clips) / RATE
     snr = [signal_to_noise(clip.samples, reconstruct(rvq, clip, n_q)) for clip in clips]
     utilisation, perplexity = rvq.usage[n_q - 1]
-    return Level(n_q, kbps, snr, utilisation, perplexity, seconds / sorted(times)[1])
+    return Stage(n_q, kbps, snr, utilisation, perplexity, seconds / sorted(times)[1])
 
 
 def run(
     path: str | None = None, out: str = "rvq-demo", progress: bool | None = None
-) -> list[Level]:
+) -> list[Stage]:
     """Train, encode, print a table, and write WAV files and, with matplotlib, plots.
 
     Parameters
@@ -127,7 +127,7 @@ def run(
 
     Returns
     -------
-    levels : list of Level
+    stages : list of Stage
         The rows of the table.
     """
     heldout = shipped_clips("heldout") if path is None else [load_clip(path)]
@@ -141,48 +141,48 @@ def run(
     shown = sys.stderr.isatty() if progress is None else progress
     rvq = train(training, progress=shown)
     print(f"Trained in {time.perf_counter() - started:.1f} s.\n")
-    levels = [measure(rvq, heldout, n_q) for n_q in range(1, STAGES + 1)]
-    print_table(heldout, levels)
+    stages = [measure(rvq, heldout, n_q) for n_q in range(1, STAGES + 1)]
+    print_table(heldout, stages)
     best = [signal_to_noise(clip.samples, reconstruct(rvq, clip, STAGES, BEAM)) for clip in heldout]
     print(f"with beam_size={BEAM} and all stages: {', '.join(f'{each:.1f} dB' for each in best)}\n")
-    write_files(rvq, heldout, levels, Path(out))
-    return levels
+    write_files(rvq, heldout, stages, Path(out))
+    return stages
 
 
-def print_table(clips: list[Clip], levels: list[Level]) -> None:
+def print_table(clips: list[Clip], stages: list[Stage]) -> None:
     """Print one line per number of stages."""
     print(f"Encoded clips, not in the training data: {', '.join(clip.name for clip in clips)}")
     names = "  ".join(f"{'SNR ' + clip.name:>18}" for clip in clips)
     print(f"stages    kb/s  {names}  codewords used  perplexity  x real time")
-    for level in levels:
-        snr = "  ".join(f"{each:>15.1f} dB" for each in level.snr)
+    for stage in stages:
+        snr = "  ".join(f"{each:>15.1f} dB" for each in stage.snr)
         print(
-            f"{level.n_q:>6}  {level.kbps:>6.1f}  {snr}  {level.utilisation:>14.0%}  "
-            f"{level.perplexity:>10.0f}  {level.times_real:>10.0f}x"
+            f"{stage.n_q:>6}  {stage.kbps:>6.1f}  {snr}  {stage.utilisation:>14.0%}  "
+            f"{stage.perplexity:>10.0f}  {stage.times_real:>10.0f}x"
         )
 
 
 def write_files(
-    rvq: ResidualVectorQuantizer, clips: list[Clip], levels: list[Level], folder: Path
+    rvq: ResidualVectorQuantizer, clips: list[Clip], stages: list[Stage], folder: Path
 ) -> None:
     """Write the model, each clip at each bitrate, and the plots, and print where they are."""
     folder.mkdir(parents=True, exist_ok=True)
     rvq.save(folder / "model.safetensors")
     for clip in clips:
         wav.write(folder / f"{clip.name}-original.wav", clip.samples, RATE)
-        for level in levels:
-            name = f"{clip.name}-{level.kbps:g}-kbps.wav"
-            wav.write(folder / name, reconstruct(rvq, clip, level.n_q), RATE)
-    count = len(clips) * (len(levels) + 1)
+        for stage in stages:
+            name = f"{clip.name}-{stage.kbps:g}-kbps.wav"
+            wav.write(folder / name, reconstruct(rvq, clip, stage.n_q), RATE)
+    count = len(clips) * (len(stages) + 1)
     print(f"Wrote {count} WAV files to listen to and the model into {folder}{_slash(folder)}")
     try:
         from .. import plot
     except ImportError:
         print("For plots, install matplotlib: pip install 'rvq-np[plot]'.")
         return
-    snr = {clip.name: [level.snr[i] for level in levels] for i, clip in enumerate(clips)}
-    plot.rate_distortion([level.kbps for level in levels], snr, folder / "rate-distortion.png")
-    some = [levels[0], levels[(len(levels) - 1) // 3], levels[-1]]
+    snr = {clip.name: [stage.snr[i] for stage in stages] for i, clip in enumerate(clips)}
+    plot.rate_distortion([stage.kbps for stage in stages], snr, folder / "rate-distortion.png")
+    some = [stages[0], stages[(len(stages) - 1) // 3], stages[-1]]
     shown = [(f"{each.kbps:g} kb/s", reconstruct(rvq, clips[0], each.n_q)) for each in some]
     plot.spectrograms([("original", clips[0].samples), *shown], RATE, folder / "spectrograms.png")
     print("Plots: rate-distortion.png, spectrograms.png.")
@@ -192,4 +192,4 @@ def _slash(folder: Path) -> str:
     return "" if str(folder).endswith("/") else "/"
 
 
-__all__ = ["Clip", "Level", "measure", "reconstruct", "run", "shipped_clips", "train"]
+__all__ = ["Clip", "Stage", "measure", "reconstruct", "run", "shipped_clips", "train"]

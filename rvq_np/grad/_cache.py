@@ -128,7 +128,7 @@ def prepared(config: Config, names: Sequence[str], given: Sequence[Any]) -> Prep
             nearest, most = known, same
     named: dict[str, Any] = dict(zip(names, given, strict=True))
     if len(names) < len(all_names(config)):
-        for name, shape in training.shapes(config).items():  # statistics: nobody asks for them
+        for name, shape in training.shapes(config).items():  # statistics: they are not asked for
             if name not in named:
                 named[name] = np.ones(shape, np.float32)
         return keep(config, *training.from_state_dict(named, config))

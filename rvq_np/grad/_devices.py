@@ -52,7 +52,7 @@ def measure(
             raise
         return [*poisoned(spec, rows, shape, given)[: 4 + spec.n_q], total]
     outputs = outputs_of(passed)
-    outputs += [stage.words.copy() for stage in passed.codebooks.stages[: spec.n_q]]
+    outputs += [stage.codebook.copy() for stage in passed.codebooks.stages[: spec.n_q]]
     if spec.moving:
         _fill(total, spec, passed, numbers, rank, size)
     return [*outputs, total]

@@ -77,7 +77,7 @@ def checked_rate(config, sample_rate, bandwidth):
             f"ResidualVectorQuantizer: bandwidth is {bandwidth!r} without a sample_rate; how "
             "many stages fit into it depends on both."
         )
-    config.levels_for(sample_rate, bandwidth)
+    config.stages_for(sample_rate, bandwidth)
     return float(sample_rate), None if bandwidth is None else float(bandwidth)
 
 

@@ -23,4 +23,4 @@ class Described:
         self, sample_rate: float, bandwidth: float | None = None
     ) -> int:
         """Return how many stages fit into `bandwidth` kb/s."""
-        return self.config.levels_for(sample_rate, bandwidth)
+        return self.config.stages_for(sample_rate, bandwidth)

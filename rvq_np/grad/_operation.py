@@ -63,7 +63,7 @@ class Spec:
     @cached_property
     def n_q(self) -> int:
         """Stages in use."""
-        return self.config.levels_for(self.sample_rate, self.bandwidth)
+        return self.config.stages_for(self.sample_rate, self.bandwidth)
 
     @cached_property
     def per_stage(self) -> float:
@@ -95,7 +95,7 @@ def spec_of(config: Config, sample_rate: float, bandwidth: float | None, **optio
     ParameterError
         If `sample_rate` or `bandwidth` is not what it may be.
     """
-    config.levels_for(sample_rate, bandwidth)
+    config.stages_for(sample_rate, bandwidth)
     return Spec(
         config, float(sample_rate), None if bandwidth is None else float(bandwidth), **options
     )
@@ -167,7 +167,7 @@ def run(
         return poisoned(spec, rows, shape, given)
     outputs = outputs_of(passed)
     if spec.returns_state:
-        outputs += [stage.words.copy() for stage in passed.codebooks.stages[: spec.n_q]]
+        outputs += [stage.codebook.copy() for stage in passed.codebooks.stages[: spec.n_q]]
         outputs += state_of(passed.states)
     return outputs
 

@@ -51,7 +51,7 @@ class ProductOps(Ops, Protocol):
         """Return ``alpha x @ y + beta z``."""
 
     def add_scaled(self, x: Any, y: Any, alpha: float, /) -> Any:
-        """Return ``x + alpha y``, perhaps written over `x`, which nobody needs any more."""
+        """Return ``x + alpha y``, perhaps written over `x`, which is not needed any more."""
 
 
 def rows_of(ops: Ops, x: Any, *, channels_last: bool = False) -> Any:

@@ -141,7 +141,7 @@ class Products:
         stages = self.codebooks.stages[:n_q]
         if not (self.trained or stages[0].project_in):
             return np.zeros_like(rows), {
-                codebook_name(q): np.zeros(stage.words.shape, dtype)
+                codebook_name(q): np.zeros(stage.codebook.shape, dtype)
                 for q, stage in enumerate(stages)
             }
         to_x, gradients = pulled_back(
@@ -153,7 +153,7 @@ class Products:
         for q, (stage, codes, each) in enumerate(zip(stages, self.codes, gradients, strict=True)):
             to_codewords, *to_maps = each
             parameters.update(zip(map_names(q), to_maps, strict=False))
-            to_codebook = np.zeros(stage.words.shape, dtype)
+            to_codebook = np.zeros(stage.codebook.shape, dtype)
             if to_codewords is not None:
                 np.add.at(to_codebook, codes, to_codewords)
             parameters[codebook_name(q)] = to_codebook
@@ -163,7 +163,7 @@ class Products:
 def arrays_of(codebooks: Codebooks, n_q: int, dtype: Any) -> list[StageArrays]:
     """Return the arrays of the first `n_q` stages in a float type."""
     return [
-        StageArrays(stage.words.astype(dtype), *(
+        StageArrays(stage.codebook.astype(dtype), *(
             linear and (linear.weight.astype(dtype), linear.bias.astype(dtype))
             for linear in (stage.project_in, stage.project_out)
         ))

@@ -90,7 +90,7 @@ def result_of(
     both_losses : bool
         Whether the result has a ``quantization_loss``.
     gradients : bool, optional
-        False: nobody asks for any, nor for losses.
+        False: neither gradients nor losses are asked for.
     """
     rows = inputs.rows
     if gradients:

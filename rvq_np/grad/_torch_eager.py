@@ -122,6 +122,6 @@ def _stages(passed, n_q, dtype, maps):
     stages = []
     for place, stage in enumerate(passed.codebooks.stages[:n_q]):
         own = maps[4 * place : 4 * place + 4]
-        codebook = torch.from_numpy(lent(stage.words)).to(dtype)
+        codebook = torch.from_numpy(lent(stage.codebook)).to(dtype)
         stages.append(StageArrays(codebook, *(own and (own[:2], own[2:]))))
     return stages

@@ -35,7 +35,7 @@ class _TorchOps:
 
     @staticmethod
     def add_scaled(x, y, alpha):
-        # Written over `x` where nobody will differentiate it.
+        # Written over `x` where it will not be differentiated.
         if torch.is_grad_enabled():
             return x + alpha * y
         return x.add_(y, alpha=alpha)

@@ -186,7 +186,7 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         batch, *time = vectors_of(x.shape, self.data_format)
         dropping = training and self.trainable and self.config.quantizer_dropout
         scalars = [(batch,) if dropping else (), (), ()][: 3 if self._both_losses() else 2]
-        codes = (self.config.levels_for(*spending), batch, *time)
+        codes = (self.config.stages_for(*spending), batch, *time)
         return (
             quantized, keras.KerasTensor(codes, "int32"),
             *(keras.KerasTensor(shape, "float32") for shape in scalars),
@@ -214,7 +214,7 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         sample_rate, bandwidth : float, optional
             By default those of the layer; 0 kb/s: all stages.
         training : bool, optional
-            What the caller's ``call`` was told: hand it on, as Keras does not on every backend.
+            What the caller's ``call`` was reported: hand it on, as Keras does not on every backend.
         mask : tensor (B, T) or (N,), bool, optional
 
         Returns

@@ -83,7 +83,7 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         See `rvq_np.grad.quantize`.
     all_reduce : rvq_np.train.AllReduce or False, optional
         Adds up statistics over processes. By default ``torch.distributed`` does, if it is
-        initialized when the module is called; False: nobody does.
+        initialized when the module is called; False: none is.
 
     Notes
     -----

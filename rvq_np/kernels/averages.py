@@ -100,7 +100,7 @@ def move(
     """Do for codewords ``start ... stop`` what sums of the rows, `average` and `replace` do.
 
     `order` (n,), `starts` (K + 1,): the rows of each code.  `place` (K,): which of `vectors` (m, C)
-    a codeword becomes, with a count of `count`; -1: none, it is averaged.  `total` (1, C): room.
+    a codeword becomes, with a count of `count`; -1: none, it is averaged.  `total` (1, C): space.
     """
     largest = np.float32(0.0)
     width = codebook.shape[1]

@@ -19,18 +19,20 @@ FOLDING = True  # whether maps that make rows longer are folded into codewords
 LIGHT = 1 << 17  # numbers read that are worth a thread
 BEAMED = 1 << 20  # bounds held for one row, at most
 PATIENCE = 256  # rows times stages after which a screen is judged
-FEW = 4  # words a screen may leave per row,
-CROWDED = 16  # or one in so many: one that leaves more is given up,
+FEW = 4  # codewords a screen may leave per row,
+DENSE = 16  # or one in so many: one that leaves more is given up,
 GAINED = 0.5  # unless the next one leaves more than this share
-DEEP = 60000  # numbers a word beyond which sums of bytes might leave int32
+DEEP = 60000  # numbers a codeword beyond which sums of bytes might leave int32
 
 
-def measure(words):
-    """Return half the squared norms (K,) of `words` (K, D), float64, and a mask of repeats."""
-    half, repeat = np.empty(len(words)), np.empty(len(words), np.bool_)
-    words = np.ascontiguousarray(words)
-    words = words if words.flags.writeable else words.copy()  # read-only: another type to Numba
-    measuring.measure(words, words.ravel().view(f"u{words.itemsize}"), half, repeat)
+def measure(codewords):
+    """Return half the squared norms (K,) of `codebook` (K, D), float64, and a mask of repeats."""
+    half, repeat = np.empty(len(codewords)), np.empty(len(codewords), np.bool_)
+    codewords = np.ascontiguousarray(codewords)
+    codewords = (
+        codewords if codewords.flags.writeable else codewords.copy()
+    )  # read-only: another type to Numba
+    measuring.measure(codewords, codewords.ravel().view(f"u{codewords.itemsize}"), half, repeat)
     return half, repeat
 
 
@@ -39,7 +41,7 @@ def encode(x, stages, codes, before=None):
 
     ``before(start, stop)`` is called for rows that are about to be searched: it writes them.
     """
-    dtype, plan = stages.words.dtype, packed(stages)
+    dtype, plan = stages.codebook.dtype, packed(stages)
     kept = len(stages) == 1 and x.dtype == dtype and x.flags.c_contiguous and x.flags.writeable
 
     def tile(start, stop):
@@ -64,22 +66,22 @@ def encode(x, stages, codes, before=None):
 
 
 def run(rows, plan, codes, start, spent, others=None):
-    """Call `search.encode` with room to work in, which is kept for the next few rows."""
-    rooms = plan.rooms if len(rows) <= search.ROWS else []
+    """Call `search.encode` with space to work in, which is kept for the next few rows."""
+    workspaces = plan.workspaces if len(rows) <= search.ROWS else []
     try:
-        room = rooms.pop()
+        space = workspaces.pop()
     except IndexError:  # none yet, or others work in all there are
-        room = search.workspace(plan, search.block(plan, len(rows)))
-    lost = search.encode(rows, *plan.arrays, *room, *plan.of_maps, codes, start, spent, others)
-    rooms.append(room)
+        space = search.workspace(plan, search.block(plan, len(rows)))
+    lost = search.encode(rows, *plan.arrays, *space, *plan.of_maps, codes, start, spent, others)
+    workspaces.append(space)
     return lost
 
 
 def search_beams(x, stages, beam_size, codes):
     """Write the codes (Q, n) that a beam search finds for `x` (n, D), of any float type."""
-    dtype = stages[0].words.dtype
+    dtype = stages[0].codebook.dtype
     projects = any(stage.into is not None for stage in stages)
-    if projects or beam_size * max(len(stage.words) for stage in stages) > BEAMED:
+    if projects or beam_size * max(len(stage.codebook) for stage in stages) > BEAMED:
         plain.search_beams(x, stages, beam_size, codes, project)
         return
     plan = packed(stages)
@@ -96,14 +98,14 @@ def search_beams(x, stages, beam_size, codes):
 
 
 def follow(x):
-    """Return ``encode(stages)`` for the rows `x` (N, D) and one stage whose words move a little."""
+    """Return ``encode(stages)`` for rows `x` (N, D) and a stage whose codewords move a little."""
     from .follow import Followed
 
     return Followed(x).encode
 
 
 def decode(codes, stages, out):
-    """Write the sum (n, D), in stage order, of the words that `codes` (Q, n) name."""
+    """Write the sum (n, D), in stage order, of the codewords that `codes` (Q, n) name."""
     if not len(codes):
         out[:] = 0
         return
@@ -119,7 +121,7 @@ def decode(codes, stages, out):
 
 
 def nearest(rows, stage, codes):
-    """Write into `codes` (n,) the word of one stage nearest to each of `rows` (n, C)."""
+    """Write into `codes` (n,) the codeword of one stage nearest to each of `rows` (n, C)."""
     encode(rows, stage.alone, codes[None])
 
 
@@ -140,7 +142,7 @@ def project_and_search(rows, stage, codes):
 
 
 def _projecting(rows, stage):
-    """Return room for `rows` through ``into``, and what writes some of them there."""
+    """Return space for `rows` through ``into``, and what writes some of them there."""
     panels = maps.panels_of(stage.into, rows.dtype)
     out = np.empty((len(rows), stage.into.shape[1]), rows.dtype)
 
@@ -195,52 +197,58 @@ def add_rows(rows, codes, counts, totals):
     _parts(part, rows.shape[1], len(rows), 16)
 
 
-def squared_distances(rows, words, codes):
+def squared_distances(rows, codewords, codes):
     """Return the squared distance (n,) of each row to the codeword of its code."""
     out = np.empty(len(rows))
 
     def part(start, stop):
-        averages.squared_distances(rows, words, codes, out, start, stop)
+        averages.squared_distances(rows, codewords, codes, out, start, stop)
 
     _parts(part, len(rows), rows.shape[1])
     return out
 
 
-def average(words, sums, totals, empty, held, share, decay):
+def average(codewords, sums, totals, empty, held, share, decay):
     """Return the codewords and moving sums after a batch, and the largest number in them."""
-    new_words, new_sums = np.empty(words.shape, np.float32), np.empty(words.shape, np.float32)
+    new_codewords, new_sums = (
+        np.empty(codewords.shape, np.float32),
+        np.empty(codewords.shape, np.float32),
+    )
 
     def part(start, stop):
         return averages.average(
-            words, sums, totals, empty, held, share, decay, new_words, new_sums, start, stop
+            codewords, sums, totals, empty, held, share, decay, new_codewords, new_sums, start, stop
         )
 
-    return new_words, new_sums, max(_parts(part, len(words), words.shape[1]))
+    return new_codewords, new_sums, max(_parts(part, len(codewords), codewords.shape[1]))
 
 
-def move(words, sums, tally, averaging, place, vectors, count):
+def move(codewords, sums, tally, averaging, place, vectors, count):
     """Return codewords and moving sums after a batch, some replaced, and their largest number."""
-    new_words, new_sums = np.empty(words.shape, np.float32), np.empty(words.shape, np.float32)
+    new_codewords, new_sums = (
+        np.empty(codewords.shape, np.float32),
+        np.empty(codewords.shape, np.float32),
+    )
     order = np.argsort(tally.codes, kind="stable")
-    starts = np.concatenate([[0], np.cumsum(np.bincount(tally.codes, minlength=len(words)))])
+    starts = np.concatenate([[0], np.cumsum(np.bincount(tally.codes, minlength=len(codewords)))])
 
     def part(start, stop):
         return averages.move(
-            words, sums, tally.rows, order, starts, *averaging, place, vectors, count,
-            new_words, new_sums, np.empty((1, words.shape[1])), start, stop,
+            codewords, sums, tally.rows, order, starts, *averaging, place, vectors, count,
+            new_codewords, new_sums, np.empty((1, codewords.shape[1])), start, stop,
         )  # fmt: skip
 
-    numbers = (len(tally.rows) + len(words)) * words.shape[1] // len(words)
-    return new_words, new_sums, max(_parts(part, len(words), numbers))
+    numbers = (len(tally.rows) + len(codewords)) * codewords.shape[1] // len(codewords)
+    return new_codewords, new_sums, max(_parts(part, len(codewords), numbers))
 
 
-def replace(words, sums, dead, vectors, count):
+def replace(codewords, sums, dead, vectors, count):
     """Write vectors (m, C) over the codewords `dead` (m,), and `count` times them over the sums."""
 
     def part(start, stop):
-        return averages.replace(words, sums, dead, vectors, count, start, stop)
+        return averages.replace(codewords, sums, dead, vectors, count, start, stop)
 
-    return max(_parts(part, len(dead), words.shape[1]))
+    return max(_parts(part, len(dead), codewords.shape[1]))
 
 
 def _parts(function, count, numbers, whole=1):
@@ -270,8 +278,8 @@ def packed(stages):
 
 
 def _screens(stages):
-    if "screens" not in stages.kept:  # what can be folded takes a look at all words
-        deep = max(stage.words.shape[1] for stage in stages.whole) > DEEP
+    if "screens" not in stages.kept:  # what can be folded takes a look at all codewords
+        deep = max(stage.codebook.shape[1] for stage in stages.whole) > DEEP
         screens = TARGET.screens[-1:] if deep else TARGET.screens
         folding = FOLDING and not deep and any(map(fold.foldable, stages.whole))
         stages.kept["screens"] = (pack.FOLDED, *screens) if folding else screens
@@ -283,32 +291,32 @@ def _per_step(screen):
 
 
 def judge(stages, spent):
-    """Give up a screen whose bounds leave too many words: the next one is slower but closer.
+    """Give up a screen whose bounds leave too many codewords: the next one is slower but closer.
 
-    Where the next one leaves about as many, what it would tell apart is not there to be told: the
-    faster one serves again, for good.  Which one serves never shows in the codes, so threads may
-    disagree for a moment.
+    Where the next one leaves about as many, what it would distinguish is not there to be reported:
+    the faster one serves again, for good.  Which one serves never shows in the codes, so threads
+    may disagree for a moment.
     """
     kept = stages.kept
-    before, (rows, words) = kept.get("spent", (0, 0)), spent.tolist()
-    rows, words = rows + before[0], words + before[1]
+    before, (rows, codewords) = kept.get("spent", (0, 0)), spent.tolist()
+    rows, codewords = rows + before[0], codewords + before[1]
     if rows < PATIENCE:
-        kept["spent"] = rows, words
+        kept["spent"] = rows, codewords
         return
     kept["spent"] = 0, 0
     screens = _screens(stages)
     rank = screens.index(kept["screen"])
-    smallest = min(len(stage.words) for stage in stages.whole)
-    if words > rows * _allowed(smallest):
+    smallest = min(len(stage.codebook) for stage in stages.whole)
+    if codewords > rows * _allowed(smallest):
         earlier = kept.get("left", {})
-        if rank and FEW >= 0 and words > GAINED * rows * earlier.get(rank - 1, np.inf):
+        if rank and FEW >= 0 and codewords > GAINED * rows * earlier.get(rank - 1, np.inf):
             kept["screen"], kept["stays"] = screens[rank - 1], True
         elif rank + 1 < len(screens) and "stays" not in kept:
-            kept["screen"], kept["left"] = screens[rank + 1], {**earlier, rank: words / rows}
+            kept["screen"], kept["left"] = screens[rank + 1], {**earlier, rank: codewords / rows}
 
 
-def _allowed(n_words):
-    return max(FEW, n_words / CROWDED) if FEW >= 0 else -1
+def _allowed(n_codewords):
+    return max(FEW, n_codewords / DENSE) if FEW >= 0 else -1
 
 
 def by_hand(row, stages):
@@ -320,7 +328,7 @@ def by_hand(row, stages):
         plan = packed(stage.alone)
         if run(searched.copy(), plan, code[None], 0, np.zeros(2, np.int64)):
             usable = np.flatnonzero(stage.half < np.inf).tolist()
-            code[0] = exact.nearest_of(searched[0], stage.words, usable)
+            code[0] = exact.nearest_of(searched[0], stage.codebook, usable)
         codes[q] = code[0]
         subtract(row[None], stage.table, code)
     return codes

@@ -1,6 +1,6 @@
 """Sums over differences, in float64: rows and codewords less a centre, and their distance.
 
-    rows, words  T        any arrays, read from an element on
+    rows, codewords  T        any arrays, read from an element on
     centres      float64  the centres of stages, read from an element on
     out          float64  written from an element on
 
@@ -35,16 +35,18 @@ def move(context, rows, at, centres, centre_at, out, out_at, scale, length):
 
 
 @intrinsic
-def dot_moved(context, moved, at, words, word_at, centres, centre_at, scale, length):
-    """Return ``<moved, (word - centre) * scale>``."""
+def dot_moved(context, moved, at, codewords, codeword_at, centres, centre_at, scale, length):
+    """Return ``<moved, (codeword - centre) * scale>``."""
 
     def code(context, builder, signature, arguments):
         build, b = _Build(builder), builder
-        row, word, centre = (_stretch(context, build, signature, arguments, n) for n in (0, 2, 4))
+        row, codeword, centre = (
+            _stretch(context, build, signature, arguments, n) for n in (0, 2, 4)
+        )
         total = _Running(build, ir.DoubleType(), lambda x, y: build.contracted(b.fadd(x, y)))
 
         def body(place, lanes):
-            right = b.fsub(_wide(b, word(place, lanes)), centre(place, lanes))
+            right = b.fsub(_wide(b, codeword(place, lanes)), centre(place, lanes))
             right = b.fmul(right, build.spread(arguments[6], right.type))
             total.join(build.contracted(b.fmul(row(place, lanes), right)))
 
@@ -52,20 +54,20 @@ def dot_moved(context, moved, at, words, word_at, centres, centre_at, scale, len
         return total.total()
 
     whole = types.intp
-    return types.float64(moved, whole, words, whole, centres, whole, types.float64, whole), code
+    return types.float64(moved, whole, codewords, whole, centres, whole, types.float64, whole), code
 
 
 @intrinsic
-def distance(context, rows, at, words, word_at, scale, length):
-    """Return the sum of ``((row - word) * scale)**2``."""
+def distance(context, rows, at, codewords, codeword_at, scale, length):
+    """Return the sum of ``((row - codeword) * scale)**2``."""
 
     def code(context, builder, signature, arguments):
         build, b = _Build(builder), builder
-        row, word = (_stretch(context, build, signature, arguments, n) for n in (0, 2))
+        row, codeword = (_stretch(context, build, signature, arguments, n) for n in (0, 2))
         total = _Running(build, ir.DoubleType(), lambda x, y: build.contracted(b.fadd(x, y)))
 
         def body(place, lanes):
-            left = b.fsub(_wide(b, row(place, lanes)), _wide(b, word(place, lanes)))
+            left = b.fsub(_wide(b, row(place, lanes)), _wide(b, codeword(place, lanes)))
             left = b.fmul(left, build.spread(arguments[4], left.type))
             total.join(build.contracted(b.fmul(left, left)))
 
@@ -73,7 +75,7 @@ def distance(context, rows, at, words, word_at, scale, length):
         return total.total()
 
     whole = types.intp
-    return types.float64(rows, whole, words, whole, types.float64, whole), code
+    return types.float64(rows, whole, codewords, whole, types.float64, whole), code
 
 
 def _wide(b, value):

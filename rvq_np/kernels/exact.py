@@ -1,10 +1,10 @@
-"""The last tiers in NumPy: which word is nearest in exact real arithmetic, whatever floats say.
+"""The last tiers in NumPy: which codeword is nearest in exact real arithmetic, whatever floats say.
 
 Squared distances in float64 are sums of squares of differences: off by a share of the distance
-itself, and exact where row and word lie on a grid that is coarse enough, as in `settle`.  Elsewhere
-the sign of twice the difference of two scores decides, ``|b|^2 - |a|^2 - 2 <r, b> + 2 <r, a>``.
-Products of two float32 are exact in float64, and `math.fsum` rounds a sum of float64 correctly, so
-its sign is the true one.  For float64, distances are whole numbers of any length.
+itself, and exact where row and codeword lie on a grid that is coarse enough, as in `settle`.
+Elsewhere the sign of twice the difference of two scores decides, ``|b|^2 - |a|^2 - 2 <r, b> + 2 <r,
+a>``. Products of two float32 are exact in float64, and `math.fsum` rounds a sum of float64
+correctly, so its sign is the true one.  For float64, distances are whole numbers of any length.
 """
 
 import math
@@ -59,25 +59,26 @@ def on_grid(left, right, scale=1.0):
     return good | (most == 0.0)
 
 
-def nearest_of(row, words, candidates):
-    """Return which of `candidates` (ascending) names the word nearest to `row`; ties: the first.
+def nearest_of(row, codewords, candidates):
+    """Return which of `candidates` (ascending) names the codeword nearest to `row`; ties: the
+    first.
 
-    row (D,), words (K, D), both of one float type; `candidates` is a sequence of indices.
+    row (D,), codewords (K, D), both of one float type; `candidates` is a sequence of indices.
     Raises OverflowError when `row` is not finite.
     """
     if row.dtype == np.float64:
-        return min(candidates, key=lambda k: squared_distance(row, words[k]))
+        return min(candidates, key=lambda k: squared_distance(row, codewords[k]))
     best = candidates[0]
     r = row.astype(np.float64)
     for k in candidates[1:]:
-        if _is_nearer(r, words[best].astype(np.float64), words[k].astype(np.float64)):
+        if _is_nearer(r, codewords[best].astype(np.float64), codewords[k].astype(np.float64)):
             best = k
     return best
 
 
-def smallest(row, words, candidates, count):
+def smallest(row, codewords, candidates, count):
     """Return the `count` of `candidates` (ascending) nearest to `row`; ties: the first."""
-    pairs = np.broadcast_to(row, (len(candidates), len(row))), words[candidates]
+    pairs = np.broadcast_to(row, (len(candidates), len(row))), codewords[candidates]
     values, share, lost = distances(*pairs, scale_of(row))
     if not np.isfinite(values).all():
         inside, open_ = np.zeros(len(values), bool), np.ones(len(values), bool)
@@ -103,14 +104,15 @@ def ranked(left, right, order):
     return [order[n] for n in sorted(range(len(order)), key=lambda n: (keys[n], n))]
 
 
-def squared_distance(row, word):
-    """Return ``|row - word|^2`` in some unit, a whole number: a key that orders without rounding.
+def squared_distance(row, codeword):
+    """Return ``|row - codeword|^2`` in some unit, a whole number: a key that orders without
+    rounding.
 
     The unit is that of the type: float64 if either is float64.
     """
-    places = 149 if row.dtype == word.dtype == np.float32 else 1074
+    places = 149 if row.dtype == codeword.dtype == np.float32 else 1074
     total = 0
-    for a, b in zip(row.tolist(), word.tolist(), strict=True):
+    for a, b in zip(row.tolist(), codeword.tolist(), strict=True):
         if a != b:
             (over, under), (more, below) = a.as_integer_ratio(), b.as_integer_ratio()
             total += ((over << places) // under - (more << places) // below) ** 2
@@ -118,6 +120,6 @@ def squared_distance(row, word):
 
 
 def _is_nearer(r, a, b):
-    """Whether word `b` is strictly nearer to `r` than word `a`; float64 that hold float32."""
+    """Whether codeword `b` is strictly nearer to `r` than `a` is; float64 that hold float32."""
     terms = np.concatenate([b * b, -(a * a), -2.0 * (r * b), 2.0 * (r * a)])
     return math.fsum(terms.tolist()) < 0.0

@@ -32,23 +32,23 @@ LOST = 2.0**-125  # of a product in float32, flushed to zero or not
 
 def foldable(stage):
     """Whether the map of `tables.Tables` makes rows longer, so that folding it saves work."""
-    if stage.into is None or stage.unit or stage.words.dtype != np.float32:
+    if stage.into is None or stage.unit or stage.codebook.dtype != np.float32:
         return False
     dim, width = stage.into.shape
     # Squares in float64, and norms that float32 holds, as far as any row is served.
-    sizes = (np.abs(each).max(initial=0.0) for each in (stage.words, *stage.into.given))
+    sizes = (np.abs(each).max(initial=0.0) for each in (stage.codebook, *stage.into.given))
     return dim < width and max(map(float, sizes)) < 1e15
 
 
 def folded(stage):
-    """Return ``words`` F (K, D), ``half`` of the stage, ``scores``, ``away``, ``apart`` (K,)."""
+    """Return ``codewords`` F (K, D), the stage's ``half``, ``scores``, ``away``, ``apart`` (K,)."""
     weight, bias = (np.asarray(each, np.float32).astype(np.float64) for each in stage.into.given)
-    words = stage.words.astype(np.float64)
+    codewords = stage.codebook.astype(np.float64)
     width, dim = weight.shape
-    wide, usable = words @ weight, stage.half < np.inf
+    wide, usable = codewords @ weight, stage.half < np.inf
     wide -= wide[usable].mean(axis=0)
-    squares = np.einsum("kc,kc->k", words, words)
-    scores = 0.5 * squares - words @ bias
+    squares = np.einsum("kc,kc->k", codewords, codewords)
+    scores = 0.5 * squares - codewords @ bias
     scores -= scores[usable].min()
     narrow = wide.astype(np.float32)
     sizes, norms = np.sqrt(squares), np.sqrt(np.einsum("kd,kd->k", wide, wide))
@@ -57,6 +57,6 @@ def folded(stage):
     apart = grown * np.linalg.norm(bias) * sizes + (width + 8) * 2.0**-52 * squares + LEAST
     apart += (dim + 2) * np.sqrt(width) * LOST * sizes
     return SimpleNamespace(
-        words=narrow, half=stage.half, usable_half=None, bounds=None,
+        codebook=narrow, half=stage.half, usable_half=None, bounds=None,
         scores=scores, away=away, apart=apart,
     )  # fmt: skip

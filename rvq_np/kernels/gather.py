@@ -1,10 +1,11 @@
-"""Words looked up: added to nothing, subtracted from rows, summed per word.  Compiled by Numba.
+"""Codewords looked up: added to nothing, subtracted from rows, summed per codeword.  Compiled by
+Numba.
 
     rows    (n, D)  T        float32 or float64
-    codes   (Q, N)  int32    which word at each stage, already checked
-    table           T        all words of all stages, word k of stage q at ``first[q] + k * D``
-    counts  (K,)    float64  how often each word was chosen, added to
-    sums    (K, D)  float64  the sum of the rows that chose it, added to in the order of the rows
+    codes   (Q, N)  int32    which codeword at each stage, already checked
+    table           T        all codewords of all stages, codeword k of stage q at ``first[q] + k *
+    D`` counts  (K,)    float64  how often each codeword was chosen, added to sums    (K, D)
+    float64  the sum of the rows that chose it, added to in the order of the rows
 
 One rounding a number: nothing is fused, nothing reordered, so each machine gets the same bits.
 """
@@ -13,20 +14,20 @@ import numpy as np
 
 from .differences import distance
 from .jit import kernel
-from .simd import add_to, item, put, subtract_from, sum_words
+from .simd import add_to, item, put, subtract_from, sum_codewords
 
 
 @kernel
 def decode(codes, table, first, out, start, stop):
-    """Write into rows ``start ... stop`` of `out` (N, D) the sums of the words of their codes."""
+    """Write into rows ``start ... stop`` of `out` (N, D) the sums of their codewords."""
     dim = out.shape[1]
     for n in range(start, stop):
-        sum_words(codes, n, table, first, dim, out, n * dim)
+        sum_codewords(codes, n, table, first, dim, out, n * dim)
 
 
 @kernel
 def subtract(rows, table, codes):
-    """Subtract from each row the word of `table` (K, D) that its code (n,) names."""
+    """Subtract from each row the codeword of `table` (K, D) that its code (n,) names."""
     dim = rows.shape[1]
     for n in range(rows.shape[0]):
         subtract_from(rows, n * dim, table, codes[n] * dim, dim)
@@ -66,11 +67,12 @@ def tally(rows, codes, counts, sums):
 
 
 @kernel
-def squared_distances(x, rows, words, codes, out, start, stop):
-    """Write the squared distances of some `rows` (m,) of `x` to the words their `codes` (m,) name.
+def squared_distances(x, rows, codewords, codes, out, start, stop):
+    """Write the squared distances of some `rows` (m,) of `x` to the codewords their `codes` (m,)
+    name.
 
     Sums of the squares of differences, in float64: off by a share of the distance itself.
     """
     dim = x.shape[1]
     for i in range(start, stop):
-        out[i] = distance(x, rows[i] * dim, words, codes[i] * dim, 1.0, dim)
+        out[i] = distance(x, rows[i] * dim, codewords, codes[i] * dim, 1.0, dim)

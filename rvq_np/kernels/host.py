@@ -47,27 +47,30 @@ def load() -> ModuleType:
 def warm(dtype):
     """Run every kernel once on rows of type `dtype`."""
     using = load()
-    words = np.random.default_rng(0).standard_normal((4, 2)).astype(dtype)
-    single = tables.word_tables(words)
+    codewords = np.random.default_rng(0).standard_normal((4, 2)).astype(dtype)
+    single = tables.codeword_tables(codewords)
     mapped = replace(single, into=tables.Map(np.eye(2), np.zeros(2)))
-    using.project(words, mapped)
+    using.project(codewords, mapped)
     for screen in using.SCREENS:
         stages = tables.Stages([mapped] * 2)
         stages.kept["screen"] = screen
-        encode(words, stages)
+        encode(codewords, stages)
         stages = tables.Stages([single] * 2)
         stages.kept["screen"] = screen
-        codes = encode(words, stages)
-        encode(words, stages, 2)
-        follow(words, dtype)(stages[:1])
+        codes = encode(codewords, stages)
+        encode(codewords, stages, 2)
+        follow(codewords, dtype)(stages[:1])
     longer = tables.Map(np.ones((2, 1), dtype), np.zeros(2, dtype))  # a map that can be folded
-    encode(words[:, :1], tables.Stages([replace(single, into=longer, table=words[:, :1].copy())]))
+    encode(
+        codewords[:, :1],
+        tables.Stages([replace(single, into=longer, table=codewords[:, :1].copy())]),
+    )
     decode(codes, stages)
-    tally(words, codes, stages)
+    tally(codewords, codes, stages)
     for kept in (np.float32, np.float64):
         linear = tables.Map(np.eye(2, dtype=kept), np.zeros(2, kept))
-        using.transform(words, linear)
-        using.transform(words.astype(np.float64), linear, dtype)
+        using.transform(codewords, linear)
+        using.transform(codewords.astype(np.float64), linear, dtype)
 
 
 def kernels_for(products: int) -> Any:
@@ -79,11 +82,11 @@ def kernels_for(products: int) -> Any:
     return plain if _waived < WAIVED else load()
 
 
-def working_dtype(like, words_dtype):
-    """The float type of residuals: the vectors', float32 for half, never below the words'."""
+def working_dtype(like, codewords_dtype):
+    """The float type of residuals: the vectors', float32 for half, never below the codewords'."""
     like = np.dtype(like)
     narrow = like.kind != "f" or like.itemsize < 4  # bfloat16 has kind "V"
-    return np.result_type(np.float32 if narrow else like, words_dtype)
+    return np.result_type(np.float32 if narrow else like, codewords_dtype)
 
 
 def bits(codes: int) -> Any:
@@ -122,7 +125,7 @@ def search_again(rows, stage, codes, found):
     searches = found.pop("searches", 0) + 1
     if searches % FORGET:
         stage.alone.kept.update(found)
-    products = len(rows) * stage.words.size
+    products = len(rows) * stage.codebook.size
     searched = kernels_for(products).project_and_search(rows, stage, codes)
     found.clear()
     found.update({name: stage.alone.kept[name] for name in FOUND if name in stage.alone.kept})
@@ -134,7 +137,7 @@ def encode(x, stages, beam_size=1, codes=None):
     """Return int32 codes (Q, N) of `x` (N, D), finite, of any float type; in `codes`, if given."""
     if codes is None:
         codes = np.empty((len(stages), len(x)), np.int32)
-    using = kernels or kernels_for(len(x) * len(stages) * stages[0].words.size)
+    using = kernels or kernels_for(len(x) * len(stages) * stages[0].codebook.size)
     if beam_size > 1:
         using.search_beams(x, stages, beam_size, codes)
     else:
@@ -143,14 +146,14 @@ def encode(x, stages, beam_size=1, codes=None):
 
 
 def follow(x, dtype):
-    """Return ``encode(stages)`` for the rows `x` (N, D) and one stage whose words move a little."""
+    """Return ``encode(stages)`` for rows `x` (N, D) and a stage whose codewords move a little."""
     x = np.ascontiguousarray(x, dtype=working_dtype(x.dtype, dtype))
     return load().follow(x)
 
 
 def nearest(rows, stage, codes):
-    """Write into `codes` (n,) the word of one stage nearest to each of `rows` (n, C)."""
-    kernels_for(len(rows) * stage.words.size).nearest(rows, stage, codes)
+    """Write into `codes` (n,) the codeword of one stage nearest to each of `rows` (n, C)."""
+    kernels_for(len(rows) * stage.codebook.size).nearest(rows, stage, codes)
 
 
 def extent_later(x, by_row=False):
@@ -169,7 +172,7 @@ def extent_later(x, by_row=False):
 def project(x, prepared, dtype):
     """Return ``x @ weight + bias`` (N, C) of a `tables.Map`.
 
-    In the float type of residuals between vectors of the type of `x` and words of type `dtype`.
+    In the float type of residuals between vectors of the type of `x` and codewords of type `dtype`.
     Compiled, the bits of a row do not depend on the other rows.
     """
     rows = np.ascontiguousarray(x, dtype=working_dtype(x.dtype, dtype))
@@ -193,7 +196,7 @@ def mapped_out(rows, linear, dtype):
 
 
 def decode(codes, stages, out=None):
-    """Return the sum, in stage order, of the words that `codes` (n, N) name: (N, D)."""
+    """Return the sum, in stage order, of the codewords that `codes` (n, N) name: (N, D)."""
     dtype, dim = stages[0].table.dtype, stages[0].table.shape[1]
     if codes.dtype != np.int32 or not codes.flags.c_contiguous or not codes.flags.writeable:
         codes = np.array(codes, dtype=np.int32, order="C")  # one type for the compiled kernels
@@ -204,7 +207,7 @@ def decode(codes, stages, out=None):
 
 
 def tally(x, codes, stages):
-    """Return per stage how often each word was chosen and the sum of what chose it, float64.
+    """Return per stage how often each codeword was chosen and the sum of what chose it, float64.
 
     ``(counts, sums)``: one array (K,) and one (K, C) a stage.  Rows are added in order within
     leaves of `LEAF` rows, and leaves are merged as a balanced tree over their positions: the
@@ -236,10 +239,10 @@ def tally(x, codes, stages):
 
 
 def walk(x, codes, stages):
-    """Yield per stage what it quantized, rows (N, C), and the words (N, C) its codes name."""
+    """Yield per stage what it quantized, rows (N, C), and the codewords (N, C) its codes name."""
     rows = _working_copy(x, stages)
     for stage, row_codes in zip(stages[: len(codes)], codes, strict=True):
-        yield kernels_for(0).project(rows, stage), stage.words[row_codes]
+        yield kernels_for(0).project(rows, stage), stage.codebook[row_codes]
         rows = rows.copy()
         chosen = np.ascontiguousarray(row_codes, dtype=np.int32)
         kernels_for(0).subtract(rows, stage.table, chosen)
@@ -247,12 +250,12 @@ def walk(x, codes, stages):
 
 def _as_working(x, stages):
     """Return `x` itself if kernels can take it as it is; not for writing."""
-    rows = np.ascontiguousarray(x, dtype=stages[0].words.dtype)
+    rows = np.ascontiguousarray(x, dtype=stages[0].codebook.dtype)
     return rows if rows.flags.writeable else rows.copy()  # read-only: another type to Numba
 
 
 def _working_copy(x, stages):
-    return np.array(x, dtype=stages[0].words.dtype, order="C")
+    return np.array(x, dtype=stages[0].codebook.dtype, order="C")
 
 
 def merged(parts):
@@ -284,5 +287,5 @@ def _merge(left, right):
 
 
 def _empty_tally(stages):
-    counts = [np.zeros(len(stage.words), np.float64) for stage in stages]
-    return counts, [np.zeros(stage.words.shape, np.float64) for stage in stages]
+    counts = [np.zeros(len(stage.codebook), np.float64) for stage in stages]
+    return counts, [np.zeros(stage.codebook.shape, np.float64) for stage in stages]

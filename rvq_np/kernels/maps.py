@@ -50,15 +50,15 @@ def panels_of(linear, dtype):
         width = width_of.py_func(summed.itemsize, columns)
         # Rows of float64 say themselves how to sum: one frame is as fast as panels are read.
         kept = np.result_type(np.float32, weight, bias) if dtype == np.float64 else summed
-        room = np.zeros((-(-columns // width), dim + 1, width), kept)
+        space = np.zeros((-(-columns // width), dim + 1, width), kept)
         most = np.finfo(kept).max  # a weight beyond it would make zeros into NaN
         if max(weight.itemsize, bias.itemsize) > kept.itemsize:
             weight, bias = np.clip(weight, -most, most), np.clip(bias, -most, most)
-        for first, panel in zip(range(0, columns, width), room, strict=True):
+        for first, panel in zip(range(0, columns, width), space, strict=True):
             part = slice(first, first + width)
             some = len(bias[part])
             panel[0, :some], panel[1:, :some] = bias[part], weight[part].T
-        linear.kept[dtype] = room.ravel()
+        linear.kept[dtype] = space.ravel()
     return linear.kept[dtype]
 
 
@@ -128,7 +128,7 @@ def _panel_code(context, builder, signature, arguments, n_rows, n_panels, narrow
     build.close(each, phis)
 
     narrowed = ir.VectorType(given, lanes)
-    room = cgutils.alloca_once(b, given, number(n_panels * width))
+    space = cgutils.alloca_once(b, given, number(n_panels * width))
     whole = b.icmp_signed(">=", columns, number(n_panels * width))
     for i in range(n_rows):
         to = b.gep(target, [b.add(out_at, b.mul(places[i], stride))])
@@ -142,9 +142,9 @@ def _panel_code(context, builder, signature, arguments, n_rows, n_panels, narrow
                     _store(b, value, to, n * lanes, out.dtype.bitwidth // 8)
             with some:  # a few columns: by way of the stack
                 for n, value in enumerate(made):
-                    _store(b, value, room, n * lanes, out.dtype.bitwidth // 8)
+                    _store(b, value, space, n * lanes, out.dtype.bitwidth // 8)
                 copied = build.loop(columns)
-                b.store(b.load(b.gep(room, [copied[0]])), b.gep(to, [copied[0]]))
+                b.store(b.load(b.gep(space, [copied[0]])), b.gep(to, [copied[0]]))
                 build.close(copied)
 
 

@@ -1,6 +1,6 @@
 """Half squared norms of codewords, and which repeat an earlier one.  Compiled by Numba.
 
-    words   (K, C)  T        float32 or float64, finite
+    codewords   (K, C)  T        float32 or float64, finite
     half    (K,)    float64  out: half the squared norms
     repeat  (K,)    bool     out: whether an earlier codeword is equal, number by number
 
@@ -15,9 +15,9 @@ from .simd import dot, item
 
 
 @kernel
-def measure(words, bits, half, repeat):
-    """Write `half` and `repeat`; `bits` (K * C,) are those of the words, uint32 or uint64."""
-    n_words, width = words.shape
+def measure(codewords, bits, half, repeat):
+    """Write `half` and `repeat`; `bits` (K * C,) are those of the codewords, uint32 or uint64."""
+    n_codewords, width = codewords.shape
     factors = np.empty(width, np.uint64)
     state = np.uint64(0)
     for d in range(width):  # splitmix64 (Steele, Lea, Flood, OOPSLA 2014)
@@ -25,22 +25,22 @@ def measure(words, bits, half, repeat):
         z = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         factors[d] = z | np.uint64(1)
-    room = 2
-    while room < 2 * n_words:
-        room *= 2
-    first = np.full(room, -1, np.int64)  # the codewords that were there first, by hash
-    hashes = np.empty(n_words, np.uint64)
-    for k in range(n_words):
-        half[k] = 0.5 * dot(words, k * width, words, k * width, width)
+    space = 2
+    while space < 2 * n_codewords:
+        space *= 2
+    first = np.full(space, -1, np.int64)  # the codewords that were there first, by hash
+    hashes = np.empty(n_codewords, np.uint64)
+    for k in range(n_codewords):
+        half[k] = 0.5 * dot(codewords, k * width, codewords, k * width, width)
         hashes[k] = _hash(bits, np.uint64(k) * np.uint64(width), factors)
-        place = np.int64(hashes[k] >> np.uint64(17)) & (room - 1)
+        place = np.int64(hashes[k] >> np.uint64(17)) & (space - 1)
         repeat[k] = False
         while first[place] >= 0:
             other = first[place]
-            if hashes[other] == hashes[k] and same(words, other * width, k * width, width):
+            if hashes[other] == hashes[k] and same(codewords, other * width, k * width, width):
                 repeat[k] = True
                 break
-            place = (place + 1) & (room - 1)
+            place = (place + 1) & (space - 1)
         if not repeat[k]:
             first[place] = k
 

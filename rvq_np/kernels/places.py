@@ -29,11 +29,11 @@ def mean_bits(rows, point):
     return 0.5 * float(np.log2(np.maximum(squares, 2.0**-1000)).mean()) if len(squares) else 0.0
 
 
-def place_of(words, usable, bits=mean_bits):
+def place_of(codewords, usable, bits=mean_bits):
     """Return the `Place` of codewords (K, C) of which the mask `usable` (K,) can be chosen."""
     numbers = np.flatnonzero(usable)
     some = numbers[np.linspace(0, len(numbers) - 1, min(SAMPLE, len(numbers))).astype(np.intp)]
-    wide = words[some].astype(np.float64)
+    wide = codewords[some].astype(np.float64)
     largest = np.abs(wide).max(initial=0.0)
     if largest == 0.0:
         return Place(None, 0)

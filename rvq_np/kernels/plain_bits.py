@@ -22,8 +22,8 @@ def pack(codes, add, width, words):
             packed[word + 1] |= symbols[place] >> np.uint64(32 - shift)
         flat = packed[:width].T.astype(np.uint32).ravel()
         first = start // GROUP * width
-        room = words[first : first + len(flat)]
-        room[...] = flat[: len(room)]
+        space = words[first : first + len(flat)]
+        space[...] = flat[: len(space)]
 
 
 def unpack(words, subtract, width, codes):

@@ -4,16 +4,17 @@
     plan                    the arrays of a `pack.Plan`: T is float32 or float64
     codes   (Q, N)  int32   out, columns ``start ... start + n``; -1 where the numbers are outside
                             what the last tier can hold, and that row goes no further
-    spent   (2,)    int64   added to: rows times stages, words scored in float64
+    spent   (2,)    int64   added to: rows times stages, codewords scored in float64
     others  (n,)    float64 out, unless it is None: a lower bound on half the squared distance to
-                            all words but the nearest, at the last stage
+                            all codewords but the nearest, at the last stage
 
-The score of a word is half the squared distance less a part no word can change.  Each tier passes
-on only what it cannot rule out:
+The score of a codeword is half the squared distance less a part no codeword can change.  Each tier
+passes on only what it cannot rule out:
 
-1. the screen (`simd`, `pack`) bounds every word's score from below, seen from the stage's centre
+1. the screen (`simd`, `pack`) bounds every codeword's score from below, seen from the stage's
+   centre
    where it has one;
-2. the word with the lowest bound is scored in float64: what is bounded above that is out.  Most
+2. the codeword with the lowest bound is scored in float64: what is bounded above that is out.  Most
    often nothing else is left; otherwise all that is left is measured in float64;
 3. what float64 cannot separate is compared exactly (`settle`).
 
@@ -65,12 +66,12 @@ WIDTH = LANES * (VECTORS + 1)  # of a panel in `bounds`
 
 @kernel
 def encode(
-    rows, words, table, half, panels, side, maps, centres, whole, real,
+    rows, codewords, table, half, panels, side, maps, centres, whole, real,
     quantized, params, starts, norms, powers, bounds, mapped, moved, found, scores, partials,
     folds, folded, narrow, codes, start, spent, others,
 ):  # fmt: skip
     n_rows, dim = rows.shape
-    n_stages, group, lost, room = whole.shape[0], norms.shape[0], 0, mapped.shape[0]
+    n_stages, group, lost, space = whole.shape[0], norms.shape[0], 0, mapped.shape[0]
     for first in range(0, n_rows, TILE):
         last = min(first + TILE, n_rows)
         for q in range(n_stages):
@@ -89,15 +90,15 @@ def encode(
                     _screen(quantized, count, panels, whole, q, side, params, bounds)
                     _pick_folded(
                         rows, at, count, norms, powers, bounds, folds, folded, maps, narrow, mapped,
-                        words, half, centres, moved, whole, real, q, codes, start + low,
+                        codewords, half, centres, moved, whole, real, q, codes, start + low,
                         found, scores, partials, spent,
                     )  # fmt: skip
                 else:
                     searched, place = rows, at
                     if maps is not None and whole[q, 9] >= 0:
-                        place = (low - first) % room
+                        place = (low - first) % space
                         if place == 0:
-                            some = min(room, last - low)
+                            some = min(space, last - low)
                             _project(rows, at, some, dim, maps, narrow, whole, q, mapped)
                         searched, place = mapped, place * whole[q, 1]
                     _quantize(
@@ -106,7 +107,8 @@ def encode(
                     )  # fmt: skip
                     _screen(quantized, count, panels, whole, q, side, params, bounds)
                     _pick(
-                        searched, place, count, norms, powers, bounds, words, half, side, centres,
+                        searched, place, count, norms, powers, bounds, codewords, half, side,
+                        centres,
                         moved, whole, real, q, codes, start + low, found, scores, partials, spent,
                     )  # fmt: skip
                     if others is not None:
@@ -125,7 +127,7 @@ def workspace(plan, rows):
     """Return what `encode` writes into besides its results: arrays for blocks of `rows` rows."""
     n_panels = int(plan.whole[:, 3].max())
     width = int(plan.whole[:, 2].max()) * 4 // plan.blank.itemsize
-    dtype = plan.words.dtype
+    dtype = plan.codebook.dtype
     widest = int(plan.whole[:, 1].max()) if plan.maps is not None else 0
     params = np.empty((rows, 4), np.float32)
     return (
@@ -156,7 +158,7 @@ def block(plan, n_rows):
 
 @kernel(inner=True)
 def _screen(quantized, count, panels, whole, q, side, params, bounds):
-    """Bound the scores of `count` rows with all words of a stage."""
+    """Bound the scores of `count` rows with all codewords of a stage."""
     steps, n_panels, at, side_at = whole[q, 2], whole[q, 3], whole[q, 7], whole[q, 8]
     run = n_panels
     if steps * n_panels * IN_PANEL * 4 > SMALL:
@@ -197,9 +199,9 @@ def _round(
 ):  # fmt: skip
     """Write rows `begin` to `end`, whose numbers times a unit begin at element `at` of `rows`."""
     width, padded = whole[q, 13], whole[q, 2] * 4 // quantized.itemsize
-    ratio, lowered, usable, levels = real[q, 8], real[q, 9], real[q, 10] > 0.0, real[q, 11]
+    ratio, lowered, usable, full_scale = real[q, 8], real[q, 9], real[q, 10] > 0.0, real[q, 11]
     grown = 1.0 + (width + 8) * U  # of a float32 sum of squares
-    share = lowered if levels == 0.0 else ratio + 8.0 * U * (1.0 + ratio)
+    share = lowered if full_scale == 0.0 else ratio + 8.0 * U * (1.0 + ratio)
     for i in range(begin, end):
         row, out = at + (i - begin) * width, i * quantized.shape[1]
         unit = stage_unit
@@ -215,11 +217,11 @@ def _round(
             powers[i], reach, unit = power, reach * power, unit * power
             distant = 0.5 * real[q, 12]
         step = 0.0
-        if levels == 0.0:
+        if full_scale == 0.0:
             step = 1.0
         elif reach >= TINY:
-            step = reach / levels
-            if levels > 127.0:  # int16: the norm, too, must fit
+            step = reach / full_scale
+            if full_scale > 127.0:  # int16: the norm, too, must fit
                 size = np.sqrt(dot(rows, row, rows, row, width)) * unit
                 if not size < np.inf:  # squares of float64 in no unit
                     size = reach * np.sqrt(np.float64(width))
@@ -236,23 +238,23 @@ def _round(
         else:  # next to nothing: all of it is rest
             for d in range(width):
                 quantized[i, d] = 0
-        if levels == 0.0:
+        if full_scale == 0.0:
             rest = 0.0
         slack = rest + (norm + rest) * share + distant
         params[i, 0] = -step
         params[i, 1] = -slack * (1.0 + 4.0 * U)
-        starts[i, 2] = -128 * total if levels == 127.0 else 0
+        starts[i, 2] = -128 * total if full_scale == 127.0 else 0
         norms[i] = norm
 
 
 @kernel(inner=True)
 def _pick(
-    rows, at, count, norms, powers, bounds, words, half, side, centres, moved,
+    rows, at, count, norms, powers, bounds, codewords, half, side, centres, moved,
     whole, real, q, codes, start, found, scores, partials, spent,
 ):  # fmt: skip
-    """Write the nearest word of each row."""
+    """Write the nearest codeword of each row."""
     size, width, n_panels = whole[q, 0], whole[q, 1], whole[q, 3]
-    words_at, half_at, centre = whole[q, 4], whole[q, 6], whole[q, 11]
+    codewords_at, half_at, centre = whole[q, 4], whole[q, 6], whole[q, 11]
     share, least, unit, side_at = real[q, 4], real[q, 5], real[q, 7], whole[q, 8]
     scale = 1.0 / unit / unit
     scored = 0
@@ -262,16 +264,16 @@ def _pick(
         if norm < np.inf:
             first = nearest(bounds, i, n_panels)
             own, weight = half[half_at + first], np.float64(side[2, side_at + first])
-            place = words_at + first * width
-            # As `error_of`, with a norm that need not be computed: it is not below the word's.
+            place = codewords_at + first * width
+            # As `error_of`, with a norm that need not be computed: it is not below the codeword's.
             if centre < 0:
-                score = own - dot(rows, row, words, place, width)
+                score = own - dot(rows, row, codewords, place, width)
                 size = norm if power == 1.0 else norm / power
                 error = share * (size * weight * scale + own) * (1.0 + 1e-9) + least
                 limit = (score + 1.5 * error) * unit * unit * power
             else:
                 move(rows, row, centres, centre, moved, 0, unit * power, width)
-                product = dot_moved(moved, 0, words, place, centres, centre, unit, width)
+                product = dot_moved(moved, 0, codewords, place, centres, centre, unit, width)
                 score = own * power - product
                 error = share * (norm * weight + own * power) * (1.0 + 1e-9) + least
                 limit = score + 1.5 * error
@@ -285,13 +287,13 @@ def _pick(
         if i > 0 and same(rows, row, row - width, width):
             codes[q, start + i] = codes[q, start + i - 1]
             continue
-        if near == 0:  # numbers too large for the screen: every word may be the one
+        if near == 0:  # numbers too large for the screen: every codeword may be the one
             for k in range(size):
                 if half[half_at + k] < np.inf:
                     found[near] = k
                     near += 1
         codes[q, start + i] = settle(
-            rows, row, norm, moved, centres, centre, unit, power, words, words_at, width,
+            rows, row, norm, moved, centres, centre, unit, power, codewords, codewords_at, width,
             half, half_at, share, least, found, near, scores, partials,
         )  # fmt: skip
     spent[0] += count
@@ -300,12 +302,12 @@ def _pick(
 
 @kernel(inner=True)
 def _pick_folded(
-    rows, at, count, norms, powers, bounds, folds, folded, maps, narrow, mapped, words, half,
+    rows, at, count, norms, powers, bounds, folds, folded, maps, narrow, mapped, codewords, half,
     centres, moved, whole, real, q, codes, start, found, scores, partials, spent,
 ):  # fmt: skip
-    """Write the nearest word of each row, by a map folded into the words; see `fold`."""
+    """Write the nearest codeword of each row, by a map folded into the codewords; see `fold`."""
     size, width, dim, n_panels = whole[q, 0], whole[q, 1], whole[q, 13], whole[q, 3]
-    words_at, half_at, unit = whole[q, 4], whole[q, 6], real[q, 7]
+    codewords_at, half_at, unit = whole[q, 4], whole[q, 6], real[q, 7]
     folds_at, side_at = whole[q, 14], whole[q, 15]
     scored = 0
     for i in range(count):
@@ -322,7 +324,7 @@ def _pick_folded(
                 if near == 1:
                     codes[q, start + i] = first
                     continue
-        if near == 0:  # numbers too large for the screen: every word may be the one
+        if near == 0:  # numbers too large for the screen: every codeword may be the one
             scored += size
             for k in range(size):
                 if half[half_at + k] < np.inf:
@@ -346,7 +348,7 @@ def _pick_folded(
                 continue
         _project(rows, row, 1, dim, maps, narrow, whole, q, mapped)
         codes[q, start + i] = settle(
-            mapped, 0, np.inf, moved, centres, -1, 1.0, 1.0, words, words_at, width,
+            mapped, 0, np.inf, moved, centres, -1, 1.0, 1.0, codewords, codewords_at, width,
             half, half_at, 0.0, 0.0, found, near, scores, partials,
         )  # fmt: skip
     spent[0] += count
@@ -355,7 +357,7 @@ def _pick_folded(
 
 @kernel(inner=True)
 def _folded_score(rows, row, folds, folds_at, folded, side_at, k, norm, dim):
-    """Return what the score of a word is not below, and not above."""
+    """Return what the score of a codeword is not below, and not above."""
     product = dot(rows, row, folds, folds_at + k * dim, dim)
     score, k = folded[0, side_at + k] - product, side_at + k
     off = (norm * folded[1, k] + folded[2, k]) * (1.0 + 1e-9)
@@ -368,7 +370,7 @@ def _bound_others(
     rows, at, count, norms, powers, bounds, centres, moved, whole, real, q,
     codes, start, others, to,
 ):  # fmt: skip
-    """Write a lower bound on half the squared distance to all words but the one chosen."""
+    """Write a lower bound on half the squared distance to all codewords but the one chosen."""
     width, unit = whole[q, 1], real[q, 7]
     off = (width + 8) * 2.0**-51  # of a sum of squares in float64, and of what is made of it
     for i in range(count):
@@ -415,6 +417,6 @@ def _subtract(rows, at, count, dim, table, table_at, codes, q, start, more):
         if codes[q, start + i] < 0:
             lost += 1
         elif more:
-            word = table_at + codes[q, start + i] * dim
-            subtract_from(rows, at + i * dim, table, word, dim)
+            codeword = table_at + codes[q, start + i] * dim
+            subtract_from(rows, at + i * dim, table, codeword, dim)
     return lost

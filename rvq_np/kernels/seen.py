@@ -32,14 +32,14 @@ class Seen:
     wide_share: float  # the same in float64
 
     @classmethod
-    def of(cls, words, half):
-        """Return a stage of `words` (K, C), of which those with a finite `half` can be chosen."""
-        dtype, width = words.dtype, words.shape[1]
+    def of(cls, codewords, half):
+        """Return a stage of `codebook` (K, C); the codewords with a finite `half` can be chosen."""
+        dtype, width = codewords.dtype, codewords.shape[1]
         usable = np.flatnonzero(half < np.inf)
-        place = place_of(words, half < np.inf)
+        place = place_of(codewords, half < np.inf)
         centre = np.zeros(width) if place.centre is None else place.centre
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-            moved = words[usable] - centre
+            moved = codewords[usable] - centre
             largest = int(np.frexp(np.abs(moved).max(initial=0.0))[1]) + width.bit_length() // 2 + 1
             exponent = min(max(place.exponent, largest - HIGHEST, -1000), 1000)
             moved *= 2.0**-exponent

@@ -1,12 +1,12 @@
-"""Vector micro-kernels as LLVM IR: lower bounds on the scores of many words, sums in registers.
+"""Vector micro-kernels as LLVM IR: lower bounds on the scores of many codewords, sums in registers.
 
     rows    (n, S)  int8, int16 or float32   rows as `quantize` leaves them, padded with zeros
-    panels  (...)   uint8, int16 or float32  words, packed by `pack`; the type names the kernel
-    side    (3, +)  float32                  per word: half, step and norm, see `pack`
+    panels  (...)   uint8, int16 or float32  codewords, packed by `pack`; the type names the kernel
+    side    (3, +)  float32                  per codeword: half, step and norm, see `pack`
     params  (n, 4)  float32                  per row: -step, -slack, start of the sums (as int32)
     bounds  (n, B)  float32                  out; see `collect` for the layout
 
-A block of `ROWS` rows meets a panel of ``VECTORS * LANES`` words.  Each step loads the panel's
+A block of `ROWS` rows meets a panel of ``VECTORS * LANES`` codewords.  Each step loads the panel's
 vectors once, repeats 32 bits of every row over the lanes and adds the products to
 ``ROWS * VECTORS`` sums that never leave the registers; the panel's last act turns sums into lower
 bounds, takes their least over the vectors and stores both.  Per step and lane that is one product
@@ -29,7 +29,7 @@ class Target(NamedTuple):
     """The shape of the kernels on one kind of processor."""
 
     lanes: int  # float32 in a vector
-    vectors: int  # vectors of words in a panel
+    vectors: int  # vectors of codewords in a panel
     screens: tuple[str, ...]  # dtypes of panels, the fastest first
     fused: bool  # whether there is a fused multiply-add
 
@@ -56,7 +56,7 @@ def _host():
 
 TARGET = _host()
 LANES, VECTORS = TARGET.lanes, TARGET.vectors
-ROWS = 6  # with 4 vectors 24 sums, 4 words and a row: 29 of 32 registers; with 2, 15 of 16
+ROWS = 6  # with 4 vectors 24 sums, 4 codewords and a row: 29 of 32 registers; with 2, 15 of 16
 PER_STEP = {"uint8": 4, "int16": 2, "float32": 1}  # dimensions a step
 
 _F32, _I8, _I16, _I32, _I64 = ir.FloatType(), *(ir.IntType(bits) for bits in (8, 16, 32, 64))
@@ -158,18 +158,18 @@ class _Build:
         self.b.position_at_end(after)
 
 
-def _products(build, kind, total, words, row):
-    """Return `total` plus the products of one step; `words` and `row` are vectors of 32 bits."""
+def _products(build, kind, total, codewords, row):
+    """Return `total` plus the products of one step; `codewords`, `row` are vectors of 32 bits."""
     if kind == "float32":
-        return build.add_product(row, words, total)
+        return build.add_product(row, codewords, total)
     if kind == "uint8":
-        return build.call(f"llvm.x86.avx512.vpdpbusd.{32 * LANES}", _INTS, total, words, row)
+        return build.call(f"llvm.x86.avx512.vpdpbusd.{32 * LANES}", _INTS, total, codewords, row)
     pairs = ir.VectorType(_I16, 2 * LANES)
     name = {16: "llvm.x86.avx512.pmaddw.d.512", 8: "llvm.x86.avx2.pmadd.wd"}
     products = build.call(
         name.get(LANES, "llvm.x86.sse2.pmadd.wd"),
         _INTS,
-        build.b.bitcast(words, pairs),
+        build.b.bitcast(codewords, pairs),
         build.b.bitcast(row, pairs),
     )
     return build.b.add(total, products)
@@ -178,9 +178,9 @@ def _products(build, kind, total, words, row):
 def _screen(n_rows):
     @intrinsic
     def screen(context, rows, first, panels, at, steps, begin, end, side, side_at, params, bounds):
-        """Bound the scores of rows ``first...`` with the words of panels `begin` to `end`.
+        """Bound the scores of rows ``first...`` with the codewords of panels `begin` to `end`.
 
-        The stage's panels begin at element `at` of `panels`, its words at column `side_at`.
+        The stage's panels begin at element `at` of `panels`, its codewords at column `side_at`.
         """
         kind = str(panels.dtype)
         whole = types.intp
@@ -191,7 +191,7 @@ def _screen(n_rows):
 
 
 def _screen_code(kind, n_rows):
-    words_type = _FLOATS if kind == "float32" else _INTS
+    codewords_type = _FLOATS if kind == "float32" else _INTS
 
     def code(context, builder, signature, arguments):
         build = _Build(builder)
@@ -225,19 +225,19 @@ def _screen_code(kind, n_rows):
 
         each_panel = build.loop(end, begin)
         panel = each_panel[0]
-        words_at = b.gep(panels, [b.mul(panel, panel_bytes)])
-        words = b.mul(panel, number(VECTORS * _BYTES))  # in `side`
+        codewords_at = b.gep(panels, [b.mul(panel, panel_bytes)])
+        codewords = b.mul(panel, number(VECTORS * _BYTES))  # in `side`
         if kind == "float32":
-            initial = [[build.load(half, offset(words, v * _BYTES), _FLOATS)
+            initial = [[build.load(half, offset(codewords, v * _BYTES), _FLOATS)
                         for v in range(VECTORS)]] * n_rows  # fmt: skip
         else:
             initial = [[build.spread(each, _INTS)] * VECTORS for each in start]
         each_step = build.loop(steps)
         position, entry = each_step[0], each_step[2]
-        sums = [[b.phi(words_type) for _ in range(VECTORS)] for _ in range(n_rows)]
+        sums = [[b.phi(codewords_type) for _ in range(VECTORS)] for _ in range(n_rows)]
         here = b.mul(position, number(VECTORS * _BYTES))
         loaded = [
-            build.load(words_at, offset(here, v * _BYTES), words_type, _BYTES)
+            build.load(codewords_at, offset(here, v * _BYTES), codewords_type, _BYTES)
             for v in range(VECTORS)
         ]
         totals = []
@@ -245,7 +245,7 @@ def _screen_code(kind, n_rows):
             four = build.load(
                 row_at[i], b.mul(position, number(4)), _F32 if kind == "float32" else _I32
             )
-            row = build.spread(four, words_type)
+            row = build.spread(four, codewords_type)
             totals.append([_products(build, kind, sums[i][v], loaded[v], row)
                            for v in range(VECTORS)])  # fmt: skip
         places = [(i, v) for i in range(n_rows) for v in range(VECTORS)]
@@ -257,7 +257,7 @@ def _screen_code(kind, n_rows):
             least = None
             for v in range(VECTORS):
                 bound = totals[i][v]
-                place = offset(words, v * _BYTES)
+                place = offset(codewords, v * _BYTES)
                 if kind != "float32":
                     total = b.fmul(b.sitofp(bound, _FLOATS), build.load(size, place, _FLOATS))
                     bound = build.add_product(total, step[i], build.load(half, place, _FLOATS))
@@ -415,7 +415,7 @@ def put(context, array, place, value):
 
 
 @intrinsic
-def dot(context, rows, at, words, word_at, length):
+def dot(context, rows, at, codewords, codeword_at, length):
     """Return the product of two stretches, summed in float64 in some fixed order."""
 
     def code(context, builder, signature, arguments):
@@ -433,13 +433,13 @@ def dot(context, rows, at, words, word_at, length):
         _pieces(build, arguments[4], body)
         return total.total()
 
-    return types.float64(rows, types.intp, words, types.intp, types.intp), code
+    return types.float64(rows, types.intp, codewords, types.intp, types.intp), code
 
 
 @intrinsic
-def subtract_from(context, rows, at, words, word_at, length):
-    """Subtract a stretch of `words` from one of `rows`: one rounding a number."""
-    return _into(rows, words, "fsub")
+def subtract_from(context, rows, at, codewords, codeword_at, length):
+    """Subtract a stretch of `codewords` from one of `rows`: one rounding a number."""
+    return _into(rows, codewords, "fsub")
 
 
 @intrinsic
@@ -467,15 +467,15 @@ def _into(totals, parts, operation):
 
 
 @intrinsic
-def sum_words(context, codes, n, table, first, length, out, out_at):
-    """Write the sum, from zero and in the order of the stages, of the words of column `n`."""
+def sum_codewords(context, codes, n, table, first, length, out, out_at):
+    """Write the sum, from zero and in the order of the stages, of the codewords of column `n`."""
 
     def code(context, builder, signature, arguments):
         build, b = _Build(builder), builder
         chosen = context.make_array(signature.args[0])(context, b, arguments[0])
         begins = context.make_array(signature.args[3])(context, b, arguments[3])
         stages, width = (b.extract_value(chosen.shape, axis) for axis in (0, 1))
-        words = context.make_array(signature.args[2])(context, b, arguments[2])
+        codewords = context.make_array(signature.args[2])(context, b, arguments[2])
         target = _stretch(context, build, signature, arguments, 5)
         kind = context.get_value_type(table.dtype)
 
@@ -485,9 +485,9 @@ def sum_words(context, codes, n, table, first, length, out, out_at):
             total = b.phi(vector)
             total.add_incoming(ir.Constant(vector, None), each[2])
             code = b.load(b.gep(chosen.data, [b.add(b.mul(each[0], width), arguments[1])]))
-            word = b.add(b.load(b.gep(begins.data, [each[0]])),
+            codeword = b.add(b.load(b.gep(begins.data, [each[0]])),
                          b.mul(b.sext(code, _I64), arguments[4]))  # fmt: skip
-            at = b.bitcast(b.gep(words.data, [b.add(word, place)]), vector.as_pointer())
+            at = b.bitcast(b.gep(codewords.data, [b.add(codeword, place)]), vector.as_pointer())
             value = b.load(at)
             value.align = table.dtype.bitwidth // 8
             following = b.fadd(total, value)
@@ -537,7 +537,7 @@ def lowest(context, bounds, row, panels):
 
 @intrinsic
 def nearest(context, bounds, row, panels):
-    """Return the word of the least bound of a row, one of them if several words share it."""
+    """Return the codeword of the least bound of a row, one of them if several share it."""
 
     def code(context, builder, signature, arguments):
         build, b = _Build(builder), builder
@@ -568,11 +568,12 @@ def nearest(context, bounds, row, panels):
 
 @intrinsic
 def collect(context, bounds, row, panels, limit, found):
-    """Write into `found` the words of a row whose bound is at most `limit`, ascending; count them.
+    """Write into `found` the codewords of a row whose bound is at most `limit`, ascending; count
+    them.
 
     Per panel, `bounds` holds the least over its vectors in each lane, then the vectors.  The least
-    of 64 panels become 64 bits without a branch; then one turn a bit, and one a word: a processor
-    cannot guess where the few words are.
+    of 64 panels become 64 bits without a branch; then one turn a bit, and one a codeword: a
+    processor cannot guess where the few codewords are.
     """
 
     def code(context, builder, signature, arguments):
@@ -622,14 +623,14 @@ def collect(context, bounds, row, panels, limit, found):
             for v in range(VECTORS):
                 part = within(build.offset(group(panel), (v + 1) * _BYTES))
                 bits = b.or_(bits, b.shl(part, build.number(v * LANES)))
-            word = b.mul(panel, build.number(VECTORS * LANES))
+            codeword = b.mul(panel, build.number(VECTORS * LANES))
 
-            def word_hit(lane):
+            def codeword_hit(lane):
                 so_far = b.load(count)
-                b.store(b.trunc(b.add(word, lane), _I32), b.gep(out, [so_far]))
+                b.store(b.trunc(b.add(codeword, lane), _I32), b.gep(out, [so_far]))
                 b.store(b.add(so_far, one), count)
 
-            each_bit(bits, word_hit)
+            each_bit(bits, codeword_hit)
 
         each_bit(more, panel_hit)
         build.close(runs)

@@ -18,7 +18,7 @@ class Part(NamedTuple):
 
     searched: np.ndarray  # (n, C): residuals as the stage searches them
     codes: np.ndarray  # (n,) int32
-    words: np.ndarray  # (K, C): the codewords they name, in the type of `searched`
+    codebook: np.ndarray  # (K, C): the codewords they name, in the type of `searched`
 
 
 class Tally(NamedTuple):
@@ -53,15 +53,15 @@ def through(x, stages, dtype, codes, quantized, found, given=None) -> Iterator[P
     rows = np.array(x, dtype=dtype, order="C")
     given = np.full(len(rows), len(stages), np.int32) if given is None else given
     for q, (stage, chosen) in enumerate(zip(stages, codes, strict=True)):
-        using = host.kernels_for(len(rows) * stage.words.size)
+        using = host.kernels_for(len(rows) * stage.codebook.size)
         made = tables.search_tables(stage, rows.dtype, using.measure)
         searched = host.search_again(rows, made, chosen, found[q])
-        yield Part(searched, chosen, made.words)
+        yield Part(searched, chosen, made.codebook)
         if stage.project_out is None:
             table, places = made.table, chosen
             shown = table.astype(quantized.dtype, copy=False)
         else:
-            used, places = _used(chosen, len(made.words))
+            used, places = _used(chosen, len(made.codebook))
             table = shown = tables.decoded(stage, used, rows.dtype, host.mapped_out)
             if quantized.dtype != rows.dtype:  # what `decode` adds up: maps may round otherwise
                 shown = tables.decoded(stage, used, quantized.dtype, host.mapped_out)
@@ -117,34 +117,36 @@ def sums(rows, codes, size):
     return found[0][0], found[1][0]
 
 
-def squared_distances(rows, words, codes):
+def squared_distances(rows, codewords, codes):
     """Return the squared distance (n,), float64, of each row to the codeword of its code."""
-    return host.kernels_for(rows.size).squared_distances(rows, words, codes)
+    return host.kernels_for(rows.size).squared_distances(rows, codewords, codes)
 
 
-def move(words, moving, tally, averaging, dead, rows, chosen, count):
+def move(codewords, moving, tally, averaging, dead, rows, chosen, count):
     """Return codewords and moving sums after a small batch, float32, and their largest number.
 
     As `average` by the sums of a `Tally`, with ``averaging = empty, held, share, decay``, and then
     `replace` of the codewords `dead` by ``rows[chosen]``; each number is written once.
     """
-    place = np.full(len(words), -1)
+    place = np.full(len(codewords), -1)
     place[dead] = chosen
-    using = host.kernels_for(tally.rows.size + words.size)
-    return using.move(words, moving, tally, averaging, place, rows, count)
+    using = host.kernels_for(tally.rows.size + codewords.size)
+    return using.move(codewords, moving, tally, averaging, place, rows, count)
 
 
-def replace(words, sums, dead, vectors, start):
+def replace(codewords, sums, dead, vectors, start):
     """Give codewords `dead` (m,) the vectors (m, C), in place; return the largest number written.
 
     Sums are ``start`` times the vectors.
     """
-    return host.kernels_for(vectors.size).replace(words, sums, dead, vectors, start)
+    return host.kernels_for(vectors.size).replace(codewords, sums, dead, vectors, start)
 
 
-def average(words, sums, totals, empty, held, share, decay):
+def average(codewords, sums, totals, empty, held, share, decay):
     """Return new codewords and sums, float32, and the largest number of either.
 
     See `averages.average`; all but counts in (K, C).
     """
-    return host.kernels_for(words.size).average(words, sums, totals, empty, held, share, decay)
+    return host.kernels_for(codewords.size).average(
+        codewords, sums, totals, empty, held, share, decay
+    )

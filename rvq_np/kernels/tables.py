@@ -1,4 +1,4 @@
-"""What the kernels read from one stage: its words laid out, its norms, its error bounds."""
+"""What the kernels read from one stage: its codewords laid out, its norms, its error bounds."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ LARGE = 1 << 15  # numbers of a map from which float32 rows are summed in float3
 class Tables:
     """One stage, prepared for NumPy kernels in one float type T."""
 
-    words: np.ndarray  # (K, C) T: what is searched
-    half: np.ndarray  # (K,) T: half the squared norms; inf marks a repeat of an earlier word
+    codebook: np.ndarray  # (K, C) T: what is searched
+    half: np.ndarray  # (K,) T: half the squared norms; inf marks a repeat of an earlier codeword
     half64: np.ndarray  # (K,) float64, finite
     bounds: np.ndarray  # (7,) float64: see `error_bounds`
-    table: np.ndarray  # (K, D) T: what a code decodes to; `words` where there is no projection
+    table: np.ndarray  # (K, D) T: what a code decodes to; `codewords` where there is no projection
     into: Map | None = None  # from a row (D,) to what is searched (C,)
     unit: bool = False  # whether rows are divided by their norms, once projected
 
@@ -44,22 +44,22 @@ class Tables:
     @cached_property
     def seen(self) -> Seen:
         """What the search without Numba reads."""
-        return Seen.of(self.words, self.half)
+        return Seen.of(self.codebook, self.half)
 
     @cached_property
     def alone(self) -> Stages:
         """The search of this stage as stages of their own: rows come projected."""
-        return Stages([Tables(self.words, self.half, self.half64, self.bounds, self.words)])
+        return Stages([Tables(self.codebook, self.half, self.half64, self.bounds, self.codebook)])
 
 
 class Stages(tuple):
-    """The `Tables` of all stages, their words in one array; a slice shares all that is kept.
+    """The `Tables` of all stages, their codewords in one array; a slice shares all that is kept.
 
-    ``words`` and ``table`` hold those of all stages one after the other, and `kept` is for what
+    ``codewords`` and ``table`` hold those of all stages one after the other, and `kept` is for what
     kernels derive from the whole.
     """
 
-    words: np.ndarray
+    codebook: np.ndarray
     table: np.ndarray
     kept: dict[Any, Any]
     whole: Stages
@@ -67,21 +67,25 @@ class Stages(tuple):
 
     def __new__(cls, tables: Any) -> Stages:
         tables = list(tables)
-        if len(tables) == 1 and tables[0].table is tables[0].words:
-            words = tables[0].words.ravel()  # a view: nothing is joined
+        if len(tables) == 1 and tables[0].table is tables[0].codebook:
+            codewords = tables[0].codebook.ravel()  # a view: nothing is joined
         else:
-            words = np.concatenate([each.words.ravel() for each in tables])
-        shared = all(each.table is each.words for each in tables)
-        table = words if shared else np.concatenate([each.table.ravel() for each in tables])
-        made, words_at, table_at = [], 0, 0
+            codewords = np.concatenate([each.codebook.ravel() for each in tables])
+        shared = all(each.table is each.codebook for each in tables)
+        table = codewords if shared else np.concatenate([each.table.ravel() for each in tables])
+        made, codewords_at, table_at = [], 0, 0
         for each in tables:  # views, so that nothing is held twice
-            of_words = words[words_at : words_at + each.words.size].reshape(each.words.shape)
+            of_codewords = codewords[codewords_at : codewords_at + each.codebook.size].reshape(
+                each.codebook.shape
+            )
             of_table = table[table_at : table_at + each.table.size].reshape(each.table.shape)
-            words_at, table_at = words_at + each.words.size, table_at + each.table.size
-            made.append(replace(each, words=of_words, table=of_words if shared else of_table))
+            codewords_at, table_at = codewords_at + each.codebook.size, table_at + each.table.size
+            made.append(
+                replace(each, codebook=of_codewords, table=of_codewords if shared else of_table)
+            )
         self = super().__new__(cls, made)
-        self.words, self.table, self.kept, self.whole, self.part = (
-            words, table, {}, self, slice(None),
+        self.codebook, self.table, self.kept, self.whole, self.part = (
+            codewords, table, {}, self, slice(None),
         )  # fmt: skip
         return self
 
@@ -91,8 +95,8 @@ class Stages(tuple):
             return found if not isinstance(index, slice) else self
         places = range(len(self.whole))[self.part][index]
         some = super().__new__(Stages, found)
-        some.words, some.table, some.kept, some.whole = (
-            self.words, self.table, self.kept, self.whole,
+        some.codebook, some.table, some.kept, some.whole = (
+            self.codebook, self.table, self.kept, self.whole,
         )  # fmt: skip
         some.part = slice(places.start, places.stop, places.step)
         return some
@@ -154,21 +158,21 @@ def way_in(stage):
         return WayIn(map_of(stage.project_in), stage.metric == "cosine")
     if stage.metric != "cosine":
         return WayIn(None, False)
-    width = stage.words.shape[1]  # the identity, so that rows are copied before division
+    width = stage.codebook.shape[1]  # the identity, so that rows are copied before division
     return WayIn(Map(np.eye(width), np.zeros(width)), True)
 
 
 def search_tables(stage, dtype, measure=None):
-    """Prepare what `stage` is searched with, for rows of type `dtype`: codes decode to `words`."""
-    words = stage.words
-    if words.dtype == dtype and words.flags.c_contiguous:
-        words = lent(words)
+    """Prepare the search of `stage` for rows of type `dtype`; codes decode to `codewords`."""
+    codewords = stage.codebook
+    if codewords.dtype == dtype and codewords.flags.c_contiguous:
+        codewords = lent(codewords)
     else:
-        words = np.array(words, dtype=dtype, order="C")
+        codewords = np.array(codewords, dtype=dtype, order="C")
     if stage.metric == "cosine":
-        made = replace(word_tables(normalized(words), measure), table=words, unit=True)
+        made = replace(codeword_tables(normalized(codewords), measure), table=codewords, unit=True)
     else:
-        made = word_tables(words, measure)
+        made = codeword_tables(codewords, measure)
     into = way_in(stage).into
     return made if into is None else replace(made, into=into)
 
@@ -186,20 +190,20 @@ def with_table(made, stage, dtype, transform):
 
 def decoded(stage, codes, dtype, transform):
     """Return what `codes` decode to (n, D), in the order of `codes`: no row depends on others."""
-    words = stage.words[codes]
+    codewords = stage.codebook[codes]
     if stage.project_out is None:
-        return words.astype(dtype, copy=False)
+        return codewords.astype(dtype, copy=False)
     out = map_of(stage.project_out)
-    return transform(words.astype(out.summed(dtype), copy=False), out, dtype)
+    return transform(codewords.astype(out.summed(dtype), copy=False), out, dtype)
 
 
-def word_tables(words, measure=None):
-    """Return the `Tables` of `words` (K, D), searched and decoded as they are."""
-    half64, repeat = (measure or measured)(words)
-    half = np.minimum(half64, np.finfo(words.dtype).max).astype(words.dtype)
-    bounds = error_bounds(half64, words.shape[1], words.dtype)
+def codeword_tables(codewords, measure=None):
+    """Return the `Tables` of `codebook` (K, D), searched and decoded as they are."""
+    half64, repeat = (measure or measured)(codewords)
+    half = np.minimum(half64, np.finfo(codewords.dtype).max).astype(codewords.dtype)
+    bounds = error_bounds(half64, codewords.shape[1], codewords.dtype)
     half[repeat] = np.inf
-    return Tables(words, half, np.minimum(half64, np.finfo(np.float64).max), bounds, words)
+    return Tables(codewords, half, np.minimum(half64, np.finfo(np.float64).max), bounds, codewords)
 
 
 def normalized(rows):
@@ -212,19 +216,19 @@ def normalized(rows):
         return (wide / np.where(norms > 0, norms, 1)).astype(rows.dtype)
 
 
-def measured(words):
-    """Return half the squared norms (K,) of `words` (K, D), float64, and their `repeats`."""
+def measured(codewords):
+    """Return half the squared norms (K,) of `codebook` (K, D), float64, and their `repeats`."""
     with np.errstate(over="ignore"):
-        return 0.5 * np.square(words, dtype=np.float64).sum(axis=1), repeats(words)
+        return 0.5 * np.square(codewords, dtype=np.float64).sum(axis=1), repeats(codewords)
 
 
-def repeats(words):
-    """Return a mask (K,) of the words equal to an earlier one: they can never be chosen.
+def repeats(codewords):
+    """Return a mask (K,) of the codewords equal to an earlier one: they can never be chosen.
 
     Folding them here keeps every tie between repeats (an all-zero codebook is nothing else)
     away from the exact tier.  Linear in ``K * D``.
     """
-    plain = np.ascontiguousarray(words + 0.0)  # -0.0 equals 0.0 but has other bytes
+    plain = np.ascontiguousarray(codewords + 0.0)  # -0.0 equals 0.0 but has other bytes
     rows = plain.view(np.dtype((np.void, plain.dtype.itemsize * plain.shape[1]))).ravel()
     first: dict[Any, int] = {}
     return np.array([first.setdefault(row, k) != k for k, row in enumerate(rows.tolist())], bool)
@@ -236,13 +240,14 @@ def error_bounds(half64, dim, dtype):
     A score is a sum of the half norm and `dim` products, in whatever order, fused or not, so each
     term passes through at most `dim` additions.  With u the unit roundoff and ``g(n) = n u / (1 -
     n u)`` (Higham, Accuracy and Stability, 2nd ed., 3.1) that is off by at most ``g(dim + 1)
-    |row| |word|`` for the products, and for the half norm by its own error on top: two roundings
-    where it was summed in float64 for a float32 screen, ``g(dim)`` where the screen is float64 too.
-    Comparing with a rounded limit adds u of the result.  Where products underflow, flushed to
-    zero or not, the smallest normal number per term is lost at most.  All of that is below ``g(m)
-    (|row| |word| + |word|^2 / 2) + m * tiny`` with ``m = dim + 8``, or ``2 dim + 8`` in float64.
+    |row| |codeword|`` for the products, and for the half norm by its own error on top: two
+    roundings where it was summed in float64 for a float32 screen, ``g(dim)`` where the screen is
+    float64 too. Comparing with a rounded limit adds u of the result.  Where products underflow,
+    flushed to zero or not, the smallest normal number per term is lost at most.  All of that is
+    below ``g(m) (|row| |codeword| + |codeword|^2 / 2) + m * tiny`` with ``m = dim + 8``, or ``2 dim
+    + 8`` in float64.
 
-    0: largest norm of a word; 1: largest half squared norm; 2, 3: g(m) and m * tiny in T;
+    0: largest norm of a codeword; 1: largest half squared norm; 2, 3: g(m) and m * tiny in T;
     4, 5: the same in float64; 6: above this, T may overflow.
     """
     type_info, wide_info = np.finfo(dtype), np.finfo(np.float64)

@@ -52,7 +52,7 @@ def rvq_tests(
     >>> import rvq_np
     >>> TestOurs = rvq_tests(encode=rvq_np.encode, decode=rvq_np.decode)
     >>> sorted(name for name in vars(TestOurs) if name.startswith("test"))[0]
-    'test_a_prefix_of_the_codes_decodes_to_the_first_words'
+    'test_a_prefix_of_the_codes_decodes_to_the_first_codewords'
     """
     kind = np.dtype(dtype)
     digits, _ = oracle.FLOAT_TYPES[kind.name]
@@ -177,7 +177,7 @@ def rvq_tests(
             np.testing.assert_array_equal(codes, np.concatenate(alone, axis=1))
 
         @given(ordinary)
-        def test_decode_adds_up_the_named_words(self, case: Case) -> None:
+        def test_decode_adds_up_the_named_codewords(self, case: Case) -> None:
             """In the order of the stages, rounding after each, for the codes of `encode`.
 
             lucidrains/vector-quantize-pytorch#71
@@ -186,7 +186,7 @@ def rvq_tests(
             check_decoded(coded(x, codebooks), codebooks)
 
         @given(ordinary)
-        def test_a_prefix_of_the_codes_decodes_to_the_first_words(self, case: Case) -> None:
+        def test_a_prefix_of_the_codes_decodes_to_the_first_codewords(self, case: Case) -> None:
             """Fewer stages are fewer codewords; missing ones are not replaced by others.
 
             kyutai-labs/moshi#122
@@ -197,7 +197,7 @@ def rvq_tests(
                 check_decoded(codes[:n], codebooks)
 
         @given(lattices)
-        def test_words_of_one_stage_come_back_unchanged(self, case: Case) -> None:
+        def test_codewords_of_one_stage_come_back_unchanged(self, case: Case) -> None:
             """Encoding a codeword and decoding it returns the same numbers.
 
             lucidrains/vector-quantize-pytorch#224

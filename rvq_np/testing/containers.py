@@ -123,7 +123,7 @@ def container_tests(
                 same(read(path), case)
 
         @given(_cases(dropped=drops, min_stages=2))
-        def test_the_first_levels_can_be_read_alone(self, case: _Case) -> None:
+        def test_the_first_stages_can_be_read_alone(self, case: _Case) -> None:
             """As many stages as requested, with their codes and sizes.
 
             descriptinc/descript-audio-codec#40
@@ -209,7 +209,7 @@ def container_tests(
                     same_or_error(path, start + content, case)
 
         @given(_cases(min_stages=1), st.data())
-        def test_a_code_that_names_no_word_is_not_written_as_another(
+        def test_a_code_that_names_no_codeword_is_not_written_as_another(
             self, case: _Case, data: Any
         ) -> None:
             """Refused by `write` with any exception, or read unchanged; not cut to its low bits.

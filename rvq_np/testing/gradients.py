@@ -179,7 +179,7 @@ def gradient_tests(
                 before = total
 
         @given(cases)
-        def test_a_vector_that_is_a_word_has_a_finite_gradient(self, case: _Case) -> None:
+        def test_a_vector_that_is_a_codeword_has_a_finite_gradient(self, case: _Case) -> None:
             """At distance zero, where the derivative of a square root is not finite.
 
             lucidrains/vector-quantize-pytorch#106

@@ -119,7 +119,7 @@ def machine_of(make: Callable[[], Any], dimension: int, masked: bool) -> None:
         @invariant()
         def first_codebook_lies_among_the_vectors_seen(self) -> None:
             if self.seen is not None:
-                codewords = np.asarray(self.trainee.words())[0]
+                codewords = np.asarray(self.trainee.codebooks())[0]
                 assert inside(codewords, self.seen).all(), f"{codewords} outside {self.seen}"
                 if (np.sign(self.seen[0]) == np.sign(self.seen[1])).any():
                     assert (np.abs(codewords).max(axis=1) > 0).all()

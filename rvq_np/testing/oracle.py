@@ -50,16 +50,16 @@ def decode(codes, codebooks, float_type="float32"):
     return [float(number) for number in total]
 
 
-def nearest(residual, words):
-    """Return the lowest index among the codewords `words` nearest to `residual`."""
-    scores = [score(residual, word) for word in words]
+def nearest(residual, codewords):
+    """Return the lowest index among the codewords `codewords` nearest to `residual`."""
+    scores = [score(residual, codeword) for codeword in codewords]
     return scores.index(min(scores))
 
 
-def score(residual, word):
+def score(residual, codeword):
     """Return half the squared distance less half the squared norm of the residual, exactly."""
     total = Fraction(0)
-    for left, number in zip(residual, word, strict=True):
+    for left, number in zip(residual, codeword, strict=True):
         number = Fraction(float(number))
         total += number * number / 2 - Fraction(left) * number
     return total

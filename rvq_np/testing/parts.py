@@ -13,7 +13,11 @@ __all__ = ["codebooks", "codes", "masks", "training_batches", "vectors"]
 
 @st.composite
 def codebooks(
-    draw: Any, max_stages: int = 4, max_words: int = 12, max_dim: int = 6, dtype: Any = np.float32
+    draw: Any,
+    max_stages: int = 4,
+    max_codewords: int = 12,
+    max_dim: int = 6,
+    dtype: Any = np.float32,
 ) -> np.ndarray:
     """Draw codebooks (Q, K, D), with smaller norms at later stages, as residuals have.
 
@@ -22,7 +26,7 @@ def codebooks(
     untrained one of ESPnet is; and all codewords may be far from zero, where squares lose digits.
     """
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    stages, size = draw(st.integers(1, max_stages)), draw(st.integers(1, max_words))
+    stages, size = draw(st.integers(1, max_stages)), draw(st.integers(1, max_codewords))
     books = rng.standard_normal((stages, size, draw(st.integers(1, max_dim))))
     books *= 0.6 ** np.arange(stages)[:, None, None]
     books += draw(st.sampled_from([0.0, 0.0, 0.0, 50.0]))

@@ -15,7 +15,7 @@ class Snapshot(NamedTuple):
 
     @classmethod
     def of(cls, trainee: Any) -> Snapshot:
-        return cls(np.array(trainee.words()), np.array(trainee.counts()))
+        return cls(np.array(trainee.codebooks()), np.array(trainee.counts()))
 
     def same_as(self, trainee: Any) -> None:
         """Assert that the codebooks and counts of `trainee` are these, bit for bit."""

@@ -37,7 +37,7 @@ _FEW, _SOME = st.integers(1, 9), st.integers(1, 40)
 def lattices(
     draw: Any,
     max_stages: int = 4,
-    max_words: int = 6,
+    max_codewords: int = 6,
     max_dim: int = 5,
     max_rows: int = 6,
     dtype: Any = np.float32,
@@ -49,7 +49,7 @@ def lattices(
     must return the same codes, also with ties and duplicate codewords; and ties are frequent.
     """
     dim, rows = draw(st.integers(1, max_dim)), draw(st.integers(min_rows, max_rows))
-    stages, size = draw(st.integers(1, max_stages)), draw(st.integers(1, max_words))
+    stages, size = draw(st.integers(1, max_stages)), draw(st.integers(1, max_codewords))
     whole = st.integers(-8, 8).map(float)
     x = draw(npst.arrays(dtype, (rows, dim), elements=whole))
     return x, draw(npst.arrays(dtype, (stages, size, dim), elements=whole))
@@ -58,7 +58,7 @@ def lattices(
 @st.composite
 def ordinary(
     draw: Any,
-    max_words: int = 40,
+    max_codewords: int = 40,
     max_dim: int = 20,
     max_rows: int = 12,
     dtype: Any = np.float32,
@@ -71,7 +71,7 @@ def ordinary(
     """
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     dim, rows = draw(st.integers(1, max_dim)), draw(st.integers(min_rows, max_rows))
-    stages, size = draw(st.integers(1, 3)), draw(st.integers(1, max_words))
+    stages, size = draw(st.integers(1, 3)), draw(st.integers(1, max_codewords))
     scale = 2.0 ** draw(st.sampled_from([0, 0, -20, 20]))
     x = (scale * rng.standard_normal((rows, dim))).astype(dtype)
     return x, (scale * rng.standard_normal((stages, size, dim))).astype(dtype)
@@ -79,7 +79,7 @@ def ordinary(
 
 @st.composite
 def near_ties(
-    draw: Any, max_dim: int = 9, max_words: int = 7, dtype: Any = np.float32
+    draw: Any, max_dim: int = 9, max_codewords: int = 7, dtype: Any = np.float32
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw cases whose two best codewords are exactly tied, or one ulp apart.
 
@@ -90,7 +90,7 @@ def near_ties(
     underflow or nearly overflow, or shifted by a common offset that removes most digits.
     """
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    dim, count = draw(st.integers(2, max_dim)), draw(st.integers(2, max_words))
+    dim, count = draw(st.integers(2, max_dim)), draw(st.integers(2, max_codewords))
     stages = draw(st.integers(1, 2))
     offset = draw(st.sampled_from([0.0, 0.0, 0.0, 100.0, 1e6]))
     exponents = [0, 0, -70, 60, -140]

@@ -35,7 +35,7 @@ class Trainee(Protocol):
     def eval(self, x: np.ndarray) -> Any:
         """Return codes (Q, N) in evaluation mode, by the forward pass if it has its own code."""
 
-    def words(self) -> Any:
+    def codebooks(self) -> Any:
         """Return the codebooks (Q, K, D)."""
 
     def counts(self) -> Any:
@@ -82,7 +82,7 @@ def training_tests(*, make: Callable[[], Trainee], dimension: int, masked: bool 
         return trainee
 
     def error(trainee: Trainee, x: np.ndarray, stages: int | None = None) -> float:
-        codes, codewords = np.asarray(trainee.eval(x)), np.asarray(trainee.words(), np.float64)
+        codes, codewords = np.asarray(trainee.eval(x)), np.asarray(trainee.codebooks(), np.float64)
         decoded = [book[code] for book, code in zip(codewords, codes, strict=True)]
         return float(np.square(x - sum(decoded[:stages])).mean())
 
@@ -91,17 +91,17 @@ def training_tests(*, make: Callable[[], Trainee], dimension: int, masked: bool 
 
     class Tests:
         @given(batches, seeds)
-        def test_the_first_words_lie_among_the_vectors(self, x: np.ndarray, seed: int) -> None:
+        def test_the_first_codewords_lie_among_the_vectors(self, x: np.ndarray, seed: int) -> None:
             """Also with fewer vectors than codewords, or duplicate vectors.
 
             No report known.
             """
-            codewords = np.asarray(trained(x, seed).words())
+            codewords = np.asarray(trained(x, seed).codebooks())
             assert np.isfinite(codewords).all()
             assert inside(codewords[0], box(x)).all(), f"{codewords[0]} of {x}"
 
         @given(batches, seeds)
-        def test_a_step_after_the_first_leaves_words_among_the_vectors(
+        def test_a_step_after_the_first_leaves_codewords_among_the_vectors(
             self, x: np.ndarray, seed: int
         ) -> None:
             """Counts must match sums from the start, or codewords shrink or explode at once.
@@ -111,11 +111,11 @@ def training_tests(*, make: Callable[[], Trainee], dimension: int, masked: bool 
             trainee = trained(x, seed)
             for more in range(1, 3):
                 trainee.train(x, None, seed + more)
-                codewords = np.asarray(trainee.words())[0]
+                codewords = np.asarray(trainee.codebooks())[0]
                 assert inside(codewords, box(x)).all(), f"{codewords} of {x}"
 
         @given(seeds)
-        def test_a_word_nobody_chooses_becomes_a_vector_of_the_batch(self, seed: int) -> None:
+        def test_an_unused_codeword_becomes_a_vector_of_the_batch(self, seed: int) -> None:
             """An unused codeword is replaced, and not overwritten in the same step.
 
             facebookresearch/encodec#61
@@ -125,12 +125,12 @@ def training_tests(*, make: Callable[[], Trainee], dimension: int, masked: bool 
             away = some(rng, 48, -FAR)
             for more in range(1, 25):
                 trainee.train(away, None, seed + more)
-            codewords = np.asarray(trainee.words())[0]
+            codewords = np.asarray(trainee.codebooks())[0]
             assert inside(codewords, box(away)).all(), f"still among the old vectors: {codewords}"
             assert len(np.unique(trainee.eval(away)[0])) > 1
 
         @given(seeds)
-        def test_a_word_that_was_replaced_stays_among_the_vectors(self, seed: int) -> None:
+        def test_a_codeword_that_was_replaced_stays_among_the_vectors(self, seed: int) -> None:
             """Sum and count are replaced with the codeword, or the next average undoes it.
 
             lucidrains/vector-quantize-pytorch#45
@@ -138,29 +138,29 @@ def training_tests(*, make: Callable[[], Trainee], dimension: int, masked: bool 
             rng = np.random.default_rng(seed)
             trainee = trained(some(rng, 48), seed)
             away = some(rng, 48, -FAR)
-            arrived = np.zeros(len(np.asarray(trainee.words())[0]), bool)
+            arrived = np.zeros(len(np.asarray(trainee.codebooks())[0]), bool)
             for more in range(1, 9):
                 trainee.train(away, None, seed + more)
-                now = inside(np.asarray(trainee.words())[0], box(away))
-                assert now[arrived].all(), f"step {more}: {trainee.words()[0]}"
+                now = inside(np.asarray(trainee.codebooks())[0], box(away))
+                assert now[arrived].all(), f"step {more}: {trainee.codebooks()[0]}"
                 arrived |= now
 
         @given(seeds)
-        def test_every_level_learns(self, seed: int) -> None:
+        def test_every_stage_learns(self, seed: int) -> None:
             """The codewords of each stage change, and each stage lowers the error on the batch.
 
             kaiidams/soundstream-pytorch#7
             """
             x = some(np.random.default_rng(seed), 200)
-            untrained = np.asarray(make().words()).copy()
+            untrained = np.asarray(make().codebooks()).copy()
             trainee = trained(x, seed)
-            codewords = np.asarray(trainee.words()).copy()
+            codewords = np.asarray(trainee.codebooks()).copy()
             assert (untrained != codewords).any(axis=(1, 2)).all()
             errors = [error(trainee, x, stages) for stages in range(1, len(codewords) + 1)]
             assert (np.diff(errors) < 0).all()
             assert errors[0] < 0.9 * float(x.var())
             trainee.train(some(np.random.default_rng(seed + 1), 200), None, seed + 1)
-            assert (codewords != np.asarray(trainee.words())).any(axis=(1, 2)).all()
+            assert (codewords != np.asarray(trainee.codebooks())).any(axis=(1, 2)).all()
 
         @given(batches, batches, seeds)
         def test_evaluation_changes_nothing(
@@ -214,7 +214,7 @@ def training_tests(*, make: Callable[[], Trainee], dimension: int, masked: bool 
                 if not valid:
                     untrained.same_as(trainee)
                 else:
-                    assert inside(np.asarray(trainee.words())[0], box(first[mask])).all()
+                    assert inside(np.asarray(trainee.codebooks())[0], box(first[mask])).all()
                 results.append(trainee)
             Snapshot.of(results[0]).same_as(results[1])
 

@@ -1,17 +1,17 @@
 """Training as pure functions over values: a state in, a new state out, randomness handed in.
 
-`CodebookState` is what one level remembers: its words, and the moving counts and sums they come
-from.  `kmeans` makes one from data, `ema` moves one along with a batch, `expire` gives words that
-nobody chooses a vector of the batch.  `step` does that for all levels.  `fit` is the offline way:
-k-means level by level on what earlier levels leave over, on data of any size.
+`CodebookState` is what one stage remembers: its codewords, and the moving counts and sums they come
+from.  `kmeans` makes one from data, `ema` moves one along with a batch, `expire` gives codewords
+that nobody chooses a vector of the batch.  `step` does that for all stages.  `fit` is the offline
+way: k-means stage by stage on what earlier stages leave over, on data of any size.
 
-All of them stand on `rvq_np.codec.tally`; nothing here makes an array of vectors by words.
+All of them stand on `rvq_np.codec.tally`; nothing here makes an array of vectors by codewords.
 """
 
 from .fit import FitProgress, fit
 from .initial import initialize
 from .kmeans import kmeans, sample_rows
-from .learning import Learned, Projections, draw_levels, fresh, learn
+from .learning import Learned, Projections, draw_stages, fresh, learn
 from .moving import ema, expire, step
 from .names import entries, from_state_dict, shapes, state_dict
 from .progress import reporting
@@ -27,7 +27,7 @@ __all__ = [
     "Projections",
     "Usage",
     "codebooks_of",
-    "draw_levels",
+    "draw_stages",
     "ema",
     "entries",
     "expire",

@@ -1,4 +1,4 @@
-"""Vectors on disk, in memory or on a device, read a batch at a time as what one level quantizes."""
+"""Vectors on disk, in memory or on a device, read a batch at a time as what one stage quantizes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..errors import NonFiniteError
 from .state import CodebookState, codebooks_of
 
 ROWS = 1 << 16  # rows read at once: 32 MB of float32 at D = 128
-HELD = 1 << 28  # bytes of what a level quantizes that are kept in memory instead
+HELD = 1 << 28  # bytes of what a stage quantizes that are kept in memory instead
 
 
 class Data:
@@ -28,7 +28,7 @@ class Data:
     rows : numpy.ndarray (n,), int, or None
         Which of them to read; None: all.
     projections : sequence of (Linear, Linear) or None
-        Into and out of the space each level searches.
+        Into and out of the space each stage searches.
     finite : bool
         Whether all numbers of `x` are known to be.  If not, rows are looked at when they are
         first read, and never again.
@@ -45,16 +45,18 @@ class Data:
         self.n_rows = x.shape[0] if rows is None else len(rows)
         self.projections = projections
         self.known = self.n_rows if finite else 0  # rows that are known to be finite
-        self.norm: float | None = None  # of all that the level quantizes, and how many numbers
+        self.norm: float | None = None  # of all that the stage quantizes, and how many numbers
         self.numbers = 0
-        self.states: list[CodebookState] = []  # of the finished levels
-        self.codes: list[Any] = []  # of those levels, one per row
-        self.before: Codebooks | None = None  # those levels
-        self.into: Codebooks | None = None  # maps what they leave, or `x`; its words mean nothing
-        self.held: Any = None  # all that the level quantizes, if that is not much
+        self.states: list[CodebookState] = []  # of the finished stages
+        self.codes: list[Any] = []  # of those stages, one per row
+        self.before: Codebooks | None = None  # those stages
+        self.into: Codebooks | None = (
+            None  # maps what they leave, or `x`; its codewords mean nothing
+        )
+        self.held: Any = None  # all that the stage quantizes, if that is not much
 
     def begin(self) -> None:
-        """From now on batches are what the next level quantizes."""
+        """From now on batches are what the next stage quantizes."""
         pair = self.projections[len(self.states)]
         width = self.x.shape[1] if pair is None else len(pair[0].weight)
         self.held, self.into, self.norm = None, None, None
@@ -64,7 +66,7 @@ class Data:
             self.held = _joined(list(self.batches()))
 
     def energy(self) -> float:
-        """Return the sum of the squares of all numbers that the level quantizes."""
+        """Return the sum of the squares of all numbers that the stage quantizes."""
         total, self.numbers = 0.0, 0
         for batch in self.batches():
             total += float(lookup.energies(batch).sum())
@@ -76,16 +78,16 @@ class Data:
         self.norm = math.sqrt(total)
         return total
 
-    def check_reach(self, words: np.ndarray) -> None:
-        """Raise NonFiniteError if what `words` leave of a row may be beyond float32.
+    def check_reach(self, codewords: np.ndarray) -> None:
+        """Raise NonFiniteError if what `codewords` leave of a row may be beyond float32.
 
         No number is larger than the norm of them all, so there is hardly ever one to look at.
         """
         assert self.norm is not None  # `energy` has been asked for
-        largest = float(np.abs(words).max())
+        largest = float(np.abs(codewords).max())
         if self.norm * (1 + 1e-6) + largest < float(np.finfo(np.float32).max):
             return
-        codebooks = Codebooks([words])
+        codebooks = Codebooks([codewords])
         for batch in self.batches():
             checks.vectors("fit", batch, codebooks)
 
@@ -93,12 +95,12 @@ class Data:
         for start in range(0, self.n_rows, ROWS):
             yield self.read(slice(start, min(start + ROWS, self.n_rows)))
 
-    def rounds(self) -> Callable[[], Iterator[Any]] | list[Any]:
+    def passes(self) -> Callable[[], Iterator[Any]] | list[Any]:
         """Return the batches as `lloyd` takes them."""
         return self.batches if self.held is None else list(self.batches())
 
     def read(self, places: np.ndarray | slice) -> Any:
-        """Return what the current level quantizes at these places (sorted or not)."""
+        """Return what the current stage quantizes at these places (sorted or not)."""
         if self.held is not None:
             return arrays.take(self.held, places)
         left = _single(self._taken(places))
@@ -110,8 +112,8 @@ class Data:
         return left if self.into is None else lookup.searched(left, self.into)
 
     def end(self, state: CodebookState) -> None:
-        """Encode all rows by the finished level; later batches are what it leaves over."""
-        codebooks = Codebooks([state.words])
+        """Encode all rows by the finished stage; later batches are what it leaves over."""
+        codebooks = Codebooks([state.codebook])
         codes = [lookup.encode(batch, codebooks, 1)[0, :] for batch in self.batches()]
         self.codes.append(_joined(codes))
         self.states.append(state)
@@ -139,7 +141,7 @@ def check_finite(x: Any, rows: np.ndarray | None = None, first: int = 0) -> None
             place = first + start + n
             place = place if rows is None else int(rows[place])
             raise NonFiniteError(
-                f"fit: x holds {float(batch[n, d])} at {(place, d)}; wanted finite numbers only. "
+                f"fit: x holds {float(batch[n, d])} at {(place, d)}; expected finite numbers only. "
                 "Nothing was changed. Drop such vectors."
             )
 

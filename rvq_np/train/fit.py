@@ -1,4 +1,4 @@
-"""Offline training: k-means level by level, on more vectors than memory holds if need be."""
+"""Offline training: k-means stage by stage, on more vectors than memory holds if need be."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from .kmeans import Clusters, lloyd, sample_rows, state_of
 from .resume import Checkpoint
 from .state import CodebookState, check_projections, usage
 
-POOL = 16  # rows per word among which spread first words are chosen
+POOL = 16  # rows per codeword among which spread first codewords are chosen
 
 
 class FitProgress(NamedTuple):
-    """What `fit` tells its callback after each round of k-means.
+    """What `fit` tells its callback after each iteration of k-means.
 
-    ``error`` is the mean squared distance, per number, of what the level searches to the mean of
-    all that chose the same word; ``utilisation`` and ``perplexity`` are of this level's words, see
-    `usage`.
+    ``error`` is the mean squared distance, per number, of what the stage searches to the mean of
+    all that chose the same codeword; ``utilisation`` and ``perplexity`` are of this stage's
+    codewords, see `usage`.
     """
 
-    level: int
+    stage: int
     n_q: int
     iteration: int
     iterations: int
@@ -46,12 +46,12 @@ def fit(
     *,
     projections: Sequence[tuple[Linear, Linear] | None] | None = None,
     epsilon: float = 1e-5,
-    rows_per_word: int | None = 256,
+    rows_per_codeword: int | None = 256,
     tolerance: float = 1e-4,
     callback: Callable[[FitProgress], None] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
 ) -> tuple[CodebookState, ...]:
-    """Train all levels by k-means, each on what the earlier ones leave over.
+    """Train all stages by k-means, each on what the earlier ones leave over.
 
     Parameters
     ----------
@@ -59,24 +59,24 @@ def fit(
         Read in batches, never copied whole. On a GPU that CuPy computes on it stays there. All
         numbers of an array are looked at once; of a memory map those that are read, when they are.
     n_q, size : int
-        Levels, and words per level.
+        Stages, and codewords per stage.
     iterations : int
-        Rounds of k-means per level, at most.
+        Rounds of k-means per stage, at most.
     rng : int or numpy.random.Generator
-        Draws the rows to train on, the first words, and vectors for words nobody chooses.
+        Draws the rows to train on, the first codewords, and vectors for unused codewords.
     projections : sequence of (Linear, Linear), optional
-        Into and out of the space each level searches.
+        Into and out of the space each stage searches.
     epsilon : float, optional
         Laplace smoothing, as in `ema`.
-    rows_per_word : int or None, optional
-        Train on at most this many random rows per word; None: on all.
+    rows_per_codeword : int or None, optional
+        Train on at most this many random rows per codeword; None: on all.
     tolerance : float, optional
-        A level is finished when a round lowers its error by less than this share.
+        A stage is finished when an iteration lowers its error by less than this share.
     callback : callable, optional
-        Called with a `FitProgress` after each round; what it raises ends the fit.
+        Called with a `FitProgress` after each iteration; what it raises ends the fit.
     checkpoint : str or os.PathLike, optional
-        A file for the levels that are finished. If it is there, the fit goes on behind them, to
-        the same words as if it had never stopped; when the fit is done, it is removed.
+        A file for the stages that are finished. If it is there, the fit goes on behind them, to
+        the same codewords as if it had never stopped; when the fit is done, it is removed.
 
     Returns
     -------
@@ -93,7 +93,8 @@ def fit(
 
     Notes
     -----
-    ``2 * N * size * D`` operations a round. Memory: `n_q` codes a row, one batch, the words.
+    ``2 * N * size * D`` operations an iteration. Memory: `n_q` codes a row, one batch, the
+    codewords.
 
     Examples
     --------
@@ -101,14 +102,14 @@ def fit(
     >>> rng = np.random.default_rng(0)
     >>> x = rng.standard_normal((500, 4), dtype=np.float32)
     >>> states = fit(x, n_q=2, size=8, iterations=5, rng=rng)
-    >>> [state.words.shape for state in states]
+    >>> [state.codebook.shape for state in states]
     [(8, 4), (8, 4)]
     """
     entered = backends.enter(x)
     x = entered.array
     if x.ndim != 2 or 0 in x.shape:
         raise ShapeError(
-            f"fit: x has shape {tuple(x.shape)}; wanted (N, D) with at least one vector."
+            f"fit: x has shape {tuple(x.shape)}; expected (N, D) with at least one vector."
         )
     checks.floating("fit", x)
     n_q = arguments.whole("fit", "n_q", n_q, 1)
@@ -117,8 +118,8 @@ def fit(
     rng = arguments.generator("fit", "rng", rng)
     check_projections("fit", projections, n_q, x.shape[1])
     epsilon = arguments.number("fit", "epsilon", epsilon, 0)
-    if rows_per_word is not None:
-        rows_per_word = arguments.whole("fit", "rows_per_word", rows_per_word, 1)
+    if rows_per_codeword is not None:
+        rows_per_codeword = arguments.whole("fit", "rows_per_codeword", rows_per_codeword, 1)
     tolerance = arguments.number("fit", "tolerance", tolerance)
     if callback is not None:
         arguments.function("fit", "callback", callback)
@@ -126,7 +127,8 @@ def fit(
         checkpoint = arguments.path("fit", "checkpoint", checkpoint)
     asked = {
         "n_q": n_q, "size": size, "iterations": iterations, "epsilon": epsilon,
-        "rows_per_word": rows_per_word, "tolerance": tolerance, "projections": _told(projections),
+        "rows_per_codeword": rows_per_codeword, "tolerance": tolerance,
+        "projections": _reported(projections),
         "widths": [len(pair[0].weight) if pair else x.shape[1]
                    for pair in projections or [None] * n_q],
     }  # fmt: skip
@@ -137,19 +139,19 @@ def fit(
             check_finite(x)
         kept = Checkpoint(checkpoint, x, rng, asked)
         rows = None
-        if rows_per_word is not None and x.shape[0] > rows_per_word * size:
-            rows = np.sort(sample_rows(x.shape[0], rows_per_word * size, rng))
+        if rows_per_codeword is not None and x.shape[0] > rows_per_codeword * size:
+            rows = np.sort(sample_rows(x.shape[0], rows_per_codeword * size, rng))
         data = Data(x, rows, projections or [None] * n_q, finite=not streamed)
         for state in kept.states:
             data.begin()
             data.end(state)
         kept.resume()
-        for level in range(len(kept.states), n_q):
+        for stage in range(len(kept.states), n_q):
             data.begin()
-            watch = _Watch(level, n_q, iterations, data, tolerance, callback)
+            watch = _Watch(stage, n_q, iterations, data, tolerance, callback)
             found = lloyd(
-                data.rounds(),
-                _first_words(data, size, rng),
+                data.passes(),
+                _first_codewords(data, size, rng),
                 iterations,
                 refill=lambda count: data.read(rng.integers(0, data.n_rows, size=count)),
                 watch=watch,
@@ -160,7 +162,7 @@ def fit(
     return tuple(kept.states)
 
 
-def _told(projections: Sequence[tuple[Linear, Linear] | None] | None) -> str | None:
+def _reported(projections: Sequence[tuple[Linear, Linear] | None] | None) -> str | None:
     """Return what tells projections from others."""
     if projections is None:
         return None
@@ -171,70 +173,71 @@ def _told(projections: Sequence[tuple[Linear, Linear] | None] | None) -> str | N
     return digest.hexdigest()[:16]
 
 
-def _first_words(data: Data, size: int, rng: np.random.Generator) -> np.ndarray:
-    """Choose first words: random rows, the same drawn towards their mean, or rows far apart.
+def _first_codewords(data: Data, size: int, rng: np.random.Generator) -> np.ndarray:
+    """Choose first codewords: random rows, the same drawn towards their mean, or rows far apart.
 
-    Rows of one length in many dimensions are further from each other than from a short word, so
-    one word near the mean takes nearly all of them and Lloyd's algorithm hardly recovers (D = 128
-    Gaussian residuals: perplexity 1.2 of 1024). At a quarter of the length directions decide
+    Rows of one length in many dimensions are further from each other than from a short codeword, so
+    one codeword near the mean takes nearly all of them and Lloyd's algorithm hardly recovers (D =
+    128 Gaussian residuals: perplexity 1.2 of 1024). At a quarter of the length directions decide
     instead (1018 of 1024). On heavy-tailed data the plain rows are better, on clusters those far
-    apart. One round tells.
+    apart. One iteration shows it.
     """
     drawn = arrays.to_numpy(data.read(sample_rows(data.n_rows, size, rng)))
     data.check_reach(drawn)
     mean = drawn.mean(axis=0, dtype=np.float64).astype(np.float32)
-    starts = [drawn, mean + 0.25 * (drawn - mean), _spread_words(data, size, rng)]
+    starts = [drawn, mean + 0.25 * (drawn - mean), _spread_codewords(data, size, rng)]
     explained = []
-    for words in starts:
-        data.check_reach(words)
-        found = lloyd(data.rounds(), words, 1)
+    for codewords in starts:
+        data.check_reach(codewords)
+        found = lloyd(data.passes(), codewords, 1)
         used = found.counts > 0
         explained.append((np.square(found.sums[used]).sum(axis=1) / found.counts[used]).sum())
     return starts[int(np.argmax(explained))]
 
 
-def _spread_words(data: Data, size: int, rng: np.random.Generator) -> np.ndarray:
-    """Choose words among a sample of rows, each likelier the further from those before it.
+def _spread_codewords(data: Data, size: int, rng: np.random.Generator) -> np.ndarray:
+    """Choose codewords among a sample of rows, each likelier the further from those before it.
 
-    As k-means++ (Arthur and Vassilvitskii, SODA 2007), but an eighth of the words at a time, as
-    in k-means|| (Bahmani et al., VLDB 2012): eight searches of the sample instead of one a word.
+    As k-means++ (Arthur and Vassilvitskii, SODA 2007), but an eighth of the codewords at a time, as
+    in k-means|| (Bahmani et al., VLDB 2012): eight searches of the sample instead of one a
+    codeword.
     """
     pool = data.read(sample_rows(data.n_rows, min(data.n_rows, POOL * size), rng))
     step = -(-size // 8)
-    words = arrays.to_numpy(arrays.take(pool, slice(step)))
-    while len(words) < size:
-        codebooks = Codebooks([words])
+    codewords = arrays.to_numpy(arrays.take(pool, slice(step)))
+    while len(codewords) < size:
+        codebooks = Codebooks([codewords])
         rows, chosen = next(lookup.walk(pool, lookup.encode(pool, codebooks, 1), codebooks))
         far = arrays.to_numpy(lookup.energies(rows - chosen))
-        count = min(step, size - len(words))
-        if np.count_nonzero(far) < count:  # fewer distinct rows than words
+        count = min(step, size - len(codewords))
+        if np.count_nonzero(far) < count:  # fewer distinct rows than codewords
             more = rng.integers(0, len(far), size=count)
         else:
             more = rng.choice(len(far), size=count, replace=False, p=far / far.sum())
-        words = np.concatenate([words, arrays.to_numpy(arrays.take(pool, more))])
-    return words
+        codewords = np.concatenate([codewords, arrays.to_numpy(arrays.take(pool, more))])
+    return codewords
 
 
 class _Watch:
-    """Measures each round, tells the callback, and says when a level is finished."""
+    """Measures each iteration, tells the callback, and says when a stage is finished."""
 
     def __init__(
         self,
-        level: int,
+        stage: int,
         n_q: int,
         iterations: int,
         data: Data,
         tolerance: float,
         callback: Callable[[FitProgress], None] | None,
     ):
-        self.level, self.n_q, self.iterations = level, n_q, iterations
+        self.stage, self.n_q, self.iterations = stage, n_q, iterations
         self.tolerance, self.callback = tolerance, callback
         self.previous = np.inf
         self.energy = data.energy()
         self.numbers = data.numbers
 
     def __call__(self, iteration: int, found: Clusters) -> bool:
-        # Sum over rows of |x - mean|^2 = sum |x|^2 - sum over words of count |mean|^2.
+        # Sum over rows of |x - mean|^2 = sum |x|^2 - sum over codewords of count |mean|^2.
         counts, sums = arrays.to_numpy(found.counts), arrays.to_numpy(found.sums)
         used = counts > 0
         explained = np.square(sums[used]).sum(axis=1) / counts[used]
@@ -246,7 +249,7 @@ class _Watch:
             utilisation, perplexity = usage(counts)
             self.callback(
                 FitProgress(
-                    self.level,
+                    self.stage,
                     self.n_q,
                     self.iterations if finished else iteration + 1,
                     self.iterations,

@@ -1,4 +1,4 @@
-"""The first words of levels that have none, from the first batch they see."""
+"""The first codewords of stages that have none, from the first batch they see."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ def initialize(
     projections: Sequence[tuple[Linear, Linear] | None] | None = None,
     epsilon: float = 1e-5,
 ) -> tuple[CodebookState, ...]:
-    """Run k-means for each of the first `n_q` levels that was never initialized.
+    """Run k-means for each of the first `n_q` stages that was never initialized.
 
     Parameters
     ----------
     states : sequence of CodebookState
-        All levels. Those that are initialized are returned as they were.
+        All stages. Those that are initialized are returned as they were.
     x : array (N, D), floating, N >= 1
-        Each level learns from what those before it leave of these vectors.
+        Each stage learns from what those before it leave of these vectors.
     n_q : int
-        Levels in use, from 1 to the number of states.
+        Stages in use, from 1 to the number of states.
     iterations : int
         Rounds of k-means.
     rng : int or numpy.random.Generator
-        Draws the first words.
+        Draws the first codewords.
     projections : sequence of (Linear, Linear), optional
-        Into and out of the space each level searches.
+        Into and out of the space each stage searches.
     epsilon : float, optional
         Laplace smoothing, as in `ema`.
 
@@ -55,7 +55,7 @@ def initialize(
         If another argument is not what it may be; it is named.
     """
     check_states("initialize", states)
-    n_q = checks.levels("initialize", n_q, 1, len(states))
+    n_q = checks.stage_count("initialize", n_q, 1, len(states))
     entered = backends.enter(x)
     x = entered.array
     check_projections("initialize", projections, len(states))
@@ -70,10 +70,10 @@ def initialize(
     epsilon = arguments.number("initialize", "epsilon", epsilon, 0)
     rng = arguments.generator("initialize", "rng", rng)
     with entered.there():
-        return first_words("initialize", states, x, n_q, iterations, rng, projections, epsilon)
+        return first_codewords("initialize", states, x, n_q, iterations, rng, projections, epsilon)
 
 
-def first_words(
+def first_codewords(
     call: str,
     states: Sequence[CodebookState],
     x: Any,
@@ -86,16 +86,16 @@ def first_words(
     """Do what `initialize` does, without a look at its arguments."""
     made = list(states)
     residual = x
-    last = max((level for level in range(n_q) if not made[level].initialized), default=-1)
-    for level in range(last + 1):
-        pair = None if projections is None else projections[level]
-        stage = codebooks_of([made[level]], [pair])
+    last = max((q for q in range(n_q) if not made[q].initialized), default=-1)
+    for q in range(last + 1):
+        pair = None if projections is None else projections[q]
+        stage = codebooks_of([made[q]], [pair])
         searched = residual if pair is None else lookup.searched(residual, stage)
-        if not made[level].initialized:
-            size = made[level].words.shape[0]
-            made[level] = clustered(call, searched, size, iterations, rng, epsilon)
-            stage = codebooks_of([made[level]], [pair])
-        if level < last:  # rows are mapped already
-            codes = lookup.encode(searched, Codebooks([made[level].words]), 1)
+        if not made[q].initialized:
+            size = made[q].codebook.shape[0]
+            made[q] = clustered(call, searched, size, iterations, rng, epsilon)
+            stage = codebooks_of([made[q]], [pair])
+        if q < last:  # rows are mapped already
+            codes = lookup.encode(searched, Codebooks([made[q].codebook]), 1)
             residual = lookup.residual(residual, codes, stage)
     return tuple(made)

@@ -15,9 +15,9 @@ from .state import CodebookState
 
 
 class Clusters(NamedTuple):
-    """Words with the counts and sums of the rows nearest to them, float64."""
+    """Codewords with the counts and sums of the rows nearest to them, float64."""
 
-    words: np.ndarray  # (K, D)
+    codebook: np.ndarray  # (K, D)
     counts: np.ndarray  # (K,)
     sums: np.ndarray  # (K, D)
 
@@ -54,28 +54,29 @@ def kmeans(
     epsilon: float = 1e-5,
     start: np.ndarray | None = None,
 ) -> CodebookState:
-    """Make one level's state from data: `iterations` rounds of Lloyd's algorithm.
+    """Make one stage's state from data: `iterations` iterations of Lloyd's algorithm.
 
     Parameters
     ----------
     x : array (N, C), floating, N >= 1
-        What the level quantizes, of any library.
+        What the stage quantizes, of any library.
     size : int
-        K, the number of words.
+        K, the number of codewords.
     iterations : int
-        Rounds; a word nobody chose keeps the vector it has.
+        Iterations; an unused codeword keeps the vector it has.
     rng : int or numpy.random.Generator
-        Draws the first words: distinct rows, or with repeats when N < K.
+        Draws the first codewords: distinct rows, or with repeats when N < K.
     epsilon : float, optional
         Laplace smoothing, as in `ema`.
     start : numpy.ndarray (K, C), optional
-        First words instead of drawn ones.
+        First codewords instead of drawn ones.
 
     Returns
     -------
     state : CodebookState
-        Sums are means times counts, so the next `ema` step leaves the words where they are. A
-        word nobody chose keeps a vector of the data and a count of one, never the zero vector.
+        Sums are means times counts, so the next `ema` step leaves the codewords where they are. A
+        codeword that is not used keeps a vector of the data and a count of one, never the zero
+        vector.
 
     Raises
     ------
@@ -88,14 +89,14 @@ def kmeans(
 
     Notes
     -----
-    ``2 * N * K * C`` operations a round, memory for the words. Lloyd, IEEE Trans. IT 1982.
+    ``2 * N * K * C`` operations an iteration, memory for the codewords. Lloyd, IEEE Trans. IT 1982.
 
     Examples
     --------
     >>> import numpy as np
     >>> x = np.float32([[0, 0], [0, 2], [8, 8], [8, 6]])
     >>> state = kmeans(x, 2, 10, np.random.default_rng(1))
-    >>> np.sort(state.words.round(3), axis=0)
+    >>> np.sort(state.codebook.round(3), axis=0)
     array([[0., 1.],
            [8., 7.]], dtype=float32)
     """
@@ -104,7 +105,7 @@ def kmeans(
     if x.ndim != 2 or 0 in x.shape:
         problem = f"x has shape {tuple(x.shape)}; expected (N, C) with at least one vector"
         if x.ndim == 2 and x.shape[0] == 0:
-            problem = "got no rows; wanted at least one vector to learn from"
+            problem = "got no rows; expected at least one vector to learn from"
         raise ShapeError(f"kmeans: {problem}.")
     size = arguments.whole("kmeans", "size", size, 1)
     iterations = arguments.whole("kmeans", "iterations", iterations, 0)
@@ -114,8 +115,8 @@ def kmeans(
         start = arrays.to_numpy(start)
         if start.shape != (size, x.shape[1]):
             raise ShapeError(
-                f"kmeans: start has shape {start.shape}; wanted ({size}, {x.shape[1]}), first "
-                "words."
+                f"kmeans: start has shape {start.shape}; expected ({size}, {x.shape[1]}), first "
+                "codewords."
             )
     with entered.there():
         return clustered("kmeans", x, size, iterations, rng, epsilon, start)
@@ -142,29 +143,29 @@ def clustered(
 
 def lloyd(
     batches: Callable[[], Iterable[Any]] | Sequence[Any],
-    words: np.ndarray,
+    codewords: np.ndarray,
     iterations: int,
     *,
     refill: Callable[[int], np.ndarray] | None = None,
     watch: Callable[[int, Clusters], bool] | None = None,
 ) -> Clusters:
-    """Alternate between assigning every row to its nearest word and moving words to the means.
+    """Alternate between assigning every row to its nearest codeword and moving codewords to the
+    means.
 
-    `batches` are arrays of rows, finite, or a function that gives them anew for each round. Of
-    arrays in memory most rows need no search in later rounds, and those on a device whose library
-    can do all of it stay there, words and sums included; see `lookup.assign`.
-    ``refill(n)`` gives vectors, of any library, for n words nobody chose; without it they keep what
-    they have.
-    ``watch(iteration, clusters)`` sees each round and may end it by returning True.
+    `batches` are arrays of rows, finite, or a function that gives them again for each iteration. Of
+    arrays in memory most rows need no search in later iterations, and those on a device whose
+    library can do all of it stay there, codewords and sums included; see `lookup.assign`.
+    ``refill(n)`` gives vectors, of any library, for n unused codewords; without it they keep what
+    they have. ``watch(iteration, clusters)`` sees each iteration and may end it by returning True.
     """
-    words = np.array(words, dtype=np.float32)
-    found = Clusters(words, np.zeros(len(words)), np.zeros(words.shape))
-    rounds = [] if callable(batches) else [lookup.assign(each) for each in batches]
+    codewords = np.array(codewords, dtype=np.float32)
+    found = Clusters(codewords, np.zeros(len(codewords)), np.zeros(codewords.shape))
+    passes = [] if callable(batches) else [lookup.assign(each) for each in batches]
     for iteration in range(iterations):
         if callable(batches):
-            parts = _once(batches(), words)
+            parts = _once(batches(), codewords)
         else:
-            parts = iter([again(words) for again in rounds])
+            parts = iter([again(codewords) for again in passes])
         counts, sums = next(parts)
         for more, others in parts:
             counts, sums = counts + more, sums + others
@@ -172,42 +173,42 @@ def lloyd(
             xp = arrays.namespace(counts)
             used = counts > 0
             means = sums / xp.where(used, counts, 1.0)[:, None]
-            if not isinstance(counts, np.ndarray) and isinstance(words, np.ndarray):
-                words = arrays.asarray(words.astype(np.float64), counts)
-            words = xp.where(used[:, None], means, words)
-            if isinstance(words, np.ndarray):
-                words = words.astype(np.float32)  # elsewhere the search rounds them
-        found = Clusters(words, counts, sums)
+            if not isinstance(counts, np.ndarray) and isinstance(codewords, np.ndarray):
+                codewords = arrays.asarray(codewords.astype(np.float64), counts)
+            codewords = xp.where(used[:, None], means, codewords)
+            if isinstance(codewords, np.ndarray):
+                codewords = codewords.astype(np.float32)  # elsewhere the search rounds them
+        found = Clusters(codewords, counts, sums)
         last = iteration == iterations - 1
         if (watch is not None and watch(iteration, found)) or last:
             break
         if refill is not None:
-            words = _refilled(words, arrays.to_numpy(used), refill)
-    words, counts, sums = (arrays.to_numpy(each) for each in found)
-    return Clusters(words.astype(np.float32), counts, sums)
+            codewords = _refilled(codewords, arrays.to_numpy(used), refill)
+    codewords, counts, sums = (arrays.to_numpy(each) for each in found)
+    return Clusters(codewords.astype(np.float32), counts, sums)
 
 
-def _refilled(words: Any, used: np.ndarray, refill: Callable[[int], Any]) -> Any:
+def _refilled(codewords: Any, used: np.ndarray, refill: Callable[[int], Any]) -> Any:
     if used.all():
-        return words
-    full = arrays.to_numpy(words).copy()
+        return codewords
+    full = arrays.to_numpy(codewords).copy()
     full[~used] = arrays.to_numpy(refill(int((~used).sum())))
-    return arrays.asarray(full, words)
+    return arrays.asarray(full, codewords)
 
 
-def _once(batches: Iterable[Any], words: np.ndarray) -> Iterator[tuple[Any, Any]]:
-    """Yield the counts and sums of batches that are gone after the round."""
-    codebooks = Codebooks([words])
+def _once(batches: Iterable[Any], codewords: np.ndarray) -> Iterator[tuple[Any, Any]]:
+    """Yield the counts and sums of batches that are gone after the iteration."""
+    codebooks = Codebooks([codewords])
     for batch in batches:
         counts, sums = lookup.tally(batch, lookup.encode(batch, codebooks, 1), codebooks)
         yield counts[0], sums[0]
 
 
 def state_of(found: Clusters, epsilon: float) -> CodebookState:
-    """Return the level's state for these clusters: an unused word holds its vector, count one."""
+    """Return the state for these clusters: an unused codeword holds its vector, count one."""
     used = found.counts > 0
     counts = np.where(used, found.counts, 1.0)
-    sums = np.where(used[:, None], found.sums, found.words)
-    words = sums / smoothed(counts, epsilon)[:, None]
-    words[~used] = found.words[~used]
-    return CodebookState(words, sums, counts, initialized=True)
+    sums = np.where(used[:, None], found.sums, found.codebook)
+    codewords = sums / smoothed(counts, epsilon)[:, None]
+    codewords[~used] = found.codebook[~used]
+    return CodebookState(codewords, sums, counts, initialized=True)

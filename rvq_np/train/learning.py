@@ -12,15 +12,17 @@ from .. import arguments, arrays, checks, lookup
 from ..codebooks import Codebooks, Linear
 from ..config import Config
 from ..kernels import steps
-from .initial import first_words
+from .initial import first_codewords
 from .kmeans import sample_rows
 from .moving import Drawn, step, step_of
-from .ranks import ALONE, AllReduce, Crowd
+from .ranks import ALONE, AllReduce, Ranks
 from .state import CodebookState, codebooks_of, random_projections, random_state
 
 Projections = Sequence[tuple[Linear, Linear] | None] | None
 
-FIRST_WORDS, REPLACEMENTS, DROPOUT = range(3)  # what is drawn in a step, each from its own stream
+FIRST_CODEWORDS, REPLACEMENTS, DROPOUT = range(
+    3
+)  # what is drawn in a step, each from its own stream
 
 
 class Learned(NamedTuple):
@@ -29,16 +31,16 @@ class Learned(NamedTuple):
     states: tuple[CodebookState, ...]
     codebooks: Codebooks  # before the step: what the codes name
     codes: Any  # (n_q, N)
-    quantized: Any  # (N, D): what they decode to, of the levels each row was given
-    loss: float  # mean squared distance to the chosen word, averaged over the levels used
-    levels: np.ndarray | None  # (groups,) given to each by dropout
+    quantized: Any  # (N, D): what they decode to, of the stages each row was given
+    loss: float  # mean squared distance to the chosen codeword, averaged over the stages used
+    stages: np.ndarray | None  # (groups,) given to each by dropout
     per_row: np.ndarray | None  # the same (N,)
 
 
 def fresh(
     config: Config, rng: np.random.Generator
 ) -> tuple[tuple[CodebookState, ...], list[tuple[Linear, Linear] | None] | None]:
-    """Return the states and projections of a new quantizer: small random words."""
+    """Return the states and projections of a new quantizer: small random codewords."""
     arguments.kind("fresh", "config", config, Config)
     arguments.kind("fresh", "rng", rng, np.random.Generator)
     width = config.codebook_dim
@@ -52,10 +54,10 @@ def fresh(
     return states, [random_projections(config.dimension, width, rng) for _ in states]
 
 
-def draw_levels(
+def draw_stages(
     groups: int, n_q: int, dropout: bool | float, rng: np.random.Generator
 ) -> np.ndarray:
-    """Return how many levels each of `groups` rows is quantized with, int (groups,).
+    """Return how many stages each of `groups` rows is quantized with, int (groups,).
 
     The share `dropout` of them, chosen at random, gets 1 to `n_q`, each equally likely; a part
     of a row is dropped with that probability, so that a batch of one is not spared.
@@ -68,18 +70,18 @@ def draw_levels(
 
     Returns
     -------
-    levels : numpy.ndarray (groups,), int
+    stages : numpy.ndarray (groups,), int
     """
-    arguments.whole("draw_levels", "groups", groups, 0)
-    arguments.whole("draw_levels", "n_q", n_q, 1)
-    arguments.number("draw_levels", "dropout", dropout, 0, 1)
-    arguments.kind("draw_levels", "rng", rng, np.random.Generator)
-    levels = np.full(groups, n_q)
-    wanted = groups * float(dropout)
-    count = int(wanted) + (rng.random() < wanted - int(wanted))
+    arguments.whole("draw_stages", "groups", groups, 0)
+    arguments.whole("draw_stages", "n_q", n_q, 1)
+    arguments.number("draw_stages", "dropout", dropout, 0, 1)
+    arguments.kind("draw_stages", "rng", rng, np.random.Generator)
+    stages = np.full(groups, n_q)
+    expected = groups * float(dropout)
+    count = int(expected) + (rng.random() < expected - int(expected))
     chosen = rng.permutation(groups)[:count]
-    levels[chosen] = rng.integers(1, n_q + 1, size=len(chosen))
-    return levels
+    stages[chosen] = rng.integers(1, n_q + 1, size=len(chosen))
+    return stages
 
 
 def learn(
@@ -96,7 +98,7 @@ def learn(
     moving: bool = True,
     codebooks: Codebooks | None = None,
 ) -> Learned:
-    """Train all levels on one batch.
+    """Train all stages on one batch.
 
     Parameters
     ----------
@@ -106,7 +108,7 @@ def learn(
     valid : numpy.ndarray (N,), bool, or None
         Which rows to learn from; None: all.
     n_q : int
-        Levels in use.
+        Stages in use.
     config : Config
     seed : two int below 2**32
         For all that is drawn in this step; nothing else is random. With several processes that
@@ -114,19 +116,19 @@ def learn(
     projections : sequence of (Linear, Linear), optional
     groups : int, optional
         Items that `x` consists of, N / groups rows each: dropout treats the rows of one alike.
-        Losses average over the levels a row is given; statistics use all rows.
+        Losses average over the stages a row is given; statistics use all rows.
     all_reduce : AllReduce, optional
         Adds up over the processes that train together.
     moving : bool, optional
-        False: find first words, but leave moving and replacing them to others.
+        False: find first codewords, but leave moving and replacing them to others.
     codebooks : Codebooks, optional
         Those of `states` and `projections`, if they are there already.
     """
-    levels = None
+    stages = None
     if config.quantizer_dropout:
         own = np.random.default_rng([*seed, DROPOUT, all_reduce.rank])
-        levels = draw_levels(groups, n_q, config.quantizer_dropout, own)
-    per_row = None if levels is None else np.repeat(levels, x.shape[0] // max(1, groups))
+        stages = draw_stages(groups, n_q, config.quantizer_dropout, own)
+    per_row = None if stages is None else np.repeat(stages, x.shape[0] // max(1, groups))
     places = np.arange(x.shape[0]) if valid is None else np.flatnonzero(valid)
     seen = x if lookup.stays(x) else arrays.to_numpy(x)
     if valid is not None:
@@ -135,26 +137,26 @@ def learn(
     def picked(rows: np.ndarray) -> np.ndarray:
         return arrays.to_numpy(arrays.take(seen, rows))
 
-    crowd = Crowd.meet(len(places), tuple(seed), all_reduce)
-    fresh_words = not all(state.initialized for state in states[:n_q])
-    if crowd.total and fresh_words:
+    ranks = Ranks.meet(len(places), tuple(seed), all_reduce)
+    fresh_codewords = not all(state.initialized for state in states[:n_q])
+    if ranks.total and fresh_codewords:
         everyone = seen
         if all_reduce.size > 1:
-            chosen = np.arange(crowd.total)
-            everyone = crowd.rows(chosen, seen.shape[1], picked)
+            chosen = np.arange(ranks.total)
+            everyone = ranks.rows(chosen, seen.shape[1], picked)
             everyone = everyone.astype(seen.dtype)
-        states = first_words(
-            "forward", states, everyone, n_q, config.kmeans_iters, crowd.generator(FIRST_WORDS),
+        states = first_codewords(
+            "forward", states, everyone, n_q, config.kmeans_iters, ranks.generator(FIRST_CODEWORDS),
             projections, config.epsilon,
         )  # fmt: skip
         codebooks = None
     if codebooks is None:
         codebooks = codebooks_of(states, projections)
-    if len(places) and fresh_words:
-        checks.finite("forward", seen, codebooks)  # new words may reach further than the old
+    if len(places) and fresh_codewords:
+        checks.finite("forward", seen, codebooks)  # new codewords may reach further than the old
     passage = lookup.Passage(x, codebooks, n_q, None if valid is None else places, per_row)
     given = None if per_row is None else per_row[places]
-    rng = crowd.generator(REPLACEMENTS)
+    rng = ranks.generator(REPLACEMENTS)
     rule: dict[str, Any] = {
         "decay": config.decay, "epsilon": config.epsilon,
         "threshold": config.threshold_ema_dead_code, "relative": config.relative_threshold,
@@ -162,42 +164,42 @@ def learn(
     losses: list[float] = []
     added: list[tuple[Any, Any]] = []
     moved = list(states)
-    for level, part in enumerate(passage):
-        losses += _loss(part, given, level)
-        if not (crowd.total and moving):
+    for stage, part in enumerate(passage):
+        losses += _loss(part, given, stage)
+        if not (ranks.total and moving):
             continue
-        if all_reduce.size > 1:  # all levels in one call of the hook
+        if all_reduce.size > 1:  # all stages in one call of the hook
             sums = part.sums.sums() if isinstance(part.sums, steps.Tally) else part.sums
             added.append((part.counts, arrays.to_numpy(sums)))
             continue
 
-        choose = functools.partial(sample_rows, crowd.total, rng=rng)
+        choose = functools.partial(sample_rows, ranks.total, rng=rng)
         drawn = Drawn(part.searched, choose)
-        moved[level] = step_of(states[level], part.counts, part.sums, drawn, **rule)
+        moved[stage] = step_of(states[stage], part.counts, part.sums, drawn, **rule)
     codes = passage.codes
     if added:
         seen_codes = codes if lookup.stays(x) else arrays.to_numpy(codes)
         if valid is not None:
             seen_codes = arrays.take(seen_codes, places, 1)
 
-        def drawn_from_all(level: int, count: int) -> np.ndarray:
+        def drawn_from_all(stage: int, count: int) -> np.ndarray:
             def quantized(rows: np.ndarray) -> np.ndarray:
-                codes = arrays.to_numpy(arrays.take(seen_codes[:level, :], rows, 1))
+                codes = arrays.to_numpy(arrays.take(seen_codes[:stage, :], rows, 1))
                 left = lookup.residual(picked(rows), codes, codebooks)
-                return lookup.searched(left, codebooks, level)
+                return lookup.searched(left, codebooks, stage)
 
-            chosen = sample_rows(crowd.total, count, rng)
-            return crowd.rows(chosen, states[level].words.shape[1], quantized)
+            chosen = sample_rows(ranks.total, count, rng)
+            return ranks.rows(chosen, states[stage].codebook.shape[1], quantized)
 
-        together = crowd.add_up([*(each for each, _ in added), *(each for _, each in added)])
+        together = ranks.add_up([*(each for each, _ in added), *(each for _, each in added)])
         moved = list(step(states, together[:n_q], together[n_q:], drawn_from_all, **rule))
     loss = float(np.mean(losses)) if losses else 0.0
-    return Learned(tuple(moved), codebooks, codes, passage.quantized, loss, levels, per_row)
+    return Learned(tuple(moved), codebooks, codes, passage.quantized, loss, stages, per_row)
 
 
-def _loss(part: lookup.Part, levels: np.ndarray | None, level: int) -> list[float]:
-    """Return the mean squared distance of the rows active at a level, if there is one."""
+def _loss(part: lookup.Part, stages: np.ndarray | None, stage: int) -> list[float]:
+    """Return the mean squared distance of the rows active at a stage, if there is one."""
     distances = part.distances
-    if levels is not None:
-        distances = arrays.take(distances, np.flatnonzero(levels > level))
+    if stages is not None:
+        distances = arrays.take(distances, np.flatnonzero(stages > stage))
     return [float(distances.mean()) / part.searched.shape[1]] if distances.shape[0] else []

@@ -1,4 +1,4 @@
-"""Exponential moving averages, and new life for words nobody chooses."""
+"""Exponential moving averages, and dead-code replacement."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def smoothed(counts: np.ndarray, epsilon: float) -> np.ndarray:
 def ema(
     state: CodebookState, counts: np.ndarray, sums: Any, decay: float, epsilon: float = 1e-5
 ) -> CodebookState:
-    """Move a level along with one batch.
+    """Move a stage along with one batch.
 
     Parameters
     ----------
     state : CodebookState
     counts : numpy.ndarray (K,)
-        The batch's tally for this level.
+        The batch's tally for this stage.
     sums : numpy.ndarray (K, C)
         Of that tally; or float64 of another library, which then computes on its device.
     decay : float in [0, 1]
@@ -41,7 +41,7 @@ def ema(
     Returns
     -------
     state : CodebookState
-        ``counts`` and ``sums`` are moving averages, words are sums by smoothed counts.
+        ``counts`` and ``sums`` are moving averages, codewords are sums by smoothed counts.
 
     Raises
     ------
@@ -53,15 +53,15 @@ def ema(
     Notes
     -----
     As ESPnet from 202511 on, computed in float64, with two mends. A count of exactly zero
-    carries no sum (a fresh ESPnet state says otherwise, and its words explode). A word whose
-    count has sunk below ``100 * epsilon`` stays where it is: the smoothing would shrink it to
+    carries no sum (a fresh ESPnet state says otherwise, and its codewords explode). A codeword
+    whose count has sunk below ``100 * epsilon`` stays where it is: the smoothing would shrink it to
     the zero vector for want of data.
 
     Examples
     --------
     >>> import numpy as np
     >>> old = CodebookState(np.float32([[1, 1]]), np.float32([[4, 4]]), np.float32([4]), True)
-    >>> ema(old, np.array([4.0]), np.array([[8.0, 8.0]]), decay=0.5).words
+    >>> ema(old, np.array([4.0]), np.array([[8.0, 8.0]]), decay=0.5).codebook
     array([[1.5, 1.5]], dtype=float32)
     """
     arguments.kind("ema", "state", state, CodebookState)
@@ -82,10 +82,10 @@ def _check_tally(call: str, state: CodebookState, counts: Any, sums: Any) -> Non
 
 
 class _Averaging(NamedTuple):
-    """How the averages of a level move: (K,) each, but for the last."""
+    """How the averages of a stage move: (K,) each, but for the last."""
 
     empty: np.ndarray  # whose past counts for nothing
-    held: np.ndarray  # words that stay where they are
+    held: np.ndarray  # codewords that stay where they are
     share: np.ndarray  # what sums are divided by
     decay: float
 
@@ -93,7 +93,7 @@ class _Averaging(NamedTuple):
 def _counted(
     state: CodebookState, counts: np.ndarray, decay: float, epsilon: float
 ) -> tuple[np.ndarray, _Averaging]:
-    """Return the counts as `ema` moves them, float32, and what they say of sums and words."""
+    """Return the counts as `ema` moves them, float32, and what they say of sums and codewords."""
     new_counts = decay * state.counts.astype(np.float64) + (1 - decay) * np.asarray(counts)
     held = new_counts <= 100 * epsilon
     share = np.where(held, 1.0, smoothed(new_counts, epsilon))
@@ -105,15 +105,15 @@ def _counted(
 def _averaged(
     state: CodebookState, counts: np.ndarray, sums: Any, decay: float, epsilon: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
-    """Return words, sums and counts as `ema` makes them, float32, and the largest number."""
+    """Return codewords, sums and counts as `ema` makes them, float32, and the largest number."""
     new_counts, averaging = _counted(state, counts, decay, epsilon)
     sums = sums.sums() if isinstance(sums, steps.Tally) else sums
     if isinstance(sums, np.ndarray):
         sums = np.ascontiguousarray(sums, dtype=np.float64)
-        words, new_sums, largest = steps.average(state.words, state.sums, sums, *averaging)
+        codewords, new_sums, largest = steps.average(state.codebook, state.sums, sums, *averaging)
     else:
-        words, new_sums, largest = _averaged_there(state, sums, *averaging)
-    return words, new_sums, new_counts, max(largest, float(new_counts.max(initial=0)))
+        codewords, new_sums, largest = _averaged_there(state, sums, *averaging)
+    return codewords, new_sums, new_counts, max(largest, float(new_counts.max(initial=0)))
 
 
 def _averaged_there(
@@ -130,19 +130,19 @@ def _averaged_there(
 
         new_sums = decay * put(past) + (1 - decay) * sums
         moved = new_sums / put(share)[:, None]
-        words = xp.where(put(held)[:, None], put(state.words.astype(np.float64)), moved)
-        found = arrays.to_numpy(words), arrays.to_numpy(new_sums)
+        codewords = xp.where(put(held)[:, None], put(state.codebook.astype(np.float64)), moved)
+        found = arrays.to_numpy(codewords), arrays.to_numpy(new_sums)
     with np.errstate(over="ignore"):
-        new_words, narrow = (each.astype(np.float32) for each in found)
-    return new_words, narrow, max(float(np.abs(each).max()) for each in (new_words, narrow))
+        new_codewords, narrow = (each.astype(np.float32) for each in found)
+    return new_codewords, narrow, max(float(np.abs(each).max()) for each in (new_codewords, narrow))
 
 
 def _state(
-    words: np.ndarray, sums: np.ndarray, counts: np.ndarray, largest: float, initialized: bool
+    codewords: np.ndarray, sums: np.ndarray, counts: np.ndarray, largest: float, initialized: bool
 ) -> CodebookState:
     if largest < np.inf:
-        return CodebookState.of(words, sums, counts, initialized)
-    return CodebookState(words, sums, counts, initialized)  # says what is beyond float32
+        return CodebookState.of(codewords, sums, counts, initialized)
+    return CodebookState(codewords, sums, counts, initialized)  # says what is beyond float32
 
 
 def expire(
@@ -152,7 +152,7 @@ def expire(
     *,
     relative: float | None = None,
 ) -> CodebookState:
-    """Give each word whose count is below the threshold a new vector, sum and count at once.
+    """Give each codeword whose count is below the threshold a new vector, sum and count at once.
 
     Parameters
     ----------
@@ -160,16 +160,16 @@ def expire(
     vectors : callable
         ``vectors(n)`` returns n vectors (n, C) of the batch, as `numpy.ndarray`.
     threshold : float
-        Hits per step, in moving average. A new word starts with this count. 0: never.
+        Hits per step, in moving average. A new codeword starts with this count. 0: never.
     relative : float, optional
-        Instead of `threshold`: this share of the mean count; a new word starts at the mean. An
-        absolute threshold of 2 replaces 45 of 64 words every step when a batch has one vector
-        per word; 0.1 of the mean (Moshi) does not.
+        Instead of `threshold`: this share of the mean count; a new codeword starts at the mean. An
+        absolute threshold of 2 replaces 45 of 64 codewords every step when a batch has one vector
+        per codeword; 0.1 of the mean (Moshi) does not.
 
     Returns
     -------
     state : CodebookState
-        The same object if every word is alive.
+        The same object if every codeword is alive.
 
     Raises
     ------
@@ -180,7 +180,7 @@ def expire(
     --------
     >>> import numpy as np
     >>> state = CodebookState(np.eye(2), 3 * np.eye(2), np.float32([3, 1]), True)
-    >>> expire(state, lambda n: np.full((n, 2), 7.0), threshold=2).words
+    >>> expire(state, lambda n: np.full((n, 2), 7.0), threshold=2).codebook
     array([[1., 0.],
            [7., 7.]], dtype=float32)
     """
@@ -189,13 +189,13 @@ def expire(
     threshold = arguments.number("expire", "threshold", threshold, 0)
     if relative is not None:
         relative = arguments.number("expire", "relative", relative, 0)
-    words, sums, counts = state.words.copy(), state.sums.copy(), state.counts.copy()
-    largest = _replace(words, sums, counts, vectors, threshold, relative)
-    return state if largest is None else _state(words, sums, counts, largest, state.initialized)
+    codewords, sums, counts = state.codebook.copy(), state.sums.copy(), state.counts.copy()
+    largest = _replace(codewords, sums, counts, vectors, threshold, relative)
+    return state if largest is None else _state(codewords, sums, counts, largest, state.initialized)
 
 
 def _replace(
-    words: np.ndarray,
+    codewords: np.ndarray,
     sums: np.ndarray,
     counts: np.ndarray,
     vectors: Any,
@@ -208,11 +208,11 @@ def _replace(
         return None
     fresh = np.ascontiguousarray(vectors(len(dead)))
     fresh = fresh if fresh.dtype in (np.float32, np.float64) else fresh.astype(np.float64)
-    return max(float(steps.replace(words, sums, dead, fresh, start)), start)
+    return max(float(steps.replace(codewords, sums, dead, fresh, start)), start)
 
 
 class Drawn(NamedTuple):
-    """Vectors for dead words: rows of a batch, by their numbers.  A call gives as many."""
+    """Vectors for dead codewords: rows of a batch, by their numbers.  A call gives as many."""
 
     rows: Any  # (n, C)
     choose: Callable[[int], np.ndarray]  # that many row numbers
@@ -224,7 +224,7 @@ class Drawn(NamedTuple):
 def _expired(
     counts: np.ndarray, threshold: float, relative: float | None
 ) -> tuple[np.ndarray, float]:
-    """Return which words are dead, and the count they start with, written already."""
+    """Return which codewords are dead, and the count they start with, written already."""
     start = float(threshold)
     if relative is not None:
         start = float(counts.mean(dtype=np.float64))
@@ -245,23 +245,23 @@ def step(
     threshold: float = 2,
     relative: float | None = None,
 ) -> tuple[CodebookState, ...]:
-    """Move every level that was used along with one batch, then expire its dead words.
+    """Move every stage that was used along with one batch, then expire its dead codewords.
 
     Parameters
     ----------
     states : sequence of CodebookState
-        All levels.
+        All stages.
     counts, sums : sequence of numpy.ndarray
-        The batch's `rvq_np.codec.tally`, for the first levels.
+        The batch's `rvq_np.codec.tally`, for the first stages.
     draw : callable
-        ``draw(level, n)`` returns n vectors (n, C) that the level quantized in this batch.
+        ``draw(stage, n)`` returns n vectors (n, C) that the stage quantized in this batch.
     decay, epsilon, threshold, relative
         See `ema` and `expire`.
 
     Returns
     -------
     states : tuple of CodebookState
-        Levels beyond ``len(counts)`` are returned as they were.
+        Stages beyond ``len(counts)`` are returned as they were.
     """
     check_states("step", states)
     for name, value in (("counts", counts), ("sums", sums)):
@@ -272,8 +272,8 @@ def step(
             f"step: counts are of {len(counts)} stages, sums of {len(sums)}; expected as many of "
             f"both, {len(states)} at most."
         )
-    for level, state in enumerate(states[: len(counts)]):
-        _check_tally("step", state, counts[level], sums[level])
+    for stage, state in enumerate(states[: len(counts)]):
+        _check_tally("step", state, counts[stage], sums[stage])
     arguments.function("step", "draw", draw)
     decay = arguments.number("step", "decay", decay, 0, 1)
     epsilon = arguments.number("step", "epsilon", epsilon, 0)
@@ -281,10 +281,10 @@ def step(
     if relative is not None:
         relative = arguments.number("step", "relative", relative, 0)
     moved = []
-    for level, state in enumerate(states):
-        if level < len(counts):
+    for stage, state in enumerate(states):
+        if stage < len(counts):
             state = step_of(
-                state, counts[level], sums[level], functools.partial(draw, level),
+                state, counts[stage], sums[stage], functools.partial(draw, stage),
                 decay=decay, epsilon=epsilon, threshold=threshold, relative=relative,
             )  # fmt: skip
         moved.append(state)
@@ -302,18 +302,18 @@ def step_of(
     threshold: float,
     relative: float | None,
 ) -> CodebookState:
-    """Do for one level what `step` does for all: `ema`, then `expire`, in one set of arrays."""
+    """Do for one stage what `step` does for all: `ema`, then `expire`, in one set of arrays."""
     if isinstance(sums, steps.Tally) and sums.small and isinstance(vectors, Drawn):
         new_counts, averaging = _counted(state, counts, decay, epsilon)
         dead, start = _expired(new_counts, threshold, relative)
         chosen = vectors.choose(len(dead)) if len(dead) else dead
-        words, new_sums, largest = steps.move(
-            state.words, state.sums, sums, averaging, dead, vectors.rows, chosen, start
+        codewords, new_sums, largest = steps.move(
+            state.codebook, state.sums, sums, averaging, dead, vectors.rows, chosen, start
         )
         largest = max(largest, float(new_counts.max(initial=0)))
-        return _state(words, new_sums, new_counts, largest, state.initialized)
-    words, new_sums, new_counts, largest = _averaged(state, counts, sums, decay, epsilon)
+        return _state(codewords, new_sums, new_counts, largest, state.initialized)
+    codewords, new_sums, new_counts, largest = _averaged(state, counts, sums, decay, epsilon)
     if largest < np.inf:
-        most = _replace(words, new_sums, new_counts, vectors, threshold, relative)
+        most = _replace(codewords, new_sums, new_counts, vectors, threshold, relative)
         largest = max(largest, most or 0.0)
-    return _state(words, new_sums, new_counts, largest, state.initialized)
+    return _state(codewords, new_sums, new_counts, largest, state.initialized)

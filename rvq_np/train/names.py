@@ -1,7 +1,7 @@
 """Training states under the names ESPnet stores them, and back, with every mismatch named.
 
-``vq.layers.{level}._codebook.{inited (1,), cluster_size (K,), embed (K, C), embed_avg (K, C)}``
-and, with projections, ``vq.layers.{level}.project_{in,out}.{weight, bias}``; all float32.
+``vq.layers.{stage}._codebook.{inited (1,), cluster_size (K,), embed (K, C), embed_avg (K, C)}``
+and, with projections, ``vq.layers.{stage}.project_{in,out}.{weight, bias}``; all float32.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ def entries(
 ) -> dict[str, np.ndarray]:
     """Return all arrays under ESPnet's names, not copied, in the order torch lists them."""
     named = {}
-    for level, state in enumerate(states):
-        layer = f"vq.layers.{level}."
-        pair = None if projections is None else projections[level]
+    for stage, state in enumerate(states):
+        layer = f"vq.layers.{stage}."
+        pair = None if projections is None else projections[stage]
         for name, linear in zip(("project_in", "project_out"), pair or (), strict=False):
             named[f"{layer}{name}.weight"] = linear.weight
             named[f"{layer}{name}.bias"] = linear.bias
         named[f"{layer}_codebook.inited"] = np.array([state.initialized], dtype=np.float32)
         named[f"{layer}_codebook.cluster_size"] = state.counts
-        named[f"{layer}_codebook.embed"] = state.words
+        named[f"{layer}_codebook.embed"] = state.codebook
         named[f"{layer}_codebook.embed_avg"] = state.sums
     return named
 
@@ -68,18 +68,18 @@ def from_state_dict(
         raise StateError(
             f"load_state_dict: got a {type(given).__name__}; expected a mapping of names to arrays."
         )
-    wanted = shapes(config)
-    problems = [f"missing {name}" for name in wanted if name not in given]
-    problems += [f"extra {name}" for name in given if name not in wanted]
+    expected = shapes(config)
+    problems = [f"missing {name}" for name in expected if name not in given]
+    problems += [f"extra {name}" for name in given if name not in expected]
     fitting = {}
-    for name, shape in wanted.items():
+    for name, shape in expected.items():
         if name not in given or name in same:
             continue
         array = arrays.to_numpy(given[name])
         if array.shape != shape:
-            problems.append(f"{name} has shape {array.shape}, wanted {shape}")
+            problems.append(f"{name} has shape {array.shape}, expected {shape}")
         elif array.dtype.kind not in "fbiu":
-            problems.append(f"{name} has dtype {array.dtype}, wanted float32")
+            problems.append(f"{name} has dtype {array.dtype}, expected float32")
         elif not np.isfinite(array).all():
             problems.append(f"{name} holds NaN or infinity")
         elif name.endswith("cluster_size") and (array < 0).any():
@@ -97,22 +97,22 @@ def from_state_dict(
     taken: dict[str, Any] = {**given, **fitting}
     known: Any = projections
     made = []
-    for level in range(config.n_q):
-        layer = f"vq.layers.{level}._codebook."
+    for stage in range(config.n_q):
+        layer = f"vq.layers.{stage}._codebook."
         if all(f"{layer}{name}" in same for name in BOOK):
-            made.append(states[level])
+            made.append(states[stage])
             continue
-        words, sums, counts, initialized = (taken[f"{layer}{name}"] for name in BOOK)
-        made.append(CodebookState(words, sums, counts, bool(initialized[0])))
+        codewords, sums, counts, initialized = (taken[f"{layer}{name}"] for name in BOOK)
+        made.append(CodebookState(codewords, sums, counts, bool(initialized[0])))
     if not config.projects:
         return tuple(made), None
     maps = []
-    for level in range(config.n_q):
+    for stage in range(config.n_q):
         pair = []
         for place, name in enumerate(("project_in", "project_out")):
-            parts = [f"vq.layers.{level}.{name}.{part}" for part in ("weight", "bias")]
+            parts = [f"vq.layers.{stage}.{name}.{part}" for part in ("weight", "bias")]
             if all(part in same for part in parts):
-                pair.append(known[level][place])
+                pair.append(known[stage][place])
             else:
                 pair.append(Linear(*(np.asarray(taken[part], np.float32) for part in parts)))
         maps.append((pair[0], pair[1]))
@@ -123,8 +123,8 @@ def shapes(config: Config) -> dict[str, tuple[int, ...]]:
     size, wide, narrow = config.bins, config.dimension, config.codebook_dim
     assert narrow is not None
     shapes: dict[str, tuple[int, ...]] = {}
-    for level in range(config.n_q):
-        layer = f"vq.layers.{level}."
+    for stage in range(config.n_q):
+        layer = f"vq.layers.{stage}."
         if config.projects:
             shapes[f"{layer}project_in.weight"] = (narrow, wide)
             shapes[f"{layer}project_in.bias"] = (narrow,)

@@ -21,12 +21,12 @@ def reporting(callback: Report | None, progress: bool) -> Iterator[Report | None
     if tqdm is None:
         yield callback
         return
-    with tqdm(desc="fit", unit="round", leave=False) as bar:
+    with tqdm(desc="fit", unit="iteration", leave=False) as bar:
 
         def report(info: FitProgress) -> None:
             bar.total = info.n_q * info.iterations
-            bar.n = info.level * info.iterations + info.iteration
-            bar.set_description(f"fit level {info.level + 1}/{info.n_q}", refresh=False)
+            bar.n = info.stage * info.iterations + info.iteration
+            bar.set_description(f"fit stage {info.stage + 1}/{info.n_q}", refresh=False)
             bar.set_postfix(error=f"{info.error:.4g}", used=f"{info.utilisation:.0%}")
             if callback is not None:
                 callback(info)

@@ -1,8 +1,8 @@
 """Several processes that train one quantizer: what they add up, and how they agree on draws.
 
 Every process calls the hook the same number of times, whatever its data: once for the seed and
-the number of rows, once for the statistics of all levels, once for each level that replaces
-words.  What is decided by chance is drawn from the seed of the first process, among the rows of
+the number of rows, once for the statistics of all stages, once for each stage that replaces
+codewords.  What is decided by chance is drawn from the seed of the first process, among the rows of
 all of them, so all end a step with the same codebooks.
 """
 
@@ -57,15 +57,15 @@ class AllReduce:
         if not (callable(self.function) and whole and 0 <= self.rank < self.size):
             raise ParameterError(
                 f"AllReduce: got function {self.function!r}, rank {self.rank!r} of {self.size!r}; "
-                "wanted a callable and a rank from 0 to size - 1."
+                "expected a callable and a rank from 0 to size - 1."
             )
 
     def __call__(self, buffer: np.ndarray) -> np.ndarray:
         summed = np.asarray(self.function(np.ascontiguousarray(buffer, dtype=np.float64)))
         if summed.shape != buffer.shape:
             raise ParameterError(
-                f"all_reduce: got an array {buffer.shape} and returned {summed.shape}; wanted the "
-                "sum over all processes, of the same shape."
+                f"all_reduce: got an array {buffer.shape} and returned {summed.shape}; expected "
+                "the sum over all processes, of the same shape."
             )
         return summed
 
@@ -74,7 +74,7 @@ ALONE = AllReduce(lambda buffer: buffer, 0, 1)
 
 
 @dataclass(frozen=True)
-class Crowd:
+class Ranks:
     """The rows of one batch that all processes hold together.
 
     Attributes
@@ -91,7 +91,7 @@ class Crowd:
     seed: tuple[int, ...]
 
     @classmethod
-    def meet(cls, n_rows: int, seed: tuple[int, ...], all_reduce: AllReduce) -> Crowd:
+    def meet(cls, n_rows: int, seed: tuple[int, ...], all_reduce: AllReduce) -> Ranks:
         """Tell the others how many rows are here, and take over the seed of the first process.
 
         `seed` are two numbers below 2**32.

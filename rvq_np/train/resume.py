@@ -1,6 +1,6 @@
-"""A fit that can go on where it was interrupted: its finished levels, in a file.
+"""A fit that can go on where it was interrupted: its finished stages, in a file.
 
-After each level the file is replaced atomically.  It holds the levels, how the generator stood
+After each stage the file is replaced atomically.  It holds the stages, how the generator stood
 when the fit began and now, and what the fit was asked to do, so that one that goes on ends bit for
 bit as if it had never stopped.  When the fit is done the file is removed.
 """
@@ -39,7 +39,7 @@ class Checkpoint:
         self.after: Any = None
         if path is None:
             return
-        self.asked = {**asked, "data": _told(x)}
+        self.asked = {**asked, "data": _reported(x)}
         self.begin = _plain(rng.bit_generator.state)
         if Path(path).exists():
             self._load(path)
@@ -60,47 +60,47 @@ class Checkpoint:
         try:
             for state in (about["after"], about["begin"]):
                 self.rng.bit_generator.state = state
-            self.states = self._levels(tensors, about["levels"])
+            self.states = self._stages(tensors, about["stages"])
         except Exception as error:  # NumPy's generators raise what they like
             self.rng.bit_generator.state = stood
             raise ModelFileError(
                 f"fit: {str(path)!r} is a damaged checkpoint, or of another generator ({error!r}). "
-                "Remove it, and the fit begins anew."
+                "Remove it, and the fit begins again."
             ) from error
         self.begin, self.after = about["begin"], about["after"]
 
-    def _levels(self, tensors: Mapping[str, np.ndarray], count: Any) -> list[CodebookState]:
+    def _stages(self, tensors: Mapping[str, np.ndarray], count: Any) -> list[CodebookState]:
         n_q, size, widths = (self.asked[name] for name in ("n_q", "size", "widths"))
         if type(count) is not int or not 1 <= count <= n_q:
-            raise ValueError(f"{count!r} levels of {n_q}")
+            raise ValueError(f"{count!r} stages of {n_q}")
         states = []
-        for level, width in enumerate(widths[:count]):
-            shapes = {"words": (size, width), "sums": (size, width), "counts": (size,)}
-            parts = [tensors[f"{level}.{name}"] for name in shapes]
+        for stage, width in enumerate(widths[:count]):
+            shapes = {"codebook": (size, width), "sums": (size, width), "counts": (size,)}
+            parts = [tensors[f"{stage}.{name}"] for name in shapes]
             if [each.shape for each in parts] != list(shapes.values()):
-                raise ValueError(f"level {level} has shapes {[each.shape for each in parts]}")
-            words, sums, counts = parts
-            states.append(CodebookState(words, sums, counts, True))
+                raise ValueError(f"stage {stage} has shapes {[each.shape for each in parts]}")
+            codebook, sums, counts = parts
+            states.append(CodebookState(codebook, sums, counts, True))
         return states
 
     def resume(self) -> None:
-        """Let the generator go on from where it stood after the last finished level."""
+        """Let the generator go on from where it stood after the last finished stage."""
         if self.after is not None:
             self.rng.bit_generator.state = self.after
 
     def keep(self, state: CodebookState) -> None:
-        """Add a level that is finished."""
+        """Add a stage that is finished."""
         self.states.append(state)
         if self.path is None:
             return
         tensors = {
-            f"{level}.{name}": getattr(each, name)
-            for level, each in enumerate(self.states)
-            for name in ("words", "sums", "counts")
+            f"{stage}.{name}": getattr(each, name)
+            for stage, each in enumerate(self.states)
+            for name in ("codebook", "sums", "counts")
         }
         about = {
             "kind": "fit", "asked": _plain(self.asked), "begin": self.begin,
-            "after": _plain(self.rng.bit_generator.state), "levels": len(self.states),
+            "after": _plain(self.rng.bit_generator.state), "stages": len(self.states),
         }  # fmt: skip
         modelfile.save(self.path, tensors, about)
 
@@ -111,7 +111,7 @@ class Checkpoint:
                 os.unlink(self.path)
 
 
-def _told(x: Any) -> str:
+def _reported(x: Any) -> str:
     """Return what tells data from other data, without reading all of them."""
     rows = np.linspace(0, x.shape[0] - 1, min(LOOKED_AT, x.shape[0])).astype(np.int64)
     some = arrays.to_numpy(arrays.take(x, rows))

@@ -1,4 +1,4 @@
-"""What one level remembers between steps, and what its counts say about its use."""
+"""What one stage remembers between steps, and what its counts say about its use."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from ..stages import Value, add_to
 
 @dataclass(frozen=True, eq=False, repr=False)
 class CodebookState(Value):
-    """One level in training: a frozen value, float32 as ESPnet stores it.
+    """One stage in training: a frozen value, float32 as ESPnet stores it.
 
     Parameters
     ----------
-    words : numpy.ndarray (K, C)
+    codebook : numpy.ndarray (K, C)
         The codebook.
     sums : numpy.ndarray (K, C)
-        Moving sum of the vectors that chose each word.
+        Moving sum of the vectors that chose each codeword.
     counts : numpy.ndarray (K,)
-        Moving number of vectors that chose each word.
+        Moving number of vectors that chose each codeword.
     initialized : bool
-        Whether the words came from data, a file or a request, not from want of anything better.
+        Whether the codewords came from data, a file or a request, not from want of anything better.
 
     Raises
     ------
@@ -36,13 +36,13 @@ class CodebookState(Value):
         If a number is NaN or infinite in float32.
     """
 
-    words: np.ndarray
+    codebook: np.ndarray
     sums: np.ndarray
     counts: np.ndarray
     initialized: bool
 
     def __post_init__(self):
-        for name in ("words", "sums", "counts"):
+        for name in ("codebook", "sums", "counts"):
             with np.errstate(over="ignore"):
                 frozen = np.array(getattr(self, name), dtype=np.float32, order="C")
             if frozen.size and not (np.isfinite(frozen.min()) and np.isfinite(frozen.max())):
@@ -55,41 +55,41 @@ class CodebookState(Value):
 
     @classmethod
     def of(
-        cls, words: np.ndarray, sums: np.ndarray, counts: np.ndarray, initialized: bool
+        cls, codebook: np.ndarray, sums: np.ndarray, counts: np.ndarray, initialized: bool
     ) -> CodebookState:
-        """Return the state of arrays that are known to be finite, float32 and nobody else's."""
+        """Return the state of arrays that are known to be finite, float32 and not shared."""
         self = object.__new__(cls)
-        for name, array in (("words", words), ("sums", sums), ("counts", counts)):
+        for name, array in (("codebook", codebook), ("sums", sums), ("counts", counts)):
             array.setflags(write=False)
             object.__setattr__(self, name, array)
         object.__setattr__(self, "initialized", initialized)
         return self
 
     def made_of(self) -> tuple[Any, ...]:
-        return self.words, self.sums, self.counts, self.initialized
+        return self.codebook, self.sums, self.counts, self.initialized
 
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over the three arrays and whether they are initialized."""
         digest = hashlib.sha256(f"{bool(self.initialized)}".encode())
-        for array in (self.words, self.sums, self.counts):
+        for array in (self.codebook, self.sums, self.counts):
             add_to(digest, array)
         return digest.hexdigest()
 
     def __repr__(self) -> str:
-        shape = " of ".join(str(length) for length in self.words.shape)
+        shape = " of ".join(str(length) for length in self.codebook.shape)
         return f"CodebookState({shape}, {'' if self.initialized else 'not '}initialized)"
 
 
 def random_state(size: int, dim: int, rng: np.random.Generator, initialized: bool) -> CodebookState:
-    """Return small random words, each with a count of one.
+    """Return small random codewords, each with a count of one.
 
     Uniform within ``sqrt(6 / dim)``, as ESPnet without k-means.  Its counts start at zero, and
     the first step then divides by about nothing (2.1 becomes 190 000); here they start at one.
     """
     bound = np.sqrt(6.0 / dim)
-    words = rng.uniform(-bound, bound, (size, dim)).astype(np.float32)
-    return CodebookState(words, words, np.ones(size), initialized)
+    codebook = rng.uniform(-bound, bound, (size, dim)).astype(np.float32)
+    return CodebookState(codebook, codebook, np.ones(size), initialized)
 
 
 def random_projections(wide: int, narrow: int, rng: np.random.Generator) -> tuple[Linear, Linear]:
@@ -113,24 +113,24 @@ def codebooks_of(
     projections: Sequence[tuple[Linear, Linear] | None] | None = None,
     before: Codebooks | None = None,
 ) -> Codebooks:
-    """Return the frozen codebooks of `states`, one stage a level.
+    """Return the frozen codebooks of `states`, one stage a stage.
 
     `before`: those they were trained from, in a step.
     """
     maps = projections or [None] * len(states)
     stages = [
-        Stage.of_state(state.words, pair)
+        Stage.of_state(state.codebook, pair)
         if _fits(state, pair)
-        else Stage(state.words, *(pair or ()))
+        else Stage(state.codebook, *(pair or ()))
         for state, pair in zip(states, maps, strict=True)
     ]
     return Codebooks.trained(stages, before)
 
 
 def _fits(state: CodebookState, pair: tuple[Linear, Linear] | None) -> bool:
-    if state.words.ndim != 2 or 0 in state.words.shape:
+    if state.codebook.ndim != 2 or 0 in state.codebook.shape:
         return False
-    width = (state.words.shape[1],)
+    width = (state.codebook.shape[1],)
     return pair is None or pair[0].bias.shape == width == pair[1].weight.shape[1:]
 
 
@@ -157,19 +157,19 @@ def check_projections(call: str, projections: Any, n_q: int, dim: int | None = N
             f"{call}: projections is a {type(projections).__name__}{count}; expected None or a "
             f"list with one pair of Linear, or None, for each of {n_q} stages."
         )
-    for level, pair in enumerate(projections):
+    for stage, pair in enumerate(projections):
         if pair is None:
             continue
         if not (isinstance(pair, Sequence) and len(pair) == 2
                 and all(isinstance(each, Linear) for each in pair)):  # fmt: skip
             raise ParameterError(
-                f"{call}: projections[{level}] is a {type(pair).__name__}; expected a pair of "
+                f"{call}: projections[{stage}] is a {type(pair).__name__}; expected a pair of "
                 "Linear, or None."
             )
         into, out = pair[0].weight.shape, pair[1].weight.shape
         if into[::-1] != out or dim not in (None, into[1]):
             raise ShapeError(
-                f"{call}: projections[{level}] have weights {into} and {out}; expected (C, D) and "
+                f"{call}: projections[{stage}] have weights {into} and {out}; expected (C, D) and "
                 f"(D, C){'' if dim is None else f' with D = {dim}'}."
             )
 

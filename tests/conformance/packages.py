@@ -39,8 +39,8 @@ def time_last(x: np.ndarray) -> torch.Tensor:
 
 
 @functools.cache
-def espnet_of(stages: int, words: int, dim: int) -> Any:
-    return Espnet(dim, dim, stages, words, threshold_ema_dead_code=0)
+def espnet_of(stages: int, codewords: int, dim: int) -> Any:
+    return Espnet(dim, dim, stages, codewords, threshold_ema_dead_code=0)
 
 
 def espnet(books: np.ndarray) -> Any:
@@ -68,8 +68,10 @@ def espnet_gradients(x: np.ndarray, books: np.ndarray, weight: float, cotangent:
 
 
 @functools.cache
-def encodec_of(stages: int, words: int, dim: int) -> Any:
-    size = max(2, words)  # no fewer can be configured; a book of one word is put in its place
+def encodec_of(stages: int, codewords: int, dim: int) -> Any:
+    size = max(
+        2, codewords
+    )  # no fewer can be configured; a book of one codeword is put in its place
     config = transformers.EncodecConfig(
         codebook_size=size, codebook_dim=dim, hidden_size=dim,
         target_bandwidths=[(stages + 1) * int(size).bit_length() * 75 / 1000],
@@ -77,7 +79,7 @@ def encodec_of(stages: int, words: int, dim: int) -> Any:
     made = EncodecResidualVectorQuantizer(config).eval()
     made.layers, made.num_quantizers = made.layers[:stages], stages
     if len(made.layers) != stages:
-        raise RuntimeError(f"encodec has {len(made.layers)} levels; wanted {stages}")
+        raise RuntimeError(f"encodec has {len(made.layers)} stages; expected {stages}")
     return made
 
 
@@ -97,8 +99,8 @@ def encodec_decode(codes: np.ndarray, books: np.ndarray) -> np.ndarray:
 
 
 @functools.cache
-def residual_vq_of(stages: int, words: int, dim: int, **options: Any) -> Any:
-    return ResidualVQ(dim=dim, num_quantizers=stages, codebook_size=words, **options)
+def residual_vq_of(stages: int, codewords: int, dim: int, **options: Any) -> Any:
+    return ResidualVQ(dim=dim, num_quantizers=stages, codebook_size=codewords, **options)
 
 
 def residual_vq(books: np.ndarray, **options: Any) -> Any:
@@ -113,7 +115,7 @@ def residual_vq_encode(x: np.ndarray, books: np.ndarray) -> np.ndarray:
 
 
 def residual_vq_decode(codes: np.ndarray, books: np.ndarray) -> np.ndarray:
-    made = residual_vq(books, quantize_dropout=len(books) > 1).eval()  # or no fewer levels decode
+    made = residual_vq(books, quantize_dropout=len(books) > 1).eval()  # or no fewer stages decode
     return made.get_output_from_indices(as_tensor(codes).long().T[None])[0].detach().numpy()
 
 
@@ -124,7 +126,7 @@ def residual_vq_gradients(**options: Any) -> Callable[..., Any]:
         made = residual_vq(books, **options).train()
         there = as_tensor(x)[None].requires_grad_()
         quantized, codes, losses = made(there, freeze_codebook=True)
-        penalty = weight * losses.mean()  # one loss a level, of weight 1
+        penalty = weight * losses.mean()  # one loss a stage, of weight 1
         ((quantized * as_tensor(cotangent)).sum() + penalty).backward()
         values = (quantized[0], codes[0].T, penalty, there.grad[0])
         return [each.detach().numpy() for each in values]
@@ -133,10 +135,10 @@ def residual_vq_gradients(**options: Any) -> Callable[..., Any]:
 
 
 def faiss_quantizer(books: np.ndarray) -> Any:
-    """Return Faiss's, whose books have powers of two: filled up with the first word."""
-    stages, words, dim = books.shape
-    bits = max(1, (words - 1).bit_length())
-    whole = np.concatenate([books, np.repeat(books[:, :1], 2**bits - words, axis=1)], axis=1)
+    """Return Faiss's, whose books have powers of two: filled up with the first codeword."""
+    stages, codewords, dim = books.shape
+    bits = max(1, (codewords - 1).bit_length())
+    whole = np.concatenate([books, np.repeat(books[:, :1], 2**bits - codewords, axis=1)], axis=1)
     made = faiss.ResidualQuantizer(dim, stages, bits)
     made.max_beam_size = 1
     faiss.copy_array_to_vector(np.ascontiguousarray(whole, np.float32).ravel(), made.codebooks)
@@ -150,7 +152,7 @@ def faiss_encode(x: np.ndarray, books: np.ndarray) -> np.ndarray:
     each = np.unpackbits(packed, axis=1, bitorder="little")[:, : len(books) * bits]
     each = each.reshape(len(x), len(books), bits).astype(np.int64)
     codes = (each << np.arange(bits)).sum(axis=2).T
-    return np.where(codes < books.shape[1], codes, 0)  # a filler is the first word
+    return np.where(codes < books.shape[1], codes, 0)  # a filler is the first codeword
 
 
 def faiss_decode(codes: np.ndarray, books: np.ndarray) -> np.ndarray:

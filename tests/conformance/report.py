@@ -1,4 +1,4 @@
-"""The page that tells what the kit found on other packages: counter-examples, tables, words."""
+"""The page that tells what the kit found on other packages: counter-examples, tables, codewords."""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,25 +22,26 @@ thread, with the kit's codebooks in place of the package's own.
 
 ## How to read it
 
-The properties ask for the definition: the word nearest in exact arithmetic, the lowest on a tie,
-the residual rounded after each stage, and vectors that are the sum of their words. None of these
-packages promises that, and float32 scores cannot tell apart what lies closer than their rounding.
+The properties ask for the definition: the codeword nearest in exact arithmetic, the lowest on a
+tie, the residual rounded after each stage, and vectors that are the sum of their codewords. None of
+these packages promises that, and float32 scores cannot distinguish what lies closer than their
+rounding.
 
 So each failed property of codes gives the tolerance at which it passes: how much worse than the
-nearest a chosen word may be, in units of 2^-24 times the squared norms of the residual and both
-words, judged at each stage on what the codes before it left over. It is the smallest power of two
-from 1 to 2^20, or none of them. *In range* is the same for the cases whose numbers all lie between
-2^-50 and 2^50, so that no square comes near the ends of float32; where it is not given, it is no
-other. A value *off by* so many units is off by that many times 2^-24 times the size of the vector
-and of the sum of words together.
+nearest a chosen codeword may be, in units of 2^-24 times the squared norms of the residual and both
+codewords, judged at each stage on what the codes before it left over. It is the smallest power of
+two from 1 to 2^20, or none of them. *In range* is the same for the cases whose numbers all lie
+between 2^-50 and 2^50, so that no square comes near the ends of float32; where it is not given, it
+is no other. A value *off by* so many units is off by that many times 2^-24 times the size of the
+vector and of the sum of codewords together.
 """
 
 
-def of_codes(case: Any, encode: Callable[..., Any], told: str) -> list[str]:
+def of_codes(case: Any, encode: Callable[..., Any], reported: str) -> list[str]:
     """Return the lines that show a case of codes, made smaller still where codes are wrong."""
     x, books = case
-    if told != "fails" or not differs(x, books, encode):
-        return [*array_lines("x", x), *array_lines("codebooks", books), told]
+    if reported != "fails" or not differs(x, books, encode):
+        return [*array_lines("x", x), *array_lines("codebooks", books), reported]
     x, books = smaller(x, books, encode)
     return [
         *array_lines("x", x),
@@ -50,10 +51,10 @@ def of_codes(case: Any, encode: Callable[..., Any], told: str) -> list[str]:
     ]
 
 
-def sum_of_words(codes: Any, books: np.ndarray) -> np.ndarray:
-    """Return what the codes decode to: exact, as the kit's words are eighths."""
+def sum_of_codewords(codes: Any, books: np.ndarray) -> np.ndarray:
+    """Return what the codes decode to: exact, as the kit's codewords are eighths."""
     pairs = zip(books, np.asarray(codes), strict=True)
-    return sum((words[code].astype(np.float64) for words, code in pairs), np.zeros(1))
+    return sum((codewords[code].astype(np.float64) for codewords, code in pairs), np.zeros(1))
 
 
 def of_gradients(case: Any, value_and_gradients: Callable[..., Any], name: str) -> list[str]:
@@ -66,12 +67,12 @@ def of_gradients(case: Any, value_and_gradients: Callable[..., Any], name: str) 
     lines += [f"codes         {np.asarray(codes).tolist()}"]
     if name == QUANTIZED:
         lines += [f"quantized     {plain(quantized)}"]
-        return [*lines, f"sum of words  {plain(sum_of_words(codes, books))}"]
+        return [*lines, f"sum of codewords  {plain(sum_of_codewords(codes, books))}"]
     return [*lines, f"gradient      {plain(gradient)}"]
 
 
 def plain(array: Any) -> list[Any]:
-    """Return nested lists whose numbers print as briefly as they can be told apart."""
+    """Return nested lists whose numbers print as briefly as they can be distinguished."""
     array = np.asarray(array)
     if array.ndim:
         return [plain(each) for each in array]
@@ -100,12 +101,12 @@ def differs(x: np.ndarray, books: np.ndarray, encode: Callable[..., Any]) -> boo
 def smaller(
     x: np.ndarray, books: np.ndarray, encode: Callable[..., Any]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return one row, and the fewest words, numbers and bits, whose codes still differ.
+    """Return one row, and the fewest codewords, numbers and bits, whose codes still differ.
 
     Hypothesis shrinks what a case is drawn from, a seed for instance, not its numbers.
     """
     (x,) = [x[n : n + 1] for n in range(len(x)) if differs(x[n : n + 1], books, encode)][:1]
-    for axis in (0, 1, 2):  # stages, words, numbers
+    for axis in (0, 1, 2):  # stages, codewords, numbers
         for place in reversed(range(books.shape[axis])):
             less = np.delete(books, place, axis)
             row = np.delete(x, place, 1) if axis == 2 else x
@@ -154,12 +155,12 @@ def page(everything: dict[str, Any], examples: int = 60) -> str:
 
 
 def cell(about: dict[str, Any], kit: str, name: str) -> str:
-    told = about["verdicts"][kit][name]
+    reported = about["verdicts"][kit][name]
     failure = about["failures"].get(name, {})
     if "rounding" in failure:
         return f"fails; off by {failure['rounding']:g} units"
     if "tolerance" not in failure:
-        return str(told)
+        return str(reported)
     both = failure["tolerance"], failure["tolerance in range"]
     everywhere, in_range = ("none" if each is None else f"{each:g}" for each in both)
     more = "" if everywhere == in_range else f", in range {in_range}"

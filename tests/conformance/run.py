@@ -118,13 +118,13 @@ def tolerance(package: Package, name: str, see: Callable[[Any], bool]) -> float 
 
 
 def rounding_of_quantized(package: Package) -> float:
-    """Return how far quantized is from the sum of words at most, in units of rounding."""
+    """Return how far quantized is from the sum of codewords at most, in units of rounding."""
     worst = 0.0
 
     def measure(case: Any) -> bool:
         nonlocal worst
         quantized, codes, *_ = package.value_and_gradients(*case[:4])
-        exact = report.sum_of_words(codes, case.codebooks)
+        exact = report.sum_of_codewords(codes, case.codebooks)
         unit = 2.0**-24 * (np.abs(case.x) + np.abs(exact))
         worst = max(worst, float((np.abs(quantized - exact) / unit).max()))
         return False
@@ -136,7 +136,7 @@ def rounding_of_quantized(package: Package) -> float:
     return round(worst, 2)
 
 
-def failure(package: Package, kit: str, name: str, told: str) -> dict[str, Any]:
+def failure(package: Package, kit: str, name: str, reported: str) -> dict[str, Any]:
     """Return what is written of a property that a package does not pass."""
     with profile("shrink", max_examples=EXAMPLES, phases=[Phase.generate, Phase.shrink]):
         case = counter_example(kits(package)[kit], name)
@@ -145,8 +145,8 @@ def failure(package: Package, kit: str, name: str, told: str) -> dict[str, Any]:
         if name == report.QUANTIZED:
             written["rounding"] = rounding_of_quantized(package)
         return written
-    written = {"case": report.of_codes(case, package.encode, told)}
-    if told == "fails":
+    written = {"case": report.of_codes(case, package.encode, reported)}
+    if reported == "fails":
         written["tolerance"] = tolerance(package, name, lambda case: True)
         written["tolerance in range"] = tolerance(package, name, in_range)
     return written
@@ -155,12 +155,12 @@ def failure(package: Package, kit: str, name: str, told: str) -> dict[str, Any]:
 def found_about(key: str) -> dict[str, Any]:
     """Return all that is written about a package."""
     package = PACKAGES[key]
-    told = verdicts(package)
+    reported = verdicts(package)
     return {
         "title": package.title, "package": package.name, "version": version(package.name),
-        "driven": package.driven, "verdicts": told,
+        "driven": package.driven, "verdicts": reported,
         "failures": {
             name: failure(package, kit, name, each)
-            for kit, names in told.items() for name, each in names.items() if each != "passes"
+            for kit, names in reported.items() for name, each in names.items() if each != "passes"
         },
     }  # fmt: skip

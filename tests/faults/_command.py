@@ -72,5 +72,5 @@ def _write(path, faults, killers):
     for fault, killer in killers.items():
         # Which of its cases depends on the processor.
         known[fault.name] = killer and killer.partition("[")[0]
-    told = {fault.name: known[fault.name] for fault in faults if fault.name in known}
-    path.write_text(json.dumps(told, indent=1) + "\n")
+    reported = {fault.name: known[fault.name] for fault in faults if fault.name in known}
+    path.write_text(json.dumps(reported, indent=1) + "\n")

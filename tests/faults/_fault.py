@@ -29,9 +29,9 @@ class Fault:
     def in_folder(self, root: Path) -> tuple[Path, str]:
         """Return the file to change in a checkout at `root`, and what it would hold."""
         python = self.where.rpartition(":")[0].endswith(".py") or ":" not in self.where
-        wanted = tokens(self.before, python=python)
+        expected = tokens(self.before, python=python)
         named = parts(root / "rvq_np", self.where)
-        found = [(part.path, *span) for part in named for span in places(part.tokens, wanted)]
+        found = [(part.path, *span) for part in named for span in places(part.tokens, expected)]
         if len(found) != 1:
             files = sorted({str(part.path.relative_to(root)) for part in named})
             raise NotOnceError(

@@ -38,18 +38,18 @@ def tokens(text, *, python=True, begin=0):
     for match in (_PYTHON if python else _CUDA).finditer(text):
         if match.lastgroup == "blank":
             continue
-        told = match.group()
+        reported = match.group()
         if match.lastgroup == "string" and python:
-            told = _same_quotes(told)
-        if told in (")", "]", "}") and found and found[-1].text == ",":
+            reported = _same_quotes(reported)
+        if reported in (")", "]", "}") and found and found[-1].text == ",":
             found.pop()
-        found.append(Token(told, begin + match.start(), begin + match.end()))
+        found.append(Token(reported, begin + match.start(), begin + match.end()))
     return found
 
 
-def places(within, wanted):
-    """Return each ``(begin, end)`` in characters at which the tokens `wanted` are."""
-    texts, sought = [each.text for each in within], [each.text for each in wanted]
+def places(within, expected):
+    """Return each ``(begin, end)`` in characters at which the tokens `expected` are."""
+    texts, sought = [each.text for each in within], [each.text for each in expected]
     return [
         (within[n].begin, within[n + len(sought) - 1].end)
         for n in range(len(texts) - len(sought) + 1)

@@ -9,7 +9,7 @@ LET_THROUGH = f"{BITSTREAM}::test_what_the_checksums_let_through_is_refused"
 
 CONTAINER = (
     Fault(
-        "the checksum of a level is not looked at",
+        "the checksum of a stage is not looked at",
         "Reader._codes",
         "if crc32(data) != part.checksum:",
         "if len(data) != part.length:",
@@ -63,34 +63,34 @@ CONTAINER = (
         "body.write(codes)\nslot = body.finish(reader.slot)",
         "from io import BytesIO\n"
         "\n"
-        "told = Body(BytesIO(), reader.header, begin, list(reader.index), chunk_frames, True)\n"
-        "told.write(codes)\n"
+        "reported = Body(BytesIO(), reader.header, begin, list(reader.index), chunk_frames, True)\n"
+        "reported.write(codes)\n"
         "target.seek(len(reader.header.to_bytes()))\n"
-        "target.write(2 * told.finish(reader.slot).to_bytes())\n"
+        "target.write(2 * reported.finish(reader.slot).to_bytes())\n"
         "body.write(codes)\n"
         "slot = body.finish(reader.slot)",
         f"{BITSTREAM}::test_an_append_that_stops_anywhere_leaves_what_was_there",
     ),
     Fault(
-        "a dropped code is read as word zero",
+        "a dropped code is read as codeword zero",
         "Reader.read",
         "stages[q][..., place] = codes[..., inside]",
         "stages[q][..., place] = np.maximum(codes[..., inside], 0)",
-        f"{BITSTREAM}::test_dropped_codes_are_not_word_zero",
+        f"{BITSTREAM}::test_dropped_codes_are_not_codeword_zero",
     ),
     Fault(
-        "a prefix of the levels is the last of them",
+        "a prefix of the stages is the last of them",
         "Reader.read",
         "self._codes(chunk, theirs[:n_q])",
         "self._codes(chunk, theirs[-n_q:])",
-        f"{BITSTREAM}::test_any_range_of_frames_and_prefix_of_levels",
+        f"{BITSTREAM}::test_any_range_of_frames_and_prefix_of_stages",
     ),
     Fault(
-        "all levels are read whatever is asked for",
+        "all stages are read whatever is asked for",
         "Reader._codes",
         "begin, end = parts[0].offset, parts[-1].offset + parts[-1].length",
         "begin, end = parts[0].offset, chunk.end",
-        f"{BITSTREAM}::test_a_prefix_of_the_levels_reads_only_its_bytes",
+        f"{BITSTREAM}::test_a_prefix_of_the_stages_reads_only_its_bytes",
     ),
     Fault(
         "codes are read for other codebooks",
@@ -100,25 +100,25 @@ CONTAINER = (
         f"{BITSTREAM}::test_codes_are_not_read_for_other_codebooks",
     ),
     Fault(
-        "a code beyond the words of its level is let through",
+        "a code beyond the codewords of its stage is let through",
         "from_bytes",
         "if _unpack(data, dropped, width, codes) >= symbols:",
         "if _unpack(data, dropped, width, codes) > symbols:",
         LET_THROUGH,
     ),
     Fault(
-        "a code that crosses two words loses its upper bits",
+        "a code that crosses two codewords loses its upper bits",
         "unpack",
         "if shift + width > 32:",
         "if shift + width > 33:",
         f"{BITSTREAM}::test_packing_is_the_same_with_and_without_numba",
     ),
     Fault(
-        "a range coded level need not end where it should",
+        "a range coded stage need not end where it should",
         "_decode",
         "if read != len(uint32s) or (states != START).any():",
         "if read < 0:",
-        f"{BITSTREAM}::test_a_range_coded_level_ends_with_its_last_word_and_where_it_began",
+        f"{BITSTREAM}::test_a_range_coded_stage_ends_with_its_last_codeword_and_where_it_began",
     ),
 )
 
@@ -166,7 +166,7 @@ MODELS = (
         f"{CHECKPOINTS}_files.py::test_a_shard_is_a_file_beside_the_index",
     ),
     Fault(
-        "words of a Mimi are sums",
+        "codewords of a Mimi are sums",
         "_codebook",
         "return sums / np.maximum(counts, LEAST)[..., None]",
         "return sums",
@@ -204,7 +204,7 @@ MODELS = (
 
 CLAIMS = (
     Fault(
-        "a model may claim any number of levels",
+        "a model may claim any number of stages",
         "ResidualVectorQuantizer.load",
         "if config.n_q > len(tensors):",
         "if not tensors:",
@@ -235,11 +235,11 @@ COMMANDS = (
         "tests/test_cli_files.py",
     ),
     Fault(
-        "a result is mapped without room for it on the disk",
+        "a result is mapped without space for it on the disk",
         "written",
         "_reserve(new.file)",
         "pass",
-        "tests/test_reliability.py::test_room_is_taken_before_a_result_is_mapped",
+        "tests/test_reliability.py::test_space_is_taken_before_a_result_is_mapped",
     ),
     Fault(
         "an archive with damaged data ends in a traceback",

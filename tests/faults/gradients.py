@@ -10,18 +10,18 @@ WEIGHTS = "tests/peers/test_grad_weights.py"
 
 FAULTS = (
     Fault(
-        "products: every level passes the identity on",
+        "products: every stage passes the identity on",
         "Products.__call__",
         "to_x += self._through(rows, to_rows)",
         "to_x += len(self.codes) * self._through(rows, to_rows)",
         SLOPES,
     ),
     Fault(
-        "products: the commitment of deeper levels is lost",
+        "products: the commitment of deeper stages is lost",
         "pulled_back",
         "ops.add_scaled(to_x, pull, 1.0)",
         "ops.add_scaled(to_x, pull, 0.0)",
-        f"{GRAD}::test_the_commitment_reaches_every_level",
+        f"{GRAD}::test_the_commitment_reaches_every_stage",
     ),
     Fault(
         "products: the codebook loss reaches the encoder",
@@ -66,14 +66,14 @@ FAULTS = (
         STEP,
     ),
     Fault(
-        "frameworks: the commitment reaches the words",
+        "frameworks: the commitment reaches the codewords",
         "attach",
         "out = fixed = ops.stop(codewords)",
         "out = fixed = codewords",
         STEP,
     ),
     Fault(
-        "frameworks: the commitment of deeper levels is lost",
+        "frameworks: the commitment of deeper stages is lost",
         "attach",
         "left = left - ops.stop(out)",
         "left = ops.stop(left - out)",

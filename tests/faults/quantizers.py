@@ -1,4 +1,4 @@
-"""Faults of quantizers made of several, of levels and bandwidth, and of the class."""
+"""Faults of quantizers made of several, of stages and bandwidth, and of the class."""
 
 from ._fault import Fault
 
@@ -9,8 +9,8 @@ COMPOSITION = (
     Fault(
         "groups come one after the other instead of taking turns",
         "Grouped.__init__",
-        "[n for level in range(deepest) for n, part in enumerate(made) if level < part.n_q]",
-        "[n for n, part in enumerate(made) for level in range(deepest) if level < part.n_q]",
+        "[n for stage in range(deepest) for n, part in enumerate(made) if stage < part.n_q]",
+        "[n for n, part in enumerate(made) for stage in range(deepest) if stage < part.n_q]",
         COMPOSED,
     ),
     Fault(
@@ -42,7 +42,7 @@ COMPOSITION = (
         COMPOSED,
     ),
     Fault(
-        "levels with strides all quantize the vectors themselves",
+        "stages with strides all quantize the vectors themselves",
         "_strided",
         "left = left - _each(",
         "left = left - 0 * _each(",
@@ -51,7 +51,7 @@ COMPOSITION = (
     Fault(
         "vectors that the map around a quantizer overflows are let through",
         "Projected._limit",
-        "return float(min((room / sums).min(), np.finfo(dtype).max / 2))",
+        "return float(min((space / sums).min(), np.finfo(dtype).max / 2))",
         "return float(np.finfo(dtype).max / 2)",
         f"{COMPOSED}::test_vectors_that_a_map_would_overflow_are_refused",
     ),
@@ -115,31 +115,31 @@ COMPOSITION = (
 
 BANDWIDTH = (
     Fault(
-        "a level is lost where an exact bitrate rounds down",
-        "Config.levels_for",
-        "spent / per_level * (1 + 1e-9)",
-        "spent / per_level",
-        f"{QUANTIZER}::test_no_level_is_lost_to_rounding_on_exact_bitrates",
+        "a stage is lost where an exact bitrate rounds down",
+        "Config.stages_for",
+        "spent / per_stage * (1 + 1e-9)",
+        "spent / per_stage",
+        f"{QUANTIZER}::test_no_stage_is_lost_to_rounding_on_exact_bitrates",
     ),
     Fault(
         "a negative bandwidth is accepted",
-        "Config.levels_for",
+        "Config.stages_for",
         "if spent is None or spent < 0:",
         "if spent is None:",
         f"{QUANTIZER}::test_refused_input_leaves_everything_as_it_was",
     ),
     Fault(
-        "too little bandwidth for a level gives none",
-        "Config.levels_for",
+        "too little bandwidth for a stage gives none",
+        "Config.stages_for",
         "return max(1, fitting)",
         "return fitting",
-        f"{QUANTIZER}::test_levels_are_the_most_that_fit_at_least_one_at_most_all",
+        f"{QUANTIZER}::test_stages_are_the_most_that_fit_at_least_one_at_most_all",
     ),
     Fault(
-        "training uses all levels whatever the bandwidth",
+        "training uses all stages whatever the bandwidth",
         "ResidualVectorQuantizer.passed",
-        "self.config.levels_for(sample_rate, bandwidth, call)",
-        "self.config.levels_for(sample_rate, None if self.training else bandwidth, call)",
+        "self.config.stages_for(sample_rate, bandwidth, call)",
+        "self.config.stages_for(sample_rate, None if self.training else bandwidth, call)",
         f"{QUANTIZER}::test_bandwidth_is_obeyed_in_training_too",
     ),
 )
@@ -162,11 +162,11 @@ CLASS = (
         f"{QUANTIZER}::test_time_is_the_last_axis_and_vectors_the_middle_one",
     ),
     Fault(
-        "decoding from a later level reads the words of the first",
+        "decoding from a later stage reads the codewords of the first",
         "ResidualVectorQuantizer.decode",
         "codebooks = self.codebooks[start:]",
         "codebooks = self.codebooks",
-        f"{QUANTIZER}::test_levels_from_st_on_take_the_input_for_a_residual_and_decode_mirrors_it",
+        f"{QUANTIZER}::test_stages_from_st_on_take_the_input_for_a_residual_and_decode_mirrors_it",
     ),
     Fault(
         "a name of the state dict is another than ESPnet's",
@@ -185,7 +185,7 @@ CLASS = (
     Fault(
         "a state with an entry too many is taken over",
         "from_state_dict",
-        'problems += [f"extra {name}" for name in given if name not in wanted]',
+        'problems += [f"extra {name}" for name in given if name not in expected]',
         "pass",
         f"{QUANTIZER}::test_a_state_that_does_not_fit_is_refused_with_every_mismatch",
     ),

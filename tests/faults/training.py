@@ -14,7 +14,7 @@ AVERAGES = (
         f"{TRAIN}::test_moving_averages_are_the_formula",
     ),
     Fault(
-        "words are moved by the sums before this batch",
+        "codewords are moved by the sums before this batch",
         "_averaged_there",
         "moved = new_sums / put(share)[:, None]",
         "moved = put(past) / put(share)[:, None]",
@@ -32,7 +32,7 @@ AVERAGES = (
         "_used",
         "return used, places[codes]\n",
         "return used, np.arange(len(codes), dtype=np.int32) % max(1, len(used))\n",
-        f"{QUANTIZER}::test_quantized_is_exactly_decode_of_the_codes_by_the_words_before_the_step",
+        f"{QUANTIZER}::test_quantized_is_exactly_decode_of_the_codes_by_the_codewords_before_the_step",
     ),
     Fault(
         "what rows are given does not end where dropout says",
@@ -46,7 +46,7 @@ AVERAGES = (
         "through",
         "shown = tables.decoded(stage, used, quantized.dtype, host.mapped_out)",
         "shown = table.astype(quantized.dtype)",
-        f"{QUANTIZER}::test_of_large_maps_only_chosen_words_are_mapped_back_and_to_the_same_bits",
+        f"{QUANTIZER}::test_of_large_maps_only_chosen_codewords_are_mapped_back_and_to_the_same_bits",
     ),
     Fault(
         "small maps are summed in float32",
@@ -60,47 +60,48 @@ AVERAGES = (
         "_counted",
         "_Averaging(~(state.counts > 0), held",
         "_Averaging(~(state.counts >= 0), held",
-        f"{TRAIN}::test_a_word_with_no_count_does_not_explode",
+        f"{TRAIN}::test_a_codeword_with_no_count_does_not_explode",
     ),
     Fault(
-        "a word that nobody chooses shrinks to zero",
+        "an unused codeword shrinks to zero",
         "_counted",
         "held = new_counts <= 100 * epsilon",
         "held = new_counts < 0",
-        f"{TRAIN}::test_a_word_idle_for_long_does_not_shrink_to_zero",
+        f"{TRAIN}::test_a_codeword_idle_for_long_does_not_shrink_to_zero",
     ),
     Fault(
-        "what is handed back is quantized by the words after the step",
+        "what is handed back is quantized by the codewords after the step",
         "forward",
         "learned.codes, learned.quantized, learned.codebooks",
         "learned.codes, lookup.decode(learned.codes, training.codebooks_of(learned.states, "
         "projections), learned.per_row), learned.codebooks",
-        f"{QUANTIZER}::test_quantized_is_exactly_decode_of_the_codes_by_the_words_before_the_step",
+        f"{QUANTIZER}::test_quantized_is_exactly_decode_of_the_codes_by_the_codewords_before_the_step",
     ),
 )
 
 EXPIRY = (
     Fault(
-        "a replaced word keeps its old sum and count",
+        "a replaced codeword keeps its old sum and count",
         "_expired",
         "counts[dead] = start",
         "pass",
-        f"{TRAIN}::test_a_dead_word_becomes_a_vector_with_its_sum_and_count",
+        f"{TRAIN}::test_a_dead_codeword_becomes_a_vector_with_its_sum_and_count",
     ),
     Fault(
-        "a word with a count at the threshold dies",
+        "a codeword with a count at the threshold dies",
         "_expired",
         "dead = np.flatnonzero(counts < threshold)",
         "dead = np.flatnonzero(counts <= threshold)",
-        f"{TRAIN}::test_a_dead_word_becomes_a_vector_with_its_sum_and_count",
+        f"{TRAIN}::test_a_dead_codeword_becomes_a_vector_with_its_sum_and_count",
     ),
     Fault(
-        "words are replaced before the averages move",
+        "codewords are replaced before the averages move",
         "step_of",
         "if isinstance(sums, steps.Tally) and sums.small and isinstance(vectors, Drawn):",
         "state = expire(state, vectors, threshold, relative=relative)\n"
-        "words, new_sums, new_counts, largest = _averaged(state, counts, sums, decay, epsilon)\n"
-        "return _state(words, new_sums, new_counts, largest, state.initialized)\n"
+        "codewords, new_sums, new_counts, largest = "
+        "_averaged(state, counts, sums, decay, epsilon)\n"
+        "return _state(codewords, new_sums, new_counts, largest, state.initialized)\n"
         "if isinstance(sums, steps.Tally) and sums.small and isinstance(vectors, Drawn):",
         f"{QUANTIZER}::test_decay_and_expiry_reach_the_training_step",
     ),
@@ -112,10 +113,10 @@ EXPIRY = (
         f"{TRAIN}::test_a_relative_threshold_is_a_share_of_the_mean_count",
     ),
     Fault(
-        "replacements of deeper levels are vectors, not residuals",
+        "replacements of deeper stages are vectors, not residuals",
         "learn",
-        "return lookup.searched(left, codebooks, level)",
-        "return lookup.searched(seen[rows], codebooks, level)",
+        "return lookup.searched(left, codebooks, stage)",
+        "return lookup.searched(seen[rows], codebooks, stage)",
         f"{ONCE}::test_codewords_are_replaced_by_what_their_stage_quantizes_with_several_ranks_too",
     ),
 )
@@ -129,70 +130,70 @@ MASKS = (
         f"{QUANTIZER}::test_a_masked_batch_trains_as_its_valid_vectors_alone",
     ),
     Fault(
-        "padding takes part in the first words",
+        "padding takes part in the first codewords",
         "learn",
         "everyone = seen",
         "everyone = arrays.to_numpy(x)",
-        f"{QUANTIZER}::test_the_first_words_of_a_masked_batch_are_of_its_valid_vectors_alone",
+        f"{QUANTIZER}::test_the_first_codewords_of_a_masked_batch_are_of_its_valid_vectors_alone",
     ),
     Fault(
         "padding takes part in the averages",
         "Passage._here",
-        "tally = steps.Tally(searched, chosen, len(part.words))",
-        "tally = steps.Tally(part.searched, part.codes, len(part.words))",
+        "tally = steps.Tally(searched, chosen, len(part.codebook))",
+        "tally = steps.Tally(part.searched, part.codes, len(part.codebook))",
         f"{QUANTIZER}::test_a_masked_batch_trains_as_its_valid_vectors_alone",
     ),
     Fault(
         "padding takes part in the loss",
         "Passage._here",
-        "distances = steps.squared_distances(searched, part.words, chosen)",
-        "distances = steps.squared_distances(part.searched, part.words, part.codes)",
+        "distances = steps.squared_distances(searched, part.codebook, chosen)",
+        "distances = steps.squared_distances(part.searched, part.codebook, part.codes)",
         f"{QUANTIZER}::test_a_masked_batch_trains_as_its_valid_vectors_alone",
     ),
 )
 
 DROPOUT = (
     Fault(
-        "dropout never gives the last level",
-        "draw_levels",
+        "dropout never gives the last stage",
+        "draw_stages",
         "rng.integers(1, n_q + 1, size=len(chosen))",
         "rng.integers(1, max(2, n_q), size=len(chosen))",
-        f"{TRAIN}::test_dropout_draws_the_share_of_rows_it_was_asked_for_and_all_numbers_of_levels",
+        f"{TRAIN}::test_dropout_draws_the_share_of_rows_it_was_asked_for_and_all_numbers_of_stages",
     ),
     Fault(
         "dropout spares a batch of one",
-        "draw_levels",
-        "count = int(wanted) + (rng.random() < wanted - int(wanted))",
-        "count = int(wanted)",
+        "draw_stages",
+        "count = int(expected) + (rng.random() < expected - int(expected))",
+        "count = int(expected)",
         f"{TRAIN}::test_dropout_of_a_half_does_not_spare_a_batch_of_one",
     ),
     Fault(
-        "dropped rows are given one level too many",
+        "dropped rows are given one stage too many",
         "decode",
-        "arrays.asarray(levels > level, codes)",
-        "arrays.asarray(levels >= level, codes)",
-        f"{QUANTIZER}::test_losses_under_dropout_average_over_the_rows_active_at_a_level",
+        "arrays.asarray(stages > stage, codes)",
+        "arrays.asarray(stages >= stage, codes)",
+        f"{QUANTIZER}::test_losses_under_dropout_average_over_the_rows_active_at_a_stage",
     ),
     Fault(
-        "losses under dropout are of rows that the level was not given",
+        "losses under dropout are of rows that the stage was not given",
         "_loss",
-        "np.flatnonzero(levels > level)",
-        "np.flatnonzero(levels >= level)",
-        f"{QUANTIZER}::test_losses_under_dropout_average_over_the_rows_active_at_a_level",
+        "np.flatnonzero(stages > stage)",
+        "np.flatnonzero(stages >= stage)",
+        f"{QUANTIZER}::test_losses_under_dropout_average_over_the_rows_active_at_a_stage",
     ),
 )
 
 PROCESSES = (
     Fault(
         "each process draws from a seed of its own",
-        "Crowd.meet",
+        "Ranks.meet",
         "tuple(int(part) for part in everyone[all_reduce.size :])",
         "seed",
         f"{DISTRIBUTED}::test_ranks_end_where_one_ends_with_all_the_rows",
     ),
     Fault(
         "a process hands out the rows of the next one's places",
-        "Crowd.rows",
+        "Ranks.rows",
         "first = int(self.counts[: self.all_reduce.rank].sum())",
         "first = int(self.counts[: self.all_reduce.rank + 1].sum())",
         f"{DISTRIBUTED}::test_ranks_end_where_one_ends_with_all_the_rows",
@@ -205,11 +206,11 @@ PROCESSES = (
         f"{DISTRIBUTED}::test_ranks_end_where_one_ends_with_all_the_rows",
     ),
     Fault(
-        "all processes drop the same levels",
+        "all processes drop the same stages",
         "learn",
         "[*seed, DROPOUT, all_reduce.rank]",
         "[*seed, DROPOUT]",
-        f"{DISTRIBUTED}::test_dropout_draws_for_each_rank_its_own_and_keeps_the_words_common",
+        f"{DISTRIBUTED}::test_dropout_draws_for_each_rank_its_own_and_keeps_the_codewords_common",
     ),
     Fault(
         "a hook that returns another shape is believed",
@@ -220,13 +221,13 @@ PROCESSES = (
     ),
 )
 
-FIRST_WORDS = (
+FIRST_CODEWORDS = (
     Fault(
-        "first words of deeper levels are vectors, not residuals",
-        "first_words",
+        "first codewords of deeper stages are vectors, not residuals",
+        "first_codewords",
         "residual = lookup.residual(residual, codes, stage)",
         "lookup.residual(residual, codes, stage)",
-        f"{TRAIN}::test_first_words_of_a_level_are_of_what_the_levels_before_it_leave",
+        f"{TRAIN}::test_first_codewords_of_a_stage_are_of_what_the_stages_before_it_leave",
     ),
     Fault(
         "k-means ends one round too early",
@@ -236,21 +237,21 @@ FIRST_WORDS = (
         f"{TRAIN}::test_lloyd_is_that_of_the_textbook",
     ),
     Fault(
-        "sums of fresh words are means, not means times counts",
+        "sums of fresh codewords are means, not means times counts",
         "state_of",
-        "return CodebookState(words, sums, counts, initialized=True)",
-        "return CodebookState(words, words, counts, initialized=True)",
-        f"{TRAIN}::test_a_step_on_the_same_batch_leaves_fresh_words_nearly_still",
+        "return CodebookState(codewords, sums, counts, initialized=True)",
+        "return CodebookState(codewords, codewords, counts, initialized=True)",
+        f"{TRAIN}::test_a_step_on_the_same_batch_leaves_fresh_codewords_nearly_still",
     ),
     Fault(
-        "a word that no row chose has the sum zero",
+        "a codeword that no row chose has the sum zero",
         "state_of",
-        "sums = np.where(used[:, None], found.sums, found.words)",
+        "sums = np.where(used[:, None], found.sums, found.codebook)",
         "sums = found.sums",
-        f"{TRAIN}::test_no_word_is_zero_for_want_of_data {TRAIN}",
+        f"{TRAIN}::test_no_codeword_is_zero_for_want_of_data {TRAIN}",
     ),
     Fault(
-        "offline: rows of a later batch lose the words of the first",
+        "offline: rows of a later batch lose the codewords of the first",
         "Data.read",
         "[arrays.take(each, places) for each in self.codes]",
         "[each[: len(left)] for each in self.codes]",
@@ -264,32 +265,32 @@ FIRST_WORDS = (
         f"{TRAIN}::test_fit_draws_its_rows_from_all_there_are",
     ),
     Fault(
-        "offline: numbers of a memory map are looked at by nobody",
+        "offline: numbers of a memory map are not looked at",
         "Data.__init__",
         "self.known = self.n_rows if finite else 0",
         "self.known = self.n_rows",
         f"{ONCE}::test_a_bad_number_is_named_wherever_it_is",
     ),
     Fault(
-        "offline: numbers that leave no room for a residual are let through",
+        "offline: numbers that leave no space for a residual are let through",
         "Data.check_reach",
         "if self.norm * (1 + 1e-6) + largest <",
         "if self.norm * 1e-6 + largest <",
         f"{ONCE}::test_numbers_too_large_for_a_residual_are_refused_all_the_same",
     ),
     Fault(
-        "offline: words that nobody chooses stay where they are",
+        "offline: unused codewords stay where they are",
         "lloyd",
         "if refill is not None:",
         "if False:",
-        f"{TRAIN}::test_words_that_nobody_chooses_are_filled_anew",
+        f"{TRAIN}::test_unused_codewords_are_filled_again",
     ),
     Fault(
         "an interrupted fit goes on with other random numbers",
         "Checkpoint.resume",
         "self.rng.bit_generator.state = self.after",
         "pass",
-        "tests/test_reliability.py::test_an_interrupted_fit_goes_on_to_the_same_words",
+        "tests/test_reliability.py::test_an_interrupted_fit_goes_on_to_the_same_codewords",
     ),
     Fault(
         "a checkpoint of another fit is taken over",
@@ -313,12 +314,12 @@ FIRST_WORDS = (
         "tests/test_reliability.py::test_a_damaged_checkpoint_is_refused_and_nothing_has_changed",
     ),
     Fault(
-        "levels of a checkpoint may have any shape",
-        "Checkpoint._levels",
+        "stages of a checkpoint may have any shape",
+        "Checkpoint._stages",
         "if [each.shape for each in parts] != list(shapes.values()):",
         "if len(parts) != len(shapes):",
         "tests/test_reliability.py::test_a_damaged_checkpoint_is_refused_and_nothing_has_changed",
     ),
 )
 
-FAULTS = (*AVERAGES, *EXPIRY, *MASKS, *DROPOUT, *PROCESSES, *FIRST_WORDS)
+FAULTS = (*AVERAGES, *EXPIRY, *MASKS, *DROPOUT, *PROCESSES, *FIRST_CODEWORDS)

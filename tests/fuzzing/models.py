@@ -32,11 +32,11 @@ class Published(Folder):
 
     def __init__(self):
         super().__init__()
-        told = json.loads((PUBLISHED / "versions.json").read_text())
+        reported = json.loads((PUBLISHED / "versions.json").read_text())
         self.corpus = []
         for path in sorted(PUBLISHED.glob("*.*")):
             if path.suffix in (".safetensors", ".faissindex"):
-                config = json.dumps(told[path.stem]["config"]).encode()
+                config = json.dumps(reported[path.stem]["config"]).encode()
                 self.corpus.append((path.suffix, path.read_bytes(), config))
 
     def input(self, rng, kinds):
@@ -60,9 +60,9 @@ class Published(Folder):
         except CheckpointError:
             return False
         for stage in quantizer:
-            assert np.isfinite(stage.words).all()
-        size = sum(stage.words.nbytes for stage in quantizer)
-        assert size <= 64 * len(content), f"{size} bytes of words of {len(content)}"
+            assert np.isfinite(stage.codebook).all()
+        size = sum(stage.codebook.nbytes for stage in quantizer)
+        assert size <= 64 * len(content), f"{size} bytes of codewords of {len(content)}"
         return True
 
 
@@ -97,8 +97,8 @@ class Models(Folder):
             raise
         assert quantizer.is_initialized
 
-    def stop(self, told):
-        if told.level == 1:
+    def stop(self, reported):
+        if reported.stage == 1:
             raise _StopError
 
     def input(self, rng, kinds):

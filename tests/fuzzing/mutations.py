@@ -76,24 +76,24 @@ def sealed(content):
     if not 48 <= length <= len(content) - 56:
         return bytes(content)
     seal(content, 0, length - 4)
-    (levels,) = struct.unpack_from("<I", content, 32)
+    (stages,) = struct.unpack_from("<I", content, 32)
     for slot in (length, length + 28):
         generation, offset, size = struct.unpack_from("<QQQ", content, slot)
         seal(content, slot, 24)
         if generation and 16 <= size <= len(content) - offset:
-            _seal_index(content, offset, size, levels)
+            _seal_index(content, offset, size, stages)
     return bytes(content)
 
 
-def _seal_index(content, offset, size, levels):
+def _seal_index(content, offset, size, stages):
     for entry in range(offset + 12, offset + size - 19, 16):
         chunk, _ = struct.unpack_from("<QQ", content, entry)
-        head = 16 + 9 * levels
-        if levels > 64 or chunk + head > len(content):
+        head = 16 + 9 * stages
+        if stages > 64 or chunk + head > len(content):
             continue
         place = chunk + head
-        for level in range(levels):
-            at = chunk + 16 + 9 * level
+        for stage in range(stages):
+            at = chunk + 16 + 9 * stage
             (count,) = struct.unpack_from("<I", content, at + 1)
             struct.pack_into("<I", content, at + 5, zlib.crc32(content[place : place + count]))
             place += count
@@ -120,8 +120,8 @@ def rewritten(rng, content):
             metadata["rvq_np"] = json.dumps(plan)
         except (ValueError, TypeError):
             pass
-    told = json.dumps(header).encode()
-    return struct.pack("<Q", len(told)) + told + content[8 + length :]
+    reported = json.dumps(header).encode()
+    return struct.pack("<Q", len(reported)) + reported + content[8 + length :]
 
 
 def altered(rng, content):

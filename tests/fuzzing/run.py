@@ -22,7 +22,7 @@ from . import models, targets
 
 TARGETS = {**targets.TARGETS, **models.TARGETS}
 RECORD = Path(__file__).parents[2] / "docs" / "reliability.json"
-ROOM = 1 << 30  # bytes an input may make the process grow by, before it is out of memory
+GROWTH = 1 << 30  # bytes an input may make the process grow by, before it is out of memory
 SHOWN = 5  # findings that are printed
 
 
@@ -76,7 +76,7 @@ class _bounded:
         self.before = resource.getrlimit(resource.RLIMIT_AS)
         with open("/proc/self/statm") as file:
             used = int(file.read().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (used + ROOM, self.before[1]))
+        resource.setrlimit(resource.RLIMIT_AS, (used + GROWTH, self.before[1]))
 
     def __exit__(self, *_):
         resource.setrlimit(resource.RLIMIT_AS, self.before)
@@ -84,8 +84,8 @@ class _bounded:
 
 def record(result):
     """Add a run to the committed record."""
-    told = json.loads(RECORD.read_text()) if RECORD.exists() else {"fuzzing": []}
-    told["fuzzing"].append(
+    reported = json.loads(RECORD.read_text()) if RECORD.exists() else {"fuzzing": []}
+    reported["fuzzing"].append(
         {
             **{name: value for name, value in asdict(result).items() if name != "kinds"},
             "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
@@ -94,4 +94,4 @@ def record(result):
             "python": platform.python_version(),
         }
     )
-    RECORD.write_text(json.dumps(told, indent=1) + "\n")
+    RECORD.write_text(json.dumps(reported, indent=1) + "\n")

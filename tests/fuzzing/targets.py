@@ -39,28 +39,28 @@ class Container:
             found = bitstream.read(io.BytesIO(content))
         except BitstreamError:
             return False
-        size = sum(level.nbytes for level in found.codes)
+        size = sum(stage.nbytes for stage in found.codes)
         assert size <= EXPANSION * len(content), f"{size} bytes of {len(content)}"
-        for level, words in zip(found.codes, found.sizes, strict=True):
-            assert level.dtype == np.int32
-            assert level.size == 0 or (level.min() >= -1 and level.max() < words)
+        for stage, codewords in zip(found.codes, found.sizes, strict=True):
+            assert stage.dtype == np.int32
+            assert stage.size == 0 or (stage.min() >= -1 and stage.max() < codewords)
         self.agrees(content, found.codes)
         if content[-1] % 16 == 0:
             file = io.BytesIO(content)
             bitstream.append(file, found.codes)
             again = bitstream.read(file).codes
-            for level, old in zip(again, found.codes, strict=True):
-                np.testing.assert_array_equal(level[..., : old.shape[-1]], old)
+            for stage, old in zip(again, found.codes, strict=True):
+                np.testing.assert_array_equal(stage[..., : old.shape[-1]], old)
         return True
 
     def agrees(self, content, codes):
         """The reader made of docs/format.md accepts what is accepted, and reads the same."""
-        if sum(level.size for level in codes) == 0:
+        if sum(stage.size for stage in codes) == 0:
             return  # of any number of streams
-        _, levels = rvq_reader.read(content)
-        for mine, theirs in zip(codes, levels, strict=True):
-            wanted = [[-1 if code is None else code for code in stream] for stream in theirs]
-            np.testing.assert_array_equal(mine.reshape(len(wanted), -1), wanted)
+        _, stages = rvq_reader.read(content)
+        for mine, theirs in zip(codes, stages, strict=True):
+            expected = [[-1 if code is None else code for code in stream] for stream in theirs]
+            np.testing.assert_array_equal(mine.reshape(len(expected), -1), expected)
 
 
 class Safetensors:
@@ -119,10 +119,12 @@ class CommandLine:
                          _saved(np.savez_compressed, vectors)]  # fmt: skip
         self.sounds = [_sound(Path(self.folder.name, "a.wav"))]
         self.strided = Path(self.folder.name, "strided.safetensors")
-        words = rng.standard_normal((2, 9, 3)).astype(np.float32)
-        checkpoints.save(self.strided, Codebooks([Stage(words[0], stride=2), Stage(words[1])]))
-        levels = {f"level_{n}": rng.integers(0, 9, (20, 40)[n]) for n in range(2)}
-        self.levels = [_saved(np.savez, **levels), _saved(np.savez_compressed, **levels)]
+        codewords = rng.standard_normal((2, 9, 3)).astype(np.float32)
+        checkpoints.save(
+            self.strided, Codebooks([Stage(codewords[0], stride=2), Stage(codewords[1])])
+        )
+        stages = {f"level_{n}": rng.integers(0, 9, (20, 40)[n]) for n in range(2)}
+        self.stages = [_saved(np.savez, **stages), _saved(np.savez_compressed, **stages)]
         self.arrays = [_saved(np.save, rng.integers(0, 9, (2, 20)))]
 
     def close(self):
@@ -141,7 +143,7 @@ class CommandLine:
                 ("encode {bad} -m {good} -o {out}.npy", "wav", self.sounds),
                 ("decode {bad} -m {good} -o {out}.npy", "npy", self.arrays),
                 ("info {good} --codes {bad}", "npy", self.arrays),
-                ("decode {bad} -m {strided} -o {out}.npy", "npz", self.levels),
+                ("decode {bad} -m {strided} -o {out}.npy", "npz", self.stages),
                 (
                     "fit {bad} -o {out}.safetensors --n-q 1 --bins 4 --iterations 1",
                     "npy",
@@ -159,10 +161,10 @@ class CommandLine:
         bad = self.bad.with_suffix(f".{suffix}")
         bad.write_bytes(content)
         out = Path(self.folder.name, "out")
-        words = line.format(bad=bad, good=self.good, strided=self.strided, out=out).split()
+        codewords = line.format(bad=bad, good=self.good, strided=self.strided, out=out).split()
         said, failed = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(failed):
-            status = cli.main(words)
+            status = cli.main(codewords)
         assert status in (0, 1)
         assert failed.getvalue().count("\n") == status, failed.getvalue()
         assert status == 0 or failed.getvalue().startswith("rvq-np: error: ")

@@ -13,7 +13,7 @@ from rvq_np.errors import CheckpointError, RvqError
 TYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "U8": "u1", "BOOL": "u1"}
 
 
-K, D, C = 5, 4, 3  # words, numbers of a word, of a vector
+K, D, C = 5, 4, 3  # codewords, numbers of a codeword, of a vector
 
 
 def packed(array, dtype):
@@ -53,34 +53,34 @@ def numbers(seed, *shape):
     return (values * np.random.default_rng(seed + 1).choice([-1, 1], shape)).astype(np.float32)
 
 
-def book(prefix, words):
-    """Return one codebook as EnCodec has it; averages that would give other words."""
+def book(prefix, codewords):
+    """Return one codebook as EnCodec has it; averages that would give other codewords."""
     return {
         f"{prefix}.inited": np.ones(1),
-        f"{prefix}.cluster_size": np.full(len(words), 2.0),
-        f"{prefix}.embed": words,
-        f"{prefix}.embed_avg": 3 * words + 1,
+        f"{prefix}.cluster_size": np.full(len(codewords), 2.0),
+        f"{prefix}.embed": codewords,
+        f"{prefix}.embed_avg": 3 * codewords + 1,
     }
 
 
 def stack(pattern, n_q=3, width=D):
-    """Return the tensors of a stack of codebooks, and its words."""
-    words = [numbers(10 * level, K, width) for level in range(n_q)]
+    """Return the tensors of a stack of codebooks, and its codewords."""
+    codewords = [numbers(10 * stage, K, width) for stage in range(n_q)]
     tensors = {}
-    for level in reversed(range(n_q)):  # files sort names as they like
-        tensors |= book(pattern.format(level), words[level])
-    return tensors, [(each, None, None) for each in words]
+    for stage in reversed(range(n_q)):  # files sort names as they like
+        tensors |= book(pattern.format(stage), codewords[stage])
+    return tensors, [(each, None, None) for each in codewords]
 
 
 def projected(layers):
-    """Return an ESPnet with linear maps: C numbers a word, D a vector."""
+    """Return an ESPnet with linear maps: C numbers a codeword, D a vector."""
     tensors, stages = stack(layers + "vq.layers.{}._codebook", width=C)
-    for level in range(len(stages)):
-        into, out = (numbers(50 + level, C, D), numbers(1, C)), (numbers(2, D, C), numbers(3, D))
-        layer = f"{layers}vq.layers.{level}"
+    for stage in range(len(stages)):
+        into, out = (numbers(50 + stage, C, D), numbers(1, C)), (numbers(2, D, C), numbers(3, D))
+        layer = f"{layers}vq.layers.{stage}"
         for way, (weight, bias) in (("project_in", into), ("project_out", out)):
             tensors |= {f"{layer}.{way}.weight": weight, f"{layer}.{way}.bias": bias}
-        stages[level] = (stages[level][0], into, out)
+        stages[stage] = (stages[stage][0], into, out)
     return tensors, stages
 
 
@@ -99,12 +99,12 @@ def normed(g, v):
 def dac(form, prefix="quantizer.", n_q=3):
     """Return a DAC with its weights in one of three forms."""
     tensors, stages = {}, []
-    for level in range(n_q):
-        words, maps = numbers(20 * level, K, C), []
-        name = f"{prefix}quantizers.{level}"
+    for stage in range(n_q):
+        codewords, maps = numbers(20 * stage, K, C), []
+        name = f"{prefix}quantizers.{stage}"
         for way, (outputs, inputs) in (("in_proj", (C, D)), ("out_proj", (D, C))):
-            g, v = numbers(level, outputs), numbers(7 + level, outputs, inputs)
-            bias = numbers(30 + level, outputs)
+            g, v = numbers(stage, outputs), numbers(7 + stage, outputs, inputs)
+            bias = numbers(30 + stage, outputs)
             at = f"{name}.{way}"
             if form == "plain":
                 weight = v
@@ -122,39 +122,39 @@ def dac(form, prefix="quantizer.", n_q=3):
                 tensors[f"{at}.{direction}"] = v[:, :, None]
             tensors[f"{at}.bias"] = bias
             maps.append((weight, bias))
-        tensors[f"{name}.codebook.weight"] = words
-        stages.append((words, *maps))
+        tensors[f"{name}.codebook.weight"] = codewords
+        stages.append((codewords, *maps))
     return tensors, stages
 
 
 def residual_vq(prefix=""):
     tensors, stages = {}, []
-    for level in range(3):
-        words = numbers(40 * level, K, D)
-        name = f"{prefix}layers.{level}._codebook"
+    for stage in range(3):
+        codewords = numbers(40 * stage, K, D)
+        name = f"{prefix}layers.{stage}._codebook"
         tensors |= {
             f"{name}.initted": (np.array(True), "BOOL"),
             f"{name}.cluster_size": np.ones((1, K)),
-            f"{name}.embed": words[None],
-            f"{name}.embed_avg": 3 * words[None] + 1,
+            f"{name}.embed": codewords[None],
+            f"{name}.embed_avg": 3 * codewords[None] + 1,
         }
-        stages.append((words, None, None))
+        stages.append((codewords, None, None))
     return tensors, stages
 
 
 def mimi(first, rest, pattern, names, prefix="quantizer."):
-    """Return a Mimi of one and two levels, its stages, and the maps around each stack."""
+    """Return a Mimi of one and two stages, its stages, and the maps around each stack."""
     flag, usage, sums = names
     tensors, stages, maps = {}, [], []
     for stack, (part, n_q) in enumerate(((first, 1), (rest, 2))):
-        for level in range(n_q):
-            words, count = numbers(60 * stack + level, K, D), np.float32([1, 2, 4, 0.5, 1e-6])
-            name = f"{prefix}{part}.{pattern.format(level)}"
+        for stage in range(n_q):
+            codewords, count = numbers(60 * stack + stage, K, D), np.float32([1, 2, 4, 0.5, 1e-6])
+            name = f"{prefix}{part}.{pattern.format(stage)}"
             tensors[f"{name}.{flag}"] = np.ones(1)
             tensors[f"{name}.{usage}"] = count
-            tensors[f"{name}.{sums}"] = words
+            tensors[f"{name}.{sums}"] = codewords
             least = np.maximum(count.astype(np.float64), 1e-5)
-            stages.append((np.float32(words / least[:, None]), None, None))
+            stages.append((np.float32(codewords / least[:, None]), None, None))
         weights = numbers(5 + stack, D, C), numbers(8 + stack, C, D)
         for way, weight in zip(("input_proj", "output_proj"), weights, strict=True):
             tensors[f"{prefix}{part}.{way}.weight"] = weight[:, :, None]
@@ -174,10 +174,10 @@ MIMI_PORT = ("semantic_residual_vector_quantizer", "acoustic_residual_vector_qua
 
 
 def hificodec(prefix):
-    """Return two stacks for halves of the channels, and their stages as levels take turns."""
+    """Return two stacks for halves of the channels, and their stages as stages take turns."""
     lower, first = stack(prefix + "quantizer0.vq.layers.{}._codebook")
     upper, second = stack(prefix + "quantizer1.vq.layers.{}._codebook")
-    second = [(words + 1, None, None) for words, _, _ in second]
+    second = [(codewords + 1, None, None) for codewords, _, _ in second]
     upper |= {name: value + 1 for name, value in upper.items() if name.endswith(".embed")}
     return {**upper, **lower}, [each for pair in zip(first, second, strict=True) for each in pair]
 
@@ -185,7 +185,7 @@ def hificodec(prefix):
 def grouped_residual_vq(prefix=""):
     (one, first), (two, second) = (residual_vq(f"{prefix}rvqs.{group}.") for group in (0, 1))
     two |= {name: value + 1 for name, value in two.items() if name.endswith(".embed")}
-    second = [(words + 1, None, None) for words, _, _ in second]
+    second = [(codewords + 1, None, None) for codewords, _, _ in second]
     return {**two, **one}, [each for pair in zip(first, second, strict=True) for each in pair]
 
 
@@ -213,7 +213,7 @@ FORMS = {
     "encodec, original": ("encodec", lambda: stack(ORIGINAL)),
     "encodec, port": ("encodec", lambda: stack(PORT)),
     "encodec, port, bare": ("encodec", lambda: stack("layers.{}.codebook")),
-    "encodec, twelve levels": ("encodec", lambda: stack(ORIGINAL, 12)),
+    "encodec, twelve stages": ("encodec", lambda: stack(ORIGINAL, 12)),
     "speechtokenizer": ("speechtokenizer", speechtokenizer),
     "xcodec": ("xcodec", lambda: stack("quantizer.quantizers.{}.codebook")),
     "dac, plain": ("dac", lambda: dac("plain")),
@@ -240,14 +240,14 @@ forms = pytest.mark.parametrize("form", FORMS)
 
 def assert_holds(codebooks, stages, metric="euclidean", ulps=0):
     assert codebooks.n_q == len(stages)
-    for mine, (words, into, out) in zip(codebooks, stages, strict=True):
+    for mine, (codewords, into, out) in zip(codebooks, stages, strict=True):
         assert mine.metric == metric
-        np.testing.assert_array_equal(mine.words, words)
+        np.testing.assert_array_equal(mine.codebook, codewords)
         assert (mine.project_in is None) == (into is None)
-        for linear, wanted in ((mine.project_in, into), (mine.project_out, out)):
-            if wanted is not None:
-                np.testing.assert_array_max_ulp(linear.weight, wanted[0], ulps)
-                np.testing.assert_array_equal(linear.bias, wanted[1])
+        for linear, expected in ((mine.project_in, into), (mine.project_out, out)):
+            if expected is not None:
+                np.testing.assert_array_max_ulp(linear.weight, expected[0], ulps)
+                np.testing.assert_array_equal(linear.bias, expected[1])
 
 
 # What is no checkpoint.
@@ -273,5 +273,7 @@ def load_or_refuse(factory, content):
         except CheckpointError as error:
             message = str(error)
         else:
-            message = path.name if all(np.isfinite(each.words).all() for each in codebooks) else ""
+            message = (
+                path.name if all(np.isfinite(each.codebook).all() for each in codebooks) else ""
+            )
         assert path.name in message

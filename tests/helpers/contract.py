@@ -55,7 +55,7 @@ def normal(*shape, seed=0):
 
 
 def quantizers(**arguments):
-    """Return two equal quantizers, initialized, some of whose words will expire."""
+    """Return two equal quantizers, initialized, some of whose codewords will expire."""
     return [
         rvq_np.ResidualVectorQuantizer(6, n_q=3, bins=8, kmeans_init=False, rng=3, **arguments)
         for _ in range(2)
@@ -115,11 +115,11 @@ def library_tests(library: Library) -> type:
             there = array(x, dtype)
             codes = rvq_np.encode(there, quantizer)
             expected = rvq_np.encode(back(there), quantizer)
-            for level, wanted in zip(codes, expected, strict=True):
-                np.testing.assert_array_equal(is_theirs(level, "int32", there), wanted)
+            for ours, theirs in zip(codes, expected, strict=True):
+                np.testing.assert_array_equal(is_theirs(ours, "int32", there), theirs)
             vectors = rvq_np.decode(codes, quantizer)
-            wanted = rvq_np.decode(expected, quantizer)
-            np.testing.assert_array_equal(is_theirs(vectors, "float32", there), wanted)
+            decoded = rvq_np.decode(expected, quantizer)
+            np.testing.assert_array_equal(is_theirs(vectors, "float32", there), decoded)
 
         @pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "int32"])
         def test_codes_of_any_integer_type_decode(self, dtype):
@@ -163,7 +163,7 @@ def library_tests(library: Library) -> type:
         def test_training_and_eval_are_those_of_numpy(
             self, dtype, shape, masked, dropout, codebook_dim
         ):
-            """Same bits in every result and in the state, over steps that expire words."""
+            """Same bits in every result and in the state, over steps that expire codewords."""
             one, other = quantizers(quantizer_dropout=dropout, codebook_dim=codebook_dim)
             for step in range(4):
                 x = array(normal(*shape, seed=step), dtype)
@@ -217,7 +217,7 @@ def library_tests(library: Library) -> type:
             x = array(normal(60, 6), dtype)
             mine = train.kmeans(back(x), 8, 4, np.random.default_rng(0))
             theirs = train.kmeans(x, 8, 4, np.random.default_rng(0))
-            for name in ("words", "sums", "counts"):
+            for name in ("codebook", "sums", "counts"):
                 np.testing.assert_array_equal(getattr(theirs, name), getattr(mine, name))
 
         @dtypes
@@ -311,11 +311,11 @@ def library_tests(library: Library) -> type:
             theirs = array(x, "float32"), array(mask, "bool")
             before = quantizer.state_dict()
             for mixed in ((theirs[0], mask), (x, theirs[1])):
-                with pytest.raises(BackendError, match=r"arrays of kinds .* wanted one library"):
+                with pytest.raises(BackendError, match=r"arrays of kinds .* expected one library"):
                     quantizer(mixed[0], 50, mask=mixed[1])
             codes = quantizer.eval().encode(theirs[0], 50)
             rows = array(normal(17, 6), "float32")
-            with pytest.raises(BackendError, match=r"arrays of kinds .* wanted one library"):
+            with pytest.raises(BackendError, match=r"arrays of kinds .* expected one library"):
                 tally(rows, back(codes)[:, 0], quantizer.codebooks)
             for name, value in quantizer.state_dict().items():
                 np.testing.assert_array_equal(value, before[name])

@@ -22,7 +22,7 @@ def batch(step):
 def quantizer(codebook_dim, **arguments):
     rvq = ResidualVectorQuantizer(6, codebook_dim, n_q=3, bins=8, decay=0.7, **arguments)
     parameters, state = rvq.init(0)
-    # Words that were never initialized would be found by k-means, which needs all rows at once.
+    # Codewords that were never initialized would be found by k-means, which needs all rows at once.
     return rvq, *rvq.initialize(parameters, state, jnp.asarray(batch(99)), 1)
 
 
@@ -76,7 +76,7 @@ def main(way, codebook_dim, threshold):
             ours, theirs = np.asarray(state[name]), np.asarray(value)
             book = name.rpartition(".")[0]
             kept = np.asarray(state[f"{book}.cluster_size"]) != threshold
-            if threshold:  # replaced words come from other rows than one device draws
+            if threshold:  # replaced codewords come from other rows than one device draws
                 replaced += (~kept).sum()
                 fresh = np.asarray(state[f"{book}.embed"])[~kept]
                 if len(fresh) and book.endswith("0._codebook") and codebook_dim == 6:

@@ -20,7 +20,7 @@ from rvq_np import demo
 UNUSED = ("humanfriendly", "librosa", "torchaudio", "torch_complex", "torch_complex.tensor")
 CLIPS, LENGTH = 4, 9600  # samples: 120 frames a batch
 
-# 16 kHz over 320 samples a frame: 50 frames a second, and 0.25 kb/s for a level of 32 codewords.
+# 16 kHz over 320 samples a frame: 50 frames a second, and 0.25 kb/s for a stage of 32 codewords.
 SMALL = {
     "sample_rate": demo.RATE,
     "hidden_dim": 32,
@@ -129,7 +129,7 @@ def begin(generator, audio):
     """Have the encoder's channels vary as much as each other, and find the codewords.
 
     A new encoder gives nearly the same vector for every frame, and few codewords are chosen. They
-    are found anew as long as float32 and float64 choose differently among them.
+    are found again as long as float32 and float64 choose differently among them.
     """
     with torch.no_grad():
         last, x = generator.encoder.model[-1].conv.conv, generator.encoder(audio)

@@ -15,55 +15,55 @@ from rvq_np.testing import oracle
 
 
 def greedy(pick, rounding=np.float32):
-    """Return an encode that chooses by ``pick(residual, words)``, over rows."""
+    """Return an encode that chooses by ``pick(residual, codewords)``, over rows."""
 
     def encode(x, books):
         residual, codes = x.astype(rounding), []
-        for words in books:
-            codes.append(pick(residual, words))
-            residual = (residual - words[codes[-1]]).astype(rounding)
+        for codewords in books:
+            codes.append(pick(residual, codewords))
+            residual = (residual - codewords[codes[-1]]).astype(rounding)
         return np.array(codes, np.int32).reshape(len(books), len(x))
 
     return encode
 
 
-def scores(residual, words, dtype):
-    words, residual = words.astype(dtype), residual.astype(dtype)
+def scores(residual, codewords, dtype):
+    codewords, residual = codewords.astype(dtype), residual.astype(dtype)
     with np.errstate(all="ignore"):
-        return (words * words).sum(axis=1) / 2 - residual @ words.T
+        return (codewords * codewords).sum(axis=1) / 2 - residual @ codewords.T
 
 
-def pick_exactly(residual, words):
-    return [oracle.nearest(list(map(oracle.Fraction, row)), words) for row in residual.tolist()]
+def pick_exactly(residual, codewords):
+    return [oracle.nearest(list(map(oracle.Fraction, row)), codewords) for row in residual.tolist()]
 
 
-def pick_last_on_a_tie(residual, words):
-    found = scores(residual, words, np.float64)
+def pick_last_on_a_tie(residual, codewords):
+    found = scores(residual, codewords, np.float64)
     return found.shape[1] - 1 - found[:, ::-1].argmin(axis=1)
 
 
-def pick_with_a_clamp(residual, words):
+def pick_with_a_clamp(residual, codewords):
     """Distances below 1e-4 count as equal."""
-    apart = np.square(residual[:, None].astype(np.float64) - words).sum(axis=2)
+    apart = np.square(residual[:, None].astype(np.float64) - codewords).sum(axis=2)
     return np.maximum(apart, 1e-8).argmin(axis=1)
 
 
-def pick_around_the_mean(residual, words):
+def pick_around_the_mean(residual, codewords):
     """Fewer digits are lost, but a vector's codes depend on the others."""
     mean = residual.mean(axis=0)
     with np.errstate(all="ignore"):
-        words = (words - mean).astype(np.float16)
-        apart = np.square((residual - mean)[:, None] - words).sum(axis=2)
+        codewords = (codewords - mean).astype(np.float16)
+        apart = np.square((residual - mean)[:, None] - codewords).sum(axis=2)
     return apart.argmin(axis=1)
 
 
-def encode_without_the_last_level(x, books):
+def encode_without_the_last_stage(x, books):
     codes = rvq_np.encode(x, books).copy()
     codes[-1] = 0
     return codes
 
 
-def encode_all_levels_always(x, books):
+def encode_all_stages_always(x, books):
     codes = rvq_np.encode(x, books)
     return codes if len(books) % 2 else codes[:1]
 
@@ -82,12 +82,12 @@ def encode_nothing_in_one_row(x, books):
     return rvq_np.encode(x, books) if len(x) else np.zeros((len(books), 1), np.int32)
 
 
-def decode_without_the_last_level(codes, books):
+def decode_without_the_last_stage(codes, books):
     return rvq_np.decode(codes[:-1], books) if len(codes) > 1 else rvq_np.decode(codes, books)
 
 
 def decode_backwards(codes, books):
-    named = [words[code] for words, code in zip(books, codes, strict=False)]
+    named = [codewords[code] for codewords, code in zip(books, codes, strict=False)]
     return sum(named[::-1], np.zeros_like(named[0]))
 
 
@@ -97,7 +97,7 @@ def decode_filled_with_zeros(codes, books):
     return rvq_np.decode(whole, books)
 
 
-def decode_unit_words(codes, books):
+def decode_unit_codewords(codes, books):
     lengths = np.maximum(np.linalg.norm(books, axis=2, keepdims=True), 1)
     return rvq_np.decode(codes, (books / lengths).astype(books.dtype))
 
@@ -110,25 +110,25 @@ ENCODERS = {
     "half precision": greedy(lambda r, w: scores(r, w, np.float16).argmin(axis=1)),
     "residual not rounded": greedy(pick_exactly, np.float64),
     "depends on the batch": greedy(pick_around_the_mean),
-    "no last level": encode_without_the_last_level,
-    "levels ignored": encode_all_levels_always,
+    "no last stage": encode_without_the_last_stage,
+    "stages ignored": encode_all_stages_always,
     "looks ahead": encode_looking_ahead,
     "in place": encode_in_place,
     "a code for no vectors": encode_nothing_in_one_row,
     "float codes": lambda x, books: rvq_np.encode(x, books).astype(np.float32),
 }
 DECODERS = {
-    "no last level": decode_without_the_last_level,
+    "no last stage": decode_without_the_last_stage,
     "another order": decode_backwards,
-    "zeros for missing levels": decode_filled_with_zeros,
-    "words made unit length": decode_unit_words,
+    "zeros for missing stages": decode_filled_with_zeros,
+    "codewords made unit length": decode_unit_codewords,
 }
 
 # gradients -----------------------------------------------------------------------------------
 
 
 def gradients(
-    *, times=None, detach=True, codebook=0.0, straight=True, decoded=True, levels=None, mean=True,
+    *, times=None, detach=True, codebook=0.0, straight=True, decoded=True, stages=None, mean=True,
     root=False,
 ):  # fmt: skip
     """Return a value_and_gradients, by hand; each argument is the switch of a fault."""
@@ -137,17 +137,17 @@ def gradients(
         codes = rvq_np.encode(x.astype(np.float32), books.astype(np.float32))
         quantized = np.zeros_like(x)
         losses, gradient = [], (1.0 if straight else 0.0) * cotangent.astype(np.float64)
-        if times == "levels":
+        if times == "stages":
             gradient *= len(books)
-        for level, (words, code) in enumerate(zip(books, codes, strict=True)):
-            left = x.astype(np.float64) - quantized - words[code]
-            quantized = quantized + words[code]
+        for stage, (codewords, code) in enumerate(zip(books, codes, strict=True)):
+            left = x.astype(np.float64) - quantized - codewords[code]
+            quantized = quantized + codewords[code]
             losses.append(np.square(left).mean())
             share = 2 * left / left.size
             if root:
                 with np.errstate(all="ignore"):
                     share = share * np.sqrt(losses[-1]) / np.sqrt(np.square(left).mean())
-            reached = (detach or level == 0) and (levels is None or level < levels)
+            reached = (detach or stage == 0) and (stages is None or stage < stages)
             gradient = gradient + weight * share / (len(books) if mean else 1) * reached
             gradient = gradient + codebook * weight * share / len(books)
         if not decoded:
@@ -159,12 +159,12 @@ def gradients(
 
 
 GRADIENTS = {
-    "times the levels": gradients(times="levels"),
+    "times the stages": gradients(times="stages"),
     "residual not detached": gradients(detach=False),
     "codebook loss to the encoder": gradients(codebook=-1.0),
     "straight-through forgotten": gradients(straight=False),
-    "x + (words - x)": gradients(decoded=False),
-    "two levels at most": gradients(levels=2),
+    "x + (codewords - x)": gradients(decoded=False),
+    "two stages at most": gradients(stages=2),
     "a sum for the mean": gradients(mean=False),
     "a square root": gradients(root=True),
 }
@@ -177,14 +177,14 @@ class Damaged(ValueError):
 
 
 def container(
-    *, check=True, bits=None, zero=False, all_levels=False, frames=False, stamp=False, mode="wb",
+    *, check=True, bits=None, zero=False, all_stages=False, frames=False, stamp=False, mode="wb",
     errors=ValueError,
 ):  # fmt: skip
     """Return write and read; each argument is the switch of a fault."""
 
     def write(path, codes, *, sizes):
-        for level, size in zip(codes, sizes, strict=True):
-            if bits is None and level.size and (level.min() < -1 or level.max() >= size):
+        for stage, size in zip(codes, sizes, strict=True):
+            if bits is None and stage.size and (stage.min() < -1 or stage.max() >= size):
                 raise IndexError(f"write: codes outside -1 to {size - 1}")
         if bits is not None:
             codes = np.where(codes < 0, codes, codes & (2**bits - 1))
@@ -216,7 +216,7 @@ def container(
                 codes = np.frombuffer(data, "<i4").reshape(shape)
         except (errors, KeyError, TypeError) as error:
             raise ValueError(f"read: {error}") from error
-        return SimpleNamespace(codes=codes if all_levels else codes[:n_q], sizes=sizes)
+        return SimpleNamespace(codes=codes if all_stages else codes[:n_q], sizes=sizes)
 
     return {"write": write, "read": read}
 
@@ -234,7 +234,7 @@ CONTAINERS = {
     "no checksum": container(check=False),
     "ten bits a code": container(bits=10),
     "zero for dropped": container(zero=True),
-    "all levels always": container(all_levels=True),
+    "all stages always": container(all_stages=True),
     "as many frames as there are": container(check=False, frames=True),
     "the time of day": container(stamp=True),
     "appends": container(mode="ab"),

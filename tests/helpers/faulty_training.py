@@ -31,8 +31,8 @@ class Ours:
             warnings.simplefilter("ignore", rvq_np.NotInitializedWarning)
             return self.rvq(x, RATE).codes
 
-    def words(self):
-        return np.stack([stage.words for stage in self.rvq.codebooks])
+    def codebooks(self):
+        return np.stack([stage.codebook for stage in self.rvq.codebooks])
 
     def counts(self):
         state = self.rvq.state_dict()
@@ -49,8 +49,8 @@ class Ours:
         """Put other arrays (Q, ...) into the state, by the last part of their names."""
         state = self.rvq.state_dict()
         for name, values in entries.items():
-            for level, value in enumerate(values):
-                state[BOOK.format(level, name)] = np.asarray(value, np.float32)
+            for stage, value in enumerate(values):
+                state[BOOK.format(stage, name)] = np.asarray(value, np.float32)
         self.rvq.load_state_dict(state)
 
     def sums(self):
@@ -63,7 +63,7 @@ class MaskIgnored(Ours):
         super().train(x, None, seed)
 
 
-class MaskForgottenByFirstWords(Ours):
+class MaskForgottenByFirstCodewords(Ours):
     def train(self, x, mask, seed):
         fresh = not self.rvq.is_initialized
         super().train(x, None if fresh and mask is not None and mask.any() else mask, seed)
@@ -78,7 +78,7 @@ class EvalTrains(Ours):
         return codes
 
 
-class EvalFindsFirstWords(Ours):
+class EvalFindsFirstCodewords(Ours):
     def eval(self, x):
         if not self.rvq.is_initialized:
             self.train(x, None, 0)
@@ -86,13 +86,13 @@ class EvalFindsFirstWords(Ours):
 
 
 class SumsNotTimesCounts(Ours):
-    """k-means gives means where sums are wanted."""
+    """k-means gives means where sums are expected."""
 
     def train(self, x, mask, seed):
         fresh = not self.rvq.is_initialized
         super().train(x, mask, seed)
         if fresh and self.rvq.is_initialized:
-            self.change(embed_avg=self.words())
+            self.change(embed_avg=self.codebooks())
 
 
 class NoExpiry(Ours):
@@ -103,26 +103,26 @@ class NoExpiry(Ours):
 
 
 class ExpiryForgetsTheSum(Ours):
-    """A replaced word keeps the sum of the old one, as large as its new count says."""
+    """A replaced codeword keeps the sum of the old one, as large as its new count says."""
 
     def train(self, x, mask, seed):
-        before = self.words()
+        before = self.codebooks()
         super().train(x, mask, seed)
-        words, sums, counts = self.words(), self.sums(), self.counts()
-        replaced = (counts == 2) & (sums == 2 * words).all(axis=2)
+        codewords, sums, counts = self.codebooks(), self.sums(), self.counts()
+        replaced = (counts == 2) & (sums == 2 * codewords).all(axis=2)
         sums[replaced] = 2 * before[replaced]
         self.change(embed_avg=sums)
 
 
-class ZeroWordsForEmptyClusters(Ours):
+class ZeroCodewordsForEmptyClusters(Ours):
     def train(self, x, mask, seed):
         fresh = not self.rvq.is_initialized
         super().train(x, mask, seed)
         if fresh and self.rvq.is_initialized:
-            words = self.words()
-            for level, codes in enumerate(self.eval(x)):
-                words[level, np.setdiff1d(np.arange(8), codes)] = 0
-            self.change(embed=words)
+            codewords = self.codebooks()
+            for stage, codes in enumerate(self.eval(x)):
+                codewords[stage, np.setdiff1d(np.arange(8), codes)] = 0
+            self.change(embed=codewords)
 
 
 class NanSpreads(Ours):
@@ -133,14 +133,14 @@ class NanSpreads(Ours):
             super().train(np.nan_to_num(x, nan=0.0, posinf=0.0, neginf=0.0), mask, seed)
 
 
-class LastLevelNotTrained(Ours):
+class LastStageNotTrained(Ours):
     def train(self, x, mask, seed):
-        before = self.words(), self.counts(), self.sums()
+        before = self.codebooks(), self.counts(), self.sums()
         super().train(x, mask, seed)
-        words, counts, sums = self.words(), self.counts(), self.sums()
-        for new, old in zip((words, counts, sums), before, strict=True):
+        codewords, counts, sums = self.codebooks(), self.counts(), self.sums()
+        for new, old in zip((codewords, counts, sums), before, strict=True):
             new[-1] = old[-1]
-        self.change(embed=words, cluster_size=counts, embed_avg=sums)
+        self.change(embed=codewords, cluster_size=counts, embed_avg=sums)
 
 
 class SaveForgetsCounts(Ours):
@@ -153,11 +153,11 @@ class SaveForgetsCounts(Ours):
 
 
 class SaveForgetsSums(Ours):
-    """The counts are there; the sums are made up from the words when loading."""
+    """The counts are there; the sums are made up from the codewords when loading."""
 
     def load(self, saved):
         super().load(saved)
-        self.change(embed_avg=self.words() * 0.9 * self.counts()[:, :, None])
+        self.change(embed_avg=self.codebooks() * 0.9 * self.counts()[:, :, None])
 
 
 class SaveIsNoCopy(Ours):
@@ -173,22 +173,22 @@ class CountsStartAtNothing(Ours):
 
     def train(self, x, mask, seed):
         super().train(x, mask, seed)
-        words, counts = self.words(), self.counts()
+        codewords, counts = self.codebooks(), self.counts()
         low = counts < 2.5
-        self.change(embed=np.where(low[:, :, None], words * 1000, words))
+        self.change(embed=np.where(low[:, :, None], codewords * 1000, codewords))
 
 
 KILLED_BY = {
     MaskIgnored: "what_is_under_the_mask_has_no_influence",
-    MaskForgottenByFirstWords: "what_is_under_the_mask_has_no_influence",
+    MaskForgottenByFirstCodewords: "what_is_under_the_mask_has_no_influence",
     EvalTrains: "evaluation_changes_nothing",
-    EvalFindsFirstWords: "evaluation_changes_nothing",
-    SumsNotTimesCounts: "a_step_after_the_first_leaves_words_among_the_vectors",
-    NoExpiry: "a_word_nobody_chooses_becomes_a_vector_of_the_batch",
-    ExpiryForgetsTheSum: "a_word_that_was_replaced_stays_among_the_vectors",
-    ZeroWordsForEmptyClusters: "the_first_words_lie_among_the_vectors",
+    EvalFindsFirstCodewords: "evaluation_changes_nothing",
+    SumsNotTimesCounts: "a_step_after_the_first_leaves_codewords_among_the_vectors",
+    NoExpiry: "an_unused_codeword_becomes_a_vector_of_the_batch",
+    ExpiryForgetsTheSum: "a_codeword_that_was_replaced_stays_among_the_vectors",
+    ZeroCodewordsForEmptyClusters: "the_first_codewords_lie_among_the_vectors",
     NanSpreads: "a_batch_with_a_bad_number_changes_nothing",
-    LastLevelNotTrained: "every_level_learns",
+    LastStageNotTrained: "every_stage_learns",
     SaveForgetsCounts: "what_was_saved_goes_on_as_if_nothing_had_been",
     SaveForgetsSums: "what_was_saved_goes_on_as_if_nothing_had_been",
     SaveIsNoCopy: "what_was_saved_does_not_change_any_more",

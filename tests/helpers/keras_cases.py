@@ -157,7 +157,7 @@ CASES = [
 @pytest.mark.parametrize(("masked", "compiled"), STEPS)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_steps_have_the_values_gradients_and_state_of_the_class(case, masked, compiled):
-    """K-means in the first step, replaced words in the second, then eval."""
+    """K-means in the first step, replaced codewords in the second, then eval."""
     codebook_dim, how, dropout, data_format, estimator = case
     rows = data_format == "rows"
     first = data_format == "channels_first"
@@ -192,7 +192,7 @@ def test_steps_have_the_values_gradients_and_state_of_the_class(case, masked, co
             np.testing.assert_allclose(value, found.parameters[name], rtol=1e-4, atol=4e-5)
 
 
-def test_fit_moves_the_words_as_the_class_does():
+def test_fit_moves_the_codewords_as_the_class_does():
     """From Keras's own training loop, compiled and stateless where the backend has it so."""
     layer = made(quantizer_dropout=0.5)
     model = keras.Sequential([layer])
@@ -218,11 +218,11 @@ def test_fit_adds_the_penalty_to_the_loss():
     model = keras.Sequential([layer])
     model.compile(keras.optimizers.SGD(0.0), "mse")
     history = model.fit(x, x, batch_size=5, verbose=0).history["loss"]
-    wanted = float(back(result.penalty)) + np.square(back(result.quantized) - x).mean()
-    assert history[0] == pytest.approx(wanted, rel=1e-4)
+    expected = float(back(result.penalty)) + np.square(back(result.quantized) - x).mean()
+    assert history[0] == pytest.approx(expected, rel=1e-4)
     assert float(back(result.penalty)) > 0.01
     plain = model.evaluate(x, x, verbose=0)
-    assert plain == pytest.approx(wanted - float(back(result.penalty)), rel=1e-4)
+    assert plain == pytest.approx(expected - float(back(result.penalty)), rel=1e-4)
 
 
 @pytest.mark.parametrize(("codebook_dim", "how"), [(6, "ema"), (4, "ema"), (6, "gradient")])
@@ -332,30 +332,32 @@ def test_decoding_has_a_gradient_to_the_decoder():
     layer.quantize_batch(x, RATE, training=True)
     codes = layer.encode(x, RATE)
     name = "vq.layers.2.project_out.weight"
-    variable, wanted = layer._named[name], normal(4, 10, 6, seed=7)
+    variable, expected = layer._named[name], normal(4, 10, 6, seed=7)
     if BACKEND == "torch":
-        keras.ops.sum(layer.decode(codes[1:], st=1) * tensor(wanted)).backward()
+        keras.ops.sum(layer.decode(codes[1:], st=1) * tensor(expected)).backward()
         found = variable.value.grad
     elif BACKEND == "tensorflow":
         import tensorflow as tf
 
         with tf.GradientTape() as tape:
-            scalar = keras.ops.sum(layer.decode(codes[1:], st=1) * tensor(wanted))
+            scalar = keras.ops.sum(layer.decode(codes[1:], st=1) * tensor(expected))
         found = tf.convert_to_tensor(tape.gradient(scalar, variable.value))
     else:
         import jax
 
         def call(value):
             with keras.StatelessScope(state_mapping=[(variable, value)]):
-                return keras.ops.sum(layer.decode(codes[1:], st=1) * tensor(wanted))
+                return keras.ops.sum(layer.decode(codes[1:], st=1) * tensor(expected))
 
         found = jax.grad(call)(variable.value)
-    words = arrays(layer)["vq.layers.2._codebook.embed"][back(codes)[2].reshape(-1)]
-    np.testing.assert_allclose(back(found), wanted.reshape(-1, 6).T @ words, rtol=1e-4, atol=1e-5)
+    codewords = arrays(layer)["vq.layers.2._codebook.embed"][back(codes)[2].reshape(-1)]
+    np.testing.assert_allclose(
+        back(found), expected.reshape(-1, 6).T @ codewords, rtol=1e-4, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("policy", ["float16", "mixed_float16", "mixed_bfloat16"])
-def test_under_every_dtype_policy_words_and_losses_are_float32(policy):
+def test_under_every_dtype_policy_codewords_and_losses_are_float32(policy):
     compute = policy.removeprefix("mixed_")
     layer, plain = made(dtype=policy), made()
     x = (np.random.default_rng(0).integers(-64, 65, (4, 10, 6)) / 32).astype(np.float32)
@@ -464,7 +466,7 @@ def test_frozen_it_learns_nothing_but_pulls_the_encoder():
     assert layer.quantize_batch(inputs, RATE, training=True).bandwidth.shape == ()
 
 
-def test_bad_numbers_in_fit_leave_the_words_alone():
+def test_bad_numbers_in_fit_leave_the_codewords_alone():
     layer = made()
     model = keras.Sequential([layer])
     model.compile("sgd", "mse")
@@ -531,7 +533,7 @@ def test_arguments_are_checked_as_by_the_class():
         ResidualVectorQuantizer.of(made().to_numpy(), codebook_training="gradient")
 
 
-def test_words_trained_by_gradient_may_start_from_kmeans():
+def test_codewords_trained_by_gradient_may_start_from_kmeans():
     rvq = rvq_np.ResidualVectorQuantizer(6, 6, 3, 8, rng=0).fit(normal(90, 6))
     layer = ResidualVectorQuantizer.of(rvq, codebook_training="gradient")
     assert len(layer.trainable_variables) == 3
@@ -552,13 +554,13 @@ def test_bandwidth_of_the_layer_and_of_the_call():
 
 
 def test_draws_follow_the_seed():
-    words = []
+    codewords = []
     for seed in (3, 3, 4):
         layer = made(seed=seed, quantizer_dropout=True)
         layer(normal(), training=True)
-        words.append(arrays(layer)["vq.layers.2._codebook.embed"])
-    np.testing.assert_array_equal(words[0], words[1])
-    assert (words[0] != words[2]).any()
+        codewords.append(arrays(layer)["vq.layers.2._codebook.embed"])
+    np.testing.assert_array_equal(codewords[0], codewords[1])
+    assert (codewords[0] != codewords[2]).any()
     fresh = []
     for seed in (1, 1, 2):
         keras.utils.set_random_seed(seed)
@@ -633,7 +635,7 @@ else:
 
 if BACKEND == "tensorflow":
 
-    def test_xla_is_refused_in_words_and_left_out_of_fit():
+    def test_xla_is_refused_by_name_and_left_out_of_fit():
         import tensorflow as tf
 
         layer = made()

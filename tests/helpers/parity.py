@@ -20,9 +20,9 @@ def gamma(terms):
 
 
 def espnet(dimension, codebook_dim, n_q, bins, seed=0, *, double=False, **arguments):
-    """Return ESPnet's quantizer with random words and healthy counts, between 5 and 20.
+    """Return ESPnet's quantizer with random codewords and healthy counts, between 5 and 20.
 
-    Deeper words are shorter, as in a trained quantizer. `double` makes it compute in float64:
+    Deeper codewords are shorter, as in a trained quantizer. `double` makes it compute in float64:
     its numbers are then exact where ours are rounded to float32. The state is float32 either way.
     """
     generator = torch.Generator().manual_seed(seed)
@@ -30,13 +30,13 @@ def espnet(dimension, codebook_dim, n_q, bins, seed=0, *, double=False, **argume
     with torch.random.fork_rng():  # the projections come from the global generator
         torch.manual_seed(seed)
         made = Espnet(dimension, codebook_dim, n_q, bins, **arguments)
-    for level, layer in enumerate(made.vq.layers):
+    for stage, layer in enumerate(made.vq.layers):
         book = layer._codebook
-        words = torch.randn(book.embed.shape, generator=generator) * 0.7**level
+        codewords = torch.randn(book.embed.shape, generator=generator) * 0.7**stage
         counts = 5 + 15 * torch.rand(bins, generator=generator)
-        book.embed.copy_(words)
+        book.embed.copy_(codewords)
         book.cluster_size.copy_(counts)
-        book.embed_avg.copy_(words * counts[:, None])
+        book.embed_avg.copy_(codewords * counts[:, None])
         book.inited.fill_(1.0)
     return made.double() if double else made
 
@@ -75,12 +75,12 @@ def as_rows(array):
     return np.moveaxis(np.asarray(array), 1, 2).reshape(-1, array.shape[1])
 
 
-class Level:
-    """One level in float64, and what float32 may make of it."""
+class Stage:
+    """One stage in float64, and what float32 may make of it."""
 
-    def __init__(self, state, level):
-        layer = f"vq.layers.{level}."
-        self.words = state[f"{layer}_codebook.embed"]
+    def __init__(self, state, stage):
+        layer = f"vq.layers.{stage}."
+        self.codebook = state[f"{layer}_codebook.embed"]
         self.projects = f"{layer}project_in.weight" in state
         if self.projects:
             self.into, self.into_bias, self.out, self.out_bias = (
@@ -90,7 +90,7 @@ class Level:
             )  # fmt: skip
 
     def searched(self, residual):
-        """Return what the level searches with, and how far float32 may be from it, as a norm."""
+        """Return what the stage searches with, and how far float32 may be from it, as a norm."""
         if not self.projects:
             return residual, 0.0
         size = np.abs(self.into) @ np.abs(residual) + np.abs(self.into_bias)
@@ -103,24 +103,24 @@ class Level:
 
     def decoded(self, codes):
         """Return what `codes` decode to, and how far float32 may be from it, elementwise."""
-        words = self.words[codes]
+        codewords = self.codebook[codes]
         if not self.projects:
-            return words, np.zeros_like(words)
-        size = np.abs(words) @ np.abs(self.out).T + np.abs(self.out_bias)
-        return words @ self.out.T + self.out_bias, gamma(words.shape[-1] + 2) * size
+            return codewords, np.zeros_like(codewords)
+        size = np.abs(codewords) @ np.abs(self.out).T + np.abs(self.out_bias)
+        return codewords @ self.out.T + self.out_bias, gamma(codewords.shape[-1] + 2) * size
 
 
-def levels_of(state_dict):
+def stages_of(state_dict):
     state = numbers(state_dict)
     n_q = 1 + max(int(name.split(".")[2]) for name in state)
-    return [Level(state, level) for level in range(n_q)]
+    return [Stage(state, stage) for stage in range(n_q)]
 
 
 def assert_codes_agree(ours, theirs, x, state_dict, start=0, rare=0.01):
-    """Assert that codes differ only where float32 cannot tell which of two words is nearer.
+    """Assert that codes differ only where float32 cannot tell which of two codewords is nearer.
 
     `ours` and `theirs` are codes ``(n, B, T)`` of `x` ``(B, D, T)``. For each vector the first
-    level at which they differ is looked at in float64: by the common earlier codes both words
+    stage at which they differ is looked at in float64: by the common earlier codes both codewords
     must be equally far, up to what rounding explains; what follows such a near-tie is another
     vector's story. And at most the share `rare` may differ. Returns the rows that do.
     """
@@ -128,17 +128,17 @@ def assert_codes_agree(ours, theirs, x, state_dict, start=0, rare=0.01):
     assert ours.shape == theirs.shape
     ours, theirs = (codes.reshape(len(codes), -1) for codes in (ours, theirs))
     rows = as_rows(x).astype(np.float64)
-    levels = levels_of(state_dict)[start:]
+    stages = stages_of(state_dict)[start:]
     differing = np.flatnonzero((ours != theirs).any(axis=0))
     for n in differing:
-        level = int(np.argmax(ours[:, n] != theirs[:, n]))
-        assert_near_tie(rows[n], levels, ours[:level, n], ours[level, n], theirs[level, n])
+        stage = int(np.argmax(ours[:, n] != theirs[:, n]))
+        assert_near_tie(rows[n], stages, ours[:stage, n], ours[stage, n], theirs[stage, n])
     assert len(differing) <= rare * len(rows)
     return differing
 
 
-def assert_near_tie(x, levels, before, mine, yours):
-    """Assert that float32 may take words `mine` and `yours` for equally far from the residual.
+def assert_near_tie(x, stages, before, mine, yours):
+    """Assert that float32 may take codewords `mine` and `yours` for equally far from the residual.
 
     The residual (codes `before` subtracted) is off by the rounding of each subtraction, of at
     most 3 operations where the other side is trained (``x + (q - x)``, then the difference), and
@@ -146,15 +146,15 @@ def assert_near_tie(x, levels, before, mine, yours):
     ``gamma(C + 4) (|r| + |e|)^2``, whatever the order of its sums.
     """
     residual, error, largest = x, 0.0, np.linalg.norm(x)
-    for level, code in zip(levels, before, strict=False):
-        word, rounding = level.decoded(code)
-        residual = residual - word
-        largest = max(largest, np.linalg.norm(residual), np.linalg.norm(word))
+    for stage, code in zip(stages, before, strict=False):
+        codeword, rounding = stage.decoded(code)
+        residual = residual - codeword
+        largest = max(largest, np.linalg.norm(residual), np.linalg.norm(codeword))
         error += 3 * UNIT * largest + 2 * np.linalg.norm(rounding)
-    level = levels[len(before)]
-    target, rounding = level.searched(residual)
-    moved = 2 * rounding + level.spread(error)
-    a, b = level.words[mine], level.words[yours]
+    stage = stages[len(before)]
+    target, rounding = stage.searched(residual)
+    moved = 2 * rounding + stage.spread(error)
+    a, b = stage.codebook[mine], stage.codebook[yours]
     far = np.linalg.norm(target) + moved + max(np.linalg.norm(a), np.linalg.norm(b))
     slack = 2 * gamma(len(a) + 4) * far**2 + 2 * moved * np.linalg.norm(a - b)
     distance = np.square(target - a).sum() - np.square(target - b).sum()
@@ -164,26 +164,26 @@ def assert_near_tie(x, levels, before, mine, yours):
 def decode_slack(codes, state_dict):
     """Return vectors ``(N, D)`` of codes ``(n, N)`` in float64, and the float32 slack of each.
 
-    Each level adds the rounding of its projection, on both sides, and of one addition.
+    Each stage adds the rounding of its projection, on both sides, and of one addition.
     """
     total = error = 0.0
-    for level, row in zip(levels_of(state_dict), codes, strict=False):
-        vectors, rounding = level.decoded(row)
+    for stage, row in zip(stages_of(state_dict), codes, strict=False):
+        vectors, rounding = stage.decoded(row)
         total = total + vectors
         error = error + 2 * rounding + 2 * UNIT * np.abs(total)
     return total, error * (1 + 1e-6)  # the additions round what is itself rounded
 
 
-def reaches(x, levels):
-    """Return per level the largest number there can be: searched with, or of a word."""
+def reaches(x, stages):
+    """Return per stage the largest number there can be: searched with, or of a codeword."""
     left, found = np.abs(x).max(), []
-    for level in levels:
-        word = decoded = np.abs(level.words).max()
+    for stage in stages:
+        codeword = decoded = np.abs(stage.codebook).max()
         searched = left
-        if level.projects:
-            searched = left * _largest(level.into) + np.abs(level.into_bias).max()
-            decoded = word * _largest(level.out) + np.abs(level.out_bias).max()
-        found.append(max(searched, word))
+        if stage.projects:
+            searched = left * _largest(stage.into) + np.abs(stage.into_bias).max()
+            decoded = codeword * _largest(stage.out) + np.abs(stage.out_bias).max()
+        found.append(max(searched, codeword))
         left = left + decoded
     return found
 
@@ -194,66 +194,66 @@ def _largest(weight):
 
 
 class Drift(NamedTuple):
-    """How far rounding may set two states apart at one level, see `drifts`."""
+    """How far rounding may set two states apart at one stage, see `drifts`."""
 
-    quantized: float  # a number of what the level quantizes
+    quantized: float  # a number of what the stage quantizes
     counts: float  # as a share
     sums: float  # per count
-    words: float
+    codebook: float
 
 
-def drifts(x, levels, steps, hits=0):
-    """Bound what rounding does to each level in some training steps on numbers up to those of x.
+def drifts(x, stages, steps, hits=0):
+    """Bound what rounding does to each stage in some training steps on numbers up to those of x.
 
-    Each step of ours rounds counts, sums and words to float32 once. ESPnet's rounds nothing that
-    matters if it computes in float64; in float32 (tested without projections) once for each of
-    the at most `hits` vectors added to a word, and 8 times on the way: twice in either moving
-    average, in ``x + (q - x)`` and in the residual. A moving average keeps the share it is off
-    by. A word is off by what its sum and its count are, and by its own rounding, after 4 in the
-    smoothing; and what a word is off by, later levels quantize.
+    Each step of ours rounds counts, sums and codewords to float32 once. ESPnet's rounds nothing
+    that matters if it computes in float64; in float32 (tested without projections) once for each of
+    the at most `hits` vectors added to a codeword, and 8 times on the way: twice in either moving
+    average, in ``x + (q - x)`` and in the residual. A moving average keeps the share it is off by.
+    A codeword is off by what its sum and its count are, and by its own rounding, after 4 in the
+    smoothing; and what a codeword is off by, later stages quantize.
     """
     share = gamma(steps * (hits + 8 if hits else 1))
     own = gamma(5 if hits else 1)
     found, quantized = [], 0.0
-    for level, reach in zip(levels, reaches(x, levels), strict=True):
-        quantized *= _largest(level.into) if level.projects else 1.0
-        words = (2 * share + own) * reach + quantized
-        found.append(Drift(quantized, share, share * reach + quantized, words))
-        quantized += words * (_largest(level.out) if level.projects else 1.0)
+    for stage, reach in zip(stages, reaches(x, stages), strict=True):
+        quantized *= _largest(stage.into) if stage.projects else 1.0
+        codewords = (2 * share + own) * reach + quantized
+        found.append(Drift(quantized, share, share * reach + quantized, codewords))
+        quantized += codewords * (_largest(stage.out) if stage.projects else 1.0)
     return found
 
 
 def assert_states_agree(ours, theirs, x, steps, hits=0):
-    """Assert that counts, sums and words are equal up to rounding after training on `x`."""
+    """Assert that counts, sums and codewords are equal up to rounding after training on `x`."""
     mine, yours = numbers(ours.state_dict()), numbers(theirs.state_dict())
     assert list(mine) == list(yours)
-    for level, allowed in enumerate(drifts(x, levels_of(yours), steps, hits)):
-        book = f"vq.layers.{level}._codebook."
+    for stage, allowed in enumerate(drifts(x, stages_of(yours), steps, hits)):
+        book = f"vq.layers.{stage}._codebook."
         np.testing.assert_array_equal(mine[f"{book}inited"], yours[f"{book}inited"])
-        counts, sums, words = (
+        counts, sums, codewords = (
             np.abs(mine[f"{book}{name}"] - yours[f"{book}{name}"])
             for name in ("cluster_size", "embed_avg", "embed")
         )
         size = yours[f"{book}cluster_size"]
-        assert (counts <= allowed.counts * size).all(), (level, counts.max())
-        assert (sums <= allowed.sums * size[:, None]).all(), (level, sums.max())
-        assert (words <= allowed.words).all(), (level, words.max(), allowed.words)
+        assert (counts <= allowed.counts * size).all(), (stage, counts.max())
+        assert (sums <= allowed.sums * size[:, None]).all(), (stage, sums.max())
+        assert (codewords <= allowed.codebook).all(), (stage, codewords.max(), allowed.codebook)
 
 
 def loss_slack(loss, x, state_dict, steps, hits=0):
     """Return how far apart, as a share, rounding may set the losses after so many steps.
 
     A number that is squared is off by the drift of both its parts, their mean square by twice
-    that over the root mean square (Cauchy-Schwarz). Even in float64 ESPnet adds each level's loss
+    that over the root mean square (Cauchy-Schwarz). Even in float64 ESPnet adds each stage's loss
     to a float32 zero, and averages in float32. In float32 also ``x + (q - x) - x`` rounds
     three times, and squares are taken and added in pairs.
     """
-    levels = levels_of(state_dict)
+    stages = stages_of(state_dict)
     off = 0.0
     if steps:
-        off = max(each.quantized + each.words for each in drifts(x, levels, steps, hits))
-    own = gamma(len(levels) + 2)
+        off = max(each.quantized + each.codebook for each in drifts(x, stages, steps, hits))
+    own = gamma(len(stages) + 2)
     if hits:
-        off += gamma(3) * max(reaches(x, levels))
+        off += gamma(3) * max(reaches(x, stages))
         own += gamma(2 + np.log2(x.size))
     return 2 * off / np.sqrt(loss) + own

@@ -172,7 +172,7 @@ def beam_of_one():
 
     def encode(x, books):
         stages = host.prepare(rvq_np.Codebooks(books), x.dtype)
-        rows = np.array(x, dtype=stages[0].words.dtype)
+        rows = np.array(x, dtype=stages[0].codebook.dtype)
         return beam.search(rows, stages, 1, host.kernels.project)
 
     return {"encode": encode, "decode": rvq_np.decode}

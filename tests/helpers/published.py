@@ -36,7 +36,7 @@ PAST = {  # where it is not the package itself
 class Published:
     """A model of some family, and how its own package encodes and decodes.
 
-    `encode` takes vectors (B, C, T) and a number of levels, and gives codes (n, B, T), or a list of
+    `encode` takes vectors (B, C, T) and a number of stages, and gives codes (n, B, T), or a list of
     (B, T / stride); `decode` the other way.
     """
 
@@ -50,10 +50,10 @@ class Published:
     config: dict[str, Any] = field(default_factory=dict)
     metric: str = "euclidean"
     model: Any = None  # where it can save itself
-    through: bool = False  # the residual loses z + (word - z)
+    through: bool = False  # the residual loses z + (codeword - z)
     cdist: bool = False  # distances are torch.cdist's
     asked: bool = False  # the names do not tell the family
-    decodes: Sequence[int] = ()  # how many levels its decoder takes; any by default
+    decodes: Sequence[int] = ()  # how many stages its decoder takes; any by default
     content: bytes = b""  # of a family without tensors
 
     @property
@@ -99,13 +99,14 @@ def imported(name: str) -> Any:
         return import_module(name)
 
 
-def random_words(books: Any, name: str = "embed") -> None:
-    """Give each codebook random words, shorter the deeper; only the words, as nothing else counts.
+def random_codewords(books: Any, name: str = "embed") -> None:
+    """Give each codebook random codewords, shorter the deeper; only the codewords, as nothing else
+    counts.
 
     What else there is, such as ``embed_avg``, is set to something that would be noticed.
     """
-    for level, book in enumerate(books):
-        getattr(book, name).data.copy_(torch.randn_like(getattr(book, name)) * 0.7**level)
+    for stage, book in enumerate(books):
+        getattr(book, name).data.copy_(torch.randn_like(getattr(book, name)) * 0.7**stage)
         if hasattr(book, "embed_avg"):
             book.embed_avg.data.copy_(torch.randn_like(book.embed_avg))
             book.cluster_size.data.fill_(3.0)
@@ -119,7 +120,7 @@ def named(prefix: str, module: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 def espnet(prefix: str = "codec.generator.quantizer.", width: int = 6) -> Published:
     made = Espnet(6, width, 3, 16, threshold_ema_dead_code=0).eval()
-    random_words(layer._codebook for layer in made.vq.layers)
+    random_codewords(layer._codebook for layer in made.vq.layers)
     return Published(
         # Without projections and prefix there is nothing to tell it from EnCodec by.
         "espnet" if prefix or width != 6 else "encodec", "espnet", named(prefix, made),
@@ -133,10 +134,10 @@ def hificodec(prefix: str = "codec.generator.quantizer.") -> Published:
         None, 256, 2, 8, 0.99, False, 1, 0
     ).eval()  # 512 channels are written into its code
     for half in (made.quantizer0, made.quantizer1):
-        random_words(layer._codebook for layer in half.vq.layers)
+        random_codewords(layer._codebook for layer in half.vq.layers)
 
-    def encode(x, n):  # theirs are (levels, 2 B, T)
-        made.target_bandwidths = [(n + 1) // 2 * 3.0]  # 8 words at 1 kHz
+    def encode(x, n):  # theirs are (stages, 2 B, T)
+        made.target_bandwidths = [(n + 1) // 2 * 3.0]  # 8 codewords at 1 kHz
         codes = made.encode(x, 1000)
         return codes.reshape(-1, len(x), x.shape[2])[:n]
 
@@ -152,7 +153,7 @@ def hificodec(prefix: str = "codec.generator.quantizer.") -> Published:
 def audiocraft() -> Published:
     sys.modules.setdefault("flashy", ModuleType("flashy"))  # which only training calls
     made = imported("audiocraft.quantization").ResidualVectorQuantizer(8, 4, bins=32).eval()
-    random_words(layer._codebook for layer in made.vq.layers)
+    random_codewords(layer._codebook for layer in made.vq.layers)
 
     def encode(x, n):
         made.set_num_codebooks(n)
@@ -166,7 +167,7 @@ def audiocraft() -> Published:
 
 def encodec() -> Published:
     made = imported("encodec.quantization").ResidualVectorQuantizer(8, 4, 32).eval()
-    random_words(layer._codebook for layer in made.vq.layers)
+    random_codewords(layer._codebook for layer in made.vq.layers)
     return Published(
         "encodec", "encodec", named("quantizer.", made), lambda x, n: made.vq.encode(x, n_q=n),
         made.decode, 8, [32] * 4,
@@ -175,7 +176,7 @@ def encodec() -> Published:
 
 def speechtokenizer() -> Published:
     made = imported("speechtokenizer.quantization").ResidualVectorQuantizer(8, 3, 20).eval()
-    random_words(layer._codebook for layer in made.vq.layers)
+    random_codewords(layer._codebook for layer in made.vq.layers)
     tensors = named("quantizer.", made) | named("transform.", torch.nn.Linear(8, 5))
     return Published(
         "speechtokenizer", "speechtokenizer", tensors, lambda x, n: made.encode(x, n_q=n),
@@ -190,12 +191,12 @@ def encodec_hf() -> Published:
     )  # fmt: skip
     made = transformers.EncodecModel(config).eval()
     inner = made.quantizer
-    random_words(layer.codebook for layer in inner.layers)
-    per_level = 4 * inner.frame_rate / 1000  # 16 words
+    random_codewords(layer.codebook for layer in inner.layers)
+    per_stage = 4 * inner.frame_rate / 1000  # 16 codewords
     n_q = len(inner.layers)
     return Published(
         "encodec", "transformers", named("quantizer.", inner),
-        lambda x, n: inner.encode(x, (n + 0.5) * per_level), inner.decode, 8, [16] * n_q,
+        lambda x, n: inner.encode(x, (n + 0.5) * per_stage), inner.decode, 8, [16] * n_q,
         model=made,
     )  # fmt: skip
 
@@ -205,11 +206,11 @@ def xcodec() -> Published:
         codebook_size, codebook_dim, num_quantizers, frame_rate = 24, 8, 4, 50
 
     made = modeling_xcodec.XcodecResidualVectorQuantization(Config()).eval()
-    random_words(each.codebook for each in made.quantizers)
-    per_level = made.get_bandwidth_per_quantizer()
+    random_codewords(each.codebook for each in made.quantizers)
+    per_stage = made.get_bandwidth_per_quantizer()
     return Published(
         "xcodec", "transformers", named("quantizer.", made),
-        lambda x, n: made.encode(x, (n + 0.5) * per_level), made.decode, 8, [24] * 4,
+        lambda x, n: made.encode(x, (n + 0.5) * per_stage), made.decode, 8, [24] * 4,
     )  # fmt: skip
 
 
@@ -218,7 +219,7 @@ def dac() -> Published:
     for each in made.quantizers:  # at first g is |v|, and every weight is its direction
         for way in (each.in_proj, each.out_proj):
             way.weight_g.data.mul_(0.5 + torch.rand_like(way.weight_g))
-    random_words((each.codebook for each in made.quantizers), "weight")
+    random_codewords((each.codebook for each in made.quantizers), "weight")
     return Published(
         "dac", "descript-audio-codec", named("quantizer.", made),
         lambda x, n: made(x, n)[1].transpose(0, 1),
@@ -233,7 +234,7 @@ def snac(*strides: int) -> Published:
         for way in (each.in_proj, each.out_proj):
             scale = way.parametrizations.weight.original0
             scale.data.mul_(0.5 + torch.rand_like(scale))
-    random_words((each.codebook for each in made.quantizers), "weight")
+    random_codewords((each.codebook for each in made.quantizers), "weight")
     return Published(
         "snac", "snac", named("quantizer.", made), lambda x, n: made(x)[1][:n], made.from_codes,
         12, [32] * len(strides), {"vq_strides": list(strides)}, "cosine", through=True,
@@ -242,12 +243,12 @@ def snac(*strides: int) -> Published:
 
 
 def random_sums(books: Any, name: str, flag: str) -> None:
-    """Give codebooks words that are sums over counts, one of which is below the least divisor."""
-    for level, book in enumerate(books):
+    """Give codebooks sums over counts for codewords, one of which is below the least divisor."""
+    for stage, book in enumerate(books):
         usage = 0.5 + 9 * torch.rand_like(book.cluster_usage)
         usage[3] = 1e-7
-        words = torch.randn_like(getattr(book, name)) * 0.7**level
-        getattr(book, name).data.copy_(words * usage.clamp(min=1e-5)[:, None])
+        codewords = torch.randn_like(getattr(book, name)) * 0.7**stage
+        getattr(book, name).data.copy_(codewords * usage.clamp(min=1e-5)[:, None])
         book.cluster_usage.data.copy_(usage)
         getattr(book, flag).data.fill_(1.0)
 
@@ -311,7 +312,7 @@ def dac_hf(*, weight_norm: bool = False) -> Published:
     )  # fmt: skip
     made = transformers.DacModel(config).eval()
     inner = made.quantizer
-    random_words((each.codebook for each in inner.quantizers), "weight")
+    random_codewords((each.codebook for each in inner.quantizers), "weight")
     for each in inner.quantizers:  # the model starts with weights near zero
         for way in (each.in_proj, each.out_proj):
             way.weight.data.normal_(0, way.weight.shape[1] ** -0.5)
@@ -329,11 +330,11 @@ def dac_hf(*, weight_norm: bool = False) -> Published:
 def residual_vq(*, cosine: bool = False, **options: Any) -> Published:
     made = ResidualVQ(
         dim=8, num_quantizers=3, codebook_size=24, use_cosine_sim=cosine,
-        quantize_dropout=True,  # or it would not decode fewer levels
+        quantize_dropout=True,  # or it would not decode fewer stages
         **options,
     ).eval()  # fmt: skip
-    if not cosine:  # the words of a cosine codebook have norm 1 from the start
-        random_words(layer._codebook for layer in made.layers)
+    if not cosine:  # the codewords of a cosine codebook have norm 1 from the start
+        random_codewords(layer._codebook for layer in made.layers)
 
     def encode(x, n):
         return made(x.transpose(1, 2))[1].movedim(-1, 0)[:n]
@@ -349,17 +350,17 @@ def residual_vq(*, cosine: bool = False, **options: Any) -> Published:
 
 
 def grouped_residual_vq(**options: Any) -> Published:
-    groups, levels = 2, 3
+    groups, stages = 2, 3
     made = GroupedResidualVQ(
-        dim=8, groups=groups, num_quantizers=levels, codebook_size=24, quantize_dropout=True,
+        dim=8, groups=groups, num_quantizers=stages, codebook_size=24, quantize_dropout=True,
         **options,
     ).eval()  # fmt: skip
     for each in made.rvqs:
-        random_words(layer._codebook for layer in each.layers)
+        random_codewords(layer._codebook for layer in each.layers)
 
-    def encode(x, n):  # theirs are (groups, B, T, levels)
+    def encode(x, n):  # theirs are (groups, B, T, stages)
         codes = made(x.transpose(1, 2))[1].movedim(-1, 0)
-        return codes.reshape(groups * levels, *codes.shape[2:])[:n]
+        return codes.reshape(groups * stages, *codes.shape[2:])[:n]
 
     def decode(codes):
         apart = codes.reshape(len(codes) // groups, groups, *codes.shape[1:])
@@ -367,7 +368,7 @@ def grouped_residual_vq(**options: Any) -> Published:
 
     return Published(
         "vector_quantize_pytorch", "vector-quantize-pytorch", named("", made), encode, decode,
-        8, [24] * groups * levels, decodes=range(groups, groups * levels + 1, groups),
+        8, [24] * groups * stages, decodes=range(groups, groups * stages + 1, groups),
     )  # fmt: skip
 
 
@@ -381,7 +382,7 @@ def faiss_index(*, name: str = "") -> Published:
     index.add(rng.standard_normal((3, 6)).astype(np.float32))
     bits = faiss.vector_to_array(index.rq.nbits)
 
-    def encode(x, n):  # a code of 4 bits a level, the lowest bits first; then a norm, if any
+    def encode(x, n):  # a code of 4 bits a stage, the lowest bits first; then a norm, if any
         rows = np.ascontiguousarray(x.transpose(1, 2).reshape(-1, 6).numpy())
         found = index.rq.compute_codes(rows).astype(np.uint64)
         numbers = (found << (8 * np.arange(found.shape[1], dtype=np.uint64))).sum(axis=1)

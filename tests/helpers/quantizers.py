@@ -28,8 +28,8 @@ def stages(draw, dim, strides=(1,), most=3):
         if draw(st.integers(0, 4)) == 0:
             width = draw(st.integers(1, 3))
             maps = (draw(linears(dim, width)), draw(linears(width, dim)))
-        words = draw(npst.arrays(np.float32, (draw(st.integers(1, 5)), width), elements=WHOLE))
-        made.append(Stage(words, *maps, stride=draw(st.sampled_from(strides))))
+        codewords = draw(npst.arrays(np.float32, (draw(st.integers(1, 5)), width), elements=WHOLE))
+        made.append(Stage(codewords, *maps, stride=draw(st.sampled_from(strides))))
     return made
 
 
@@ -68,30 +68,30 @@ def cases(draw, strides=(1,), rows=6):
 
 
 def encode(frames, quantizer):
-    """Return one list of codes a level, for `frames`, a list of lists of numbers."""
+    """Return one list of codes a stage, for `frames`, a list of lists of numbers."""
     if isinstance(quantizer, Codebooks):
         return _encode_stages(frames, quantizer.stages)
     if isinstance(quantizer, Projected):
         return encode(_mapped(frames, quantizer.project_in), quantizer.parts[0])
     if isinstance(quantizer, Parallel):
-        return [level for part in quantizer.parts for level in encode(frames, part)]
+        return [stage for part in quantizer.parts for stage in encode(frames, part)]
     of_parts, begin = [], 0
     for part in quantizer.parts:
         of_parts.append(encode([row[begin : begin + part.dim] for row in frames], part))
         begin += part.dim
     turns = range(max(map(len, of_parts)))
-    return [levels[turn] for turn in turns for levels in of_parts if turn < len(levels)]
+    return [stages[turn] for turn in turns for stages in of_parts if turn < len(stages)]
 
 
 def decode(codes, quantizer, count):
-    """Return `count` frames from the first levels' codes, a list of lists of numbers."""
+    """Return `count` frames from the first stages' codes, a list of lists of numbers."""
     if not codes:
         return [[0.0] * quantizer.dim for _ in range(count)]
     if isinstance(quantizer, Codebooks):
         frames = [[0.0] * quantizer.dim for _ in range(count)]
-        for stage, level in zip(quantizer.stages, codes, strict=False):
-            words = _words(stage, level)
-            frames = [_plus(row, words[n // stage.stride]) for n, row in enumerate(frames)]
+        for stage, code in zip(quantizer.stages, codes, strict=False):
+            codewords = _codewords(stage, code)
+            frames = [_plus(row, codewords[n // stage.stride]) for n, row in enumerate(frames)]
         return frames
     if isinstance(quantizer, Projected):
         return _mapped(decode(codes, quantizer.parts[0], count), quantizer.project_out)
@@ -105,7 +105,7 @@ def decode(codes, quantizer, count):
              if turn < part.n_q][: len(codes)]  # fmt: skip
     sides = []
     for n, part in enumerate(quantizer.parts):
-        mine = [level for level, owner in zip(codes, whose, strict=True) if owner == n]
+        mine = [code for code, owner in zip(codes, whose, strict=True) if owner == n]
         sides.append(decode(mine, part, count))
     return [list(chain(*parts)) for parts in zip(*sides, strict=True)]
 
@@ -117,10 +117,10 @@ def _encode_stages(frames, stages):
         means = [_mean(frames[n : n + stride]) for n in range(0, len(frames), stride)]
         if stage.project_in is not None:
             means = _mapped(means, stage.project_in)
-        codes.append([oracle.nearest([Fraction(n) for n in row], stage.words) for row in means])
-        words = _words(stage, codes[-1])
+        codes.append([oracle.nearest([Fraction(n) for n in row], stage.codebook) for row in means])
+        codewords = _codewords(stage, codes[-1])
         frames = [
-            [_single(a - b) for a, b in zip(row, words[n // stride], strict=True)]
+            [_single(a - b) for a, b in zip(row, codewords[n // stride], strict=True)]
             for n, row in enumerate(frames)
         ]
     return codes
@@ -134,9 +134,9 @@ def _mean(rows):
     return [_single(Fraction(n) / len(rows)) for n in total] if len(rows) > 1 else total
 
 
-def _words(stage, codes):
-    words = [[float(n) for n in stage.words[code]] for code in codes]
-    return words if stage.project_out is None else _mapped(words, stage.project_out)
+def _codewords(stage, codes):
+    codewords = [[float(n) for n in stage.codebook[code]] for code in codes]
+    return codewords if stage.project_out is None else _mapped(codewords, stage.project_out)
 
 
 def _mapped(rows, linear):

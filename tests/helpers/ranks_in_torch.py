@@ -42,7 +42,7 @@ def shares(step, size):
 def run(rank, size, network):
     """Train; return the arrays of the quantizer after each step."""
     seen = []
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.0)  # the words are what is compared
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.0)  # the codewords are what is compared
     for step in range(STEPS):
         # Only the first rank's draws may count.
         torch.manual_seed(step if rank == 0 else 100 * rank + step)

@@ -1,8 +1,9 @@
-"""How much worse than the best word a code may be, in float64, before rounding cannot explain it.
+"""How much worse than the best codeword a code may be, in float64, before rounding cannot explain
+it.
 
 Every code is judged by the residual that its own earlier codes leave: of two searches that part at
 a near-tie, both are right, and what follows is judged as well.  Composed quantizers are judged part
-by part, each by what it was given. Codes are rows (n,) level by level, or (n / stride,).
+by part, each by what it was given. Codes are rows (n,) stage by stage, or (n / stride,).
 """
 
 import numpy as np
@@ -69,11 +70,11 @@ def added(parts, unit):
 
 def decoded(stage, codes, unit):
     """Return what `codes` decode to (n, D), and how far rounding may be from it, elementwise."""
-    words = stage.words[codes].astype(np.float64)
-    error = np.zeros_like(words)
+    codewords = stage.codebook[codes].astype(np.float64)
+    error = np.zeros_like(codewords)
     if stage.project_out is not None:
-        words, error = mapped(stage.project_out, words, error, unit)
-    return np.repeat(words, stage.stride, axis=0), np.repeat(error, stage.stride, axis=0)
+        codewords, error = mapped(stage.project_out, codewords, error, unit)
+    return np.repeat(codewords, stage.stride, axis=0), np.repeat(error, stage.stride, axis=0)
 
 
 def apart(codes, quantizer):
@@ -104,10 +105,10 @@ def decode_slack(codes, quantizer, dtype=np.float32):
 
 def assert_decodes(vectors, codes, codebooks, dtype=np.float32):
     """Assert that `vectors` (n, D) are what `codes` decode to, up to rounding."""
-    wanted, slack = decode_slack(codes, codebooks, dtype)
+    expected, slack = decode_slack(codes, codebooks, dtype)
     slack = slack * (1 + 1e-6)  # what is computed here is rounded as well, to float64
-    assert vectors.shape == wanted.shape
-    assert (np.abs(vectors - wanted) <= slack).all(), np.abs(vectors - wanted).max()
+    assert vectors.shape == expected.shape
+    assert (np.abs(vectors - expected) <= slack).all(), np.abs(vectors - expected).max()
 
 
 def given(x, error, quantizer, unit):
@@ -121,12 +122,12 @@ def given(x, error, quantizer, unit):
 
 
 def assert_nearest(x, codes, codebooks, dtype=np.float32, *, through=False, cdist=False, error=0.0):
-    """Assert that each of `codes` names a word nearest to the residual, up to rounding.
+    """Assert that each of `codes` names a codeword nearest to the residual, up to rounding.
 
     `x` (n, D) are the vectors; each may be off by `error`, a norm. `through`: the residual loses
-    ``z + (word - z)`` in place of the word, as in a trained DAC. A squared distance is off by
-    ``gamma(C + 4) (|r| + |e|)^2`` whatever the order of its sums, a direction by
-    ``gamma(C + 4)``, and the residual by what each subtraction and each projection rounds.
+    ``z + (codeword - z)`` in place of the codeword, as in a trained DAC. A squared distance is off
+    by ``gamma(C + 4) (|r| + |e|)^2`` whatever the order of its sums, a direction by ``gamma(C +
+    4)``, and the residual by what each subtraction and each projection rounds.
 
     `cdist`: as `torch.cdist`, which rounds |r|^2 and |e|^2, C roundings each, before they are two
     of the C + 2 terms of a product of matrices, and takes a root (two more).
@@ -142,21 +143,21 @@ def assert_nearest(x, codes, codebooks, dtype=np.float32, *, through=False, cdis
             assert_nearest(rows, own, part, dtype, through=through, cdist=cdist, error=off)
         return
     largest = np.linalg.norm(residual, axis=1)
-    for level, (stage, chosen) in enumerate(zip(codebooks, codes, strict=False)):
-        words = np.asarray(stage.words, np.float64)
-        rounds = (2 if cdist else 1) * words.shape[1] + 4
+    for q, (stage, chosen) in enumerate(zip(codebooks, codes, strict=False)):
+        codewords = np.asarray(stage.codebook, np.float64)
+        rounds = (2 if cdist else 1) * codewords.shape[1] + 4
         target, moved = means(residual, error, stage.stride, unit)
         rows = np.arange(len(target))
         if stage.project_in is not None:
             target, moved = into(stage.project_in, target, moved, unit)
-        searched, place, off = words, target, moved
+        searched, place, off = codewords, target, moved
         if stage.metric == "cosine":
             norms = np.linalg.norm(target, axis=1)
-            searched, place = directions(words), directions(target)
+            searched, place = directions(codewords), directions(target)
             with np.errstate(divide="ignore", invalid="ignore"):
                 # What may have been zero has no direction that could be wrong.
                 off = np.where(moved < norms, 2 * moved / norms, 2.0)
-            off = off * (norms > 0) + 2 * gamma(words.shape[1] + 4, unit)
+            off = off * (norms > 0) + 2 * gamma(codewords.shape[1] + 4, unit)
         # The differences, not the expanded square: nothing cancels in the judge.
         distances = np.stack([np.square(place - each).sum(axis=1) for each in searched], axis=1)
         best = distances.argmin(axis=1)
@@ -165,11 +166,13 @@ def assert_nearest(x, codes, codebooks, dtype=np.float32, *, through=False, cdis
         slack = 2 * gamma(rounds, unit) * far**2 + 2 * off * between
         regret = distances[rows, chosen] - distances[rows, best]
         worst = int((regret - slack).argmax())
-        assert (regret <= slack).all(), (level, worst, regret[worst], slack[worst])
+        assert (regret <= slack).all(), (q, worst, regret[worst], slack[worst])
         vectors, rounding = decoded(stage, chosen, unit)
         if through:
             each = (
-                3 * unit * (np.linalg.norm(target, axis=1) + np.linalg.norm(words[chosen], axis=1))
+                3
+                * unit
+                * (np.linalg.norm(target, axis=1) + np.linalg.norm(codewords[chosen], axis=1))
             )
             each = each * np.linalg.norm(stage.project_out.weight, 2)
             error = error + np.repeat(each, stage.stride)

@@ -53,7 +53,7 @@ def bits(content, start, width):
 
 
 def read(content):
-    """Return (header, list of levels), a level as a list of streams of codes, None for dropped."""
+    """Return (header, list of stages), a stage as a list of streams of codes, None for dropped."""
     known = tables()
     header, place = parse(content, 0, known["Header"])
     assert header["magic"] == b"\x89RVQ\r\n\x1a\n"
@@ -72,13 +72,13 @@ def read(content):
     streams = 1
     for length in header["batch"]:
         streams *= length
-    levels = [[[] for _ in range(streams)] for _ in range(header["levels"])]
+    stages = [[[] for _ in range(streams)] for _ in range(header["stages"])]
     for offset, frames in index["offset and frames"]:
-        chunk, place = parse(content, offset, known["Chunk"], {"levels": header["levels"]})
+        chunk, place = parse(content, offset, known["Chunk"], {"stages": header["stages"]})
         assert zlib.crc32(content[offset + 8 : place]) == chunk["checksum"]
         assert chunk["frames"] == frames
-        for level, (coding, length, checksum) in enumerate(chunk["coding, bytes, checksum"]):
-            size, stride = header["sizes and strides"][level]
+        for stage, (coding, length, checksum) in enumerate(chunk["coding, bytes, checksum"]):
+            size, stride = header["sizes and strides"][stage]
             data, place = content[place : place + length], place + length
             assert zlib.crc32(data) == checksum
             count = frames // stride
@@ -86,8 +86,8 @@ def read(content):
             symbols = decode(data, size + (coding & 1), streams * count)
             codes = [s - 1 if s else None for s in symbols] if coding & 1 else symbols
             for stream in range(streams):
-                levels[level][stream] += codes[stream * count : (stream + 1) * count]
-    return header, levels
+                stages[stage][stream] += codes[stream * count : (stream + 1) * count]
+    return header, stages
 
 
 def packed(data, symbols, count):
@@ -106,7 +106,7 @@ def range_decoded(data, symbols, count):
     starts = [sum(shares[:n]) for n in range(symbols)]
     states = list(struct.unpack_from(f"<{lanes}Q", data, place))
     rest = data[place + 8 * lanes :]
-    words = list(struct.unpack(f"<{len(rest) // 4}I", rest))[::-1]
+    codewords = list(struct.unpack(f"<{len(rest) // 4}I", rest))[::-1]
     found = []
     for n in range(count):
         state = states[n % lanes]
@@ -114,9 +114,9 @@ def range_decoded(data, symbols, count):
         symbol = max(s for s in range(symbols) if starts[s] <= slot and shares[s])
         state = shares[symbol] * (state >> 16) + slot - starts[symbol]
         if state < 1 << 31:
-            state = state << 32 | words.pop()
+            state = state << 32 | codewords.pop()
         states[n % lanes] = state
         found.append(symbol)
-    assert not words
+    assert not codewords
     assert states == [1 << 31] * lanes
     return found

@@ -63,12 +63,12 @@ def shim_tests(framework):
             # Numbers that every type holds, so that all see the same vectors.
             x = (rng.integers(-64, 65, LAYOUTS[layout]) / 32).astype(np.float32)
             mask = rng.random((x.shape[0], *x.shape[2:])) < 0.7 if masked else None
-            wanted = (rng.integers(-64, 65, x.shape) / 32).astype(np.float32)
+            upstream = (rng.integers(-64, 65, x.shape) / 32).astype(np.float32)
             if dtype == "float64":
-                x, wanted = x + 1e-9 * rng.standard_normal(x.shape), wanted.astype(np.float64)
+                x, upstream = x + 1e-9 * rng.standard_normal(x.shape), upstream.astype(np.float64)
             given = f.array(x, dtype)
             there = None if mask is None else f.array(mask, "bool")
-            back = f.array(wanted, dtype)
+            back = f.array(upstream, dtype)
 
             def loss(x):
                 result = grad.quantize(x, rvq, RATE, 0.3, mask=there, estimator=estimator)
@@ -84,7 +84,7 @@ def shim_tests(framework):
             assert float(result.bandwidth) == pytest.approx(float(expected.bandwidth))
             assert f.numpy(result.penalty) == 0
             np.testing.assert_allclose(
-                f.numpy(gradient), vjp(wanted).x, rtol=slack(dtype), atol=4 * slack(dtype)
+                f.numpy(gradient), vjp(upstream).x, rtol=slack(dtype), atol=4 * slack(dtype)
             )
 
         @pytest.mark.parametrize("shape", [(0, 6), (2, 6, 0)])

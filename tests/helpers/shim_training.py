@@ -21,7 +21,7 @@ def same_state(one, other):
 
 
 def twins(codebook_dim, dropout):
-    """Return two quantizers that will find their first words in the first step."""
+    """Return two quantizers that will find their first codewords in the first step."""
     return [
         rvq_np.ResidualVectorQuantizer(
             6, codebook_dim, n_q=3, bins=8, quantizer_dropout=dropout, commitment_weight=0.7, rng=3
@@ -48,9 +48,9 @@ def training_tests(framework):
             for _ in range(2):
                 x = rng.standard_normal(shim.LAYOUTS[layout]).astype(np.float32)
                 mask = rng.random((x.shape[0], *x.shape[2:])) < 0.7 if masked else None
-                wanted = rng.standard_normal(x.shape).astype(np.float32)
+                upstream = rng.standard_normal(x.shape).astype(np.float32)
                 there = None if mask is None else f.array(mask, "bool")
-                back = f.array(wanted, "float32")
+                back = f.array(upstream, "float32")
 
                 def loss(x, there=there, back=back, ours=ours):
                     result = grad.quantize(x, ours, shim.RATE, mask=there, estimator=estimator)
@@ -70,9 +70,9 @@ def training_tests(framework):
                 assert expected.penalty > 0
                 assert (result.quantization_loss is None) == (not dropout)
                 if dropout:
-                    told = f.numpy(result.quantization_loss)
-                    assert told == pytest.approx(expected.quantization_loss, rel=1e-5)
-                found = vjp(wanted, penalty=3.0, quantization_loss=-2.0).x
+                    reported = f.numpy(result.quantization_loss)
+                    assert reported == pytest.approx(expected.quantization_loss, rel=1e-5)
+                found = vjp(upstream, penalty=3.0, quantization_loss=-2.0).x
                 np.testing.assert_allclose(f.numpy(gradient), found, rtol=2e-5, atol=2e-5)
                 same_state(ours, theirs)
 

@@ -16,7 +16,7 @@ class Point:
     rows: np.ndarray
     entries: dict
     codes: np.ndarray
-    levels: np.ndarray  # (N,) that make up each row, 0 for padding
+    stages: np.ndarray  # (N,) that make up each row, 0 for padding
     weight: float
     trained: bool
     estimator: str = "straight-through"
@@ -30,12 +30,16 @@ def linear(rows, entries, name):
     return rows @ entries[f"{name}.weight"].T + entries[f"{name}.bias"]
 
 
-def chosen(point, entries, level):
-    return entries[f"vq.layers.{level}._codebook.embed"][point.codes[level]]
+def chosen(point, entries, stage):
+    return entries[f"vq.layers.{stage}._codebook.embed"][point.codes[stage]]
 
 
-def added(point, entries, level, words):
-    return linear(words, entries, f"vq.layers.{level}.project_out") if point.projects else words
+def added(point, entries, stage, codewords):
+    return (
+        linear(codewords, entries, f"vq.layers.{stage}.project_out")
+        if point.projects
+        else codewords
+    )
 
 
 def turned(x, value):
@@ -49,10 +53,10 @@ def turned(x, value):
 def outputs(point, rows, entries):
     """Return (quantized (N, D), penalty, quantization_loss) for moved rows and arrays."""
     n_q = len(point.codes)
-    active = [(point.levels > level)[:, None] for level in range(n_q)]
+    active = [(point.stages > stage)[:, None] for stage in range(n_q)]
     frozen = [
-        added(point, point.entries, level, chosen(point, point.entries, level))
-        for level in range(n_q)
+        added(point, point.entries, stage, chosen(point, point.entries, stage))
+        for stage in range(n_q)
     ]
     value = sum(np.where(on, out, 0) for on, out in zip(active, frozen, strict=True))
     moved = rows - point.rows
@@ -62,28 +66,32 @@ def outputs(point, rows, entries):
             for x, y in zip(point.rows, value, strict=True)
         ]
         moved = np.einsum("nij,nj->ni", np.array(matrices), moved)
-    quantized = np.where((point.levels > 0)[:, None], moved, 0)
+    quantized = np.where((point.stages > 0)[:, None], moved, 0)
     commitment, quantization = [], []
     past = np.zeros_like(point.rows)
-    for level in range(n_q):
-        words = chosen(point, point.entries, level)
+    for stage in range(n_q):
+        codewords = chosen(point, point.entries, stage)
         left, left_then = rows - past, point.rows - past
-        near = words
+        near = codewords
         if point.projects:
-            name = f"vq.layers.{level}.project_in"
-            near = words + linear(left_then, entries, name) - linear(left_then, point.entries, name)
-        out = added(point, entries, level, near)
-        quantized = quantized + np.where(active[level], out, 0)
+            name = f"vq.layers.{stage}.project_in"
+            near = (
+                codewords
+                + linear(left_then, entries, name)
+                - linear(left_then, point.entries, name)
+            )
+        out = added(point, entries, stage, near)
+        quantized = quantized + np.where(active[stage], out, 0)
         searched, searched_then = left, left_then
         if point.projects:
             searched = linear(left, entries, name)
             searched_then = linear(left_then, point.entries, name)
-        on = active[level][:, 0]
+        on = active[stage][:, 0]
         if on.any() and point.trained:
-            commitment.append(np.mean((searched - words)[on] ** 2))
-            pulled = chosen(point, entries, level) - searched_then
+            commitment.append(np.mean((searched - codewords)[on] ** 2))
+            pulled = chosen(point, entries, stage) - searched_then
             quantization.append(np.mean(pulled[on] ** 2))
-        past = past + frozen[level]
+        past = past + frozen[stage]
     mean = lambda losses: np.mean(losses) if losses else 0.0  # noqa: E731
     return quantized, point.weight * mean(commitment), mean(quantization)
 

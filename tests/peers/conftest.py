@@ -1,4 +1,4 @@
-"""What each framework can do, told by the tests: the table in the docs is made of it.
+"""What each framework can do, reported by the tests: the table in the docs is made of it.
 
 A test marked ``transform(framework, name)`` proves a cell of the table; with ``refused=True`` it
 proves that the framework, which cannot do that, is refused with an error of ours.  A run compares
@@ -61,8 +61,8 @@ def pytest_sessionfinish(session):
         TABLE.write_text(json.dumps({**known, **found}, indent=1, sort_keys=True) + "\n")
         return
     for framework, cells in found.items():
-        told = known.get(framework, {}).get("transforms")
-        if told != cells["transforms"]:
-            print(f"\ndocs/frameworks.json tells of {framework}: {told}\nthe tests: {cells}")
+        reported = known.get(framework, {}).get("transforms")
+        if reported != cells["transforms"]:
+            print(f"\ndocs/frameworks.json tells of {framework}: {reported}\nthe tests: {cells}")
             print("Run the tests of that framework with --frameworks=write.")
             session.exitstatus = 1

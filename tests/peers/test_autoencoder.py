@@ -45,13 +45,13 @@ def example():
 def short(example):
     """The figures of the runs the claims are about, with few steps."""
     names, begin = example.comparison, example.training.start(STEPS)
-    wanted = (names.TORCH, names.JAX, names.AFTER, names.BEFORE)
-    runs = {name: names.RUNS[name](begin, EVERY) for name in wanted}
+    expected = (names.TORCH, names.JAX, names.AFTER, names.BEFORE)
+    runs = {name: names.RUNS[name](begin, EVERY) for name in expected}
     return example.figures.results(runs, [], EVERY)
 
 
 @pytest.fixture(scope="module")
-def told():
+def reported():
     """The figures of the docs."""
     return json.loads((FOLDER / "results.json").read_text())
 
@@ -64,7 +64,7 @@ def check_claims(example, results, tolerance):
     """What the page claims, of any run's figures.
 
     The tolerance is some three times what two runs of torch differ by that draw other vectors for
-    replaced words: 1.4 % at most over three seeds with few steps, 3.6 % in the run of the docs.
+    replaced codewords: 1.4 % at most over three seeds with few steps, 3.6 % in the run of the docs.
     """
     names, runs = example.comparison, results["runs"]
     for curve in ("training", "held_out"):
@@ -85,18 +85,20 @@ def test_a_short_run_bears_out_the_page(example, short):
     check_claims(example, short, 0.05)
 
 
-def test_the_figures_of_the_docs_bear_out_the_page(example, told):
-    check_claims(example, told, 0.1)
-    assert held_out_error(told, "torch") < 0.6 * held_out_error(told, example.comparison.BEFORE)
+def test_the_figures_of_the_docs_bear_out_the_page(example, reported):
+    check_claims(example, reported, 0.1)
+    assert held_out_error(reported, "torch") < 0.6 * held_out_error(
+        reported, example.comparison.BEFORE
+    )
 
 
-def test_without_draws_the_losses_differ_by_rounding(example, told):
+def test_without_draws_the_losses_differ_by_rounding(example, reported):
     """Half the steps to 1e-5, where float32 rounds to 6e-8.
 
-    Rounding also makes a vector between two words fall to the other one: that moves the mean over
-    a batch's 1024 frames by less than a thousandth.
+    Rounding also makes a vector between two codewords fall to the other one: that moves the mean
+    over a batch's 1024 frames by less than a thousandth.
     """
-    for differences in (example.comparison.without_draws(10), told["without draws"]):
+    for differences in (example.comparison.without_draws(10), reported["without draws"]):
         assert statistics.median(differences) < 1e-5
         assert max(differences) < 1e-3
 
@@ -125,7 +127,7 @@ def test_seeds_are_fixed(example):
         assert one.errors == other.errors
         assert one.held_out == other.held_out
         np.testing.assert_array_equal(
-            one.rvq.codebooks.stages[0].words, other.rvq.codebooks.stages[0].words
+            one.rvq.codebooks.stages[0].codebook, other.rvq.codebooks.stages[0].codebook
         )
     assert not np.array_equal(example.training.start(4, seed=1).batches, begin.batches)
 
@@ -139,21 +141,25 @@ def test_what_is_held_out_is_not_trained_on(example):
     assert not any(row.tobytes() in seen for row in loud)
 
 
-def test_the_page_tells_the_figures(example, told):
+def test_the_page_tells_the_figures(example, reported):
     page = (DOCS / "autoencoder.md").read_text()
-    for part in (example.figures.table(told), example.figures.agreement(told), told["date"]):
+    for part in (
+        example.figures.table(reported),
+        example.figures.agreement(reported),
+        reported["date"],
+    ):
         assert part in page
-    for package, version in told["versions"].items():
+    for package, version in reported["versions"].items():
         assert f"{package} {version}" in page.lower().replace("\n", " ")
 
 
-def test_the_plot_tells_the_runs(example, told, tmp_path):
-    example.plot.write(tmp_path / "plot.svg", told)
+def test_the_plot_tells_the_runs(example, reported, tmp_path):
+    example.plot.write(tmp_path / "plot.svg", reported)
     for path in (tmp_path / "plot.svg", DOCS / "_static" / "autoencoder.svg"):
         text = path.read_text()
-        assert all(f">{name}<" in text for name in told["runs"])
+        assert all(f">{name}<" in text for name in reported["runs"])
 
 
-def test_curves_told_at_other_steps_are_not_compared(example):
-    with pytest.raises(ValueError, match="told at steps 1 and 2"):
+def test_curves_reported_at_other_steps_are_not_compared(example):
+    with pytest.raises(ValueError, match="reported at steps 1 and 2"):
         example.figures.apart([(1, 0.5)], [(2, 0.5)])

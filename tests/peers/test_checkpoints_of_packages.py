@@ -1,7 +1,8 @@
 """Checkpoints of the families' own packages: the same codes and the same vectors as theirs.
 
-Their quantizers have random weights, are saved as their users save them, and loaded without a word
-about the family. Codes may differ from theirs only where float32 cannot tell which word is nearer.
+Their quantizers have random weights, are saved as their users save them, and loaded without a
+codeword about the family. Codes may differ from theirs only where float32 cannot tell which
+codeword is nearer.
 """
 
 import re
@@ -37,7 +38,7 @@ def as_rows(x):
 
 
 def flat(codes):
-    return [np.asarray(level).reshape(-1) for level in codes]
+    return [np.asarray(stage).reshape(-1) for stage in codes]
 
 
 def every_frame(codes, strides):
@@ -46,7 +47,7 @@ def every_frame(codes, strides):
 
 def for_them(codes):
     if isinstance(codes, list):
-        return [torch.from_numpy(level.astype(np.int64)) for level in codes]
+        return [torch.from_numpy(stage.astype(np.int64)) for stage in codes]
     return torch.from_numpy(codes.astype(np.int64))
 
 
@@ -65,17 +66,17 @@ def test_the_loaded_quantizer_has_the_sizes_of_the_model(theirs, loaded):
 
 @every_one
 @pytest.mark.parametrize(("batch", "length"), [(1, 400), (3, 131), (2, 1)])
-@pytest.mark.parametrize("levels", [1, 2, None])
-def test_codes_are_those_of_the_model(theirs, loaded, batch, length, levels, rng):
+@pytest.mark.parametrize("stages", [1, 2, None])
+def test_codes_are_those_of_the_model(theirs, loaded, batch, length, stages, rng):
     length *= loaded.block
     x = vectors(rng, batch, theirs.dim, length)
-    n = levels or len(theirs.sizes)
+    n = stages or len(theirs.sizes)
     with torch.no_grad():
         yours = theirs.encode(torch.from_numpy(x), n)
     mine = rvq_np.encode(np.moveaxis(x, 1, 2), loaded, n_q=n)
     assert len(mine) == len(yours) == n
-    for level, stride in enumerate(theirs.strides[:n]):
-        assert mine[level].shape == tuple(yours[level].shape) == (batch, length // stride)
+    for stage, stride in enumerate(theirs.strides[:n]):
+        assert mine[stage].shape == tuple(yours[stage].shape) == (batch, length // stride)
     rows = as_rows(x)
     regret.assert_nearest(rows, flat(mine), loaded)
     regret.assert_nearest(rows, flat(yours), loaded, through=theirs.through, cdist=theirs.cdist)
@@ -85,7 +86,7 @@ def test_codes_are_those_of_the_model(theirs, loaded, batch, length, levels, rng
 
 @every_one
 def test_codes_decode_to_the_vectors_of_the_model(theirs, loaded, rng):
-    """Of any codes, whoever chose them, and of a prefix of the levels."""
+    """Of any codes, whoever chose them, and of a prefix of the stages."""
     for n in theirs.decodes or range(1, len(theirs.sizes) + 1):
         codes = [
             rng.integers(0, size, (2, 37 * loaded.block // stride))
@@ -116,18 +117,18 @@ def test_quantizers_are_put_together_as_in_the_models(tmp_path):
         (tmp_path / name).mkdir()
         made[name] = checkpoints.load(published.build(name).save(tmp_path / name))
     assert repr(made["mimi"]) == (
-        "Parallel(Projected(Codebooks(1 stage, 32 words of 6), for vectors of 10), "
-        "Projected(Codebooks(3 stages, 32 words of 6), for vectors of 10))"
+        "Parallel(Projected(Codebooks(1 stage, 32 codewords of 6), for vectors of 10), "
+        "Projected(Codebooks(3 stages, 32 codewords of 6), for vectors of 10))"
     )
     assert repr(made["mimi-hf-without-maps"]) == (
-        "Parallel(Codebooks(1 stage, 16 words of 8), Codebooks(3 stages, 16 words of 8))"
+        "Parallel(Codebooks(1 stage, 16 codewords of 8), Codebooks(3 stages, 16 codewords of 8))"
     )
-    half = "Codebooks(2 stages, 8 words of 512 for vectors of 256)"
+    half = "Codebooks(2 stages, 8 codewords of 512 for vectors of 256)"
     assert repr(made["hificodec"]) == f"Grouped({half}, {half})"
-    one = "Projected(Codebooks(3 stages, 24 words of 3), for vectors of 4)"
+    one = "Projected(Codebooks(3 stages, 24 codewords of 3), for vectors of 4)"
     assert repr(made["grouped-residual-vq-projected"]) == f"Grouped({one}, {one})"
     assert repr(made["residual-vq-projected"]) == (
-        "Projected(Codebooks(3 stages, 24 words of 5), for vectors of 8)"
+        "Projected(Codebooks(3 stages, 24 codewords of 5), for vectors of 8)"
     )
     first, *others = made["residual-vq-shared"].stages
     assert all(each is first for each in others)
@@ -155,11 +156,11 @@ def test_half_precision_is_widened_exactly(theirs, dtype, tmp_path):
 def test_shards_as_transformers_writes_them_are_one_checkpoint(theirs, tmp_path):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     whole.mkdir()
-    wanted = checkpoints.load(theirs.save(whole)).fingerprint
+    expected = checkpoints.load(theirs.save(whole)).fingerprint
     theirs.model.save_pretrained(parts, max_shard_size="5KB")
     assert len(list(parts.glob("model-*.safetensors"))) > 2
-    assert checkpoints.load(parts).fingerprint == wanted
-    assert checkpoints.load(parts / "model.safetensors.index.json").fingerprint == wanted
+    assert checkpoints.load(parts).fingerprint == expected
+    assert checkpoints.load(parts / "model.safetensors.index.json").fingerprint == expected
 
 
 @pytest.mark.parametrize("name", ["encodec", "dac", "speechtokenizer"])
@@ -176,9 +177,9 @@ def test_a_pickle_is_refused_with_code_that_converts_it(theirs, tmp_path, monkey
     exec(compile(code, "conversion", "exec"), {})
     family, converted = checkpoints.load_as("model.safetensors")
     assert family == theirs.family
-    wanted = tmp_path / "wanted"
-    wanted.mkdir()
-    assert converted.fingerprint == checkpoints.load(theirs.save(wanted)).fingerprint
+    expected = tmp_path / "expected"
+    expected.mkdir()
+    assert converted.fingerprint == checkpoints.load(theirs.save(expected)).fingerprint
 
 
 def test_a_residual_vq_that_is_not_served_is_refused(tmp_path):

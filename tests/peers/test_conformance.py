@@ -11,9 +11,9 @@ KNOWN = json.loads(run.KNOWN.read_text())
 @pytest.mark.parametrize("key", run.PACKAGES)
 def test_the_verdicts_are_those_that_are_written(key):
     found = run.verdicts(run.PACKAGES[key])
-    told = KNOWN[key]
-    message = f"written for {told['package']} {told['version']}: python -m conformance"
-    assert found == told["verdicts"], message
+    reported = KNOWN[key]
+    message = f"written for {reported['package']} {reported['version']}: python -m conformance"
+    assert found == reported["verdicts"], message
 
 
 def test_the_page_is_made_of_what_was_found():
@@ -24,6 +24,8 @@ def test_the_page_is_made_of_what_was_found():
 
 def test_each_failure_has_a_counter_example():
     for about in KNOWN.values():
-        told = {name: each for kit in about["verdicts"].values() for name, each in kit.items()}
-        assert {name for name, each in told.items() if each != "passes"} == set(about["failures"])
+        reported = {name: each for kit in about["verdicts"].values() for name, each in kit.items()}
+        assert {name for name, each in reported.items() if each != "passes"} == set(
+            about["failures"]
+        )
         assert all(failure["case"] for failure in about["failures"].values())

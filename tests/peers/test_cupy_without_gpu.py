@@ -1,6 +1,6 @@
 """The real CuPy where there is no GPU: its compiler takes the source, and what is missing is said.
 
-Nothing runs on a card here: NVRTC, which CuPy compiles with, needs none.
+Nothing runs on a GPU here: NVRTC, which CuPy compiles with, needs none.
 """
 
 import os
@@ -32,7 +32,7 @@ def compiled(text, options):
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("name", ["encode", "words", "beam", "gather"])
+@pytest.mark.parametrize("name", ["encode", "codewords", "beam", "gather"])
 def test_nvrtc_compiles_the_source_with_our_options(name, architecture, monkeypatch):
     """The very text and options that are handed to ``cupy.RawModule``."""
     from rvq_np.backends import _cuda_launch
@@ -41,14 +41,14 @@ def test_nvrtc_compiles_the_source_with_our_options(name, architecture, monkeypa
     monkeypatch.setattr(cupy, "RawModule", lambda **given: modules.append(given))
     shapes = SHAPES if name == "encode" else (None,)
     for shape in shapes:
-        macros = {} if shape is None else {"ROW_GROUPS": shape[0], "WORD_GROUPS": shape[1]}
+        macros = {} if shape is None else {"ROW_GROUPS": shape[0], "CODEWORD_GROUPS": shape[1]}
         for dtype in (np.float32, np.float64):
             _cuda_launch._module.__wrapped__(name, np.dtype(dtype), *macros.items())
     if name == "encode":
         forms = [("DEEP", (1, 8)), ("FEW", (1, 8))]
         forms += [("WGMMA", (4, 2))] if architecture == "90" else []
-        for form, (rows, words) in forms:
-            macros = {"ROW_GROUPS": rows, "WORD_GROUPS": words, form: 1}
+        for form, (rows, codewords) in forms:
+            macros = {"ROW_GROUPS": rows, "CODEWORD_GROUPS": codewords, form: 1}
             _cuda_launch._module.__wrapped__(name, np.dtype(np.float32), *macros.items())
         assert len(modules) == 2 * len(shapes) + len(forms)
     for given in modules:

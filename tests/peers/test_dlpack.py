@@ -1,6 +1,6 @@
-"""Torch and JAX arrays on a card, lent to CuPy: the way there and back, without a card.
+"""Torch and JAX arrays on a GPU, lent to CuPy: the way there and back, without a GPU.
 
-Arrays in host memory pose as arrays on a card, and the emulated card computes on them.  What is
+Arrays in host memory pose as arrays on a GPU, and the emulated GPU computes on them.  What is
 shown is that nothing is copied on the way, and that every call takes that way; no evidence for a
 GPU, nor for the streams of torch and JAX.
 """
@@ -28,7 +28,7 @@ from rvq_np.testing import backend_tests
 
 pytestmark = pytest.mark.skipif(
     shutil.which("g++") is None or platform.machine() != "x86_64",
-    reason="the emulated card is built by g++, for x86-64",
+    reason="the emulated GPU is built by g++, for x86-64",
 )
 CALLS = []
 
@@ -56,7 +56,7 @@ def to_jax(array):
 
 
 @pytest.fixture(autouse=True)
-def _on_a_card(monkeypatch):
+def _on_a_gpu(monkeypatch):
     CALLS.clear()
     for module, back in ((rvq_np.backends.torch, to_torch), (rvq_np.backends.jax, to_jax)):
         monkeypatch.setattr(module, "_gpu", lambda x, back=back: (contextlib.nullcontext, back))
@@ -109,7 +109,7 @@ def test_bfloat16_of_cupy_is_what_it_is_in_float32(rng):
     for one, other in zip(found, codec.tally(wide, codes.get(), books), strict=True):
         np.testing.assert_array_equal(one, other)
     found, expected = (train.kmeans(each, 8, 4, np.random.default_rng(0)) for each in (there, wide))
-    np.testing.assert_array_equal(found.words, expected.words)
+    np.testing.assert_array_equal(found.codebook, expected.codebook)
     x[7, 3] = np.nan
     with pytest.raises(NonFiniteError, match=r"holds nan at \(7, 3\)"):
         rvq_np.encode(fake_cupy.asarray(x), books)
@@ -134,28 +134,28 @@ def test_the_class_takes_bfloat16_of_cupy(masked, rng):
 
 
 @pytest.mark.parametrize("make", [torch.tensor, jnp.asarray], ids=["torch", "JAX"])
-def test_kmeans_goes_round_on_the_card(make, rng):
+def test_kmeans_goes_round_on_the_gpu(make, rng):
     x = rng.standard_normal((60, 5)).astype(np.float32)
     found = train.kmeans(make(x), 8, 4, np.random.default_rng(0))
     again = train.kmeans(x, 8, 4, np.random.default_rng(0))
-    np.testing.assert_array_equal(found.words, again.words)
+    np.testing.assert_array_equal(found.codebook, again.codebook)
     assert sum(name == "again" for name, _ in CALLS) == 4
     assert not any(name in ("tally", "encode") for name, _ in CALLS)
 
 
 @pytest.mark.parametrize("make", [torch.tensor, jnp.asarray], ids=["torch", "JAX"])
 @pytest.mark.parametrize("projects", [False, True])
-def test_fitting_goes_round_on_the_card(make, projects, rng):
+def test_fitting_goes_round_on_the_gpu(make, projects, rng):
     x = rng.standard_normal((200, 6)).astype(np.float32)
 
     def fitted(x):
         rvq = rvq_np.ResidualVectorQuantizer(
             6, 3 if projects else 6, n_q=3, bins=8, kmeans_iters=4, rng=0
         )
-        return rvq.fit(x, rows_per_word=20)
+        return rvq.fit(x, rows_per_codeword=20)
 
     found = fitted(make(x)).state_dict()
-    assert any(name == "searched" for name, _ in CALLS)  # lent to the card, and not asked back
+    assert any(name == "searched" for name, _ in CALLS)  # lent to the GPU, and not asked back
     assert not any(name in ("tally", "project") for name, _ in CALLS)
     assert sum(name == "again" for name, _ in CALLS) >= 3 * 2
     for name, array in fitted(x).state_dict().items():
@@ -196,7 +196,7 @@ def test_without_cupy_the_array_api_serves(monkeypatch):
         assert _lent.ready()
 
 
-def test_arrays_in_host_memory_are_not_sent_to_a_card(monkeypatch):
+def test_arrays_in_host_memory_are_not_sent_to_a_gpu(monkeypatch):
     monkeypatch.undo()
     for x in (torch.zeros(1), jnp.zeros(1)):
         entered = backends.enter(x)

@@ -45,26 +45,26 @@ def made(shape, rng):
 
 
 @shapes
-@pytest.mark.parametrize("levels", [1, 2, None])
-def test_encode_gives_the_codes_of_espnet(made, levels):
+@pytest.mark.parametrize("stages", [1, 2, None])
+def test_encode_gives_the_codes_of_espnet(made, stages):
     ours, theirs, x = made
-    bandwidth = levels and levels * ours.get_bandwidth_per_quantizer(64)  # 64 Hz: exact
+    bandwidth = stages and stages * ours.get_bandwidth_per_quantizer(64)  # 64 Hz: exact
     codes = ours.encode(x, 64, bandwidth)
-    assert codes.shape[0] == (levels or ours.n_q)
+    assert codes.shape[0] == (stages or ours.n_q)
     parity.assert_codes_agree(codes, theirs.encode(torch.from_numpy(x), 64, bandwidth), x,
                               theirs.state_dict())  # fmt: skip
 
 
 @shapes
-def test_encode_from_a_later_level_gives_the_codes_of_espnet(made):
+def test_encode_from_a_later_stage_gives_the_codes_of_espnet(made):
     ours, theirs, x = made
     for st in (1, ours.n_q - 1):
         codes = ours.encode(x, 50, st=st)
         yours = theirs.encode(torch.from_numpy(x), 50, st=st)
         parity.assert_codes_agree(codes, yours, x, theirs.state_dict(), start=st)
-    per_level = ours.get_bandwidth_per_quantizer(64)
-    codes = ours.encode(x, 64, 2 * per_level, st=1)
-    yours = theirs.encode(torch.from_numpy(x), 64, 2 * per_level, st=1)
+    per_stage = ours.get_bandwidth_per_quantizer(64)
+    codes = ours.encode(x, 64, 2 * per_stage, st=1)
+    yours = theirs.encode(torch.from_numpy(x), 64, 2 * per_stage, st=1)
     assert codes.shape[0] == 1
     parity.assert_codes_agree(codes, yours, x, theirs.state_dict(), start=1)
 
@@ -78,41 +78,43 @@ def test_the_default_sizes_of_a_codec_give_the_codes_of_espnet(rng):
 
 @pytest.fixture
 def halfway():
-    """Return theirs, and the vectors halfway between two words that have no nearer word."""
+    """Return theirs, and the vectors halfway between two codewords that have no nearer codeword."""
     theirs = parity.espnet(16, 16, 2, 64).eval()
-    words = theirs.vq.layers[0]._codebook.embed.numpy().astype(np.float64)
+    codewords = theirs.vq.layers[0]._codebook.embed.numpy().astype(np.float64)
     middles = [
         middle
         for a, b in itertools.combinations(range(64), 2)
-        for middle in [(words[a] + words[b]) / 2]
-        if set(np.square(middle - words).sum(axis=1).argsort()[:2]) == {a, b}
+        for middle in [(codewords[a] + codewords[b]) / 2]
+        if set(np.square(middle - codewords).sum(axis=1).argsort()[:2]) == {a, b}
     ]
     return theirs, np.float32(middles).T[None]
 
 
 def test_codes_at_near_ties_differ_from_espnet_only_where_float32_cannot_tell(halfway):
-    """And where they differ ours is the nearer word: ESPnet's score is rounded, ours is not."""
+    """And where they differ ours is the nearer codeword: ESPnet's score is rounded, ours is not."""
     theirs, x = halfway
     codes = parity.ours_like(theirs).encode(x, 50)
     yours = theirs.encode(torch.from_numpy(x), 50).numpy()
     differing = parity.assert_codes_agree(codes, yours, x, theirs.state_dict(), rare=1)
     assert len(differing) > 0.1 * x.shape[2]
-    words = theirs.vq.layers[0]._codebook.embed.numpy().astype(np.float64)
+    codewords = theirs.vq.layers[0]._codebook.embed.numpy().astype(np.float64)
     rows = parity.as_rows(x).astype(np.float64)
     for n in differing[codes[0, 0, differing] != yours[0, 0, differing]]:
-        mine, your = (np.square(rows[n] - words[k]).sum() for k in (codes[0, 0, n], yours[0, 0, n]))
+        mine, your = (
+            np.square(rows[n] - codewords[k]).sum() for k in (codes[0, 0, n], yours[0, 0, n])
+        )
         assert mine <= your + 1e-14 * your
 
 
 @shapes
 def test_a_wrong_code_is_no_near_tie(made, rng):
-    """The comparison above can fail: one code moved to another word at random is noticed."""
+    """The comparison above can fail: one code moved to another codeword at random is noticed."""
     ours, theirs, x = made
     yours = theirs.encode(torch.from_numpy(x), 50).numpy()
-    for level in (0, ours.n_q - 1):
+    for stage in (0, ours.n_q - 1):
         codes = yours.copy()
         n, t = rng.integers(x.shape[0]), rng.integers(x.shape[2])
-        codes[level, n, t] = (codes[level, n, t] + rng.integers(1, ours.bins)) % ours.bins
+        codes[stage, n, t] = (codes[stage, n, t] + rng.integers(1, ours.bins)) % ours.bins
         with pytest.raises(AssertionError):
             parity.assert_codes_agree(codes, yours, x, theirs.state_dict(), rare=1)
 
@@ -156,9 +158,9 @@ def test_eval_forward_gives_the_result_of_espnet(made):
 def test_eval_of_a_quantizer_with_dropout_gives_five_values_as_in_espnet(rng):
     ours, theirs = parity.pair(6, 6, 3, 8, quantizer_dropout=True)
     x = parity.normal(rng, 2, 6, 30)
-    per_level = ours.get_bandwidth_per_quantizer(64)
-    result = ours.eval()(x, 64, 2 * per_level)
-    yours = theirs.eval()(torch.from_numpy(x), 64, 2 * per_level)
+    per_stage = ours.get_bandwidth_per_quantizer(64)
+    result = ours.eval()(x, 64, 2 * per_stage)
+    yours = theirs.eval()(torch.from_numpy(x), 64, 2 * per_stage)
     assert len(result) == len(yours) == 5
     np.testing.assert_array_equal(result.codes, yours[1].numpy())
     np.testing.assert_array_equal(result.quantized, yours[0].numpy())
@@ -190,7 +192,7 @@ def test_our_state_loads_into_espnet_and_gives_the_same_codes(codebook_dim, rng)
 
 
 @pytest.mark.parametrize("kmeans_init", [True, False])
-def test_whether_levels_are_initialized_is_stored_as_in_espnet(kmeans_init):
+def test_whether_stages_are_initialized_is_stored_as_in_espnet(kmeans_init):
     theirs = Espnet(6, 6, 2, 8, kmeans_init=kmeans_init)
     ours = rvq_np.ResidualVectorQuantizer(6, 6, 2, 8, kmeans_init=kmeans_init, rng=0)
     for name, value in theirs.state_dict().items():
@@ -206,7 +208,7 @@ def test_state_and_losses_after_training_steps_are_those_of_espnet(
 ):
     """ESPnet computes in float64 here, so that little rounding hides a difference.
 
-    An epsilon of 0.01 moves words by a share of up to 0.002: nobody can leave it out.
+    An epsilon of 0.01 moves codewords by a share of up to 0.002: it cannot be left out.
     """
     theirs = parity.espnet(6, codebook_dim, 3, 12, double=True, decay=decay)
     for layer in theirs.vq.layers:
@@ -216,7 +218,7 @@ def test_state_and_losses_after_training_steps_are_those_of_espnet(
         x = parity.normal(rng, 3, 6, 51, dtype=np.float64)
         before = ours.state_dict()
         result, yours = ours(x, 50), theirs(torch.from_numpy(x), 50)
-        # 12 words and 153 vectors: no near-tie among them.
+        # 12 codewords and 153 vectors: no near-tie among them.
         np.testing.assert_array_equal(result.codes, yours[1].numpy())
         # ESPnet's number goes through float32 on its way to the type of x.
         assert np.float32(result.bandwidth) == yours[2].item()
@@ -241,16 +243,16 @@ def test_state_and_losses_after_training_steps_in_float32_are_those_of_espnet(rn
         loss = yours[3].item()
         slack = parity.loss_slack(loss, x, before, step, hits)
         assert result.penalty == pytest.approx(loss, rel=slack, abs=0)
-        levels = parity.levels_of(before)
-        reach, drifts = max(parity.reaches(x, levels)), parity.drifts(x, levels, step, hits)
-        # ESPnet forms x + (q - x) at each level and once more for their sum, and adds them up.
-        slack = sum(each.words for each in drifts) + parity.gamma(3 * 4 + 2) * reach
+        stages = parity.stages_of(before)
+        reach, drifts = max(parity.reaches(x, stages)), parity.drifts(x, stages, step, hits)
+        # ESPnet forms x + (q - x) at each stage and once more for their sum, and adds them up.
+        slack = sum(each.codebook for each in drifts) + parity.gamma(3 * 4 + 2) * reach
         assert np.abs(result.quantized - yours[0].detach().numpy()).max() <= slack
         hits = max(hits, *(np.bincount(codes.reshape(-1)).max() for codes in result.codes))
         parity.assert_states_agree(ours, theirs, x, step + 1, hits)
 
 
-def test_bandwidth_is_obeyed_in_training_and_deeper_levels_stay_as_in_espnet(rng):
+def test_bandwidth_is_obeyed_in_training_and_deeper_stages_stay_as_in_espnet(rng):
     ours, theirs = parity.pair(6, 6, 4, 8, double=True)
     x = parity.normal(rng, 2, 6, 40, dtype=np.float64)
     before = ours.state_dict()
@@ -283,28 +285,28 @@ def test_padding_under_a_mask_trains_as_espnet_does_without_the_padding(rng):
 
 @pytest.mark.parametrize("codebook_dim", [6, 4])
 def test_dropout_with_the_same_draws_quantizes_and_trains_as_espnet(codebook_dim, rng, monkeypatch):
-    levels = np.array([1, 3, 2, 4, 1, 4])
+    stages = np.array([1, 3, 2, 4, 1, 4])
     ours, theirs = parity.pair(6, codebook_dim, 4, 8, double=True, quantizer_dropout=True)
-    monkeypatch.setattr(learning_module, "draw_levels", lambda groups, n_q, dropout, rng: levels)
-    monkeypatch.setattr(core_vq.torch, "randint", lambda *range_and_shape: torch.from_numpy(levels))
+    monkeypatch.setattr(learning_module, "draw_stages", lambda groups, n_q, dropout, rng: stages)
+    monkeypatch.setattr(core_vq.torch, "randint", lambda *range_and_shape: torch.from_numpy(stages))
     x = parity.normal(rng, 6, 6, 40, dtype=np.float64)
     before = ours.state_dict()
     result = ours(x, 50)
     quantized, codes, commit, quant = theirs.vq(torch.from_numpy(x))
     np.testing.assert_array_equal(result.codes, codes.numpy())
     # Ours sums float32 vectors, rounded once if projected; ESPnet's are float64.
-    reach = max(parity.reaches(x, parity.levels_of(before)))
+    reach = max(parity.reaches(x, parity.stages_of(before)))
     difference = np.abs(result.quantized - quantized.detach().numpy()).max()
     assert difference <= 2 * parity.gamma(4) * 4 * reach
-    # ESPnet divides a level's loss by B, ours by the rows that are active at it.
-    active = (levels[:, None] > np.arange(4)).sum(axis=0)
+    # ESPnet divides a stage's loss by B, ours by the rows that are active at it.
+    active = (stages[:, None] > np.arange(4)).sum(axis=0)
     assert active.tolist() == [6, 4, 3, 2]
     losses = commit.detach().numpy().ravel().astype(np.float64) * 6 / active
     slack = parity.loss_slack(losses.mean(), x, before, 0)
     assert result.penalty == pytest.approx(losses.mean(), rel=slack, abs=0)
     np.testing.assert_array_equal(quant.detach().numpy(), commit.detach().numpy())
     assert result.quantization_loss == result.penalty  # weight 1
-    parity.assert_states_agree(ours, theirs, x, 1)  # statistics from all rows at every level
+    parity.assert_states_agree(ours, theirs, x, 1)  # statistics from all rows at every stage
 
 
 CENTRES = np.array([[a, b, c, 0.0] for a in (-9, 9) for b in (-9, 9) for c in (-9, 9)])
@@ -312,10 +314,10 @@ CENTRES = np.array([[a, b, c, 0.0] for a in (-9, 9) for b in (-9, 9) for c in (-
 
 @pytest.fixture
 def nested(rng):
-    """Return rows around 8 centres, around 8 finer ones around each; first words for 2 levels.
+    """Return rows around 8 centres, around 8 finer ones around each; first codewords for 2 stages.
 
-    So far apart are the groups of either level that k-means from one row of each keeps them, and
-    no rounding moves a row from one to another. The first words are row numbers, out of order.
+    So far apart are the groups of either stage that k-means from one row of each keeps them, and
+    no rounding moves a row from one to another. The first codewords are row numbers, out of order.
     """
     coarse, fine = (grid.ravel() for grid in np.meshgrid(range(8), range(8)))
     coarse, fine = np.repeat(coarse, 5), np.repeat(fine, 5)
@@ -343,11 +345,11 @@ def kmeans_of_both(x, start, iterations):
 
 
 def assert_clusters_agree(state, book, x, roundings):
-    """Assert that sums and words are equal but for that many roundings."""
+    """Assert that sums and codewords are equal but for that many roundings."""
     slack = parity.gamma(roundings) * np.abs(x).max()
     counts = book.cluster_size.numpy()[:, None]
     assert (np.abs(state.sums - book.embed_avg.numpy()) <= slack * counts).all()
-    assert np.abs(state.words - book.embed.numpy()).max() <= slack
+    assert np.abs(state.codebook - book.embed.numpy()).max() <= slack
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -364,7 +366,7 @@ def test_kmeans_of_separate_groups_gives_the_state_of_espnet(nested, dtype, iter
 
 @pytest.mark.parametrize("iterations", [1, 2, 3, 4, 50])
 def test_kmeans_of_one_cloud_gives_the_state_of_espnet_after_any_number_of_rounds(iterations, rng):
-    """Vectors still move from word to word in the first rounds, so that a round is missed."""
+    """Vectors still change codewords in the first iterations, so that one iteration is missed."""
     x = parity.normal(rng, 300, 4, dtype=np.float64)
     start = x[rng.permutation(300)[:8]]
     state, book = kmeans_of_both(x, start, iterations)
@@ -398,7 +400,7 @@ def test_expiry_with_the_same_vectors_gives_the_state_of_espnet(threshold, rng):
     book = core_vq.EuclideanCodebook(5, 10, threshold_ema_dead_code=threshold)
     book.embed.copy_(torch.from_numpy(parity.normal(rng, 10, 5)))
     book.embed_avg.copy_(torch.from_numpy(parity.normal(rng, 10, 5)))
-    # At the threshold a word lives; just below, it does not.
+    # At the threshold a codeword lives; just below, it does not.
     edge = np.float32(threshold)
     counts = np.array([0, 0.1, 1, 1.9, 2.5, 4, 9, 0.49, edge, np.nextafter(edge, 0)], np.float32)
     book.cluster_size.copy_(torch.from_numpy(counts))
@@ -416,7 +418,7 @@ def test_expiry_with_the_same_vectors_gives_the_state_of_espnet(threshold, rng):
     assert asked == [int((counts < threshold).sum())]
     assert 0 < asked[0] < 10
     # Products with these thresholds are exact or round once on both sides: the same bits.
-    np.testing.assert_array_equal(expired.words, book.embed)
+    np.testing.assert_array_equal(expired.codebook, book.embed)
     np.testing.assert_array_equal(expired.sums, book.embed_avg)
     np.testing.assert_array_equal(expired.counts, book.cluster_size)
 
@@ -425,14 +427,14 @@ def test_a_threshold_of_zero_expires_nothing_as_in_espnet(rng):
     book = core_vq.EuclideanCodebook(3, 4, threshold_ema_dead_code=0)
     state = train.CodebookState(np.eye(4, 3), np.eye(4, 3), np.zeros(4), True)
     book.cluster_size.zero_()
-    words = book.embed.clone()
+    codewords = book.embed.clone()
     book.expire_codes_(torch.ones(2, 3))
-    assert torch.equal(book.embed, words)
+    assert torch.equal(book.embed, codewords)
     assert train.expire(state, lambda count: np.ones((count, 3)), 0) is state
 
 
 @pytest.mark.parametrize("codebook_dim", [6, 4])
-def test_training_steps_that_expire_words_are_those_of_espnet(codebook_dim, rng, monkeypatch):
+def test_training_steps_that_expire_codewords_are_those_of_espnet(codebook_dim, rng, monkeypatch):
     """Expiry comes after the averages, replaces sum and count as well, and the next step knows."""
     theirs = parity.espnet(6, codebook_dim, 3, 12, double=True, threshold_ema_dead_code=4)
     for layer in theirs.vq.layers:
@@ -464,7 +466,7 @@ RATES = (12.5, 21.5, 25, 40, 43, 50, 75, 80, 86, 100, 150)
 
 
 @pytest.mark.parametrize("bins", [2, 10, 256, 1000, 1024, 2**14])
-def test_bandwidth_per_level_is_that_of_espnet(bins):
+def test_bandwidth_per_stage_is_that_of_espnet(bins):
     theirs = Espnet(2, 2, 1, bins)
     ours = rvq_np.ResidualVectorQuantizer(2, 2, 1, bins, rng=0)
     for rate in (*RATES, 1, 44100 / 512, 16000, 44100):
@@ -475,21 +477,21 @@ def test_bandwidth_per_level_is_that_of_espnet(bins):
 
 
 @pytest.mark.parametrize("bins", [256, 1000, 1024])
-def test_levels_for_a_bandwidth_between_two_levels_are_those_of_espnet(bins):
+def test_stages_for_a_bandwidth_between_two_stages_are_those_of_espnet(bins):
     theirs, n_q = Espnet(2, 2, 16, bins), 16
     ours = rvq_np.ResidualVectorQuantizer(2, 2, n_q, bins, rng=0)
     for rate in (*RATES, 16000):
-        per_level = ours.get_bandwidth_per_quantizer(rate)
-        for levels in (0.01, 0.5, 0.999, 1.001, 1.5, 2.01, 7.99, 15.5, 15.999):
-            mine = ours.get_num_quantizers_for_bandwidth(rate, levels * per_level)
-            assert mine == theirs.get_num_quantizers_for_bandwidth(rate, levels * per_level)
-            assert mine == max(1, math.floor(levels))
+        per_stage = ours.get_bandwidth_per_quantizer(rate)
+        for stages in (0.01, 0.5, 0.999, 1.001, 1.5, 2.01, 7.99, 15.5, 15.999):
+            mine = ours.get_num_quantizers_for_bandwidth(rate, stages * per_stage)
+            assert mine == theirs.get_num_quantizers_for_bandwidth(rate, stages * per_stage)
+            assert mine == max(1, math.floor(stages))
         for everything in (None, 0, 0.0):
             assert ours.get_num_quantizers_for_bandwidth(rate, everything) == n_q
             assert theirs.get_num_quantizers_for_bandwidth(rate, everything) == n_q
 
 
-def test_no_level_is_lost_on_2464_exact_bitrates_where_espnet_loses_313():
+def test_no_stage_is_lost_on_2464_exact_bitrates_where_espnet_loses_313():
     lost = total = 0
     for bits in range(8, 15):
         ours = rvq_np.ResidualVectorQuantizer(1, 1, 32, 2**bits, rng=0)

@@ -22,8 +22,8 @@ def seeded():
         yield
 
 
-def words_of(theirs, level=0):
-    return theirs.vq.layers[level]._codebook.embed.numpy()
+def codewords_of(theirs, stage=0):
+    return theirs.vq.layers[stage]._codebook.embed.numpy()
 
 
 def assert_unchanged(quantizer, before):
@@ -31,10 +31,10 @@ def assert_unchanged(quantizer, before):
         np.testing.assert_array_equal(value, before[name])
 
 
-def test_espnet_loses_a_level_to_rounding_and_ours_does_not():
+def test_espnet_loses_a_stage_to_rounding_and_ours_does_not():
     theirs = Espnet(6, 6, 8, 1024)
     ours = rvq_np.ResidualVectorQuantizer(6, 6, 8, 1024, rng=0)
-    # Three levels of 10 bits at 40 Hz are exactly 1.2 kb/s; 1.2 / 0.4 rounds to below 3.
+    # Three stages of 10 bits at 40 Hz are exactly 1.2 kb/s; 1.2 / 0.4 rounds to below 3.
     assert theirs.get_num_quantizers_for_bandwidth(40, 1.2) == 2
     assert ours.get_num_quantizers_for_bandwidth(40, 1.2) == 3
     x = torch.zeros(1, 6, 5)
@@ -58,12 +58,12 @@ def test_asked_for_more_bandwidth_than_there_is_ours_reports_what_it_delivers(rn
     assert ours.get_num_quantizers_for_bandwidth(50, 1.5) == 3
 
 
-def test_eval_initializes_the_words_of_espnet_but_not_ours(rng):
+def test_eval_initializes_the_codewords_of_espnet_but_not_ours(rng):
     x = parity.normal(rng, 2, 6, 40)
     theirs = Espnet(6, 6, 2, 8).eval()
-    assert not words_of(theirs).any()
+    assert not codewords_of(theirs).any()
     theirs(torch.from_numpy(x), 50)
-    assert words_of(theirs).any(axis=1).all()
+    assert codewords_of(theirs).any(axis=1).all()
     assert theirs.vq.layers[0]._codebook.inited == 1
     ours = rvq_np.ResidualVectorQuantizer(6, 6, 2, 8, rng=0).eval()
     before = ours.state_dict()
@@ -73,7 +73,7 @@ def test_eval_initializes_the_words_of_espnet_but_not_ours(rng):
     assert_unchanged(ours, before)
 
 
-def test_fresh_words_are_zeros_in_espnet_and_random_in_ours(rng):
+def test_fresh_codewords_are_zeros_in_espnet_and_random_in_ours(rng):
     x = parity.normal(rng, 1, 6, 40)
     theirs = Espnet(6, 6, 2, 8).eval()
     assert not theirs.encode(torch.from_numpy(x), 50).any()
@@ -90,8 +90,8 @@ def test_one_bad_number_ruins_espnet_and_is_refused_by_ours(bad, codebook_dim, r
     x = parity.normal(rng, 2, 6, 40)
     x[1, 4, 7] = bad
     theirs(torch.from_numpy(x), 50)
-    for level in range(3):  # in at least one dimension no word is left
-        assert (~np.isfinite(words_of(theirs, level))).all(axis=0).any()
+    for stage in range(3):  # in at least one dimension no codeword is left
+        assert (~np.isfinite(codewords_of(theirs, stage))).all(axis=0).any()
     before = ours.state_dict()
     for call in (ours, ours.encode, lambda x, rate: ours.fit(x)):
         with pytest.raises(NonFiniteError, match=r"holds (nan|-?inf)"):
@@ -102,28 +102,28 @@ def test_one_bad_number_ruins_espnet_and_is_refused_by_ours(bad, codebook_dim, r
     np.testing.assert_array_equal(ours(x, 50).quantized, fresh(x, 50).quantized)
 
 
-@pytest.mark.parametrize("kind", ["fewer vectors than words", "many repeats"])
-def test_words_without_vectors_are_zero_in_espnet_and_vectors_in_ours(kind, rng):
-    points, bins = (6, 16) if kind == "fewer vectors than words" else (3, 8)
+@pytest.mark.parametrize("kind", ["fewer vectors than codewords", "many repeats"])
+def test_codewords_without_vectors_are_zero_in_espnet_and_vectors_in_ours(kind, rng):
+    points, bins = (6, 16) if kind == "fewer vectors than codewords" else (3, 8)
     x = 3 + np.abs(parity.normal(rng, points, 4))  # far from zero
     rows = x if points == 6 else np.repeat(x, 20, axis=0)
     batch = np.ascontiguousarray(rows.T[None])
     theirs = Espnet(4, 4, 1, bins, threshold_ema_dead_code=0)
     theirs(torch.from_numpy(batch), 50)
-    zeros = (words_of(theirs) == 0).all(axis=1)
+    zeros = (codewords_of(theirs) == 0).all(axis=1)
     assert zeros.sum() >= bins - points
     for seed in range(10):
         ours = rvq_np.ResidualVectorQuantizer(4, 4, 1, bins, threshold_ema_dead_code=0, rng=seed)
         for _ in range(3):
             ours(batch, 50)
-        words = ours.codebooks.stages[0].words
+        codewords = ours.codebooks.stages[0].codebook
         assert (ours.state_dict()["vq.layers.0._codebook.cluster_size"] > 0).all()
         # Means of vectors of the batch: up to rounding and smoothing (1e-5 of a count), inside.
-        assert (words >= x.min(axis=0) * (1 - 1e-4)).all()
-        assert (words <= x.max(axis=0) * (1 + 1e-4)).all()
+        assert (codewords >= x.min(axis=0) * (1 - 1e-4)).all()
+        assert (codewords <= x.max(axis=0) * (1 + 1e-4)).all()
 
 
-def test_a_word_nobody_chooses_stays_in_ours_and_shrinks_to_zero_in_espnet():
+def test_an_unused_codeword_stays_in_ours_and_shrinks_to_zero_in_espnet():
     """Idle for long, its count sinks to epsilon, which then is all it is divided by."""
     theirs = parity.espnet(2, 2, 1, 2, decay=0.5)
     book = theirs.vq.layers[0]._codebook
@@ -134,24 +134,24 @@ def test_a_word_nobody_chooses_stays_in_ours_and_shrinks_to_zero_in_espnet():
     for _ in range(60):
         ours(x, 50)
         theirs(torch.from_numpy(x), 50)
-    assert np.abs(words_of(theirs)[1]).max() < 1e-3
+    assert np.abs(codewords_of(theirs)[1]).max() < 1e-3
     # It is held from a count of 0.001 on, where smoothing has moved it by 0.02 at most.
-    np.testing.assert_allclose(ours.codebooks.stages[0].words[1], [50, 0], rtol=0.02)
+    np.testing.assert_allclose(ours.codebooks.stages[0].codebook[1], [50, 0], rtol=0.02)
 
 
 def test_a_fresh_state_without_kmeans_explodes_in_espnet_and_not_in_ours(rng):
     x = parity.normal(rng, 1, 4, 20)
     arguments = {"kmeans_init": False, "threshold_ema_dead_code": 0}
     theirs = Espnet(4, 4, 1, 64, **arguments)
-    largest = np.abs(words_of(theirs)).max()
+    largest = np.abs(codewords_of(theirs)).max()
     theirs(torch.from_numpy(x), 50)
-    assert np.abs(words_of(theirs)).max() > 1000 * largest
+    assert np.abs(codewords_of(theirs)).max() > 1000 * largest
     ours = rvq_np.ResidualVectorQuantizer(4, 4, 1, 64, rng=0, **arguments)
-    largest = max(np.abs(ours.codebooks.stages[0].words).max(), np.abs(x).max())
+    largest = max(np.abs(ours.codebooks.stages[0].codebook).max(), np.abs(x).max())
     for _ in range(5):
         ours(x, 50)
-        # A mean of old words and vectors; smoothing adds epsilon to counts of about one.
-        assert np.abs(ours.codebooks.stages[0].words).max() <= largest * (1 + 1e-4)
+        # A mean of old codewords and vectors; smoothing adds epsilon to counts of about one.
+        assert np.abs(ours.codebooks.stages[0].codebook).max() <= largest * (1 + 1e-4)
 
 
 def test_ours_is_not_blown_up_by_the_fresh_state_of_espnet_either(rng):
@@ -159,19 +159,19 @@ def test_ours_is_not_blown_up_by_the_fresh_state_of_espnet_either(rng):
     x = parity.normal(rng, 1, 4, 20)
     theirs = Espnet(4, 4, 1, 64, kmeans_init=False, threshold_ema_dead_code=0)
     ours = parity.ours_like(theirs)
-    largest = max(np.abs(words_of(theirs)).max(), np.abs(x).max())
+    largest = max(np.abs(codewords_of(theirs)).max(), np.abs(x).max())
     theirs(torch.from_numpy(x), 50)
-    assert np.abs(words_of(theirs)).max() > 1000 * largest
+    assert np.abs(codewords_of(theirs)).max() > 1000 * largest
     ours(x, 50)
-    # Words that were hit are means of vectors; of so few counts smoothing takes a share.
+    # Codewords that were hit are means of vectors; of so few counts smoothing takes a share.
     total = ours.state_dict()["vq.layers.0._codebook.cluster_size"].sum()
     assert total == pytest.approx(0.2, rel=1e-6)  # 20 vectors, a hundredth of each
     smoothing = 1 + 64 * 1e-5 / total
-    assert np.abs(ours.codebooks.stages[0].words).max() <= largest * smoothing * (1 + 1e-6)
+    assert np.abs(ours.codebooks.stages[0].codebook).max() <= largest * smoothing * (1 + 1e-6)
 
 
-def levels_used(quantized, codes, state_dict):
-    """Return which prefix of the levels adds up to each row ``(D, T)`` of `quantized`."""
+def stages_used(quantized, codes, state_dict):
+    """Return which prefix of the stages adds up to each row ``(D, T)`` of `quantized`."""
     prefixes = []
     for row, row_codes in zip(quantized, codes.swapaxes(0, 1), strict=True):
         sums = np.cumsum(
@@ -188,20 +188,20 @@ def levels_used(quantized, codes, state_dict):
 def test_dropout_spares_a_batch_of_one_in_espnet_and_half_the_time_drops_it_in_ours(rng):
     ours, theirs = parity.pair(6, 6, 4, 8, quantizer_dropout=0.5, decay=1.0)
     state = ours.state_dict()  # kept by a decay of 1
-    per_level = ours.get_bandwidth_per_quantizer(64)
+    per_stage = ours.get_bandwidth_per_quantizer(64)
     x = parity.normal(rng, 1, 6, 10)
     drawn, draws = [], 400
     for _ in range(draws):
         result = ours(x, 64)
-        used = levels_used(result.quantized, result.codes, state)
-        assert result.bandwidth.tolist() == [np.float32(per_level * n) for n in used]
+        used = stages_used(result.quantized, result.codes, state)
+        assert result.bandwidth.tolist() == [np.float32(per_stage * n) for n in used]
         drawn += used
     for _ in range(40):
         quantized, codes, *_ = theirs(torch.from_numpy(x), 64)
-        assert levels_used(quantized.numpy(), codes.numpy(), state) == [4]
+        assert stages_used(quantized.numpy(), codes.numpy(), state) == [4]
     # Dropped with probability 1/2, then 1 to 4: 1/8 each for 1, 2, 3. Six standard deviations.
-    for levels in (1, 2, 3):
-        assert abs(drawn.count(levels) - draws / 8) < 6 * np.sqrt(draws * 7 / 64)
+    for stages in (1, 2, 3):
+        assert abs(drawn.count(stages) - draws / 8) < 6 * np.sqrt(draws * 7 / 64)
     assert abs(drawn.count(4) - draws * 5 / 8) < 6 * np.sqrt(draws * 15 / 64)
 
 
@@ -212,9 +212,9 @@ def test_dropout_takes_the_first_rows_in_espnet_and_any_in_ours(rng):
     mine, yours = [], []
     for _ in range(60):
         result = ours(x, 64)
-        mine.append(levels_used(result.quantized, result.codes, state))
+        mine.append(stages_used(result.quantized, result.codes, state))
         quantized, codes, *_ = theirs(torch.from_numpy(x), 64)
-        yours.append(levels_used(quantized.numpy(), codes.numpy(), state))
+        yours.append(stages_used(quantized.numpy(), codes.numpy(), state))
     mine, yours = np.array(mine), np.array(yours)
     assert (yours[:, 3:] == 4).all()
     assert (yours[:, :3].min(axis=0) == 1).all()
@@ -245,18 +245,18 @@ def test_the_training_output_is_exactly_what_the_codes_decode_to_in_ours_only(rn
     assert (quantized.numpy() != before.decode(codes.numpy())).any()
 
 
-def test_only_ours_decodes_from_a_later_level(rng):
+def test_only_ours_decodes_from_a_later_stage(rng):
     ours, theirs = parity.pair(6, 6, 4, 8)
     x = parity.normal(rng, 2, 6, 40)
     codes = ours.encode(x, 50, st=2)
     with pytest.raises(TypeError, match="st"):
         theirs.decode(torch.from_numpy(codes), st=2)
     decoded = ours.decode(codes, st=2)
-    words = [words_of(theirs, level) for level in (2, 3)]
+    codewords = [codewords_of(theirs, stage) for stage in (2, 3)]
     np.testing.assert_array_equal(
-        parity.as_rows(decoded).reshape(2, 40, 6), words[0][codes[0]] + words[1][codes[1]]
+        parity.as_rows(decoded).reshape(2, 40, 6), codewords[0][codes[0]] + codewords[1][codes[1]]
     )
-    # ESPnet takes the codes for those of the first levels.
+    # ESPnet takes the codes for those of the first stages.
     wrong = theirs.decode(torch.from_numpy(codes)).numpy()
     np.testing.assert_array_equal(wrong, ours.decode(codes))
     assert np.abs(wrong - decoded).max() > 1
@@ -278,7 +278,7 @@ def test_training_on_nothing_raises_in_espnet_and_changes_nothing_in_ours(kmeans
     assert_unchanged(ours, before)
 
 
-def test_decode_of_no_levels_keeps_its_shape_in_ours_only():
+def test_decode_of_no_stages_keeps_its_shape_in_ours_only():
     ours, theirs = parity.pair(6, 6, 3, 8)
     codes = np.zeros((0, 2, 5), np.int64)
     assert theirs.decode(torch.from_numpy(codes)).shape == ()
@@ -291,7 +291,7 @@ def test_decode_of_no_levels_keeps_its_shape_in_ours_only():
     ("codes", "error"),
     [([[[-1]]], CodeRangeError), ([[[8]]], CodeRangeError), ([[[0]]] * 4, LevelsError)],
 )
-def test_codes_that_name_no_word_raise_in_both_and_ours_says_which(codes, error):
+def test_codes_that_name_no_codeword_raise_in_both_and_ours_says_which(codes, error):
     ours, theirs = parity.pair(6, 6, 3, 8)
     with pytest.raises(IndexError):
         theirs.decode(torch.tensor(codes))
@@ -299,7 +299,7 @@ def test_codes_that_name_no_word_raise_in_both_and_ours_says_which(codes, error)
         ours.decode(np.array(codes))
 
 
-def test_a_start_beyond_the_levels_in_use_raises_in_both_and_ours_says_why(rng):
+def test_a_start_beyond_the_stages_in_use_raises_in_both_and_ours_says_why(rng):
     ours, theirs = parity.pair(6, 6, 3, 8)
     x = parity.normal(rng, 1, 6, 5)
     with pytest.raises(RuntimeError, match="non-empty"):
@@ -308,26 +308,26 @@ def test_a_start_beyond_the_levels_in_use_raises_in_both_and_ours_says_why(rng):
         ours.encode(x, 50, st=3)
 
 
-def test_a_relative_threshold_spares_words_that_espnet_replaces_at_every_step():
-    """With one vector a word, an absolute threshold of 2 hits replaces most words, for ever."""
+def test_a_relative_threshold_spares_codewords_that_espnet_replaces_at_every_step():
+    """With one vector a codeword, an absolute threshold of 2 replaces most codewords, for ever."""
 
-    def turnover(quantizer, words, convert):
+    def turnover(quantizer, codewords, convert):
         rng, lost = np.random.default_rng(1), []
         for step in range(60):
-            before = words(quantizer).copy()
+            before = codewords(quantizer).copy()
             quantizer(convert(parity.normal(rng, 1, 4, 64)), 50)
-            moved = np.abs(words(quantizer) - before).max(axis=1)
+            moved = np.abs(codewords(quantizer) - before).max(axis=1)
             if step >= 40:
                 lost.append((moved > 0.3).sum())  # a moving average moves by some 0.01
         return np.mean(lost)
 
-    def ours_words(quantizer):
-        return quantizer.codebooks.stages[0].words
+    def ours_codewords(quantizer):
+        return quantizer.codebooks.stages[0].codebook
 
-    theirs = turnover(Espnet(4, 4, 1, 64), words_of, torch.from_numpy)
+    theirs = turnover(Espnet(4, 4, 1, 64), codewords_of, torch.from_numpy)
     ours = rvq_np.ResidualVectorQuantizer(4, 4, 1, 64, relative_threshold=0.1, rng=0)
     assert theirs >= 20
-    assert turnover(ours, ours_words, np.asarray) <= 1
+    assert turnover(ours, ours_codewords, np.asarray) <= 1
 
 
 def test_untrained_projections_destroy_the_input_in_espnet_and_not_in_ours(rng):
@@ -352,7 +352,7 @@ def test_training_draws_from_the_quantizers_own_generator_and_not_from_torchs(rn
         ours = rvq_np.ResidualVectorQuantizer(6, 6, 2, 8, rng=seed)
         theirs = Espnet(6, 6, 2, 8)
         theirs(torch.from_numpy(x), 50)
-        results.append((ours(x, 50).quantized, words_of(theirs).copy()))
+        results.append((ours(x, 50).quantized, codewords_of(theirs).copy()))
     mine, yours = zip(*results, strict=True)
     np.testing.assert_array_equal(mine[0], mine[1])
     assert (mine[0] != mine[2]).any()

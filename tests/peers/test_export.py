@@ -17,7 +17,7 @@ def normal(rng, *shape):
     return rng.standard_normal(shape).astype(np.float32)
 
 
-def words(rng, *shape):
+def codewords(rng, *shape):
     return normal(rng, *shape) * np.float32(0.7) ** np.arange(shape[0])[:, None, None]
 
 
@@ -26,12 +26,12 @@ def linear(rng, inputs, outputs):
 
 
 def between(rng, dim=8, width=4):
-    return Projected(words(rng, 3, 16, width), linear(rng, dim, width), linear(rng, width, dim))
+    return Projected(codewords(rng, 3, 16, width), linear(rng, dim, width), linear(rng, width, dim))
 
 
 def mapped(rng):
     return Codebooks(
-        [Stage(each, linear(rng, 8, 4), linear(rng, 4, 8)) for each in words(rng, 3, 16, 4)]
+        [Stage(each, linear(rng, 8, 4), linear(rng, 4, 8)) for each in codewords(rng, 3, 16, 4)]
     )
 
 
@@ -72,11 +72,11 @@ def of_residual_vq(kind=ResidualVQ, **arguments):
 
 
 CASES = {
-    "espnet": ("espnet", lambda rng: Codebooks(words(rng, 3, 16, 8)), lambda: of_espnet(8)),
+    "espnet": ("espnet", lambda rng: Codebooks(codewords(rng, 3, 16, 8)), lambda: of_espnet(8)),
     "espnet, projected": ("espnet", mapped, lambda: of_espnet(4)),
-    "encodec": ("encodec", lambda rng: Codebooks(words(rng, 3, 16, 8)), of_encodec),
+    "encodec": ("encodec", lambda rng: Codebooks(codewords(rng, 3, 16, 8)), of_encodec),
     "ResidualVQ": (
-        "vector_quantize_pytorch", lambda rng: Codebooks(words(rng, 3, 16, 8)), of_residual_vq,
+        "vector_quantize_pytorch", lambda rng: Codebooks(codewords(rng, 3, 16, 8)), of_residual_vq,
     ),
     "ResidualVQ, cosine": (
         "vector_quantize_pytorch", cosine, lambda: of_residual_vq(use_cosine_sim=True),
@@ -86,7 +86,7 @@ CASES = {
     ),
     "GroupedResidualVQ": (
         "vector_quantize_pytorch",
-        lambda rng: Grouped([words(rng, 3, 16, 4), words(rng, 3, 16, 4)]),
+        lambda rng: Grouped([codewords(rng, 3, 16, 4), codewords(rng, 3, 16, 4)]),
         lambda: of_residual_vq(GroupedResidualVQ, groups=2),
     ),
     "GroupedResidualVQ, projected": (
@@ -121,8 +121,8 @@ def test_the_module_has_our_codes_and_vectors(case, rng, tmp_path):
 
 
 @pytest.mark.parametrize("case", ["espnet", "encodec"])
-def test_training_goes_on_without_replacing_every_word(case, rng, tmp_path):
-    """Modules that expire words below a count of 2 would replace words that nobody counted."""
+def test_training_goes_on_without_replacing_every_codeword(case, rng, tmp_path):
+    """Modules that expire codewords below a count of 2 would replace codewords without a count."""
     family, make, build = CASES[case]
     quantizer = make(rng)
     module = build()[0]
@@ -130,5 +130,5 @@ def test_training_goes_on_without_replacing_every_word(case, rng, tmp_path):
     module.load_state_dict(load_file(tmp_path / "a.safetensors"))
     module.train()
     module(torch.from_numpy(normal(rng, 2, 8, 150)), 50)
-    moved = module.vq.layers[0]._codebook.embed.numpy() - quantizer.stages[0].words
+    moved = module.vq.layers[0]._codebook.embed.numpy() - quantizer.stages[0].codebook
     assert 0 < np.abs(moved).max() < 0.2

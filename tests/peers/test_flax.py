@@ -16,7 +16,7 @@ from rvq_np import demo
 from rvq_np.demo import mdct
 from rvq_np.grad.jax import ResidualVectorQuantizer
 
-HIDDEN, WIDTH, LEVELS, WORDS = 16, 8, 3, 32
+HIDDEN, WIDTH, STAGES, CODEWORDS = 16, 8, 3, 32
 RATE = demo.FRAME_RATE
 STEPS = 60
 
@@ -46,7 +46,7 @@ class Autoencoder:
     def __init__(self, frames, **arguments):
         self.encoder, self.decoder = Convolutions(HIDDEN), Convolutions(demo.DIM)
         self.quantizer = ResidualVectorQuantizer(
-            HIDDEN, WIDTH, LEVELS, WORDS, kmeans_iters=10, **arguments
+            HIDDEN, WIDTH, STAGES, CODEWORDS, kmeans_iters=10, **arguments
         )
         keys = jax.random.split(jax.random.key(0), 3)
         parameters, self.state = self.quantizer.init(keys[0])
@@ -123,10 +123,10 @@ def test_its_codes_are_those_of_the_numpy_class(run, frames):
     result, after = jax.jit(
         lambda parameters, state, x: model.quantizer.apply(parameters, state, x, RATE)
     )(parameters, model.state, x)
-    plain = rvq_np.ResidualVectorQuantizer(HIDDEN, WIDTH, LEVELS, WORDS).eval()
+    plain = rvq_np.ResidualVectorQuantizer(HIDDEN, WIDTH, STAGES, CODEWORDS).eval()
     plain.load_state_dict({**parameters, **model.state})
     codes = plain.encode(np.asarray(x), RATE)
-    assert all(len(np.unique(level)) > 8 for level in codes)
+    assert all(len(np.unique(stage)) > 8 for stage in codes)
     np.testing.assert_array_equal(result.codes, codes)
     np.testing.assert_array_equal(result.quantized, plain.decode(codes))
     np.testing.assert_array_equal(model.quantizer.encode(parameters, model.state, x, RATE), codes)
@@ -138,7 +138,7 @@ def test_a_step_moves_the_codewords_as_the_numpy_class_does(run, frames):
     """Nothing expires, so nothing is drawn."""
     model, _ = run
     x = model.latents(model.parameters, frames)
-    arguments = (HIDDEN, WIDTH, LEVELS, WORDS)
+    arguments = (HIDDEN, WIDTH, STAGES, CODEWORDS)
     still = ResidualVectorQuantizer(*arguments, threshold_ema_dead_code=0)
     parameters = model.parameters["quantizer"]
     _, moved = jax.jit(
@@ -154,7 +154,7 @@ def test_a_step_moves_the_codewords_as_the_numpy_class_does(run, frames):
 
 
 def test_it_learns_with_codewords_as_parameters(frames):
-    """And with levels dropped; Optax moves the words, by the loss that pulls them."""
+    """And with stages dropped; Optax moves the codewords, by the loss that pulls them."""
     model = Autoencoder(frames, codebook_training="gradient", quantizer_dropout=0.5)
     parameters, state = model.quantizer.initialize(
         model.parameters["quantizer"], model.state, model.latents(model.parameters, frames),

@@ -21,15 +21,15 @@ refused = lambda name: pytest.mark.transform("autograd", name, refused=True)  # 
 
 
 def gradient(function, x):
-    told = []
+    reported = []
 
     def scalar(x):
         value, aux = function(x)
-        told.append((getval(value), aux))
+        reported.append((getval(value), aux))
         return value
 
     found = autograd.grad(scalar)(x)
-    return told[0], found
+    return reported[0], found
 
 
 FRAMEWORK = shim.Framework(
@@ -41,7 +41,7 @@ TestTraining = works("grad, a quantizer in train mode")(shim_training.training_t
 
 
 def learned(rvq):
-    """Return the projections and words of a quantizer, as autograd users hold them."""
+    """Return the projections and codewords of a quantizer, as autograd users hold them."""
     return {
         name: value.astype(np.float64)
         for name, value in rvq.state_dict().items()
@@ -49,8 +49,8 @@ def learned(rvq):
     }
 
 
-def total_of(result, wanted):
-    total = anp.sum(result.quantized * wanted) + 3 * result.penalty
+def total_of(result, expected):
+    total = anp.sum(result.quantized * expected) + 3 * result.penalty
     if result.quantization_loss is not None:
         total = total - 2 * result.quantization_loss
     return total
@@ -65,21 +65,21 @@ def total_of(result, wanted):
 def test_gradients_are_the_slopes_of_the_surrogate(
     codebook_dim, training, dropout, masked, layout, estimator, rng
 ):
-    """Of the vectors, the projections and the words, in float64."""
+    """Of the vectors, the projections and the codewords, in float64."""
     rvq = shim.trained(codebook_dim, quantizer_dropout=dropout).train(training)
-    x, wanted = rng.standard_normal((2, *LAYOUTS[layout]))
+    x, expected = rng.standard_normal((2, *LAYOUTS[layout]))
     mask = rng.random((x.shape[0], *x.shape[2:])) < 0.7 if masked else None
     before, results = rvq.state_dict(), []
 
     def loss(parameters, x):
         results.append(quantize_with(parameters, x, rvq, RATE, mask=mask, estimator=estimator))
-        return total_of(results[0], wanted)
+        return total_of(results[0], expected)
 
     to_parameters, to_x = autograd.grad(loss, argnum=(0, 1))(learned(rvq), x)
     point = point_of(before, results[0], x, mask, rvq, estimator)
 
     def scalar(quantized, penalty, quantization):
-        return (quantized * rows_of(wanted)).sum() + 3 * penalty - 2 * quantization
+        return (quantized * rows_of(expected)).sum() + 3 * penalty - 2 * quantization
 
     slack = 1e-6 if estimator == "rotation" else 1e-8
     for _ in range(3):
@@ -241,29 +241,29 @@ def test_statistics_are_added_up_by_the_hook(rng):
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.7])
-def test_words_handed_in_stay_and_their_loss_is_told(weight, rng):
+def test_codewords_handed_in_stay_and_their_loss_is_reported(weight, rng):
     rvq = rvq_np.ResidualVectorQuantizer(6, 6, n_q=2, bins=8, commitment_weight=weight, rng=0)
-    words = {
+    codewords = {
         name: rng.standard_normal(value.shape).astype(np.float32)
         for name, value in rvq.state_dict().items()
         if name.endswith("embed")
     }
     x = rng.standard_normal((40, 6))
-    result = quantize_with(words, x, rvq, RATE)
+    result = quantize_with(codewords, x, rvq, RATE)
     left, loss = x, 0
-    for level, book in enumerate(words.values()):
-        chosen = book[result.codes[level]]
+    for stage, book in enumerate(codewords.values()):
+        chosen = book[result.codes[stage]]
         loss, left = loss + ((left - chosen) ** 2).mean() / 2, left - chosen
     assert result.quantization_loss == pytest.approx(loss, rel=1e-6)
     assert result.penalty == pytest.approx(weight * loss, rel=1e-6)
-    for name, value in words.items():
+    for name, value in codewords.items():
         np.testing.assert_array_equal(rvq.state_dict()[name], value)
     assert rvq.is_initialized
     rvq.eval()
     np.testing.assert_array_equal(rvq.encode(x, RATE), result.codes)
 
 
-def test_levels_not_in_use_have_zeros_for_gradients(rng):
+def test_stages_not_in_use_have_zeros_for_gradients(rng):
     rvq = shim.trained(4)
     x = rng.standard_normal((20, 6))
     found = autograd.grad(
@@ -276,31 +276,31 @@ def test_levels_not_in_use_have_zeros_for_gradients(rng):
 
 
 @works("training by quantize_with")
-@pytest.mark.parametrize("by_words", [False, True])
-def test_a_network_around_it_learns(by_words):
+@pytest.mark.parametrize("by_codewords", [False, True])
+def test_a_network_around_it_learns(by_codewords):
     rng = np.random.default_rng(0)
     x = rng.standard_normal((64, 12)) @ rng.standard_normal((12, 12)) / 3
     rvq = rvq_np.ResidualVectorQuantizer(6, 4, n_q=3, bins=16, rng=0)
     network = {"into": rng.standard_normal((12, 6)) / 4, "out": rng.standard_normal((6, 12)) / 4}
     rvq(x @ network["into"], RATE)
     arrays = learned(rvq)
-    if not by_words:
+    if not by_codewords:
         arrays = {name: value for name, value in arrays.items() if "project" in name}
 
-    def loss(both, told):
+    def loss(both, reported):
         network, parameters = both
         result = quantize_with(parameters, x @ network["into"], rvq, RATE)
         error = anp.mean((result.quantized @ network["out"] - x) ** 2)
-        told.append(getval(error))
-        extra = result.quantization_loss if by_words else 0
+        reported.append(getval(error))
+        extra = result.quantization_loss if by_codewords else 0
         return error + result.penalty + extra
 
-    told = []
+    reported = []
     network, _ = adam(
-        autograd.grad(lambda both, _: loss(both, told)), (network, arrays), num_iters=200,
+        autograd.grad(lambda both, _: loss(both, reported)), (network, arrays), num_iters=200,
         step_size=0.01,
     )  # fmt: skip
-    assert told[-1] < 0.4 * told[0]
+    assert reported[-1] < 0.4 * reported[0]
 
 
 def test_mixed_second_derivatives_are_refused_not_zero():

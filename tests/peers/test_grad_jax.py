@@ -31,7 +31,7 @@ def gradient(function, x):
 
 
 def compiled_gradient(function, x):
-    # A compiled function cannot know values, so what is told by values stays outside.
+    # A compiled function cannot know values, so what is reported by values stays outside.
     return jax.jit(jax.value_and_grad(function, has_aux=True))(x)
 
 
@@ -86,7 +86,7 @@ class Draws:
 def test_a_step_has_the_values_gradients_and_state_of_the_class(
     masked, dropout, estimator, codebook_dim, how, transform, rng
 ):
-    """From k-means on: the first step, and the second, which replaces words."""
+    """From k-means on: the first step, and the second, which replaces codewords."""
     rvq, parameters, state = made(
         codebook_dim, quantizer_dropout=dropout, estimator=estimator, codebook_training=how
     )
@@ -177,7 +177,7 @@ def test_mapping_batches_masks_and_quantizers(transform):
 @works("pmap and shard_map, psum")
 @pytest.mark.parametrize("way", ["pmap", "shard_map"])
 @pytest.mark.parametrize(("codebook_dim", "threshold"), [(6, 0), (4, 0), (6, 6)])
-def test_devices_add_up_their_statistics_and_keep_the_same_words(way, codebook_dim, threshold):
+def test_devices_add_up_their_statistics_and_keep_the_same_codewords(way, codebook_dim, threshold):
     script = Path(__file__).parents[1] / "helpers" / "devices_in_jax.py"
     done = subprocess.run(
         [sys.executable, script, way, str(codebook_dim), str(threshold)],
@@ -338,7 +338,7 @@ print("done")
     ids=lambda value: value.__name__ if isinstance(value, type) else None,
 )
 @pytest.mark.parametrize("transform", [jax.jit, lambda function: function], ids=["jit", "eager"])
-def test_what_can_be_told_without_values_is_told_while_tracing(bad, error, text, transform):
+def test_what_can_be_reported_without_values_is_reported_while_tracing(bad, error, text, transform):
     rvq, parameters, state = made()
     given = {"state": state, "x": jnp.ones((3, 6)), "sample_rate": RATE, **bad}
     with pytest.raises(error, match=text):

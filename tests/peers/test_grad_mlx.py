@@ -94,7 +94,7 @@ class Draws:
 @pytest.mark.parametrize("dropout", [False, 0.75])
 @pytest.mark.parametrize("masked", [False, True])
 def test_a_step_has_the_values_gradients_and_state_of_the_class(module, masked, dropout, estimator):
-    """From k-means on: the first step, and the second, which replaces words."""
+    """From k-means on: the first step, and the second, which replaces codewords."""
     how = module.codebook_training
     module = made(
         module.config.codebook_dim, codebook_training=how, quantizer_dropout=dropout,
@@ -192,14 +192,14 @@ def test_weights_saved_are_all_there_is(module, tmp_path):
 
 def test_only_what_an_optimizer_may_move_is_trainable(module):
     projections = 12 if module.config.projects else 0
-    words = 3 if module.codebook_training == "gradient" else 0
+    codewords = 3 if module.codebook_training == "gradient" else 0
     count = lambda: len(tree_flatten(module.trainable_parameters()))  # noqa: E731
-    assert count() == projections + words
+    assert count() == projections + codewords
     assert len(tree_flatten(module.parameters())) == 12 + projections
     module.freeze()
     assert count() == 0
     module.unfreeze()
-    assert count() == projections + words
+    assert count() == projections + codewords
     module = made(
         module.config.codebook_dim, codebook_training=module.codebook_training,
         quantizer_dropout=0.5,
@@ -207,11 +207,11 @@ def test_only_what_an_optimizer_may_move_is_trainable(module):
     whole = nn.Sequential(nn.Linear(6, 6), module)
     whole.freeze()
     whole.unfreeze()
-    told = nn.value_and_grad(whole, lambda x: loss_of(module(x, RATE), x))(batch())[1]
-    told = told["layers"][1]
-    assert len(tree_flatten(told)) == projections + words
+    reported = nn.value_and_grad(whole, lambda x: loss_of(module(x, RATE), x))(batch())[1]
+    reported = reported["layers"][1]
+    assert len(tree_flatten(reported)) == projections + codewords
     module.unfreeze(keys=["cluster_size"])
-    assert len(tree_flatten(module.trainable_parameters())) == projections + words
+    assert len(tree_flatten(module.trainable_parameters())) == projections + codewords
 
 
 def test_codes_decode_to_the_quantized_vectors_with_gradients_to_the_decoder(module):
@@ -229,30 +229,30 @@ def test_codes_decode_to_the_quantized_vectors_with_gradients_to_the_decoder(mod
     assert mx.array_equal(module.decode(rows), result.quantized.transpose(0, 2, 1).reshape(-1, 6))
     weights = batch(seed=3)
     if module.config.projects:
-        _, told = nn.value_and_grad(
+        _, reported = nn.value_and_grad(
             module, lambda codes: (module.decode(codes) * weights).sum()
         )(result.codes[:2])  # fmt: skip
-        told, entries = named(told), rvq.state_dict()
+        reported, entries = named(reported), rvq.state_dict()
         shared = np.moveaxis(np.array(weights), 1, 2).reshape(-1, 6)
-        for level in range(3):
-            words = entries[f"vq.layers.{level}._codebook.embed"][np.array(rows[level])]
-            wanted = shared.T @ words if level < 2 else np.zeros((6, 4))
-            name = f"vq.layers.{level}.project_out.weight"
-            np.testing.assert_allclose(told[name], wanted, rtol=1e-4, atol=1e-5)
+        for stage in range(3):
+            codewords = entries[f"vq.layers.{stage}._codebook.embed"][np.array(rows[stage])]
+            expected = shared.T @ codewords if stage < 2 else np.zeros((6, 4))
+            name = f"vq.layers.{stage}.project_out.weight"
+            np.testing.assert_allclose(reported[name], expected, rtol=1e-4, atol=1e-5)
 
 
 @works("grad of grad")
 def test_second_derivatives_are_those_of_straight_through(rng):
     rvq = shim.trained().eval()
-    x, wanted = batch(), batch(seed=3)
+    x, expected = batch(), batch(seed=3)
 
     def slope(x):
         first = mx.grad(lambda x: (grad.quantize(x, rvq, RATE).quantized ** 3).sum())(x)
-        return (first * wanted).sum()
+        return (first * expected).sum()
 
     quantized = grad.quantize(x, rvq, RATE).quantized
     np.testing.assert_allclose(
-        np.array(mx.grad(slope)(x)), np.array(6 * quantized * wanted), rtol=1e-5, atol=1e-6
+        np.array(mx.grad(slope)(x)), np.array(6 * quantized * expected), rtol=1e-5, atol=1e-6
     )
 
 
@@ -412,7 +412,7 @@ def test_arguments_are_checked_as_by_the_class():
             ResidualVectorQuantizer(6, 6, **wrong)
 
 
-def test_random_words_are_told_of_once_in_eval():
+def test_random_codewords_are_reported_of_once_in_eval():
     module = made().eval()
     with pytest.warns(rvq_np.NotInitializedWarning):
         module.encode(batch(), RATE)

@@ -127,7 +127,7 @@ def test_in_a_graph_bad_numbers_give_nan_and_no_codes():
 
 
 @pytest.mark.transform("tensorflow", "jit_compile=True", refused=True)
-def test_xla_is_refused_in_words():
+def test_xla_is_refused_by_name():
     rvq = shim.trained().eval()
     with pytest.raises(Exception, match="Leave jit_compile=True away"):
         tf.function(lambda x: grad.quantize(x, rvq, RATE).codes, jit_compile=True)(tf.ones((3, 6)))
@@ -157,7 +157,7 @@ def test_what_cannot_be_quantized_is_refused(given, mask, error, text):
         grad.quantize(given(), shim.trained().eval(), RATE, mask=mask())
 
 
-def test_an_unknown_rank_is_refused_in_words():
+def test_an_unknown_rank_is_refused_by_name():
     rvq = shim.trained().eval()
     call = tf.function(
         lambda x: grad.quantize(x, rvq, RATE).codes,

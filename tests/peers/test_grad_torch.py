@@ -51,16 +51,16 @@ TestTraining = works("eager")(shim_training.training_tests(FRAMEWORK))
 
 
 def value_and_gradients(x, codebooks, weight, cotangent):
-    """Run the module as `gradient_tests` asks for it, with these words in place of its own."""
+    """Run the module as `gradient_tests` asks for it, with these codewords in place of its own."""
     n_q, bins, dim = codebooks.shape
     module = ResidualVectorQuantizer(
         dim, dim, n_q, bins, threshold_ema_dead_code=0, commitment_weight=weight
     )
     state = module.state_dict()
-    for level, words in enumerate(torch.from_numpy(codebooks)):
+    for stage, codewords in enumerate(torch.from_numpy(codebooks)):
         for name in ("embed", "embed_avg"):
-            state[f"vq.layers.{level}._codebook.{name}"] = words
-        state[f"vq.layers.{level}._codebook.inited"] = torch.ones(1)
+            state[f"vq.layers.{stage}._codebook.{name}"] = codewords
+        state[f"vq.layers.{stage}._codebook.inited"] = torch.ones(1)
     module.load_state_dict(state)
     x = torch.from_numpy(x).requires_grad_()
     result = module(x, RATE)
@@ -165,8 +165,8 @@ def test_a_state_that_did_not_change_is_known_though_projections_moved(monkeypat
         module.vq.layers[2]._codebook.embed[3] += 1
     last = prepared_of(module)
     assert [a is b for a, b in zip(last.states, known.states, strict=True)] == [True, True, False]
-    np.testing.assert_array_equal(last.states[2].words[3], known.states[2].words[3] + 1)
-    assert not last.states[2].words.flags.writeable
+    np.testing.assert_array_equal(last.states[2].codebook[3], known.states[2].codebook[3] + 1)
+    assert not last.states[2].codebook.flags.writeable
 
 
 @pytest.fixture(autouse=True)
@@ -216,7 +216,7 @@ class Draws:
 @pytest.mark.parametrize("dropout", [False, 0.75])
 @pytest.mark.parametrize("masked", [False, True])
 def test_a_step_has_the_values_gradients_and_state_of_the_class(module, masked, dropout, estimator):
-    """From k-means on: the first step, and the second, which replaces words."""
+    """From k-means on: the first step, and the second, which replaces codewords."""
     how = module.codebook_training
     module = made(
         module.config.codebook_dim, codebook_training=how, quantizer_dropout=dropout,
@@ -309,11 +309,11 @@ def test_codes_decode_to_the_quantized_vectors_with_gradients_to_the_decoder(mod
     if module.config.projects:
         (vectors * weights).sum().backward()
         shared = weights.transpose(1, 2).reshape(-1, 6)
-        for level in range(3):
-            layer = module.vq.layers[level]
-            words = layer._codebook.embed[result.codes[level].reshape(-1).long()]
-            if level < 2:
-                torch.testing.assert_close(layer.project_out.weight.grad, shared.T @ words)
+        for stage in range(3):
+            layer = module.vq.layers[stage]
+            codewords = layer._codebook.embed[result.codes[stage].reshape(-1).long()]
+            if stage < 2:
+                torch.testing.assert_close(layer.project_out.weight.grad, shared.T @ codewords)
             else:
                 assert layer.project_out.weight.grad is None
     assert not result.codes.is_floating_point()
@@ -441,7 +441,7 @@ def test_training_under_vmap_is_refused():
 
 @works("autocast")
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_autocast_changes_neither_codes_nor_words(module, dtype):
+def test_autocast_changes_neither_codes_nor_codewords(module, dtype):
     plain = made(module.config.codebook_dim, codebook_training=module.codebook_training)
     x = batch().to(dtype).requires_grad_()
     torch.manual_seed(4)
@@ -529,7 +529,7 @@ def test_arguments_are_checked_as_by_the_class():
             ResidualVectorQuantizer(6, 6, **wrong)
 
 
-def test_random_words_are_told_of_once_in_eval():
+def test_random_codewords_are_reported_of_once_in_eval():
     module = made().eval()
     with pytest.warns(rvq_np.NotInitializedWarning):
         module.encode(batch(), RATE)
@@ -583,14 +583,14 @@ def test_two_ranks_keep_the_same_codebooks_those_of_one_process(tmp_path, codebo
         for old, new in zip(before, after, strict=True):
             replaced += (new == 5.0).sum() if new.shape == (8,) else 0
             assert old.shape == new.shape
-    assert replaced > 0  # by the same vectors on both, or the words would differ
+    assert replaced > 0  # by the same vectors on both, or the codewords would differ
 
 
 @works("eager")
 @pytest.mark.parametrize("codebook_dim", [6, 4])
 @pytest.mark.parametrize("dropout", [False, 0.5])
 def test_a_quantizer_held_by_numpy_trains_from_its_first_batch_on(codebook_dim, dropout):
-    """Its words are found by k-means in that very step: losses and gradients are of those."""
+    """Its codewords are found by k-means in that very step: losses and gradients are of those."""
     arguments = {"n_q": 3, "bins": 8, "rng": 5, "quantizer_dropout": dropout}
     ours, theirs = (rvq_np.ResidualVectorQuantizer(6, codebook_dim, **arguments) for _ in range(2))
     for step in range(2):

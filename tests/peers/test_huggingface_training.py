@@ -22,7 +22,7 @@ with warnings.catch_warnings():  # of packages that transformers asks for, not o
 
 torch.set_num_threads(1)
 
-LEVELS, WORDS, WIDTH, HIDDEN = 3, 32, 8, 32
+STAGES, CODEWORDS, WIDTH, HIDDEN = 3, 32, 8, 32
 RATE = 250  # frames a second
 STEPS = 30
 
@@ -35,16 +35,16 @@ class InDac(nn.Module):
         self.ours = quantizer
 
     def forward(self, hidden_state, n_quantizers=None):
-        per_level = self.ours.get_bandwidth_per_quantizer(RATE)
-        levels = LEVELS if n_quantizers is None or self.training else n_quantizers
-        result = self.ours(hidden_state, RATE, levels * per_level)
+        per_stage = self.ours.get_bandwidth_per_quantizer(RATE)
+        stages = STAGES if n_quantizers is None or self.training else n_quantizers
+        result = self.ours(hidden_state, RATE, stages * per_stage)
         loss = result.quantization_loss
         loss = hidden_state.new_zeros(()) if loss is None else loss
         latents = hidden_state[:, :0]  # only from_latents, a tool for analysis, wants them
-        # DAC adds losses up over levels, ESPnet's class and ours take the mean.
+        # DAC adds losses up over stages, ESPnet's class and ours take the mean.
         return (
             result.quantized, result.codes.transpose(0, 1), latents,
-            levels * result.penalty, levels * loss,
+            stages * result.penalty, stages * loss,
         )  # fmt: skip
 
     def from_codes(self, audio_codes):
@@ -58,16 +58,16 @@ def dac():
     model = DacModel(
         DacConfig(
             encoder_hidden_size=8, downsampling_ratios=[4, 4, 4], decoder_hidden_size=32,
-            n_codebooks=LEVELS, codebook_size=WORDS, codebook_dim=WIDTH, hidden_size=HIDDEN,
+            n_codebooks=STAGES, codebook_size=CODEWORDS, codebook_dim=WIDTH, hidden_size=HIDDEN,
             quantizer_dropout=0.0, sampling_rate=demo.RATE,
         )
     )  # fmt: skip
     with torch.no_grad():
-        for level in model.quantizer.quantizers:
-            level.codebook.weight.copy_(nn.functional.normalize(level.codebook.weight))
+        for stage in model.quantizer.quantizers:
+            stage.codebook.weight.copy_(nn.functional.normalize(stage.codebook.weight))
             # Out is the inverse of in, as far as there is one; small weights choose one codeword.
-            level.in_proj.weight.mul_(20)
-            level.out_proj.weight[:, :, 0] = torch.linalg.pinv(level.in_proj.weight[:, :, 0])
+            stage.in_proj.weight.mul_(20)
+            stage.out_proj.weight[:, :, 0] = torch.linalg.pinv(stage.in_proj.weight[:, :, 0])
         for module in model.encoder.modules():
             if isinstance(module, nn.Conv1d):
                 module.reset_parameters()
@@ -77,13 +77,13 @@ def dac():
 def with_ours(model):
     """Put our quantizer into the model's place for its own, in the same state; return the model."""
     ours = ResidualVectorQuantizer(
-        HIDDEN, WIDTH, LEVELS, WORDS, kmeans_init=False, codebook_training="gradient"
+        HIDDEN, WIDTH, STAGES, CODEWORDS, kmeans_init=False, codebook_training="gradient"
     )
     state = ours.state_dict()
-    for place, level in enumerate(model.quantizer.quantizers):
+    for place, stage in enumerate(model.quantizer.quantizers):
         layer = f"vq.layers.{place}."
-        state[f"{layer}_codebook.embed"] = level.codebook.weight
-        for name, conv in (("project_in", level.in_proj), ("project_out", level.out_proj)):
+        state[f"{layer}_codebook.embed"] = stage.codebook.weight
+        for name, conv in (("project_in", stage.in_proj), ("project_out", stage.out_proj)):
             state[f"{layer}{name}.weight"] = conv.weight[:, :, 0]
             state[f"{layer}{name}.bias"] = conv.bias
     ours.load_state_dict(state)
@@ -158,11 +158,11 @@ def test_dac_encodes_and_decodes_by_our_quantizer(audio):
     """Its own methods, with as many codebooks as are asked for."""
     theirs, ours = dac().eval(), with_ours(dac()).eval()
     with torch.no_grad():
-        for levels in (1, LEVELS, None):
+        for stages in (1, STAGES, None):
             found, expected = (
-                model.encode(audio, n_quantizers=levels).audio_codes for model in (ours, theirs)
+                model.encode(audio, n_quantizers=stages).audio_codes for model in (ours, theirs)
             )
-            assert found.shape == (4, levels or LEVELS, expected.shape[2])
+            assert found.shape == (4, stages or STAGES, expected.shape[2])
             assert torch.equal(found.long(), expected)
             made, other = (
                 model.decode(audio_codes=codes).audio_values
@@ -177,12 +177,12 @@ def encodec():
     model = EncodecModel(
         EncodecConfig(
             target_bandwidths=[2.5, 5.0], sampling_rate=demo.RATE, hidden_size=16, num_filters=4,
-            upsampling_ratios=[4, 4, 4], num_lstm_layers=1, codebook_size=WORDS,
+            upsampling_ratios=[4, 4, 4], num_lstm_layers=1, codebook_size=CODEWORDS,
         )
     )  # fmt: skip
     assert len(model.quantizer.layers) == 4
-    for level in model.quantizer.layers:
-        level.codebook.embed.normal_(0, 0.05)
+    for stage in model.quantizer.layers:
+        stage.codebook.embed.normal_(0, 0.05)
     return model
 
 
@@ -203,11 +203,11 @@ class InEncodec(nn.Module):
 def test_encodec_gives_the_same_codes_and_can_be_trained(audio):
     """Its own quantizer gives the encoder no gradient; ours does, and its codewords move."""
     model = encodec()
-    ours = ResidualVectorQuantizer(16, 16, 4, WORDS, kmeans_init=False)
+    ours = ResidualVectorQuantizer(16, 16, 4, CODEWORDS, kmeans_init=False)
     state = ours.state_dict()
-    for place, level in enumerate(model.quantizer.layers):
+    for place, stage in enumerate(model.quantizer.layers):
         for name in ("embed", "embed_avg"):
-            state[f"vq.layers.{place}._codebook.{name}"] = level.codebook.embed
+            state[f"vq.layers.{place}._codebook.{name}"] = stage.codebook.embed
     ours.load_state_dict(state)
     with torch.no_grad():
         expected = [model(audio, bandwidth=bandwidth) for bandwidth in (2.5, 5.0)]

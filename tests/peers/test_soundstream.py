@@ -63,7 +63,7 @@ def test_the_state_goes_both_ways(state, audio):
         assert torch.equal(theirs.state_dict()[name], value), name
     with torch.no_grad():
         codes = assert_codes_agree(ours.eval(), theirs.eval(), audio)
-    assert all(len(level.unique()) > 4 for level in codes)
+    assert all(len(stage.unique()) > 4 for stage in codes)
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -131,7 +131,7 @@ def test_the_codec_learns_as_well_as_with_espnets_quantizer(state, audio):
 @pytest.mark.parametrize("target", [None, 0.25, 0.5, 0.6, 1.0, 99.0])
 @torch.no_grad()
 def test_encoding_and_decoding_through_the_generator(state, audio, target):
-    """Also by the bandwidth between two levels, and by more than there are."""
+    """Also by the bandwidth between two stages, and by more than there are."""
     ours, theirs = (each.eval() for each in both(state))
     found, expected = (each.encode(audio, target_bw=target) for each in (ours, theirs))
     assert len(found) == {None: 4, 0.25: 1, 0.5: 2, 0.6: 2, 1.0: 4, 99.0: 4}[target]
@@ -156,8 +156,8 @@ def test_a_new_generator_finds_its_codewords_and_learns(audio):
     assert losses[-1] < 0.9 * losses[0]
 
 
-def test_dac_drops_levels_and_takes_five_values(audio):
-    """ESPnet's DAC: smaller codebooks than vectors, all items of a batch lose levels."""
+def test_dac_drops_stages_and_takes_five_values(audio):
+    """ESPnet's DAC: smaller codebooks than vectors, all items of a batch lose stages."""
     theirs = home.generator(name="dac", codebook_dim=8)
     home.train(theirs, audio, 1)
     ours = home.generator(Ours, name="dac", codebook_dim=8)

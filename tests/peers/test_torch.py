@@ -181,19 +181,19 @@ def test_int64_codes_as_torch_makes_them_decode(books):
 
 @pytest.mark.parametrize("dtype", ["int32", "int64", "bool", "complex64"])
 def test_tensors_that_are_no_real_floats_are_refused(dtype, books):
-    with pytest.raises(DtypeError, match=f"x has dtype {dtype}; wanted floating-point"):
+    with pytest.raises(DtypeError, match=f"x has dtype {dtype}; expected floating-point"):
         rvq_np.encode(torch.ones(5, 6, dtype=getattr(torch, dtype)), books)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bool"])
 def test_codes_that_are_no_integers_are_refused(dtype, books):
-    with pytest.raises(DtypeError, match=f"codes have dtype {dtype}; wanted integers"):
+    with pytest.raises(DtypeError, match=f"codes have dtype {dtype}; expected integers"):
         rvq_np.decode(torch.ones(3, 5, dtype=getattr(torch, dtype)), books)
 
 
 def test_a_mask_of_numbers_is_refused():
     quantizer = contract.quantizers()[0]
-    with pytest.raises(DtypeError, match=r"mask has dtype uint8; wanted bool"):
+    with pytest.raises(DtypeError, match=r"mask has dtype uint8; expected bool"):
         quantizer(torch.zeros(4, 6, 17), 50, mask=torch.ones(4, 17, dtype=torch.uint8))
 
 

@@ -68,14 +68,14 @@ def apart(one: Curve, other: Curve) -> tuple[float, float]:
     ratios = []
     for (steps, error), (same, beside) in zip(one, other, strict=True):
         if steps != same:
-            raise ValueError(f"apart: the curves are told at steps {steps} and {same}.")
+            raise ValueError(f"apart: the curves are reported at steps {steps} and {same}.")
         ratios.append(math.expm1(abs(math.log(error / beside))))
     return sum(ratios) / len(ratios), max(ratios)
 
 
 def table(results: Results) -> str:
     """Return what the runs came to as a table in Markdown."""
-    stages = ", ".join(str(n) for n in range(1, network.LEVELS + 1))
+    stages = ", ".join(str(n) for n in range(1, network.STAGES + 1))
     lines = [
         f"| run | held-out error | SNR in dB with {stages} stages | codewords used | perplexity |",
         "|---|---|---|---|---|",

@@ -15,8 +15,8 @@ from rvq_np import ResidualVectorQuantizer
 
 LATENT = 32
 WIDTH = 192
-LEVELS = 4
-WORDS = 128
+STAGES = 4
+CODEWORDS = 128
 # (name, channels in, channels out, taps) of the convolutions; an ELU between two of them.
 ENCODER = (
     ("encoder.0", FRAME, WIDTH, 3),
@@ -29,7 +29,7 @@ DECODER = (
     ("decoder.2", WIDTH, FRAME, 1),
 )
 ARGUMENTS: dict[str, Any] = dict(
-    dimension=LATENT, codebook_dim=LATENT, n_q=LEVELS, bins=WORDS, decay=0.99,
+    dimension=LATENT, codebook_dim=LATENT, n_q=STAGES, bins=CODEWORDS, decay=0.99,
     kmeans_init=True, threshold_ema_dead_code=1, commitment_weight=0.25,
 )  # fmt: skip
 
@@ -81,17 +81,17 @@ def convolved(weights: Weights, layers: tuple, x: np.ndarray) -> np.ndarray:
 
 def measure(weights: Weights, rvq: ResidualVectorQuantizer, clips: list[np.ndarray]) -> Measure:
     """Encode, quantize and decode clips (FRAME, T) with every number of stages."""
-    noise, signal, codes = np.zeros(LEVELS), 0.0, []
+    noise, signal, codes = np.zeros(STAGES), 0.0, []
     rvq = rvq.eval()
     for clip in clips:
         found = rvq.encode(convolved(weights, ENCODER, clip[None]), FRAME_RATE)
-        for level in range(LEVELS):
-            back = convolved(weights, DECODER, rvq.decode(found[: level + 1]))
-            noise[level] += np.square(back[0] - clip, dtype=np.float64).sum()
+        for stage in range(STAGES):
+            back = convolved(weights, DECODER, rvq.decode(found[: stage + 1]))
+            noise[stage] += np.square(back[0] - clip, dtype=np.float64).sum()
         signal += float(np.square(clip, dtype=np.float64).sum())
         codes.append(found[:, 0])
     chosen = np.concatenate(codes, axis=1)
-    share = np.stack([np.bincount(each, minlength=WORDS) / each.size for each in chosen])
+    share = np.stack([np.bincount(each, minlength=CODEWORDS) / each.size for each in chosen])
     entropy = -(share * np.log(np.where(share > 0, share, 1))).sum(axis=1)
     return Measure(
         error=(noise / sum(clip.size for clip in clips)).tolist(),

@@ -1,7 +1,7 @@
-"""Kernels for NVIDIA cards, in CUDA C++: text that `rvq_np.backends.cupy` has compiled.
+"""Kernels for NVIDIA GPUs, in CUDA C++: text that `rvq_np.backends.cupy` has compiled.
 
-``words.cu`` rounds the codewords of a stage, ``encode.cu`` searches through all stages with them,
-``beam.cu`` is a beam search's stage, ``gather.cu`` decoding and sums; ``exact.cuh`` tells two
+``codewords.cu`` rounds the codewords of a stage, ``encode.cu`` searches through all stages with
+them, ``beam.cu`` is a beam search's stage, ``gather.cu`` decoding and sums; ``exact.cuh`` tells two
 codewords apart in whole numbers, ``device.cuh`` holds what is special to a GPU.
 """
 

@@ -1,5 +1,5 @@
-// What the kernels ask of the card beyond plain C++: types, half precision, matrix products,
-// copies in the background.  A test builds the kernels without a card by bringing its own.
+// What the kernels ask of the GPU beyond plain C++: types, half precision, matrix products,
+// copies in the background.  A test builds the kernels without a GPU by bringing its own.
 //
 // No header of CUDA is included, so that nothing but the compiler has to be installed.
 //
@@ -161,10 +161,10 @@ __device__ __forceinline__ void products_begin() {
   asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
 }
 
-// sums (64, 128) = rows (64, 16) words (16, 128), plus what they were if `add`: by four warps together,
+// sums (64, 128) = rows (64, 16) codewords (16, 128), plus what they were if `add`: by four warps together,
 // in the background.  A thread has, of every eight columns, what `multiply` gives it of 16 rows.
 __device__ __forceinline__ void multiply_wide(float (&sums)[16][4], Operand rows,
-                                              Operand words, bool add) {
+                                              Operand codewords, bool add) {
   asm volatile(
       "{\n.reg .pred more;\n.reg .b64 a, b;\nsetp.ne.b32 more, %66, 0;\n"
       "mov.b64 a, {%64, 8};\nmov.b64 b, {%65, 8};\n"  // 8: of 16 bytes, to the next eight rows
@@ -191,7 +191,7 @@ __device__ __forceinline__ void multiply_wide(float (&sums)[16][4], Operand rows
         "+f"(sums[13][0]), "+f"(sums[13][1]), "+f"(sums[13][2]), "+f"(sums[13][3]),
         "+f"(sums[14][0]), "+f"(sums[14][1]), "+f"(sums[14][2]), "+f"(sums[14][3]),
         "+f"(sums[15][0]), "+f"(sums[15][1]), "+f"(sums[15][2]), "+f"(sums[15][3])
-      : "r"(rows), "r"(words), "r"((int)add));
+      : "r"(rows), "r"(codewords), "r"((int)add));
 }
 
 __device__ __forceinline__ void products_end() {
@@ -243,7 +243,7 @@ __device__ __forceinline__ void products_wait(float (&sums)[16][4]) {
 }
 #endif
 
-// Sixteen bytes into shared memory, in the background where the card can.
+// Sixteen bytes into shared memory, in the background where the GPU can.
 __device__ __forceinline__ void copy_async(void* shared, const void* global) {
 #if __CUDA_ARCH__ >= 800
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(shared)),

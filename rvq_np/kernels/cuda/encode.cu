@@ -1,48 +1,48 @@
 // Codes of all stages, exactly: a screen on the tensor cores, double precision, whole numbers.
 //
-// Compiled for one type of number, REAL, and one shape of a block: ROW_GROUPS x WORD_GROUPS warps,
+// Compiled for one type of number, REAL, and one shape of a block: ROW_GROUPS x CODEWORD_GROUPS warps,
 // eight in all or fewer.  A block takes 32 ROW_GROUPS rows through all stages.  Each warp meets some
-// of them with its share of the words; no score of a row and a word is ever written to memory.
+// of them with its share of the codewords; no score of a row and a codeword is ever written to memory.
 //
-// With WGMMA, four warps together meet 64 rows with all words: the tensor cores of compute capability
+// With WGMMA, four warps together meet 64 rows with all codewords: the tensor cores of compute capability
 // 9.0 then read both from shared memory, at a rate that `mma.sync` does not reach there.  Only
 // `meet` and the numbers at the top differ.
 //
-// The score of a word is half the squared distance less a part that no word can change.  Rows and
-// words are moved by the mean of the words, scaled by powers of two and rounded to half precision:
+// The score of a codeword is half the squared distance less a part that no codeword can change.  Rows and
+// codewords are moved by the mean of the codewords, scaled by powers of two and rounded to half precision:
 // the products of those are exact, and what the rounding took away is measured, so the score of
-// any word is known to within a `slack`.  Per row the words fall into CLASSES, by where their
-// scores come up; of each class the lowest score, its word and the second lowest are kept.
+// any codeword is known to within a `slack`.  Per row the codewords fall into CLASSES, by where their
+// scores come up; of each class the lowest score, its codeword and the second lowest are kept.
 //
-// Where a single word is within twice the slack of the best, it is the nearest.  Otherwise the
+// Where a single codeword is within twice the slack of the best, it is the nearest.  Otherwise the
 // first of each class, and all of a class whose second is within as well, are measured in double
-// precision, and what that cannot tell apart is compared in whole numbers.
+// precision, and what that cannot distinguish is compared in whole numbers.
 //
 // About 2 n K D operations a stage on the tensor cores, and n D numbers read and written.  A block
-// reads the screen's words once, D + D bytes a word, from the second-level cache.
+// reads the screen's codewords once, D + D bytes a codeword, from the second-level cache.
 
 #include "exact.cuh"
 #include "stage.cuh"
 
-constexpr int WARPS = ROW_GROUPS * WORD_GROUPS;
+constexpr int WARPS = ROW_GROUPS * CODEWORD_GROUPS;
 constexpr int ROWS = LANES * ROW_GROUPS;  // of a block
 constexpr int OWN = ROWS / WARPS;         // rows that a warp prepares and decides
 constexpr int RUN = 4;                    // of those, at a time
 #ifdef WGMMA
 constexpr int PARTS = 1;    // sixteens of rows that a warp meets
-constexpr int SPAN = 128;   // words of a tile that it meets them with
-constexpr int GROUPS = 1;   // of warps that share the words of a tile
-constexpr int DEPTH = 64;   // numbers of a word in shared memory at a time
+constexpr int SPAN = 128;   // codewords of a tile that it meets them with
+constexpr int GROUPS = 1;   // of warps that share the codewords of a tile
+constexpr int DEPTH = 64;   // numbers of a codeword in shared memory at a time
 constexpr int BUFFERS = 3;  // of so many numbers of a tile: one is read while the others are filled
 static_assert(WARPS == 8 && ROWS == 16 * WARPS && SPAN == TOGETHER, "");
 #else
 constexpr int PARTS = 2;
-constexpr int SPAN = WORD_GROUPS <= 2 ? 64 : 32;
-constexpr int GROUPS = WORD_GROUPS;
+constexpr int SPAN = CODEWORD_GROUPS <= 2 ? 64 : 32;
+constexpr int GROUPS = CODEWORD_GROUPS;
 #if defined(DEEP) || defined(FEW)  // a block alone on its processor waits less often for more numbers
 constexpr int DEPTH = 128;
 #else
-constexpr int DEPTH = WORD_GROUPS <= 2 ? 64 : 32;
+constexpr int DEPTH = CODEWORD_GROUPS <= 2 ? 64 : 32;
 #endif
 constexpr int BUFFERS = 2;
 #endif
@@ -52,64 +52,64 @@ static_assert(ROW_GROUPS == 1, "");
 #else
 constexpr bool FIRST_ONLY = false;
 #endif
-constexpr int TILE = SPAN * GROUPS;  // words
+constexpr int TILE = SPAN * GROUPS;  // codewords
 constexpr int EIGHTS = SPAN / 8;
 constexpr int SPLIT = 2 / PARTS;  // classes that the eights of a column fall into, by turns
 constexpr int CLASSES = 8 * GROUPS * SPLIT;
 constexpr int EACH = CLASSES * OWN / LANES;  // classes of a row that a lane looks at to decide
 static_assert(EACH == 8, "");
-// In shared memory eight numbers of each row or word lie together, then the next eight of each; rows
+// In shared memory eight numbers of each row or codeword lie together, then the next eight of each; rows
 // are one more than there are, so that what a warp writes of one at once meets all banks.
-constexpr int ROW_STEP = (ROWS + 1) * 8, WORD_STEP = TILE * 8;
-constexpr int BUFFER = DEPTH / 8 * WORD_STEP;  // halves
-constexpr int KEPT = 256 / EIGHTS;  // tiles whose words a number of eight bits can tell apart
+constexpr int ROW_STEP = (ROWS + 1) * 8, CODEWORD_STEP = TILE * 8;
+constexpr int BUFFER = DEPTH / 8 * CODEWORD_STEP;  // halves
+constexpr int KEPT = 256 / EIGHTS;  // tiles whose codewords a number of eight bits can distinguish
 constexpr u32 PLACE = 0xffu;
-constexpr float NONE = 3e38f;  // the score of no word
+constexpr float NONE = 3e38f;  // the score of no codeword
 #ifdef WGMMA  // the compiler makes products wait for each other in a function that is called
 #define SCREEN_INLINE __forceinline__
 #else
 #define SCREEN_INLINE __noinline__
 #endif
 
-// How far the sums of the tensor cores may be off, a share of |row| |word|: each of the terms of
-// one step is cut off at 23 bits below the largest.  Twice what was found on the first such cards
+// How far the sums of the tensor cores may be off, a share of |row| |codeword|: each of the terms of
+// one step is cut off at 23 bits below the largest.  Twice what was found on the first such GPUs
 // (Fasi, Higham, Mikaitis, Pranesh, PeerJ Computer Science 7, 2021).
 __device__ __forceinline__ float summing(int width) { return (1.5f * width + 32.0f) * 2.4e-7f; }
 
 struct Memory {  // shared, of a block
   u16* rows;     // (padded / 8, ROWS + 1, 8) halves
-  u16* words;    // (BUFFERS, DEPTH / 8, TILE, 8)
+  u16* codewords;    // (BUFFERS, DEPTH / 8, TILE, 8)
   float* half;   // with WGMMA (BUFFERS, TILE): half squared norms of tiles
   float* low;    // (CLASSES, ROWS): the lowest score of a class
   float* second;
-  int* word;      // of the lowest
+  int* codeword;      // of the lowest
   float* factor;  // (ROWS): what half squared norms are multiplied by
-  float* slack;   // and then the highest score that a word may have to be measured
+  float* slack;   // and then the highest score that a codeword may have to be measured
   int* code;      // (ROWS), where `factor` is until rows are decided
   u32* open;      // (WARPS): which of a warp's rows the screen leaves open
   u64* arrivals;  // with WGMMA (BUFFERS): of what is copied into the buffers
-  u64* digits;  // (WARPS, Register<REAL>::DIGITS), where `words` are while they are met
+  u64* digits;  // (WARPS, Register<REAL>::DIGITS), where `codewords` are while they are met
 };
 
-// Whether the first words of a stage may be fetched while digits are in use: they fit into the last
+// Whether the first codewords of a stage may be fetched while digits are in use: they fit into the last
 // buffer.
 constexpr bool AHEAD = WARPS * Register<REAL>::DIGITS * 8 <= BUFFER * 2;
 
 __device__ __forceinline__ Memory divide(unsigned char* memory, int padded) {
   Memory m;
   m.rows = (u16*)memory;
-  m.words = m.rows + padded / 8 * ROW_STEP;
-  m.digits = (u64*)(m.words + (AHEAD ? BUFFERS - 1 : 0) * BUFFER);
+  m.codewords = m.rows + padded / 8 * ROW_STEP;
+  m.digits = (u64*)(m.codewords + (AHEAD ? BUFFERS - 1 : 0) * BUFFER);
   static_assert(WARPS * Register<REAL>::DIGITS * 8 <= BUFFERS * BUFFER * 2, "");
-  m.half = (float*)(m.words + BUFFERS * BUFFER);
+  m.half = (float*)(m.codewords + BUFFERS * BUFFER);
 #ifdef WGMMA
   m.low = m.half + BUFFERS * TILE;
 #else
   m.low = m.half;
 #endif
   m.second = m.low + CLASSES * ROWS;
-  m.word = (int*)(m.second + CLASSES * ROWS);
-  m.factor = (float*)(m.word + CLASSES * ROWS);
+  m.codeword = (int*)(m.second + CLASSES * ROWS);
+  m.factor = (float*)(m.codeword + CLASSES * ROWS);
   m.slack = m.factor + ROWS;
   m.code = (int*)m.factor;
   m.open = (u32*)(m.slack + ROWS);
@@ -172,12 +172,12 @@ __device__ __forceinline__ void set_power(double& value, int power) {
 }
 
 // Writes a warp's rows of the block in half precision, with their factors and slacks.  The rows are
-// those of `from`, or, where `words` are given, what is left of them after the words of their codes;
+// those of `from`, or, where `codewords` are given, what is left of them after the codewords of their codes;
 // then that is written to `left`.  The mean stands in for all rows but the first `count`.  COUNT
 // numbers are read together; `width` is a multiple of it.
 template <int COUNT>
 __device__ __forceinline__ void round_rows(const Memory& m, int row, int count, const REAL* from,
-                                           const REAL* words, REAL* left, const REAL* centre,
+                                           const REAL* codewords, REAL* left, const REAL* centre,
                                            const double* real, int width, int padded) {
   constexpr int STEP = LANES * COUNT;  // numbers that a warp reads of a row at a time
   using Piece = Numbers<COUNT>;
@@ -196,18 +196,18 @@ __device__ __forceinline__ void round_rows(const Memory& m, int row, int count, 
       for (int i = 0; i < RUN; i++) {  // all are read before one is written
         piece[i] = *(const Piece*)(from + max(0, min(start + i, count - 1)) * width + d);
       }
-      if (words) {
-        Piece word[RUN];
+      if (codewords) {
+        Piece codeword[RUN];
 #pragma unroll
         for (int i = 0; i < RUN; i++) {
           int code = start + i < count ? m.code[row + start + i] : 0;
-          word[i] = *(const Piece*)(words + (i64)code * width + d);
+          codeword[i] = *(const Piece*)(codewords + (i64)code * width + d);
         }
 #pragma unroll
         for (int i = 0; i < RUN; i++) {
 #pragma unroll
           for (int k = 0; k < COUNT; k++) {
-            piece[i].number[k] = minus(piece[i].number[k], word[i].number[k]);
+            piece[i].number[k] = minus(piece[i].number[k], codeword[i].number[k]);
           }
           if (start + i < count) store(left + (start + i) * width + d, piece[i]);
         }
@@ -251,7 +251,7 @@ __device__ __forceinline__ void round_rows(const Memory& m, int row, int count, 
 #pragma unroll
         for (int i = 0; i < RUN; i++) {
           if (start + i < count) {
-            piece[i] = *(const Piece*)((words ? left : from) + (start + i) * width + d);
+            piece[i] = *(const Piece*)((codewords ? left : from) + (start + i) * width + d);
           }
 #pragma unroll
           for (int k = 0; k < COUNT; k++) {
@@ -296,16 +296,16 @@ __device__ __forceinline__ void round_rows(const Memory& m, int row, int count, 
     }
     float square = joined(squares, [](float x, float y) { return x + y; });
     float rest = joined(rests, [](float x, float y) { return x + y; });
-    // A row that is huge beside the words: half their squares are nothing beside the products.
-    float most_words = (float)real[LARGEST], word_rest = (float)real[REST];
+    // A row that is huge beside the codewords: half their squares are nothing beside the products.
+    float most_codewords = (float)real[LARGEST], codeword_rest = (float)real[REST];
     float half = (float)real[HALF], factor;
     set_power(factor, max(ratio, -40));
     float grown = 1.0f + (width + 16) * 2.4e-7f;  // of a sum of squares, and its root
     float norm = sqrtf(square) * grown + 1e-6f;
     rest = sqrtf(rest) * grown + norm * 3e-7f + 1e-6f;
-    float slack = rest * most_words + (norm + rest) * word_rest;
-    slack += summing(width) * (norm + rest) * (most_words + word_rest);
-    slack += 3.2e-5f * (factor * half + (norm + rest) * most_words);  // the word's place in the score
+    float slack = rest * most_codewords + (norm + rest) * codeword_rest;
+    slack += summing(width) * (norm + rest) * (most_codewords + codeword_rest);
+    slack += 3.2e-5f * (factor * half + (norm + rest) * most_codewords);  // the codeword's place in the score
     __syncwarp();  // the codes that lie where the factors go have been read
     if (lane % (LANES / RUN) == 0) {
       int at = row + start + lane / (LANES / RUN);
@@ -315,21 +315,21 @@ __device__ __forceinline__ void round_rows(const Memory& m, int row, int count, 
   }
 }
 
-// What is to be copied of a stage's words into the buffers, a buffer at a time.
+// What is to be copied of a stage's codewords into the buffers, a buffer at a time.
 struct Feed {
   const u16* screen;
   const float* half;
   int tiles, tile, start, buffer;
 
-  __device__ __forceinline__ Feed(const u16* words, const float* halves, int size)
-      : screen(words), half(halves), tiles((size + TILE - 1) / TILE), tile(0), start(0), buffer(0) {}
+  __device__ __forceinline__ Feed(const u16* codewords, const float* halves, int size)
+      : screen(codewords), half(halves), tiles((size + TILE - 1) / TILE), tile(0), start(0), buffer(0) {}
 
   // Starts to copy some numbers of a tile, if any are left.
   __device__ __forceinline__ void next(const Memory& m, int padded) {
-    u16* to = m.words + buffer * BUFFER;
+    u16* to = m.codewords + buffer * BUFFER;
 #ifdef WGMMA
     if (threadIdx.x == 0 && tile < tiles) {
-      const u16* from = screen + (i64)(tile * (padded / 8) + start / 8) * WORD_STEP;
+      const u16* from = screen + (i64)(tile * (padded / 8) + start / 8) * CODEWORD_STEP;
       u64* arrival = m.arrivals + buffer;
       arrival_expect(arrival, 2 * BUFFER + (start ? 0 : 4 * TILE));
       copy_bulk(to, from, 2 * BUFFER, arrival);
@@ -357,10 +357,10 @@ struct Feed {
   }
 };
 
-// Starts to copy what `screen_words` finds in all buffers but one.
-__device__ __forceinline__ void fetch_first(const Memory& m, const u16* words, const float* half,
+// Starts to copy what `screen_codewords` finds in all buffers but one.
+__device__ __forceinline__ void fetch_first(const Memory& m, const u16* codewords, const float* half,
                                             int size, int padded) {
-  Feed feed(words, half, size);
+  Feed feed(codewords, half, size);
 #pragma unroll
   for (int i = 0; i < BUFFERS - 1; i++) feed.next(m, padded);
 }
@@ -375,7 +375,7 @@ struct Lowest {
   }
 };
 
-// Merges what a thread has seen into the classes, which no other thread writes; its words come from
+// Merges what a thread has seen into the classes, which no other thread writes; its codewords come from
 // tiles from `start` on.
 __device__ __forceinline__ void flush(const Memory& m, Lowest& seen, int row, int group, int start) {
   int lane = threadIdx.x & (LANES - 1);
@@ -391,7 +391,7 @@ __device__ __forceinline__ void flush(const Memory& m, Lowest& seen, int row, in
     if (first < low || start == 0) {
       int place = (int)(__float_as_uint(first) & PLACE);
       m.low[at] = first;
-      m.word[at] = first < NONE ? (start + place / EIGHTS) * TILE + group * SPAN +
+      m.codeword[at] = first < NONE ? (start + place / EIGHTS) * TILE + group * SPAN +
                                       place % EIGHTS * 8 + kind % 8
                                 : -1;
     }
@@ -403,14 +403,14 @@ __device__ __forceinline__ void flush(const Memory& m, Lowest& seen, int row, in
 // With WGMMA, what the sums were is forgotten if `start` is zero, and DEPTH divides all depths.
 __device__ __forceinline__ void meet(const Memory& m, float (&sums)[PARTS][EIGHTS][4], int row,
                                      int group, int buffer, int start, int depth) {
-  const u16* words = m.words + buffer * BUFFER;
+  const u16* codewords = m.codewords + buffer * BUFFER;
 #ifdef WGMMA
   Operand rows = operand(m.rows + start / 8 * ROW_STEP + row / 64 * 64 * 8, ROW_STEP);
-  Operand theirs = operand(words, WORD_STEP);
+  Operand theirs = operand(codewords, CODEWORD_STEP);
   products_begin();
 #pragma unroll
   for (int d = 0; d < DEPTH; d += 16) {
-    multiply_wide(sums[0], further(rows, d / 8 * ROW_STEP), further(theirs, d / 8 * WORD_STEP),
+    multiply_wide(sums[0], further(rows, d / 8 * ROW_STEP), further(theirs, d / 8 * CODEWORD_STEP),
                   start + d > 0);
   }
   products_end();
@@ -418,7 +418,7 @@ __device__ __forceinline__ void meet(const Memory& m, float (&sums)[PARTS][EIGHT
   int lane = threadIdx.x & (LANES - 1);
   const u16* mine =
       m.rows + (start / 8 + (lane >> 4)) * ROW_STEP + (row + (lane & 15)) * 8;
-  words += (lane >> 3 & 1) * WORD_STEP + (group * SPAN + (lane >> 4) * 8 + (lane & 7)) * 8;
+  codewords += (lane >> 3 & 1) * CODEWORD_STEP + (group * SPAN + (lane >> 4) * 8 + (lane & 7)) * 8;
 #pragma unroll 1
   for (int d = 0; d < depth; d += 16) {
     u32 a[PARTS][4], b[4];
@@ -426,7 +426,7 @@ __device__ __forceinline__ void meet(const Memory& m, float (&sums)[PARTS][EIGHT
     for (int i = 0; i < (FIRST_ONLY ? 1 : PARTS); i++) load_matrices(a[i], mine + d / 8 * ROW_STEP + i * 16 * 8);
 #pragma unroll
     for (int pair = 0; pair < EIGHTS / 2; pair++) {
-      load_matrices(b, words + d / 8 * WORD_STEP + pair * 16 * 8);
+      load_matrices(b, codewords + d / 8 * CODEWORD_STEP + pair * 16 * 8);
 #pragma unroll
       for (int i = 0; i < (FIRST_ONLY ? 1 : PARTS); i++) {
         multiply(sums[i][2 * pair], a[i], b[0], b[1]);
@@ -441,9 +441,9 @@ struct __align__(8) Two {
   float number[2];
 };
 
-// Meets the rows of the block with all words of a stage, after `fetch_first`.  `turns`: of what
+// Meets the rows of the block with all codewords of a stage, after `fetch_first`.  `turns`: of what
 // arrives in each buffer.
-__device__ SCREEN_INLINE u32 screen_words(const u16* screen, const float* half, int size, int padded,
+__device__ SCREEN_INLINE u32 screen_codewords(const u16* screen, const float* half, int size, int padded,
                                           u32 turns) {
   const Memory m = divide(shared_memory(), padded);
   Feed feed(screen, half, size);
@@ -517,45 +517,45 @@ __device__ SCREEN_INLINE u32 screen_words(const u16* screen, const float* half, 
   return turns;
 }
 
-// How many words of a class must be measured: none, the first, or all there are.
-__device__ __forceinline__ int open_words(const Memory& m, int kind, int row, float limit,
+// How many codewords of a class must be measured: none, the first, or all there are.
+__device__ __forceinline__ int open_codewords(const Memory& m, int kind, int row, float limit,
                                           int size) {
   if (!(m.second[kind * ROWS + row] > limit)) return (size + TILE - 1) / TILE * (EIGHTS / SPLIT);
   return !(m.low[kind * ROWS + row] > limit);
 }
 
-// The word that is number `place` of them, or -1.
-__device__ __forceinline__ int open_word(const Memory& m, int kind, int row, int count, int place,
+// The codeword that is number `place` of them, or -1.
+__device__ __forceinline__ int open_codeword(const Memory& m, int kind, int row, int count, int place,
                                          int size) {
-  int word = m.word[kind * ROWS + row];
+  int codeword = m.codeword[kind * ROWS + row];
   if (count > 1) {
     int eight = place % (EIGHTS / SPLIT) * SPLIT + kind / 8 % SPLIT;
-    word = place / (EIGHTS / SPLIT) * TILE + kind / 8 / SPLIT * SPAN + eight * 8 + kind % 8;
+    codeword = place / (EIGHTS / SPLIT) * TILE + kind / 8 / SPLIT * SPAN + eight * 8 + kind % 8;
   }
-  return place < count && word < size ? word : -1;
+  return place < count && codeword < size ? codeword : -1;
 }
 
-constexpr int BATCH = 8;  // words that a warp measures together
+constexpr int BATCH = 8;  // codewords that a warp measures together
 
-// |x - a|^2 as `distance`, by all lanes of the warp together, for BATCH words, of which those below
-// zero are none: of word i in the lanes from i LANES / BATCH on.
+// |x - a|^2 as `distance`, by all lanes of the warp together, for BATCH codewords, of which those below
+// zero are none: of codeword i in the lanes from i LANES / BATCH on.
 template <int COUNT>
-__device__ __forceinline__ double distances(const REAL* x, const REAL* words,
+__device__ __forceinline__ double distances(const REAL* x, const REAL* codewords,
                                             const int (&numbers)[BATCH], int width) {
   using Piece = Numbers<COUNT>;
   double sums[BATCH] = {};
 #pragma unroll 1
   for (int d = (threadIdx.x & (LANES - 1)) * COUNT; d < width; d += LANES * COUNT) {
-    Piece own = *(const Piece*)(x + d), word[BATCH];
+    Piece own = *(const Piece*)(x + d), codeword[BATCH];
 #pragma unroll
     for (int i = 0; i < BATCH; i++) {
-      word[i] = *(const Piece*)(words + (i64)max(0, numbers[i]) * width + d);
+      codeword[i] = *(const Piece*)(codewords + (i64)max(0, numbers[i]) * width + d);
     }
 #pragma unroll
     for (int i = 0; i < BATCH; i++) {
 #pragma unroll
       for (int k = 0; k < COUNT; k++) {
-        double difference = widened(own.number[k]) - widened(word[i].number[k]);
+        double difference = widened(own.number[k]) - widened(codeword[i].number[k]);
         sums[i] = fma(difference, difference, sums[i]);
       }
     }
@@ -563,20 +563,20 @@ __device__ __forceinline__ double distances(const REAL* x, const REAL* words,
   return joined(sums, [](double x, double y) { return x + y; });
 }
 
-// Calls ``measured(word, far)`` for all words of a row that the screen left open, in batches: a word
-// and its distance are the same in LANES / BATCH lanes, and the word is -1 where there is none.
+// Calls ``measured(codeword, far)`` for all codewords of a row that the screen left open, in batches: a codeword
+// and its distance are the same in LANES / BATCH lanes, and the codeword is -1 where there is none.
 template <int COUNT, typename Measured>
-__device__ __forceinline__ void open_words(const Memory& m, int row, float limit, const REAL* from,
-                                           const REAL* words, int size, int width,
+__device__ __forceinline__ void open_codewords(const Memory& m, int row, float limit, const REAL* from,
+                                           const REAL* codewords, int size, int width,
                                            Measured measured) {
   int lane = threadIdx.x & (LANES - 1), filled = 0;
   int batch[BATCH];
   auto meet = [&] {
-    double far = distances<COUNT>(from, words, batch, width);
-    int word = -1;
+    double far = distances<COUNT>(from, codewords, batch, width);
+    int codeword = -1;
 #pragma unroll
-    for (int i = 0; i < BATCH; i++) word = lane / (LANES / BATCH) == i ? batch[i] : word;
-    measured(word, far);
+    for (int i = 0; i < BATCH; i++) codeword = lane / (LANES / BATCH) == i ? batch[i] : codeword;
+    measured(codeword, far);
   };
   auto empty = [&] {
 #pragma unroll
@@ -584,11 +584,11 @@ __device__ __forceinline__ void open_words(const Memory& m, int row, float limit
     filled = 0;
   };
 #pragma unroll 1
-  for (int whole = 0; whole < 2; whole++) {  // the first words of classes, then all of a class
+  for (int whole = 0; whole < 2; whole++) {  // the first codewords of classes, then all of a class
     empty();
 #pragma unroll 1
     for (int start = 0; start < CLASSES; start += LANES) {
-      int count = start + lane < CLASSES ? open_words(m, start + lane, row, limit, size) : 0;
+      int count = start + lane < CLASSES ? open_codewords(m, start + lane, row, limit, size) : 0;
       u32 left = __ballot_sync(ALL, whole ? count > 1 : count == 1);
 #pragma unroll 1
       for (; left; left &= left - 1) {
@@ -599,13 +599,13 @@ __device__ __forceinline__ void open_words(const Memory& m, int row, float limit
           if (whole) {
 #pragma unroll
             for (int i = 0; i < BATCH; i++) {
-              batch[i] = open_word(m, kind, row, its, place + i, size);
+              batch[i] = open_codeword(m, kind, row, its, place + i, size);
             }
             filled = BATCH;
           } else {
-            int word = open_word(m, kind, row, 1, 0, size);
+            int codeword = open_codeword(m, kind, row, 1, 0, size);
 #pragma unroll
-            for (int i = 0; i < BATCH; i++) batch[i] = i == filled ? word : batch[i];
+            for (int i = 0; i < BATCH; i++) batch[i] = i == filled ? codeword : batch[i];
             filled++;
           }
           if (filled < BATCH) continue;
@@ -618,19 +618,19 @@ __device__ __forceinline__ void open_words(const Memory& m, int row, float limit
   }
 }
 
-// The nearest word of a row that the screen left open, the same in all lanes of the warp.
+// The nearest codeword of a row that the screen left open, the same in all lanes of the warp.
 template <int COUNT>
 __device__ __forceinline__ int settle(const Memory& m, int row, float limit, const REAL* from,
-                                      const REAL* words, int size, int width) {
+                                      const REAL* codewords, int size, int width) {
   int lane = threadIdx.x & (LANES - 1);
   double best = __longlong_as_double(0x7ff0000000000000ll), second = best;
   int nearest = -1;
-  open_words<COUNT>(m, row, limit, from, words, size, width, [&](int word, double far) {
-    if (word < 0 || lane % (LANES / BATCH)) return;  // one lane speaks for a word
+  open_codewords<COUNT>(m, row, limit, from, codewords, size, width, [&](int codeword, double far) {
+    if (codeword < 0 || lane % (LANES / BATCH)) return;  // one lane speaks for a codeword
     if (nearest < 0 || far < best) {
       second = nearest < 0 ? second : best;
       best = far;
-      nearest = word;
+      nearest = codeword;
     } else if (far < second) {
       second = far;
     }
@@ -642,12 +642,12 @@ __device__ __forceinline__ int settle(const Memory& m, int row, float limit, con
 
   u64* digits = m.digits + threadIdx.x / LANES * Register<REAL>::DIGITS;
   nearest = -1;
-  open_words<COUNT>(m, row, limit, from, words, size, width, [&](int word, double far) {
-    bool open = word >= 0 && far <= most && lane % (LANES / BATCH) == 0;
+  open_codewords<COUNT>(m, row, limit, from, codewords, size, width, [&](int codeword, double far) {
+    bool open = codeword >= 0 && far <= most && lane % (LANES / BATCH) == 0;
     for (u32 left = __ballot_sync(ALL, open); left; left &= left - 1) {
-      int other = __shfl_sync(ALL, word, __ffs(left) - 1), order = -1;
+      int other = __shfl_sync(ALL, codeword, __ffs(left) - 1), order = -1;
       if (nearest >= 0) {
-        order = compare(from, words + (i64)other * width, from, words + (i64)nearest * width, width,
+        order = compare(from, codewords + (i64)other * width, from, codewords + (i64)nearest * width, width,
                         digits);
       }
       if (order < 0 || order == 0 && other < nearest) nearest = other;
@@ -657,7 +657,7 @@ __device__ __forceinline__ int settle(const Memory& m, int row, float limit, con
 }
 
 // Settles what the screen left open of the block's `rows`, a row a warp at a time.
-__device__ __noinline__ void settle_all(const REAL* rows, const REAL* words, int size, int width,
+__device__ __noinline__ void settle_all(const REAL* rows, const REAL* codewords, int size, int width,
                                         int padded, bool wide) {
   const Memory m = divide(shared_memory(), padded);
   int warp = threadIdx.x / LANES, lane = threadIdx.x & (LANES - 1);
@@ -678,8 +678,8 @@ __device__ __noinline__ void settle_all(const REAL* rows, const REAL* words, int
     int row = whose * OWN + __ffs(left) - 1;
     const REAL* from = rows + row * width;
     float limit = m.slack[row];
-    int code = wide ? settle<WIDE>(m, row, limit, from, words, size, width)
-                    : settle<1>(m, row, limit, from, words, size, width);
+    int code = wide ? settle<WIDE>(m, row, limit, from, codewords, size, width)
+                    : settle<1>(m, row, limit, from, codewords, size, width);
     if (lane == 0) m.code[row] = max(0, code);
   }
 }
@@ -699,7 +699,7 @@ __device__ __forceinline__ void decide(const Memory& m, int row, int count, int 
     kind = low[i] < best ? i : kind;
     best = lower(best, low[i]);
   }
-  int code = m.word[at + kind * ROWS];
+  int code = m.codeword[at + kind * ROWS];
 #pragma unroll
   for (int step = OWN; step < LANES; step *= 2) {
     float other = __shfl_xor_sync(ALL, best, step);
@@ -726,7 +726,7 @@ __device__ __forceinline__ void decide(const Memory& m, int row, int count, int 
 // The codes (stages, all) of rows (n, width).  `x` is what the first stage quantizes; what it and
 // the next ones leave over is written to `rows`.
 extern "C" __global__ void __launch_bounds__(WARPS* LANES, 2)
-    encode(const REAL* x, REAL* rows, i64 n, int width, int padded, int stages, const REAL* words,
+    encode(const REAL* x, REAL* rows, i64 n, int width, int padded, int stages, const REAL* codewords,
            const u16* screen, const float* half, const REAL* centre, const i64* whole,
            const double* real, int* codes, i64 all) {
   const Memory m = divide(shared_memory(), padded);
@@ -737,8 +737,8 @@ extern "C" __global__ void __launch_bounds__(WARPS* LANES, 2)
   x += first * width;
   rows += first * width;
   codes += first + row + lane;
-  bool wide = width % WIDE == 0 && (((u64)x | (u64)rows | (u64)words | (u64)centre) & 15) == 0;
-  const REAL* before = nullptr;  // the words of the stage before
+  bool wide = width % WIDE == 0 && (((u64)x | (u64)rows | (u64)codewords | (u64)centre) & 15) == 0;
+  const REAL* before = nullptr;  // the codewords of the stage before
   u32 turns = 0;
 #ifdef WGMMA
   if (threadIdx.x < BUFFERS) arrival_init(m.arrivals + threadIdx.x);
@@ -751,7 +751,7 @@ extern "C" __global__ void __launch_bounds__(WARPS* LANES, 2)
   if (AHEAD) fetch(whole);
 #pragma unroll 1
   for (int q = 0; q < stages; q++, whole += WHOLE, real += REAL_COUNT, codes += all) {
-    const REAL *from = (q <= 1 ? x : rows) + row * width, *own = words + whole[WORDS_AT];
+    const REAL *from = (q <= 1 ? x : rows) + row * width, *own = codewords + whole[CODEWORDS_AT];
     const REAL* mean = centre + whole[CENTRE_AT];
     int size = (int)whole[SIZE];
     if (wide) {
@@ -763,7 +763,7 @@ extern "C" __global__ void __launch_bounds__(WARPS* LANES, 2)
     show_to_products();
 #endif
     if (!AHEAD) fetch(whole);
-    turns = screen_words(screen + whole[SCREEN_AT], half + whole[HALF_AT], size, padded, turns);
+    turns = screen_codewords(screen + whole[SCREEN_AT], half + whole[HALF_AT], size, padded, turns);
     if (AHEAD && q + 1 < stages) fetch(whole + WHOLE);
     decide(m, row, count, size);
     __syncthreads();  // all warps share in what is open

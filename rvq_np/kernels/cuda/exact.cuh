@@ -1,4 +1,4 @@
-// Which of two words is nearer, in exact real arithmetic.
+// Which of two codewords is nearer, in exact real arithmetic.
 //
 // A squared distance is a sum of products of two numbers each, and such a product is a whole
 // number times a power of two.  All of them are added up as whole numbers in one long register in
@@ -12,7 +12,7 @@ template <typename T>
 struct Register;
 template <>
 struct Register<float> {
-  static constexpr int DIGITS = 22, FIRST = -298;  // 2 (128 + 149) bits, and room for carries
+  static constexpr int DIGITS = 22, FIRST = -298;  // 2 (128 + 149) bits, and space for carries
 };
 template <>
 struct Register<double> {
@@ -113,7 +113,7 @@ __device__ __forceinline__ double distance(const T* x, const T* a, int width) {
   return sum;
 }
 
-// What a computed distance must not exceed, if its word may yet be the nearest.
+// What a computed distance must not exceed, if its codeword may yet be the nearest.
 __device__ __forceinline__ double reach(double best, int width) {
   return best * (1.0 + 3.0 * share(width)) + 4.0 * width * LOST;
 }

@@ -1,4 +1,4 @@
-// Words by their codes: decoding, what is left of rows, and sums of the rows that chose each word.
+// Codewords by their codes: decoding, what is left of rows, and sums of the rows that chose each codeword.
 //
 // Everything here is bound by memory: a number is added or subtracted once for each that is read.
 
@@ -33,20 +33,20 @@ __device__ __forceinline__ void add_up(const int* codes, i64 all, i64 n, int wid
   }
   const int* code = codes + row;
   for (int q = 0; q < stages; q++, code += all) {
-    const REAL* words = table + offsets[q] + place;
+    const REAL* codewords = table + offsets[q] + place;
     i64 its[TOGETHER];
-    T word[TOGETHER];
+    T codeword[TOGETHER];
 #pragma unroll
     for (int k = 0; k < TOGETHER; k++) {
       its[k] = max(0, min(code[k < count ? k : 0], sizes[q] - 1));  // they are checked meanwhile
     }
 #pragma unroll
-    for (int k = 0; k < TOGETHER; k++) word[k] = *(const T*)(words + its[k] * width);
+    for (int k = 0; k < TOGETHER; k++) codeword[k] = *(const T*)(codewords + its[k] * width);
 #pragma unroll
     for (int k = 0; k < TOGETHER; k++) {
       for (int i = 0; i < COUNT; i++) {
         REAL& sum = ((REAL*)&total[k])[i];
-        sum = plus(sum, ((const REAL*)&word[k])[i]);
+        sum = plus(sum, ((const REAL*)&codeword[k])[i]);
       }
     }
   }

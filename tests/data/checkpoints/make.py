@@ -1,4 +1,4 @@
-"""Make the golden files anew: ``python tests/data/checkpoints/make.py``, with the peers installed.
+"""Make the golden files again: ``python tests/data/checkpoints/make.py``, with the peers installed.
 
 For each model a checkpoint as its package saves it, here with the quantizer alone, some vectors,
 and the codes, one a frame, and the decoded vectors that the package itself gives for them.

@@ -1,8 +1,8 @@
-"""CuPy's names as far as rvq_np uses them, on NumPy arrays; kernels run on `card`.
+"""CuPy's names as far as rvq_np uses them, on NumPy arrays; kernels run on `gpu`.
 
 As strict as CuPy, or stricter: arithmetic and conversions of float32 take numbers below 2**-126 for
 zero, arrays do not turn into NumPy ones unasked, functions refuse NumPy
-arrays, everything must live on the current device, and whatever would wait for the card counts.
+arrays, everything must live on the current device, and whatever would wait for the GPU counts.
 No evidence for a GPU.
 """
 
@@ -15,14 +15,14 @@ import numpy as np
 
 from rvq_np import backends
 
-from .card import Module
+from .gpu import Module
 
 DEVICES = 2
 SHARED = 227 << 10  # of an H100
 PROCESSORS = 132
 CAPABILITY = "90"
 COMPILER = (13, 0)
-waits = 0  # how often something had to wait for the card
+waits = 0  # how often something had to wait for the GPU
 fetched = 0  # bytes that were copied from it
 seed = 0  # of the order in which threads take turns
 _current = [0]
@@ -266,7 +266,7 @@ def _function(name):
             _refuse(each)
             if name not in ON_BFLOAT16 and "bfloat16" in str(getattr(each, "dtype", "")):
                 raise TypeError(f"Wrong type (bfloat16) of arguments for cupy_{name}")
-        with np.errstate(all="ignore"):  # a card says nothing
+        with np.errstate(all="ignore"):  # a GPU says nothing
             given = list(map(_taken, arguments))
             if name not in COPYING:
                 given = [_flushed(each) for each in given]
@@ -347,7 +347,7 @@ def module(count=DEVICES):
         return count
 
     made = types.ModuleType("cupy")
-    made.__version__ = "0 (not CuPy: NumPy arrays and an emulated card)"
+    made.__version__ = "0 (not CuPy: NumPy arrays and an emulated GPU)"
     made.ndarray, made.RawModule = ndarray, RawModule
     made.asarray, made.asnumpy, made.from_dlpack = asarray, asnumpy, from_dlpack
     made.cuda = types.SimpleNamespace(
@@ -368,7 +368,7 @@ def module(count=DEVICES):
 
 @contextlib.contextmanager
 def installed(count=DEVICES):
-    """Let ``import cupy`` find this, and rvq_np's backends read it anew."""
+    """Let ``import cupy`` find this, and rvq_np's backends read it again."""
     before = _forget()
     sys.modules["cupy"] = made = module(count)
     try:
@@ -382,7 +382,7 @@ def installed(count=DEVICES):
 
 
 def _forget():
-    """Return what was imported of CuPy and what stands on it, and let it be imported anew."""
+    """Return what was imported of CuPy and what stands on it, and let it be imported again."""
     backends._backend_for.cache_clear()
     ours = [f"rvq_np.backends.{name}" for name in ("cupy", "_cuda", "_cuda_launch", "_cuda_search")]
     before = {name: sys.modules.pop(name) for name in ["cupy", *ours] if name in sys.modules}

@@ -1,6 +1,6 @@
 """Builds CUDA source for this machine's processor and launches it on NumPy arrays.
 
-No evidence for a GPU, see `card.hpp`.
+No evidence for a GPU, see `gpu.hpp`.
 """
 
 import ctypes
@@ -40,12 +40,12 @@ class Module:
             kinds, names = _parameters(text, macros)
             self.parameters[name] = kinds
             wrappers.append(
-                f'extern "C" const char* launch_{name}(unsigned card_x, unsigned card_y, '
-                f"unsigned card_n, size_t card_s, unsigned card_i, {text}) {{ "
-                "return card::launch(card_x, card_y, card_n, card_s, card_i, "
+                f'extern "C" const char* launch_{name}(unsigned gpu_x, unsigned gpu_y, '
+                f"unsigned gpu_n, size_t gpu_s, unsigned gpu_i, {text}) {{ "
+                "return gpu::launch(gpu_x, gpu_y, gpu_n, gpu_s, gpu_i, "
                 f"[&] {{ {name}({', '.join(names)}); }}); }}"
             )
-        text = "\n".join(['#include "card.hpp"', source, *wrappers])
+        text = "\n".join(['#include "gpu.hpp"', source, *wrappers])
         self.library = ctypes.CDLL(
             str(_built(text, tuple(f"-D{k}={v}" for k, v in macros.items())))
         )
@@ -61,15 +61,15 @@ class Module:
                     assert value.flags.c_contiguous
                 given.append(ctypes.c_void_p(value.ctypes.data))
             else:
-                wanted, passed = SCALARS[kind]
-                assert type(value) is wanted, f"{name}: {type(value)} for {kind}"
+                expected, passed = SCALARS[kind]
+                assert type(value) is expected, f"{name}: {type(value)} for {kind}"
                 given.append(passed(value))
         counts = (*map(ctypes.c_uint, (*blocks, threads)), ctypes.c_size_t(shared))
         function = getattr(self.library, f"launch_{name}")
         function.restype = ctypes.c_char_p
         problem = function(*counts, ctypes.c_uint(seed), *given).decode()
         if problem:
-            raise RuntimeError(f"emulated card: {name}: {problem}")
+            raise RuntimeError(f"emulated GPU: {name}: {problem}")
 
 
 def _parameters(text, macros):
@@ -85,7 +85,7 @@ def _parameters(text, macros):
 
 @functools.cache
 def _built(text, macros):
-    header = (HERE / "card.hpp").read_text()
+    header = (HERE / "gpu.hpp").read_text()
     name = hashlib.sha256("\n".join([header, text, *macros, *FLAGS]).encode()).hexdigest()[:20]
     path = BUILT / f"{name}.so"
     if not path.exists():

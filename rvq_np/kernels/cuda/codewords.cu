@@ -10,9 +10,9 @@ constexpr double FAR_OFF = 77371252455336267181195264.0;  // 2^86: half a square
 __device__ __forceinline__ void rounded(double value, float& out) { out = narrowed(value); }
 __device__ __forceinline__ void rounded(double value, double& out) { out = value; }
 
-// centre (width,): the mean of words (size, width), rounded; spread (width,): the furthest from it.
-// A block of threads takes 32 columns.  Also clears what `round_words` raises.
-extern "C" __global__ void find_centre(const REAL* words, int size, int width, REAL* centre,
+// centre (width,): the mean of codewords (size, width), rounded; spread (width,): the furthest from it.
+// A block of threads takes 32 columns.  Also clears what `round_codewords` raises.
+extern "C" __global__ void find_centre(const REAL* codewords, int size, int width, REAL* centre,
                                        double* spread, double* real) {
   constexpr int MOST = 32;  // warps of a block
   __shared__ double sums[MOST][LANES], lows[MOST][LANES], highs[MOST][LANES];
@@ -24,7 +24,7 @@ extern "C" __global__ void find_centre(const REAL* words, int size, int width, R
   if (d < width) {
 #pragma unroll 8
     for (int i = warp; i < size; i += warps) {
-      double number = widened(words[(i64)i * width + d]);
+      double number = widened(codewords[(i64)i * width + d]);
       sum = fma(number, part, sum);
       low = number < low ? number : low;
       high = number > high ? number : high;
@@ -46,10 +46,10 @@ extern "C" __global__ void find_centre(const REAL* words, int size, int width, R
   spread[d] = higher(high - widened(mean), widened(mean) - low);
 }
 
-// Words (size, width) less the centre, scaled by a power of two and rounded: screen (see `place_of`),
+// Codewords (size, width) less the centre, scaled by a power of two and rounded: screen (see `place_of`),
 // zeros around them; half (rows,): half squared norms; and the `real` of stage.cuh.  A warp takes a
 // row.
-extern "C" __global__ void round_words(const REAL* words, int size, int width, int padded, int rows,
+extern "C" __global__ void round_codewords(const REAL* codewords, int size, int width, int padded, int rows,
                                        const REAL* centre, const double* spread, u16* screen,
                                        float* half, double* real) {
   int lane = threadIdx.x & (LANES - 1);
@@ -66,11 +66,11 @@ extern "C" __global__ void round_words(const REAL* words, int size, int width, i
     most = higher(most, __shfl_xor_sync(ALL, most, step));
   }
   int unit = most > 0.0 ? 13 - ilogb(most) : 14;  // the largest number falls short of 2^14
-  const REAL* word = words + (i64)row * width;
+  const REAL* codeword = codewords + (i64)row * width;
   double squares = 0.0, rests = 0.0;
   for (int d = lane; d < padded; d += LANES) {
     double moved = 0.0;
-    if (d < width) moved = widened(word[d]) - widened(centre[d]);
+    if (d < width) moved = widened(codeword[d]) - widened(centre[d]);
     double scaled = ldexp(moved, unit);
     u16 bits = to_half(narrowed(scaled));
     double rest = scaled - widened(from_half(bits));

@@ -1,73 +1,73 @@
-"""Faults of the CUDA source and of what launches it, seen on the emulated card."""
+"""Faults of the CUDA source and of what launches it, seen on the emulated GPU."""
 
 from ._fault import Fault
 
 CUPY = "tests/test_cupy.py"
 KIT = f"{CUPY}::TestDefault"
-HARD = f"{CUPY}::test_words_and_vectors_of_any_kind_have_the_codes_of_numpy"
+HARD = f"{CUPY}::test_codewords_and_vectors_of_any_kind_have_the_codes_of_numpy"
 GROUPS = f"{CUPY}::test_groups_of_warps_have_the_codes_of_numpy"
-TILES = f"{CUPY}::test_many_tiles_of_rows_and_words_have_the_codes_of_numpy"
+TILES = f"{CUPY}::test_many_tiles_of_rows_and_codewords_have_the_codes_of_numpy"
 
 SCREEN = (
     Fault(
-        "the card settles nothing",
+        "the GPU settles nothing",
         "encode.cu:decide",
         "open = __ballot_sync(ALL, lane < min(count, OWN) && close != 1)",
         "open = __ballot_sync(ALL, lane < min(count, OWN) && close != 1) & 0",
         KIT,
     ),
     Fault(
-        "the card's screen forgets what rounding took from a row",
+        "the GPU's screen forgets what rounding took from a row",
         "encode.cu:round_rows",
-        "float slack = rest * most_words + (norm + rest) * word_rest;",
-        "float slack = (norm + rest) * word_rest;",
+        "float slack = rest * most_codewords + (norm + rest) * codeword_rest;",
+        "float slack = (norm + rest) * codeword_rest;",
         f"{KIT} {HARD}",
     ),
     Fault(
-        "the card's screen forgets what rounding took from the words",
+        "the GPU's screen forgets what rounding took from the codewords",
         "encode.cu:round_rows",
-        "float slack = rest * most_words + (norm + rest) * word_rest;",
-        "float slack = rest * most_words;",
+        "float slack = rest * most_codewords + (norm + rest) * codeword_rest;",
+        "float slack = rest * most_codewords;",
         f"{KIT} {HARD}",
     ),
     Fault(
-        "the card's screen trusts the sums of tensor cores",
+        "the GPU's screen trusts the sums of tensor cores",
         "encode.cu:summing",
         "return (1.5f * width + 32.0f) * 2.4e-7f;",
         "return 0.0f;",
         f"{CUPY}::test_the_bound_covers_sums_that_are_cut_off",
     ),
     Fault(
-        "the card's screen forgets the place in the last bits of a score",
+        "the GPU's screen forgets the place in the last bits of a score",
         "encode.cu:round_rows",
         "slack += 3.2e-5f *",
         "slack += 0.0f *",
-        f"{CUPY}::test_the_bound_covers_the_place_of_a_word",
+        f"{CUPY}::test_the_bound_covers_the_place_of_a_codeword",
     ),
     Fault(
-        "the second word of a class is forgotten",
-        "encode.cu:screen_words",
+        "the second codeword of a class is forgotten",
+        "encode.cu:screen_codewords",
         "second = lower(second, higher(first, score));",
         "second = lower(second, NONE);",
         f"{KIT} {HARD}",
     ),
     Fault(
-        "a class forgets the words of earlier tiles",
+        "a class forgets the codewords of earlier tiles",
         "encode.cu:flush",
         "m.second[at] = lower(lower(second, next), higher(first, low));",
         "m.second[at] = second;",
-        f"{CUPY}::test_more_words_than_eight_bits_tell_apart_in_a_class",
+        f"{CUPY}::test_more_codewords_than_eight_bits_tell_apart_in_a_class",
     ),
     Fault(
-        "no barrier between tiles of words",
-        "encode.cu:screen_words",
+        "no barrier between tiles of codewords",
+        "encode.cu:screen_codewords",
         "__syncthreads();\nmeet(m, sums, row",
         "meet(m, sums, row",
         TILES,
     ),
     Fault(
         "no barrier before rows are decided",
-        "encode.cu:screen_words",
+        "encode.cu:screen_codewords",
         "copies_wait<0>();\n__syncthreads();\nreturn turns;",
         "copies_wait<0>();\nreturn turns;",
         TILES,
@@ -81,30 +81,30 @@ SCREEN = (
     ),
     Fault(
         "products wait for what has arrived before",
-        "encode.cu:screen_words",
+        "encode.cu:screen_codewords",
         "arrival_wait(m.arrivals + buffer, turns >> buffer & 1);",
         "arrival_wait(m.arrivals + buffer, ~turns >> buffer & 1);",
         GROUPS,
     ),
     Fault(
         "products are used before they are there",
-        "encode.cu:screen_words",
+        "encode.cu:screen_codewords",
         "products_wait(sums[0]);",
         "",
         GROUPS,
     ),
     Fault(
-        "words are read before their copies have arrived",
-        "encode.cu:screen_words",
+        "codewords are read before their copies have arrived",
+        "encode.cu:screen_codewords",
         "copies_wait<BUFFERS - 2>();",
         "copies_wait<BUFFERS - 1>();",
         TILES,
     ),
     Fault(
-        "small floats are lost when a word is subtracted on the card",
+        "small floats are lost when a codeword is subtracted on the GPU",
         "encode.cu:round_rows",
-        "piece[i].number[k] = minus(piece[i].number[k], word[i].number[k]);",
-        "piece[i].number[k] = piece[i].number[k] - word[i].number[k];",
+        "piece[i].number[k] = minus(piece[i].number[k], codeword[i].number[k]);",
+        "piece[i].number[k] = piece[i].number[k] - codeword[i].number[k];",
         f"{HARD} tests/test_cupy_adversarial.py",
     ),
     Fault(
@@ -115,83 +115,83 @@ SCREEN = (
         KIT,
     ),
     Fault(
-        "the place of a word is cut to seven bits",
+        "the place of a codeword is cut to seven bits",
         "encode.cu:PLACE",
         "constexpr u32 PLACE = 0xffu;",
         "constexpr u32 PLACE = 0x7fu;",
-        f"{CUPY}::test_more_words_than_eight_bits_tell_apart_in_a_class",
+        f"{CUPY}::test_more_codewords_than_eight_bits_tell_apart_in_a_class",
     ),
     Fault(
-        "words of the card's screen are not moved by their mean",
-        "words.cu:round_words",
-        "moved = widened(word[d]) - widened(centre[d]);",
-        "moved = widened(word[d]);",
+        "codewords of the GPU's screen are not moved by their mean",
+        "codewords.cu:round_codewords",
+        "moved = widened(codeword[d]) - widened(centre[d]);",
+        "moved = widened(codeword[d]);",
         HARD,
     ),
 )
 
 SETTLED = (
     Fault(
-        "a tie on the card goes to whichever comes last",
+        "a tie on the GPU goes to whichever comes last",
         "encode.cu:settle",
         "if (order < 0 || order == 0 && other < nearest) nearest = other;",
         "if (order <= 0) nearest = other;",
         KIT,
     ),
     Fault(
-        "the card takes double precision for exact",
+        "the GPU takes double precision for exact",
         "exact.cuh:reach",
         "return best * (1.0 + 3.0 * share(width)) + 4.0 * width * LOST;",
         "return best;",
         KIT,
     ),
     Fault(
-        "the card's register loses the carries of its digits",
+        "the GPU's register loses the carries of its digits",
         "exact.cuh:compare",
         "carry = value >> 32;",
         "carry = 0;",
         KIT,
     ),
     Fault(
-        "the card's register drops the upper half of a product",
+        "the GPU's register drops the upper half of a product",
         "exact.cuh:add_product",
         "u64 digit = part < 2 ? low : high;",
         "u64 digit = part < 2 ? low : 0;",
         f"{CUPY}::TestFloat64",
     ),
     Fault(
-        "subnormal numbers have another exponent on the card",
+        "subnormal numbers have another exponent on the GPU",
         "exact.cuh:split",
         "exponent = (biased ? biased : 1) - 150;",
         "exponent = biased - 150;",
-        f"{CUPY}::test_numbers_next_to_nothing_are_told_apart",
+        f"{CUPY}::test_numbers_next_to_nothing_are_distinguished",
     ),
 )
 
 OTHERS = (
     Fault(
-        "a beam on the card takes a tie's later word",
+        "a beam on the GPU takes a tie's later codeword",
         "beam.cu:pick",
         "if (compare(x, a, y, b, width, digits) < 0) least = other;",
         "if (compare(x, a, y, b, width, digits) <= 0) least = other;",
         f"{CUPY}::test_beams_on_whole_numbers_are_those_of_numpy",
     ),
     Fault(
-        "a beam on the card forgets where it came from",
+        "a beam on the GPU forgets where it came from",
         "beam.cu:rank",
-        "const int* history = before + (n_row * alive + least / wanted) * stage;",
+        "const int* history = before + (n_row * alive + least / expected) * stage;",
         "const int* history = before + n_row * alive * stage;",
         f"{CUPY}::test_beams_on_whole_numbers_are_those_of_numpy",
     ),
     Fault(
-        "sums on the card are merged in another order",
+        "sums on the GPU are merged in another order",
         "gather.cu:merge",
         "for (int width = 1; width < GROUP; width *= 2) {",
         "for (int width = GROUP / 2; width > 0; width /= 2) {",
         f"{CUPY}::test_tallies_have_the_bits_of_the_host",
     ),
     Fault(
-        "decoding on the card starts from the first word",
+        "decoding on the GPU starts from the first codeword",
         "gather.cu:add_up",
         "for (int i = 0; i < COUNT; i++) ((REAL*)&total[k])[i] = 0;",
         "for (int i = 0; i < COUNT; i++) ((REAL*)&total[k])[i] = (REAL)-0.0;",
@@ -212,29 +212,29 @@ OTHERS = (
         f"{CUPY}::test_the_ends_of_rows_come_at_once",
     ),
     Fault(
-        "the card computes on the current device, not on the array's",
+        "the GPU computes on the current device, not on the array's",
         "there",
         "return nullcontext() if device is None else device",
         "return nullcontext()",
         f"{CUPY}::TestOtherDevice",
     ),
     Fault(
-        "k-means on the card waits in every round",
+        "k-means on the GPU waits in every round",
         "assign",
         "counts, sums = add_up(rows, codes, prepared)\nreturn counts[0], sums[0]",
         "counts, sums = add_up(rows, codes, prepared)\n"
         "return cupy.asarray(counts[0].get()), sums[0]",
-        f"{CUPY}::test_kmeans_on_the_card_does_not_wait_between_rounds",
+        f"{CUPY}::test_kmeans_on_the_gpu_does_not_wait_between_rounds",
     ),
     Fault(
-        "a fit copies vectors off the card",
+        "a fit copies vectors off the GPU",
         "fit",
         "x = x if lookup.stays(x) else arrays.to_numpy(x)",
         "x = arrays.to_numpy(x)",
         f"{CUPY}::test_fitting_leaves_the_vectors_where_they_are",
     ),
     Fault(
-        "a level on the card begins where the one before it did",
+        "a stage on the GPU begins where the one before it did",
         "encode",
         "part, own = x[start : start + step], codes[:, start : start + step]",
         "part, own = x[start : start + step], codes[:, :step]",

@@ -1,9 +1,9 @@
-// A card made of one processor core: enough of CUDA to run the kernels of rvq_np/kernels/cuda.
+// A GPU made of one processor core: enough of CUDA to run the kernels of rvq_np/kernels/cuda.
 //
 // No evidence for a GPU: what runs here is the same source, compiled for this machine.  Threads of
-// a block are fibers that take turns in an order drawn anew at every turn, or warps that go as far as
+// a block are fibers that take turns in an order drawn again at every turn, or warps that go as far as
 // barriers let them, by turns of the seed: a missing barrier shows as other codes.  Copies in the background arrive as late as
-// they may, and matrix products are cut off as roughly as on the first cards that had them.  Where
+// they may, and matrix products are cut off as roughly as on the first GPUs that had them.  Where
 // REAL is float, arithmetic takes numbers below 2^-126 for zero, as in all that CuPy compiles.
 #pragma once
 #define RVQ_EMULATED
@@ -34,11 +34,11 @@ struct alignas(16) uint4 {
 };
 using std::memcpy;
 
-namespace card {
+namespace gpu {
 
 constexpr int WARP = 32;
 constexpr size_t STACK = 1 << 16;
-constexpr size_t GUARD = 1 << 14;  // bytes around shared memory that nobody may write
+constexpr size_t GUARD = 1 << 14;  // bytes around shared memory that must not be written
 constexpr unsigned FLUSH = 0x8040;  // of results and of what goes in, see _mm_setcsr
 
 struct Copy {
@@ -49,8 +49,8 @@ struct Copy {
 struct Products {  // see multiply_wide
   const unsigned short* rows;
   int rows_step;
-  const unsigned short* words;
-  int words_step;
+  const unsigned short* codewords;
+  int codewords_step;
   bool add;
 };
 
@@ -97,13 +97,13 @@ inline bool eager;  // each warp goes as far as it can before another has a turn
 
 inline char failure[200];
 
-extern "C" void card_switch(void** leave, void* enter);
+extern "C" void gpu_switch(void** leave, void* enter);
 
 // Ends the launch: the thread that says so stops here for good, and its block with it.
 inline void fail(const char* what) {
   std::snprintf(failure, sizeof(failure), "%s (block %u, thread %u)", what, block.x,
                 current ? current->thread.x : 0);
-  while (current) card_switch(&current->top, home);
+  while (current) gpu_switch(&current->top, home);
 }
 
 inline unsigned draw() {
@@ -116,9 +116,9 @@ inline unsigned draw() {
 #if defined(__x86_64__)
 asm(R"(
 .text
-.weak card_switch
-.type card_switch, @function
-card_switch:
+.weak gpu_switch
+.type gpu_switch, @function
+gpu_switch:
   pushq %rbp
   pushq %rbx
   pushq %r12
@@ -137,10 +137,10 @@ card_switch:
 )");
 constexpr int SAVED = 6;
 #else
-#error "the emulated card switches between threads on x86-64 only"
+#error "the emulated GPU switches between threads on x86-64 only"
 #endif
 
-inline void pause() { card_switch(&current->top, home); }
+inline void pause() { gpu_switch(&current->top, home); }
 
 inline void start() {
   (*body)();
@@ -173,10 +173,10 @@ inline void meet_warp() {
   }
 }
 
-// Shows `words` numbers of this lane to its warp; returns those of all lanes.
-inline uint64_t (*show(const uint64_t* numbers, int words))[8] {
+// Shows `codewords` numbers of this lane to its warp; returns those of all lanes.
+inline uint64_t (*show(const uint64_t* numbers, int codewords))[8] {
   auto* slots = warps[current->warp].slots[current->parity ^= 1];
-  for (int i = 0; i < words; i++) slots[current->lane][i] = numbers[i];
+  for (int i = 0; i < codewords; i++) slots[current->lane][i] = numbers[i];
   meet_warp();
   return slots;
 }
@@ -219,7 +219,7 @@ inline void run_block(size_t shared) {
       if (fiber.done || (fiber.gate && *fiber.gate == fiber.seen)) continue;
       fiber.gate = nullptr;
       current = &fiber;
-      card_switch(&home, fiber.top);
+      gpu_switch(&home, fiber.top);
       current = nullptr;
       moved = true;
       left -= fiber.done;
@@ -273,14 +273,14 @@ inline const char* launch(unsigned blocks, unsigned rows, unsigned threads, size
   return failure;
 }
 
-}  // namespace card
+}  // namespace GPU
 
-inline unsigned char* shared_memory() { return card::memory; }
+inline unsigned char* shared_memory() { return gpu::memory; }
 
-#define threadIdx (card::current->thread)
-#define blockIdx (card::block)
-#define blockDim (card::shape)
-#define gridDim (card::grid)
+#define threadIdx (gpu::current->thread)
+#define blockIdx (gpu::block)
+#define blockDim (gpu::shape)
+#define gridDim (gpu::grid)
 
 using std::fabs;
 using std::fma;
@@ -332,29 +332,29 @@ inline unsigned long long atomicMax(unsigned long long* to, unsigned long long v
   return before;
 }
 
-inline void __syncthreads() { card::meet_block(); }
-inline void __syncwarp() { card::meet_warp(); }
+inline void __syncthreads() { gpu::meet_block(); }
+inline void __syncwarp() { gpu::meet_warp(); }
 template <typename T>
 T __shfl_sync(unsigned, T value, int lane) {
-  return card::exchange(value, lane);
+  return gpu::exchange(value, lane);
 }
 template <typename T>
 T __shfl_xor_sync(unsigned, T value, int step) {
-  return card::exchange(value, card::current->lane ^ step);
+  return gpu::exchange(value, gpu::current->lane ^ step);
 }
 inline unsigned __ballot_sync(unsigned, bool value) {
   uint64_t number = value;
-  auto* slots = card::show(&number, 1);
+  auto* slots = gpu::show(&number, 1);
   unsigned votes = 0;
-  for (int lane = 0; lane < card::WARP; lane++) votes |= (unsigned)(slots[lane][0] & 1) << lane;
+  for (int lane = 0; lane < gpu::WARP; lane++) votes |= (unsigned)(slots[lane][0] & 1) << lane;
   return votes;
 }
 
 inline unsigned __match_any_sync(unsigned, int value) {
   uint64_t number = (unsigned)value;
-  auto* slots = card::show(&number, 1);
+  auto* slots = gpu::show(&number, 1);
   unsigned same = 0;
-  for (int lane = 0; lane < card::WARP; lane++) {
+  for (int lane = 0; lane < gpu::WARP; lane++) {
     same |= (unsigned)(slots[lane][0] == number) << lane;
   }
   return same;
@@ -363,7 +363,7 @@ inline unsigned __match_any_sync(unsigned, int value) {
 // Arithmetic that loses no small numbers, whatever the rest does.
 struct Exact {
   unsigned before = _mm_getcsr();
-  Exact() { _mm_setcsr(before & ~card::FLUSH); }
+  Exact() { _mm_setcsr(before & ~gpu::FLUSH); }
   ~Exact() { _mm_setcsr(before); }
 };
 template <typename To, typename Function, typename... From>
@@ -407,10 +407,10 @@ inline unsigned to_halves(float first, float second) {
 inline float from_half(unsigned short bits) { return (float)bits_as<_Float16>(bits); }
 
 inline void load_matrices(unsigned (&out)[4], const unsigned short* row) {
-  if ((uintptr_t)row % 16) card::fail("a row of a matrix is not aligned to 16 bytes");
+  if ((uintptr_t)row % 16) gpu::fail("a row of a matrix is not aligned to 16 bytes");
   uint64_t number = (uint64_t)(uintptr_t)row;
-  auto* slots = card::show(&number, 1);
-  int lane = card::current->lane;
+  auto* slots = gpu::show(&number, 1);
+  int lane = gpu::current->lane;
   for (int matrix = 0; matrix < 4; matrix++) {
     auto* from = (const unsigned short*)(uintptr_t)slots[matrix * 8 + lane / 4][0];
     std::memcpy(&out[matrix], from + lane % 4 * 2, 4);
@@ -433,8 +433,8 @@ inline float cut_sum(float sum, const double* products, int count) {
 
 inline void multiply(float (&sums)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
   uint64_t mine[6] = {a[0], a[1], a[2], a[3], b0, b1};
-  auto* slots = card::show(mine, 6);
-  int lane = card::current->lane;
+  auto* slots = gpu::show(mine, 6);
+  int lane = gpu::current->lane;
   auto half = [&](int from, int part, int place) {
     return (double)from_half((unsigned short)(slots[from][part] >> (16 * place)));
   };
@@ -459,70 +459,70 @@ struct Operand {
   int step;
 };
 inline Operand operand(const unsigned short* first, int step) {
-  if ((uintptr_t)first % 16) card::fail("an operand is not aligned");
+  if ((uintptr_t)first % 16) gpu::fail("an operand is not aligned");
   return {first, step};
 }
 inline Operand further(Operand from, int halves) { return {from.first + halves, from.step}; }
-inline void multiply_wide(float (&sums)[16][4], Operand rows, Operand words, bool add) {
-  card::current->products.push_back({rows.first, rows.step, words.first, words.step, add});
+inline void multiply_wide(float (&sums)[16][4], Operand rows, Operand codewords, bool add) {
+  gpu::current->products.push_back({rows.first, rows.step, codewords.first, codewords.step, add});
 }
 inline void products_wait(float (&sums)[16][4]) {
-  int lane = card::current->lane, row = card::current->warp % 4 * 16 + lane / 4;
-  for (auto& each : card::current->products) {
+  int lane = gpu::current->lane, row = gpu::current->warp % 4 * 16 + lane / 4;
+  for (auto& each : gpu::current->products) {
     for (int eight = 0; eight < 16; eight++) {
       for (int out = 0; out < 4; out++) {
         int own = row + out / 2 * 8, column = eight * 8 + lane % 4 * 2 + out % 2;
         double products[16];
         for (int k = 0; k < 16; k++) {
           products[k] = (double)from_half(each.rows[k / 8 * each.rows_step + own * 8 + k % 8]) *
-                        from_half(each.words[k / 8 * each.words_step + column * 8 + k % 8]);
+                        from_half(each.codewords[k / 8 * each.codewords_step + column * 8 + k % 8]);
         }
         sums[eight][out] = cut_sum(each.add ? sums[eight][out] : 0.0f, products, 16);
       }
     }
   }
-  card::current->products.clear();
+  gpu::current->products.clear();
 }
 
 // What arrives in bulk does so when it is first waited for.
 typedef unsigned long long Arrival;  // how often it came
 inline void arrival_init(Arrival* arrival) {
   *arrival = 0;
-  card::arriving.clear();
+  gpu::arriving.clear();
 }
 inline void arrival_expect(Arrival* arrival, unsigned bytes) {
-  card::arriving.push_back({arrival, bytes, {}});
-  card::expected++;
+  gpu::arriving.push_back({arrival, bytes, {}});
+  gpu::expected++;
 }
 inline void copy_bulk(void* shared, const void* global, unsigned bytes, Arrival* arrival) {
-  if ((uintptr_t)shared % 16 || (uintptr_t)global % 16) card::fail("a copy is not aligned");
-  auto& last = card::arriving.back();
-  if (last.arrival != arrival || last.bytes < bytes) card::fail("a copy nobody expects");
+  if ((uintptr_t)shared % 16 || (uintptr_t)global % 16) gpu::fail("a copy is not aligned");
+  auto& last = gpu::arriving.back();
+  if (last.arrival != arrival || last.bytes < bytes) gpu::fail("an unexpected copy");
   last.bytes -= bytes;
   last.copies.push_back({shared, global, bytes});
 }
 inline void arrival_wait(Arrival* arrival, unsigned turn) {
   while ((*arrival & 1) == turn) {
-    for (auto& each : card::arriving) {
+    for (auto& each : gpu::arriving) {
       if (each.arrival != arrival) continue;
-      if (each.bytes) card::fail("less was copied than expected");
+      if (each.bytes) gpu::fail("less was copied than expected");
       for (auto& copy : each.copies) std::memcpy(copy.to, copy.from, copy.bytes);
       ++*arrival;
-      card::arriving.erase(card::arriving.begin() + (&each - card::arriving.data()));
+      gpu::arriving.erase(gpu::arriving.begin() + (&each - gpu::arriving.data()));
       return;
     }
-    card::wait(&card::expected, card::expected);
+    gpu::wait(&gpu::expected, gpu::expected);
   }
 }
 
 inline void copy_async(void* shared, const void* global) {
-  if ((uintptr_t)shared % 16 || (uintptr_t)global % 16) card::fail("a copy is not aligned");
-  card::current->groups.back().push_back({shared, global});
+  if ((uintptr_t)shared % 16 || (uintptr_t)global % 16) gpu::fail("a copy is not aligned");
+  gpu::current->groups.back().push_back({shared, global});
 }
-inline void copies_end() { card::current->groups.emplace_back(); }
+inline void copies_end() { gpu::current->groups.emplace_back(); }
 template <int LEFT>
 void copies_wait() {
-  auto& groups = card::current->groups;  // the last one is still open
+  auto& groups = gpu::current->groups;  // the last one is still open
   while (groups.size() > LEFT + 1) {
     for (auto& copy : groups.front()) std::memcpy(copy.to, copy.from, 16);
     groups.erase(groups.begin());
