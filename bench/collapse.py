@@ -8,7 +8,8 @@ from functools import partial
 import numpy as np
 
 import rvq_np
-from rvq_np.kernels import compiled, host
+from rvq_np.kernels import dispatch
+from rvq_np.kernels.compiled import engine as compiled
 
 from .report import Answer, Check, Table, duration, plural
 from .setting import Setting
@@ -66,7 +67,7 @@ def collapsed(setting: Setting, threads: int) -> Answer:
     """How much longer does encoding take where data are degenerate?"""
     rows, dim, size, stages = (512 if setting.quick else 4096), 128, 1024, 4
     label = f"D={dim}, K={size}, Q={stages}, N={rows}"
-    host.load()
+    dispatch.load()
     calls = {}
     with fixed_threads(threads):
         for name, (x, books) in kinds(rows, dim, size, stages).items():
@@ -95,7 +96,7 @@ def collapsed(setting: Setting, threads: int) -> Answer:
 def first_batch(setting: Setting, threads: int) -> Answer:
     """How long does the first training call take at the defaults, k-means of few vectors?"""
     tables, checks = [], []
-    host.load()
+    dispatch.load()
     for rows in (500,) if setting.quick else (1000, 4000):
         x = np.random.default_rng(0).standard_normal((rows, 256), dtype=np.float32)
         label = f"first batch of {rows} vectors, k-means of 3 iterations, defaults"

@@ -8,7 +8,7 @@ from inspect import signature
 import numpy as np
 
 import rvq_np
-from rvq_np.kernels import host
+from rvq_np.kernels import dispatch
 
 from . import peers, problems
 from .report import Answer, Check, Table, duration, plural, ratio
@@ -60,7 +60,7 @@ def decoding(setting: Setting, threads: int) -> Answer:
 
 def _decode_ours(codebooks, codes):
     books = rvq_np.Codebooks(codebooks)
-    host.load()
+    dispatch.load()
     return lambda: rvq_np.decode(codes, books)
 
 

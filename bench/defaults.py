@@ -12,7 +12,7 @@ import sys
 
 import numpy as np
 
-from rvq_np.kernels import host
+from rvq_np.kernels import dispatch
 
 from . import first, fitted, strided, turns
 from .fitted import Shape
@@ -43,7 +43,7 @@ def made(shape: Shape, items: int, length: int) -> dict[str, Calls]:
     rows = items * length
     state = fitted.state(shape, rows)
     batches = [fitted.batch(shape, items, length, seed) for seed in range(1, 1 + TURNS)]
-    host.load()
+    dispatch.load()
     found: dict[str, Calls] = {}
     expected = None
     for name, make in IMPLEMENTATIONS.items():
@@ -152,7 +152,7 @@ def snac(setting: Setting, threads: int) -> Answer:
     """How fast are they at SNAC's shape, with strides 4, 2 and 1?"""
     length = strided.LENGTH
     label = f"{fitted.SNAC.label}, strides {strided.STRIDES}, N={length}: training step"
-    host.load()
+    dispatch.load()
     with fixed_threads(threads):
         calls = strided.steps()
         seconds = turns.measured(calls, setting.rounds, f"{label}, {plural(threads)}")

@@ -10,7 +10,7 @@ from inspect import signature
 import numpy as np
 
 import rvq_np
-from rvq_np.kernels import host
+from rvq_np.kernels import dispatch
 
 from . import peers, problems
 from .problems import Problem
@@ -123,7 +123,7 @@ def frame(setting: Setting, threads: int) -> Answer:
 
 def _ours_reusing(codebooks: np.ndarray) -> peers.Implementation:
     books = rvq_np.Codebooks(codebooks)
-    host.load()
+    dispatch.load()
     held: dict[int, np.ndarray] = {}
 
     def run(x):
@@ -169,7 +169,7 @@ def beam(setting: Setting, threads: int) -> Answer:
     problem = setting.smaller(Problem(dim=128, size=1024, stages=4, rows=4096), 512)
     x, codebooks = problem.data()
     books = rvq_np.Codebooks(codebooks)
-    host.load()
+    dispatch.load()
     with_tables = f"{FAISS}, use_beam_LUT"
     tables, checks = [], []
     for size in (5, 16):

@@ -67,11 +67,11 @@ def _asked(what: str, name: str, rows: int, threads: int) -> float:
 
 def main(what: str, name: str, rows: int) -> None:
     """Measure and print."""
-    from rvq_np.kernels import host
+    from rvq_np.kernels import dispatch
 
     from . import probe
 
-    host.load()
+    dispatch.load()
     shape = fitted.DEFAULTS
     items, length = (4, rows // 4) if rows % 4 == 0 else (1, rows)
     batches = [fitted.batch(shape, items, length, seed) for seed in (1, 2)]

@@ -14,7 +14,7 @@ import sys
 import time
 from typing import Any
 
-from rvq_np.kernels import host
+from rvq_np.kernels import dispatch
 
 from . import turns
 from .machine import ROOT
@@ -34,7 +34,7 @@ NOTE = (
 def soundstream(setting: Setting, threads: int) -> Answer:
     """How long does a training step of a whole codec take, and how much of it is its quantizer?"""
     calls, within = {}, {}
-    host.load()
+    dispatch.load()
     with fixed_threads(threads):
         for name in (OURS_TORCH, ESPNET):
             try:

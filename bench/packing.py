@@ -11,7 +11,9 @@ from types import ModuleType
 import numpy as np
 
 from rvq_np import bitstream
-from rvq_np.kernels import bits, host, plain_bits
+from rvq_np.kernels import dispatch
+from rvq_np.kernels.compiled import bits
+from rvq_np.kernels.plain import bits as plain_bits
 
 from .report import Answer, Check, Table, duration, ratio
 from .setting import Setting
@@ -33,7 +35,7 @@ def packing(setting: Setting, threads: int) -> Answer:
     probable = rng.dirichlet(np.full(SIZE, 2.0))  # similar to codes of trained codebooks
     codes = rng.choice(SIZE, count, p=probable).astype(np.int32)
     few = codes[: 1 << 14]
-    host.load()
+    dispatch.load()
     rows, checks, held = [], [], _bytes(codes, few, probable)
     sizes = {name: f"{8 * len(data) / number:.3f}" for name, (data, number) in held.items()}
     for title, calls in (("writing", _writers(codes, few, probable)),

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import rvq_np
-from rvq_np.kernels import host, plain
+from rvq_np.kernels import dispatch
+from rvq_np.kernels.plain import engine as plain
 
 from .problems import Mapped
 
@@ -31,21 +32,21 @@ class Implementation(NamedTuple):
 def ours(codebooks: np.ndarray) -> Implementation:
     """`rvq_np.encode` with its defaults."""
     books = rvq_np.Codebooks(codebooks)
-    host.load()  # otherwise NumPy is used for the first small calls of the process
+    dispatch.load()  # otherwise NumPy is used for the first small calls of the process
     return Implementation(lambda x: rvq_np.encode(x, books), np.asarray)
 
 
 def ours_without_numba(codebooks: np.ndarray) -> Implementation:
     """`rvq_np.encode` without Numba: the same codes from NumPy."""
     books = rvq_np.Codebooks(codebooks)
-    host.load()
+    dispatch.load()
 
     def run(x):
-        compiled, host.kernels = host.kernels, plain
+        compiled, dispatch.kernels = dispatch.kernels, plain
         try:
             return rvq_np.encode(x, books)
         finally:
-            host.kernels = compiled
+            dispatch.kernels = compiled
 
     return Implementation(run, np.asarray)
 
@@ -169,7 +170,7 @@ def dac_ours(stages: list[Mapped]) -> Implementation:
         )
         for each in stages
     )
-    host.load()
+    dispatch.load()
     return Implementation(lambda x: rvq_np.encode(x, books), np.asarray)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 import rvq_np
 from rvq_np import grad
-from rvq_np.kernels import host
+from rvq_np.kernels import dispatch
 
 from . import problems
 from .problems import Problem
@@ -38,7 +38,7 @@ class Calls(NamedTuple):
 def shims(setting: Setting, threads: int) -> Answer:
     """What is the overhead of the quantizer of a framework over the NumPy class?"""
     tables = []
-    host.load()
+    dispatch.load()
     with fixed_threads(threads):
         for rows in ROWS:
             problem = setting.smaller(problems.BATCH._replace(rows=rows))
@@ -90,7 +90,7 @@ def _copies(calls: Calls) -> str:
 def _watched() -> Iterator[dict[str, int]]:
     """Yield the addresses from which the kernels read vectors, and to which they write them."""
     seen: dict[str, int] = {}
-    encode, decode = host.encode, host.decode
+    encode, decode = dispatch.encode, dispatch.decode
 
     def encoding(x, *rest, **named):
         seen["encode"] = x.ctypes.data
@@ -101,11 +101,11 @@ def _watched() -> Iterator[dict[str, int]]:
         seen["decode"] = vectors.ctypes.data
         return vectors
 
-    host.encode, host.decode = encoding, decoding
+    dispatch.encode, dispatch.decode = encoding, decoding
     try:
         yield seen
     finally:
-        host.encode, host.decode = encode, decode
+        dispatch.encode, dispatch.decode = encode, decode
 
 
 def _quantizer(problem: Problem, codebooks: np.ndarray) -> rvq_np.ResidualVectorQuantizer:

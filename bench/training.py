@@ -9,7 +9,7 @@ import numpy as np
 
 import rvq_np
 from rvq_np import train
-from rvq_np.kernels import host
+from rvq_np.kernels import dispatch
 
 from . import problems
 from .encoding import LUCID, SLACK
@@ -31,7 +31,7 @@ def clustering(setting: Setting, threads: int) -> Answer:
     start = x[np.random.default_rng(3).choice(rows, size, replace=False)]
     every = {OURS: _kmeans_ours, "Faiss": _kmeans_faiss, "scikit-learn": _kmeans_sklearn}
     label = f"k-means, N={rows}, D={dim}, K={size}, {iterations} iterations"
-    host.load()
+    dispatch.load()
     with fixed_threads(threads):
         calls, errors = {}, {}
         for name, make in every.items():
@@ -94,7 +94,7 @@ def stepping(setting: Setting, threads: int) -> Answer:
     x, codebooks = problem.data()
     label = f"EMA training step, {problem.label}"
     every = {OURS: _step_ours, LUCID: _step_lucid, ESPNET: _step_espnet}
-    host.load()
+    dispatch.load()
     with fixed_threads(threads):
         first = rvq_np.encode(x, codebooks, n_q=1)[0]
         calls = {}

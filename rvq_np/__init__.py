@@ -4,25 +4,17 @@ A map of the modules and packages, from the ground up; imports only point down.
 
 =====================  =======================================================================
 `rvq_np.errors`        every exception raised on purpose
-`rvq_np.newfile`       files that are written whole or not at all
+`rvq_np.files`         files that are written whole or not at all, safetensors, audio
 `rvq_np.arguments`     numbers, functions and paths among arguments, checked by name
-`rvq_np.kernels`       loops over plain arrays, in Numba and in NumPy
+`rvq_np.kernels`       search, decoding and sums over plain arrays, on three engines
 `rvq_np.arrays`        arrays of any library: the way here and the way back
 `rvq_np.backends`      one file per array library: the array decides who computes
-`rvq_np.stages`        `Stage`, `Linear`: one stage, a frozen value
-`rvq_np.codebooks`     `Codebooks`: stages one after another
-`rvq_np.composed`      `Projected`, `Parallel`, `Grouped`: quantizers made of several
 `rvq_np.config`        the arguments of a quantizer, checked; stages and bandwidth
-`rvq_np.checks`        what every public call makes sure of
-`rvq_np.lookup`        rows to codes and back, for all of these quantizers
-`rvq_np.codec`         `encode`, `decode`: the two functions the rest is built on
-`rvq_np.streaming`     `StreamEncoder`: codes as the frames of a live signal come
+`rvq_np.codebooks`     `Codebooks`, `Stage`, `Projected`, …: quantizers as frozen values
+`rvq_np.codec`         `encode`, `decode`, `StreamEncoder`: what the rest is built on
 `rvq_np.train`         k-means, moving averages, dead codewords; state in, new state out
 `rvq_np.checkpoints`   one file per family of published models
 `rvq_np.bitstream`     the container for codes
-`rvq_np.modelfile`     safetensors with the arguments in the metadata
-`rvq_np.layout`        between (B, D, T) and rows
-`rvq_np.passes`        one pass of a batch, which the class and all gradients stand on
 `rvq_np.quantizer`     `ResidualVectorQuantizer`: the class, torch-free
 `rvq_np.grad`          one file per autograd framework
 `rvq_np.testing`       the oracle, for proving any implementation right
@@ -44,16 +36,16 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Codebooks": "codebooks",
-    "Grouped": "composed",
-    "Linear": "stages",
-    "Parallel": "composed",
-    "Projected": "composed",
+    "Grouped": "codebooks",
+    "Linear": "codebooks",
+    "Parallel": "codebooks",
+    "Projected": "codebooks",
     "NotInitializedWarning": "errors",
     "QuantizedResult": "quantizer",
     "ResidualVectorQuantizer": "quantizer",
     "RvqError": "errors",
-    "Stage": "stages",
-    "StreamEncoder": "streaming",
+    "Stage": "codebooks",
+    "StreamEncoder": "codec.streaming",
     "decode": "codec",
     "encode": "codec",
     "warmup": "codec",
@@ -64,26 +56,18 @@ _MODULES = (
     "backends",
     "bitstream",
     "checkpoints",
-    "checks",
     "cli",
     "codebooks",
     "codec",
-    "composed",
     "config",
     "demo",
     "errors",
+    "files",
     "grad",
     "kernels",
-    "layout",
-    "lookup",
-    "modelfile",
-    "newfile",
-    "passes",
     "plot",
     "quantizer",
     "sklearn",
-    "stages",
-    "streaming",
     "testing",
     "train",
 )
@@ -92,19 +76,19 @@ __all__ = ["__version__", *sorted(_HOME)]
 
 if TYPE_CHECKING:
     from .codebooks import Codebooks as Codebooks
+    from .codebooks import Grouped as Grouped
+    from .codebooks import Linear as Linear
+    from .codebooks import Parallel as Parallel
+    from .codebooks import Projected as Projected
+    from .codebooks import Stage as Stage
     from .codec import decode as decode
     from .codec import encode as encode
     from .codec import warmup as warmup
-    from .composed import Grouped as Grouped
-    from .composed import Parallel as Parallel
-    from .composed import Projected as Projected
+    from .codec.streaming import StreamEncoder as StreamEncoder
     from .errors import NotInitializedWarning as NotInitializedWarning
     from .errors import RvqError as RvqError
     from .quantizer import QuantizedResult as QuantizedResult
     from .quantizer import ResidualVectorQuantizer as ResidualVectorQuantizer
-    from .stages import Linear as Linear
-    from .stages import Stage as Stage
-    from .streaming import StreamEncoder as StreamEncoder
 
 
 def __getattr__(name: str) -> Any:

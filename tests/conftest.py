@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
-from rvq_np.kernels import compiled, host, tables
+from rvq_np.kernels import dispatch, tables
+from rvq_np.kernels.compiled import engine as compiled
 
 # Or NumPy would serve the first small calls, that is, most tests.
-assert host.load() is compiled
+assert dispatch.load() is compiled
 
 settings.register_profile(
     "rvq_np",
@@ -53,7 +54,7 @@ def _kernels_compiled_once(request, tmp_path_factory):
     dtypes = ("float32", "float64")
     mine = int(worker["workerid"].removeprefix("gw"))
     if mine < len(dtypes):
-        host.warm(np.dtype(dtypes[mine]))
+        dispatch.warm(np.dtype(dtypes[mine]))
         (shared / f"compiled-{dtypes[mine]}").touch()
     until = time.monotonic() + PATIENCE
     while time.monotonic() < until:

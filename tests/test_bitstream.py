@@ -25,7 +25,8 @@ from rvq_np.errors import (
     ParameterError,
     ShapeError,
 )
-from rvq_np.kernels import bits, plain_bits
+from rvq_np.kernels.compiled import bits
+from rvq_np.kernels.plain import bits as plain_bits
 
 pytestmark = pytest.mark.quick
 

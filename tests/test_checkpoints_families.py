@@ -29,7 +29,7 @@ from helpers.checkpoint_files import (
 
 import rvq_np
 from rvq_np import checkpoints
-from rvq_np.composed import Grouped, Parallel, Projected
+from rvq_np.codebooks.composed import Grouped, Parallel, Projected
 
 pytestmark = pytest.mark.quick
 

@@ -11,7 +11,7 @@ from helpers import paths
 
 import rvq_np
 from rvq_np import Codebooks, Stage, bitstream, checkpoints, cli
-from rvq_np.demo import wav
+from rvq_np.files import wav
 
 
 def normal(rng, *shape):

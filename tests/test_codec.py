@@ -10,7 +10,8 @@ from helpers import paths
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rvq_np import Codebooks, Linear, Stage, codec, decode, encode, lookup, warmup
+from rvq_np import Codebooks, Linear, Stage, codec, decode, encode, warmup
+from rvq_np.codec import core
 from rvq_np.errors import (
     BackendError,
     CodeRangeError,
@@ -21,7 +22,9 @@ from rvq_np.errors import (
     RvqError,
     ShapeError,
 )
-from rvq_np.kernels import compiled, follow, tables, tiles
+from rvq_np.kernels import tables, tiles
+from rvq_np.kernels.compiled import engine as compiled
+from rvq_np.kernels.compiled import follow
 from rvq_np.testing import oracle, strategies
 
 CODEWORDS = np.float32([[[0, 0], [4, 4], [9, 9]], [[0, 0], [1, 0], [0, 1]]])
@@ -210,7 +213,7 @@ def test_codes_that_follow_codewords_that_all_but_coincide_are_those_of_the_sear
     movers = data.draw(st.sampled_from([None, 0, 1, 3]))
     rng = np.random.default_rng(data.draw(st.integers(0, 99)))
     with paths.patched((follow.Followed, "_movers", lambda self, moved: movers)):
-        again = lookup.follow(x)
+        again = core.follow(x)
         codewords = books[0]
         for _ in range(4):
             np.testing.assert_array_equal(again(Codebooks([codewords])), encode(x, codewords[None]))
@@ -301,7 +304,7 @@ def test_the_bits_of_a_tally_depend_on_neither_threads_nor_kernels(rng):
     x = (rng.standard_normal((5000, 6)) * 1e3).astype(np.float32)
     books = rng.standard_normal((2, 9, 6)).astype(np.float32)
     codes = encode(x, books)
-    with paths.patched((codec.host, "LEAF", 300)):
+    with paths.patched((codec.dispatch, "LEAF", 300)):
         with paths.threads(1):
             one = codec.tally(x, codes, books)
         with paths.threads(3):
@@ -411,7 +414,7 @@ def test_codes_that_follow_moving_codewords_are_those_of_the_search(movers, dtyp
         rng = np.random.default_rng(seed)
         x, codewords = rng.standard_normal((400, 2)).astype(dtype), rng.standard_normal((48, 2))
         with paths.patched((follow.Followed, "_movers", lambda self, moved: movers)):
-            again = lookup.follow(x)
+            again = core.follow(x)
             for _ in range(6):
                 books = Codebooks([codewords.astype(np.float32)])
                 np.testing.assert_array_equal(again(books), encode(x, books))
@@ -424,7 +427,7 @@ def test_a_repeated_codeword_that_moves_away_from_its_twin_is_seen(rng):
     codewords = 2 * rng.standard_normal((6, 2)).astype(np.float32)
     codewords[5] = codewords[0] = 0
     with paths.patched((follow.Followed, "_movers", lambda self, moved: 0)):
-        again = lookup.follow(x)
+        again = core.follow(x)
         for _ in range(3):
             np.testing.assert_array_equal(again(Codebooks([codewords])), encode(x, codewords[None]))
             codewords = codewords.copy()
@@ -439,7 +442,7 @@ def test_a_codeword_that_moves_to_a_tie_wins_or_loses_by_its_index():
         codewords = np.unique(rng.integers(-6, 7, (9, 2)), axis=0).astype(np.float32)
         rng.shuffle(codewords)
         with paths.patched((follow.Followed, "_movers", lambda self, moved: 1)):
-            again = lookup.follow(x)
+            again = core.follow(x)
             for _ in range(4):
                 np.testing.assert_array_equal(
                     again(Codebooks([codewords])), encode(x, codewords[None])
@@ -459,7 +462,7 @@ def test_following_spares_most_of_the_search_on_clusters(rng):
         return original(self, stages, rows)
 
     with paths.patched((follow.Followed, "_nearest", counted)):
-        again = lookup.follow(x)
+        again = core.follow(x)
         for step in range(5):
             codewords = (centres + 0.1 * rng.standard_normal(centres.shape)).astype(np.float32)
             codewords[:2] += step  # these move far
@@ -484,9 +487,9 @@ def test_warming_up_compiles_what_maps_need():
 import numpy as np, rvq_np
 from rvq_np import Codebooks, Linear, Projected, Stage
 rvq_np.warmup()
-from rvq_np.kernels import compiled, follow, gather, hypotheses, search
+from rvq_np.kernels.compiled import beam, engine, follow, gather, search
 def compiled_now():
-    every = [each for module in (compiled, follow, gather, hypotheses, search)
+    every = [each for module in (engine, follow, gather, beam, search)
              for each in vars(module).values()]
     return sum(len(each.signatures) for each in every if hasattr(each, "signatures"))
 before = compiled_now()

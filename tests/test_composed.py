@@ -9,8 +9,8 @@ from helpers import paths, quantizers, regret
 from hypothesis import given
 
 import rvq_np
-from rvq_np import Codebooks, Grouped, Linear, Parallel, Projected, Stage, lookup
-from rvq_np.codec import tally
+from rvq_np import Codebooks, Grouped, Linear, Parallel, Projected, Stage
+from rvq_np.codec import core, tally
 from rvq_np.errors import (
     BackendError,
     CodeRangeError,
@@ -23,7 +23,7 @@ from rvq_np.errors import (
 
 
 def tiny_blocks():
-    return paths.patched((lookup, "NUMBERS", 1))
+    return paths.patched((core, "NUMBERS", 1))
 
 
 def in_array_api(device):

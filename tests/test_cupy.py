@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 import rvq_np
 from rvq_np import codec, train
 from rvq_np.errors import BackendError, CodeRangeError, NonFiniteError
-from rvq_np.kernels import cuda, host
+from rvq_np.kernels import cuda, dispatch
 from rvq_np.testing import backend_tests, rvq_tests, strategies
 
 CUDA = Path(cuda.__file__).parent
@@ -49,7 +49,7 @@ def cupy():
 
 def launching(**changes):
     """Return a context in which some constants of the launches are others."""
-    module = importlib.import_module("rvq_np.backends._cuda_launch")
+    module = importlib.import_module("rvq_np.kernels.cuda.launch")
     return paths.patched(*((module, name, value) for name, value in changes.items()))
 
 
@@ -65,7 +65,7 @@ def on_the_gpu(beam_size=1, padding=16, **changes):
 
     def encode(x, books):
         fake_cupy.seed += 1
-        search = importlib.import_module("rvq_np.backends._cuda_search")
+        search = importlib.import_module("rvq_np.kernels.cuda.search")
         with launching(**changes), paths.patched((search, "PADDING", padding)):
             codes = rvq_np.encode(fake_cupy.asarray(x), books, beam_size=beam_size)
         assert type(codes) is fake_cupy.ndarray
@@ -249,7 +249,7 @@ def test_beams_near_ties_are_those_of_numpy(case, beam_size):
 def test_rows_in_slabs_have_the_same_codes(beam_size, rng, monkeypatch):
     books = rng.standard_normal((3, 30, 6)).astype(np.float32)
     x = rng.standard_normal((50, 6)).astype(np.float32)
-    monkeypatch.setattr(importlib.import_module("rvq_np.backends._cuda"), "NUMBERS", 50)
+    monkeypatch.setattr(importlib.import_module("rvq_np.kernels.cuda.driver"), "NUMBERS", 50)
     codes = on_the_gpu(beam_size)["encode"](x, books)
     np.testing.assert_array_equal(codes, rvq_np.encode(x, books, beam_size=beam_size))
 
@@ -267,17 +267,17 @@ def test_codewords_too_long_for_shared_memory_are_searched_all_the_same(rng):
     [(1, (1, 8), "FEW"), (9, (1, 8), "DEEP"), (1 << 13, (2, 4), None), (1 << 15, (4, 2), "WGMMA")],
 )
 def test_a_shape_keeps_the_processors_busy(rows, groups, form):
-    launches = importlib.import_module("rvq_np.backends._cuda_launch")
+    launches = importlib.import_module("rvq_np.kernels.cuda.launch")
     found = launches.shape(rows, 128)
     assert (found[0], found[3]) == (groups, form)
 
 
 def test_groups_of_warps_multiply_together_only_where_the_gpu_can():
-    launches = importlib.import_module("rvq_np.backends._cuda_launch")
+    launches = importlib.import_module("rvq_np.kernels.cuda.launch")
     assert launches.shape(1 << 20, 100)[3] is None  # no whole chunks of 64 numbers
     for name, other in (("CAPABILITY", "80"), ("CAPABILITY", "100"), ("COMPILER", (12, 8))):
         with paths.patched((fake_cupy, name, other)), fake_cupy.installed():
-            launches = importlib.import_module("rvq_np.backends._cuda_launch")
+            launches = importlib.import_module("rvq_np.kernels.cuda.launch")
             assert launches.shape(1 << 20, 128)[3] is None
 
 
@@ -287,7 +287,7 @@ def test_gpus_with_less_shared_memory_get_a_shape_that_fits(shared, width, rng):
     books = rng.standard_normal((1, 40, width)).astype(np.float32)
     x = rng.standard_normal((3, width)).astype(np.float32)
     with gpu_of(shared):
-        launches = importlib.import_module("rvq_np.backends._cuda_launch")
+        launches = importlib.import_module("rvq_np.kernels.cuda.launch")
         for rows in (1, 1 << 20):
             assert launches.shape(rows, width)[2] <= shared
         codes = on_the_gpu()["encode"](x, books)
@@ -306,10 +306,10 @@ def test_a_shape_serves_long_codewords_again_after_short_ones(rng):
 # what training needs ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("leaf", [1, 2, 7, host.LEAF])
+@pytest.mark.parametrize("leaf", [1, 2, 7, dispatch.LEAF])
 @pytest.mark.parametrize("rows", [0, 1, 13, 100, 333])
 def test_tallies_have_the_bits_of_the_host(leaf, rows, rng, monkeypatch):
-    monkeypatch.setattr(host, "LEAF", leaf)
+    monkeypatch.setattr(dispatch, "LEAF", leaf)
     books = rng.standard_normal((3, 12, 6)).astype(np.float32)
     sizes = 2.0 ** rng.integers(-30, 30, (rows, 6))  # or no sum would be rounded
     x = (rng.standard_normal((rows, 6)) * sizes).astype(np.float32)
@@ -464,7 +464,7 @@ def test_a_call_waits_for_the_gpu_once_to_look_at_its_numbers(rng):
 @pytest.mark.parametrize("piece", [1 << 14, 40])
 def test_the_ends_of_rows_come_at_once(piece, dtype, rng, monkeypatch):
     """By one block of threads a row or by many, whatever the type and where the rows begin."""
-    backend = importlib.import_module("rvq_np.backends._cuda")
+    backend = importlib.import_module("rvq_np.kernels.cuda.driver")
     monkeypatch.setattr(backend, "PIECE", piece)
     for name in ("min", "max"):  # CuPy's own take a row by one block of threads
         monkeypatch.delattr(fake_cupy.ndarray, name)
@@ -490,7 +490,7 @@ def test_the_ends_of_rows_come_at_once(piece, dtype, rng, monkeypatch):
 
 
 def test_the_ends_of_bfloat16_come_at_once(rng):
-    backend = importlib.import_module("rvq_np.backends._cuda")
+    backend = importlib.import_module("rvq_np.kernels.cuda.driver")
     x = rng.standard_normal((2, 300)).astype(ml_dtypes.bfloat16)
     low, high = backend.extent_later(fake_cupy.asarray(x), by_row=True)()
     np.testing.assert_array_equal(low, x.astype(np.float32).min(axis=1))
@@ -501,7 +501,7 @@ def test_the_ends_of_bfloat16_come_at_once(rng):
 
 
 def test_nothing_that_is_asked_for_later_is_waited_for(rng):
-    backend = importlib.import_module("rvq_np.backends._cuda")
+    backend = importlib.import_module("rvq_np.kernels.cuda.driver")
     x = rng.standard_normal((2, 300))
     before = fake_cupy.waits
     later = backend.extent_later(fake_cupy.asarray(x), by_row=True)
@@ -513,7 +513,7 @@ def test_nothing_that_is_asked_for_later_is_waited_for(rng):
 @pytest.mark.parametrize("size", [20, 1, 300])
 def test_numbers_and_codes_that_are_checked_meanwhile_do_no_harm(size, rng):
     """Kernels run before the checks have spoken: they read and write no array beyond its ends."""
-    backend = importlib.import_module("rvq_np.backends._cuda")
+    backend = importlib.import_module("rvq_np.kernels.cuda.driver")
     books = rvq_np.Codebooks(rng.standard_normal((3, size, 6)).astype(np.float32))
     x = rng.standard_normal((70, 6)).astype(np.float32)
     for bad in (np.nan, np.inf, -np.inf, 3e38):
@@ -586,7 +586,8 @@ def test_nvcc_compiles_the_source(name, architecture, tmp_path):
                     nvcc, "-std=c++17", "-cubin",
                     f"-gencode=arch=compute_{target},code=sm_{target}",
                     "-Werror=all-warnings",
-                    f"-DREAL={real}", f"-DROW_GROUPS={rows}", f"-DWORD_GROUPS={codewords}", *form,
+                    f"-DREAL={real}", f"-DROW_GROUPS={rows}",
+                    f"-DCODEWORD_GROUPS={codewords}", *form,
                     "-o", str(tmp_path / "out.cubin"), str(CUDA / f"{name}.cu"),
                 ],
                 capture_output=True, text=True,

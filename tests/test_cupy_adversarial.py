@@ -11,7 +11,7 @@ import pytest
 from helpers.emulated import fake_cupy
 
 from rvq_np import Codebooks
-from rvq_np.kernels import host
+from rvq_np.kernels import dispatch
 from rvq_np.testing import oracle
 
 pytestmark = [
@@ -33,15 +33,15 @@ def cp():
 
 @pytest.fixture(params=SHAPES, ids=lambda each: f"{each[0]}x{each[1]}")
 def shape(request, cp, monkeypatch):
-    from rvq_np.backends import _cuda_launch
+    from rvq_np.kernels.cuda import launch
 
-    monkeypatch.setattr(_cuda_launch, "SHAPES", (request.param,))
+    monkeypatch.setattr(launch, "SHAPES", (request.param,))
     return request.param
 
 
 def found(cp, x, codebooks, **options):
     """Return codes, and what they decode to, of the kernels; every thread order is a new one."""
-    from rvq_np.backends import _cuda as backend
+    from rvq_np.kernels.cuda import driver as backend
 
     fake_cupy.seed += 1
     here = cp.asarray(x)
@@ -155,7 +155,9 @@ def test_odd_sizes(cp, shape):
         x = rng.standard_normal((n, width)).astype(np.float32)
         x[0] = (codewords[0][0] + codewords[0][-1]) / 2
         codes, _ = found(cp, x, codewords)
-        assert np.array_equal(codes, host.encode(x, host.prepare(Codebooks(codewords), x.dtype)))
+        assert np.array_equal(
+            codes, dispatch.encode(x, dispatch.prepare(Codebooks(codewords), x.dtype))
+        )
         for row in (0, n - 1):
             assert codes[:, row].tolist() == oracle.encode(x[row], codewords)
 
@@ -167,9 +169,9 @@ def test_beams_of_numbers_below_the_normal_ones(cp, dtype):
     codewords = [(rng.integers(-40, 41, (9, 3)) * tiny).astype(dtype) for _ in range(3)]
     x = (rng.integers(-90, 91, (6, 3)) * tiny).astype(dtype)
     codes, vectors = found(cp, x, codewords, beam_size=3)
-    stages = host.prepare(Codebooks(codewords), x.dtype)
-    assert np.array_equal(codes, host.encode(x, stages, 3))
-    assert np.array_equal(vectors, host.decode(codes, stages))
+    stages = dispatch.prepare(Codebooks(codewords), x.dtype)
+    assert np.array_equal(codes, dispatch.encode(x, stages, 3))
+    assert np.array_equal(vectors, dispatch.decode(codes, stages))
 
 
 @pytest.mark.parametrize(
@@ -185,16 +187,16 @@ def test_small_numbers_outlive_a_change_of_type(cp, of_rows, of_codewords):
 
 
 def test_sums_of_small_numbers_are_those_of_the_host(cp):
-    from rvq_np.backends import _cuda as backend
+    from rvq_np.kernels.cuda import driver as backend
 
     rng = np.random.default_rng(10)
     codewords = [powers(rng, (5, 3), -149, -120, np.float32) for _ in range(2)]
     x = powers(rng, (40, 3), -149, -120, np.float32)
     here, codebooks = cp.asarray(x), Codebooks(codewords)
-    prepared, stages = backend.prepare(codebooks, here), host.prepare(codebooks, x.dtype)
-    codes = host.encode(x, stages)
+    prepared, stages = backend.prepare(codebooks, here), dispatch.prepare(codebooks, x.dtype)
+    codes = dispatch.encode(x, stages)
     counts, sums = backend.tally(here, cp.asarray(codes), prepared)
-    expected = host.tally(x, codes, stages)
+    expected = dispatch.tally(x, codes, stages)
     assert all(map(np.array_equal, counts, expected[0]))
     assert all(map(np.array_equal, sums, expected[1]))
     assert np.array_equal(here.get(), x)
@@ -202,9 +204,9 @@ def test_sums_of_small_numbers_are_those_of_the_host(cp):
 
 def test_widths_share_the_kernels_of_one_module(cp, monkeypatch):
     """The narrower must not take shared memory from the wider, whose kernel is kept."""
-    from rvq_np.backends import _cuda_launch
+    from rvq_np.kernels.cuda import launch
 
-    monkeypatch.setattr(_cuda_launch, "SHAPES", ((8, 1),))
+    monkeypatch.setattr(launch, "SHAPES", ((8, 1),))
     rng = np.random.default_rng(11)
     for width in (130, 40, 130):
         codewords = rng.standard_normal((3, width)).astype(np.float32)
@@ -213,9 +215,9 @@ def test_widths_share_the_kernels_of_one_module(cp, monkeypatch):
 
 
 def test_codes_are_written_into_columns_of_an_array(cp, monkeypatch):
-    from rvq_np.backends import _cuda
+    from rvq_np.kernels.cuda import driver
 
-    monkeypatch.setattr(_cuda, "NUMBERS", 36)
+    monkeypatch.setattr(driver, "NUMBERS", 36)
     rng = np.random.default_rng(12)
     codewords = [rng.standard_normal((6, 4)).astype(np.float32) for _ in range(3)]
     check(cp, rng.standard_normal((23, 4)).astype(np.float32), codewords)

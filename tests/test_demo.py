@@ -12,8 +12,9 @@ from pystoi import stoi
 import rvq_np
 from rvq_np import demo
 from rvq_np.cli import main
-from rvq_np.demo import mdct, wav
+from rvq_np.demo import mdct
 from rvq_np.errors import InputFileError
+from rvq_np.files import wav
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

@@ -14,9 +14,9 @@ from rvq_np import checkpoints
 
 ROOT = Path(__file__).parent.parent
 ELSEWHERE = {
-    "rvq_np.backends._cuda",
-    "rvq_np.backends._cuda_launch",
-    "rvq_np.backends._cuda_search",
+    "rvq_np.kernels.cuda.driver",
+    "rvq_np.kernels.cuda.launch",
+    "rvq_np.kernels.cuda.search",
     "rvq_np.backends.cupy",
     "rvq_np.backends.torch",
     "rvq_np.backends.jax",

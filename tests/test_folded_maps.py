@@ -10,18 +10,21 @@ from hypothesis import strategies as st
 
 import rvq_np
 from rvq_np import Linear, Stage
-from rvq_np.kernels import compiled, fold, host, pack, tables
+from rvq_np.kernels import dispatch, tables
+from rvq_np.kernels.compiled import engine as compiled
+from rvq_np.kernels.compiled import packing
+from rvq_np.kernels.plain import fold
 
 
 def codes_of(x, books):
     """Return the codes with the maps folded and without, and the stages that were."""
-    prepared = host.prepare(books, x.dtype)
-    assert compiled.packed(prepared) is prepared.kept[pack.FOLDED]
+    prepared = dispatch.prepare(books, x.dtype)
+    assert compiled.packed(prepared) is prepared.kept[packing.FOLDED]
     ours = np.empty((len(prepared), len(x)), np.int32)
     compiled.encode(x, prepared, ours)
     theirs = np.empty_like(ours)
     with paths.patched((compiled, "FOLDING", False)):
-        compiled.encode(x, host.prepare(books, x.dtype), theirs)
+        compiled.encode(x, dispatch.prepare(books, x.dtype), theirs)
     return ours, theirs, prepared
 
 
@@ -120,7 +123,7 @@ def large(rng, n_q=2):
 def test_the_bounds_hold_and_leave_few(rng):
     """`away` and `apart` hold what float32 makes of the maps, and are not much more."""
     books = large(rng, 1)
-    stage = host.prepare(books, np.float32)[0]
+    stage = dispatch.prepare(books, np.float32)[0]
     found = fold.folded(stage)
     x = rng.standard_normal((300, 33)).astype(np.float32)
     mapped = compiled.project(x, stage).astype(np.float64)
@@ -139,7 +142,7 @@ def test_most_rows_are_never_mapped(rng, monkeypatch):
     x = rng.standard_normal((600, 33)).astype(np.float32)
     ours, theirs, prepared = codes_of(x, books)
     np.testing.assert_array_equal(ours, theirs)
-    assert prepared.kept["screen"] == pack.FOLDED
+    assert prepared.kept["screen"] == packing.FOLDED
     spent = np.zeros(2, np.int64)
     compiled.run(x.copy(), compiled.packed(prepared), ours, 0, spent)
     assert spent[0] == 1200
@@ -158,11 +161,11 @@ def test_stages_beside_each_other_need_not_all_be_folded(rng):
     mixed = rvq_np.Codebooks([plain, books.stages[0], narrow, only, books.stages[1]])
     ours, theirs, prepared = codes_of(rng.standard_normal((100, 33)).astype(np.float32), mixed)
     np.testing.assert_array_equal(ours, theirs)
-    assert (prepared.kept[pack.FOLDED].whole[:, 14] >= 0).tolist() == [0, 1, 0, 0, 1]
+    assert (prepared.kept[packing.FOLDED].whole[:, 14] >= 0).tolist() == [0, 1, 0, 0, 1]
     part = np.empty((3, 7), np.int32)  # a slice knows where its stages begin
     x = rng.standard_normal((7, 33)).astype(np.float32)
     compiled.encode(x, prepared[2:], part)
-    np.testing.assert_array_equal(part, host.encode(x, host.prepare(mixed, np.float32)[2:]))
+    np.testing.assert_array_equal(part, dispatch.encode(x, dispatch.prepare(mixed, np.float32)[2:]))
 
 
 def test_huge_rows_are_mapped_and_found(rng):

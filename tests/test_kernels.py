@@ -21,22 +21,12 @@ from hypothesis import strategies as st
 from llvmlite import binding
 
 import rvq_np
-from rvq_np.kernels import (
-    compiled,
-    differences,
-    exact,
-    gather,
-    host,
-    jit,
-    maps,
-    pack,
-    plain,
-    search,
-    settle,
-    simd,
-    tables,
-    tiles,
-)
+from rvq_np.kernels import dispatch, tables, tiles
+from rvq_np.kernels.compiled import differences, gather, jit, maps, packing, search, simd
+from rvq_np.kernels.compiled import engine as compiled
+from rvq_np.kernels.compiled import exact as settle
+from rvq_np.kernels.plain import engine as plain
+from rvq_np.kernels.plain import exact
 from rvq_np.testing import oracle, strategies
 
 EACH_SCREEN = pytest.mark.parametrize("screen", compiled.SCREENS)
@@ -78,7 +68,9 @@ def screened(rows, codewords, screen):
     with the `least` over the vectors; `slack`, `norms`, `powers` (n,), `heavy` (K,), `unit`,
     `ratio`, `lowered` and `centre` (C,) as in `pack`; `repeats` (K,).
     """
-    plan = pack.plan(stage_of(codewords), screen, simd.LANES, simd.VECTORS, simd.PER_STEP[screen])
+    plan = packing.plan(
+        stage_of(codewords), screen, simd.LANES, simd.VECTORS, simd.PER_STEP[screen]
+    )
     group = -(-len(rows) // search.ROWS) * search.ROWS
     quantized, params, starts, norms, powers, bounds, _, moved = search.workspace(plan, group)[:8]
     bounds[:] = np.nan
@@ -162,7 +154,7 @@ def check_bounds(rows, codewords, screen):
         if screen == "float32":
             derived = (width + 16) * U
         else:  # half a step a number, of the row and of the codeword in the middle
-            half = math.sqrt(width) / 2 / pack.FULL_SCALE[screen]
+            half = math.sqrt(width) / 2 / packing.FULL_SCALE[screen]
             assert said.ratio <= 1.001 * half or said.ratio in (1.0, U)
             ratio = max(said.ratio, U)
             derived = half + (1 + half) * (ratio + 8 * U * (1 + ratio)) + 8 * U
@@ -217,7 +209,7 @@ def test_no_bound_is_above_the_score_at_any_two_norms(screen, dtype, largest):
 @EACH_SCREEN
 def test_no_bound_is_above_the_score_where_both_are_rounded_up(screen):
     """What is lost of row and codeword adds up, and their product with it: all half a step."""
-    stages = pack.FULL_SCALE.get(screen, 127)
+    stages = packing.FULL_SCALE.get(screen, 127)
     row = np.full((1, 2000), 1 - 0.499 / stages, np.float32)
     row[0, 0] = 1
     for scale in (1.0, 2.0**-9, 2.0**9):
@@ -228,7 +220,7 @@ def test_no_bound_is_above_the_score_where_both_are_rounded_up(screen):
 @EACH_SCREEN
 def test_no_bound_is_above_the_score_of_a_codeword_that_is_rounded_unlike_the_others(screen, rng):
     """The others are whole numbers of steps; a row along what is lost of it feels it all."""
-    stages = pack.FULL_SCALE.get(screen, 127)
+    stages = packing.FULL_SCALE.get(screen, 127)
     codewords = rng.integers(-stages // 40, stages // 40 + 1, (IN_PANEL + 3, 16)).astype(np.float32)
     far = rng.choice(
         [-stages, stages], len(codewords)
@@ -450,9 +442,9 @@ def test_any_number_of_rows_gives_the_same_codes(screen, small):
     expected = plain_codes(x, books)
     near = [n for edge in (48, 384, 768, 1152, 1536) for n in range(edge - 1, edge + 2)]
     with paths.screen(screen)():
-        stages = host.prepare(books, x.dtype)
+        stages = dispatch.prepare(books, x.dtype)
         for n in [*range(14), *near, 389, 390, 391, 1600]:
-            np.testing.assert_array_equal(host.encode(x[:n], stages), expected[:, :n])
+            np.testing.assert_array_equal(dispatch.encode(x[:n], stages), expected[:, :n])
 
 
 @EACH_SCREEN
@@ -475,13 +467,13 @@ def test_panels_met_a_run_at_a_time_give_the_same_codes(screen, large):
     x, books = large
     expected = plain_codes(x, books)
     with paths.screen(screen)():
-        prepared = host.prepare(books, x.dtype)
+        prepared = dispatch.prepare(books, x.dtype)
         plan = compiled.packed(prepared)
         panels = plan.whole[0, 2] * plan.whole[0, 3] * IN_PANEL * 4
         assert panels > search.SMALL
         assert search.block(plan, 100) > search.ROWS
         for n in (1, 2, 3, 6, 7, 8, 9, 47, 48, 49, 51, 53, 54, 385, 776):
-            np.testing.assert_array_equal(host.encode(x[:n], prepared), expected[:, :n])
+            np.testing.assert_array_equal(dispatch.encode(x[:n], prepared), expected[:, :n])
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
@@ -532,13 +524,13 @@ def test_the_largest_and_smallest_sizes_give_the_same_codes(screen, dtype, n_cod
 def test_beyond_the_longest_sums_of_bytes_floats_serve(rng):
     codewords = rng.standard_normal((2, compiled.DEEP + 1)).astype(np.float32)
     stages = stage_of(codewords)
-    np.testing.assert_array_equal(host.encode(codewords[::-1], stages), [[1, 0]])
+    np.testing.assert_array_equal(dispatch.encode(codewords[::-1], stages), [[1, 0]])
     assert stages.kept["screen"] == compiled.SCREENS[-1]
 
 
 def test_only_the_codes_of_the_rows_are_written(small):
     x, books = small
-    stages = host.prepare(books, x.dtype)
+    stages = dispatch.prepare(books, x.dtype)
     codes = np.full((len(stages), 30), -7, np.int32)
     compiled.run(x[:13].copy(), compiled.packed(stages), codes, 11, np.zeros(2, np.int64))
     np.testing.assert_array_equal(codes[:, 11:24], rvq_np.encode(x[:13], books))
@@ -576,7 +568,9 @@ def test_a_call_within_a_call_has_a_workspace_of_its_own(rng):
     workspaces, search_encode = [], search.encode
 
     def encode(*arguments):
-        workspaces.append(arguments[1 + len(compiled.packed(host.prepare(books, x.dtype)).arrays)])
+        workspaces.append(
+            arguments[1 + len(compiled.packed(dispatch.prepare(books, x.dtype)).arrays)]
+        )
         if len(workspaces) == 1:
             rvq_np.encode(x[1:2], books)
         return search_encode(*arguments)
@@ -594,9 +588,9 @@ def test_a_call_within_a_call_has_a_workspace_of_its_own(rng):
 def test_any_stages_of_a_whole_are_searched_by_their_own_codewords(rng):
     books = rvq_np.Codebooks(rng.standard_normal((4, 50, 6)).astype(np.float32))
     x = rng.standard_normal((3, 6)).astype(np.float32)
-    whole = host.prepare(books, x.dtype)
+    whole = dispatch.prepare(books, x.dtype)
     for part in (slice(0, 3), slice(1, 3), slice(2, 3), slice(0, 4, 2), slice(1, 4, 2)):
-        codes = host.encode(x, whole[part])
+        codes = dispatch.encode(x, whole[part])
         np.testing.assert_array_equal(codes, rvq_np.encode(x, books[part]))
 
 
@@ -699,7 +693,7 @@ def test_a_row_decided_by_hand_goes_through_projections_as_others_do():
     stages = [replace(each, codebook=each.codebook.astype(np.float64)) for each in stages]
     books = rvq_np.Codebooks(stages)
     x = grid(rng, 40, 4).astype(np.float64)
-    prepared = host.prepare(books, x.dtype)
+    prepared = dispatch.prepare(books, x.dtype)
     codes = plain_codes(x, books)
     for n, row in enumerate(x):
         np.testing.assert_array_equal(compiled.by_hand(row.copy(), prepared), codes[:, n])
@@ -719,37 +713,37 @@ def around_points(rng):
 def test_a_screen_that_leaves_too_many_codewords_is_given_up(rng):
     x, codewords = around_points(rng)
     expected = plain_codes(x, codewords)
-    stages = host.prepare(rvq_np.Codebooks(codewords), x.dtype)
+    stages = dispatch.prepare(rvq_np.Codebooks(codewords), x.dtype)
     with paths.patched((compiled, "GAINED", np.inf)):
         for rank in (*range(len(compiled.SCREENS)), len(compiled.SCREENS) - 1):
             assert compiled.packed(stages) is stages.kept[compiled.SCREENS[rank]]
-            codes = host.encode(x[: compiled.PATIENCE], stages)
+            codes = dispatch.encode(x[: compiled.PATIENCE], stages)
             np.testing.assert_array_equal(codes, expected[:, : compiled.PATIENCE])
-    np.testing.assert_array_equal(host.encode(x, stages), expected)
+    np.testing.assert_array_equal(dispatch.encode(x, stages), expected)
 
 
 @pytest.mark.skipif(len(compiled.SCREENS) < 2, reason="this processor has one screen")
 def test_a_screen_that_the_next_one_does_not_better_serves_again(rng):
     x, codewords = around_points(rng)
     expected = plain_codes(x, codewords)
-    stages = host.prepare(rvq_np.Codebooks(codewords), x.dtype)
+    stages = dispatch.prepare(rvq_np.Codebooks(codewords), x.dtype)
     served = []
     for _ in range(4):
-        np.testing.assert_array_equal(host.encode(x, stages), expected)
+        np.testing.assert_array_equal(dispatch.encode(x, stages), expected)
         served.append(stages.kept["screen"])
     assert served == [compiled.SCREENS[1], *[compiled.SCREENS[0]] * 3]
 
 
 def test_a_stage_in_training_begins_with_the_screen_that_served(rng, monkeypatch):
     """For as many searches as `FORGET` says; then it is found out again."""
-    monkeypatch.setattr(host, "FORGET", 4)
-    host.load()
+    monkeypatch.setattr(dispatch, "FORGET", 4)
+    dispatch.load()
     codewords = rng.standard_normal((9, 4)).astype(np.float32)
     found, served = {"screen": compiled.SCREENS[-1]}, []
     for _ in range(5):
         codewords = codewords + np.float32(0.5)
         stage, codes = tables.codeword_tables(codewords.copy()), np.empty(9, np.int32)
-        host.search_again(codewords, stage, codes, found)
+        dispatch.search_again(codewords, stage, codes, found)
         np.testing.assert_array_equal(codes, np.arange(9))
         served.append(found["screen"])
     assert served == [compiled.SCREENS[-1]] * 3 + [compiled.SCREENS[0]] * 2
@@ -758,14 +752,14 @@ def test_a_stage_in_training_begins_with_the_screen_that_served(rng, monkeypatch
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_codewords_may_change_their_size_between_steps_of_a_training(dtype, rng):
     """How large they were a step ago is remembered; it says nothing about the codes."""
-    host.load()
+    dispatch.load()
     codewords, found = rng.standard_normal((9, 4)).astype(dtype), {}
     for scale in (1.0, 1e-30, 1e30, 1e-40, 1.0, 0.0, 1e30):
         stage, codes = (
             tables.codeword_tables((codewords * scale).astype(dtype)),
             np.empty(9, np.int32),
         )
-        host.search_again(stage.codebook.copy(), stage, codes, found)
+        dispatch.search_again(stage.codebook.copy(), stage, codes, found)
         np.testing.assert_array_equal(codes, np.arange(9) if scale else np.zeros(9))
 
 
@@ -773,10 +767,10 @@ def test_panels_are_packed_by_several_threads_as_by_one(rng, monkeypatch):
     codewords = rng.standard_normal((300, 6)).astype(np.float32)
     for screen in compiled.SCREENS:
         shape = screen, simd.LANES, simd.VECTORS, simd.PER_STEP[screen]
-        alone = pack.plan(stage_of(codewords), *shape)
+        alone = packing.plan(stage_of(codewords), *shape)
         with paths.threads(2):
-            monkeypatch.setattr(pack, "PACKED", 1)
-            together = pack.plan(stage_of(codewords), *shape)
+            monkeypatch.setattr(packing, "PACKED", 1)
+            together = packing.plan(stage_of(codewords), *shape)
         monkeypatch.undo()
         for name in ("panels", "side", "half"):
             np.testing.assert_array_equal(getattr(together, name), getattr(alone, name))
@@ -786,9 +780,9 @@ def test_panels_are_packed_by_several_threads_as_by_one(rng, monkeypatch):
 def test_the_fastest_screen_is_kept_on_ordinary_data(n_codewords, dim, rng):
     x = rng.standard_normal((2000, dim)).astype(np.float32)
     codewords = rng.standard_normal((2, n_codewords, dim)).astype(np.float32)
-    stages = host.prepare(rvq_np.Codebooks(codewords), x.dtype)
+    stages = dispatch.prepare(rvq_np.Codebooks(codewords), x.dtype)
     for _ in range(3):
-        np.testing.assert_array_equal(host.encode(x, stages), plain_codes(x, codewords))
+        np.testing.assert_array_equal(dispatch.encode(x, stages), plain_codes(x, codewords))
     assert stages.kept["screen"] == compiled.SCREENS[0]
 
 
@@ -803,7 +797,7 @@ WIDTHS = [1, 2, 3, 7, 15, 16, 17, 31, 33, 63, 127, 128, 129, 255, 257]
 def test_codewords_are_looked_up_and_added_as_numpy_does(dtype, dim, rng):
     """Bit for bit; and not a number is written behind the last row."""
     sizes = (5, 1, 40)
-    stages = host.prepare(
+    stages = dispatch.prepare(
         rvq_np.Codebooks(
             [rvq_np.Stage(rng.standard_normal((k, dim)).astype(dtype)) for k in sizes]
         ),
@@ -851,7 +845,7 @@ def test_codewords_are_looked_up_and_added_as_numpy_does(dtype, dim, rng):
 def test_rows_are_projected_as_numpy_does(dtype, dim, large_map, rng):
     """On a grid, where sums in float64 are exact; elsewhere within what a sum may be off."""
     for width in (1, 3, 8, 16, 21, 130):
-        stage = host.prepare(rvq_np.Codebooks([projected(rng, 2, width, dim)]), dtype)[0]
+        stage = dispatch.prepare(rvq_np.Codebooks([projected(rng, 2, width, dim)]), dtype)[0]
         rows = grid(rng, 9, dim).astype(dtype)
         np.testing.assert_array_equal(compiled.project(rows, stage), plain.project(rows, stage))
         weight, bias = rng.standard_normal((width, dim)), rng.standard_normal(width)
@@ -942,7 +936,7 @@ def test_a_beam_over_projections_does_not_depend_on_the_rows_beside(rng):
     with paths.patched((compiled, "project", watched)):
         whole = rvq_np.encode(x, books, beam_size=4)
     assert len(kept) == 3
-    stages = host.prepare(books, np.float32)
+    stages = dispatch.prepare(books, np.float32)
     for (rows, mapped), stage in zip(kept, stages, strict=True):
         for n in (0, 3, 49):
             np.testing.assert_array_equal(mapped[n : n + 1], project(rows[n : n + 1], stage))
@@ -1029,7 +1023,7 @@ if {triple!r}:
     codegen = type(cpu_target.target_context.codegen())
     taken_for = mock.patch.object(codegen, "magic_tuple", lambda self: ({triple!r}, "", ""))
 with taken_for:
-    from rvq_np.kernels import simd
+    from rvq_np.kernels.compiled import simd
 assert tuple(simd.TARGET) == {target!r}, simd.TARGET
 
 {more}

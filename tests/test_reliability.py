@@ -20,9 +20,10 @@ import pytest
 from fuzzing.run import TARGETS
 
 import rvq_np
-from rvq_np import bitstream, checkpoints, cli, modelfile
+from rvq_np import bitstream, checkpoints, cli
 from rvq_np.errors import ModelFileError, StateError
-from rvq_np.kernels import jit
+from rvq_np.files import safetensors
+from rvq_np.kernels.compiled import jit
 
 ROOT = Path(rvq_np.__file__).parents[1]
 
@@ -211,7 +212,8 @@ def test_a_disk_that_is_really_full_leaves_the_old_file(rng, tmp_path):
 KILLED = """
     import os, signal, sys
     import numpy as np
-    from rvq_np import bitstream, checkpoints, newfile
+    from rvq_np import bitstream, checkpoints
+    from rvq_np.files import atomic
     left = int(sys.argv[1])
     real = os.write
 
@@ -232,11 +234,11 @@ KILLED = """
             return dying(found) if name in ("write", "flush", "truncate", "seek") else found
 
     os.fsync, os.replace, os.chmod = map(dying, (os.fsync, os.replace, os.chmod))
-    real_new = newfile.NewFile.__init__
+    real_new = atomic.NewFile.__init__
     def init(self, path):
         real_new(self, path)
         self.file = File(self.file)
-    newfile.NewFile.__init__ = init
+    atomic.NewFile.__init__ = init
     codes = np.arange(40).reshape(2, 20) % 7
     if sys.argv[2] == "write":
         bitstream.write("a.rvq", codes, sizes=[7, 7], chunk_frames=5)
@@ -297,15 +299,15 @@ def test_codes_come_where_nothing_can_be_written(tmp_path, rng):
     shutil.copytree(
         ROOT / "rvq_np", installed / "rvq_np", ignore=shutil.ignore_patterns("__pycache__", "data")
     )
-    (installed / "rvq_np" / "kernels" / "__pycache__").write_bytes(b"")
+    (installed / "rvq_np" / "kernels" / "compiled" / "__pycache__").write_bytes(b"")
     code = """
         import logging
-        logging.basicConfig(stage="INFO")
+        logging.basicConfig(level="INFO")
         import numpy as np, rvq_np
-        from rvq_np.kernels import host
-        host.load()
+        from rvq_np.kernels import dispatch
+        dispatch.load()
         x = np.arange(600, dtype=np.float32).reshape(100, 6) % 7
-        print(rvq_np.encode(x, x[None, :9]).sum(), host.kernels.__name__, rvq_np.__file__)
+        print(rvq_np.encode(x, x[None, :9]).sum(), dispatch.kernels.__name__, rvq_np.__file__)
     """
     below = str(blocked / "below")
     done = python(
@@ -315,7 +317,7 @@ def test_codes_come_where_nothing_can_be_written(tmp_path, rng):
     x = np.arange(600, dtype=np.float32).reshape(100, 6) % 7
     total, kernels, found = done.stdout.split()
     assert total == str(rvq_np.encode(x, x[None, :9]).sum())
-    assert kernels.endswith(".compiled")
+    assert kernels.endswith(".compiled.engine")
     assert found.startswith(str(installed))
     assert "without a cache" in done.stderr
 
@@ -608,9 +610,9 @@ def test_a_damaged_checkpoint_is_refused_and_nothing_has_changed(damage, rng, tm
     quantizer, fit = fitted(x)
     with pytest.raises(Interrupted):
         fit(callback=interrupt_at(2, 1), checkpoint=path)
-    tensors, reported = modelfile.load(path)
+    tensors, reported = safetensors.load(path)
     damage(reported, tensors)
-    modelfile.save(path, tensors, reported)
+    safetensors.save(path, tensors, reported)
     codewords, draws = quantizer.state_dict(), quantizer._rng.bit_generator.state
     with pytest.raises(ModelFileError, match=r"fit\.safetensors' is a damaged checkpoint, or of"):
         fit(checkpoint=path)

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import rvq_np
-from rvq_np import Codebooks, Linear, Parallel, Projected, Stage, StreamEncoder, lookup
+from rvq_np import Codebooks, Linear, Parallel, Projected, Stage, StreamEncoder
+from rvq_np.codec import core
 from rvq_np.errors import (
     BackendError,
     DtypeError,
@@ -18,7 +19,7 @@ from rvq_np.errors import (
     ParameterError,
     ShapeError,
 )
-from rvq_np.kernels import compiled
+from rvq_np.kernels.compiled import engine as compiled
 
 
 def pushed(stream, x, cuts):
@@ -89,7 +90,7 @@ def test_a_map_does_not_depend_on_the_frames_beside(rng):
     """Bit for bit in what is searched, not only in the codes, which hide most differences."""
     quantizer = models(rng)["DAC"]
     x = normal(rng, 300, 70)
-    stage = lookup.tables(x, quantizer)[0]
+    stage = core.tables(x, quantizer)[0]
     whole = compiled.project(x, stage)
     for n in (0, 5, 299):
         np.testing.assert_array_equal(compiled.project(x[n : n + 1], stage)[0], whole[n])
@@ -185,8 +186,8 @@ def test_beams_are_not_served_with_strides():
 
 
 def test_kernels_are_ready_before_the_first_frame():
-    from rvq_np.kernels import host
+    from rvq_np.kernels import dispatch
 
-    with paths.patched((host, "kernels", None)):
+    with paths.patched((dispatch, "kernels", None)):
         StreamEncoder(BOOKS)
-        assert host.kernels is compiled
+        assert dispatch.kernels is compiled

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import rvq_np
-from rvq_np import ResidualVectorQuantizer, checks, lookup, train
+from rvq_np import ResidualVectorQuantizer, train
+from rvq_np.codec import core, validation
 from rvq_np.errors import NonFiniteError
 from rvq_np.train import data as reading
 from rvq_np.train.state import codebooks_of
@@ -25,9 +26,11 @@ def looked_at(monkeypatch):
             module, "check_finite",
             lambda x, *others, real=real: rows.append(len(x)) or real(x, *others),
         )  # fmt: skip
-    later = checks._finite_later
+    later = validation._finite_later
     monkeypatch.setattr(
-        checks, "_finite_later", lambda call, x, books: rows.append(len(x)) or later(call, x, books)
+        validation,
+        "_finite_later",
+        lambda call, x, books: rows.append(len(x)) or later(call, x, books),
     )
     return rows
 
@@ -168,8 +171,8 @@ def test_residuals_without_tables_are_those_that_encode_searches_with(rng):
     codes = rvq_np.encode(x, books)
     left = x
     for n in range(3):
-        np.testing.assert_array_equal(lookup.residual(x, codes[:n], books), left)
-        np.testing.assert_array_equal(lookup.searched(left, books, n), left)
+        np.testing.assert_array_equal(core.residual(x, codes[:n], books), left)
+        np.testing.assert_array_equal(core.searched(left, books, n), left)
         left = left - states[n].codebook[codes[n]]
 
 

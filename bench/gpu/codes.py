@@ -96,7 +96,7 @@ def drawn(case: Case) -> tuple[np.ndarray, np.ndarray]:
 
 def ask_codes(context: Context) -> None:
     """Check codes and vectors, with the default shape of a block, then with each shape."""
-    launch = import_module("rvq_np.backends._cuda_launch")
+    launch = import_module("rvq_np.kernels.cuda.launch")
     for case in context.size(CASES, DRY):
         _check(context, case, case.label)
     for shape in context.size(launch.SHAPES, launch.SHAPES[:1]):
@@ -108,7 +108,7 @@ def ask_codes(context: Context) -> None:
 @contextlib.contextmanager
 def forced(shape: tuple[int, int]) -> Iterator[None]:
     """Make searches use one shape of a block."""
-    launch: Any = import_module("rvq_np.backends._cuda_launch")
+    launch: Any = import_module("rvq_np.kernels.cuda.launch")
     before, launch.SHAPES = launch.SHAPES, (shape,)
     try:
         yield

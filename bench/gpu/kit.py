@@ -18,7 +18,7 @@ import cupy
 import numpy as np
 
 import rvq_np
-from rvq_np.backends import _cuda_launch
+from rvq_np.kernels.cuda import launch
 from rvq_np.testing import backend_tests, rvq_tests
 
 settings.register_profile(
@@ -33,7 +33,7 @@ settings.load_profile("gpu")
 
 shape = os.environ.get("RVQ_BENCH_GPU_SHAPE", "")
 if shape:
-    _cuda_launch.SHAPES = (tuple(map(int, shape.split("x"))),)
+    launch.SHAPES = (tuple(map(int, shape.split("x"))),)
 
 
 def _encode(x, codebooks):

@@ -95,7 +95,7 @@ FORMS = (
 
 def ask(context: Context) -> None:
     """Compare sums of each length with the exact ones; fail where an error is too large."""
-    launches = import_module("rvq_np.backends._cuda_launch")
+    launches = import_module("rvq_np.kernels.cuda.launch")
     together = launches._device(context.xp.cuda.Device().id)[2]
     for form in FORMS if together else FORMS[:1]:
         with context.checking(f"sums{form.name}"):

@@ -63,7 +63,7 @@ def small(xp: Any, dry: bool) -> int:
     if not dry:
         # Without a memory pool, which would hide accesses beyond an array.
         xp.cuda.set_allocator(None)
-    launch = import_module("rvq_np.backends._cuda_launch")
+    launch = import_module("rvq_np.kernels.cuda.launch")
     cases = [Case(20, 70, 2, 67), Case(7, 33, 2, 40, "float64"), Case(24, 9, 2, 33, kind="whole")]
     cases += [] if dry else [Case(64, 140, 2, 130), Case(130, 300, 2, 300), Case(6000, 5, 2, 3)]
     wrong = 0
@@ -98,9 +98,9 @@ def run(kind: str, names: list[str], until: float, dry: bool) -> int:
             xp = held.enter_context(standing_in())
         else:
             xp = import_module("cupy")
-        from rvq_np.kernels import host
+        from rvq_np.kernels import dispatch
 
         if kind == "answer" and any(QUESTIONS[name].right for name in names) and not dry:
-            host.load()  # the references are computed on large arrays
+            dispatch.load()  # the references are computed on large arrays
         sys.stdout.flush()
         return small(xp, dry) if kind == "small" else answer(names, until, xp, dry)

@@ -93,13 +93,13 @@ class TrainingEngine(Engine, Protocol):
         """As `tally`, but as arrays of the engine."""
 
     def walk(self, x: Any, codes: Any, prepared: Any) -> Iterator[tuple[Any, Any]]:
-        """As `rvq_np.lookup.walk`."""
+        """As `rvq_np.codec.core.walk`."""
 
     def searched(self, x: Any, prepared: Any) -> Any:
-        """As `rvq_np.lookup.searched`."""
+        """As `rvq_np.codec.core.searched`."""
 
     def residual(self, x: Any, codes: Any, prepared: Any) -> Any:
-        """As `rvq_np.lookup.residual`."""
+        """As `rvq_np.codec.core.residual`."""
 
 
 class Backend(Protocol):

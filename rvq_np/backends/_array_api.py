@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..arrays import asarray, namespace, to_numpy
-from ..kernels import host, tables
+from ..kernels import dispatch, tables
 from . import Entered
 
 ENGINE = sys.modules[__name__]
@@ -53,14 +53,14 @@ def prepare(codebooks, like):
     from array_api_compat import device
 
     xp, where = namespace(like), device(like)
-    dtype = host.working_dtype(_numpy_dtype(xp, like), codebooks.dtype)
+    dtype = dispatch.working_dtype(_numpy_dtype(xp, like), codebooks.dtype)
     screen = np.dtype(np.float64) if _has_float64(xp, where) else dtype
 
     def there(array):
         return None if array is None else xp.asarray(array, device=where)
 
     stages = []
-    for here in host.prepare(codebooks, dtype):
+    for here in dispatch.prepare(codebooks, dtype):
         half = np.minimum(here.half64, np.finfo(screen).max).astype(screen)
         half[np.isinf(here.half)] = np.inf
         stages.append(
@@ -90,7 +90,7 @@ def prepare_map(linear, like):
 def project(x, prepared, dtype):
     xp, (weight, bias) = namespace(x), prepared
     mapped = xp.matmul(xp.astype(x, weight.dtype), weight) + bias
-    expected = host.working_dtype(_numpy_dtype(xp, x), dtype)
+    expected = dispatch.working_dtype(_numpy_dtype(xp, x), dtype)
     return xp.astype(mapped, asarray(np.empty(0, expected), x).dtype)
 
 
@@ -98,7 +98,7 @@ def encode(x, stages, beam_size=1):
     xp = namespace(x)
     if beam_size > 1:
         here = tables.Stages(stage.here for stage in stages)
-        return asarray(host.encode(to_numpy(x), here, beam_size), x)
+        return asarray(dispatch.encode(to_numpy(x), here, beam_size), x)
     rows = xp.astype(x, stages[0].table.dtype)
     codes = []
     for stage in stages:
@@ -122,7 +122,7 @@ def decode(codes, stages):
 
 def tally(x, codes, stages):
     """The sums are float64 and want a scatter, which the standard lacks: they run on the host."""
-    return host.tally(to_numpy(x), to_numpy(codes), [stage.here for stage in stages])
+    return dispatch.tally(to_numpy(x), to_numpy(codes), [stage.here for stage in stages])
 
 
 def _nearest(xp, rows, stage):
@@ -168,7 +168,7 @@ def _settled(xp, rows, codes, decided, stage):
     all_codes = to_numpy(codes).copy()
     settled = np.empty(open_rows.shape[0], np.int32)
     few = np.array(to_numpy(xp.take(rows, open_rows, axis=0)), order="C")
-    host.nearest(few, stage.here, settled)
+    dispatch.nearest(few, stage.here, settled)
     all_codes[to_numpy(open_rows)] = settled
     return asarray(all_codes, codes)
 

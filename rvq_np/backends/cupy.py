@@ -1,10 +1,11 @@
 """CuPy arrays: CUDA kernels on the device where they live, see `_cuda`."""
 
-from . import Entered, _cuda
+from ..kernels.cuda import driver
+from . import Entered
 
-ENGINE = _cuda
+ENGINE = driver
 
 
 def enter(x):
-    _cuda.check(x)
-    return Entered(_cuda, x, None, lambda: x.device)
+    driver.check(x)
+    return Entered(driver, x, None, lambda: x.device)

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from ..errors import BackendError
-from . import Entered, _array_api, _lent, on_host
+from . import Entered, _array_api, _dlpack, on_host
 
 ENGINE = _array_api  # of an array that is lent to no other library
 
@@ -25,12 +25,12 @@ def enter(x):
         )
     gpu = _gpu(x)
     if gpu and x.dtype == jax.numpy.bfloat16:
-        found = _lent.enter(x.astype(jax.numpy.float32), *gpu)
+        found = _dlpack.enter(x.astype(jax.numpy.float32), *gpu)
         return found._replace(
             back_alike=lambda result: found.out(result).astype(jax.numpy.bfloat16)
         )
     if gpu:
-        return _lent.enter(x, *gpu)
+        return _dlpack.enter(x, *gpu)
     devices = x.devices()
     if any(device.platform != "cpu" for device in devices):
         return Entered(_array_api, x, None)
@@ -43,7 +43,7 @@ def _gpu(x):
     devices = x.devices()
     device = min(devices, key=lambda each: each.id)
     alone = len(devices) == 1 and device.process_index == jax.process_index()
-    if not (alone and device.platform == "gpu" and _lent.ready()):
+    if not (alone and device.platform == "gpu" and _dlpack.ready()):
         return None
     return (lambda: _there(device)), _back
 

@@ -2,8 +2,8 @@
 
 import sys
 
-from ..kernels import host, tables
-from ..kernels.host import decode, encode, extent_later, project, tally
+from ..kernels import dispatch, tables
+from ..kernels.dispatch import decode, encode, extent_later, project, tally
 from . import Entered
 
 ENGINE = sys.modules[__name__]
@@ -20,7 +20,7 @@ def enter(x):
 
 
 def prepare(codebooks, like):
-    return host.prepare(codebooks, like.dtype)
+    return dispatch.prepare(codebooks, like.dtype)
 
 
 def prepare_map(linear, like):

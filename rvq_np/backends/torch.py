@@ -11,7 +11,7 @@ import contextlib
 import torch
 
 from ..errors import BackendError
-from . import Entered, _array_api, _lent, on_host
+from . import Entered, _array_api, _dlpack, on_host
 
 ENGINE = _array_api  # of a tensor that is lent to no other library
 
@@ -22,7 +22,7 @@ def enter(x):
     if half and (gpu or tensor.device.type == "cpu"):
         tensor = tensor.float()
     if gpu:
-        found = _lent.enter(tensor, *gpu)
+        found = _dlpack.enter(tensor, *gpu)
     elif tensor.device.type == "cpu":
         found = on_host(_numpy(tensor), torch.from_numpy)
     else:
@@ -44,7 +44,7 @@ def _numpy(tensor):
 
 def _gpu(x):
     """Return what `_lent.enter` takes for a tensor that CuPy can compute on, or None."""
-    if x.device.type != "cuda" or torch.version.cuda is None or not _lent.ready():
+    if x.device.type != "cuda" or torch.version.cuda is None or not _dlpack.ready():
         return None
     return (lambda: _there(x.device)), torch.from_dlpack
 

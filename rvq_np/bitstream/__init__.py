@@ -70,7 +70,7 @@ def write(
     stages = stages_of(codes)
     count, batch = len(stages), stages[0].shape[:-1] if len(stages) else ()
     if codebooks is not None:
-        from .. import composed
+        from ..codebooks import composed
 
         codebooks = composed.of(codebooks)
         codebooks = codebooks[:count] if 0 < count < codebooks.n_q else codebooks

@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..errors import BitstreamError
-from ..kernels import host
+from ..kernels import dispatch
 
 DROPPED, CODED = 1, 2
 SLOTS = 1 << 16
@@ -86,7 +86,7 @@ def _encoded(codes: np.ndarray, add: int, symbols: int, packed: int) -> bytes | 
     # More lanes than usual only where there would be more than DENSEST codes per byte.
     for power in range(usual, MOST_LANES + 1):
         states = np.empty(1 << power, np.uint64)
-        count = host.bits(len(codes)).encode(codes, add, starts, frequencies, states, uint32s)
+        count = dispatch.bits(len(codes)).encode(codes, add, starts, frequencies, states, uint32s)
         if (2 + len(table_bytes) + 8 * len(states) + 4 * count) * DENSEST >= len(codes):
             ends = states.astype("<u8").tobytes(), uint32s[:count][::-1].astype("<u4").tobytes()
             return b"".join((bytes((power, width)), table_bytes, *ends))
@@ -126,7 +126,7 @@ def _decode(data: bytes, subtract: int, symbols: int, codes: np.ndarray) -> None
     starts = np.cumsum(frequencies) - frequencies
     if (states < START).any() or (states >> np.uint64(63)).any():
         raise BitstreamError("read: a range coder begins in an invalid state.")
-    read = host.bits(len(codes)).decode(
+    read = dispatch.bits(len(codes)).decode(
         uint32s, states, lookup, starts, frequencies, subtract, codes
     )
     if read != len(uint32s) or (states != START).any():
@@ -147,11 +147,11 @@ def _length(count: int, width: int) -> int:
 
 def _pack(values: np.ndarray, add: int, width: int) -> bytes:
     uint32s = np.zeros(-(-len(values) * width // 32), np.uint32)
-    host.bits(len(values)).pack(values, add, width, uint32s)
+    dispatch.bits(len(values)).pack(values, add, width, uint32s)
     return uint32s.astype("<u4").tobytes()[: _length(len(values), width)]
 
 
 def _unpack(data: bytes, subtract: int, width: int, values: np.ndarray) -> int:
     padded = data + bytes(-len(data) % 4)
     uint32s = np.frombuffer(padded, "<u4").astype(np.uint32)
-    return int(host.bits(len(values)).unpack(uint32s, subtract, width, values))
+    return int(dispatch.bits(len(values)).unpack(uint32s, subtract, width, values))

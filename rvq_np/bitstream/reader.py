@@ -12,7 +12,9 @@ from zlib import crc32
 
 import numpy as np
 
-from .. import arguments, checks, composed
+from .. import arguments
+from ..codebooks import composed
+from ..codec import validation
 from ..errors import BitstreamError, ShapeError
 from . import _format, _stages
 
@@ -158,7 +160,7 @@ class Reader:
         ShapeError
             If the range is not within the file, or cuts through a block.
         """
-        n_q = checks.stage_count("read", self.n_q if n_q is None else n_q, 1, self.n_q)
+        n_q = validation.stage_count("read", self.n_q if n_q is None else n_q, 1, self.n_q)
         start = arguments.integer("read", "start", start)
         stop = self.frames if stop is None else arguments.integer("read", "stop", stop)
         self._check_range(start, stop)

@@ -12,9 +12,10 @@ from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from typing import Any
 
-from .. import arguments, composed
+from .. import arguments
+from ..codebooks import composed
 from ..errors import ParameterError
-from ..newfile import NewFile
+from ..files.atomic import NewFile
 from . import _format
 from ._body import Body, checked
 from .reader import Reader, fingerprints

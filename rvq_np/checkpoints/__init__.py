@@ -41,8 +41,9 @@ from typing import Any
 
 import numpy as np
 
-from .. import composed, modelfile
+from ..codebooks import composed
 from ..errors import CheckpointError, ParameterError, ShapeError
+from ..files import safetensors
 from . import _file, _nearest
 
 COUNT = 100.0  # of a codeword, where the caller passes no counts
@@ -165,10 +166,10 @@ def save(
     quantizer = composed.of(quantizer)
     if family is not None:
         tensors = state_dict(quantizer, family, counts=counts)
-        modelfile.write(path, tensors, {"format": "pt"})  # which Hugging Face's loader expects
+        safetensors.write(path, tensors, {"format": "pt"})  # which Hugging Face's loader expects
         return
     tensors, about = _module("rvq_np").written(quantizer)
-    modelfile.write(path, tensors, {modelfile.KEY: about})
+    safetensors.write(path, tensors, {safetensors.KEY: about})
 
 
 def state_dict(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..codebooks import Codebooks, Linear, Stage
-from ..composed import Composed, Grouped, Projected
+from ..codebooks.composed import Composed, Grouped, Projected
 from ..errors import CheckpointError, ParameterError, RvqError
 from ._file import Tensors
 

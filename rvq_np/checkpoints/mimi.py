@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..composed import Parallel
+from ..codebooks.composed import Parallel
 from ..errors import CheckpointError
 from . import _stack
 

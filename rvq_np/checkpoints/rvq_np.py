@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from .. import modelfile
 from ..codebooks import Codebooks
-from ..composed import Composed, Grouped, Parallel, Projected
+from ..codebooks.composed import Composed, Grouped, Parallel, Projected
+from ..codebooks.stage import Linear, Stage
 from ..errors import CheckpointError, RvqError
-from ..stages import Linear, Stage
+from ..files import safetensors
 
 PREFIX = "rvq_np."
 
@@ -27,17 +27,17 @@ def matches(names):
 
 def build(tensors, config):
     try:
-        about = json.loads(tensors.metadata[modelfile.KEY])
+        about = json.loads(tensors.metadata[safetensors.KEY])
         version, plan = about["version"], about["codebooks"]
     except (KeyError, ValueError, TypeError, RecursionError) as error:
         raise CheckpointError(
             f"load: {str(tensors.source)!r} has tensors of the format of rvq_np, but not its "
             f"metadata ({error!r})."
         ) from error
-    if version != modelfile.VERSION:
+    if version != safetensors.VERSION:
         raise CheckpointError(
             f"load: {str(tensors.source)!r} has format version {version!r}; this release reads "
-            f"{modelfile.VERSION!r}. Upgrade rvq_np."
+            f"{safetensors.VERSION!r}. Upgrade rvq_np."
         )
     try:
         return _Reader(tensors).quantizer(plan)
@@ -53,7 +53,7 @@ def written(quantizer: Any) -> tuple[dict[str, np.ndarray], str]:
     """Return all tensors of a quantizer by name, and the metadata that describe them."""
     writer = _Writer()
     plan = writer.quantizer(quantizer, quantizer.n_q, PREFIX)
-    return writer.tensors, modelfile.description(codebooks=plan)
+    return writer.tensors, safetensors.description(codebooks=plan)
 
 
 class _Writer:

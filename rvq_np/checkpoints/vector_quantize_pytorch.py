@@ -15,7 +15,7 @@ from dataclasses import replace
 import numpy as np
 
 from ..codebooks import Codebooks
-from ..composed import Grouped, Projected
+from ..codebooks.composed import Grouped, Projected
 from ..errors import CheckpointError, ParameterError
 from . import _stack
 

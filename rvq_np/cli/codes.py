@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import bitstream, checks
+from .. import bitstream
+from ..codec import validation
 from . import files
 
 Put = Callable[[int, Any], None]
@@ -47,8 +48,8 @@ def source(path: str, quantizer: Any) -> Codes:
 
         return Codes(batch, frames, rate, read)
     if quantizer.block > 1:
-        listed = checks.listed("decode", files.load_stages(path), quantizer, None)
-        stages = checks.ragged("decode", listed, quantizer)
+        listed = validation.listed("decode", files.load_stages(path), quantizer, None)
+        stages = validation.ragged("decode", listed, quantizer)
         frames = _frames(stages, quantizer.strides)
         return Codes(stages[0].shape[:-1], frames, None, lambda: iter([(0, stages)]))
     codes = files.load(path, "codes", "iu", (2, 3))

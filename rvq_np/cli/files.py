@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputFileError
-from ..newfile import NewFile
+from ..files.atomic import NewFile
 
 ROWS = 1 << 16  # vectors encoded or decoded at once; files may be larger than memory
 

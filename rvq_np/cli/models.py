@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-from .. import modelfile
+from ..files import safetensors
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Model:
     @classmethod
     def of(cls, path: str, family: str | None = None) -> Model:
         """Return the model of a file, or of a directory with weights."""
-        if family is None and modelfile.is_model(path):
+        if family is None and safetensors.is_model(path):
             from ..quantizer import ResidualVectorQuantizer
 
             rvq = ResidualVectorQuantizer.load(path)
@@ -49,10 +49,10 @@ class Model:
 
     def first(self, n_q: int | None) -> Any:
         """Return the quantizer with its first `n_q` stages; all stages for None."""
-        from .. import checks
+        from ..codec import validation
 
         available = self.quantizer.n_q
-        n_q = available if n_q is None else checks.stage_count("encode", n_q, 1, available)
+        n_q = available if n_q is None else validation.stage_count("encode", n_q, 1, available)
         return self.quantizer[:n_q]
 
     def warn_if_random(self) -> None:

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from .. import bitstream, checks
+from .. import bitstream
+from ..codec import validation
 from . import codes as codes_files
 from . import files
 from .models import Model
@@ -78,8 +79,8 @@ def _usage_of_codes(path: str, quantizer: Any) -> list[tuple[float, float]]:
             counts, _ = _counted(reader)
         return [usage(each * 1.0) for each in counts if each is not None]
     if quantizer.block > 1:
-        listed = checks.listed("info", files.load_stages(path), quantizer, None)
-        stages = checks.ragged("info", listed, quantizer)
+        listed = validation.listed("info", files.load_stages(path), quantizer, None)
+        stages = validation.ragged("info", listed, quantizer)
         pairs = zip(stages, quantizer.sizes, strict=False)
         return [usage(np.bincount(row.ravel(), minlength=size) * 1.0) for row, size in pairs]
     codes = files.load(path, "codes", "iu", (2, 3))
@@ -87,7 +88,7 @@ def _usage_of_codes(path: str, quantizer: Any) -> list[tuple[float, float]]:
     counts = [np.zeros(size) for size in quantizer.sizes[: len(flat)]]
     for rows in files.batches(flat.shape[1], "count"):
         part = np.asarray(flat[:, rows])
-        checks.codes("info", part, quantizer)
+        validation.codes("info", part, quantizer)
         for q, total in enumerate(counts):
             total += np.bincount(part[q].astype(np.int64), minlength=len(total))
     return [usage(total) for total in counts]

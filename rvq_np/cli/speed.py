@@ -14,7 +14,7 @@ import numpy as np
 
 from .. import codec
 from ..codebooks import Codebooks
-from ..kernels import host, tiles
+from ..kernels import dispatch, tiles
 
 REPEATS = 5
 LEAST = 0.05  # seconds per measurement, at least
@@ -27,7 +27,7 @@ def run(dim: int, size: int, n_q: int, rows: int) -> None:
     scale = np.sqrt((1 - remaining) * remaining ** np.arange(n_q))[:, None, None]
     books = Codebooks((rng.standard_normal((n_q, size, dim)) * scale).astype(np.float32))
     x = rng.standard_normal((rows, dim)).astype(np.float32)
-    kernels = host.load()
+    kernels = dispatch.load()
     codes = codec.encode(x, books)
     print(f"{n_q} stages of {size} codewords, dimension {dim}; {tiles.threads()} threads")
     print(f"kernels: {_kernels(kernels.__name__)}")
@@ -46,9 +46,9 @@ def run(dim: int, size: int, n_q: int, rows: int) -> None:
 
 
 def _kernels(name: str) -> str:
-    if not name.endswith("compiled"):
+    if not name.endswith("compiled.engine"):
         return "NumPy only: Numba cannot be imported"
-    from ..kernels import compiled
+    from ..kernels.compiled import engine as compiled
 
     target = compiled.TARGET
     return f"compiled; screening passes: {', '.join(target.screens)}"

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import InputFileError, ParameterError, RvqError, ShapeError
-from ..newfile import NewFile
+from ..files.atomic import NewFile
 from . import files
 
 Put = Callable[[int, np.ndarray], None]
@@ -120,7 +120,7 @@ def _header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
 
 
 def _wav(path: str, dim: int) -> Vectors:
-    from ..demo import wav
+    from ..files import wav
 
     samples, rate = wav.length(path)
 
@@ -159,7 +159,7 @@ def sink(
 
 @contextlib.contextmanager
 def _wav_sink(path: str, batch: tuple[int, ...], dim: int, rate: Fraction | None) -> Iterator[Put]:
-    from ..demo import wav
+    from ..files import wav
 
     samples = None if rate is None else rate * dim
     if batch or samples is None or samples.denominator != 1:

@@ -17,8 +17,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..files import wav
 from ..quantizer import ResidualVectorQuantizer
-from . import mdct, wav
+from . import mdct
 
 RATE = 16000  # samples per second of the shipped clips
 DIM = 64  # samples per vector, and its dimension: 250 vectors per second

@@ -34,8 +34,8 @@ from importlib.util import find_spec
 from typing import Any, Protocol
 
 from ..errors import BackendError
-from ..layout import QuantizedResult
 from ..quantizer import ResidualVectorQuantizer
+from ..quantizer.layout import QuantizedResult
 from ._inputs import check_estimator, check_quantizer
 from ._ops import Ops
 from ._products import Gradients, Products, quantize_vjp

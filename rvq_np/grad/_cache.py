@@ -22,7 +22,8 @@ from .. import arrays
 from .. import train as training
 from ..codebooks import Codebooks
 from ..config import Config
-from ..kernels import host, plain, tiles
+from ..kernels import dispatch, tiles
+from ..kernels.plain import engine as plain
 from ..kernels.tables import lent
 from ..quantizer import ResidualVectorQuantizer
 from ._names import all_names
@@ -155,7 +156,7 @@ def keep(
 
 def fingerprints(given: Sequence[np.ndarray]) -> list[bytes]:
     """Return a fingerprint of each float32 array, by all threads where there is much to read."""
-    from ..kernels.fingerprints import BLOCK, fingerprint
+    from ..kernels.compiled.fingerprints import BLOCK, fingerprint
 
     flat = [_in_eights(each) for each in given]
     prints = [np.empty((-(-len(each) // BLOCK), 2), np.uint64) for each in flat]
@@ -173,7 +174,7 @@ def fingerprints(given: Sequence[np.ndarray]) -> list[bytes]:
 
 @cache
 def _keys() -> np.ndarray:
-    from ..kernels.fingerprints import BLOCK, SHIFT
+    from ..kernels.compiled.fingerprints import BLOCK, SHIFT
 
     keys: np.ndarray = np.random.default_rng().integers(
         0, (1 << 64) - 1, BLOCK + SHIFT, np.uint64, endpoint=True
@@ -183,7 +184,7 @@ def _keys() -> np.ndarray:
 
 def _compiled() -> bool:
     """Whether the compiled kernels are there; no call is worth waiting for them."""
-    return host.kernels is not None and host.kernels is not plain
+    return dispatch.kernels is not None and dispatch.kernels is not plain
 
 
 def _single(array: np.ndarray) -> np.ndarray:

@@ -16,9 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from .. import arrays, lookup, passes
+from .. import arrays
 from .. import train as training
+from ..codec import core
 from ..errors import RvqError
+from ..quantizer import passes
 from ._cache import prepared
 from ._names import codebook_name
 from ._operation import Spec, batch_of_rows, outputs_of, poisoned, state_of
@@ -65,7 +67,7 @@ def _fill(
     if passed.batch.valid is not None:
         rows, codes = rows[passed.batch.valid], codes[:, passed.batch.valid]
     codes = np.ascontiguousarray(codes)
-    counts, sums = lookup.tally(rows, codes, passed.codebooks)
+    counts, sums = core.tally(rows, codes, passed.codebooks)
     owners, picks = (np.random.default_rng([*seed, *way]) for way in ((OWNERS,), (ROWS, rank)))
     parts = _parts(total, spec)[: spec.n_q]
     for stage, (its_counts, its_sums, vectors, owned) in enumerate(parts):
@@ -73,8 +75,8 @@ def _fill(
         mine = owners.integers(size, size=len(owned)) == rank
         if len(rows) and mine.any():
             chosen = picks.integers(len(rows), size=int(mine.sum()))
-            left = lookup.residual(rows[chosen], codes[:stage, chosen], passed.codebooks)
-            vectors[mine] = lookup.searched(left, passed.codebooks[stage : stage + 1])
+            left = core.residual(rows[chosen], codes[:stage, chosen], passed.codebooks)
+            vectors[mine] = core.searched(left, passed.codebooks[stage : stage + 1])
             owned[mine] = 1
 
 

@@ -20,10 +20,12 @@ from typing import Any
 
 import numpy as np
 
-from .. import arrays, backends, checks, layout, passes
+from .. import arrays, backends
 from .. import train as training
+from ..codec import validation
 from ..config import Config
 from ..errors import NonFiniteError, RvqError
+from ..quantizer import layout, passes
 from ._cache import Prepared, keep, prepared
 from ._names import all_names, codebook_name, is_state, search_names, state_names
 from ._references import object_of
@@ -244,11 +246,11 @@ def batch_of_rows(quantizer: Prepared, rows: Any, valid: Any, shape: Sequence[in
 
 def _finite(rows: Any, codebooks: Any, shape: Sequence[int]) -> None:
     try:
-        checks.finite("quantize", rows, codebooks)
+        validation.finite("quantize", rows, codebooks)
     except NonFiniteError:
         if len(shape) == 2:  # the place as the caller counts
             vectors = layout.as_vectors(rows, (shape[0], shape[1]))
-            checks.finite("quantize", vectors, codebooks)
+            validation.finite("quantize", vectors, codebooks)
         raise
 
 

@@ -24,8 +24,8 @@ import numpy as np
 from .. import arrays
 from ..codebooks import Codebooks
 from ..errors import BackendError, ShapeError
-from ..layout import QuantizedResult
 from ..quantizer import ResidualVectorQuantizer
+from ..quantizer.layout import QuantizedResult
 from ._inputs import check_estimator, check_quantizer
 from ._names import StageArrays, codebook_name, map_names
 from ._ops import ProductOps, batch_of, rows_of

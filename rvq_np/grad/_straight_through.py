@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ..config import Config
-from ..layout import QuantizedResult
+from ..quantizer.layout import QuantizedResult
 from ._names import StageArrays
 from ._ops import Ops, batch_of, rows_of
 from ._surrogate import attach, decoded

@@ -13,10 +13,11 @@ from typing import Any
 import torch
 from torch.autograd import forward_ad
 
-from .. import arrays, passes
+from .. import arrays
 from .. import train as training
 from ..kernels.tables import lent
-from ..layout import QuantizedResult
+from ..quantizer import passes
+from ..quantizer.layout import QuantizedResult
 from ._names import StageArrays, map_names
 from ._operation import Spec, outputs_of, pass_of
 from ._products import pulled_back

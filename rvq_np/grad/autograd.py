@@ -17,8 +17,8 @@ from autograd.tracer import getval, isbox
 
 from .. import train as training
 from ..errors import BackendError, StateError
-from ..layout import QuantizedResult
 from ..quantizer import ResidualVectorQuantizer
+from ..quantizer.layout import QuantizedResult
 from ._inputs import check_quantizer, refuse_kind
 from ._names import is_codebook, is_state
 from ._products import Products, quantize_vjp

@@ -15,8 +15,8 @@ import numpy as np
 
 from .. import train as training
 from ..errors import BackendError, DtypeError, ParameterError
-from ..layout import QuantizedResult
 from ..quantizer import ResidualVectorQuantizer as NumpyQuantizer
+from ..quantizer.layout import QuantizedResult
 from . import _inputs, _operation
 from ._cache import prepared
 from ._jax_operator import OPS, AllReduce, call, callback, numbers_of, psum, traced

@@ -13,8 +13,8 @@ import numpy as np
 
 from .. import train as training
 from ..errors import BackendError, ParameterError
-from ..layout import QuantizedResult
 from ..quantizer import ResidualVectorQuantizer as NumpyQuantizer
+from ..quantizer.layout import QuantizedResult
 from . import _inputs
 from ._cache import prepared
 from ._keras_backend import (

@@ -13,8 +13,8 @@ import numpy as np
 
 from .. import train as training
 from ..errors import BackendError, DtypeError
-from ..layout import QuantizedResult
 from ..quantizer import ResidualVectorQuantizer as NumpyQuantizer
+from ..quantizer.layout import QuantizedResult
 from . import _inputs, _module, _operation
 from ._cache import prepared
 from ._names import all_names, is_state, search_names, stage_arrays

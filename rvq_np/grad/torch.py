@@ -14,8 +14,8 @@ from torch import nn
 
 from .. import train as training
 from ..errors import BackendError, DtypeError
-from ..layout import QuantizedResult
 from ..quantizer import ResidualVectorQuantizer as NumpyQuantizer
+from ..quantizer.layout import QuantizedResult
 from . import _inputs, _module
 from . import _torch_eager as _eager
 from ._cache import prepared

@@ -2,7 +2,7 @@
 
 What a training step needs of a stage is made once: its rows are mapped once and kept for search,
 sums, distances and replacement; of its codewords, only those chosen are mapped back.  Compiled
-kernels serve where Numba can be imported, `plain` elsewhere, as in `host`.
+kernels serve where Numba can be imported, NumPy's elsewhere, as in `dispatch`.
 """
 
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from . import host, tables
+from . import dispatch, tables
 
 
 class Part(NamedTuple):
@@ -36,7 +36,7 @@ class Tally(NamedTuple):
     @property
     def small(self) -> bool:
         """Whether the rows are added in order: as many as are one leaf of a sum."""
-        return len(self.rows) <= host.LEAF
+        return len(self.rows) <= dispatch.LEAF
 
     def sums(self) -> np.ndarray:
         """The sum of what chose each codeword, float64 (K, C)."""
@@ -48,23 +48,23 @@ def through(x, stages, dtype, codes, quantized, found, given=None) -> Iterator[P
 
     `x` (N, D): finite vectors.  `dtype`: of the residuals.  `quantized`: zeros; what the codes
     decode to is added, of the first ``given[n]`` stages of row n; all by default.  `found`: a
-    dictionary a stage, see `host.search_again`.  A part is good until the next is asked for.
+    dictionary a stage, see `dispatch.search_again`.  A part is good until the next is asked for.
     """
     rows = np.array(x, dtype=dtype, order="C")
     given = np.full(len(rows), len(stages), np.int32) if given is None else given
     for q, (stage, chosen) in enumerate(zip(stages, codes, strict=True)):
-        using = host.kernels_for(len(rows) * stage.codebook.size)
+        using = dispatch.kernels_for(len(rows) * stage.codebook.size)
         made = tables.search_tables(stage, rows.dtype, using.measure)
-        searched = host.search_again(rows, made, chosen, found[q])
+        searched = dispatch.search_again(rows, made, chosen, found[q])
         yield Part(searched, chosen, made.codebook)
         if stage.project_out is None:
             table, places = made.table, chosen
             shown = table.astype(quantized.dtype, copy=False)
         else:
             used, places = _used(chosen, len(made.codebook))
-            table = shown = tables.decoded(stage, used, rows.dtype, host.mapped_out)
+            table = shown = tables.decoded(stage, used, rows.dtype, dispatch.mapped_out)
             if quantized.dtype != rows.dtype:  # what `decode` adds up: maps may round otherwise
-                shown = tables.decoded(stage, used, quantized.dtype, host.mapped_out)
+                shown = tables.decoded(stage, used, quantized.dtype, dispatch.mapped_out)
         # `searched` is the caller's until here.
         using.advance(rows, table, shown, places, quantized, given, q)
 
@@ -74,8 +74,8 @@ def searched(x, stage, dtype):
 
     `dtype`: of the codebooks.  No tables are made of the codewords.
     """
-    rows = np.array(x, dtype=host.working_dtype(x.dtype, dtype), order="C")
-    return host.kernels_for(0).project(rows, tables.way_in(stage))
+    rows = np.array(x, dtype=dispatch.working_dtype(x.dtype, dtype), order="C")
+    return dispatch.kernels_for(0).project(rows, tables.way_in(stage))
 
 
 def residual(x, codes, stages, dtype):
@@ -83,11 +83,11 @@ def residual(x, codes, stages, dtype):
 
     `dtype`: of the codebooks.  Of the codewords, those that were chosen are mapped, and no more.
     """
-    rows = np.array(x, dtype=host.working_dtype(x.dtype, dtype), order="C")
+    rows = np.array(x, dtype=dispatch.working_dtype(x.dtype, dtype), order="C")
     for stage, row_codes in zip(stages[: len(codes)], codes, strict=True):
         used, places = _used(np.asarray(row_codes, dtype=np.int32), stage.size)
-        table = tables.decoded(stage, used, rows.dtype, host.mapped_out)
-        host.kernels_for(0).subtract(rows, np.ascontiguousarray(table), places)
+        table = tables.decoded(stage, used, rows.dtype, dispatch.mapped_out)
+        dispatch.kernels_for(0).subtract(rows, np.ascontiguousarray(table), places)
     return rows
 
 
@@ -104,22 +104,22 @@ def sums(rows, codes, size):
 
     As `host.tally` of a single stage: the same bits.
     """
-    using = host.kernels_for(rows.size)
+    using = dispatch.kernels_for(rows.size)
 
     def leaf(start):
-        part = slice(start, start + host.LEAF)
+        part = slice(start, start + dispatch.LEAF)
         counts, totals = np.zeros(size), np.zeros((size, rows.shape[1]))
         using.add_rows(rows[part], codes[part], counts, totals)
         return [counts], [totals]
 
-    parts = ((1, leaf(start)) for start in range(0, len(rows), host.LEAF))
-    found = host.merged(parts) or ([np.zeros(size)], [np.zeros((size, rows.shape[1]))])
+    parts = ((1, leaf(start)) for start in range(0, len(rows), dispatch.LEAF))
+    found = dispatch.merged(parts) or ([np.zeros(size)], [np.zeros((size, rows.shape[1]))])
     return found[0][0], found[1][0]
 
 
 def squared_distances(rows, codewords, codes):
     """Return the squared distance (n,), float64, of each row to the codeword of its code."""
-    return host.kernels_for(rows.size).squared_distances(rows, codewords, codes)
+    return dispatch.kernels_for(rows.size).squared_distances(rows, codewords, codes)
 
 
 def move(codewords, moving, tally, averaging, dead, rows, chosen, count):
@@ -130,7 +130,7 @@ def move(codewords, moving, tally, averaging, dead, rows, chosen, count):
     """
     place = np.full(len(codewords), -1)
     place[dead] = chosen
-    using = host.kernels_for(tally.rows.size + codewords.size)
+    using = dispatch.kernels_for(tally.rows.size + codewords.size)
     return using.move(codewords, moving, tally, averaging, place, rows, count)
 
 
@@ -139,7 +139,7 @@ def replace(codewords, sums, dead, vectors, start):
 
     Sums are ``start`` times the vectors.
     """
-    return host.kernels_for(vectors.size).replace(codewords, sums, dead, vectors, start)
+    return dispatch.kernels_for(vectors.size).replace(codewords, sums, dead, vectors, start)
 
 
 def average(codewords, sums, totals, empty, held, share, decay):
@@ -147,6 +147,6 @@ def average(codewords, sums, totals, empty, held, share, decay):
 
     See `averages.average`; all but counts in (K, C).
     """
-    return host.kernels_for(codewords.size).average(
+    return dispatch.kernels_for(codewords.size).average(
         codewords, sums, totals, empty, held, share, decay
     )

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import exact
-from .seen import Seen
+from .plain import exact
+from .plain.seen import Seen
 
 LARGE = 1 << 15  # numbers of a map from which float32 rows are summed in float32
 

@@ -8,15 +8,15 @@ way: k-means stage by stage on what earlier stages leave over, on data of any si
 All of them stand on `rvq_np.codec.tally`; nothing here makes an array of vectors by codewords.
 """
 
+from .distributed import ALONE, AllReduce
+from .ema import ema, expire, step
 from .fit import FitProgress, fit
 from .initial import initialize
 from .kmeans import kmeans, sample_rows
-from .learning import Learned, Projections, draw_stages, fresh, learn
-from .moving import ema, expire, step
-from .names import entries, from_state_dict, shapes, state_dict
 from .progress import reporting
-from .ranks import ALONE, AllReduce
 from .state import CodebookState, Usage, codebooks_of, usage
+from .state_dict import entries, from_state_dict, shapes, state_dict
+from .training import Learned, Projections, draw_stages, fresh, learn
 
 __all__ = [
     "ALONE",

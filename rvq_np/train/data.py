@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from .. import arrays, checks, lookup
+from .. import arrays
 from ..codebooks import Codebooks, Linear, Stage
+from ..codec import core, validation
 from ..errors import NonFiniteError
 from .state import CodebookState, codebooks_of
 
@@ -69,7 +70,7 @@ class Data:
         """Return the sum of the squares of all numbers that the stage quantizes."""
         total, self.numbers = 0.0, 0
         for batch in self.batches():
-            total += float(lookup.energies(batch).sum())
+            total += float(core.energies(batch).sum())
             self.numbers += batch.shape[0] * batch.shape[1]
         if not total < math.inf:  # of numbers that are finite, if not as float32
             raise NonFiniteError(
@@ -89,7 +90,7 @@ class Data:
             return
         codebooks = Codebooks([codewords])
         for batch in self.batches():
-            checks.vectors("fit", batch, codebooks)
+            validation.vectors("fit", batch, codebooks)
 
     def batches(self) -> Iterator[Any]:
         for start in range(0, self.n_rows, ROWS):
@@ -108,13 +109,13 @@ class Data:
             codes = [arrays.take(each, places) for each in self.codes]
             with arrays.there(codes):
                 codes = arrays.namespace(*codes).stack(codes)
-            left = lookup.residual(left, codes, self.before)
-        return left if self.into is None else lookup.searched(left, self.into)
+            left = core.residual(left, codes, self.before)
+        return left if self.into is None else core.searched(left, self.into)
 
     def end(self, state: CodebookState) -> None:
         """Encode all rows by the finished stage; later batches are what it leaves over."""
         codebooks = Codebooks([state.codebook])
-        codes = [lookup.encode(batch, codebooks, 1)[0, :] for batch in self.batches()]
+        codes = [core.encode(batch, codebooks, 1)[0, :] for batch in self.batches()]
         self.codes.append(_joined(codes))
         self.states.append(state)
         self.before = codebooks_of(self.states, self.projections[: len(self.states)])

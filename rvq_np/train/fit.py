@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import arguments, arrays, backends, checks, lookup
+from .. import arguments, arrays, backends
 from ..codebooks import Codebooks, Linear
+from ..codec import core, validation
 from ..errors import ShapeError
 from .data import Data, check_finite
 from .kmeans import Clusters, lloyd, sample_rows, state_of
@@ -111,7 +112,7 @@ def fit(
         raise ShapeError(
             f"fit: x has shape {tuple(x.shape)}; expected (N, D) with at least one vector."
         )
-    checks.floating("fit", x)
+    validation.floating("fit", x)
     n_q = arguments.whole("fit", "n_q", n_q, 1)
     size = arguments.whole("fit", "size", size, 1)
     iterations = arguments.whole("fit", "iterations", iterations, 0)
@@ -133,7 +134,7 @@ def fit(
                    for pair in projections or [None] * n_q],
     }  # fmt: skip
     streamed = isinstance(x, np.memmap)  # looked at as it is read
-    x = x if lookup.stays(x) else arrays.to_numpy(x)
+    x = x if core.stays(x) else arrays.to_numpy(x)
     with entered.there():
         if not streamed:
             check_finite(x)
@@ -207,8 +208,8 @@ def _spread_codewords(data: Data, size: int, rng: np.random.Generator) -> np.nda
     codewords = arrays.to_numpy(arrays.take(pool, slice(step)))
     while len(codewords) < size:
         codebooks = Codebooks([codewords])
-        rows, chosen = next(lookup.walk(pool, lookup.encode(pool, codebooks, 1), codebooks))
-        far = arrays.to_numpy(lookup.energies(rows - chosen))
+        rows, chosen = next(core.walk(pool, core.encode(pool, codebooks, 1), codebooks))
+        far = arrays.to_numpy(core.energies(rows - chosen))
         count = min(step, size - len(codewords))
         if np.count_nonzero(far) < count:  # fewer distinct rows than codewords
             more = rng.integers(0, len(far), size=count)

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from .. import arguments, backends, checks, lookup
+from .. import arguments, backends
 from ..codebooks import Codebooks, Linear
+from ..codec import core, validation
 from ..errors import ShapeError
 from .kmeans import clustered
 from .state import CodebookState, check_projections, check_states, codebooks_of
@@ -55,7 +56,7 @@ def initialize(
         If another argument is not what it may be; it is named.
     """
     check_states("initialize", states)
-    n_q = checks.stage_count("initialize", n_q, 1, len(states))
+    n_q = validation.stage_count("initialize", n_q, 1, len(states))
     entered = backends.enter(x)
     x = entered.array
     check_projections("initialize", projections, len(states))
@@ -65,7 +66,7 @@ def initialize(
             f"initialize: x has shape {tuple(x.shape)}; expected (N, {width}) with at least one "
             "vector."
         )
-    checks.floating("initialize", x)
+    validation.floating("initialize", x)
     iterations = arguments.whole("initialize", "iterations", iterations, 0)
     epsilon = arguments.number("initialize", "epsilon", epsilon, 0)
     rng = arguments.generator("initialize", "rng", rng)
@@ -90,12 +91,12 @@ def first_codewords(
     for q in range(last + 1):
         pair = None if projections is None else projections[q]
         stage = codebooks_of([made[q]], [pair])
-        searched = residual if pair is None else lookup.searched(residual, stage)
+        searched = residual if pair is None else core.searched(residual, stage)
         if not made[q].initialized:
             size = made[q].codebook.shape[0]
             made[q] = clustered(call, searched, size, iterations, rng, epsilon)
             stage = codebooks_of([made[q]], [pair])
         if q < last:  # rows are mapped already
-            codes = lookup.encode(searched, Codebooks([made[q].codebook]), 1)
-            residual = lookup.residual(residual, codes, stage)
+            codes = core.encode(searched, Codebooks([made[q].codebook]), 1)
+            residual = core.residual(residual, codes, stage)
     return tuple(made)

@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import arguments, arrays, backends, checks, lookup
+from .. import arguments, arrays, backends
 from ..codebooks import Codebooks
+from ..codec import core, validation
 from ..errors import ShapeError
-from .moving import smoothed
+from .ema import smoothed
 from .state import CodebookState
 
 
@@ -137,7 +138,7 @@ def clustered(
     with np.errstate(over="ignore"):
         first = np.asarray(start, dtype=np.float32)
     # Where a bad number of `x` is drawn, it is `x` that is refused.
-    checks.vectors(call, x, Codebooks([np.nan_to_num(first)]))
+    validation.vectors(call, x, Codebooks([np.nan_to_num(first)]))
     return state_of(lloyd([x], first, iterations), epsilon)
 
 
@@ -160,7 +161,7 @@ def lloyd(
     """
     codewords = np.array(codewords, dtype=np.float32)
     found = Clusters(codewords, np.zeros(len(codewords)), np.zeros(codewords.shape))
-    passes = [] if callable(batches) else [lookup.assign(each) for each in batches]
+    passes = [] if callable(batches) else [core.assign(each) for each in batches]
     for iteration in range(iterations):
         if callable(batches):
             parts = _once(batches(), codewords)
@@ -200,7 +201,7 @@ def _once(batches: Iterable[Any], codewords: np.ndarray) -> Iterator[tuple[Any, 
     """Yield the counts and sums of batches that are gone after the iteration."""
     codebooks = Codebooks([codewords])
     for batch in batches:
-        counts, sums = lookup.tally(batch, lookup.encode(batch, codebooks, 1), codebooks)
+        counts, sums = core.tally(batch, core.encode(batch, codebooks, 1), codebooks)
         yield counts[0], sums[0]
 
 

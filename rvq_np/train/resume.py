@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from .. import arrays, modelfile
+from .. import arrays
 from ..errors import ModelFileError, StateError
+from ..files import safetensors
 from .state import CodebookState
 
 LOOKED_AT = 64  # rows of the data that tell it from other data
@@ -46,7 +47,7 @@ class Checkpoint:
             rng.bit_generator.state = self.begin
 
     def _load(self, path: str | os.PathLike[str]) -> None:
-        tensors, about = modelfile.load(path)
+        tensors, about = safetensors.load(path)
         if not isinstance(about, dict) or about.get("kind") != "fit":
             raise ModelFileError(
                 f"fit: {str(path)!r} is no checkpoint of a fit. Name another file."
@@ -102,7 +103,7 @@ class Checkpoint:
             "kind": "fit", "asked": _plain(self.asked), "begin": self.begin,
             "after": _plain(self.rng.bit_generator.state), "stages": len(self.states),
         }  # fmt: skip
-        modelfile.save(self.path, tensors, about)
+        safetensors.save(self.path, tensors, about)
 
     def finish(self) -> None:
         """Remove the file: the fit is done."""

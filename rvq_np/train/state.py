@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..codebooks import Codebooks, Linear, Stage
+from ..codebooks.stage import Value, add_to
 from ..errors import NonFiniteError, ParameterError, ShapeError
-from ..stages import Value, add_to
 
 
 @dataclass(frozen=True, eq=False, repr=False)

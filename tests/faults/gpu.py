@@ -229,7 +229,7 @@ OTHERS = (
     Fault(
         "a fit copies vectors off the GPU",
         "fit",
-        "x = x if lookup.stays(x) else arrays.to_numpy(x)",
+        "x = x if core.stays(x) else arrays.to_numpy(x)",
         "x = arrays.to_numpy(x)",
         f"{CUPY}::test_fitting_leaves_the_vectors_where_they_are",
     ),

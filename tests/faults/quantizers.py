@@ -192,7 +192,7 @@ CLASS = (
     Fault(
         "NaN and infinity go through",
         "Batch._checked",
-        "checks.finite(call, x, codebooks)",
+        "validation.finite(call, x, codebooks)",
         "pass",
         f"{QUANTIZER}::test_refused_input_leaves_everything_as_it_was",
     ),

@@ -44,7 +44,7 @@ AVERAGES = (
     Fault(
         "of float64 vectors what is handed back is mapped otherwise than decode maps",
         "through",
-        "shown = tables.decoded(stage, used, quantized.dtype, host.mapped_out)",
+        "shown = tables.decoded(stage, used, quantized.dtype, dispatch.mapped_out)",
         "shown = table.astype(quantized.dtype)",
         f"{QUANTIZER}::test_of_large_maps_only_chosen_codewords_are_mapped_back_and_to_the_same_bits",
     ),
@@ -73,7 +73,7 @@ AVERAGES = (
         "what is handed back is quantized by the codewords after the step",
         "forward",
         "learned.codes, learned.quantized, learned.codebooks",
-        "learned.codes, lookup.decode(learned.codes, training.codebooks_of(learned.states, "
+        "learned.codes, core.decode(learned.codes, training.codebooks_of(learned.states, "
         "projections), learned.per_row), learned.codebooks",
         f"{QUANTIZER}::test_quantized_is_exactly_decode_of_the_codes_by_the_codewords_before_the_step",
     ),
@@ -115,8 +115,8 @@ EXPIRY = (
     Fault(
         "replacements of deeper stages are vectors, not residuals",
         "learn",
-        "return lookup.searched(left, codebooks, stage)",
-        "return lookup.searched(seen[rows], codebooks, stage)",
+        "return core.searched(left, codebooks, stage)",
+        "return core.searched(seen[rows], codebooks, stage)",
         f"{ONCE}::test_codewords_are_replaced_by_what_their_stage_quantizes_with_several_ranks_too",
     ),
 )
@@ -225,8 +225,8 @@ FIRST_CODEWORDS = (
     Fault(
         "first codewords of deeper stages are vectors, not residuals",
         "first_codewords",
-        "residual = lookup.residual(residual, codes, stage)",
-        "lookup.residual(residual, codes, stage)",
+        "residual = core.residual(residual, codes, stage)",
+        "core.residual(residual, codes, stage)",
         f"{TRAIN}::test_first_codewords_of_a_stage_are_of_what_the_stages_before_it_leave",
     ),
     Fault(

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 import rvq_np
-from rvq_np.kernels import host
+from rvq_np.kernels import dispatch
 
 from . import models, targets
 
@@ -43,7 +43,7 @@ class Result:
 
 def fuzz(name, inputs, seed, first=0):
     """Return the `Result` of reading `inputs` damaged files."""
-    host.load()
+    dispatch.load()
     target, result = TARGETS[name](), Result(name, inputs, seed)
     for number in range(20):  # compiles, and lays out tables
         with contextlib.suppress(Exception):

@@ -10,8 +10,8 @@ import numpy as np
 from helpers import rvq_reader
 
 from rvq_np import Codebooks, Stage, bitstream, checkpoints, cli
-from rvq_np.demo import wav
 from rvq_np.errors import BitstreamError, CheckpointError
+from rvq_np.files import wav
 
 from . import corpus, mutations
 

@@ -100,7 +100,7 @@ def gradients(layer, loss, x, compiled=False, **options):
 
         call = tf.function(call) if compiled else call
         result, found = call(tf.convert_to_tensor(x))
-        result = rvq_np.layout.QuantizedResult(*result)
+        result = rvq_np.quantizer.layout.QuantizedResult(*result)
     else:
         import jax
 
@@ -108,7 +108,7 @@ def gradients(layer, loss, x, compiled=False, **options):
             result, others = layer.stateless_call(
                 trained, others, x, spending=(RATE, None), **options
             )
-            result = rvq_np.layout.QuantizedResult(*result)
+            result = rvq_np.quantizer.layout.QuantizedResult(*result)
             return loss(result), (tuple(result), others)
 
         call = jax.grad(call, argnums=(0, 1), has_aux=True)
@@ -116,7 +116,7 @@ def gradients(layer, loss, x, compiled=False, **options):
         others = [each.value for each in layer.non_trainable_variables]
         call = jax.jit(call) if compiled else call
         (to_x, to_weights), (result, others) = call(jax.numpy.asarray(x), trained, others)
-        result = rvq_np.layout.QuantizedResult(*result)
+        result = rvq_np.quantizer.layout.QuantizedResult(*result)
         for variable, value in zip(layer.non_trainable_variables, others, strict=True):
             variable.assign(value)
         by_path = dict(zip([each.path for each in layer.trainable_variables], to_weights,

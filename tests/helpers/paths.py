@@ -13,7 +13,11 @@ import numpy as np
 
 import rvq_np
 from rvq_np.backends import _array_api
-from rvq_np.kernels import beam, compiled, host, pack, plain
+from rvq_np.kernels import dispatch
+from rvq_np.kernels.compiled import engine as compiled
+from rvq_np.kernels.compiled import packing
+from rvq_np.kernels.plain import beam, maps, search
+from rvq_np.kernels.plain import engine as plain
 
 
 @contextlib.contextmanager
@@ -55,7 +59,7 @@ def threads(count):
 
 
 def without_numba():
-    return patched((host, "kernels", plain))
+    return patched((dispatch, "kernels", plain))
 
 
 def inside_of(numba):
@@ -66,8 +70,8 @@ def inside_of(numba):
 @contextlib.contextmanager
 def small_blocks():
     with patched(
-        (plain, "SCORES", 1), (plain, "PAIRS", 1), (plain, "ROWS", 1), (beam, "SCORES", 1),
-        (_array_api, "SCORES", 1),
+        (search, "SCORES", 1), (search, "PAIRS", 1), (plain, "ROWS", 1), (maps, "ROWS", 1),
+        (beam, "SCORES", 1), (_array_api, "SCORES", 1),
     ):  # fmt: skip
         yield
 
@@ -77,7 +81,7 @@ def tiny_tiles():
     """One row a tile on two threads, two rows a leaf."""
     with patched(
         (compiled, "ROWS", 1), (compiled, "DECODE_ROWS", 1), (compiled, "ALONE", 0),
-        (compiled, "LIGHT", 1), (pack, "PACKED", 1), (host, "LEAF", 2),
+        (compiled, "LIGHT", 1), (packing, "PACKED", 1), (dispatch, "LEAF", 2),
     ), threads(2):  # fmt: skip
         yield
 
@@ -171,8 +175,8 @@ def beam_of_one():
     """The beam search with a single hypothesis is the greedy search."""
 
     def encode(x, books):
-        stages = host.prepare(rvq_np.Codebooks(books), x.dtype)
+        stages = dispatch.prepare(rvq_np.Codebooks(books), x.dtype)
         rows = np.array(x, dtype=stages[0].codebook.dtype)
-        return beam.search(rows, stages, 1, host.kernels.project)
+        return beam.search(rows, stages, 1, dispatch.kernels.project)
 
     return {"encode": encode, "decode": rvq_np.decode}

@@ -8,7 +8,7 @@ by part, each by what it was given. Codes are rows (n,) stage by stage, or (n / 
 
 import numpy as np
 
-from rvq_np.composed import Composed, Grouped, Projected
+from rvq_np.codebooks.composed import Composed, Grouped, Projected
 
 
 def roundoff(dtype):

@@ -35,7 +35,7 @@ def compiled(text, options):
 @pytest.mark.parametrize("name", ["encode", "codewords", "beam", "gather"])
 def test_nvrtc_compiles_the_source_with_our_options(name, architecture, monkeypatch):
     """The very text and options that are handed to ``cupy.RawModule``."""
-    from rvq_np.backends import _cuda_launch
+    from rvq_np.kernels.cuda import launch
 
     modules = []
     monkeypatch.setattr(cupy, "RawModule", lambda **given: modules.append(given))
@@ -43,13 +43,13 @@ def test_nvrtc_compiles_the_source_with_our_options(name, architecture, monkeypa
     for shape in shapes:
         macros = {} if shape is None else {"ROW_GROUPS": shape[0], "CODEWORD_GROUPS": shape[1]}
         for dtype in (np.float32, np.float64):
-            _cuda_launch._module.__wrapped__(name, np.dtype(dtype), *macros.items())
+            launch._module.__wrapped__(name, np.dtype(dtype), *macros.items())
     if name == "encode":
         forms = [("DEEP", (1, 8)), ("FEW", (1, 8))]
         forms += [("WGMMA", (4, 2))] if architecture == "90" else []
         for form, (rows, codewords) in forms:
             macros = {"ROW_GROUPS": rows, "CODEWORD_GROUPS": codewords, form: 1}
-            _cuda_launch._module.__wrapped__(name, np.dtype(np.float32), *macros.items())
+            launch._module.__wrapped__(name, np.dtype(np.float32), *macros.items())
         assert len(modules) == 2 * len(shapes) + len(forms)
     for given in modules:
         options = (*given["options"], f"-arch=sm_{architecture}")
@@ -76,7 +76,7 @@ def test_what_the_stand_in_offers_is_there():
     os.path.exists("/dev/nvidiactl"), reason="there is a GPU: `python -m bench.gpu` is for that"
 )
 def test_without_a_driver_there_is_one_clear_error():
-    from rvq_np.backends import _cuda as backend
+    from rvq_np.kernels.cuda import driver as backend
 
     with pytest.raises(BackendError, match=r"CuPy finds no device.*CUDA.*rvq-np\[cuda12\]"):
         backend.check(object())

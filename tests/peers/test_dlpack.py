@@ -20,7 +20,7 @@ import rvq_np
 import rvq_np.backends.jax
 import rvq_np.backends.torch
 from rvq_np import backends, codec, train
-from rvq_np.backends import _lent
+from rvq_np.backends import _dlpack
 from rvq_np.errors import NonFiniteError
 from rvq_np.grad import _torch_eager
 from rvq_np.grad.torch import ResidualVectorQuantizer
@@ -61,7 +61,7 @@ def _on_a_gpu(monkeypatch):
     for module, back in ((rvq_np.backends.torch, to_torch), (rvq_np.backends.jax, to_jax)):
         monkeypatch.setattr(module, "_gpu", lambda x, back=back: (contextlib.nullcontext, back))
     with fake_cupy.installed():
-        cuda = importlib.import_module("rvq_np.backends._cuda")
+        cuda = importlib.import_module("rvq_np.kernels.cuda.driver")
         for name in (*WATCHED, "assign"):
             monkeypatch.setattr(cuda, name, watched(name, getattr(cuda, name)))
         yield
@@ -191,9 +191,9 @@ def test_the_module_of_torch_trains_there(rng, monkeypatch):
 
 def test_without_cupy_the_array_api_serves(monkeypatch):
     with fake_cupy.installed(None):
-        assert not _lent.ready()
+        assert not _dlpack.ready()
     with fake_cupy.installed():
-        assert _lent.ready()
+        assert _dlpack.ready()
 
 
 def test_arrays_in_host_memory_are_not_sent_to_a_gpu(monkeypatch):

@@ -33,7 +33,7 @@ SHAPES = [
 ids = "{0[0]}to{0[1]}-q{0[2]}-k{0[3]}-b{0[4]}-t{0[5]}".format
 shapes = pytest.mark.parametrize("shape", SHAPES, ids=ids)
 kmeans_module = sys.modules["rvq_np.train.kmeans"]  # the package's name for it is the function
-learning_module = sys.modules["rvq_np.train.learning"]
+learning_module = sys.modules["rvq_np.train.training"]
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ def compiled_gradient(function, x):
         return (scalar, tuple(result)), found
 
     (scalar, result), found = tf.function(call)(x)
-    return (scalar, rvq_np.layout.QuantizedResult(*result)), found
+    return (scalar, rvq_np.quantizer.layout.QuantizedResult(*result)), found
 
 
 @pytest.fixture(autouse=True)

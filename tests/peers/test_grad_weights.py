@@ -14,7 +14,7 @@ import torch
 
 from rvq_np.grad import _cache
 from rvq_np.grad.torch import ResidualVectorQuantizer
-from rvq_np.kernels import host
+from rvq_np.kernels import dispatch
 
 torch.set_num_threads(1)
 RATE = 50
@@ -108,7 +108,7 @@ WAYS = [
 @pytest.fixture(params=["fingerprints", "comparison"])
 def _recognized(request, monkeypatch):
     """By fingerprints whatever the size, and by comparison, as where there is little to read."""
-    host.load()
+    dispatch.load()
     monkeypatch.setattr(_cache, "COMPARED", 0 if request.param == "fingerprints" else 1 << 60)
 
 
@@ -147,7 +147,7 @@ def test_what_an_optimizer_moves_is_seen(options):
 def test_every_single_bit_is_seen():
     """Of arrays of all lengths around those that end a block, and of all parts of them."""
     rng = np.random.default_rng(0)
-    host.load()
+    dispatch.load()
     for size in (1, 2, 3, 7, 1023, 1024, 1025, 2048, 3001):
         array = rng.standard_normal(size).astype(np.float32)
         (before,) = _cache.fingerprints([array])
@@ -160,7 +160,7 @@ def test_every_single_bit_is_seen():
 
 
 def test_changes_that_cancel_in_sums_are_seen():
-    host.load()
+    dispatch.load()
     array = np.random.default_rng(0).standard_normal((64, 32)).astype(np.float32)
     changes = [array[::-1], -array, np.roll(array, 2), np.roll(array, 1, 1), array[:, ::-1]]
     prints = _cache.fingerprints([array, *changes])
@@ -169,7 +169,7 @@ def test_changes_that_cancel_in_sums_are_seen():
 
 def test_arrays_of_any_kind_have_the_fingerprint_of_what_they_hold():
     """Read-only, misaligned and many at once, by one thread or several."""
-    host.load()
+    dispatch.load()
     rng = np.random.default_rng(0)
     arrays = [rng.standard_normal(size).astype(np.float32) for size in (5, 600_000, 8, 700_001)]
     prints = [_cache.fingerprints([each])[0] for each in arrays]

@@ -1,0 +1,379 @@
+"""Quantizers made of several: around a projection, side by side, or on groups of channels.
+
+====================  ======================================================================
+`Codebooks`           one stage after another, each on what the last one left
+`Projected`           a quantizer between a linear map in and one out (vector-quantize-pytorch)
+`Parallel`            quantizers of the same vectors, whose results are added (Mimi)
+`Grouped`             quantizers of neighbouring channels, put side by side again (HiFi-Codec)
+====================  ======================================================================
+
+They nest, and all serve wherever a `Codebooks` does in `rvq_np.encode` and `rvq_np.decode`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from typing import Any, ClassVar, overload
+
+import numpy as np
+
+from .. import arrays, backends
+from ..errors import LevelsError, ShapeError
+from .sequence import Codebooks, stage_at
+from .stage import Linear, Stage, Value, add_to, check_maps
+
+
+class Composed(Value):
+    """What the composed quantizers share: whose stage is which, and sizes that follow from it.
+
+    They are frozen values and sequences of `Stage`, as `Codebooks` is.
+
+    Attributes
+    ----------
+    parts : tuple of Codebooks or Composed
+    order : tuple of int
+        Per stage, the part that it belongs to; each part's stages are in their own order.
+    n_q : int
+        The number of stages; also ``len(quantizer)``.
+    dim : int
+        D, the length of a vector.
+    stages : tuple of Stage
+    sizes, strides : tuple of int
+        Codewords, and frames per code, stage by stage.
+    dtype : numpy.dtype
+        Of decoded vectors: float32 or float64.
+    block : int
+        Frames that share nothing with others.
+    """
+
+    KIND: ClassVar[str]
+    parts: tuple[Any, ...]
+    order: tuple[int, ...]
+    n_q: int
+    dim: int
+    stages: tuple[Stage, ...]
+    sizes: tuple[int, ...]
+    strides: tuple[int, ...]
+    dtype: np.dtype
+    block: int
+    _limits: dict[Any, float]
+    _slices: dict[int, Composed]
+
+    def __init__(
+        self,
+        parts: Sequence[Any],
+        order: Sequence[int],
+        dim: int,
+        n_q: int | None = None,
+        dtypes: Sequence[Any] = (),
+    ):
+        whole = tuple(order)
+        vars(self).update(parts=tuple(parts), order=whole[: self._checked(n_q, len(whole))])
+        stages = tuple(self.parts[part].stages[q] for part, q in self.places())
+        strides = tuple(stage.stride for stage in stages)
+        vars(self).update(
+            n_q=len(stages),
+            dim=dim,
+            stages=stages,
+            sizes=tuple(stage.size for stage in stages),
+            strides=strides,
+            block=math.lcm(*strides),
+            dtype=np.result_type(np.float32, *(part.dtype for part in parts), *dtypes),
+            _limits={},
+            _slices={},
+        )
+
+    def _checked(self, n_q: Any, highest: int) -> int:
+        if n_q is None:
+            return highest
+        if isinstance(n_q, bool) or not isinstance(n_q, (int, np.integer)):
+            raise LevelsError(f"{type(self).__name__}: n_q is {n_q!r}; expected a whole number.")
+        if not 1 <= n_q <= highest:
+            raise LevelsError(f"{type(self).__name__}: n_q is {n_q}; expected 1 to {highest}.")
+        return int(n_q)
+
+    def identity(self) -> tuple[Any, ...]:
+        return (self.fingerprint, self.dtype)
+
+    def places(self, n_q: int | None = None) -> Iterator[tuple[int, int]]:
+        """Yield per stage its part, and which of the part's stages it is."""
+        seen = [0] * len(self.parts)
+        for part in self.order[:n_q]:
+            yield part, seen[part]
+            seen[part] += 1
+
+    def shares(self, n_q: int) -> list[int]:
+        """Return how many of the first `n_q` stages each part has."""
+        return [self.order[:n_q].count(part) for part in range(len(self.parts))]
+
+    def into(self, rows: Any) -> list[Any]:
+        """Return what each part quantizes of vectors (N, D)."""
+        raise NotImplementedError
+
+    def out_of(self, vectors: Sequence[Any]) -> Any:
+        """Return vectors (N, D) from those of each part."""
+        raise NotImplementedError
+
+    def limit(self, dtype: Any) -> float:
+        """Vectors whose numbers stay below leave residuals that a float type can hold."""
+        if dtype not in self._limits:  # summing the weights of a map takes longer than a frame
+            self._limits[dtype] = self._limit(dtype)
+        return self._limits[dtype]
+
+    def _limit(self, dtype: Any) -> float:
+        return min(part.limit(dtype) for part in self.parts)
+
+    def maps(self) -> Sequence[Linear]:
+        """Return the linear maps around the parts."""
+        return ()
+
+    def __len__(self) -> int:
+        return self.n_q
+
+    def __iter__(self) -> Iterator[Stage]:
+        return iter(self.stages)
+
+    @overload
+    def __getitem__(self, index: slice) -> Any: ...
+    @overload
+    def __getitem__(self, index: int) -> Stage: ...
+    def __getitem__(self, index: Any) -> Any:
+        """Return one stage, ``quantizer[q]``, or the first of them, ``quantizer[:n]``."""
+        name = type(self).__name__
+        if not isinstance(index, slice):
+            return stage_at(name, self.stages, index)
+        chosen = range(self.n_q)[index]
+        if not chosen or chosen != range(len(chosen)):
+            raise LevelsError(
+                f"{name}: {index} is not the first of its {self.n_q} stages; expected "
+                "quantizer[:n]. For one part alone take quantizer.parts."
+            )
+        if len(chosen) == self.n_q:
+            return self
+        if len(chosen) not in self._slices:
+            kind: Any = type(self)
+            self._slices[len(chosen)] = kind(*self.made_of()[:-1], len(chosen))
+        return self._slices[len(chosen)]
+
+    def made_of(self) -> tuple[Any, ...]:
+        """Return the arguments of the constructor that make this value, `n_q` the last."""
+        return self.parts, self.n_q
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over all codewords, projections and the way they are composed."""
+        return self._print(self.n_q)
+
+    @property
+    def fingerprints(self) -> tuple[str, ...]:
+        """The fingerprints of the first stage, the first two, and so on."""
+        return tuple(self._print(n) for n in range(1, self.n_q + 1))
+
+    def _print(self, n_q: int) -> str:
+        digest = hashlib.sha256(f"{self.KIND}{self.order[:n_q]}{self.dim}".encode())
+        for part, share in zip(self.parts, self.shares(n_q), strict=True):
+            if share:
+                digest.update(part.fingerprints[share - 1].encode())
+        for linear in self.maps():
+            for array in (linear.weight, linear.bias):
+                add_to(digest, array)
+        return digest.hexdigest()
+
+    def __repr__(self) -> str:
+        parts = ", ".join(repr(part) for part in self.parts)
+        whole = sum(part.n_q for part in self.parts)
+        first = f", first {self.n_q} of {whole} stages" if self.n_q < whole else ""
+        return f"{type(self).__name__}({parts}{first})"
+
+
+class Projected(Composed):
+    """A quantizer between two linear maps: ``project_out(inner(project_in(x)))``.
+
+    Parameters
+    ----------
+    inner : Codebooks, Composed or array (Q, K, C)
+    project_in : Linear
+        From the D numbers of a vector to the C that `inner` quantizes.
+    project_out : Linear
+        Back to D numbers, from the sum of the codewords.
+    n_q : int, optional
+        Only the first so many stages, as ``quantizer[:n_q]``; all by default.
+
+    Raises
+    ------
+    ShapeError
+        If the maps do not fit.
+    ParameterError
+        If they are not `Linear`.
+    LevelsError
+        If `n_q` is not between 1 and the number of stages.
+
+    Notes
+    -----
+    A stage of its own can project as well, see `Stage`; there the residual stays in the space of
+    the vectors, here it never leaves that of the codewords.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from rvq_np import Linear, Projected
+    >>> half = Linear(np.float32([[1, 0]]), np.zeros(1, np.float32))
+    >>> back = Linear(np.float32([[1], [0]]), np.zeros(2, np.float32))
+    >>> Projected(np.zeros((4, 16, 1), np.float32), half, back)
+    Projected(Codebooks(4 stages, 16 codewords of 1), for vectors of 2)
+    """
+
+    KIND = "projected"
+
+    project_in: Linear
+    project_out: Linear
+
+    def __init__(self, inner: Any, project_in: Linear, project_out: Linear, n_q: int | None = None):
+        inner = of(inner)
+        check_maps("Projected", project_in, project_out)
+        into, out = project_in.weight.shape, project_out.weight.shape
+        if into[0] != inner.dim or out[1] != inner.dim or into[1] != out[0]:
+            raise ShapeError(
+                f"Projected: inner quantizes vectors of length {inner.dim}, project_in.weight has "
+                f"shape {into} and project_out.weight {out}; expected ({inner.dim}, D) and "
+                f"(D, {inner.dim})."
+            )
+        vars(self).update(project_in=project_in, project_out=project_out)
+        types = [project_in.weight.dtype, project_out.weight.dtype]
+        super().__init__([inner], [0] * inner.n_q, into[1], n_q, types)
+
+    def made_of(self) -> tuple[Any, ...]:
+        return self.parts[0], self.project_in, self.project_out, self.n_q
+
+    def into(self, rows: Any) -> list[Any]:
+        return [self._through(self.project_in, rows)]
+
+    def out_of(self, vectors: Sequence[Any]) -> Any:
+        return self._through(self.project_out, vectors[0])
+
+    def _through(self, linear: Linear, rows: Any) -> Any:
+        engine = backends.engine_of(rows)
+        return engine.project(rows, linear.prepared(engine, rows), self.dtype)
+
+    def _limit(self, dtype: Any) -> float:
+        sums = np.abs(self.project_in.weight).sum(axis=1, dtype=np.float64)
+        space = super()._limit(dtype) - np.abs(self.project_in.bias).astype(np.float64)
+        with np.errstate(divide="ignore", over="ignore"):
+            return float(min((space / sums).min(), np.finfo(dtype).max / 2))
+
+    def maps(self) -> Sequence[Linear]:
+        return (self.project_in, self.project_out)
+
+    def __repr__(self) -> str:
+        whole = super().__repr__()
+        return f"{whole[:-1]}, for vectors of {self.dim})"
+
+
+class Parallel(Composed):
+    """Quantizers of the same vectors, side by side; what they decode to is added.
+
+    Parameters
+    ----------
+    parts : iterable of Codebooks, Composed or array (Q, K, D)
+        Stages are counted through the parts: first all of the first one.
+    n_q : int, optional
+        Only the first so many stages, as ``quantizer[:n_q]``; all by default.
+
+    Raises
+    ------
+    ShapeError
+        If there is no part, or they quantize vectors of several lengths.
+    LevelsError
+        If `n_q` is not between 1 and the number of stages.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from rvq_np import Parallel
+    >>> both = Parallel([np.zeros((1, 16, 2), np.float32), np.zeros((7, 16, 2), np.float32)])
+    >>> both.n_q, both[:3].order
+    (8, (0, 1, 1))
+    """
+
+    KIND = "parallel"
+
+    def __init__(self, parts: Iterable[Any], n_q: int | None = None):
+        made = _parts("Parallel", parts)
+        dims = sorted({part.dim for part in made})
+        if len(dims) > 1:
+            raise ShapeError(
+                f"Parallel: the parts quantize vectors of lengths {dims}; expected one."
+            )
+        order = [n for n, part in enumerate(made) for _ in range(part.n_q)]
+        super().__init__(made, order, dims[0], n_q)
+
+    def into(self, rows: Any) -> list[Any]:
+        return [rows] * len(self.parts)
+
+    def out_of(self, vectors: Sequence[Any]) -> Any:
+        total = vectors[0]
+        for each in vectors[1:]:
+            total = total + each
+        return total
+
+
+class Grouped(Composed):
+    """Quantizers of neighbouring channels: each its own share of every vector.
+
+    Parameters
+    ----------
+    parts : iterable of Codebooks, Composed or array (Q, K, C)
+        In the order of the channels; their lengths add up to D. Stages take turns: the first of
+        every part, then the second of every part, so that a prefix of the codes is a coarser
+        version of the whole vector. With equal parts ``codes.reshape(Q, G, ...)`` tells them
+        apart.
+    n_q : int, optional
+        Only the first so many stages, as ``quantizer[:n_q]``; all by default.
+
+    Raises
+    ------
+    ShapeError
+        If there is no part.
+    LevelsError
+        If `n_q` is not between 1 and the number of stages.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from rvq_np import Grouped
+    >>> halves = Grouped([np.zeros((2, 16, 3), np.float32), np.zeros((2, 16, 3), np.float32)])
+    >>> halves.dim, halves.n_q, halves.order
+    (6, 4, (0, 1, 0, 1))
+    """
+
+    KIND = "grouped"
+
+    def __init__(self, parts: Iterable[Any], n_q: int | None = None):
+        made = _parts("Grouped", parts)
+        deepest = max(part.n_q for part in made)
+        turns = [n for stage in range(deepest) for n, part in enumerate(made) if stage < part.n_q]
+        super().__init__(made, turns, sum(part.dim for part in made), n_q)
+
+    def into(self, rows: Any) -> list[Any]:
+        ends = np.cumsum([part.dim for part in self.parts]).tolist()
+        return [rows[:, end - part.dim : end] for end, part in zip(ends, self.parts, strict=True)]
+
+    def out_of(self, vectors: Sequence[Any]) -> Any:
+        return arrays.namespace(*vectors).concat(list(vectors), axis=1)
+
+
+def of(value: Any) -> Any:
+    """Return `value` itself if it is a quantizer, else the `Codebooks` made of it."""
+    return value if isinstance(value, Composed) else Codebooks.of(value)
+
+
+def _parts(call: str, parts: Any) -> list[Any]:
+    if isinstance(parts, (Composed, Codebooks)) or not isinstance(parts, Iterable):
+        raise ShapeError(f"{call}: got a {type(parts).__name__}; expected a list of quantizers.")
+    made = [of(part) for part in parts]
+    if not made:
+        raise ShapeError(f"{call}: got no part; expected at least one.")
+    return made

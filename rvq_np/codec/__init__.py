@@ -1,0 +1,341 @@
+"""Vectors to codes and back: the two functions the rest is built on, and the tally of training.
+
+Checks stand here, once; below, kernels check nothing.  Vectors are on the last axis, codes are
+stage first: ``(..., D)`` gives ``(n_q, ...)``.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from .. import arrays, backends
+from ..codebooks import Codebooks, composed
+from ..errors import DtypeError, ShapeError
+from ..kernels import dispatch, tiles
+from . import core, validation
+
+
+def encode(
+    x: Any,
+    codebooks: Any,
+    n_q: int | None = None,
+    beam_size: int = 1,
+    *,
+    out: np.ndarray | None = None,
+    threads: int | None = None,
+) -> Any:
+    """Turn vectors into codes: per stage, the codeword nearest to what earlier stages left over.
+
+    Parameters
+    ----------
+    x : array (..., D), floating
+        Vectors along the last axis, of any library `rvq_np.backends` serves. Half precision is
+        widened to float32.
+    codebooks : Codebooks, Composed or array (Q, K, D), floating
+        Q stages of K codewords of length D, or quantizers made of several, `rvq_np.Parallel`.
+    n_q : int, optional
+        Use the first `n_q` stages, ``1 <= n_q <= Q``. All by default.
+    beam_size : int, optional
+        Hypotheses kept per vector. 1, the default, is the greedy search; more find codes with a
+        smaller error, at `beam_size` times the cost and more.
+    out : numpy.ndarray (n_q, ...), int32, optional
+        Where to write the codes of a NumPy array; returned. For calls that must not allocate.
+    threads : int, optional
+        Threads of this call, where compiled kernels serve. By default ``RVQ_NP_NUM_THREADS``, or
+        the cores the process may run on. The codes do not depend on it.
+
+    Returns
+    -------
+    codes : array (n_q, ...), int32
+        In ``[0, K)``, in the library and on the device of `x`. With ``beam_size=1`` a stage
+        never looks at a later one: ``codes[:n]`` is the answer for ``n_q=n``. Where stages have
+        strides, a list of n_q arrays ``(..., T // stride)`` for `x` (..., T, D).
+
+    Raises
+    ------
+    BackendError
+        If nothing serves the type of `x`.
+    ShapeError
+        If the last axis of `x` is not D.
+    DtypeError
+        If `x` does not hold floating-point numbers.
+    NonFiniteError
+        If `x` holds NaN or infinity, or numbers so large that a residual would overflow.
+    LevelsError
+        If `n_q` is outside ``[1, Q]``.
+    ParameterError
+        If `beam_size` or `threads` is below 1; for stages with strides, if it is not 1, or `out`
+        is given.
+    ShapeError, DtypeError, BackendError
+        Also if `out` cannot take the codes, or T is no multiple of the strides.
+
+    Notes
+    -----
+    Without projections the codes are defined, not approximate: the residual is rounded once per
+    stage in the wider of the float types of `x` and the codebooks (float32 at least), and each
+    code names the codeword nearest to it in exact real arithmetic, the lowest on a tie. Every
+    backend, number of threads and batch split gives the same.
+
+    About ``2 * N * n_q * K * D`` floating-point operations for N vectors, and memory for a few
+    tiles of rows. Greedy (Juang and Gray, ICASSP 1982): it need not find the nearest of all
+    ``K**n_q`` sums.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from rvq_np import encode
+    >>> codewords = np.float32([[[0, 0], [4, 4]], [[0, 0], [1, 0]]])
+    >>> encode(np.float32([[5, 4], [0, 1]]), codewords)
+    array([[1, 0],
+           [1, 0]], dtype=int32)
+    """
+    entered = backends.enter(x)
+    if threads is None and entered.at is None:
+        return _encode(entered, codebooks, n_q, beam_size, out)
+    validation.threads("encode", threads)
+    with entered.there(), tiles.at_most(threads):
+        return _encode(entered, codebooks, n_q, beam_size, out)
+
+
+def decode(
+    codes: Any, codebooks: Any, *, out: np.ndarray | None = None, threads: int | None = None
+) -> Any:
+    """Turn codes into vectors: the sum of the codewords they name.
+
+    Parameters
+    ----------
+    codes : array (n, ...), integer
+        One row a stage, the first n of them, ``0 <= n <= Q``: a prefix is always legal. Of any
+        library `rvq_np.backends` serves. Where stages have strides, a list of n arrays.
+    codebooks : Codebooks, Composed or array (Q, K, D), floating
+    out : numpy.ndarray (..., D), optional
+        Where to write the vectors of NumPy codes, in the float type of the codebooks; returned.
+    threads : int, optional
+        As in `encode`.
+
+    Returns
+    -------
+    x : array (..., D)
+        In the library and on the device of `codes`, in the float type of the codebooks (float32
+        where JAX has float64 off). Summed in the order of the stages, starting from zero, so the
+        same bits everywhere.
+
+    Raises
+    ------
+    BackendError
+        If nothing serves the type of `codes`.
+    DtypeError
+        If `codes` are not integers.
+    LevelsError
+        If there are more rows than stages.
+    CodeRangeError
+        If a code names no codeword; the first one is named.
+    ParameterError
+        If `threads` is below 1.
+    ShapeError, DtypeError, BackendError
+        If `out` cannot take the vectors.
+
+    Notes
+    -----
+    Bound by memory: ``n * N`` codewords are read and N vectors written.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from rvq_np import decode
+    >>> codewords = np.float32([[[0, 0], [4, 4]], [[0, 0], [1, 0]]])
+    >>> decode(np.int32([[1, 0], [1, 0]]), codewords)
+    array([[5., 4.],
+           [0., 0.]], dtype=float32)
+    """
+    quantizer = codebooks if type(codebooks) is Codebooks else composed.of(codebooks)
+    validation.threads("decode", threads)
+    with tiles.at_most(threads):
+        if quantizer.block > 1:
+            return _decode_strided(codes, quantizer, out)
+        entered = backends.enter(codes)
+        with entered.there():
+            return _decode(entered, quantizer, out)
+
+
+def tally(x: Any, codes: Any, codebooks: Any) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Count how often each codeword was chosen and sum what chose it: all that training needs.
+
+    Parameters
+    ----------
+    x : array (..., D), floating
+        The vectors that were encoded.
+    codes : array (n, ...), integer
+        Their codes, for the first n stages.
+    codebooks : Codebooks or array (Q, K, D), floating
+
+    Returns
+    -------
+    counts : list of n numpy.ndarray (K,), float64
+    sums : list of n numpy.ndarray (K, C), float64
+        Per codeword the sum of the residuals (projected, if the stage projects) that chose it. The
+        tallies of two sets of rows add up to the tally of both. Bits do not depend on threads.
+
+    Raises
+    ------
+    BackendError, ShapeError, DtypeError, NonFiniteError, LevelsError, CodeRangeError
+        As `encode` and `decode`; also ShapeError if `x` and `codes` do not match.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from rvq_np.codec import tally
+    >>> codewords = np.float32([[[0, 0], [4, 4]]])
+    >>> counts, sums = tally(np.float32([[5, 4], [3, 4], [0, 1]]), np.int32([[1, 1, 0]]), codewords)
+    >>> counts[0], sums[0]
+    (array([1., 2.]), array([[0., 1.],
+           [8., 8.]]))
+    """
+    entered, given = backends.enter_all(x, codes)
+    with entered.there():
+        return _tally(entered.array, given.array, composed.of(codebooks))
+
+
+def _tally(x: Any, codes: Any, codebooks: Any) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    codebooks = validation.plain("tally", codebooks)
+    validation.vectors("tally", x, codebooks)
+    validation.codes("tally", codes, codebooks)
+    if tuple(codes.shape[1:]) != tuple(x.shape[:-1]):
+        raise ShapeError(
+            f"tally: x has shape {tuple(x.shape)}, codes {tuple(codes.shape)}; expected codes "
+            f"(n, {', '.join(map(str, x.shape[:-1]))})."
+        )
+    xp = arrays.namespace(x, codes)
+    n_rows = _product(x.shape[:-1])
+    rows = xp.reshape(x, (n_rows, codebooks.dim))
+    return core.tally(rows, xp.reshape(codes, (codes.shape[0], n_rows)), codebooks)
+
+
+def _encode(
+    entered: backends.Entered, codebooks: Any, n_q: int | None, beam_size: int, out: Any
+) -> Any:
+    engine, x = entered.engine, entered.array
+    quantizer = codebooks if type(codebooks) is Codebooks else composed.of(codebooks)
+    n_q, confirm = validation.for_encode("encode", x, engine, quantizer, n_q, beam_size)
+    if type(quantizer) is not Codebooks or quantizer.block > 1 or x.ndim != 2 or out is not None:
+        confirm()
+        return _encode_any(entered, quantizer, n_q, beam_size, out)
+    prepared = quantizer.prepared(engine, x)
+    codes = engine.encode(x, prepared if n_q == quantizer.n_q else prepared[:n_q], beam_size)
+    if engine.STAYS:
+        confirm()  # while a device works
+    return codes if entered.back is None else entered.back(codes)
+
+
+def _encode_any(entered: backends.Entered, quantizer: Any, n_q: int, beam: int, out: Any) -> Any:
+    x, strided = entered.array, quantizer.block > 1
+    if strided:
+        validation.frames("encode", x, quantizer, beam, out)
+    n_rows = _product(x.shape[:-1])
+    if out is not None:
+        codes = validation.out("encode", out, entered, (n_q, *x.shape[:-1]), np.int32)
+        rows = x.reshape(n_rows, quantizer.dim)
+        _encode_into(codes.reshape(n_q, n_rows), rows, quantizer, n_q, beam)
+        return out
+    xp = arrays.namespace(x)
+    codes = core.encode(xp.reshape(x, (n_rows, quantizer.dim)), quantizer, n_q, beam)
+    if not strided:
+        return entered.out(xp.reshape(codes, (n_q, *x.shape[:-1])))
+    *batch, length = x.shape[:-1]
+    return [
+        entered.out(xp.reshape(stage, (*batch, length // stride)))
+        for stage, stride in zip(codes, quantizer.strides, strict=False)
+    ]
+
+
+def _decode(entered: backends.Entered, quantizer: Any, out: Any) -> Any:
+    engine, codes = entered.engine, entered.array
+    confirm = validation.codes_later("decode", codes, quantizer)
+    meanwhile = out is None and isinstance(quantizer, Codebooks)
+    if not meanwhile:
+        confirm()
+    n_rows = _product(codes.shape[1:])
+    if out is not None:
+        shape = (*codes.shape[1:], quantizer.dim)
+        vectors = validation.out("decode", out, entered, shape, quantizer.dtype)
+        rows = vectors.reshape(n_rows, quantizer.dim)
+        _decode_into(rows, codes.reshape(len(codes), n_rows), quantizer)
+        return out
+    xp = arrays.namespace(codes)
+    vectors = core.decode(xp.reshape(codes, (codes.shape[0], n_rows)), quantizer)
+    if meanwhile and engine.STAYS:
+        confirm()  # while a device works
+    return entered.out(xp.reshape(vectors, (*codes.shape[1:], quantizer.dim)))
+
+
+def _encode_into(codes: Any, rows: Any, codebooks: Any, n_q: int, beam_size: int) -> None:
+    if isinstance(codebooks, Codebooks):
+        dispatch.encode(rows, core.tables(rows, codebooks)[:n_q], beam_size, codes)
+    else:
+        codes[...] = core.encode(rows, codebooks, n_q, beam_size)
+
+
+def _decode_into(rows: Any, codes: Any, codebooks: Any) -> None:
+    if isinstance(codebooks, Codebooks):
+        dispatch.decode(codes, core.tables(np.empty(0, np.float32), codebooks), rows)
+    else:
+        rows[...] = core.decode(codes, codebooks)
+
+
+def _decode_strided(codes: Any, codebooks: Any, out: Any) -> Any:
+    entered = backends.enter_all(*validation.listed("decode", codes, codebooks, out))
+    with entered[0].there():
+        codes = validation.ragged("decode", [each.array for each in entered], codebooks)
+        xp = arrays.namespace(*codes)
+        *batch, length = codes[0].shape
+        flat = [xp.reshape(stage, (_product(stage.shape),)) for stage in codes]
+        vectors = core.decode(flat, codebooks)
+        shape = (*batch, length * codebooks.strides[0], codebooks.dim)
+        return entered[0].out(xp.reshape(vectors, shape))
+
+
+def _product(lengths: Any) -> int:
+    return math.prod(int(length) for length in lengths)
+
+
+def warmup(*dtypes: Any) -> bool:
+    """Compile every kernel, or load it from Numba's cache, so that no later call waits for it.
+
+    Without this, the first calls of a process are served by NumPy if they are small, and then one
+    call takes about half a second longer: for loading Numba, or some seconds where nothing is in
+    its cache yet. Call it while an image is built (``rvq-np warmup``) and when a live stream
+    starts.
+
+    Parameters
+    ----------
+    *dtypes : numpy.dtype, optional
+        float32 or float64: of the vectors to come. float32 by default.
+
+    Returns
+    -------
+    compiled : bool
+        False where Numba cannot be imported and NumPy serves.
+
+    Raises
+    ------
+    DtypeError
+        If a type is neither.
+
+    Examples
+    --------
+    >>> import rvq_np
+    >>> rvq_np.warmup()
+    True
+    """
+    for dtype in dtypes or (np.float32,):
+        try:
+            found: Any = np.dtype(dtype)
+        except TypeError:
+            found = repr(dtype)
+        if found not in (np.float32, np.float64):
+            raise DtypeError(f"warmup: got {found}; expected float32 or float64.")
+        dispatch.warm(np.dtype(dtype))
+    return dispatch.load() is not dispatch.plain

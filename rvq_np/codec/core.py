@@ -1,0 +1,311 @@
+"""Rows of vectors to codes and back, for every quantizer there is, without a check.
+
+`rvq_np.codec` makes the checks, once, and the rest of the package that has made its own calls
+here.  Which library computes is for `rvq_np.backends` to say; what is here is how quantizers are
+put together from sequences of stages, and how stages share a code among frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .. import arrays, backends
+from ..codebooks import Codebooks
+from ..codebooks.composed import Composed
+from ..kernels import dispatch, steps
+
+NUMBERS = 1 << 20  # numbers of a block of rows that passes a composed quantizer
+
+
+def encode(x: Any, quantizer: Any, n_q: int, beam_size: int = 1) -> Any:
+    """Return codes (n_q, N) of `x` (N, D); where stages have strides, a list with one a stage."""
+    if isinstance(quantizer, Codebooks) and quantizer.block == 1:
+        engine = backends.engine_of(x)
+        return engine.encode(x, quantizer.prepared(engine, x)[:n_q], beam_size)
+    way = _composed if isinstance(quantizer, Composed) else _strided
+    parts = [way(part, quantizer, n_q, beam_size) for part in _blocks(x, quantizer)]
+    if len(parts) == 1:
+        return parts[0]
+    xp = arrays.namespace(x)
+    if quantizer.block == 1:
+        return xp.concat(parts, axis=1)
+    return [xp.concat(list(stage)) for stage in zip(*parts, strict=True)]
+
+
+def decode(codes: Any, quantizer: Any, stages: np.ndarray | None = None) -> Any:
+    """Return vectors (N, D) of `codes` (n, N), or of a list of n (N / stride,).
+
+    `stages` (N,), from 1, for `Codebooks` only: add up only so many stages of each row.
+    """
+    if isinstance(quantizer, Composed):
+        return _apart(codes, quantizer)
+    if quantizer.block > 1:
+        return _together(codes, quantizer)
+    engine = backends.engine_of(codes)
+    prepared = quantizer.prepared(engine, _vector_like(codes))
+    if stages is None:
+        return engine.decode(codes, prepared)
+    xp = arrays.namespace(codes)
+    total = engine.decode(codes[:1, :], prepared[:1])
+    for stage in range(1, codes.shape[0]):  # the additions of `decode`, in its order
+        part = engine.decode(codes[stage : stage + 1, :], prepared[stage : stage + 1])
+        active = arrays.asarray(stages > stage, codes)[:, None]
+        total = xp.where(active, total + part, total)
+    return total
+
+
+def tally(x: Any, codes: Any, codebooks: Codebooks) -> tuple[list[Any], list[Any]]:
+    """Return per stage the counts of codewords and the sums of what chose them, float64."""
+    engine = backends.engine_of(x)
+    counts, sums = engine.tally(x, codes, codebooks.prepared(engine, x)[: codes.shape[0]])
+    return counts, sums
+
+
+def added(x: Any, codes: Any, codebooks: Codebooks) -> tuple[list[np.ndarray], list[Any]]:
+    """Return what `tally` does, but the sums where `x` is, if it `stays`."""
+    if not stays(x):
+        return tally(x, codes, codebooks)
+    engine = backends.engine_of(x)
+    counts, sums = engine.add_up(x, codes, codebooks.prepared(engine, x)[: codes.shape[0]])
+    return [arrays.to_numpy(each) for each in counts], sums
+
+
+def follow(x: Any) -> Callable[[Codebooks], Any]:
+    """Return a function that gives the codes of `x` (N, D) by one stage.
+
+    For calling again and again while the stage's float32 codewords move a little: on NumPy arrays
+    most rows then need no search. `x` must stay as it is.
+    """
+    if not isinstance(x, np.ndarray):
+        return lambda codebooks: encode(x, codebooks, 1)
+    following = dispatch.follow(x, np.dtype(np.float32))
+    return lambda codebooks: following(tables(x, codebooks))
+
+
+def assign(x: Any) -> Callable[[Any], tuple[Any, Any]]:
+    """Return ``again(codewords)``: the counts (K,) and sums (K, C) of the rows nearest to each
+    codeword.
+
+    For the rounds of k-means on `x` (N, C). Where the backend of `x` has an `assign` of its own,
+    codewords may be an array of its library, and counts and sums are.
+    """
+    if stays(x):
+        again: Callable[[Any], tuple[Any, Any]] = backends.engine_of(x).assign(x)
+        return again
+    following = follow(x)
+
+    def on_the_host(codewords: Any) -> tuple[Any, Any]:
+        codebooks = Codebooks([codewords])
+        counts, sums = tally(x, following(codebooks), codebooks)
+        return counts[0], sums[0]
+
+    return on_the_host
+
+
+def walk(x: Any, codes: Any, codebooks: Codebooks) -> Iterator[tuple[Any, Any]]:
+    """Yield per stage what it quantized, rows (N, C), and the codewords (N, C) it chose.
+
+    The rows are the residuals, bit for bit those that `encode` searched with, projected if the
+    stage projects. `x` (N, D) and `codes` (n, N), valid and finite, are NumPy arrays or of a
+    library that `stays` where it is.
+    """
+    yield from _trainer(x).walk(x, codes, tables(x, codebooks))
+
+
+def searched(x: Any, codebooks: Codebooks, stage: int = 0) -> Any:
+    """Return what a stage searches with: a copy of `x` (N, D), or projected (N, C)."""
+    if stays(x):
+        return backends.engine_of(x).searched(x, tables(x, codebooks)[stage : stage + 1])
+    return steps.searched(arrays.to_numpy(x), codebooks[stage], codebooks.dtype)
+
+
+def residual(x: Any, codes: Any, codebooks: Codebooks) -> Any:
+    """Return what is left of `x` (N, D) after the stages of `codes` (n, N), as `encode` does."""
+    if stays(x):
+        return backends.engine_of(x).residual(x, codes, tables(x, codebooks))
+    given = arrays.to_numpy(x), arrays.to_numpy(codes)
+    return steps.residual(*given, codebooks.stages, codebooks.dtype)
+
+
+class Part(NamedTuple):
+    """What one stage made of the rows of a batch that count."""
+
+    searched: Any  # (n, C): what the stage quantized
+    counts: Any  # (K,) float64: how often each codeword was chosen
+    sums: Any  # (K, C) float64, of what chose it; or the `steps.Tally` that makes them
+    distances: Any  # (n,) float64, squared, of each row to its codeword
+
+
+class Passage:
+    """A batch on its way through the first `n_q` stages: iterate, then look at what there is.
+
+    Yields a `Part` per stage, good until the next is asked for. After the last, `codes` (n_q, N)
+    and `quantized` (N, D), of the first ``stages[n]`` stages of row n, are whole; in the library
+    of `x` (N, D), which is finite. `places`: the rows that count in a part; all by default.
+    """
+
+    def __init__(
+        self,
+        x: Any,
+        codebooks: Codebooks,
+        n_q: int,
+        places: np.ndarray | None = None,
+        stages: np.ndarray | None = None,
+    ):
+        self.x, self.codebooks, self.n_q = x, codebooks, n_q
+        self.places, self.stages = places, stages
+        self.codes: Any = None
+        self.quantized: Any = None
+
+    def __iter__(self) -> Iterator[Part]:
+        return self._there() if stays(self.x) else self._here()
+
+    def _here(self) -> Iterator[Part]:
+        x, codebooks = arrays.to_numpy(self.x), self.codebooks
+        codes = np.empty((self.n_q, x.shape[0]), np.int32)
+        quantized = np.zeros((x.shape[0], codebooks.dim), codebooks.dtype)
+        dtype = dispatch.working_dtype(x.dtype, codebooks.dtype)
+        given = None if self.stages is None else self.stages.astype(np.int32)
+        stages = codebooks.stages[: self.n_q]
+        for part in steps.through(x, stages, dtype, codes, quantized, codebooks._hints, given):
+            searched, chosen = part.searched, part.codes
+            if self.places is not None:
+                searched, chosen = searched[self.places], chosen[self.places]
+            tally = steps.Tally(searched, chosen, len(part.codebook))
+            distances = steps.squared_distances(searched, part.codebook, chosen)
+            yield Part(searched, tally.counts, tally, distances)
+        self.codes, self.quantized = (arrays.asarray(each, self.x) for each in (codes, quantized))
+
+    def _there(self) -> Iterator[Part]:
+        """As `_here`, on a device, where all stages are searched in one launch."""
+        self.codes = encode(self.x, self.codebooks, self.n_q)
+        x, codes = self.x, self.codes
+        if self.places is not None:
+            x, codes = arrays.take(x, self.places), arrays.take(codes, self.places, 1)
+        counts, sums = added(x, codes, self.codebooks)
+        parts = walk(x, codes, self.codebooks) if x.shape[0] else ()
+        for stage, (searched, codewords) in enumerate(parts):
+            yield Part(searched, counts[stage], sums[stage], energies(searched - codewords))
+        self.quantized = decode(self.codes, self.codebooks, self.stages)
+
+
+def energies(rows: Any) -> Any:
+    """Return the squared length (n,) of each of `rows` (n, C), float64, where they are."""
+    if isinstance(rows, np.ndarray):
+        return np.einsum("nd,nd->n", rows, rows, dtype=np.float64)
+    with arrays.there(rows):
+        xp = arrays.namespace(rows)
+        return xp.sum(xp.square(xp.astype(rows, xp.float64)), axis=1)
+
+
+def stays(x: Any) -> bool:
+    """Return whether training leaves `x` on its device."""
+    found: bool = backends.engine_of(x).STAYS
+    return found
+
+
+def _trainer(x: Any) -> Any:
+    return backends.engine_of(x) if stays(x) else dispatch
+
+
+def tables(x: Any, codebooks: Codebooks) -> Any:
+    """Return the stages as the backend of `x` reads them."""
+    return codebooks.prepared(backends.engine_of(x), x)
+
+
+def _blocks(x: Any, quantizer: Any) -> Iterator[Any]:
+    """Yield `x` (N, D) in parts whose frames share no code with those of another."""
+    step = max(1, NUMBERS // (quantizer.dim * quantizer.block)) * quantizer.block
+    for start in range(0, max(1, x.shape[0]), step):
+        yield x[start : start + step, :] if step < x.shape[0] else x
+
+
+def _composed(x: Any, quantizer: Composed, n_q: int, beam_size: int) -> Any:
+    shares = quantizer.shares(n_q)
+    theirs = [
+        encode(rows, part, share, beam_size) if share else None
+        for rows, part, share in zip(quantizer.into(x), quantizer.parts, shares, strict=True)
+    ]
+    stages = [_stage(theirs[part], stage) for part, stage in quantizer.places(n_q)]
+    return stages if quantizer.block > 1 else arrays.namespace(x).stack(stages)
+
+
+def _apart(codes: Any, quantizer: Composed) -> Any:
+    """Return the vectors (N, D) of a composed quantizer; a part without codes adds zeros."""
+    n_q = len(codes) if isinstance(codes, list) else codes.shape[0]
+    if n_q == 0:
+        return _zeros(codes.shape[1], quantizer, codes)
+    own: list[list[Any]] = [[] for _ in quantizer.parts]
+    for stage, part in enumerate(quantizer.order[:n_q]):
+        own[part].append(_stage(codes, stage))
+    frames = _stage(codes, 0).shape[0] * quantizer.strides[0]
+    vectors = []
+    for part, some in zip(quantizer.parts, own, strict=True):
+        if not some:
+            vectors.append(_zeros(frames, part, _stage(codes, 0)))
+        else:
+            theirs = some if part.block > 1 else arrays.namespace(*some).stack(some)
+            vectors.append(decode(theirs, part))
+    return quantizer.out_of(vectors)
+
+
+def _strided(x: Any, codebooks: Codebooks, n_q: int, beam_size: int) -> list[Any]:
+    """Return per stage the codes of the means of as many frames as its stride says.
+
+    The mean is a sum in the order of time, then a division; what its code decodes to is taken
+    from each of the frames.
+    """
+    left, codes = _working(x, codebooks), []
+    for stage, stride in zip(codebooks.alone[:n_q], codebooks.strides, strict=False):
+        codes.append(encode(_means(left, stride), stage, 1)[0, :])
+        if len(codes) < n_q:
+            left = left - _each(decode(codes[-1][None, :], stage), stride)
+    return codes
+
+
+def _together(codes: Sequence[Any], codebooks: Codebooks) -> Any:
+    """Return the vectors (N, D) of codes each of which stands for as many frames as its stride."""
+    total = None
+    for row, stage, stride in zip(codes, codebooks.alone, codebooks.strides, strict=False):
+        part = _each(decode(row[None, :], stage), stride)
+        total = part if total is None else total + part
+    return total
+
+
+def _means(rows: Any, stride: int) -> Any:
+    if stride == 1:
+        return rows
+    frames = arrays.namespace(rows).reshape(rows, (rows.shape[0] // stride, stride, rows.shape[1]))
+    total = frames[:, 0, :]
+    for place in range(1, stride):
+        total = total + frames[:, place, :]
+    return total / stride
+
+
+def _each(rows: Any, stride: int) -> Any:
+    """Return every row (n, D) `stride` times, one after the other: (n * stride, D)."""
+    return rows if stride == 1 else arrays.namespace(rows).repeat(rows, stride, axis=0)
+
+
+def _stage(codes: Any, stage: int) -> Any:
+    return codes[stage] if isinstance(codes, list) else codes[stage, :]
+
+
+def _working(x: Any, codebooks: Codebooks) -> Any:
+    """Return `x` in the float type of residuals."""
+    if "float64" in str(x.dtype):
+        return x
+    dtype = arrays.asarray(np.empty(0, codebooks.dtype), x).dtype
+    return x if x.dtype == dtype else arrays.namespace(x).astype(x, dtype)
+
+
+def _zeros(rows: int, quantizer: Any, like: Any) -> Any:
+    return arrays.asarray(np.zeros((rows, quantizer.dim), quantizer.dtype), like)
+
+
+def _vector_like(codes: Any) -> Any:
+    """Return an empty float32 array beside `codes`: what `prepare` wants to see."""
+    return arrays.asarray(np.empty(0, np.float32), codes)

@@ -1,0 +1,259 @@
+"""What every public call makes sure of before a kernel, which checks nothing, sees an array.
+
+Each function takes the name of the call it speaks for, and raises or returns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .. import arrays, backends
+from ..codebooks import Codebooks
+from ..errors import (
+    BackendError,
+    CodeRangeError,
+    DtypeError,
+    LevelsError,
+    NonFiniteError,
+    ParameterError,
+    ShapeError,
+)
+
+_SINGLE, _DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
+
+
+def stage_count(call: str, n_q: Any, lowest: int, highest: int) -> int:
+    """Return `n_q` as an int in ``[lowest, highest]``, or raise LevelsError."""
+    if isinstance(n_q, (bool, np.bool_)) or not isinstance(n_q, (int, np.integer)):
+        raise LevelsError(f"{call}: n_q is {n_q!r}; expected a whole number of stages.")
+    if not lowest <= n_q <= highest:
+        raise LevelsError(
+            f"{call}: n_q is {n_q}; choose {lowest} to {highest}, the stages there are."
+        )
+    return int(n_q)
+
+
+def beam(call: str, beam_size: Any) -> None:
+    """Raise ParameterError unless `beam_size` is a whole number from 1."""
+    whole = isinstance(beam_size, (int, np.integer)) and not isinstance(beam_size, bool)
+    if not whole or beam_size < 1:
+        raise ParameterError(f"{call}: beam_size is {beam_size!r}; expected a whole number from 1.")
+
+
+def threads(call: str, count: Any) -> None:
+    """Raise ParameterError unless `count` is None or a whole number from 1."""
+    whole = isinstance(count, (int, np.integer)) and not isinstance(count, bool)
+    if count is not None and not (whole and count >= 1):
+        raise ParameterError(
+            f"{call}: threads is {count!r}; expected a whole number from 1, or None."
+        )
+
+
+def vectors(call: str, x: Any, codebooks: Any) -> None:
+    """Raise unless `x` is (..., D), floating, finite and small enough for its residuals."""
+    vectors_later(call, x, codebooks, backends.engine_of(x))()
+
+
+def vectors_later(call: str, x: Any, codebooks: Any, engine: Any) -> Callable[[], None]:
+    """Begin `vectors`; return what raises, once it is known, if its numbers are bad."""
+    if x.ndim == 0 or x.shape[-1] != codebooks.dim:
+        raise ShapeError(
+            f"{call}: x has shape {tuple(x.shape)}; its last axis must be {codebooks.dim}, the "
+            "length of a vector here. For (B, D, T), move axis 1 to the end or use the class."
+        )
+    dtype = floating(call, x)
+    return _nothing if 0 in x.shape else _finite_later(call, x, codebooks, dtype, engine)
+
+
+def floating(call: str, x: Any) -> np.dtype:
+    """Return the float type of `x`, float32 for bfloat16, or raise DtypeError."""
+    known = isinstance(x, np.ndarray) and x.dtype.kind == "f"
+    dtype: np.dtype | None = x.dtype if known else arrays.float_type(x)
+    if dtype is None:
+        raise DtypeError(
+            f"{call}: x has dtype {x.dtype}; expected floating-point numbers. Convert with "
+            "astype(float32)."
+        )
+    return dtype
+
+
+def finite(call: str, x: Any, codebooks: Any) -> None:
+    """Raise NonFiniteError if `x` has a bad number, naming the first, or if one is too large."""
+    _finite_later(call, x, codebooks, floating(call, x), backends.engine_of(x))()
+
+
+def _finite_later(
+    call: str, x: Any, codebooks: Any, dtype: np.dtype, engine: Any
+) -> Callable[[], None]:
+    ends = engine.extent_later(x)
+    if engine.STAYS:
+        return lambda: _within(call, x, codebooks, dtype, *ends())
+    _within(call, x, codebooks, dtype, *ends())
+    return _nothing
+
+
+def _nothing() -> None:
+    return
+
+
+def _within(call: str, x: Any, codebooks: Any, dtype: np.dtype, low: Any, high: Any) -> None:
+    low, high = float(low), float(high)  # before they are compared in their own type
+    wide = _DOUBLE if _DOUBLE in (dtype, codebooks.dtype) else _SINGLE
+    limit = codebooks.limit(wide)
+    if -limit < low and high < limit:  # NaN comes through both
+        return
+    xp = arrays.namespace(x)
+    finite = arrays.to_numpy(xp.isfinite(x))
+    if not finite.all():
+        first = tuple(int(i) for i in np.argwhere(~finite)[0])
+        raise NonFiniteError(
+            f"{call}: x holds {float(x[first])} at {first}; expected finite numbers only. Nothing "
+            "was changed. Mask or drop such vectors."
+        )
+    raise NonFiniteError(
+        f"{call}: x reaches {max(-low, high):g}, so that a residual may overflow its float type. "
+        "Scale x and the codebooks down, or pass x as float64."
+    )
+
+
+def codes(call: str, codes: Any, codebooks: Any) -> None:
+    """Raise unless `codes` (n, ...) are integers, n is at most Q and each names a codeword."""
+    codes_later(call, codes, codebooks)()
+
+
+def codes_later(call: str, codes: Any, codebooks: Any) -> Callable[[], None]:
+    """Begin `codes`; return what raises, once it is known, if one names no codeword."""
+    if codes.ndim == 0:
+        raise ShapeError(f"{call}: codes has shape (); expected (n, ...), one row a stage.")
+    xp = arrays.namespace(codes)
+    whole = getattr(codes.dtype, "kind", "") in ("i", "u") or xp.isdtype(codes.dtype, "integral")
+    if not whole:
+        raise DtypeError(
+            f"{call}: codes have dtype {codes.dtype}; expected integers. A float cannot hold every "
+            "index: convert where they were made."
+        )
+    if codes.shape[0] > codebooks.n_q:
+        raise LevelsError(
+            f"{call}: codes have {codes.shape[0]} rows, one a stage, but there are "
+            f"{codebooks.n_q} stages; pass codes[:{codebooks.n_q}] or fewer."
+        )
+    sizes = codebooks.sizes[: codes.shape[0]]
+
+    def name() -> None:
+        for q, size in enumerate(sizes):
+            _names_codewords(call, codes[q, ...], q, size)
+
+    if 0 in codes.shape:
+        return _nothing
+    engine = backends.engine_of(codes)
+    ends = engine.extent_later(codes, by_row=True)
+
+    def confirm() -> None:
+        low, high = ends()
+        if not ((low >= 0).all() and (high < np.asarray(sizes)).all()):
+            name()
+
+    if engine.STAYS:
+        return confirm
+    confirm()
+    return _nothing
+
+
+def for_encode(
+    call: str, x: Any, engine: Any, codebooks: Any, n_q: Any, beam_size: Any
+) -> tuple[int, Callable[[], None]]:
+    """Return `n_q`, all stages by default, and what raises if the numbers of `x` are bad."""
+    n_q = codebooks.n_q if n_q is None else stage_count(call, n_q, 1, codebooks.n_q)
+    if type(beam_size) is not int or beam_size < 1:
+        beam(call, beam_size)
+    return n_q, vectors_later(call, x, codebooks, engine)
+
+
+def listed(call: str, codes: Any, codebooks: Any, out: Any) -> list[Any]:
+    """Return codes of stages with strides as a list of as many arrays as stages, or raise."""
+    if out is not None:
+        raise ParameterError(f"{call}: out= is not served where stages have strides.")
+    stages = list(codes) if isinstance(codes, (list, tuple)) else []
+    if not 1 <= len(stages) <= codebooks.n_q:
+        got = f"a {type(codes).__name__}" if not stages else f"{len(stages)} stages"
+        raise LevelsError(
+            f"{call}: codes are {got}; expected a list of 1 to {codebooks.n_q} arrays, one a "
+            f"stage: the stages have strides {codebooks.strides}."
+        )
+    return stages
+
+
+def ragged(call: str, stages: list[Any], codebooks: Any) -> list[Any]:
+    """Return codes of stages with strides, one array (..., T / stride) each, or raise."""
+    expected = None
+    for stage, (row, stride) in enumerate(zip(stages, codebooks.strides, strict=False)):
+        if not arrays.namespace(*stages).isdtype(row.dtype, "integral"):
+            raise DtypeError(
+                f"{call}: codes of stage {stage} have dtype {row.dtype}; expected integers."
+            )
+        shape = (*row.shape[:-1], row.shape[-1] * stride) if row.ndim else ()
+        expected = expected or shape
+        if shape != expected or not shape:
+            raise ShapeError(
+                f"{call}: codes of stage {stage} have shape {tuple(row.shape)}, its stride is "
+                f"{stride}; expected (..., T / stride), as stage 0 has {tuple(stages[0].shape)} "
+                f"and stride {codebooks.strides[0]}."
+            )
+        _names_codewords(call, row, stage, codebooks.sizes[stage])
+    return stages
+
+
+def frames(call: str, x: Any, codebooks: Any, beam_size: int, out: Any) -> None:
+    """Raise unless `x` (..., T, D) can be quantized by stages with strides."""
+    if x.ndim < 2 or x.shape[-2] % codebooks.block:
+        raise ShapeError(
+            f"{call}: x has shape {tuple(x.shape)}; expected (..., T, {codebooks.dim}) where T is "
+            f"a multiple of {codebooks.block}, as strides are {codebooks.strides}. Pad it."
+        )
+    if beam_size != 1 or out is not None:
+        raise ParameterError(
+            f"{call}: beam_size other than 1 and out= are not served where stages have strides."
+        )
+
+
+def plain(call: str, codebooks: Any) -> Codebooks:
+    """Return `codebooks` if it is a `Codebooks` without strides, or raise ParameterError."""
+    if not isinstance(codebooks, Codebooks) or codebooks.block > 1:
+        raise ParameterError(
+            f"{call}: got {codebooks!r}; expected Codebooks without strides. Call it for the parts."
+        )
+    return codebooks
+
+
+def _names_codewords(call: str, row: Any, stage: int, size: int) -> None:
+    xp = arrays.namespace(row)
+    if 0 in row.shape or (int(xp.min(row)) >= 0 and int(xp.max(row)) < size):
+        return
+    here = arrays.to_numpy(row)
+    first = tuple(int(i) for i in np.argwhere((here < 0) | (here >= size))[0])
+    raise CodeRangeError(
+        f"{call}: code {int(here[first])} at {(stage, *first)} names no codeword; expected 0 to "
+        f"{size - 1} at stage {stage}. To drop stages, pass fewer rows."
+    )
+
+
+def out(
+    call: str, out: Any, like: backends.Entered, shape: tuple[int, ...], dtype: Any
+) -> np.ndarray:
+    """Return `out` if it can take the result of a call on `like`, or raise."""
+    if not (type(out) is np.ndarray and type(like.array) is np.ndarray and like.back is None):
+        given = type(like.array if like.back is None else like.out(like.array)).__name__
+        raise BackendError(
+            f"{call}: out is a {type(out).__name__} for a {given}; out= is for NumPy "
+            "arrays. Leave it away for others."
+        )
+    if out.dtype != dtype:
+        raise DtypeError(f"{call}: out has dtype {out.dtype}; expected {np.dtype(dtype)}.")
+    if out.shape != shape or not (out.flags.c_contiguous and out.flags.writeable):
+        raise ShapeError(
+            f"{call}: out has shape {out.shape}; expected {shape}, writeable and in C order."
+        )
+    return out

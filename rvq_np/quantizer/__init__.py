@@ -1,0 +1,8 @@
+"""The seed's class, `ResidualVectorQuantizer`, without torch.
+
+`layout` goes between (B, D, T) and rows, `passes` is one pass of a batch, which the class and all
+gradients stand on, `model` is the class.
+"""
+
+from .layout import QuantizedResult as QuantizedResult
+from .model import ResidualVectorQuantizer as ResidualVectorQuantizer

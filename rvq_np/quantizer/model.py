@@ -1,0 +1,499 @@
+"""`ResidualVectorQuantizer`: the class of ESPnet without torch, same names, defaults and layouts.
+
+A thin, changeable shell around frozen values: it owns a `Config`, one `CodebookState` a stage,
+the projections and a random generator, and hands everything else to `codec` and `train`.  Where
+it differs from ESPnet on purpose, ``docs/espnet.md`` says so and a test proves it.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from .. import arguments, arrays, backends
+from .. import train as training
+from ..codec import core, validation
+from ..config import Config
+from ..errors import (
+    ModelFileError,
+    NonFiniteError,
+    NotInitializedWarning,
+    RvqError,
+    ShapeError,
+    StateError,
+)
+from ..files import safetensors
+from . import layout, passes
+from .layout import QuantizedResult
+
+
+class ResidualVectorQuantizer:
+    """Residual vector quantizer: trains codebooks, turns vectors into codes and back.
+
+    Parameters
+    ----------
+    dimension : int, optional
+        D, the length of a vector.
+    codebook_dim : int or None, optional
+        C, the length of a codeword. Unlike `dimension`, it adds a linear map in and out to every
+        stage. None: as `dimension`.
+    n_q : int, optional
+        Q, the number of stages.
+    bins : int, optional
+        K, the codewords of each codebook.
+    decay : float, optional
+        Share of the past the moving averages keep at each training step, 0 to 1.
+    kmeans_init : bool, optional
+        Find the first codewords by k-means on the first training batch. Until then, or without it,
+        they are small random vectors.
+    kmeans_iters : int, optional
+        Rounds of that k-means, and at most of `fit`'s.
+    threshold_ema_dead_code : float, optional
+        In training, a codeword chosen less often than this per step, on average, is replaced by a
+        vector of the batch. 0: never.
+    quantizer_dropout : bool or float, optional
+        In training, quantize rows of a batch with a random number of stages: True for each row,
+        a number for that share of them.
+    commitment_weight : float, optional
+        Factor of ``penalty``.
+    epsilon : float, optional
+        Laplace smoothing of counts.
+    relative_threshold : float, optional
+        Instead of `threshold_ema_dead_code`: this share of the mean count, e.g. 0.1; a replaced
+        codeword then starts at the mean.
+    rng : int or numpy.random.Generator, optional
+        Source of all randomness, through `numpy.random.default_rng`.
+    all_reduce : rvq_np.train.AllReduce, optional
+        Adds up the statistics of several processes that train the same quantizer, so that all
+        end each step with the same codewords. Also an attribute, to be set after `load`.
+
+    Attributes
+    ----------
+    codebooks : Codebooks
+        The current codewords and projections, a frozen value for `rvq_np.encode` and `decode`.
+    training : bool
+        Whether calling it trains it. True at first, as in torch; see `train` and `eval`.
+
+    Raises
+    ------
+    ParameterError
+        If an argument is outside what it may be.
+
+    Notes
+    -----
+    ``sample_rate`` is in vectors per second everywhere here, as in ESPnet (for 44.1 kHz audio
+    at a hop of 512 about 86.13, not 44100), and ``bandwidth`` in kb/s.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from rvq_np import ResidualVectorQuantizer
+    >>> x = np.random.default_rng(0).standard_normal((2, 16, 100)).astype(np.float32)
+    >>> rvq = ResidualVectorQuantizer(dimension=16, codebook_dim=16, n_q=4, bins=32, rng=0)
+    >>> quantized, codes, bandwidth, penalty = rvq(x, sample_rate=50)
+    >>> quantized.shape, codes.shape, float(bandwidth)
+    ((2, 16, 100), (4, 2, 100), 1.0)
+    >>> codes = rvq.eval().encode(x, 50, bandwidth=0.5)
+    >>> codes.shape, rvq.decode(codes).shape
+    ((2, 2, 100), (2, 16, 100))
+    """
+
+    def __init__(
+        self,
+        dimension: int = 256,
+        codebook_dim: int | None = 512,
+        n_q: int = 8,
+        bins: int = 1024,
+        decay: float = 0.99,
+        kmeans_init: bool = True,
+        kmeans_iters: int = 50,
+        threshold_ema_dead_code: float = 2,
+        quantizer_dropout: bool | float = False,
+        *,
+        commitment_weight: float = 1.0,
+        epsilon: float = 1e-5,
+        relative_threshold: float | None = None,
+        rng: Any = None,
+        all_reduce: training.AllReduce | None = None,
+    ):
+        config = Config(
+            dimension, codebook_dim, n_q, bins, decay, kmeans_init, kmeans_iters,
+            threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon,
+            relative_threshold,
+        )  # fmt: skip
+        self._begin(config, rng)
+        self.all_reduce = all_reduce
+        self._use(*training.fresh(config, self._rng))
+
+    def __repr__(self) -> str:
+        arguments = ", ".join(f"{name}={value!r}" for name, value in self.config.as_dict().items())
+        return f"{type(self).__name__}({arguments})"
+
+    def train(self, mode: bool = True) -> ResidualVectorQuantizer:
+        """Make calls train the codebooks (or, with ``mode=False``, not); return the quantizer."""
+        self.training = bool(mode)
+        return self
+
+    def eval(self) -> ResidualVectorQuantizer:
+        """Make calls leave the codebooks alone; return the quantizer."""
+        return self.train(False)
+
+    def get_bandwidth_per_quantizer(self, sample_rate: float) -> float:
+        """Return kb/s per stage: ``log2(bins) * sample_rate / 1000``.
+
+        Raises
+        ------
+        ParameterError
+            If `sample_rate` is not a positive number.
+
+        Examples
+        --------
+        >>> ResidualVectorQuantizer(bins=1024, n_q=1).get_bandwidth_per_quantizer(75)
+        0.75
+        """
+        return self.config.bandwidth_per_quantizer(sample_rate, "get_bandwidth_per_quantizer")
+
+    def get_num_quantizers_for_bandwidth(
+        self, sample_rate: float, bandwidth: float | None = None
+    ) -> int:
+        """Return how many stages fit into `bandwidth` kb/s: at least one, at most `n_q`.
+
+        None and 0 mean all stages. No stage is lost to rounding.
+
+        Raises
+        ------
+        ParameterError
+            If `sample_rate` is not positive, or `bandwidth` is negative or NaN.
+
+        Examples
+        --------
+        >>> rvq = ResidualVectorQuantizer(bins=1024, n_q=8)
+        >>> [rvq.get_num_quantizers_for_bandwidth(40, each) for each in (0.1, 1.2, 99, None)]
+        [1, 3, 8, 8]
+        """
+        return self.config.stages_for(sample_rate, bandwidth, "get_num_quantizers_for_bandwidth")
+
+    def forward(
+        self, x: Any, sample_rate: float, bandwidth: float | None = None, mask: Any = None
+    ) -> QuantizedResult:
+        """Quantize a batch; in training, learn from it.
+
+        Parameters
+        ----------
+        x : array (B, D, T) or (N, D), floating
+            Vectors, of any library `rvq_np.backends` serves.
+        sample_rate : float
+            Vectors per second.
+        bandwidth : float, optional
+            kb/s to spend; all stages by default. Obeyed in training, too.
+        mask : array (B, T) or (N,), bool, optional
+            True where there is a vector, False where there is padding. Padding, whatever it
+            holds, takes part in nothing: no statistics, no losses. What comes back there is
+            the quantized zero vector.
+
+        Returns
+        -------
+        result : QuantizedResult
+            ``quantized, codes, bandwidth, penalty`` and, with dropout, ``quantization_loss``;
+            unpacks as a tuple. ``quantized`` is exactly ``decode(codes)``, by the codewords before
+            this step's training; under dropout, of the stages each row was given.
+
+        Raises
+        ------
+        ShapeError, DtypeError, NonFiniteError, BackendError, ParameterError
+            As `encode`; nothing has changed then.
+
+        Notes
+        -----
+        A training step initializes stages that have no codewords yet, encodes, moves the averages
+        (`rvq_np.train.ema`) and replaces dead codewords (`rvq_np.train.expire`). Without a single
+        vector nothing changes.
+        """
+        return self.passed("forward", x, sample_rate, bandwidth, mask).result(self.config)
+
+    __call__ = forward
+
+    def passed(
+        self, call: str, x: Any, sample_rate: float, bandwidth: float | None, mask: Any
+    ) -> passes.Pass:
+        """Do what `forward` does; return all that its result and gradients are made of."""
+        per_stage = self.config.bandwidth_per_quantizer(sample_rate, call)
+        n_q = self.config.stages_for(sample_rate, bandwidth, call)
+        batch = layout.Batch(call, x, self.codebooks, mask)
+        seed = None
+        if self.training:
+            seed = self._rng.integers(1 << 32, size=passes.SEED).tolist()
+        else:
+            self._warn_if_random(0, n_q)
+        with batch.there():
+            passed = passes.forward(
+                self._states, self._projections, self.codebooks, batch, self.config, n_q,
+                per_stage, seed=seed, all_reduce=self.all_reduce or training.ALONE,
+            )  # fmt: skip
+        if passed.trained:
+            self._use(passed.states, self._projections, passed.codebooks)
+        return passed
+
+    def encode(
+        self,
+        x: Any,
+        sample_rate: float,
+        bandwidth: float | None = None,
+        st: int | None = None,
+        beam_size: int = 1,
+    ) -> Any:
+        """Turn vectors into codes; trains nothing.
+
+        Parameters
+        ----------
+        x : array (B, D, T) or (N, D), floating
+        sample_rate : float
+            Vectors per second.
+        bandwidth : float, optional
+            kb/s to spend; all stages by default.
+        st : int, optional
+            First stage: `x` is taken for what the stages before it left over.
+        beam_size : int, optional
+            Hypotheses kept per vector, see `rvq_np.encode`.
+
+        Returns
+        -------
+        codes : array (n - st, B, T) or (n - st, N), int32
+            For the n stages that fit into `bandwidth`.
+
+        Raises
+        ------
+        ShapeError, DtypeError, NonFiniteError, BackendError
+            If `x` is not one of those arrays.
+        ParameterError, LevelsError
+            If `sample_rate`, `bandwidth`, `beam_size` or `st` is not what it may be.
+
+        Warns
+        -----
+        NotInitializedWarning
+            Once, if the codewords were never trained or loaded: they are random.
+        """
+        n_q = self.config.stages_for(sample_rate, bandwidth, "encode")
+        start = self.config.check_start("encode", st, n_q)
+        validation.beam("encode", beam_size)
+        codebooks = self.codebooks[start:n_q]
+        batch = layout.Batch("encode", x, codebooks)
+        self._warn_if_random(start, n_q)
+        with batch.there():
+            return batch.codes(core.encode(batch.rows, codebooks, n_q - start, beam_size))
+
+    def decode(self, codes: Any, st: int | None = None) -> Any:
+        """Turn codes into vectors: the sum of the codewords they name.
+
+        Parameters
+        ----------
+        codes : array (n, B, T) or (n, N), integer
+            Any number of stages, from stage `st` on.
+        st : int, optional
+            Stage of the first row, as given to `encode`.
+
+        Returns
+        -------
+        x : array (B, D, T) or (N, D), float32
+            In the library and on the device of `codes`.
+
+        Raises
+        ------
+        ShapeError, DtypeError, LevelsError, CodeRangeError, BackendError
+            As `rvq_np.decode`.
+
+        Warns
+        -----
+        NotInitializedWarning
+            As `encode`.
+        """
+        entered = backends.enter(codes)
+        codes = entered.array
+        if codes.ndim not in (2, 3):
+            raise ShapeError(
+                f"decode: codes have shape {tuple(codes.shape)}; expected (n, B, T) or (n, N)."
+            )
+        start = self.config.check_start("decode", st, self.n_q)
+        codebooks = self.codebooks[start:]
+        with entered.there():
+            validation.codes("decode", codes, codebooks)
+            self._warn_if_random(start, start + codes.shape[0])
+            if codes.ndim == 2:
+                return entered.out(core.decode(codes, codebooks))
+            count, batch, time = codes.shape
+            flat = arrays.namespace(codes).reshape(codes, (count, batch * time))
+            vectors = core.decode(flat, codebooks)
+            return entered.out(layout.as_vectors(vectors, (batch, time)))
+
+    def fit(
+        self,
+        x: Any,
+        *,
+        iterations: int | None = None,
+        rows_per_codeword: int | None = 256,
+        tolerance: float = 1e-4,
+        callback: Callable[[training.FitProgress], None] | None = None,
+        progress: bool = False,
+        checkpoint: str | os.PathLike[str] | None = None,
+    ) -> ResidualVectorQuantizer:
+        """Train offline: k-means stage by stage, replacing whatever codewords there were.
+
+        Parameters
+        ----------
+        x : array (N, D) or (B, D, T), or numpy.memmap (N, D), floating
+            All the data. A memory map is read in batches and never held whole; an array on a GPU
+            that CuPy computes on stays there.
+        iterations : int, optional
+            Rounds of k-means per stage, at most; `kmeans_iters` by default.
+        rows_per_codeword : int or None, optional
+            Train on at most this many random vectors per codeword; None: on all of them.
+        tolerance : float, optional
+            A stage is finished when an iteration lowers its error by less than this share.
+        callback : callable, optional
+            Called with a `rvq_np.train.FitProgress` after each iteration.
+        progress : bool, optional
+            Show a progress bar on standard error (needs ``tqdm``).
+        checkpoint : str or os.PathLike, optional
+            A file for the stages that are finished. A fit that was interrupted goes on from it, to
+            the same codewords as if it had never stopped; when the fit is done, it is removed.
+
+        Returns
+        -------
+        self : ResidualVectorQuantizer
+
+        Raises
+        ------
+        ShapeError, DtypeError, NonFiniteError, ParameterError, BackendError
+            If `x` or another argument is not what it may be. Nothing has changed then; nor if
+            `callback` raises, or the fit is interrupted.
+        ModelFileError, StateError
+            If `checkpoint` is no such file, or of another fit.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> x = np.random.default_rng(0).standard_normal((2000, 8)).astype(np.float32)
+        >>> rvq = ResidualVectorQuantizer(8, 8, n_q=3, bins=16, rng=0).fit(x)
+        >>> errors = [np.square(x - rvq.decode(rvq.encode(x, 1)[:n])).mean() for n in (1, 2, 3)]
+        >>> bool(errors[0] > errors[1] > errors[2])
+        True
+        """
+        entered = backends.enter(x)
+        x = entered.array
+        if x.ndim not in (2, 3) or x.shape[1] != self.dimension:
+            raise ShapeError(
+                f"fit: x has shape {tuple(x.shape)}; expected (N, {self.dimension}) or "
+                f"(B, {self.dimension}, T)."
+            )
+        validation.floating("fit", entered.array)
+        with entered.there():
+            rows = layout.as_rows(entered.array)
+        iterations = self.config.kmeans_iters if iterations is None else iterations
+        try:
+            with entered.there(), training.reporting(callback, progress) as report:
+                states = training.fit(
+                    rows, self.n_q, self.bins, iterations, self._rng, projections=self._projections,
+                    epsilon=self.config.epsilon, rows_per_codeword=rows_per_codeword,
+                    tolerance=tolerance,
+                    callback=report, checkpoint=checkpoint,
+                )  # fmt: skip
+        except NonFiniteError:
+            if x.ndim == 3:  # name the place that the user knows
+                layout.Batch("fit", x, self.codebooks)
+            raise
+        self._use(states, self._projections)
+        return self
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Return copies of all arrays under ESPnet's names, float32.
+
+        Examples
+        --------
+        >>> list(ResidualVectorQuantizer(4, 4, n_q=1, bins=8).state_dict())[:2]
+        ['vq.layers.0._codebook.inited', 'vq.layers.0._codebook.cluster_size']
+        """
+        return training.state_dict(self._states, self._projections)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Take over arrays named as by `state_dict`; torch tensors in host memory will do.
+
+        Raises
+        ------
+        StateError
+            Listing every missing, extra or misshaped entry; nothing has changed then.
+        """
+        self._use(*training.from_state_dict(state_dict, self.config))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the arrays and arguments to a safetensors file, atomically."""
+        safetensors.save(path, self.state_dict(), self.config.as_dict())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, rng: Any = None) -> ResidualVectorQuantizer:
+        """Return the quantizer that `save` wrote, in eval mode.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ModelFileError
+            If it is truncated, another program's, or contradicts itself.
+        """
+        tensors, arguments = safetensors.load(path)
+        try:
+            config = Config.from_dict(arguments)
+            if config.n_q > len(tensors):  # before anything is made for each of them
+                raise StateError(f"it claims {config.n_q} stages and has {len(tensors)} arrays")
+            states, projections = training.from_state_dict(tensors, config)
+        except (RvqError, TypeError) as error:
+            raise ModelFileError(f"load: {str(path)!r} contradicts itself: {error}") from error
+        return cls.made_of(config, states, projections, rng=rng).eval()
+
+    @classmethod
+    def made_of(
+        cls, config: Config, states: Any, projections: training.Projections, *, rng: Any = None
+    ) -> ResidualVectorQuantizer:
+        """Return the quantizer of these values."""
+        quantizer = cls.__new__(cls)
+        quantizer._begin(config, rng)
+        quantizer._use(states, projections)
+        return quantizer
+
+    @property
+    def usage(self) -> list[training.Usage]:
+        """Utilisation and perplexity of each stage, by name, from its moving counts."""
+        return [training.usage(state.counts) for state in self._states]
+
+    @property
+    def is_initialized(self) -> bool:
+        """Whether every stage's codewords were trained, loaded or asked to be random."""
+        return all(state.initialized for state in self._states)
+
+    def _begin(self, config: Config, rng: Any) -> None:
+        self.config = config
+        self.dimension, self.codebook_dim = config.dimension, config.codebook_dim
+        self.n_q, self.bins = config.n_q, config.bins
+        self.training = True
+        self.all_reduce = None
+        self._rng = arguments.generator("ResidualVectorQuantizer", "rng", rng)
+        self._warned = False
+
+    def _use(self, states: Any, projections: training.Projections, before: Any = None) -> None:
+        """Take over new values, all at once and after everything that can fail."""
+        codebooks = training.codebooks_of(states, projections, before)
+        self._states, self._projections, self.codebooks = tuple(states), projections, codebooks
+
+    def _warn_if_random(self, start: int, stop: int) -> None:
+        used = self._states[start:stop]
+        if not self._warned and not all(state.initialized for state in used):
+            self._warned = True
+            warnings.warn(
+                "these codebooks were never trained or loaded: their codewords are random. Train "
+                "them with fit() or in train mode, or load a model.",
+                NotInitializedWarning,
+                stacklevel=3,
+            )

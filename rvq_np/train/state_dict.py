@@ -1,0 +1,137 @@
+"""Training states under the names ESPnet stores them, and back, with every mismatch named.
+
+``vq.layers.{stage}._codebook.{inited (1,), cluster_size (K,), embed (K, C), embed_avg (K, C)}``
+and, with projections, ``vq.layers.{stage}.project_{in,out}.{weight, bias}``; all float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import arguments, arrays
+from ..codebooks import Linear
+from ..config import Config
+from ..errors import StateError
+from .state import CodebookState
+from .training import Projections
+
+BOOK = ("embed", "embed_avg", "cluster_size", "inited")
+
+
+def entries(
+    states: Sequence[CodebookState], projections: Projections = None
+) -> dict[str, np.ndarray]:
+    """Return all arrays under ESPnet's names, not copied, in the order torch lists them."""
+    named = {}
+    for stage, state in enumerate(states):
+        layer = f"vq.layers.{stage}."
+        pair = None if projections is None else projections[stage]
+        for name, linear in zip(("project_in", "project_out"), pair or (), strict=False):
+            named[f"{layer}{name}.weight"] = linear.weight
+            named[f"{layer}{name}.bias"] = linear.bias
+        named[f"{layer}_codebook.inited"] = np.array([state.initialized], dtype=np.float32)
+        named[f"{layer}_codebook.cluster_size"] = state.counts
+        named[f"{layer}_codebook.embed"] = state.codebook
+        named[f"{layer}_codebook.embed_avg"] = state.sums
+    return named
+
+
+def state_dict(
+    states: Sequence[CodebookState], projections: Projections = None
+) -> dict[str, np.ndarray]:
+    """Return copies of all arrays under ESPnet's names, float32."""
+    named = entries(states, projections)
+    return {name: np.array(value, dtype=np.float32) for name, value in named.items()}
+
+
+def from_state_dict(
+    given: Mapping[str, Any],
+    config: Config,
+    same: Collection[str] = (),
+    states: Sequence[CodebookState] = (),
+    projections: Projections = None,
+) -> tuple[tuple[CodebookState, ...], Projections]:
+    """Return states and projections from arrays named as by `state_dict`.
+
+    Those named in `same` are known to be those of `states` and `projections`, which are taken.
+
+    Raises
+    ------
+    StateError
+        Listing every missing, extra, misshaped or non-finite entry.
+    """
+    arguments.kind("from_state_dict", "config", config, Config)
+    if not isinstance(given, Mapping):
+        raise StateError(
+            f"load_state_dict: got a {type(given).__name__}; expected a mapping of names to arrays."
+        )
+    expected = shapes(config)
+    problems = [f"missing {name}" for name in expected if name not in given]
+    problems += [f"extra {name}" for name in given if name not in expected]
+    fitting = {}
+    for name, shape in expected.items():
+        if name not in given or name in same:
+            continue
+        array = arrays.to_numpy(given[name])
+        if array.shape != shape:
+            problems.append(f"{name} has shape {array.shape}, expected {shape}")
+        elif array.dtype.kind not in "fbiu":
+            problems.append(f"{name} has dtype {array.dtype}, expected float32")
+        elif not np.isfinite(array).all():
+            problems.append(f"{name} holds NaN or infinity")
+        elif name.endswith("cluster_size") and (array < 0).any():
+            problems.append(f"{name} holds negative counts")
+        else:
+            fitting[name] = array
+    if problems:
+        shown = "; ".join(problems[:8]) + ("; ..." if len(problems) > 8 else "")
+        raise StateError(
+            f"load_state_dict: {len(problems)} of the entries do not fit a quantizer of n_q="
+            f"{config.n_q}, bins={config.bins}, dimension={config.dimension}, codebook_dim="
+            f"{config.codebook_dim}: {shown}. Nothing was changed. Make the quantizer with the "
+            "arguments the state was saved with, and strip any prefix before 'vq.'."
+        )
+    taken: dict[str, Any] = {**given, **fitting}
+    known: Any = projections
+    made = []
+    for stage in range(config.n_q):
+        layer = f"vq.layers.{stage}._codebook."
+        if all(f"{layer}{name}" in same for name in BOOK):
+            made.append(states[stage])
+            continue
+        codewords, sums, counts, initialized = (taken[f"{layer}{name}"] for name in BOOK)
+        made.append(CodebookState(codewords, sums, counts, bool(initialized[0])))
+    if not config.projects:
+        return tuple(made), None
+    maps = []
+    for stage in range(config.n_q):
+        pair = []
+        for place, name in enumerate(("project_in", "project_out")):
+            parts = [f"vq.layers.{stage}.{name}.{part}" for part in ("weight", "bias")]
+            if all(part in same for part in parts):
+                pair.append(known[stage][place])
+            else:
+                pair.append(Linear(*(np.asarray(taken[part], np.float32) for part in parts)))
+        maps.append((pair[0], pair[1]))
+    return tuple(made), maps
+
+
+def shapes(config: Config) -> dict[str, tuple[int, ...]]:
+    size, wide, narrow = config.bins, config.dimension, config.codebook_dim
+    assert narrow is not None
+    shapes: dict[str, tuple[int, ...]] = {}
+    for stage in range(config.n_q):
+        layer = f"vq.layers.{stage}."
+        if config.projects:
+            shapes[f"{layer}project_in.weight"] = (narrow, wide)
+            shapes[f"{layer}project_in.bias"] = (narrow,)
+            shapes[f"{layer}project_out.weight"] = (wide, narrow)
+            shapes[f"{layer}project_out.bias"] = (wide,)
+        shapes[f"{layer}_codebook.inited"] = (1,)
+        shapes[f"{layer}_codebook.cluster_size"] = (size,)
+        shapes[f"{layer}_codebook.embed"] = (size, narrow)
+        shapes[f"{layer}_codebook.embed_avg"] = (size, narrow)
+    return shapes

@@ -1,0 +1,208 @@
+"""One training step of a whole quantizer: initialize, encode, measure, move, expire."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .. import arguments, arrays
+from ..codebooks import Codebooks, Linear
+from ..codec import core, validation
+from ..config import Config
+from ..kernels import steps
+from .distributed import ALONE, AllReduce, Ranks
+from .ema import Drawn, step, step_of
+from .initial import first_codewords
+from .kmeans import sample_rows
+from .state import CodebookState, codebooks_of, random_projections, random_state
+
+Projections = Sequence[tuple[Linear, Linear] | None] | None
+
+FIRST_CODEWORDS, REPLACEMENTS, DROPOUT = range(
+    3
+)  # what is drawn in a step, each from its own stream
+
+
+class Learned(NamedTuple):
+    """What a training step gives."""
+
+    states: tuple[CodebookState, ...]
+    codebooks: Codebooks  # before the step: what the codes name
+    codes: Any  # (n_q, N)
+    quantized: Any  # (N, D): what they decode to, of the stages each row was given
+    loss: float  # mean squared distance to the chosen codeword, averaged over the stages used
+    stages: np.ndarray | None  # (groups,) given to each by dropout
+    per_row: np.ndarray | None  # the same (N,)
+
+
+def fresh(
+    config: Config, rng: np.random.Generator
+) -> tuple[tuple[CodebookState, ...], list[tuple[Linear, Linear] | None] | None]:
+    """Return the states and projections of a new quantizer: small random codewords."""
+    arguments.kind("fresh", "config", config, Config)
+    arguments.kind("fresh", "rng", rng, np.random.Generator)
+    width = config.codebook_dim
+    assert width is not None
+    states = tuple(
+        random_state(config.bins, width, rng, initialized=not config.kmeans_init)
+        for _ in range(config.n_q)
+    )
+    if not config.projects:
+        return states, None
+    return states, [random_projections(config.dimension, width, rng) for _ in states]
+
+
+def draw_stages(
+    groups: int, n_q: int, dropout: bool | float, rng: np.random.Generator
+) -> np.ndarray:
+    """Return how many stages each of `groups` rows is quantized with, int (groups,).
+
+    The share `dropout` of them, chosen at random, gets 1 to `n_q`, each equally likely; a part
+    of a row is dropped with that probability, so that a batch of one is not spared.
+
+    Parameters
+    ----------
+    groups, n_q : int
+    dropout : bool or float in [0, 1]
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    stages : numpy.ndarray (groups,), int
+    """
+    arguments.whole("draw_stages", "groups", groups, 0)
+    arguments.whole("draw_stages", "n_q", n_q, 1)
+    arguments.number("draw_stages", "dropout", dropout, 0, 1)
+    arguments.kind("draw_stages", "rng", rng, np.random.Generator)
+    stages = np.full(groups, n_q)
+    expected = groups * float(dropout)
+    count = int(expected) + (rng.random() < expected - int(expected))
+    chosen = rng.permutation(groups)[:count]
+    stages[chosen] = rng.integers(1, n_q + 1, size=len(chosen))
+    return stages
+
+
+def learn(
+    states: Sequence[CodebookState],
+    x: Any,
+    valid: np.ndarray | None,
+    n_q: int,
+    config: Config,
+    seed: Sequence[int],
+    projections: Projections = None,
+    *,
+    groups: int = 1,
+    all_reduce: AllReduce = ALONE,
+    moving: bool = True,
+    codebooks: Codebooks | None = None,
+) -> Learned:
+    """Train all stages on one batch.
+
+    Parameters
+    ----------
+    states : sequence of CodebookState
+    x : array (N, D)
+        Checked and finite.
+    valid : numpy.ndarray (N,), bool, or None
+        Which rows to learn from; None: all.
+    n_q : int
+        Stages in use.
+    config : Config
+    seed : two int below 2**32
+        For all that is drawn in this step; nothing else is random. With several processes that
+        of the first counts.
+    projections : sequence of (Linear, Linear), optional
+    groups : int, optional
+        Items that `x` consists of, N / groups rows each: dropout treats the rows of one alike.
+        Losses average over the stages a row is given; statistics use all rows.
+    all_reduce : AllReduce, optional
+        Adds up over the processes that train together.
+    moving : bool, optional
+        False: find first codewords, but leave moving and replacing them to others.
+    codebooks : Codebooks, optional
+        Those of `states` and `projections`, if they are there already.
+    """
+    stages = None
+    if config.quantizer_dropout:
+        own = np.random.default_rng([*seed, DROPOUT, all_reduce.rank])
+        stages = draw_stages(groups, n_q, config.quantizer_dropout, own)
+    per_row = None if stages is None else np.repeat(stages, x.shape[0] // max(1, groups))
+    places = np.arange(x.shape[0]) if valid is None else np.flatnonzero(valid)
+    seen = x if core.stays(x) else arrays.to_numpy(x)
+    if valid is not None:
+        seen = arrays.take(seen, places)
+
+    def picked(rows: np.ndarray) -> np.ndarray:
+        return arrays.to_numpy(arrays.take(seen, rows))
+
+    ranks = Ranks.meet(len(places), tuple(seed), all_reduce)
+    fresh_codewords = not all(state.initialized for state in states[:n_q])
+    if ranks.total and fresh_codewords:
+        everyone = seen
+        if all_reduce.size > 1:
+            chosen = np.arange(ranks.total)
+            everyone = ranks.rows(chosen, seen.shape[1], picked)
+            everyone = everyone.astype(seen.dtype)
+        states = first_codewords(
+            "forward", states, everyone, n_q, config.kmeans_iters, ranks.generator(FIRST_CODEWORDS),
+            projections, config.epsilon,
+        )  # fmt: skip
+        codebooks = None
+    if codebooks is None:
+        codebooks = codebooks_of(states, projections)
+    if len(places) and fresh_codewords:
+        validation.finite(
+            "forward", seen, codebooks
+        )  # new codewords may reach further than the old
+    passage = core.Passage(x, codebooks, n_q, None if valid is None else places, per_row)
+    given = None if per_row is None else per_row[places]
+    rng = ranks.generator(REPLACEMENTS)
+    rule: dict[str, Any] = {
+        "decay": config.decay, "epsilon": config.epsilon,
+        "threshold": config.threshold_ema_dead_code, "relative": config.relative_threshold,
+    }  # fmt: skip
+    losses: list[float] = []
+    added: list[tuple[Any, Any]] = []
+    moved = list(states)
+    for stage, part in enumerate(passage):
+        losses += _loss(part, given, stage)
+        if not (ranks.total and moving):
+            continue
+        if all_reduce.size > 1:  # all stages in one call of the hook
+            sums = part.sums.sums() if isinstance(part.sums, steps.Tally) else part.sums
+            added.append((part.counts, arrays.to_numpy(sums)))
+            continue
+
+        choose = functools.partial(sample_rows, ranks.total, rng=rng)
+        drawn = Drawn(part.searched, choose)
+        moved[stage] = step_of(states[stage], part.counts, part.sums, drawn, **rule)
+    codes = passage.codes
+    if added:
+        seen_codes = codes if core.stays(x) else arrays.to_numpy(codes)
+        if valid is not None:
+            seen_codes = arrays.take(seen_codes, places, 1)
+
+        def drawn_from_all(stage: int, count: int) -> np.ndarray:
+            def quantized(rows: np.ndarray) -> np.ndarray:
+                codes = arrays.to_numpy(arrays.take(seen_codes[:stage, :], rows, 1))
+                left = core.residual(picked(rows), codes, codebooks)
+                return core.searched(left, codebooks, stage)
+
+            chosen = sample_rows(ranks.total, count, rng)
+            return ranks.rows(chosen, states[stage].codebook.shape[1], quantized)
+
+        together = ranks.add_up([*(each for each, _ in added), *(each for _, each in added)])
+        moved = list(step(states, together[:n_q], together[n_q:], drawn_from_all, **rule))
+    loss = float(np.mean(losses)) if losses else 0.0
+    return Learned(tuple(moved), codebooks, codes, passage.quantized, loss, stages, per_row)
+
+
+def _loss(part: core.Part, stages: np.ndarray | None, stage: int) -> list[float]:
+    """Return the mean squared distance of the rows active at a stage, if there is one."""
+    distances = part.distances
+    if stages is not None:
+        distances = arrays.take(distances, np.flatnonzero(stages > stage))
+    return [float(distances.mean()) / part.searched.shape[1]] if distances.shape[0] else []
