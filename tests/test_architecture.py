@@ -70,6 +70,44 @@ def test_every_package_has_an_import_level():
     assert packages == set(LEVELS)
 
 
+def graph():
+    """Return the modules of the package, and which others each imports, wherever in the file."""
+    paths = {}
+    for path in PACKAGE.rglob("*.py"):
+        name = path.relative_to(PACKAGE.parent).with_suffix("").parts
+        paths[name[:-1] if path.name == "__init__.py" else name] = path
+    found = {}
+    for name, path in paths.items():
+        package = name if path.name == "__init__.py" else name[:-1]
+        tree = ast.parse(path.read_text())
+        for_types = {
+            id(each) for node in ast.walk(tree)
+            if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+            for each in ast.walk(node)
+        }  # fmt: skip
+        found[name] = set()
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.level and id(node) not in for_types:
+                base = package[: len(package) - node.level + 1]
+                base += tuple(node.module.split(".")) if node.module else ()
+                for alias in node.names:
+                    target = (*base, alias.name)
+                    found[name].add(target if target in paths else base)
+    return found
+
+
+@pytest.mark.quick
+def test_no_module_imports_itself_by_way_of_others():
+    """Also inside functions: two modules that need each other are one, or lack a third."""
+    waits, done = graph(), set()
+    assert len(waits) > 100
+    while ready := {name for name, needs in waits.items() if name not in done and needs <= done}:
+        done |= ready
+    left = {".".join(name): [".".join(each) for each in needs - done]
+            for name, needs in waits.items() if name not in done}  # fmt: skip
+    assert not left
+
+
 @pytest.mark.quick
 @pytest.mark.parametrize(
     "path",

@@ -1,4 +1,4 @@
-"""CuPy arrays: CUDA kernels on the device where they live, see `_cuda`."""
+"""CuPy arrays: CUDA kernels on the device where they live, see `rvq_np.kernels.cuda`."""
 
 from ..kernels.cuda import driver
 from . import Entered

@@ -1,7 +1,7 @@
-"""JAX arrays.  Those in host memory are lent to the NumPy kernels, without a copy.
+"""JAX arrays.  Those in host memory are shared with the NumPy kernels, without a copy.
 
 NumPy's exact tiers need float64, which JAX has switched off by default: one more reason to
-compute there.  An array on one NVIDIA GPU is lent to CuPy where that is installed; elsewhere it
+compute there.  An array on one NVIDIA GPU is shared with CuPy where that is installed; elsewhere it
 goes the way of the array API.  Inside ``jax.jit`` there are no values to look at, and that is said
 plainly.
 """
@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import BackendError
 from . import Entered, _array_api, _dlpack, on_host
 
-ENGINE = _array_api  # of an array that is lent to no other library
+ENGINE = _array_api  # of an array that is shared with no other library
 
 
 def enter(x):

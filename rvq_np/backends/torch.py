@@ -1,6 +1,6 @@
-"""Torch tensors.  Those in host memory are lent to the NumPy kernels, without a copy.
+"""Torch tensors.  Those in host memory are shared with the NumPy kernels, without a copy.
 
-A tensor on an NVIDIA GPU is lent to CuPy where that is installed, on torch's current stream; on
+A tensor on an NVIDIA GPU is shared with CuPy where that is installed, on torch's current stream; on
 another device it goes the way of the array API: scores there, near-ties resolved on the host.
 bfloat16 cannot cross to NumPy or CuPy, so it is widened to float32 first.  Nothing is recorded for
 autograd: gradients are the business of `rvq_np.grad`.
@@ -13,7 +13,7 @@ import torch
 from ..errors import BackendError
 from . import Entered, _array_api, _dlpack, on_host
 
-ENGINE = _array_api  # of a tensor that is lent to no other library
+ENGINE = _array_api  # of a tensor that is shared with no other library
 
 
 def enter(x):

@@ -24,7 +24,7 @@ from ..codebooks import Codebooks
 from ..config import Config
 from ..kernels import dispatch, tiles
 from ..kernels.plain import engine as plain
-from ..kernels.tables import lent
+from ..kernels.tables import as_writable
 from ..quantizer import ResidualVectorQuantizer
 from ._names import all_names
 
@@ -205,7 +205,7 @@ def _in_eights(array: np.ndarray) -> np.ndarray:
     numbers = flat.view(np.uint64)
     if not numbers.flags.aligned:
         numbers = numbers.copy()
-    return numbers if numbers.flags.writeable else lent(numbers)
+    return numbers if numbers.flags.writeable else as_writable(numbers)
 
 
 def _same_bits(ours: np.ndarray, given: np.ndarray) -> bool:

@@ -15,7 +15,7 @@ from torch.autograd import forward_ad
 
 from .. import arrays
 from .. import train as training
-from ..kernels.tables import lent
+from ..kernels.tables import as_writable
 from ..quantizer import passes
 from ..quantizer.layout import QuantizedResult
 from ._names import StageArrays, map_names
@@ -81,7 +81,7 @@ def forward(spec: Spec, inputs: Inputs, seed: Any, named: Any, estimator: str) -
     if spec.training:
         with torch.no_grad():
             for name, value in training.entries(passed.states).items():
-                named[name].copy_(torch.from_numpy(lent(value)))
+                named[name].copy_(torch.from_numpy(as_writable(value)))
     return assembled(
         OPS, inputs, quantized, codes, bandwidth, config.commitment_weight * loss,
         quantization if config.quantizer_dropout else None,
@@ -123,6 +123,6 @@ def _stages(passed, n_q, dtype, maps):
     stages = []
     for place, stage in enumerate(passed.codebooks.stages[:n_q]):
         own = maps[4 * place : 4 * place + 4]
-        codebook = torch.from_numpy(lent(stage.codebook)).to(dtype)
+        codebook = torch.from_numpy(as_writable(stage.codebook)).to(dtype)
         stages.append(StageArrays(codebook, *(own and (own[:2], own[2:]))))
     return stages

@@ -136,7 +136,7 @@ def map_of(linear: Any) -> Map:
     return kept.get("_map") or kept.setdefault("_map", Map(linear.weight, linear.bias))
 
 
-def lent(array: np.ndarray) -> np.ndarray:
+def as_writable(array: np.ndarray) -> np.ndarray:
     """Return a view of a frozen array that says it may be written to; whoever takes it only reads.
 
     To compiled kernels, and to torch, a read-only array is another type or none at all.
@@ -166,7 +166,7 @@ def search_tables(stage, dtype, measure=None):
     """Prepare the search of `stage` for rows of type `dtype`; codes decode to `codewords`."""
     codewords = stage.codebook
     if codewords.dtype == dtype and codewords.flags.c_contiguous:
-        codewords = lent(codewords)
+        codewords = as_writable(codewords)
     else:
         codewords = np.array(codewords, dtype=dtype, order="C")
     if stage.metric == "cosine":

@@ -2,7 +2,7 @@
 
 `CodebookState` is what one stage remembers: its codewords, and the moving counts and sums they come
 from.  `kmeans` makes one from data, `ema` moves one along with a batch, `expire` gives codewords
-that nobody chooses a vector of the batch.  `step` does that for all stages.  `fit` is the offline
+that no row chooses a vector of the batch.  `step` does that for all stages.  `fit` is the offline
 way: k-means stage by stage on what earlier stages leave over, on data of any size.
 
 All of them stand on `rvq_np.codec.tally`; nothing here makes an array of vectors by codewords.

@@ -255,11 +255,11 @@ def library_tests(library: Library) -> type:
                 codes = rvq_np.encode(x, books)
             with captured("tally") as tallied:
                 tally(x, codes, books)
-            for lent in (calls[0][0], tallied[0][0]):
-                assert isinstance(lent, np.ndarray)
-                assert lent.shape == (300, 6)
+            for shared in (calls[0][0], tallied[0][0]):
+                assert isinstance(shared, np.ndarray)
+                assert shared.shape == (300, 6)
                 if dtype != "bfloat16":
-                    assert lent.ctypes.data == library.pointer(x)
+                    assert shared.ctypes.data == library.pointer(x)
             with captured("decode") as calls:
                 rvq_np.decode(codes, books)
             assert calls[0][0].ctypes.data == library.pointer(codes)

@@ -1,4 +1,4 @@
-"""Torch and JAX arrays on a GPU, lent to CuPy: the way there and back, without a GPU.
+"""Torch and JAX arrays on a GPU, shared with CuPy: the way there and back, without a GPU.
 
 Arrays in host memory pose as arrays on a GPU, and the emulated GPU computes on them.  What is
 shown is that nothing is copied on the way, and that every call takes that way; no evidence for a
@@ -78,9 +78,9 @@ def test_the_memory_is_lent_not_copied(make, rng):
     books = rng.standard_normal((2, 20, 6)).astype(np.float32)
     x = make(rng.standard_normal((30, 6)).astype(np.float32))
     rvq_np.encode(x, books)
-    (lent,) = [arguments[0] for name, arguments in CALLS if name == "encode"]
+    (shared,) = [arguments[0] for name, arguments in CALLS if name == "encode"]
     pointer = x.data_ptr() if isinstance(x, torch.Tensor) else x.unsafe_buffer_pointer()
-    assert lent.data.ptr == pointer
+    assert shared.data.ptr == pointer
     assert [name for name, _ in CALLS] == ["extent_later", "prepare", "encode"]
 
 
@@ -155,7 +155,7 @@ def test_fitting_goes_round_on_the_gpu(make, projects, rng):
         return rvq.fit(x, rows_per_codeword=20)
 
     found = fitted(make(x)).state_dict()
-    assert any(name == "searched" for name, _ in CALLS)  # lent to the GPU, and not asked back
+    assert any(name == "searched" for name, _ in CALLS)  # shared with CuPy, and not asked back
     assert not any(name in ("tally", "project") for name, _ in CALLS)
     assert sum(name == "again" for name, _ in CALLS) >= 3 * 2
     for name, array in fitted(x).state_dict().items():

@@ -58,10 +58,10 @@ def test_any_memory_layout_gives_the_codes_of_numpy_without_a_copy(layout, dtype
         codes = rvq_np.encode(x, books)
     np.testing.assert_array_equal(codes.numpy(), rvq_np.encode(as_numpy(x.contiguous()), books))
     if dtype != "bfloat16":
-        lent = calls[0][0]
-        assert np.shares_memory(lent, x.numpy())
-        assert lent.ctypes.data == x.data_ptr()
-        assert lent.strides == tuple(step * x.itemsize for step in x.stride())
+        shared = calls[0][0]
+        assert np.shares_memory(shared, x.numpy())
+        assert shared.ctypes.data == x.data_ptr()
+        assert shared.strides == tuple(step * x.itemsize for step in x.stride())
 
 
 @pytest.mark.parametrize("layout", ["permuted", "every second"])

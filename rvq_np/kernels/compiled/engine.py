@@ -11,6 +11,7 @@ from ..plain import exact, fold
 from . import averages, beam, gather, maps, packing, search
 from . import bits as bits
 from . import measure as measuring
+from .follow import Followed
 from .simd import LANES, PER_STEP, TARGET, VECTORS
 
 SCREENS = TARGET.screens
@@ -102,9 +103,28 @@ def search_beams(x, stages, beam_size, codes):
 
 def follow(x):
     """Return ``encode(stages)`` for rows `x` (N, D) and a stage whose codewords move a little."""
-    from .follow import Followed
+    return Followed(x, search_one).encode
 
-    return Followed(x).encode
+
+def search_one(x, rows, stages):
+    """Return codes (n,) by a single stage, and lower bounds (n,) on the scores of the others.
+
+    Of the rows (n,) of `x` (N, D), or None for all, in the float type of the codewords.  A bound is
+    on half the squared distance to every codeword but the one chosen.
+    """
+    count = len(x) if rows is None else len(rows)
+    plan, codes, bounds = packed(stages), np.empty((1, count), np.int32), np.empty(count)
+
+    def tile(start, stop):
+        some = x[start:stop] if rows is None else x[rows[start:stop]]
+        spent = np.zeros(2, np.int64)
+        if run(some, plan, codes, start, spent, bounds[start:stop]):
+            for n in start + np.flatnonzero(codes[0, start:stop] < 0):
+                codes[:, n] = by_hand(x[n if rows is None else rows[n]].copy(), stages)
+        judge(stages, spent)
+
+    tiles.over_rows(tile, count, ROWS)
+    return codes[0], bounds
 
 
 def decode(codes, stages, out):

@@ -19,7 +19,6 @@ import numpy as np
 
 from .. import tables, tiles
 from ..plain import exact
-from . import engine as compiled
 from . import gather
 
 ROWS = 8192  # rows a tile of the distances
@@ -30,10 +29,15 @@ MARGIN = 1e-11  # of a squared distance: its rounding, for rows of up to 40,000 
 
 
 class Followed:
-    """The rows `x` (N, D), in their codewords' float type and C order, and their codes."""
+    """The rows `x` (N, D), in their codewords' float type and C order, and their codes.
 
-    def __init__(self, x):
+    ``search(x, rows, stages)`` returns the codes (n,) of `rows` (n,) of `x`, None for all, and lower
+    bounds (n,) on half the squared distance to every other codeword.
+    """
+
+    def __init__(self, x, search):
         self.x = x
+        self.search = search
         self.every = np.arange(len(x))
         self.codes = np.empty((1, len(x)), np.int32)
         self.others = np.empty(
@@ -115,21 +119,10 @@ class Followed:
 
     def _nearest(self, stages, rows):
         """Return the nearest codewords of some `rows`, and bounds on the distance to all others."""
-        plan, every = compiled.packed(stages), len(rows) == len(self.x)
+        chosen = None if len(rows) == len(self.x) else rows
+        codes, bounds = self.search(self.x, chosen, stages)
         lost = self.x.shape[1] * exact.LOST
-        codes, others = np.empty((1, len(rows)), np.int32), np.empty(len(rows))
-
-        def tile(start, stop):
-            x = self.x[start:stop] if every else self.x[rows[start:stop]]
-            spent, bounds = np.zeros(2, np.int64), np.empty(len(x))
-            if compiled.run(x, plan, codes, start, spent, bounds):
-                for n in start + np.flatnonzero(codes[0, start:stop] < 0):
-                    codes[:, n] = compiled.by_hand(self.x[rows[n]].copy(), stages)
-            compiled.judge(stages, spent)
-            others[start:stop] = np.sqrt(np.maximum(0.0, 2.0 * bounds - lost)) * (1 - MARGIN)
-
-        tiles.over_rows(tile, len(rows), compiled.ROWS)
-        return codes[0], others
+        return codes, np.sqrt(np.maximum(0.0, 2.0 * bounds - lost)) * (1 - MARGIN)
 
     def _distances(self, rows, codes):
         """Return numbers that are not above, and not below, the distance of rows to codewords."""

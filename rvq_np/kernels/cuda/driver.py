@@ -3,7 +3,7 @@
 The kernels are CUDA C++, compiled when first used and kept by CuPy on disk.  What is prepared of
 the stages lives beside the vectors.  Work is queued on CuPy's current stream of that device; only
 what returns NumPy arrays, `tally` and what `extent_later` returns, waits for it.  Torch and JAX
-arrays on a GPU are lent to CuPy.
+arrays on a GPU are shared with CuPy.
 """
 
 import functools

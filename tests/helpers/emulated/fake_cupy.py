@@ -14,6 +14,7 @@ import types
 import numpy as np
 
 from rvq_np import backends
+from rvq_np.kernels import cuda as _cuda  # noqa: F401  (imported, so that `_forget` finds it)
 
 from .gpu import Module
 
@@ -366,6 +367,12 @@ def module(count=DEVICES):
     return made
 
 
+OURS = [
+    "rvq_np.backends.cupy",
+    *(f"rvq_np.kernels.cuda.{name}" for name in ("driver", "launch", "search")),
+]  # what imports CuPy
+
+
 @contextlib.contextmanager
 def installed(count=DEVICES):
     """Let ``import cupy`` find this, and rvq_np's backends read it again."""
@@ -375,17 +382,18 @@ def installed(count=DEVICES):
         yield made
     finally:
         _forget()
+        sys.modules.update(before)
         for name, old in before.items():
-            sys.modules[name] = old
             if name != "cupy":
-                setattr(backends, name.rpartition(".")[2], old)
+                package, _, last = name.rpartition(".")
+                setattr(sys.modules[package], last, old)
 
 
 def _forget():
     """Return what was imported of CuPy and what stands on it, and let it be imported again."""
     backends._backend_for.cache_clear()
-    ours = [f"rvq_np.backends.{name}" for name in ("cupy", "_cuda", "_cuda_launch", "_cuda_search")]
-    before = {name: sys.modules.pop(name) for name in ["cupy", *ours] if name in sys.modules}
-    for name in ours:
-        vars(backends).pop(name.rpartition(".")[2], None)
+    before = {name: sys.modules.pop(name) for name in ["cupy", *OURS] if name in sys.modules}
+    for name in OURS:
+        package, _, last = name.rpartition(".")
+        vars(sys.modules[package]).pop(last, None)
     return before
