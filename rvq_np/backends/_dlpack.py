@@ -1,4 +1,4 @@
-"""Arrays of another library that live on an NVIDIA GPU, shared with CuPy by DLPack: the same memory.
+"""Arrays of another library on an NVIDIA GPU, shared with CuPy by DLPack: the same memory.
 
 A backend of such a library asks whether CuPy is `ready` and then calls `enter`; where CuPy is not
 installed or finds no device, `_array_api` serves.

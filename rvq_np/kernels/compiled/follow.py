@@ -31,8 +31,8 @@ MARGIN = 1e-11  # of a squared distance: its rounding, for rows of up to 40,000 
 class Followed:
     """The rows `x` (N, D), in their codewords' float type and C order, and their codes.
 
-    ``search(x, rows, stages)`` returns the codes (n,) of `rows` (n,) of `x`, None for all, and lower
-    bounds (n,) on half the squared distance to every other codeword.
+    ``search(x, rows, stages)`` returns the codes (n,) of `rows` (n,) of `x`, None for all, and
+    lower bounds (n,) on half the squared distance to every other codeword.
     """
 
     def __init__(self, x, search):
