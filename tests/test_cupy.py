@@ -353,6 +353,7 @@ def test_training_steps_are_those_of_the_host(kwargs, masked, rng):
         expected = here(x, 50, mask=mask)
         assert result.quantized.device == fake_cupy.Device(1)
         np.testing.assert_array_equal(result.codes.get(), expected.codes)
+        np.testing.assert_array_equal(result.quantized.get(), expected.quantized)
         np.testing.assert_allclose(result.penalty.get(), expected.penalty, rtol=1e-6)
     for name, array in here.state_dict().items():
         np.testing.assert_array_equal(there.state_dict()[name], array)
