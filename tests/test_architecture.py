@@ -147,7 +147,8 @@ def run_python(code, **environment):
 def test_importing_loads_nothing_heavy():
     code = (
         "import sys, rvq_np; heavy = {'numba', 'llvmlite', 'scipy', 'torch', 'jax', 'cupy', "
-        "'safetensors', 'hypothesis', 'matplotlib', 'tqdm', 'array_api_compat'}; "
+        "'safetensors', 'hypothesis', 'matplotlib', 'tqdm', 'array_api_compat', 'dask', "
+        "'distributed', 'pyarrow', 'zarr'}; "
         "print(sorted(heavy & set(sys.modules)))"
     )
     assert run_python(code).strip() == "[]"

@@ -15,7 +15,9 @@ with one function:
 A package outside joins by an entry point of the name of its library in the group
 ``rvq_np.backends``, which loads an object with that function; for arrays in host memory,
 ``on_host(array, back)`` makes what it returns.  Anything else that follows the array API standard
-goes to `_array_api`.  There is no table to edit and no setting to choose.
+goes to `_array_api`.  Arrays that are computed later, in chunks, are `Chunked`: their numbers come
+in as chunks, inside the tasks of their library.  There is no table to edit and no setting to
+choose.
 
 Public functions call `enter` once; below them arrays are those of an engine.
 """
@@ -125,6 +127,56 @@ class Entered(NamedTuple):
     def there(self) -> AbstractContextManager[Any]:
         """Return a context in which the device of `array` is the current one."""
         return nullcontext() if self.at is None else self.at()
+
+
+class Chunked(Backend, Protocol):
+    """A library whose arrays are computed later, in chunks, as Dask's are.
+
+    `enter` refuses such an array: there are no numbers yet. `encode`, `decode` and `fit` make
+    chunks of it what they make of arrays, in tasks of the library. ``function(chunk, shared, start,
+    place)`` works on one chunk, whose numbers begin at `start` and which is the chunk at `place`;
+    `shared`, the quantizer, is moved to each worker once.
+    """
+
+    CHUNKED: bool
+
+    def check(self, call: str, name: str, x: Any) -> None:
+        """Raise BackendError unless `x` is an array of the library."""
+
+    def like(self, x: Any) -> Any:
+        """Return an empty array of the library of the chunks of `x`, of its dtype."""
+
+    def whole(self, call: str, name: str, x: Any, axis: int, meaning: str) -> None:
+        """Raise ShapeError unless an axis is in one chunk."""
+
+    def together(self, codes: Any) -> Any:
+        """Return `codes` with its first axis in one chunk."""
+
+    def over_vectors(self, function: Any, x: Any, shared: Any, n_q: int) -> Any:
+        """Return the codes (n_q, ...) of `x` (..., D), later."""
+
+    def over_codes(self, function: Any, codes: Any, shared: Any) -> Any:
+        """Return the vectors (..., D) of `codes` (n, ...), later."""
+
+    def over_frames(self, function: Any, x: Any, shared: Any, strides: Any) -> list[Any]:
+        """Return a list of codes (..., T / stride) of `x` (..., T, D), later."""
+
+    def over_stages(self, function: Any, codes: list[Any], shared: Any, strides: Any) -> Any:
+        """Return the vectors (..., T, D) of such a list, later."""
+
+    def moved(self, x: Any, source: int, destination: int) -> Any:
+        """Return `x` with an axis moved, later."""
+
+
+def chunked(x: Any) -> Any:
+    """Return the `Chunked` backend of an array that is computed later, None for all others."""
+    if isinstance(x, np.ndarray):
+        return None
+    try:
+        backend = _backend_for(type(x))  # type: ignore[arg-type]
+    except BackendError:
+        return None  # for `enter` to say
+    return backend if getattr(backend, "CHUNKED", False) else None
 
 
 def on_host(array: np.ndarray, back: Callable[[np.ndarray], Any] | None = None) -> Entered:

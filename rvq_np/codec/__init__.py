@@ -15,7 +15,7 @@ from .. import arrays, backends
 from ..codebooks import Codebooks, composed
 from ..errors import DtypeError, ShapeError
 from ..kernels import dispatch, tiles
-from . import core, validation
+from . import chunks, core, validation
 
 
 def encode(
@@ -33,7 +33,8 @@ def encode(
     ----------
     x : array (..., D), floating
         Vectors along the last axis, of any library `rvq_np.backends` serves. Half precision is
-        widened to float32.
+        widened to float32. Of a Dask array, whose last axis is in one chunk, the codes are a Dask
+        array: nothing is computed, and numbers are checked in the tasks.
     codebooks : Codebooks, Composed or array (Q, K, D), floating
         Q stages of K codewords of length D, or quantizers made of several, `rvq_np.Parallel`.
     n_q : int, optional
@@ -92,6 +93,8 @@ def encode(
     array([[1, 0],
            [1, 0]], dtype=int32)
     """
+    if later := backends.chunked(x):
+        return chunks.encode(later, encode, x, codebooks, n_q, beam_size, out, threads)
     entered = backends.enter(x)
     if threads is None and entered.at is None:
         return _encode(entered, codebooks, n_q, beam_size, out)
@@ -109,7 +112,8 @@ def decode(
     ----------
     codes : array (n, ...), integer
         One row a stage, the first n of them, ``0 <= n <= Q``: a prefix is always legal. Of any
-        library `rvq_np.backends` serves. Where stages have strides, a list of n arrays.
+        library `rvq_np.backends` serves; of a Dask array the vectors are one, computed later. Where
+        stages have strides, a list of n arrays.
     codebooks : Codebooks, Composed or array (Q, K, D), floating
     out : numpy.ndarray (..., D), optional
         Where to write the vectors of NumPy codes, in the float type of the codebooks; returned.
@@ -151,6 +155,9 @@ def decode(
     array([[5., 4.],
            [0., 0.]], dtype=float32)
     """
+    first = codes[0] if isinstance(codes, (list, tuple)) and codes else codes
+    if later := backends.chunked(first):
+        return chunks.decode(later, decode, codes, codebooks, out, threads)
     quantizer = codebooks if type(codebooks) is Codebooks else composed.of(codebooks)
     validation.threads("decode", threads)
     with tiles.at_most(threads):

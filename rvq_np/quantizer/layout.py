@@ -181,3 +181,15 @@ def as_vectors(rows: Any, time_shape: tuple[int, int] | None) -> Any:
         return rows
     xp = arrays.namespace(rows)
     return xp.permute_dims(xp.reshape(rows, (*time_shape, rows.shape[1])), (0, 2, 1))
+
+
+def later_rows(call: str, later: Any, x: Any, dim: int) -> Any:
+    """Return vectors (B, D, T) as (B, T, D), or (N, D) as they are, of arrays computed later."""
+    later.check(call, "x", x)
+    if x.ndim not in (2, 3) or x.shape[1] != dim:
+        raise ShapeError(
+            f"{call}: x has shape {tuple(x.shape)}; expected (B, {dim}, T) or (N, {dim}), where "
+            f"{dim} is the dimension of the quantizer."
+        )
+    later.whole(call, "x", x, 1, "the numbers of a vector")
+    return later.moved(x, 1, 2) if x.ndim == 3 else x

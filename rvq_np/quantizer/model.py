@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from .. import arguments, arrays, backends
+from .. import arguments, arrays, backends, codec
 from .. import train as training
-from ..codec import core, validation
+from ..codec import chunks, core, validation
 from ..config import Config
 from ..errors import (
     ModelFileError,
@@ -281,6 +281,13 @@ class ResidualVectorQuantizer:
         start = self.config.check_start("encode", st, n_q)
         validation.beam("encode", beam_size)
         codebooks = self.codebooks[start:n_q]
+        if later := backends.chunked(x):
+            rows = layout.later_rows("encode", later, x, self.dimension)
+            self._warn_if_random(start, n_q)
+            swapped = x.ndim == 3
+            return chunks.encode(
+                later, codec.encode, rows, codebooks, n_q - start, beam_size, swapped=swapped
+            )
         batch = layout.Batch("encode", x, codebooks)
         self._warn_if_random(start, n_q)
         with batch.there():
@@ -311,14 +318,19 @@ class ResidualVectorQuantizer:
         NotInitializedWarning
             As `encode`.
         """
-        entered = backends.enter(codes)
-        codes = entered.array
+        later = backends.chunked(codes)
+        entered = None if later else backends.enter(codes)
+        codes = entered.array if entered else codes
         if codes.ndim not in (2, 3):
             raise ShapeError(
                 f"decode: codes have shape {tuple(codes.shape)}; expected (n, B, T) or (n, N)."
             )
         start = self.config.check_start("decode", st, self.n_q)
         codebooks = self.codebooks[start:]
+        if entered is None:
+            self._warn_if_random(start, start + codes.shape[0])
+            vectors = codec.decode(codes, codebooks)
+            return vectors if codes.ndim == 2 else later.moved(vectors, 2, 1)
         with entered.there():
             validation.codes("decode", codes, codebooks)
             self._warn_if_random(start, start + codes.shape[0])

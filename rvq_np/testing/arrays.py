@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from .. import codec
-from ..errors import NonFiniteError, RvqError
+from ..errors import BackendError, NonFiniteError, RvqError
 from ..quantizer import ResidualVectorQuantizer
 from . import strategies
 
@@ -29,6 +29,7 @@ def backend_tests(
     get: Callable[[Any], np.ndarray],
     dtypes: tuple[str, ...] = ("float32",),
     device: Callable[[Any], Any] = lambda array: getattr(array, "device", None),
+    later: bool = False,
 ) -> type:
     """Build a pytest class for an array library; bind it to a name that starts with ``Test``.
 
@@ -43,6 +44,9 @@ def backend_tests(
         NumPy's names of the float types to test.
     device : callable, optional
         ``device(array)`` returns the device of an array; by default its ``device``.
+    later : bool, optional
+        Whether arrays are computed later, by `get`, as Dask's are: bad numbers are found then, and
+        `rvq_np.codec.tally` and training steps refuse such arrays.
 
     Returns
     -------
@@ -136,6 +140,10 @@ def backend_tests(
             """
             x, codebooks = _normal((50, 6), seed, dtype), _normal((3, 8, 6), seed + 1)
             codes = codec.encode(put(x), codebooks)
+            if later:
+                with pytest.raises(BackendError, match="computed later"):
+                    codec.tally(put(x), codes, codebooks)
+                return
             found = codec.tally(put(x), codes, codebooks)
             for mine, yours in zip(codec.tally(x, get(codes), codebooks), found, strict=True):
                 for one, other in zip(mine, yours, strict=True):
@@ -187,7 +195,8 @@ def backend_tests(
             array = put(x)
             codes = codec.encode(array, codebooks)
             vectors = codec.decode(codes, codebooks)
-            codec.tally(array, codes, codebooks)
+            if not later:
+                codec.tally(array, codes, codebooks)
             kept = [np.array(get(each)) for each in (codes, vectors)]
             codec.decode(codec.encode(put(_normal((50, 6), seed + 2, dtype)), codebooks), codebooks)
             for one, other in zip((array, codes, vectors), (x, *kept), strict=True):
@@ -202,7 +211,7 @@ def backend_tests(
             x = _normal((4, 5, 6), seed, dtype)
             x[2, 3, 1] = bad
             with pytest.raises(NonFiniteError, match=r"\(2, 3, 1\)"):
-                codec.encode(put(x), _normal((3, 8, 6), seed))
+                get(codec.encode(put(x), _normal((3, 8, 6), seed)))
 
         @given(seeds)
         def test_codes_that_are_no_integers_are_refused(self, seed: int) -> None:
@@ -224,6 +233,10 @@ def backend_tests(
             one, other = (
                 ResidualVectorQuantizer(6, 6, 2, 8, kmeans_iters=5, rng=seed) for _ in range(2)
             )
+            if later:
+                with pytest.raises(BackendError, match="computed later"):
+                    other(put(_normal((3, 6, 20), seed, dtype)), RATE)
+                return
             for step in range(2):
                 x = _normal((3, 6, 20), seed + step, dtype)
                 mask = np.random.default_rng(seed).random((3, 20)) < 0.7 if masked else None

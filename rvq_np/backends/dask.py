@@ -1,0 +1,187 @@
+"""Dask arrays: computed later and chunk by chunk, each chunk by the backend of its own library.
+
+Nothing here computes.  What all tasks share, the codebooks, is one key of the graph: a scheduler
+moves it to each worker once, and what a worker prepares of it is kept with it.
+"""
+
+import numpy as np
+
+from .. import arrays
+from ..errors import BackendError, ShapeError
+
+CHUNKED = True
+
+
+def enter(x):
+    kind = f"{type(x).__module__}.{type(x).__qualname__}"
+    raise BackendError(
+        f"rvq_np got a {kind}, which is computed later; this call needs numbers now. encode, "
+        "decode and fit take Dask arrays as they are; elsewhere pass x.compute()."
+    )
+
+
+def check(call, name, x):
+    """Raise BackendError unless `x` is a Dask array: the library has other collections as well."""
+    import dask.array as da
+
+    if not isinstance(x, da.Array):
+        raise BackendError(
+            f"{call}: {name} is a {type(x).__module__}.{type(x).__qualname__}; expected a "
+            "dask.array.Array. For a DataFrame call to_dask_array(lengths=True)."
+        )
+
+
+def like(x):
+    """Return an empty array of the library of the chunks, with the dtype of `x`."""
+    return x._meta
+
+
+def whole(call, name, x, axis, meaning):
+    """Raise ShapeError unless the axis, which holds `meaning`, is in one chunk."""
+    if x.numblocks[axis] != 1:
+        raise ShapeError(
+            f"{call}: {name} has chunks {x.chunks[axis]} along axis {axis % x.ndim}, which holds "
+            f"{meaning}; expected one chunk. Call {name}.rechunk({{{axis % x.ndim}: -1}}) first."
+        )
+
+
+def together(codes):
+    """Return `codes` with all stages in one chunk."""
+    return codes if codes.numblocks[0] == 1 else codes.rechunk({0: -1})
+
+
+def over_vectors(function, x, shared, n_q):
+    """Return the codes (n_q, ...) of vectors `x` (..., D); D in one chunk.
+
+    ``function(chunk, shared, start, place)`` gives those of the chunk at `place`; `start` is where
+    in `x` it begins, NaN along axes whose chunk sizes are not known.
+    """
+    return _over(function, x, shared, x.ndim - 1, 0, n_q, np.int32)
+
+
+def over_codes(function, codes, shared):
+    """Return the vectors (..., D) of `codes` (n, ...); all stages in one chunk."""
+    return _over(function, codes, shared, 0, codes.ndim - 1, shared.dim, shared.dtype)
+
+
+def over_frames(function, x, shared, strides):
+    """Return per stage the codes (..., T / stride) of `x` (..., T, D).
+
+    Chunks along T are cut anew where they do not end with a block of frames.
+    """
+    x = x.rechunk({x.ndim - 2: _blocks(x.chunks[-2], shared.block)})
+    batch, frames = x.chunks[:-2], x.chunks[-2]
+    every = _over(function, x, shared, x.ndim - 1, None, None, object)
+    return [
+        every.map_blocks(
+            _one, stage, chunks=(*batch, tuple(each // stride for each in frames)),
+            **_kind(x, np.int32, x.ndim - 1),
+        )
+        for stage, stride in enumerate(strides)
+    ]  # fmt: skip
+
+
+def over_stages(function, codes, shared, strides):
+    """Return the vectors (..., T, D) of a list of codes (..., T / stride).
+
+    ``function(chunks, shared, starts, place)``: a list of chunks, and where each begins.
+    """
+    import dask.array as da
+    from dask.layers import ArrayBlockIdDep
+
+    frames = _blocks([each * strides[0] for each in codes[0].chunks[-1]], shared.block)
+    batch = codes[0].chunks[:-1]
+    cut = [
+        stage.rechunk((*batch, tuple(each // stride for each in frames)))
+        for stage, stride in zip(codes, strides, strict=False)
+    ]
+    axes = tuple(range(cut[0].ndim))
+    pairs = [each for stage in cut for each in (stage, axes)]
+    return da.blockwise(
+        _of_stages, (*axes, len(axes)), ArrayBlockIdDep(cut[0].chunks), axes, *pairs,
+        function=function, shared=_once(shared), starts=[_starts(stage) for stage in cut],
+        new_axes={len(axes): shared.dim}, adjust_chunks={axes[-1]: frames}, align_arrays=False,
+        **_kind(cut[0], shared.dtype, len(axes) + 1),
+    )  # fmt: skip
+
+
+def moved(x, source, destination):
+    """Return `x` with an axis moved."""
+    import dask.array as da
+
+    return da.moveaxis(x, source, destination)
+
+
+def _over(function, x, shared, gone, come, length, dtype):
+    """Return what `function` makes of chunks, without the axis `gone` and with the axis `come`.
+
+    `gone`, in one chunk, is the place of an axis of `x`, `come` that of one of the result, of this
+    length.
+    """
+    import dask.array as da
+    from dask.layers import ArrayBlockIdDep
+
+    axes = tuple(range(x.ndim))
+    rest = axes[:gone] + axes[gone + 1 :]
+    places = ArrayBlockIdDep(tuple(x.chunks[axis] for axis in rest))
+    out, new = rest, {}
+    if come is not None:
+        out, new = (*rest[:come], x.ndim, *rest[come:]), {x.ndim: length}
+    if dtype is object:
+        kind = {"dtype": object, "meta": np.empty((0,) * len(out), object)}
+    else:
+        kind = _kind(x, dtype, len(out))
+    # Not concatenated: Dask would copy a chunk of whatever is in one piece along `gone`.
+    return da.blockwise(
+        _run, out, x, axes, places, rest, function=function, shared=_once(shared),
+        starts=_starts(x), gone=gone, new_axes=new, concatenate=False, align_arrays=False, **kind,
+    )  # fmt: skip
+
+
+def _run(chunk, rest, function, shared, starts, gone):
+    while isinstance(chunk, list):
+        (chunk,) = chunk
+    place = (*rest[:gone], 0, *rest[gone:])
+    start = tuple(along[each] for along, each in zip(starts, place, strict=True))
+    return function(chunk, shared, start, place)
+
+
+def _of_stages(place, *chunks, function, shared, starts):
+    begin = [tuple(along[each] for along, each in zip(axes, place, strict=True)) for axes in starts]
+    return function(list(chunks), shared, begin, place)
+
+
+def _one(stages, stage):
+    return stages[stage]
+
+
+def _starts(x):
+    """Return where chunks begin, per axis."""
+    found = []
+    for chunks in x.chunks:
+        known = [0]
+        for each in chunks[:-1]:
+            known.append(known[-1] + each)
+        found.append(tuple(known))
+    return tuple(found)
+
+
+def _kind(x, dtype, ndim):
+    """Return what says that chunks are of the library of those of `x`, and of which type."""
+    meta = arrays.asarray(np.empty((0,) * ndim, dtype), x._meta)
+    return {"dtype": meta.dtype, "meta": meta}
+
+
+def _once(shared):
+    """Return `shared` as one key, the same for equal values."""
+    import dask
+
+    name = f"rvq_np-codebooks-{shared.fingerprint}-{shared.dtype}"
+    return dask.delayed(shared, name=name, traverse=False)
+
+
+def _blocks(chunks, block):
+    """Return sizes of chunks that are multiples of `block`, cut near where `chunks` are cut."""
+    ends = np.cumsum(chunks)
+    ends = np.unique(ends // block * block)
+    return tuple(int(each) for each in np.diff(ends, prepend=0) if each) or (0,)
