@@ -62,5 +62,9 @@ class InputFileError(RvqError, ValueError):
     """A data file given to the command line cannot be used."""
 
 
+class ClusterError(RvqError, RuntimeError):
+    """A cluster lost its scheduler or its workers, or they have other versions."""
+
+
 class NotInitializedWarning(UserWarning):
     """Codebooks are used that were never trained or loaded: their codewords are random."""

@@ -167,6 +167,12 @@ class Chunked(Backend, Protocol):
     def moved(self, x: Any, source: int, destination: int) -> Any:
         """Return `x` with an axis moved, later."""
 
+    def rows(self, x: Any) -> Any:
+        """Return vectors (..., D) as rows (N, D), later."""
+
+    def sharing(self) -> AbstractContextManager[Any]:
+        """Return a context in which a task uses as many threads as its worker has."""
+
 
 def chunked(x: Any) -> Any:
     """Return the `Chunked` backend of an array that is computed later, None for all others."""

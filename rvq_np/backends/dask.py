@@ -4,10 +4,15 @@ Nothing here computes.  What all tasks share, the codebooks, is one key of the g
 moves it to each worker once, and what a worker prepares of it is kept with it.
 """
 
+import contextlib
+import multiprocessing
+import sys
+
 import numpy as np
 
 from .. import arrays
 from ..errors import BackendError, ShapeError
+from ..kernels import tiles
 
 CHUNKED = True
 
@@ -67,7 +72,7 @@ def over_codes(function, codes, shared):
 def over_frames(function, x, shared, strides):
     """Return per stage the codes (..., T / stride) of `x` (..., T, D).
 
-    Chunks along T are cut anew where they do not end with a block of frames.
+    Chunks along T are cut again where they do not end with a block of frames.
     """
     x = x.rechunk({x.ndim - 2: _blocks(x.chunks[-2], shared.block)})
     batch, frames = x.chunks[:-2], x.chunks[-2]
@@ -112,6 +117,11 @@ def moved(x, source, destination):
     return da.moveaxis(x, source, destination)
 
 
+def rows(x):
+    """Return vectors (..., D) as rows (N, D)."""
+    return x.reshape((-1, x.shape[-1]))
+
+
 def _over(function, x, shared, gone, come, length, dtype):
     """Return what `function` makes of chunks, without the axis `gone` and with the axis `come`.
 
@@ -143,12 +153,26 @@ def _run(chunk, rest, function, shared, starts, gone):
         (chunk,) = chunk
     place = (*rest[:gone], 0, *rest[gone:])
     start = tuple(along[each] for along, each in zip(starts, place, strict=True))
-    return function(chunk, shared, start, place)
+    with sharing():
+        return function(chunk, shared, start, place)
 
 
 def _of_stages(place, *chunks, function, shared, starts):
     begin = [tuple(along[each] for along, each in zip(axes, place, strict=True)) for axes in starts]
-    return function(list(chunks), shared, begin, place)
+    with sharing():
+        return function(list(chunks), shared, begin, place)
+
+
+def sharing():
+    """Return a context in which a task uses as many threads as the worker it runs on has."""
+    if "distributed" in sys.modules:
+        from distributed import get_worker
+
+        with contextlib.suppress(ValueError):  # no worker
+            return tiles.at_most(get_worker().state.nthreads)
+    if multiprocessing.parent_process() is not None:  # of Dask's pool: one for each core
+        return tiles.at_most(1)
+    return tiles.at_most(None)
 
 
 def _one(stages, stage):

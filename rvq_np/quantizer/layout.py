@@ -13,6 +13,7 @@ from .. import arrays, backends
 from ..codebooks import Codebooks
 from ..codec import validation
 from ..errors import DtypeError, ShapeError
+from ..train import opened
 
 
 @dataclass(eq=False)
@@ -193,3 +194,22 @@ def later_rows(call: str, later: Any, x: Any, dim: int) -> Any:
         )
     later.whole(call, "x", x, 1, "the numbers of a vector")
     return later.moved(x, 1, 2) if x.ndim == 3 else x
+
+
+def training_rows(call: str, x: Any, dim: int) -> tuple[backends.Entered, Any]:
+    """Return what `fit` was given as it came in, and as rows (N, D)."""
+    later = backends.chunked(x)
+    if later is None or x.ndim == 2:
+        x = opened(call, x)
+    chunks = later is not None or hasattr(x, "parts")
+    entered = backends.Entered(None, x, None) if chunks else backends.enter(x)
+    x = entered.array
+    if x.ndim not in (2, 3) or x.shape[1] != dim:
+        raise ShapeError(
+            f"{call}: x has shape {tuple(x.shape)}; expected (N, {dim}) or (B, {dim}, T)."
+        )
+    if chunks:
+        return entered, x if x.ndim == 2 else later.rows(later_rows(call, later, x, dim))
+    validation.floating(call, x)
+    with entered.there():
+        return entered, as_rows(x)

@@ -351,6 +351,7 @@ class ResidualVectorQuantizer:
         callback: Callable[[training.FitProgress], None] | None = None,
         progress: bool = False,
         checkpoint: str | os.PathLike[str] | None = None,
+        persist: bool | None = None,
     ) -> ResidualVectorQuantizer:
         """Train offline: k-means stage by stage, replacing whatever codewords there were.
 
@@ -358,7 +359,8 @@ class ResidualVectorQuantizer:
         ----------
         x : array (N, D) or (B, D, T), or numpy.memmap (N, D), floating
             All the data. A memory map is read in batches and never held whole; an array on a GPU
-            that CuPy computes on stays there.
+            that CuPy computes on stays there; a Dask array on the workers of a cluster. Also
+            paths and iterators, see `rvq_np.train.opened`.
         iterations : int, optional
             Rounds of k-means per stage, at most; `kmeans_iters` by default.
         rows_per_codeword : int or None, optional
@@ -372,6 +374,8 @@ class ResidualVectorQuantizer:
         checkpoint : str or os.PathLike, optional
             A file for the stages that are finished. A fit that was interrupted goes on from it, to
             the same codewords as if it had never stopped; when the fit is done, it is removed.
+        persist : bool, optional
+            For a Dask array: whether workers keep what they train on, see `rvq_np.train.fit`.
 
         Returns
         -------
@@ -384,6 +388,8 @@ class ResidualVectorQuantizer:
             `callback` raises, or the fit is interrupted.
         ModelFileError, StateError
             If `checkpoint` is no such file, or of another fit.
+        ClusterError
+            If a cluster fails, see `rvq_np.train.fit`.
 
         Examples
         --------
@@ -394,16 +400,8 @@ class ResidualVectorQuantizer:
         >>> bool(errors[0] > errors[1] > errors[2])
         True
         """
-        entered = backends.enter(x)
+        entered, rows = layout.training_rows("fit", x, self.dimension)
         x = entered.array
-        if x.ndim not in (2, 3) or x.shape[1] != self.dimension:
-            raise ShapeError(
-                f"fit: x has shape {tuple(x.shape)}; expected (N, {self.dimension}) or "
-                f"(B, {self.dimension}, T)."
-            )
-        validation.floating("fit", entered.array)
-        with entered.there():
-            rows = layout.as_rows(entered.array)
         iterations = self.config.kmeans_iters if iterations is None else iterations
         try:
             with entered.there(), training.reporting(callback, progress) as report:
@@ -411,10 +409,10 @@ class ResidualVectorQuantizer:
                     rows, self.n_q, self.bins, iterations, self._rng, projections=self._projections,
                     epsilon=self.config.epsilon, rows_per_codeword=rows_per_codeword,
                     tolerance=tolerance,
-                    callback=report, checkpoint=checkpoint,
+                    callback=report, checkpoint=checkpoint, persist=persist,
                 )  # fmt: skip
         except NonFiniteError:
-            if x.ndim == 3:  # name the place that the user knows
+            if x.ndim == 3 and backends.chunked(x) is None:  # name the place that the user knows
                 layout.Batch("fit", x, self.codebooks)
             raise
         self._use(states, self._projections)

@@ -14,6 +14,7 @@ from .fit import FitProgress, fit
 from .initial import initialize
 from .kmeans import kmeans, sample_rows
 from .progress import reporting
+from .sources import opened
 from .state import CodebookState, Usage, codebooks_of, usage
 from .state_dict import entries, from_state_dict, shapes, state_dict
 from .training import Learned, Projections, draw_stages, fresh, learn
@@ -37,6 +38,7 @@ __all__ = [
     "initialize",
     "kmeans",
     "learn",
+    "opened",
     "reporting",
     "sample_rows",
     "shapes",

@@ -64,7 +64,7 @@ class Data:
         if pair is not None or not self.states:
             self.into = Codebooks([Stage(np.zeros((1, width), np.float32), *(pair or ()))])
         if 4 * self.n_rows * width <= HELD:
-            self.held = _joined(list(self.batches()))
+            self.held = joined(list(self.batches()))
 
     def energy(self) -> float:
         """Return the sum of the squares of all numbers that the stage quantizes."""
@@ -104,7 +104,7 @@ class Data:
         """Return what the current stage quantizes at these places (sorted or not)."""
         if self.held is not None:
             return arrays.take(self.held, places)
-        left = _single(self._taken(places))
+        left = single(self._taken(places))
         if self.before is not None:
             codes = [arrays.take(each, places) for each in self.codes]
             with arrays.there(codes):
@@ -112,11 +112,15 @@ class Data:
             left = core.residual(left, codes, self.before)
         return left if self.into is None else core.searched(left, self.into)
 
+    def apply(self, function: Callable[..., Any], places: np.ndarray, *others: Any) -> Any:
+        """Return ``function(rows, *others)`` of what is at these places."""
+        return function(self.read(places), *others)
+
     def end(self, state: CodebookState) -> None:
         """Encode all rows by the finished stage; later batches are what it leaves over."""
         codebooks = Codebooks([state.codebook])
         codes = [core.encode(batch, codebooks, 1)[0, :] for batch in self.batches()]
-        self.codes.append(_joined(codes))
+        self.codes.append(joined(codes))
         self.states.append(state)
         self.before = codebooks_of(self.states, self.projections[: len(self.states)])
 
@@ -133,27 +137,40 @@ def check_finite(x: Any, rows: np.ndarray | None = None, first: int = 0) -> None
 
     `rows`: which rows of all data those from `first` on are; by default these themselves.
     """
+    found = first_bad(x)
+    if found is not None:
+        n, d, value = found
+        place = first + n
+        raise bad_number(value, (place if rows is None else int(rows[place]), d))
+
+
+def first_bad(x: Any) -> tuple[int, int, float] | None:
+    """Return row, column and value of the first number that is not finite."""
     for start in range(0, x.shape[0], ROWS):
         batch = x[start : start + ROWS, :]
         xp = arrays.namespace(batch)
         finite = xp.isfinite(batch)
         if not bool(xp.all(finite)):
             n, d = (int(i) for i in np.argwhere(~arrays.to_numpy(finite))[0])
-            place = first + start + n
-            place = place if rows is None else int(rows[place])
-            raise NonFiniteError(
-                f"fit: x holds {float(batch[n, d])} at {(place, d)}; expected finite numbers only. "
-                "Nothing was changed. Drop such vectors."
-            )
+            return start + n, d, float(batch[n, d])
+    return None
 
 
-def _single(rows: Any) -> Any:
+def bad_number(value: float, place: tuple[int, int]) -> NonFiniteError:
+    """Return the error for a number that is not finite."""
+    return NonFiniteError(
+        f"fit: x holds {value} at {place}; expected finite numbers only. Nothing was changed. "
+        "Drop such vectors."
+    )
+
+
+def single(rows: Any) -> Any:
     if isinstance(rows, np.ndarray):
         return np.asarray(rows, dtype=np.float32, order="C")
     xp = arrays.namespace(rows)
     return xp.astype(rows, xp.float32)
 
 
-def _joined(parts: list[Any]) -> Any:
+def joined(parts: list[Any]) -> Any:
     with arrays.there(parts):
         return arrays.namespace(*parts).concat(parts)

@@ -13,6 +13,8 @@ from .. import arguments, arrays, backends
 from ..codebooks import Codebooks, Linear
 from ..codec import core, validation
 from ..errors import ShapeError
+from . import sources
+from .chunked import ChunkedData, Chunks
 from .data import Data, check_finite
 from .kmeans import Clusters, lloyd, sample_rows, state_of
 from .resume import Checkpoint
@@ -51,6 +53,7 @@ def fit(
     tolerance: float = 1e-4,
     callback: Callable[[FitProgress], None] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
+    persist: bool | None = None,
 ) -> tuple[CodebookState, ...]:
     """Train all stages by k-means, each on what the earlier ones leave over.
 
@@ -59,6 +62,9 @@ def fit(
     x : array or numpy.memmap (N, D), floating, N >= 1
         Read in batches, never copied whole. On a GPU that CuPy computes on it stays there. All
         numbers of an array are looked at once; of a memory map those that are read, when they are.
+        A Dask array is read by tasks of the scheduler in use, on the workers of a cluster if there
+        is a client. Also what `rvq_np.train.opened` opens: Parquet, zarr, a list of ``.npy`` files,
+        an iterator of batches.
     n_q, size : int
         Stages, and codewords per stage.
     iterations : int
@@ -91,11 +97,14 @@ def fit(
         If another argument is not what it may be; it is named.
     ModelFileError, StateError
         If `checkpoint` is no such file, or of another fit.
+    ClusterError
+        If a cluster loses its scheduler or too many workers, or their versions differ.
 
     Notes
     -----
     ``2 * N * size * D`` operations an iteration. Memory: `n_q` codes a row, one batch, the
-    codewords.
+    codewords. The codewords of the same rows are the same bit for bit, however they are stored,
+    chunked or shared among workers; of a Dask array this process holds no chunk.
 
     Examples
     --------
@@ -106,13 +115,14 @@ def fit(
     >>> [state.codebook.shape for state in states]
     [(8, 4), (8, 4)]
     """
-    entered = backends.enter(x)
+    x = sources.opened("fit", x)
+    entered = backends.Entered(None, x, None) if isinstance(x, Chunks) else backends.enter(x)
     x = entered.array
     if x.ndim != 2 or 0 in x.shape:
         raise ShapeError(
             f"fit: x has shape {tuple(x.shape)}; expected (N, D) with at least one vector."
         )
-    validation.floating("fit", x)
+    validation.floating("fit", x.meta if isinstance(x, Chunks) else x)
     n_q = arguments.whole("fit", "n_q", n_q, 1)
     size = arguments.whole("fit", "size", size, 1)
     iterations = arguments.whole("fit", "iterations", iterations, 0)
@@ -134,15 +144,21 @@ def fit(
                    for pair in projections or [None] * n_q],
     }  # fmt: skip
     streamed = isinstance(x, np.memmap)  # looked at as it is read
-    x = x if core.stays(x) else arrays.to_numpy(x)
+    remote = isinstance(x, Chunks)
+    x = x if remote or core.stays(x) else arrays.to_numpy(x)
     with entered.there():
-        if not streamed:
+        if not (streamed or remote):
             check_finite(x)
         kept = Checkpoint(checkpoint, x, rng, asked)
         rows = None
         if rows_per_codeword is not None and x.shape[0] > rows_per_codeword * size:
             rows = np.sort(sample_rows(x.shape[0], rows_per_codeword * size, rng))
-        data = Data(x, rows, projections or [None] * n_q, finite=not streamed)
+        maps = projections or [None] * n_q
+        data: Any
+        if remote:
+            data = ChunkedData(x, rows, maps, persist)
+        else:
+            data = Data(x, rows, maps, finite=not streamed)
         for state in kept.states:
             data.begin()
             data.end(state)
@@ -203,7 +219,11 @@ def _spread_codewords(data: Data, size: int, rng: np.random.Generator) -> np.nda
     in k-means|| (Bahmani et al., VLDB 2012): eight searches of the sample instead of one a
     codeword.
     """
-    pool = data.read(sample_rows(data.n_rows, min(data.n_rows, POOL * size), rng))
+    places = sample_rows(data.n_rows, min(data.n_rows, POOL * size), rng)
+    return np.asarray(data.apply(_spread_among, places, size, rng))
+
+
+def _spread_among(pool: Any, size: int, rng: np.random.Generator) -> np.ndarray:
     step = -(-size // 8)
     codewords = arrays.to_numpy(arrays.take(pool, slice(step)))
     while len(codewords) < size:

@@ -153,15 +153,20 @@ def lloyd(
     """Alternate between assigning every row to its nearest codeword and moving codewords to the
     means.
 
-    `batches` are arrays of rows, finite, or a function that gives them again for each iteration. Of
-    arrays in memory most rows need no search in later iterations, and those on a device whose
+    `batches` are arrays of rows, finite, or a function that gives them again for each iteration; or
+    functions of codewords that give the counts and sums of rows that are elsewhere. Of arrays in
+    memory most rows need no search in later iterations, and those on a device whose
     library can do all of it stay there, codewords and sums included; see `lookup.assign`.
     ``refill(n)`` gives vectors, of any library, for n unused codewords; without it they keep what
     they have. ``watch(iteration, clusters)`` sees each iteration and may end it by returning True.
     """
     codewords = np.array(codewords, dtype=np.float32)
     found = Clusters(codewords, np.zeros(len(codewords)), np.zeros(codewords.shape))
-    passes = [] if callable(batches) else [core.assign(each) for each in batches]
+    passes = (
+        []
+        if callable(batches)
+        else [each if callable(each) else core.assign(each) for each in batches]
+    )
     for iteration in range(iterations):
         if callable(batches):
             parts = _once(batches(), codewords)

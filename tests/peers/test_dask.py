@@ -25,7 +25,7 @@ from rvq_np.testing import backend_tests, rvq_tests
 
 
 def hidden(*args, **kwargs):
-    raise AssertionError("something was computed before anybody asked")
+    raise AssertionError("something was computed before it was asked for")
 
 
 @pytest.fixture(autouse=True)
@@ -149,7 +149,7 @@ def test_chunks_of_another_library_stay_in_it():
 def test_a_bad_number_is_named_by_its_place_in_the_whole_array(bad):
     x = normal(30, 6)
     x[17, 4] = bad
-    codes = rvq_np.encode(put(x), normal(3, 20, 6, seed=1))  # nobody has asked yet
+    codes = rvq_np.encode(put(x), normal(3, 20, 6, seed=1))  # not asked for yet
     with pytest.raises(NonFiniteError, match=r"^encode: x holds .* at \(17, 4\); .*chunk \(5, 0\)"):
         get(codes)
 

@@ -1,0 +1,351 @@
+"""Vectors in chunks on the workers of a cluster: `Data` for `fit`, by tasks that return statistics.
+
+The rows to train on are cut into blocks of `data.ROWS`, whatever the chunks; a task makes a block
+of pieces of chunks.  Tallies of blocks are added in the order of the blocks, so every number is
+rounded as where all rows are in memory: chunks, workers and their deaths never show.  The process
+that calls `fit` holds row numbers, codewords and tallies, never a chunk.
+
+A block remembers on its worker what makes the next iteration faster.  It is a cache: a block that
+is computed again, on another worker, gives the same codes without it.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+import threading
+import uuid
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import arrays
+from ..codebooks import Codebooks, Linear
+from ..codec import core, validation
+from ..errors import NonFiniteError, ShapeError
+from .data import HELD, ROWS, Data, bad_number, first_bad, joined, single
+from .state import CodebookState
+from .tasks import computed, kept_on_workers, one_key, sharing
+
+FOLDED = 16  # tallies that a task adds up
+
+
+class Chunks:
+    """A Dask array (N, D) as `fit` sees it: lengths that are known, and one task per chunk.
+
+    Parameters
+    ----------
+    x : dask.array.Array (N, D)
+        Lengths of chunks that are not known are computed.
+    """
+
+    def __init__(self, call: str, x: Any):
+        if x.ndim != 2:
+            raise ShapeError(
+                f"{call}: x has shape {tuple(x.shape)}; expected (N, D) with at least one vector."
+            )
+        if x.numblocks[1] != 1:
+            raise ShapeError(
+                f"{call}: x has chunks {x.chunks[1]} along axis 1, which holds the numbers of a "
+                "vector; expected one chunk. Call x.rechunk({1: -1}) first."
+            )
+        self.call, self.dtype, self.ndim, self.meta = call, x.dtype, 2, x._meta
+        self.parts = list(x.to_delayed().ravel())
+        sizes = x.chunks[0]
+        if any(math.isnan(each) for each in sizes):
+            import dask
+
+            sizes = computed(call, [dask.delayed(len)(part) for part in self.parts])
+        self.starts = np.cumsum([0, *sizes]).tolist()
+        self.shape = (self.starts[-1], x.shape[1])
+
+    def pieces(self, rows: np.ndarray | range) -> list[Any]:
+        """Return tasks that give these rows, which ascend, in parts."""
+        import dask
+
+        found, piece = [], dask.delayed(_piece)
+        first = np.searchsorted(self.starts, rows[0], side="right") - 1
+        for chunk in range(int(first), len(self.parts)):
+            start, stop = self.starts[chunk : chunk + 2]
+            low, high = np.searchsorted(rows, (start, stop)) if len(rows) else (0, 0)
+            if isinstance(rows, range):
+                low, high = (min(max(each - rows.start, 0), len(rows)) for each in (start, stop))
+            if low < high:
+                some = rows[low:high]
+                local: Any = slice(some[0] - start, some[-1] + 1 - start)
+                if not isinstance(rows, range):
+                    local = (np.asarray(some) - start).astype(np.int64)
+                found.append(piece(self.parts[chunk], local))
+            if high >= len(rows):
+                break
+        return found
+
+    def take(self, rows: np.ndarray) -> np.ndarray:
+        """Return these rows (n, D), which ascend, as they are."""
+        import dask
+
+        if not len(rows):
+            return np.empty((0, self.shape[1]), self.dtype)
+        return np.asarray(computed(self.call, [dask.delayed(_here)(self.pieces(rows))])[0])
+
+    def checks(self) -> list[Any]:
+        """Return a task per chunk that gives the first number that is not finite, and its place."""
+        import dask
+
+        return [dask.delayed(_bad)(part) for part in self.parts]
+
+    def refuse(self, bad: Sequence[Any]) -> None:
+        """Raise NonFiniteError for the first number that `checks` found."""
+        for start, found in zip(self.starts, bad, strict=False):
+            if found is not None:
+                n, d, value = found
+                raise bad_number(value, (start + n, d))
+
+
+class ChunkedData:
+    """What `Data` is, for `Chunks`.
+
+    Parameters
+    ----------
+    x : Chunks
+    rows : numpy.ndarray (n,), int, or None
+        Which of them to read, ascending; None: all.
+    projections : sequence of (Linear, Linear) or None
+        Into and out of the space each stage searches.
+    keep : bool or None
+        Whether workers keep what a stage quantizes, or make it again, from `x` on, for each
+        iteration.  None: keep it if it is `data.HELD` bytes or less.
+    """
+
+    def __init__(
+        self,
+        x: Chunks,
+        rows: np.ndarray | None,
+        projections: Sequence[tuple[Linear, Linear] | None],
+        keep: bool | None,
+    ):
+        self.x, self.rows, self.projections = x, rows, list(projections)
+        self.n_rows = x.shape[0] if rows is None else len(rows)
+        self.keep = 4 * self.n_rows * x.shape[1] <= HELD if keep is None else keep
+        self.states: list[CodebookState] = []
+        self.norm: float | None = None
+        self.numbers = 0
+        self.blocks: list[Any] = []  # tasks
+        self.advanced = 0  # stages that the blocks have behind them
+
+    def begin(self) -> None:
+        """From now on blocks are what the next stage quantizes."""
+        import dask
+
+        self.norm, fresh = None, not self.blocks
+        if fresh:
+            self.blocks = [self._block(start) for start in range(0, self.n_rows, ROWS)]
+        if not self.keep:
+            if fresh:
+                self.x.refuse(computed("fit", self.x.checks()))
+            if self.states:
+                self.blocks = [self._block(start) for start in range(0, self.n_rows, ROWS)]
+            return
+        for state in self.states[self.advanced :]:
+            shared = one_key(state)
+            self.blocks = [dask.delayed(_advanced)(block, shared) for block in self.blocks]
+        self.advanced = len(self.states)
+        checks = self.x.checks() if fresh else []
+        kept = kept_on_workers("fit", [*self.blocks, *checks])
+        self.blocks = kept[: len(self.blocks)]
+        if fresh:
+            self.x.refuse(computed("fit", kept[len(self.blocks) :]))
+
+    def end(self, state: CodebookState) -> None:
+        """Take over the finished stage; later blocks are what it leaves over."""
+        self.states.append(state)
+
+    def energy(self) -> float:
+        """Return the sum of the squares of all numbers that the stage quantizes."""
+        import dask
+
+        total, self.numbers = 0.0, 0
+        for energy, numbers in computed("fit", [dask.delayed(_energy)(b) for b in self.blocks]):
+            total += energy
+            self.numbers += numbers
+        if not total < math.inf:
+            raise NonFiniteError(
+                "fit: x reaches beyond float32 (3.4e38). Nothing was changed. Scale x down."
+            )
+        self.norm = math.sqrt(total)
+        return total
+
+    def check_reach(self, codewords: np.ndarray) -> None:
+        """Raise NonFiniteError if what `codewords` leave of a row may be beyond float32."""
+        import dask
+
+        assert self.norm is not None  # `energy` has been asked for
+        largest = float(np.abs(codewords).max())
+        if self.norm * (1 + 1e-6) + largest < float(np.finfo(np.float32).max):
+            return
+        shared = one_key(codewords)
+        computed("fit", [dask.delayed(_within)(block, shared) for block in self.blocks])
+
+    def passes(self) -> list[Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]]:
+        """Return a function of codewords that gives the counts and sums of all rows."""
+        import dask
+
+        following = uuid.uuid4().hex
+
+        def again(codewords: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            shared = one_key(codewords)
+            tally, total = dask.delayed(_tally), None
+            parts = [tally(block, shared, following) for block in self.blocks]
+            for start in range(0, len(parts), FOLDED):
+                total = dask.delayed(_added)(total, parts[start : start + FOLDED])
+            counts, sums = computed("fit", [total])[0]
+            return counts, sums
+
+        return [again]
+
+    def read(self, places: np.ndarray) -> np.ndarray:
+        """Return what the current stage quantizes at these places (sorted or not)."""
+        return np.asarray(computed("fit", [self._rows_at(places)])[0])
+
+    def apply(self, function: Callable[..., Any], places: np.ndarray, *others: Any) -> Any:
+        """Return ``function(rows, *others)``, by a task, of what is at these places.
+
+        The last of `others` is a generator, which goes on from where the task left it.
+        """
+        import dask
+
+        task = dask.delayed(_applied)(function, self._rows_at(places), *others)
+        result, rng = computed("fit", [task])[0]
+        others[-1].bit_generator.state = rng.bit_generator.state
+        return result
+
+    def _block(self, start: int) -> Any:
+        places = range(start, min(start + ROWS, self.n_rows))
+        return self._made(places if self.rows is None else self.rows[places.start : places.stop])
+
+    def _made(self, rows: np.ndarray | range) -> Any:
+        import dask
+
+        states = one_key(self.states) if self.states else []
+        return dask.delayed(_block)(self.x.pieces(rows), one_key(self.projections), states)
+
+    def _rows_at(self, places: np.ndarray) -> Any:
+        """Return a task that gives what is at these places."""
+        import dask
+
+        unique, back = np.unique(places, return_inverse=True)
+        some = dask.delayed(_some)
+        if not self.keep:
+            made = self._made(unique if self.rows is None else self.rows[unique])
+            return dask.delayed(_put)([some(made, slice(None))], back)
+        ends = np.searchsorted(unique, np.arange(0, self.n_rows + ROWS, ROWS))
+        parts = [
+            some(self.blocks[number], unique[low:high] - number * ROWS)
+            for number, (low, high) in enumerate(itertools.pairwise(ends.tolist()))
+            if low < high
+        ]
+        return dask.delayed(_put)(parts, back)
+
+
+class Block:
+    """Rows on a worker, as `Data` of nothing else."""
+
+    def __init__(self, data: Data):
+        self.data = data
+        self._lock = threading.Lock()
+        self._following: tuple[str, Any] | None = None
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.data,)
+
+    def __sizeof__(self) -> int:
+        held = [self.data.x, self.data.held, *self.data.codes]
+        return sum(int(getattr(each, "nbytes", 0)) for each in held)
+
+    def tally(self, codewords: np.ndarray, following: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return the counts and sums of the rows nearest to each codeword, float64."""
+        if self.data.held is None:
+            batch, codebooks = self.data.read(slice(None)), Codebooks([codewords])
+            counts, sums = core.tally(batch, core.encode(batch, codebooks, 1), codebooks)
+            return arrays.to_numpy(counts[0]), arrays.to_numpy(sums[0])
+        with self._lock:
+            if self._following is None or self._following[0] != following:
+                self._following = (following, core.assign(self.data.held))
+            counts, sums = self._following[1](codewords)
+        return arrays.to_numpy(counts), arrays.to_numpy(sums)
+
+
+# What tasks do.
+
+
+def _piece(chunk: Any, rows: Any) -> Any:
+    return arrays.take(chunk, rows)
+
+
+def _here(pieces: list[Any]) -> np.ndarray:
+    return np.concatenate([arrays.to_numpy(each) for each in pieces])
+
+
+def _bad(chunk: Any) -> tuple[int, int, float] | None:
+    return first_bad(chunk)
+
+
+def _block(pieces: list[Any], projections: Any, states: list[CodebookState]) -> Block:
+    data = Data(joined([single(each) for each in pieces]), None, projections, True)
+    with sharing():
+        for state in states:
+            data.begin()
+            data.end(state)
+        data.begin()
+    return Block(data)
+
+
+def _advanced(block: Block, state: CodebookState) -> Block:
+    data = copy.copy(block.data)
+    data.states, data.codes = list(data.states), list(data.codes)
+    with sharing():
+        data.end(state)
+        data.begin()
+    return Block(data)
+
+
+def _energy(block: Block) -> tuple[float, int]:
+    rows = block.data.read(slice(None))
+    return float(core.energies(rows).sum()), rows.shape[0] * rows.shape[1]
+
+
+def _within(block: Block, codewords: np.ndarray) -> None:
+    validation.vectors("fit", block.data.read(slice(None)), Codebooks([codewords]))
+
+
+def _tally(block: Block, codewords: np.ndarray, following: str) -> Any:
+    with sharing():
+        return block.tally(codewords, following)
+
+
+def _added(total: Any, parts: list[Any]) -> Any:
+    """Add tallies in their order, into none of them."""
+    parts = parts if total is None else [total, *parts]
+    (counts, sums), *others = parts
+    if others:
+        counts, sums = counts.copy(), sums.copy()
+    for more, rows in others:
+        counts += more
+        sums += rows
+    return counts, sums
+
+
+def _some(block: Block, places: np.ndarray) -> np.ndarray:
+    return arrays.to_numpy(block.data.read(places))
+
+
+def _put(parts: list[np.ndarray], order: np.ndarray) -> np.ndarray:
+    return np.concatenate(parts)[order]
+
+
+def _applied(function: Any, rows: np.ndarray, *others: Any) -> Any:
+    others = copy.deepcopy(others)  # a task may run again
+    with sharing():
+        return function(rows, *others), others[-1]

@@ -1,0 +1,258 @@
+"""`fit` by tasks: the codebooks of the same rows in memory, bit for bit, however they are cut."""
+
+import dask
+import dask.array as da
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import rvq_np
+from rvq_np import train
+from rvq_np.codebooks import Linear
+from rvq_np.errors import (
+    BackendError,
+    DtypeError,
+    InputFileError,
+    NonFiniteError,
+    ShapeError,
+    StateError,
+)
+from rvq_np.train import chunked, data
+
+N, DIM, SIZE = 3000, 6, 16
+
+
+@pytest.fixture(autouse=True)
+def _small_blocks(monkeypatch):
+    """Several blocks of rows, the last one not full."""
+    for module in (data, chunked):
+        monkeypatch.setattr(module, "ROWS", 700)
+
+
+@pytest.fixture(params=["sync", "threads"])
+def scheduler(request):
+    with dask.config.set(scheduler=request.param):
+        yield request.param
+
+
+def vectors(dtype="float32", n=N):
+    return np.random.default_rng(5).standard_normal((n, DIM)).astype(dtype)
+
+
+def fitted(x, n_q=3, rng=1, **options):
+    states = train.fit(x, n_q, SIZE, options.pop("iterations", 6), rng, **options)
+    return [state.fingerprint for state in states]
+
+
+MAPS = [
+    (Linear(np.random.default_rng(q).standard_normal((4, DIM)).astype(np.float32), np.ones(4)),
+     Linear(np.random.default_rng(9 + q).standard_normal((DIM, 4)).astype(np.float32), np.ones(6)))
+    if q != 1 else None
+    for q in range(3)
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("persist", [True, False])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"rows_per_codeword": 60}, {"rows_per_codeword": None}, {"projections": MAPS}],
+    ids=["default", "sampled", "all", "projections"],
+)
+def test_any_chunks_give_the_codebooks_of_memory(options, persist, scheduler):
+    x = vectors()
+    expected = fitted(x, **options)
+    for size in (N, 333, 1):
+        if size > 1 or (scheduler == "sync" and "rows_per_codeword" in options):
+            array = da.from_array(x, chunks=(size, DIM)) if size > 1 else da.from_array(
+                x, chunks=((1, 0, 2, N - 3), DIM))  # fmt: skip
+            assert fitted(array, persist=persist, **options) == expected
+
+
+@settings(max_examples=10)
+@given(st.sets(st.integers(1, N - 1), max_size=6), st.booleans(), st.integers(1, 99))
+def test_any_cuts_give_the_codebooks_of_memory(ends, persist, seed):
+    sizes = tuple(np.diff([0, *sorted(ends), N]).tolist())
+    x = vectors()
+    with dask.config.set(scheduler="sync"):
+        array = da.from_array(x, chunks=(sizes, DIM))
+        options = {"rng": seed, "n_q": 2, "iterations": 2, "rows_per_codeword": 100}
+        assert fitted(array, persist=persist, **options) == fitted(x, **options)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float64"])
+def test_so_do_other_float_types(dtype, scheduler):
+    x = vectors(dtype)
+    assert fitted(da.from_array(x, chunks=(500, DIM))) == fitted(x)
+
+
+def test_so_do_dead_codewords_and_chunks_of_unknown_size(scheduler):
+    """Few distinct rows: most codewords are drawn again and again."""
+    x = np.repeat(vectors(n=10), 300, axis=0)
+    array = da.from_array(x, chunks=(800, DIM))
+    array = array[array[:, 0] > -np.inf]
+    for persist in (True, False):
+        assert fitted(array, persist=persist) == fitted(x)
+
+
+def test_the_class_fits_both_layouts(scheduler):
+    x = np.random.default_rng(5).standard_normal((20, DIM, 60)).astype(np.float32)
+    rows = np.ascontiguousarray(x.transpose(0, 2, 1)).reshape(-1, DIM)
+    made = [
+        rvq_np.ResidualVectorQuantizer(DIM, DIM, 2, 8, rng=0).fit(each).codebooks.fingerprint
+        for each in (x, da.from_array(x, chunks=(3, 6, 25)), da.from_array(rows, chunks=(99, 6)))
+    ]
+    assert len(set(made)) == 1
+
+
+def test_a_fit_goes_on_from_its_checkpoint_on_dask_or_not(tmp_path, scheduler):
+    x, path = vectors(), tmp_path / "fit.safetensors"
+    array = da.from_array(x, chunks=(500, DIM))
+    expected, seen = fitted(x), []
+
+    def stop(info):
+        seen.append((info.stage, info.iteration))
+        if info.stage == 2:
+            raise KeyboardInterrupt
+
+    for first, second, persist in ((array, x, None), (x, array, True), (array, array, False)):
+        with pytest.raises(KeyboardInterrupt):
+            fitted(first, checkpoint=path, callback=stop)
+        assert fitted(second, checkpoint=path, persist=persist) == expected
+        assert not path.exists()
+    assert seen[:2] == [(0, 1), (0, 2)]
+    with pytest.raises(KeyboardInterrupt):
+        fitted(array, checkpoint=path, callback=stop)
+    with pytest.raises(StateError, match="checkpoint of another fit"):
+        fitted(da.from_array(x[::-1], chunks=(500, DIM)), checkpoint=path)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("persist", [True, False])
+def test_the_first_bad_number_is_named_by_its_place(bad, persist, scheduler):
+    """Whether or not its row is drawn."""
+    x = vectors()
+    x[2900, 1] = x[1717, 4] = x[1717, 5] = bad
+    array = da.from_array(x, chunks=(500, DIM))
+    for each in (x, array):
+        with pytest.raises(NonFiniteError, match=r"^fit: x holds .* at \(1717, 4\); expected fin"):
+            fitted(each, rows_per_codeword=1, persist=persist)
+
+
+def test_numbers_beyond_float32_are_refused(scheduler):
+    x = vectors("float64")
+    x[7] = 1e300
+    with (
+        pytest.warns(RuntimeWarning, match="overflow"),
+        pytest.raises(NonFiniteError, match=r"3\.4e38"),
+    ):
+        fitted(da.from_array(x, chunks=(5000, DIM)))
+
+
+def test_what_cannot_be_fitted_is_refused():
+    x = da.from_array(vectors(), chunks=(500, 3))
+    with pytest.raises(ShapeError, match=r"chunks \(3, 3\) along axis 1.*rechunk"):
+        fitted(x)
+    with pytest.raises(ShapeError, match=r"shape \(3000,\)"):
+        fitted(x[:, 0])
+    with pytest.raises(DtypeError, match="int64"):
+        fitted(x.rechunk((500, 6)).astype(np.int64))
+    with pytest.raises(BackendError, match="expected a dask"):
+        fitted(dask.delayed(3))
+
+
+def test_the_driver_gets_no_chunk(monkeypatch):
+    """What comes back from the tasks: codewords, tallies and numbers, none of them per row."""
+    x, largest = vectors(n=20_000), []
+    real = chunked.computed
+
+    def computed(call, tasks):
+        found = real(call, tasks)
+        for each in found:
+            parts = each if isinstance(each, tuple) else (each,)
+            largest.extend(part.nbytes for part in parts if isinstance(part, np.ndarray))
+        return found
+
+    monkeypatch.setattr(chunked, "computed", computed)
+    with dask.config.set(scheduler="sync"):
+        fitted(da.from_array(x, chunks=(1000, DIM)), rows_per_codeword=None)
+    assert 0 < max(largest) <= SIZE * DIM * 8
+
+
+def test_files_and_batches_give_the_codebooks_of_memory(tmp_path, scheduler):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    import zarr
+
+    x = vectors()
+    expected = fitted(x)
+    half = tmp_path / "a.npy", tmp_path / "b.npy"
+    np.save(half[0], x[:1300])
+    np.save(half[1], x[1300:])
+    assert fitted(list(half)) == expected
+    np.save(tmp_path / "all.npy", x)
+    assert fitted(tmp_path / "all.npy") == expected
+    assert fitted(iter(np.array_split(x, 7))) == expected
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(x.ravel()), DIM)
+    table = pa.table({"id": np.arange(N), "embedding": lists})
+    (tmp_path / "parts").mkdir()
+    pq.write_table(table[:2000], tmp_path / "parts" / "0.parquet", row_group_size=700)
+    pq.write_table(table[2000:], tmp_path / "parts" / "1.parquet")
+    assert fitted(tmp_path / "parts") == expected
+    ragged = table.set_column(1, "embedding", pa.array(x.tolist(), pa.list_(pa.float32())))
+    pq.write_table(ragged, tmp_path / "lists.parquet", row_group_size=700)
+    assert fitted(str(tmp_path / "lists.parquet")) == expected
+    columns = pa.table({f"x{d}": x[:, d] for d in range(DIM)})
+    pq.write_table(columns, tmp_path / "columns.parquet")
+    assert fitted(tmp_path / "columns.parquet") == expected
+    stored = zarr.create_array(str(tmp_path / "x.zarr"), data=x, chunks=(800, DIM))
+    assert fitted(stored) == expected
+    assert fitted(tmp_path / "x.zarr") == expected
+
+
+def test_a_dask_dataframe_gives_the_codebooks_of_memory():
+    frames = pytest.importorskip("dask.dataframe")
+    import pandas as pd
+
+    x = vectors()
+    frame = frames.from_pandas(pd.DataFrame(x), npartitions=5)
+    assert fitted(frame) == fitted(x)
+
+
+def test_files_that_cannot_be_used_are_named(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with pytest.raises(FileNotFoundError, match=r"fit: there is no file .*nothing\.npy"):
+        fitted(tmp_path / "nothing.npy")
+    with pytest.raises(FileNotFoundError, match=r"there is no file"):
+        fitted([tmp_path / "nothing.npy"])
+    (tmp_path / "bad.npy").write_bytes(b"no array")
+    with pytest.raises(InputFileError, match=r"bad\.npy' is not a readable .npy file"):
+        fitted(tmp_path / "bad.npy")
+    (tmp_path / "bad.parquet").write_bytes(b"no table")
+    with pytest.raises(InputFileError, match="not a readable Parquet"):
+        fitted(tmp_path / "bad.parquet")
+    (tmp_path / "x.csv").write_text("1,2")
+    with pytest.raises(InputFileError, match=r"ends in '\.csv'"):
+        fitted(tmp_path / "x.csv")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputFileError, match=r"holds no \.parquet"):
+        fitted(tmp_path / "empty")
+    np.save(tmp_path / "wide.npy", np.ones((9, 7), np.float32))
+    np.save(tmp_path / "narrow.npy", np.ones((9, 6), np.float32))
+    with pytest.raises(ShapeError, match="the files differ"):
+        fitted([tmp_path / "wide.npy", tmp_path / "narrow.npy"])
+    pq.write_table(pa.table({"n": [1, 2]}), tmp_path / "ints.parquet")
+    with pytest.raises(InputFileError, match=r"columns \['n'\]; expected one of lists"):
+        fitted(tmp_path / "ints.parquet")
+    pq.write_table(pa.table({"v": [[1.0, 2.0], [3.0]]}), tmp_path / "ragged.parquet")
+    with pytest.raises(InputFileError, match="lists of lengths"):
+        fitted(tmp_path / "ragged.parquet")
+    pq.write_table(pa.table({"v": [1.0, None]}), tmp_path / "missing.parquet")
+    with pytest.raises(InputFileError, match="missing values"):
+        fitted(tmp_path / "missing.parquet")
+    with pytest.raises(ShapeError, match=r"batch 1 has shape \(2, 5\); expected \(n, 6\)"):
+        fitted(iter([np.ones((2, 6)), np.ones((2, 5))]))
+    with pytest.raises(DtypeError, match="batch 1 has dtype float32; expected float64"):
+        fitted(iter([np.ones((2, 6)), np.ones((2, 6), np.float32)]))
