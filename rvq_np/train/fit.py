@@ -84,6 +84,11 @@ def fit(
     checkpoint : str or os.PathLike, optional
         A file for the stages that are finished. If it is there, the fit goes on behind them, to
         the same codewords as if it had never stopped; when the fit is done, it is removed.
+    persist : bool, optional
+        For a Dask array: whether workers keep the vectors to train on and what is left of them, at
+        ``8 * D + 4 * n_q + 12`` bytes a vector (``4 * (D + C)`` with projections), or read and
+        encode them again in each iteration. By default they keep 256 MiB of vectors or less. The
+        codewords do not depend on it.
 
     Returns
     -------
@@ -145,7 +150,8 @@ def fit(
     }  # fmt: skip
     streamed = isinstance(x, np.memmap)  # looked at as it is read
     remote = isinstance(x, Chunks)
-    x = x if remote or core.stays(x) else arrays.to_numpy(x)
+    if not remote:
+        x = x if core.stays(x) else arrays.to_numpy(x)
     with entered.there():
         if not (streamed or remote):
             check_finite(x)
