@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import RvqError
-from . import commands
+from . import commands, folder
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -65,7 +65,9 @@ def _parser() -> argparse.ArgumentParser:
 
     encode = every.add_parser("encode", help="turn vectors into codes")
     encode.add_argument(
-        "vectors", help=".npy or .npz file of floats (N, D) or (B, D, T), or a .wav file"
+        "vectors",
+        help=".npy or .npz file of floats (N, D) or (B, D, T), or a .wav file; or a folder of "
+        ".npy, .parquet and .zarr",
     )
     _add_model(encode, "-m")
     encode.add_argument(
@@ -79,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     encode.add_argument(
         "--beam-size", type=int, default=1, help="width of the beam search (default: 1)"
     )
+    folder.add_arguments(encode)
     encode.set_defaults(run=commands.encode)
 
     decode = every.add_parser("decode", help="turn codes into vectors")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .. import bitstream
 from ..errors import ParameterError
-from . import codes, files, report, vectors
+from . import codes, files, folder, report, vectors
 from .models import Model
 
 
@@ -43,6 +43,10 @@ def fit(options: argparse.Namespace) -> None:
 def encode(options: argparse.Namespace) -> None:
     model = Model.of(options.model, options.family)
     quantizer = model.first(options.n_q)
+    if folder.is_one(options.vectors):
+        model.warn_if_random()
+        folder.encode(options, quantizer)
+        return
     x = vectors.source(options.vectors, quantizer.dim)
     model.warn_if_random()
     from ..codec import encode

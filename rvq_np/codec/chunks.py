@@ -133,7 +133,7 @@ def _encoded(
     try:
         return call(chunk, quantizer, beam_size=beam, threads=threads)
     except RvqError as error:
-        raise located(error, start, place, swapped) from None
+        raise located(error, start, place, swapped=swapped) from None
 
 
 def _decoded(call: Any, threads: Any, chunk: Any, quantizer: Any, start: Any, place: Any) -> Any:
@@ -153,12 +153,17 @@ def _joined(call: Any, threads: Any, chunks: Any, quantizer: Any, starts: Any, p
 
 
 def located(
-    error: RvqError, start: tuple[float, ...], place: tuple[int, ...], swapped: bool = False
+    error: RvqError,
+    start: tuple[float, ...],
+    place: tuple[int, ...] | None,
+    before: str = "",
+    swapped: bool = False,
 ) -> RvqError:
     """Return the error of a chunk with the place in the whole array, and which chunk it was.
 
     `start`: where the chunk begins, NaN along axes where that is not known; there the place is
-    that in the chunk.  `swapped`: name the last two axes the other way round.
+    that in the chunk.  `place`: which chunk it is; None: do not say.  `before`: what the message
+    begins with.  `swapped`: name the last two axes the other way round.
     """
 
     def named(each: tuple[int, ...]) -> tuple[int, ...]:
@@ -173,4 +178,6 @@ def located(
             text = f"{text[: found.start()]} at {whole}{text[found.end() :]}"
     elif found:
         text = f"{text[: found.end()]} of its chunk{text[found.end() :]}"
-    return type(error)(f"{text} It is in chunk {named(tuple(int(each) for each in place))}.")
+    if place is not None:
+        text += f" It is in chunk {named(tuple(int(each) for each in place))}."
+    return type(error)(before + text)

@@ -158,18 +158,20 @@ def test_workers_that_die_on_a_task_are_told_of(client):
     def deadly(block):
         os._exit(1)
 
-    with dask.config.set({"distributed.scheduler.allowed-failures": 0}):
-        array = da.ones((50, DIM), chunks=(50, DIM), dtype=np.float32).map_blocks(
-            deadly, dtype=np.float32, meta=np.empty((0, 0), np.float32)
+    def allow(failures):
+        client.run_on_scheduler(
+            lambda dask_scheduler: setattr(dask_scheduler, "allowed_failures", failures)
         )
-        client.run_on_scheduler(lambda dask_scheduler: setattr(dask_scheduler, "allowed_failures", 0))
-        try:
-            with pytest.raises(ClusterError, match=r"^fit: the cluster did not finish.*KilledWorker"):
-                train.fit(array, 1, 8, 2, 0)
-        finally:
-            client.run_on_scheduler(
-                lambda dask_scheduler: setattr(dask_scheduler, "allowed_failures", 9)
-            )
+
+    array = da.ones((50, DIM), chunks=(50, DIM), dtype=np.float32).map_blocks(
+        deadly, dtype=np.float32, meta=np.empty((0, 0), np.float32)
+    )
+    allow(0)
+    try:
+        with pytest.raises(ClusterError, match=r"^fit: the cluster did not finish .*KilledWorker"):
+            train.fit(array, 1, 8, 2, 0)
+    finally:
+        allow(9)
     client.wait_for_workers(2)
 
 
