@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
-from . import codec, train
+from . import backends, codec, train
 
 
 class ResidualQuantizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -70,8 +70,11 @@ class ResidualQuantizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any = None) -> ResidualQuantizer:
-        """Train all stages on `X` (n_samples, n_features)."""
-        X = validate_data(self, X, dtype=[np.float64, np.float32])
+        """Train all stages on `X` (n_samples, n_features).
+
+        A Dask array is read by tasks of its scheduler, and gives the codebooks it gives in memory.
+        """
+        X = self._vectors(X, reset=True)
         seed = check_random_state(self.random_state).randint(2**31 - 1)
         iterations = [0] * self.n_q
 
@@ -86,18 +89,29 @@ class ResidualQuantizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         self.n_iter_ = max(iterations)
         return self
 
-    def transform(self, X: Any) -> np.ndarray:
-        """Return codes (n_samples, n_q), int32."""
+    def transform(self, X: Any) -> Any:
+        """Return codes (n_samples, n_q), int32; of a Dask array one that is computed later."""
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        X = self._vectors(X, reset=False)
         codes = codec.encode(X, self.codebooks_, beam_size=self.beam_size)
-        return np.ascontiguousarray(codes.T)
+        return codes.T if backends.chunked(codes) else np.ascontiguousarray(codes.T)
 
-    def inverse_transform(self, X: Any) -> np.ndarray:
+    def inverse_transform(self, X: Any) -> Any:
         """Return vectors (n_samples, n_features), float32, of codes (n_samples, n)."""
         check_is_fitted(self)
+        if backends.chunked(X):
+            return codec.decode(X.T, self.codebooks_)
         X = check_array(X, dtype="numeric")
         return np.asarray(codec.decode(np.ascontiguousarray(X.T), self.codebooks_))
+
+    def _vectors(self, X: Any, reset: bool) -> Any:
+        """Return `X` as scikit-learn wants it checked; of a Dask array no number is looked at."""
+        types = [np.float64, np.float32]
+        if not backends.chunked(X):
+            return validate_data(self, X, dtype=types, reset=reset)
+        X = X.to_dask_array() if hasattr(X, "to_dask_array") else X
+        validate_data(self, X, reset=reset, skip_check_array=True)
+        return X if X.dtype in types else X.astype(np.float64)
 
     @property
     def _n_features_out(self) -> int:

@@ -256,3 +256,23 @@ def test_files_that_cannot_be_used_are_named(tmp_path):
         fitted(iter([np.ones((2, 6)), np.ones((2, 5))]))
     with pytest.raises(DtypeError, match="batch 1 has dtype float32; expected float64"):
         fitted(iter([np.ones((2, 6)), np.ones((2, 6), np.float32)]))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "int64"])
+def test_the_transformer_of_scikit_learn_takes_dask_arrays(dtype, scheduler):
+    from rvq_np.sklearn import ResidualQuantizer
+
+    x = (4 * vectors()).astype(dtype)
+    array = da.from_array(x, chunks=(700, DIM))
+    here = ResidualQuantizer(n_q=2, bins=16, random_state=3).fit(x)
+    there = ResidualQuantizer(n_q=2, bins=16, random_state=3).fit(array)
+    assert there.codebooks_ == here.codebooks_
+    assert (there.n_iter_, there.n_features_in_) == (here.n_iter_, DIM)
+    codes = there.transform(array)
+    assert isinstance(codes, da.Array)
+    assert codes.shape == (N, 2)
+    np.testing.assert_array_equal(codes.compute(), here.transform(x))
+    decoded = there.inverse_transform(codes)
+    np.testing.assert_array_equal(decoded.compute(), here.inverse_transform(codes.compute()))
+    with pytest.raises(ValueError, match="X has 5 features"):
+        there.transform(array[:, :5])
