@@ -1,0 +1,76 @@
+"""`all_reduce=` by torch.distributed (gloo) and by mpi4py: processes, each with a share of the rows."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+SCRIPT = Path(__file__).parents[1] / "helpers" / "ranks.py"
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.slow
+
+
+def environment():
+    paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    return {
+        **os.environ, "PYTHONPATH": paths, "RVQ_NP_NUM_THREADS": "1", "OMP_NUM_THREADS": "1",
+        "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+    }  # fmt: skip
+
+
+def trained(kind, size, data, out):
+    """Return the states of all ranks."""
+    if kind == "mpi":
+        mpirun = shutil.which("mpirun", path=str(Path(sys.executable).parent)) or "mpirun"
+        lines = [
+            [mpirun, "--oversubscribe", "-n", str(size), sys.executable, SCRIPT, kind, "0", "0",
+             data, out]
+        ]  # fmt: skip
+    else:
+        address = f"{out}.store"
+        lines = [
+            [sys.executable, SCRIPT, kind, str(rank), str(size), data, out, address]
+            for rank in range(size)
+        ]
+    ranks = [
+        subprocess.Popen(line, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        for line in lines
+    ]
+    for each in ranks:
+        text, _ = each.communicate(timeout=120)
+        assert each.returncode == 0, text.decode()
+    return [dict(np.load(f"{out}-{rank}.npz")) for rank in range(size)]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """What one process makes of all rows; of whole numbers, whose sums are exact, and of others."""
+    folder, made = tmp_path_factory.mktemp("alone"), {}
+    rng = np.random.default_rng(0)
+    batches = {
+        "whole": rng.integers(-9, 10, (4, 90, 6)).astype(np.float32),
+        "real": rng.standard_normal((4, 90, 6)).astype(np.float32),
+    }
+    for name, batch in batches.items():
+        data = folder / f"{name}.npz"
+        np.savez(data, batches=batch)
+        made[name] = data, trained("alone", 1, data, folder / name)[0]
+    return made
+
+
+@pytest.mark.parametrize("kind", ["gloo", "mpi"])
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_ranks_end_where_one_process_ends(kind, size, alone, tmp_path):
+    pytest.importorskip("torch" if kind == "gloo" else "mpi4py")
+    for name, (data, expected) in alone.items():
+        states = trained(kind, size, data, tmp_path / name)
+        for state in states:
+            for key, value in expected.items():
+                np.testing.assert_array_equal(state[key], states[0][key])
+                if size == 1 or (name == "whole" and ".0." in key):
+                    np.testing.assert_array_equal(state[key], value, err_msg=key)
+                np.testing.assert_allclose(state[key], value, rtol=1e-5, atol=1e-6, err_msg=key)
