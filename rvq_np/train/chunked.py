@@ -27,7 +27,7 @@ from ..codec import core, validation
 from ..errors import NonFiniteError, ShapeError
 from .data import HELD, ROWS, Data, bad_number, first_bad, joined, single
 from .state import CodebookState
-from .tasks import computed, kept_on_workers, one_key, sharing
+from .tasks import at_home, computed, elsewhere, kept_on_workers, one_key, sharing
 
 FOLDED = 16  # tallies that a task adds up
 
@@ -141,16 +141,16 @@ class ChunkedData:
 
         self.norm, fresh = None, not self.blocks
         if fresh:
-            self.blocks = [self._block(start) for start in range(0, self.n_rows, ROWS)]
+            self.blocks = self._fresh()
         if not self.keep:
             if fresh:
                 self.x.refuse(computed("fit", self.x.checks()))
             if self.states:
-                self.blocks = [self._block(start) for start in range(0, self.n_rows, ROWS)]
+                self.blocks = self._fresh()
             return
         for state in self.states[self.advanced :]:
             shared = one_key(state)
-            self.blocks = [dask.delayed(_advanced)(block, shared) for block in self.blocks]
+            self.blocks = self._each(dask.delayed(_advanced), shared)
         self.advanced = len(self.states)
         checks = self.x.checks() if fresh else []
         kept = kept_on_workers("fit", [*self.blocks, *checks])
@@ -167,7 +167,7 @@ class ChunkedData:
         import dask
 
         total, self.numbers = 0.0, 0
-        for energy, numbers in computed("fit", [dask.delayed(_energy)(b) for b in self.blocks]):
+        for energy, numbers in computed("fit", self._each(dask.delayed(_energy))):
             total += energy
             self.numbers += numbers
         if not total < math.inf:
@@ -186,7 +186,7 @@ class ChunkedData:
         if self.norm * (1 + 1e-6) + largest < float(np.finfo(np.float32).max):
             return
         shared = one_key(codewords)
-        computed("fit", [dask.delayed(_within)(block, shared) for block in self.blocks])
+        computed("fit", self._each(dask.delayed(_within), shared))
 
     def passes(self) -> list[Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]]:
         """Return a function of codewords that gives the counts and sums of all rows."""
@@ -197,7 +197,7 @@ class ChunkedData:
         def again(codewords: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             shared = one_key(codewords)
             tally, total = dask.delayed(_tally), None
-            parts = [tally(block, shared, following) for block in self.blocks]
+            parts = self._each(tally, shared, following)
             for start in range(0, len(parts), FOLDED):
                 total = dask.delayed(_added)(total, parts[start : start + FOLDED])
             counts, sums = computed("fit", [total])[0]
@@ -214,12 +214,23 @@ class ChunkedData:
 
         The last of `others` is a generator, which goes on from where the task left it.
         """
-        import dask
+        return elsewhere("fit", function, self._rows_at(places), *others)
 
-        task = dask.delayed(_applied)(function, self._rows_at(places), *others)
-        result, rng = computed("fit", [task])[0]
-        others[-1].bit_generator.state = rng.bit_generator.state
-        return result
+    def _each(self, task: Callable[..., Any], *others: Any) -> list[Any]:
+        """Return a task for each block, on the worker where that block is."""
+        made = []
+        for number, block in enumerate(self.blocks):
+            with at_home(number):
+                made.append(task(block, *others))
+        return made
+
+    def _fresh(self) -> list[Any]:
+        """Return tasks that make all blocks, of what is on disk or wherever `x` comes from."""
+        made = []
+        for number, start in enumerate(range(0, self.n_rows, ROWS)):
+            with at_home(number):
+                made.append(self._block(start))
+        return made
 
     def _block(self, start: int) -> Any:
         places = range(start, min(start + ROWS, self.n_rows))
@@ -343,9 +354,3 @@ def _some(block: Block, places: np.ndarray) -> np.ndarray:
 
 def _put(parts: list[np.ndarray], order: np.ndarray) -> np.ndarray:
     return np.concatenate(parts)[order]
-
-
-def _applied(function: Any, rows: np.ndarray, *others: Any) -> Any:
-    others = copy.deepcopy(others)  # a task may run again
-    with sharing():
-        return function(rows, *others), others[-1]

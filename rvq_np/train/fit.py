@@ -19,6 +19,7 @@ from .data import Data, check_finite
 from .kmeans import Clusters, lloyd, sample_rows, state_of
 from .resume import Checkpoint
 from .state import CodebookState, check_projections, usage
+from .tasks import elsewhere
 
 POOL = 16  # rows per codeword among which spread first codewords are chosen
 
@@ -158,7 +159,10 @@ def fit(
         kept = Checkpoint(checkpoint, x, rng, asked)
         rows = None
         if rows_per_codeword is not None and x.shape[0] > rows_per_codeword * size:
-            rows = np.sort(sample_rows(x.shape[0], rows_per_codeword * size, rng))
+            asked_for = (x.shape[0], rows_per_codeword * size, rng)
+            # Of many rows NumPy draws with a table of them all, 8 bytes a row.
+            rows = elsewhere("fit", sample_rows, *asked_for) if remote else sample_rows(*asked_for)
+            rows = np.sort(rows)
         maps = projections or [None] * n_q
         data: Any
         if remote:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import sys
 import uuid
 from collections.abc import Iterator
@@ -29,12 +30,51 @@ def computed(call: str, tasks: list[Any]) -> list[Any]:
         return list(dask.compute(*tasks))
 
 
+def elsewhere(call: str, function: Any, *others: Any) -> Any:
+    """Return ``function(*others)``, by a task.
+
+    The last of `others` is a generator, which goes on from where the task left it.
+    """
+    import dask
+
+    result, state = computed(call, [dask.delayed(_called)(function, others)])[0]
+    others[-1].bit_generator.state = state
+    return result
+
+
+def _called(function: Any, others: Any) -> tuple[Any, Any]:
+    others = copy.deepcopy(others)  # a task may run again
+    with sharing():
+        return function(*others), others[-1].bit_generator.state
+
+
 def kept_on_workers(call: str, tasks: list[Any]) -> list[Any]:
     """Run tasks, whose results stay where they are made; return tasks that give them."""
     import dask
 
     with _failures(call):
         return list(dask.persist(*tasks))
+
+
+def at_home(number: int) -> contextlib.AbstractContextManager[Any]:
+    """Return a context in which tasks made are for one of the workers, the same for a number.
+
+    They run elsewhere if that worker dies. Without this, Dask moves what tasks work on to workers
+    that have nothing to do, and what is kept beside it is lost.
+    """
+    client = _client()
+    if client is None:
+        return contextlib.nullcontext()
+    import dask
+
+    known = client.scheduler_info(n_workers=-1)["workers"]
+    slots = [address for address in sorted(known) for _ in range(known[address]["nthreads"])]
+    if not slots:
+        return contextlib.nullcontext()
+    found: contextlib.AbstractContextManager[Any] = dask.annotate(
+        workers=[slots[number % len(slots)]], allow_other_workers=True
+    )
+    return found
 
 
 def sharing() -> contextlib.AbstractContextManager[Any]:

@@ -1,7 +1,7 @@
 """One rank of a training run: ``python ranks.py KIND RANK SIZE DATA OUT [ADDRESS]``.
 
-KIND is ``alone``, ``gloo`` (torch.distributed) or ``mpi`` (mpi4py, which knows rank and size).  Each
-rank trains on its share of every batch of DATA and writes its state to OUT-RANK.npz.
+KIND is ``alone``, ``gloo`` (torch.distributed) or ``mpi`` (mpi4py, which knows rank and size).
+Each rank trains on its share of every batch of DATA and writes its state to OUT-RANK.npz.
 """
 
 import sys

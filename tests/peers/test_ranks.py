@@ -1,4 +1,4 @@
-"""`all_reduce=` by torch.distributed (gloo) and by mpi4py: processes, each with a share of the rows."""
+"""`all_reduce=` by torch.distributed (gloo) and by mpi4py: each process has a share of the rows."""
 
 import os
 import shutil
