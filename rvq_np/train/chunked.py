@@ -57,7 +57,7 @@ class Chunks:
         if any(math.isnan(each) for each in sizes):
             import dask
 
-            sizes = computed(call, [dask.delayed(len)(part) for part in self.parts])
+            sizes = computed(call, [dask.delayed(_length)(part) for part in self.parts])
         self.starts = np.cumsum([0, *sizes]).tolist()
         self.shape = (self.starts[-1], x.shape[1])
 
@@ -69,9 +69,10 @@ class Chunks:
         first = np.searchsorted(self.starts, rows[0], side="right") - 1
         for chunk in range(int(first), len(self.parts)):
             start, stop = self.starts[chunk : chunk + 2]
-            low, high = np.searchsorted(rows, (start, stop)) if len(rows) else (0, 0)
             if isinstance(rows, range):
                 low, high = (min(max(each - rows.start, 0), len(rows)) for each in (start, stop))
+            else:
+                low, high = np.searchsorted(rows, (start, stop)).tolist()
             if low < high:
                 some = rows[low:high]
                 local: Any = slice(some[0] - start, some[-1] + 1 - start)
@@ -289,6 +290,10 @@ class Block:
 
 
 # What tasks do.
+
+
+def _length(chunk: Any) -> int:
+    return int(chunk.shape[0])
 
 
 def _piece(chunk: Any, rows: Any) -> Any:
