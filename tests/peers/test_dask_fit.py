@@ -19,6 +19,7 @@ from rvq_np.errors import (
     StateError,
 )
 from rvq_np.train import chunked, data
+from rvq_np.train.kmeans import lloyd
 
 N, DIM, SIZE = 3000, 6, 16
 
@@ -37,7 +38,16 @@ def scheduler(request):
 
 
 def vectors(dtype="float32", n=N):
-    return np.random.default_rng(5).standard_normal((n, DIM)).astype(dtype)
+    """Return numbers of so many sizes that float64 sums of them depend on the order."""
+    rng = np.random.default_rng(5)
+    x = rng.standard_normal((n, DIM))
+    return (x if dtype == "float16" else x * np.exp(6 * rng.standard_normal(x.shape))).astype(dtype)
+
+
+def test_sums_of_these_vectors_depend_on_the_order():
+    """Or nothing would be said by codebooks that are the same."""
+    x = vectors().astype(np.float64)
+    assert (np.add.accumulate(x)[-1] != np.add.accumulate(x[::-1])[-1]).any()
 
 
 def fitted(x, n_q=3, rng=1, **options):
@@ -51,6 +61,22 @@ MAPS = [
     if q != 1 else None
     for q in range(3)
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize("persist", [True, False])
+def test_tallies_are_those_of_memory_to_the_last_bit(persist, scheduler):
+    """In float64: codewords are rounded to float32, which hides most orders of a sum."""
+    x = vectors()
+    array = da.from_array(x, chunks=((1, 450, 2000, N - 2451), DIM))
+    here = data.Data(x, None, [None], True)
+    there = chunked.ChunkedData(chunked.Chunks("fit", array), None, [None], persist)
+    found = []
+    for each in (here, there):
+        each.begin()
+        found.append((each.energy(), lloyd(each.passes(), x[:3], 1)))
+    assert found[0][0] == found[1][0]
+    np.testing.assert_array_equal(found[0][1].counts, found[1][1].counts)
+    np.testing.assert_array_equal(found[0][1].sums, found[1][1].sums)
 
 
 @pytest.mark.parametrize("persist", [True, False])
@@ -262,7 +288,7 @@ def test_files_that_cannot_be_used_are_named(tmp_path):
 def test_the_transformer_of_scikit_learn_takes_dask_arrays(dtype, scheduler):
     from rvq_np.sklearn import ResidualQuantizer
 
-    x = (4 * vectors()).astype(dtype)
+    x = (4 * vectors("float16")).astype(dtype)
     array = da.from_array(x, chunks=(700, DIM))
     here = ResidualQuantizer(n_q=2, bins=16, random_state=3).fit(x)
     there = ResidualQuantizer(n_q=2, bins=16, random_state=3).fit(array)
