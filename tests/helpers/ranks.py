@@ -1,7 +1,8 @@
 """One rank of a training run: ``python ranks.py KIND RANK SIZE DATA OUT [ADDRESS]``.
 
 KIND is ``alone``, ``gloo`` (torch.distributed) or ``mpi`` (mpi4py, which knows rank and size).
-Each rank trains on its share of every batch of DATA and writes its state to OUT-RANK.npz.
+For each array of DATA, a rank trains a quantizer on its share of every batch; it writes the states
+to OUT-RANK.npz.
 """
 
 import sys
@@ -39,12 +40,15 @@ def hook(kind, rank, size, address):
 def main(kind, rank, size, data, out, address=None):
     """Train on the rows of this rank."""
     all_reduce = hook(kind, int(rank), int(size), address)
-    rvq = rvq_np.ResidualVectorQuantizer(
-        6, 6, n_q=2, bins=8, decay=0.5, threshold_ema_dead_code=8, rng=7, all_reduce=all_reduce
-    )
-    for batch in np.load(data)["batches"]:
-        rvq(np.array_split(batch, all_reduce.size)[all_reduce.rank], RATE)
-    np.savez(f"{out}-{all_reduce.rank}.npz", **rvq.state_dict())
+    state = {}
+    for name, batches in np.load(data).items():
+        rvq = rvq_np.ResidualVectorQuantizer(
+            6, 6, n_q=2, bins=8, decay=0.5, threshold_ema_dead_code=8, rng=7, all_reduce=all_reduce
+        )
+        for batch in batches:
+            rvq(np.array_split(batch, all_reduce.size)[all_reduce.rank], RATE)
+        state.update({f"{name}:{key}": value for key, value in rvq.state_dict().items()})
+    np.savez(f"{out}-{all_reduce.rank}.npz", **state)
 
 
 if __name__ == "__main__":
