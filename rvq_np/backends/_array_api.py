@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..arrays import asarray, namespace, to_numpy
-from ..kernels import dispatch, tables
+from ..kernels import columns, dispatch, tables
 from . import Entered
 
 ENGINE = sys.modules[__name__]
@@ -41,7 +41,7 @@ class DeviceStage(NamedTuple):
 
     codebook: Any  # (K, C), the screen's float type
     half: Any  # (K,)
-    bounds: np.ndarray  # (7,) as `tables.error_bounds`, for the screen's float type
+    bounds: np.ndarray  # (7,), see `columns.BOUNDS`, for the screen's float type
     table: Any  # (K, D), the working float type
     weight_in: Any  # (D, C) or None, the screen's float type
     bias_in: Any
@@ -153,12 +153,13 @@ def _screened(xp, rows, stage, has_wide):
         scores = stage.half - xp.sum(wide[:, None, :] * stage.codebook[None, :, :], axis=2)
     lost = wide.shape[1] * 2.0 * float(xp.finfo(wide.dtype).smallest_normal)
     norms = xp.sqrt(xp.sum(wide * wide, axis=1) + lost)
-    size = norms * float(stage.bounds[0]) + float(stage.bounds[1])
+    bounds = stage.bounds.tolist()
+    size = norms * bounds[columns.LARGEST_NORM] + bounds[columns.LARGEST_HALF]
     # The norm itself is rounded, by at most the same share: twice the bound covers it.
-    slack = 2.0 * (float(stage.bounds[2]) * size + float(stage.bounds[3]))
+    slack = 2.0 * (bounds[columns.SHARE] * size + bounds[columns.LEAST])
     limit = xp.min(scores, axis=1) + 2.0 * slack
     close = xp.sum(xp.astype(scores <= limit[:, None], xp.int32), axis=1)
-    decided = (close == 1) & (size < float(stage.bounds[6]))
+    decided = (close == 1) & (size < bounds[columns.OVERFLOW])
     return xp.astype(xp.argmin(scores, axis=1), xp.int32), decided
 
 

@@ -169,7 +169,7 @@ BOUND = (
     Fault(
         "a far row's slack forgets the half norms it counts too much",
         "_round",
-        "distant = 0.5 * real[q, 12]",
+        "distant = 0.5 * real[q, col.HEAVIEST]",
         "distant = 0.0",
         f"{KERNELS}::test_no_bound_is_above_the_score_at_any_two_norms",
     ),
@@ -451,7 +451,7 @@ PROJECTIONS = (
     Fault(
         "a few rows are mapped by what the block before them gave",
         "encode",
-        "searched, place = mapped, place * whole[q, 1]",
+        "searched, place = mapped, place * whole[q, col.WIDTH]",
         "searched, place = mapped, 0",
         f"{KERNELS}",
     ),

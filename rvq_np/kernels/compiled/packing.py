@@ -48,8 +48,10 @@ from typing import NamedTuple
 import numpy as np
 
 from .. import tiles
+from ..columns import BOUNDS
 from ..plain.fold import foldable, folded
 from ..plain.places import place_of
+from . import columns as col
 from .differences import distance, move
 from .jit import kernel
 from .maps import panels_of
@@ -83,15 +85,8 @@ class Plan(NamedTuple):
     folds: tuple  # what `search` reads of stages whose map is folded: codewords, T, flat, and
     # (3, +) float64 `scores`, `away` and `apart` of each, see `fold`; None if there are none
     narrow: np.ndarray | None  # the memory of `maps` as float32, which large maps are
-    whole: np.ndarray  # (Q, 17) int64: codewords, their length, steps, panels, then where the stage
-    # begins in `codewords`, `table`, `half`, `panels`, `side` and, unless it is -1, `maps`; whether
-    # mapped rows are divided by their norms; where it begins in `centres`, -1: it is seen from
-    # zero; the only codeword that can be chosen, -1 where there are more; what is packed, in
-    # numbers; where it begins in the codewords of `folds` and in the rest of it, -1: its map is not
-    # folded; whether its panels are float32 and begin there in `narrow`
-    real: np.ndarray  # (Q, 13) float64: `tables.error_bounds`, then `unit`, `ratio`, the share by
-    # which half norms are lowered, whether the screen can be used, the largest whole number and
-    # the largest of the norms in `side`
+    whole: np.ndarray  # (Q, 17) int64, see `columns.WHOLE`
+    real: np.ndarray  # (Q, 13) float64, see `columns.REAL`
     workspaces: list  # idle `search.workspace`s for a few rows
     arrays: tuple = ()  # what kernels take of these: all up to `blank`, without it
     of_maps: tuple = ()  # what the search takes besides, for stages with maps
@@ -103,7 +98,7 @@ class Plan(NamedTuple):
 
     def ready(self):
         """Return the plan with what is derived from it."""
-        sizes, widths = self.whole[:, 0], self.whole[:, 1]
+        sizes, widths = self.whole[:, col.SIZE], self.whole[:, col.WIDTH]
         return self._replace(
             workspaces=[],
             arrays=(*self[:7], self.whole, self.real),
@@ -125,8 +120,8 @@ def plan(stages, screen, lanes, vectors, per_step):
     exponents = stages.kept.get("exponents", [None] * len(stages))
     parts = tiles.spread(part_of, zip(stages, exponents, strict=True))
     stages.kept["exponents"] = [part.exponent for part in parts]
-    whole = np.zeros((len(stages), 17), np.int64)
-    real = np.zeros((len(stages), 13), np.float64)
+    whole = np.zeros((len(stages), len(col.WHOLE)), np.int64)
+    real = np.zeros((len(stages), len(col.REAL)), np.float64)
     codewords_at = table_at = half_at = panels_at = side_at = maps_at = centres_at = 0
     folds_at = folded_at = 0
     maps = []
@@ -137,14 +132,19 @@ def plan(stages, screen, lanes, vectors, per_step):
         if into is not None and stage.codebook.dtype == np.float64:
             into = into.astype(np.float64)
         narrow = into is not None and into.dtype == np.float32
-        counts[:] = (
-            n_codewords, width, part.steps, part.n_panels, codewords_at, table_at, half_at,
-            panels_at, side_at, -1 if into is None else maps_at * (1 + narrow), stage.unit,
-            -1 if part.centre is None else centres_at, part.only,
-            part.width, *((folds_at, folded_at) if isinstance(part, _Folded) else (-1, -1)),
-            narrow,
-        )  # fmt: skip
-        if isinstance(part, _Folded):
+        is_folded = isinstance(part, _Folded)
+        counts[col.SIZE], counts[col.WIDTH] = n_codewords, width
+        counts[col.STEPS], counts[col.PANELS] = part.steps, part.n_panels
+        counts[col.CODEWORDS_AT], counts[col.TABLE_AT] = codewords_at, table_at
+        counts[col.HALF_AT], counts[col.PANELS_AT] = half_at, panels_at
+        counts[col.SIDE_AT] = side_at
+        counts[col.MAP_AT] = -1 if into is None else maps_at * (1 + narrow)
+        counts[col.UNIT_ROWS], counts[col.NARROW] = stage.unit, narrow
+        counts[col.CENTRE_AT] = -1 if part.centre is None else centres_at
+        counts[col.ONLY], counts[col.PACKED] = part.only, part.width
+        counts[col.FOLDS_AT] = folds_at if is_folded else -1
+        counts[col.FOLDED_AT] = folded_at if is_folded else -1
+        if is_folded:
             folds_at += part.stage.codebook.size
             folded_at += n_codewords
         codewords_at += stage.codebook.size
@@ -160,18 +160,23 @@ def plan(stages, screen, lanes, vectors, per_step):
             maps_at += into.size
     kind = np.dtype(screen)
     panels = aligned_empty(1, panels_at, kind)[0]
-    side = np.empty((3, side_at), np.float32)
+    side = np.empty((len(col.SIDE), side_at), np.float32)
     half = np.empty(half_at)
     jobs = [
         (part, at, first, last)
-        for part, at in zip(parts, whole[:, 7], strict=True)
+        for part, at in zip(parts, whole[:, col.PANELS_AT], strict=True)
         for first, last in part.shares()
     ]
     tiles.spread(lambda job: job[0].pack(panels, *job[1:]), jobs)
     for stage, part, counts, numbers in zip(stages, parts, whole, real, strict=True):
-        part.finish(side[:, counts[8] :], half[counts[6] : counts[6] + counts[0]])
-        numbers[:7] = stage.bounds
-        numbers[7:] = part.unit, part.ratio, part.lowered, 1.0, full_scale, part.heaviest
+        own = slice(counts[col.HALF_AT], counts[col.HALF_AT] + counts[col.SIZE])
+        part.finish(side[:, counts[col.SIDE_AT] :], half[own])
+        numbers[: len(BOUNDS)] = stage.bounds
+        numbers[col.UNIT], numbers[col.RATIO], numbers[col.LOWERED] = (
+            part.unit, part.ratio, part.lowered,
+        )  # fmt: skip
+        numbers[col.USABLE], numbers[col.FULL_SCALE] = 1.0, full_scale
+        numbers[col.HEAVIEST] = part.heaviest
     centres = [part.centre for part in parts if part.centre is not None]
     folds = [part.stage for part in parts if isinstance(part, _Folded)]
     together = np.concatenate(maps) if maps else None
@@ -263,7 +268,7 @@ class _Packed:
             self.squares, self.steps_of, self.missed, stage.half, self.ratio, self.lowered,
             (stage.codebook.shape[1] + 16) * 2.0**-124, side, self.n_panels * self.in_panel, half,
         )  # fmt: skip
-        self.heaviest = float(side[2, :n_codewords].max())
+        self.heaviest = float(side[col.NORM, :n_codewords].max())
         if self.centre is None:
             half[:] = stage.usable_half
 
@@ -291,17 +296,18 @@ class _Folded(_Packed):
         super().finish(side, half)
         usable, unit = folded.half < np.inf, self.unit
         away = folded.away * unit  # by the norm of a row in its units, what a score may be off
-        more = float(np.median(away[usable] / np.maximum(side[2, :n_codewords][usable], TINY)))
+        norms = side[col.NORM, :n_codewords]
+        more = float(np.median(away[usable] / np.maximum(norms[usable], TINY)))
         more = max(more, U)
-        side[2, :n_codewords] = _up(np.maximum(side[2, :n_codewords], away / more))
-        self.heaviest = float(side[2, :n_codewords].max())
+        norms[:] = _up(np.maximum(norms, away / more))
+        self.heaviest = float(norms.max())
         self.ratio += more + 2 * U
         lost = (folded.codebook.shape[1] + 16) * 2.0**-124 * np.maximum(np.sqrt(self.squares), 1.0)
         scores = folded.scores * unit * unit
         lowest = scores - self.lowered * np.abs(scores) - folded.apart * unit * unit - lost
         lowest[~usable] = np.inf
         with np.errstate(over="ignore"):
-            side[0, :n_codewords] = _down(lowest)
+            side[col.LOWERED_HALF, :n_codewords] = _down(lowest)
         half[:] = self.own.usable_half
         if self.screen == "float32":  # whose slack is a share of the norm, this one
             self.lowered += more + 2 * U
@@ -368,17 +374,18 @@ def _sides(squares, steps, missed, usable_half, ratio, lowered, lost, side, plac
     half                    (K,)     float64  half of `squares`, inf for a repeat
     """
     for k in range(places):
-        side[0, k], side[1, k], side[2, k] = np.inf, 0.0, 0.0
+        side[col.LOWERED_HALF, k] = np.inf
+        side[col.STEP, k], side[col.NORM, k] = 0.0, 0.0
     for k in range(squares.shape[0]):
         norm = np.sqrt(squares[k]) * (1.0 + 1e-9)
         bounding = max(norm, TINY)
         if ratio > 0.0:
             bounding = max(bounding, (missed[k] * (1.0 + 1e-9) + 2.0**-1000) / ratio)
-        side[1, k], side[2, k] = steps[k], _up_of(bounding)
+        side[col.STEP, k], side[col.NORM, k] = steps[k], _up_of(bounding)
         half[k] = np.inf
         if usable_half[k] < np.inf:
             half[k] = 0.5 * squares[k]
-            side[0, k] = _down_of(half[k] * (1.0 - lowered) - lost * max(norm, 1.0))
+            side[col.LOWERED_HALF, k] = _down_of(half[k] * (1.0 - lowered) - lost * max(norm, 1.0))
 
 
 @kernel(inner=True)

@@ -31,6 +31,7 @@ import math
 
 import numpy as np
 
+from . import columns as col
 from .differences import dot_moved, move
 from .exact import PARTIALS, settle
 from .gather import normalize
@@ -77,12 +78,12 @@ def encode(
         for q in range(n_stages):
             for low in range(first, last, group):
                 count, at = min(group, last - low), low * dim
-                if whole[q, 12] >= 0:  # the only codeword there is
+                if whole[q, col.ONLY] >= 0:  # the only codeword there is
                     for i in range(count):
-                        codes[q, start + low + i] = whole[q, 12]
+                        codes[q, start + low + i] = whole[q, col.ONLY]
                         if others is not None:
                             others[low + i] = MOST
-                elif folds is not None and whole[q, 14] >= 0:
+                elif folds is not None and whole[q, col.FOLDS_AT] >= 0:
                     _quantize(
                         rows, at, count, centres, moved, whole, real, q,
                         quantized, params, starts, norms, powers,
@@ -95,12 +96,12 @@ def encode(
                     )  # fmt: skip
                 else:
                     searched, place = rows, at
-                    if maps is not None and whole[q, 9] >= 0:
+                    if maps is not None and whole[q, col.MAP_AT] >= 0:
                         place = (low - first) % space
                         if place == 0:
                             some = min(space, last - low)
                             _project(rows, at, some, dim, maps, narrow, whole, q, mapped)
-                        searched, place = mapped, place * whole[q, 1]
+                        searched, place = mapped, place * whole[q, col.WIDTH]
                     _quantize(
                         searched, place, count, centres, moved, whole, real, q,
                         quantized, params, starts, norms, powers,
@@ -117,7 +118,7 @@ def encode(
                             whole, real, q, codes, start + low, others, low,
                         )  # fmt: skip
                 lost += _subtract(
-                    rows, at, count, dim, table, whole[q, 5], codes, q, start + low,
+                    rows, at, count, dim, table, whole[q, col.TABLE_AT], codes, q, start + low,
                     q + 1 < n_stages,
                 )  # fmt: skip
     return lost
@@ -125,11 +126,11 @@ def encode(
 
 def workspace(plan, rows):
     """Return what `encode` writes into besides its results: arrays for blocks of `rows` rows."""
-    n_panels = int(plan.whole[:, 3].max())
-    width = int(plan.whole[:, 2].max()) * 4 // plan.blank.itemsize
+    n_panels = int(plan.whole[:, col.PANELS].max())
+    width = int(plan.whole[:, col.STEPS].max()) * 4 // plan.blank.itemsize
     dtype = plan.codebook.dtype
-    widest = int(plan.whole[:, 1].max()) if plan.maps is not None else 0
-    params = np.empty((rows, 4), np.float32)
+    widest = int(plan.whole[:, col.WIDTH].max()) if plan.maps is not None else 0
+    params = np.empty((rows, len(col.PARAMS)), np.float32)
     return (
         np.zeros((rows, width), plan.blank.dtype),
         params,
@@ -138,7 +139,7 @@ def workspace(plan, rows):
         np.empty(rows),
         aligned_empty(rows, n_panels * WIDTH),
         np.empty((-(-MAPPED // max(1, rows)) * rows, widest), dtype),
-        np.empty(int(plan.whole[:, 1].max())),
+        np.empty(int(plan.whole[:, col.WIDTH].max())),
         np.empty(n_panels * IN_PANEL, np.int32),
         np.empty(n_panels * IN_PANEL),
         np.empty(PARTIALS),
@@ -150,8 +151,9 @@ def block(plan, n_rows):
 
     As many as keep their bounds in L1, or, where panels leave L2, share one reading of them.
     """
-    panels = int((plan.whole[:, 2] * plan.whole[:, 3]).max()) * IN_PANEL * 4
-    a_block = int(plan.whole[:, 3].max()) * WIDTH * 4 * ROWS  # bytes of the bounds of ROWS rows
+    panels = int((plan.whole[:, col.STEPS] * plan.whole[:, col.PANELS]).max()) * IN_PANEL * 4
+    # Bytes of the bounds of ROWS rows.
+    a_block = int(plan.whole[:, col.PANELS].max()) * WIDTH * 4 * ROWS
     blocks = (BOUNDS if panels > SMALL else NEAR) // a_block
     return ROWS * max(1, min(8, blocks, -(-n_rows // ROWS)))
 
@@ -159,7 +161,8 @@ def block(plan, n_rows):
 @kernel(inner=True)
 def _screen(quantized, count, panels, whole, q, side, params, bounds):
     """Bound the scores of `count` rows with all codewords of a stage."""
-    steps, n_panels, at, side_at = whole[q, 2], whole[q, 3], whole[q, 7], whole[q, 8]
+    steps, n_panels = whole[q, col.STEPS], whole[q, col.PANELS]
+    at, side_at = whole[q, col.PANELS_AT], whole[q, col.SIDE_AT]
     run = n_panels
     if steps * n_panels * IN_PANEL * 4 > SMALL:
         run = max(1, RUN // (steps * IN_PANEL * 4))
@@ -182,7 +185,7 @@ def _quantize(
 
     See `packing` for what is promised; norms are in the units of the row and inf if out of range.
     """
-    width, centre, unit = whole[q, 13], whole[q, 11], real[q, 7]
+    width, centre, unit = whole[q, col.PACKED], whole[q, col.CENTRE_AT], real[q, col.UNIT]
     if centre < 0:
         _round(
             rows, at, 0, count, unit, whole, real, q, quantized, params, starts, norms, powers
@@ -198,8 +201,9 @@ def _round(
     rows, at, begin, end, stage_unit, whole, real, q, quantized, params, starts, norms, powers
 ):  # fmt: skip
     """Write rows `begin` to `end`, whose numbers times a unit begin at element `at` of `rows`."""
-    width, padded = whole[q, 13], whole[q, 2] * 4 // quantized.itemsize
-    ratio, lowered, usable, full_scale = real[q, 8], real[q, 9], real[q, 10] > 0.0, real[q, 11]
+    width, padded = whole[q, col.PACKED], whole[q, col.STEPS] * 4 // quantized.itemsize
+    ratio, lowered = real[q, col.RATIO], real[q, col.LOWERED]
+    usable, full_scale = real[q, col.USABLE] > 0.0, real[q, col.FULL_SCALE]
     grown = 1.0 + (width + 8) * U  # of a float32 sum of squares
     share = lowered if full_scale == 0.0 else ratio + 8.0 * U * (1.0 + ratio)
     for i in range(begin, end):
@@ -215,7 +219,7 @@ def _round(
         if reach >= FAR:
             power = math.ldexp(1.0, 50 - math.frexp(reach)[1])
             powers[i], reach, unit = power, reach * power, unit * power
-            distant = 0.5 * real[q, 12]
+            distant = 0.5 * real[q, col.HEAVIEST]
         step = 0.0
         if full_scale == 0.0:
             step = 1.0
@@ -241,9 +245,9 @@ def _round(
         if full_scale == 0.0:
             rest = 0.0
         slack = rest + (norm + rest) * share + distant
-        params[i, 0] = -step
-        params[i, 1] = -slack * (1.0 + 4.0 * U)
-        starts[i, 2] = -128 * total if full_scale == 127.0 else 0
+        params[i, col.MINUS_STEP] = -step
+        params[i, col.MINUS_SLACK] = -slack * (1.0 + 4.0 * U)
+        starts[i, col.START] = -128 * total if full_scale == 127.0 else 0
         norms[i] = norm
 
 
@@ -253,9 +257,10 @@ def _pick(
     whole, real, q, codes, start, found, scores, partials, spent,
 ):  # fmt: skip
     """Write the nearest codeword of each row."""
-    size, width, n_panels = whole[q, 0], whole[q, 1], whole[q, 3]
-    codewords_at, half_at, centre = whole[q, 4], whole[q, 6], whole[q, 11]
-    share, least, unit, side_at = real[q, 4], real[q, 5], real[q, 7], whole[q, 8]
+    size, width, n_panels = whole[q, col.SIZE], whole[q, col.WIDTH], whole[q, col.PANELS]
+    codewords_at, half_at = whole[q, col.CODEWORDS_AT], whole[q, col.HALF_AT]
+    centre, side_at = whole[q, col.CENTRE_AT], whole[q, col.SIDE_AT]
+    share, least, unit = real[q, col.WIDE_SHARE], real[q, col.WIDE_LEAST], real[q, col.UNIT]
     scale = 1.0 / unit / unit
     scored = 0
     for i in range(count):
@@ -263,7 +268,7 @@ def _pick(
         near, norm = 0, norms[i]
         if norm < np.inf:
             first = nearest(bounds, i, n_panels)
-            own, weight = half[half_at + first], np.float64(side[2, side_at + first])
+            own, weight = half[half_at + first], np.float64(side[col.NORM, side_at + first])
             place = codewords_at + first * width
             # As `error_of`, with a norm that need not be computed: it is not below the codeword's.
             if centre < 0:
@@ -296,8 +301,8 @@ def _pick(
             rows, row, norm, moved, centres, centre, unit, power, codewords, codewords_at, width,
             half, half_at, share, least, found, near, scores, partials,
         )  # fmt: skip
-    spent[0] += count
-    spent[1] += scored
+    spent[col.ROWS] += count
+    spent[col.SCORED] += scored
 
 
 @kernel(inner=True)
@@ -306,9 +311,11 @@ def _pick_folded(
     centres, moved, whole, real, q, codes, start, found, scores, partials, spent,
 ):  # fmt: skip
     """Write the nearest codeword of each row, by a map folded into the codewords; see `fold`."""
-    size, width, dim, n_panels = whole[q, 0], whole[q, 1], whole[q, 13], whole[q, 3]
-    codewords_at, half_at, unit = whole[q, 4], whole[q, 6], real[q, 7]
-    folds_at, side_at = whole[q, 14], whole[q, 15]
+    size, width = whole[q, col.SIZE], whole[q, col.WIDTH]
+    dim, n_panels = whole[q, col.PACKED], whole[q, col.PANELS]
+    codewords_at, half_at = whole[q, col.CODEWORDS_AT], whole[q, col.HALF_AT]
+    unit = real[q, col.UNIT]
+    folds_at, side_at = whole[q, col.FOLDS_AT], whole[q, col.FOLDED_AT]
     scored = 0
     for i in range(count):
         row, near = at + i * dim, 0
@@ -351,16 +358,16 @@ def _pick_folded(
             mapped, 0, np.inf, moved, centres, -1, 1.0, 1.0, codewords, codewords_at, width,
             half, half_at, 0.0, 0.0, found, near, scores, partials,
         )  # fmt: skip
-    spent[0] += count
-    spent[1] += scored
+    spent[col.ROWS] += count
+    spent[col.SCORED] += scored
 
 
 @kernel(inner=True)
 def _folded_score(rows, row, folds, folds_at, folded, side_at, k, norm, dim):
     """Return what the score of a codeword is not below, and not above."""
     product = dot(rows, row, folds, folds_at + k * dim, dim)
-    score, k = folded[0, side_at + k] - product, side_at + k
-    off = (norm * folded[1, k] + folded[2, k]) * (1.0 + 1e-9)
+    score, k = folded[col.SCORE, side_at + k] - product, side_at + k
+    off = (norm * folded[col.AWAY, k] + folded[col.APART, k]) * (1.0 + 1e-9)
     off += (abs(product) + abs(score)) * 2.0**-50 + norm * 2.0**-120
     return score - off, score + off
 
@@ -371,7 +378,7 @@ def _bound_others(
     codes, start, others, to,
 ):  # fmt: skip
     """Write a lower bound on half the squared distance to all codewords but the one chosen."""
-    width, unit = whole[q, 1], real[q, 7]
+    width, unit = whole[q, col.WIDTH], real[q, col.UNIT]
     off = (width + 8) * 2.0**-51  # of a sum of squares in float64, and of what is made of it
     for i in range(count):
         others[to + i] = 0.0
@@ -383,11 +390,12 @@ def _bound_others(
             for v in range(VECTORS):
                 least = min(least, bounds[i, first + (v + 1) * LANES + lane])
             bounds[i, first + lane] = least
-            row, bound = at + i * width, np.float64(lowest(bounds, i, whole[q, 3])) / powers[i]
-            if whole[q, 11] < 0:
+            row = at + i * width
+            bound = np.float64(lowest(bounds, i, whole[q, col.PANELS])) / powers[i]
+            if whole[q, col.CENTRE_AT] < 0:
                 energy = 0.5 * dot(rows, row, rows, row, width) * unit * unit
             else:
-                move(rows, row, centres, whole[q, 11], moved, 0, unit, width)
+                move(rows, row, centres, whole[q, col.CENTRE_AT], moved, 0, unit, width)
                 energy = 0.5 * dot(moved, 0, moved, 0, width)
             value = energy + bound - (energy + abs(bound)) * off
             # Not a number where a square or the bound left float64: nothing is known then.
@@ -397,14 +405,14 @@ def _bound_others(
 @kernel(inner=True)
 def _project(rows, at, count, dim, maps, narrow, whole, q, out):
     """Write what the stage searches, (count, C), from the first element of `out` on."""
-    width = whole[q, 1]
-    if whole[q, 16]:
+    width = whole[q, col.WIDTH]
+    if whole[q, col.NARROW]:
         panels = width_of(narrow.itemsize, width)
-        map_rows(rows, at, count, dim, narrow, whole[q, 9], panels, width, out, 0, width)
+        map_rows(rows, at, count, dim, narrow, whole[q, col.MAP_AT], panels, width, out, 0, width)
     else:
         panels = width_of(maps.itemsize, width)
-        map_rows(rows, at, count, dim, maps, whole[q, 9], panels, width, out, 0, width)
-    if whole[q, 10]:
+        map_rows(rows, at, count, dim, maps, whole[q, col.MAP_AT], panels, width, out, 0, width)
+    if whole[q, col.UNIT_ROWS]:
         for i in range(count):
             normalize(out, i * width, width)
 

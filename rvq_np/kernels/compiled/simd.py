@@ -24,6 +24,8 @@ from numba.core import cgutils, types
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
+from . import columns as col
+
 
 class Target(NamedTuple):
     """The shape of the kernels on one kind of processor."""
@@ -212,13 +214,17 @@ def _screen_code(kind, n_rows):
             row = b.add(first, number(i))
             row_at.append(b.gep(rows, [b.mul(row, row_bytes)]))
             bound_at.append(b.gep(bounds, [b.mul(row, bound_bytes)]))
-            param = b.mul(row, number(16))
-            step.append(build.spread(build.load(params, param, _F32), _FLOATS))
-            slack.append(build.spread(build.load(params, offset(param, 4), _F32), _FLOATS))
-            start.append(build.load(params, offset(param, 8), _I32))
+            param = b.mul(row, number(4 * len(col.PARAMS)))
+            given = [(col.MINUS_STEP, _F32), (col.MINUS_SLACK, _F32), (col.START, _I32)]
+            values = [
+                build.load(params, offset(param, 4 * n), number_type) for n, number_type in given
+            ]
+            step.append(build.spread(values[0], _FLOATS))
+            slack.append(build.spread(values[1], _FLOATS))
+            start.append(values[2])
         half, size, norm = (
             b.gep(side, [b.mul(b.add(b.mul(side_width, number(n)), side_at), number(4))])
-            for n in range(3)
+            for n in (col.LOWERED_HALF, col.STEP, col.NORM)
         )
         panels = b.gep(panels, [b.mul(at, number(item))])
         panel_bytes = b.mul(steps, number(VECTORS * _BYTES))
