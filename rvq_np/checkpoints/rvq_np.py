@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..codebooks import Codebooks
+from ..codebooks import Codebooks, Quantizer
 from ..codebooks.composed import Composed, Grouped, Parallel, Projected
 from ..codebooks.stage import Linear, Stage
 from ..errors import CheckpointError, RvqError
@@ -49,7 +49,7 @@ def build(tensors, config):
         ) from error
 
 
-def written(quantizer: Any) -> tuple[dict[str, np.ndarray], str]:
+def written(quantizer: Quantizer) -> tuple[dict[str, np.ndarray], str]:
     """Return all tensors of a quantizer by name, and the metadata that describe them."""
     writer = _Writer()
     plan = writer.quantizer(quantizer, quantizer.n_q, PREFIX)

@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
+from ..codebooks import Quantizer
 from ..files import safetensors
 
 
@@ -22,7 +23,7 @@ class Model:
         If the file has training state.
     """
 
-    quantizer: Any
+    quantizer: Quantizer
     kind: str
     rvq: Any = None
 

@@ -430,6 +430,7 @@ class ResidualVectorQuantizer:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the arrays and arguments to a safetensors file, atomically."""
+        path = arguments.path("save", "path", path)
         safetensors.save(path, self.state_dict(), self.config.as_dict())
 
     @classmethod
@@ -443,9 +444,10 @@ class ResidualVectorQuantizer:
         ModelFileError
             If it is truncated, another program's, or contradicts itself.
         """
-        tensors, arguments = safetensors.load(path)
+        path = arguments.path("load", "path", path)
+        tensors, given = safetensors.load(path)
         try:
-            config = Config.from_dict(arguments)
+            config = Config.from_dict(given)
             if config.n_q > len(tensors):  # before anything is made for each of them
                 raise StateError(f"it claims {config.n_q} stages and has {len(tensors)} arrays")
             states, projections = training.from_state_dict(tensors, config)

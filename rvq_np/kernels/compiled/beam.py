@@ -25,6 +25,7 @@ from .packing import TINY, U
 from .search import IN_PANEL, WIDTH, _quantize, _screen
 from .simd import LANES, ROWS, apart, collect, dot, lowest, subtract_from
 
+PARAMS, OFFS = len(col.PARAMS), len(col.OFFS)
 LARGEST = np.float32(np.finfo(np.float32).max)  # below infinity, which marks padding and repeats
 
 
@@ -43,9 +44,9 @@ def encode(
         width = max(width, whole[q, col.STEPS] * 4 // blank.itemsize)
         n_panels = max(n_panels, whole[q, col.PANELS])
     quantized = np.zeros((space, width), blank.dtype)
-    params = np.zeros((space, len(col.PARAMS)), np.float32)
+    params = np.zeros((space, PARAMS), np.float32)
     starts = params.view(np.int32)
-    norms, energies, offs = np.zeros(space), np.zeros(space), np.zeros((space, len(col.OFFS)))
+    norms, energies, offs = np.zeros(space), np.zeros(space), np.zeros((space, OFFS))
     powers, moved = np.zeros(space), np.empty(dim)
     store = np.empty(space * n_panels * WIDTH + 16, np.float32)
     first = (-store.ctypes.data % 64) // 4
