@@ -8,6 +8,8 @@ same names and one more tensor, see there.
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..errors import ParameterError
 from . import _stack
 
@@ -15,18 +17,18 @@ ORIGINAL, BARE = "vq.layers.{}._codebook.embed", "layers.{}.codebook.embed"
 NAMES = ((ORIGINAL.format(0),), (BARE.format(0),))
 
 
-def matches(names):
+def matches(names: set[str]) -> bool:
     mine = _stack.prefixes(names, ORIGINAL) or _stack.prefixes(names, BARE)
     # ESPnet, SpeechTokenizer and vector-quantize-pytorch have these names as well.
     others = ("codec.generator.", "project_in.", "transform.weight", ".initted", "quantizer0.")
     return bool(mine) and not any(other in name for other in others for name in names)
 
 
-def build(tensors, config):
+def build(tensors: Any, config: dict[str, Any]) -> Any:
     return _stack.plain(tensors, (ORIGINAL, BARE))
 
 
-def entries(quantizer, counts):
+def entries(quantizer: Any, counts: Any) -> Any:
     books = _stack.one_size("encodec", quantizer)
     if any(stage.project_in is not None for stage in books):
         raise ParameterError(

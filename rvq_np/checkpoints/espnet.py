@@ -8,6 +8,8 @@ the stages of both alternate, so that ``codes.reshape(n_q, 2, B, T)`` has the sa
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..errors import CheckpointError
 from . import _stack
 
@@ -16,7 +18,7 @@ HALF = "quantizer{}."
 NAMES = ((PATTERN.format(0), "vq.layers.0.project_in.weight"), ("quantizer0." + PATTERN.format(0),))
 
 
-def matches(names):
+def matches(names: set[str]) -> bool:
     mine = _stack.prefixes(names, PATTERN)
     whole = any(name.startswith("codec.generator.") for name in names)
     halves = any("quantizer0.vq." in name for name in names)
@@ -28,7 +30,7 @@ def matches(names):
     )
 
 
-def build(tensors, config):
+def build(tensors: Any, config: dict[str, Any]) -> Any:
     halves = _stack.groups(tensors, HALF, PATTERN)
     if not halves:
         return _stack.plain(tensors, (PATTERN,))
@@ -42,7 +44,7 @@ def build(tensors, config):
     return _stack.grouped(tensors, [_stack.codebooks(tensors, *each) for each in whole])
 
 
-def entries(quantizer, counts):
+def entries(quantizer: Any, counts: Any) -> Any:
     books = _stack.one_size("espnet", quantizer)
     named = _stack.averaged_entries("espnet", books.stages, PATTERN, "inited", counts)
     for q, stage in enumerate(books):

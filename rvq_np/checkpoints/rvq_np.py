@@ -21,11 +21,11 @@ from ..files import safetensors
 PREFIX = "rvq_np."
 
 
-def matches(names):
+def matches(names: set[str]) -> bool:
     return any(name.startswith(PREFIX) for name in names)
 
 
-def build(tensors, config):
+def build(tensors: Any, config: dict[str, Any]) -> Any:
     try:
         about = json.loads(tensors.metadata[safetensors.KEY])
         version, plan = about["version"], about["codebooks"]
@@ -57,7 +57,7 @@ def written(quantizer: Quantizer) -> tuple[dict[str, np.ndarray], str]:
 
 
 class _Writer:
-    def __init__(self):
+    def __init__(self) -> None:
         self.tensors: dict[str, np.ndarray] = {}
         self.names: dict[int, str] = {}
 

@@ -6,15 +6,17 @@ uses.  A quantizer saved without it is detected as an EnCodec, with the same cod
 
 from __future__ import annotations
 
+from typing import Any
+
 from . import _stack
 
 PATTERN = "vq.layers.{}._codebook.embed"
 NAMES = ((PATTERN.format(0), "transform.weight"),)
 
 
-def matches(names):
+def matches(names: set[str]) -> bool:
     return "transform.weight" in names and bool(_stack.prefixes(names, PATTERN))
 
 
-def build(tensors, config):
+def build(tensors: Any, config: dict[str, Any]) -> Any:
     return _stack.plain(tensors, (PATTERN,))

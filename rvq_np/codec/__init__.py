@@ -7,17 +7,40 @@ stage first: ``(..., D)`` gives ``(n_q, ...)``.
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, overload
 
 import numpy as np
 
 from .. import arrays, backends
+from ..arrays import Codes, Integers, Vectors
 from ..codebooks import Codebooks, Quantizer, composed
 from ..errors import DtypeError, ShapeError
 from ..kernels import dispatch, tiles
 from . import core, validation
 
 
+# Where stages have strides, codes are a list of arrays: tell a type checker so, or index them.
+@overload
+def encode(
+    x: Vectors,
+    codebooks: Any,
+    n_q: int | None = None,
+    beam_size: int = 1,
+    *,
+    out: Codes | None = None,
+    threads: int | None = None,
+) -> Codes: ...
+@overload
+def encode(
+    x: Any,
+    codebooks: Any,
+    n_q: int | None = None,
+    beam_size: int = 1,
+    *,
+    out: np.ndarray | None = None,
+    threads: int | None = None,
+) -> Any: ...
 def encode(
     x: Any,
     codebooks: Any,
@@ -100,6 +123,18 @@ def encode(
         return _encode(entered, codebooks, n_q, beam_size, out)
 
 
+@overload
+def decode(
+    codes: Integers | Sequence[Integers],
+    codebooks: Any,
+    *,
+    out: Vectors | None = None,
+    threads: int | None = None,
+) -> Vectors: ...
+@overload
+def decode(
+    codes: Any, codebooks: Any, *, out: np.ndarray | None = None, threads: int | None = None
+) -> Any: ...
 def decode(
     codes: Any, codebooks: Any, *, out: np.ndarray | None = None, threads: int | None = None
 ) -> Any:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
 from .. import arguments, arrays, backends
 from .. import train as training
+from ..arrays import Codes, Integers, Vectors
 from ..codec import core, validation
 from ..config import Config
 from ..errors import (
@@ -177,9 +178,17 @@ class ResidualVectorQuantizer:
         """
         return self.config.stages_for(sample_rate, bandwidth, "get_num_quantizers_for_bandwidth")
 
+    @overload
+    def forward(
+        self, x: Vectors, sample_rate: float, bandwidth: float | None = None, mask: Any = None
+    ) -> QuantizedResult[Vectors, Codes]: ...
+    @overload
     def forward(
         self, x: Any, sample_rate: float, bandwidth: float | None = None, mask: Any = None
-    ) -> QuantizedResult:
+    ) -> QuantizedResult[Any, Any]: ...
+    def forward(
+        self, x: Any, sample_rate: float, bandwidth: float | None = None, mask: Any = None
+    ) -> Any:
         """Quantize a batch; in training, learn from it.
 
         Parameters
@@ -238,6 +247,24 @@ class ResidualVectorQuantizer:
             self._use(passed.states, self._projections, passed.codebooks)
         return passed
 
+    @overload
+    def encode(
+        self,
+        x: Vectors,
+        sample_rate: float,
+        bandwidth: float | None = None,
+        st: int | None = None,
+        beam_size: int = 1,
+    ) -> Codes: ...
+    @overload
+    def encode(
+        self,
+        x: Any,
+        sample_rate: float,
+        bandwidth: float | None = None,
+        st: int | None = None,
+        beam_size: int = 1,
+    ) -> Any: ...
     def encode(
         self,
         x: Any,
@@ -286,6 +313,10 @@ class ResidualVectorQuantizer:
         with batch.there():
             return batch.codes(core.encode(batch.rows, codebooks, n_q - start, beam_size))
 
+    @overload
+    def decode(self, codes: Integers, st: int | None = None) -> Vectors: ...
+    @overload
+    def decode(self, codes: Any, st: int | None = None) -> Any: ...
     def decode(self, codes: Any, st: int | None = None) -> Any:
         """Turn codes into vectors: the sum of the codewords they name.
 
