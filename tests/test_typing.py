@@ -29,7 +29,7 @@ other: Any = object()
 codes = rvq_np.encode(x, books)
 rvq = ResidualVectorQuantizer(8, 8, n_q=2, bins=4)
 result = rvq(x, 50)
-wanted: Codes = rvq.encode(x, 50)
+typed: Codes = rvq.encode(x, 50)
 
 
 def loss(result: QuantizedResult[Vectors, Codes]) -> float:

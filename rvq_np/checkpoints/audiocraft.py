@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..names import EMBED
 from . import _stack
-
-PATTERN = "vq.layers.{}._codebook.embed"
 
 
 def matches(names: set[str]) -> bool:
@@ -19,4 +18,4 @@ def matches(names: set[str]) -> bool:
 
 
 def build(tensors: Any, config: dict[str, Any]) -> Any:
-    return _stack.plain(tensors, (PATTERN,))
+    return _stack.plain(tensors, (EMBED,))

@@ -11,21 +11,22 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import ParameterError
+from ..names import EMBED
 from . import _stack
 
-ORIGINAL, BARE = "vq.layers.{}._codebook.embed", "layers.{}.codebook.embed"
-NAMES = ((ORIGINAL.format(0),), (BARE.format(0),))
+BARE = "layers.{}.codebook.embed"
+NAMES = ((EMBED.format(0),), (BARE.format(0),))
 
 
 def matches(names: set[str]) -> bool:
-    mine = _stack.prefixes(names, ORIGINAL) or _stack.prefixes(names, BARE)
+    mine = _stack.prefixes(names, EMBED) or _stack.prefixes(names, BARE)
     # ESPnet, SpeechTokenizer and vector-quantize-pytorch have these names as well.
     others = ("codec.generator.", "project_in.", "transform.weight", ".initted", "quantizer0.")
     return bool(mine) and not any(other in name for other in others for name in names)
 
 
 def build(tensors: Any, config: dict[str, Any]) -> Any:
-    return _stack.plain(tensors, (ORIGINAL, BARE))
+    return _stack.plain(tensors, (EMBED, BARE))
 
 
 def entries(quantizer: Any, counts: Any) -> Any:
@@ -34,4 +35,4 @@ def entries(quantizer: Any, counts: Any) -> Any:
         raise ParameterError(
             "state_dict: encodec has no projections; expected stages without. Use family='espnet'."
         )
-    return _stack.averaged_entries("encodec", books.stages, ORIGINAL, "inited", counts)
+    return _stack.averaged_entries("encodec", books.stages, EMBED, "inited", counts)

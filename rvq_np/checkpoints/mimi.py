@@ -14,9 +14,10 @@ import numpy as np
 
 from ..codebooks.composed import Parallel
 from ..errors import CheckpointError
+from ..names import BOOKS
 from . import _stack
 
-KYUTAI = ("rvq_first.", "rvq_rest.", "vq.layers.{}._codebook")
+KYUTAI = ("rvq_first.", "rvq_rest.", BOOKS)
 PORT = ("semantic_residual_vector_quantizer.", "acoustic_residual_vector_quantizer.",
         "layers.{}.codebook")  # fmt: skip
 SUMS = ("embedding_sum", "embed_sum", "embed_avg")

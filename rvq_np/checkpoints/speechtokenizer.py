@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..names import EMBED
 from . import _stack
 
-PATTERN = "vq.layers.{}._codebook.embed"
-NAMES = ((PATTERN.format(0), "transform.weight"),)
+NAMES = ((EMBED.format(0), "transform.weight"),)
 
 
 def matches(names: set[str]) -> bool:
-    return "transform.weight" in names and bool(_stack.prefixes(names, PATTERN))
+    return "transform.weight" in names and bool(_stack.prefixes(names, EMBED))
 
 
 def build(tensors: Any, config: dict[str, Any]) -> Any:
-    return _stack.plain(tensors, (PATTERN,))
+    return _stack.plain(tensors, (EMBED,))

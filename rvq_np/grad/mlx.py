@@ -13,6 +13,7 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
+from .. import names
 from .. import train as training
 from ..errors import BackendError, DtypeError
 from ..quantizer import ResidualVectorQuantizer as NumpyQuantizer
@@ -130,7 +131,7 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
             if part not in layer:
                 layer[part] = nn.Module()
             self._put(name, value)
-        moved = {"inited", "cluster_size", "embed_avg"}
+        moved = {names.INITIALIZED, names.COUNTS, names.SUMS}
         if codebook_training == "ema":
             moved.add("embed")
         for layer in self.vq.layers:

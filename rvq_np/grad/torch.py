@@ -14,6 +14,7 @@ import torch
 import torch.utils._pytree as pytree
 from torch import nn
 
+from .. import names
 from .. import train as training
 from ..errors import BackendError, DtypeError
 from ..quantizer import ResidualVectorQuantizer as NumpyQuantizer
@@ -29,7 +30,7 @@ from ._straight_through import Outputs, decoded_vectors, inputs_of, result_of
 from ._torch_operator import OPS, draw, run
 from ._torch_processes import all_reduce, all_reduce_by_default
 
-_SEARCHED = ("inited", "embed")  # of a codebook: its statistics are for training
+_SEARCHED = (names.INITIALIZED, names.CODEWORDS)  # of a codebook: its statistics are for training
 
 __all__ = ["ResidualVectorQuantizer", "all_reduce", "quantize"]
 
@@ -227,19 +228,17 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
 
     def _named(self, *, statistics: bool = True) -> dict[str, torch.Tensor]:
         """Return the arrays by their names, in their order; statistics of codewords if asked."""
-        book = (
-            ("inited", "cluster_size", "embed", "embed_avg") if statistics else ("inited", "embed")
-        )
-        maps = ("project_in", "project_out") if self.config.projects else ()
+        book = names.LISTED if statistics else (names.INITIALIZED, names.CODEWORDS)
+        maps = names.MAPS if self.config.projects else ()
         named = {}
         for stage, layer in enumerate(self.vq.layers):
             for part, lasts in (
-                *((each, ("weight", "bias")) for each in maps),
-                ("_codebook", book),
+                *((each, names.MAP) for each in maps),
+                (names.PART, book),
             ):
                 owner = layer._modules[part]
                 for last in lasts:
-                    named[f"vq.layers.{stage}.{part}.{last}"] = _array_of(owner, last)
+                    named[f"{names.LAYER.format(stage)}{part}.{last}"] = _array_of(owner, last)
         return named
 
     def _quantizer(self) -> NumpyQuantizer:
