@@ -53,7 +53,7 @@ def test_columns_of_bounds_are_what_the_bounds_are(stages):
 
 def test_columns_of_a_plan_are_what_is_in_it(stages):
     from rvq_np.kernels.compiled import packing
-    from rvq_np.kernels.compiled.simd import LANES, VECTORS
+    from rvq_np.kernels.compiled.target import LANES, VECTORS
 
     plan = packing.plan(stages, "float32", LANES, VECTORS, 1)
     whole, real, in_panel = plan.whole, plan.real, LANES * VECTORS

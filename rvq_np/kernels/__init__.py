@@ -11,7 +11,7 @@ beam search           beam.py               beam.py                   beam.cu
 exact comparison      exact.py              exact.py                  exact.cuh
 decoding and sums     gather.py             gather.py                 gather.cu
 training steps        averages.py           averages.py               CuPy
-linear maps           maps.py, fold.py      maps.py                   cuBLAS, by CuPy
+linear maps           maps.py, fold.py      maps.py, fold.py          cuBLAS, by CuPy
 codes in bits         bits.py               bits.py                   none
 ====================  ====================  ========================  ====================
 

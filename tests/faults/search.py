@@ -175,7 +175,7 @@ BOUND = (
     ),
     Fault(
         "codewords are packed without taking the centre away",
-        "_pack",
+        "pack",
         "move(codewords, k * width, centre, 0, moved, 0, unit, width)",
         "move(codewords, k * width, 0.0 * centre, 0, moved, 0, unit, width)",
         f"{KERNELS}::test_no_bound_is_above_the_score",
@@ -225,7 +225,7 @@ BOUND = (
     ),
     Fault(
         "whole numbers: the bound forgets what rounding a codeword left",
-        "_sides",
+        "sides",
         "bounding = max(bounding, (missed[k] * (1.0 + 1e-9) + 2.0**-1000) / ratio)",
         "bounding = max(bounding, 0.0)",
         f"{KERNELS}::test_no_bound_is_above_the_score_of_a_codeword_that_is_rounded_unlike_the_others",
@@ -429,7 +429,7 @@ PROJECTIONS = (
     ),
     Fault(
         "folded: rows that are left open go to the first codeword",
-        "_pick_folded",
+        "pick_folded",
         "near = left\nif near == 1:",
         "near = left\nif near >= 1:",
         "tests/test_folded_maps.py",

@@ -21,9 +21,12 @@ from . import columns as col
 from .differences import distance, move
 from .exact import on_grid
 from .jit import kernel
-from .packing import TINY, U
-from .search import IN_PANEL, WIDTH, _quantize, _screen
-from .simd import LANES, ROWS, apart, collect, dot, lowest, subtract_from
+from .panels import TINY, U
+from .rows import quantize
+from .screens import collect, lowest
+from .search import IN_PANEL, WIDTH, _screen
+from .simd import apart, dot, subtract_from
+from .target import LANES, ROWS
 
 PARAMS, OFFS = len(col.PARAMS), len(col.OFFS)
 LARGEST = np.float32(np.finfo(np.float32).max)  # below infinity, which marks padding and repeats
@@ -69,7 +72,7 @@ def encode(
             alive[n] = 1
         for q in range(n_stages):
             total = alive[:rows].sum()
-            _quantize(
+            quantize(
                 residuals, 0, total, centres, moved, whole, real, q,
                 quantized, params, starts, norms, powers,
             )  # fmt: skip

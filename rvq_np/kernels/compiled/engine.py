@@ -13,7 +13,7 @@ from . import bits as bits
 from . import measure as measuring
 from .columns import SPENT
 from .follow import Followed
-from .simd import LANES, PER_STEP, TARGET, VECTORS
+from .target import LANES, PER_STEP, TARGET, VECTORS
 
 SCREENS = TARGET.screens
 ROWS = 768  # rows a tile: 384 kB of float32 at D = 128

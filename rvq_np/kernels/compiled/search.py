@@ -11,7 +11,7 @@
 The score of a codeword is half the squared distance less a part no codeword can change.  Each tier
 passes on only what it cannot rule out:
 
-1. the screen (`simd`, `packing`) bounds every codeword's score from below, seen from the stage's
+1. the screen (`screens`, `packing`) bounds every codeword's score from below, seen from the stage's
    centre
    where it has one;
 2. the codeword with the lowest bound is scored in float64: what is bounded above that is out.  Most
@@ -27,32 +27,20 @@ About ``2 * n * K * D`` operations a stage, in the arithmetic of the screen.  A 
 all stages, so that it stays in the cache; blocks of it meet one run of panels after the other.
 """
 
-import math
-
 import numpy as np
 
 from . import columns as col
 from .differences import dot_moved, move
 from .exact import PARTIALS, settle
-from .gather import normalize
+from .fold import pick_folded
 from .jit import kernel
-from .maps import map_rows, width_of
 from .measure import same
-from .packing import FAR, NORM, TINY, U, aligned_empty
-from .simd import (
-    LANES,
-    ROWS,
-    VECTORS,
-    collect,
-    dot,
-    largest,
-    lowest,
-    nearest,
-    round_row,
-    screen_block,
-    screen_row,
-    subtract_from,
-)
+from .packing import aligned_empty
+from .panels import TINY, U
+from .rows import project_rows, quantize
+from .screens import collect, lowest, nearest, screen_block, screen_row
+from .simd import dot, subtract_from
+from .target import LANES, ROWS, VECTORS
 
 TILE = 384  # rows that pass a stage together
 SMALL = 1 << 19  # bytes of a stage's panels that stay in L2 while rows pass
@@ -84,12 +72,12 @@ def encode(
                         if others is not None:
                             others[low + i] = MOST
                 elif folds is not None and whole[q, col.FOLDS_AT] >= 0:
-                    _quantize(
+                    quantize(
                         rows, at, count, centres, moved, whole, real, q,
                         quantized, params, starts, norms, powers,
                     )  # fmt: skip
                     _screen(quantized, count, panels, whole, q, side, params, bounds)
-                    _pick_folded(
+                    pick_folded(
                         rows, at, count, norms, powers, bounds, folds, folded, maps, narrow, mapped,
                         codewords, half, centres, moved, whole, real, q, codes, start + low,
                         found, scores, partials, spent,
@@ -100,9 +88,9 @@ def encode(
                         place = (low - first) % space
                         if place == 0:
                             some = min(space, last - low)
-                            _project(rows, at, some, dim, maps, narrow, whole, q, mapped)
+                            project_rows(rows, at, some, dim, maps, narrow, whole, q, mapped)
                         searched, place = mapped, place * whole[q, col.WIDTH]
-                    _quantize(
+                    quantize(
                         searched, place, count, centres, moved, whole, real, q,
                         quantized, params, starts, norms, powers,
                     )  # fmt: skip
@@ -178,80 +166,6 @@ def _screen(quantized, count, panels, whole, q, side, params, bounds):
 
 
 @kernel(inner=True)
-def _quantize(
-    rows, at, count, centres, moved, whole, real, q, quantized, params, starts, norms, powers
-):  # fmt: skip
-    """Write rows as the screen reads them, with their `params`, norms and powers of two.
-
-    See `packing` for what is promised; norms are in the units of the row and inf if out of range.
-    """
-    width, centre, unit = whole[q, col.PACKED], whole[q, col.CENTRE_AT], real[q, col.UNIT]
-    if centre < 0:
-        _round(
-            rows, at, 0, count, unit, whole, real, q, quantized, params, starts, norms, powers
-        )  # fmt: skip
-        return
-    for i in range(count):
-        move(rows, at + i * width, centres, centre, moved, 0, unit, width)
-        _round(moved, 0, i, i + 1, 1.0, whole, real, q, quantized, params, starts, norms, powers)
-
-
-@kernel(inner=True)
-def _round(
-    rows, at, begin, end, stage_unit, whole, real, q, quantized, params, starts, norms, powers
-):  # fmt: skip
-    """Write rows `begin` to `end`, whose numbers times a unit begin at element `at` of `rows`."""
-    width, padded = whole[q, col.PACKED], whole[q, col.STEPS] * 4 // quantized.itemsize
-    ratio, lowered = real[q, col.RATIO], real[q, col.LOWERED]
-    usable, full_scale = real[q, col.USABLE] > 0.0, real[q, col.FULL_SCALE]
-    grown = 1.0 + (width + 8) * U  # of a float32 sum of squares
-    share = lowered if full_scale == 0.0 else ratio + 8.0 * U * (1.0 + ratio)
-    for i in range(begin, end):
-        row, out = at + (i - begin) * width, i * quantized.shape[1]
-        unit = stage_unit
-        reach = np.float64(largest(rows, row, width)) * unit
-        powers[i], distant = 1.0, 0.0
-        if not (usable and reach < np.inf):
-            norms[i] = np.inf
-            continue
-        for d in range(width, padded):
-            quantized[i, d] = 0
-        if reach >= FAR:
-            power = math.ldexp(1.0, 50 - math.frexp(reach)[1])
-            powers[i], reach, unit = power, reach * power, unit * power
-            distant = 0.5 * real[q, col.HEAVIEST]
-        step = 0.0
-        if full_scale == 0.0:
-            step = 1.0
-        elif reach >= TINY:
-            step = reach / full_scale
-            if full_scale > 127.0:  # int16: the norm, too, must fit
-                size = np.sqrt(dot(rows, row, rows, row, width)) * unit
-                if not size < np.inf:  # squares of float64 in no unit
-                    size = reach * np.sqrt(np.float64(width))
-                step = max(step, size / NORM)
-            step = np.float64(np.float32(step))
-        total = np.int32(0)
-        norm = rest = reach * np.sqrt(np.float64(width)) * (1.0 + 4.0 * U)
-        if step > 0.0:
-            factor = rows.dtype.type(unit / step)
-            squares, lefts, total = round_row(rows, row, width, factor, quantized, out)
-            if reach >= 2.0**10 * TINY:  # else float32 might lose the squares
-                norm = step * np.sqrt(squares * grown) * (1.0 + 4.0 * U)
-            rest = step * (np.sqrt(lefts * grown) + 4.0 * U * np.sqrt(squares * grown))
-        else:  # next to nothing: all of it is rest
-            for d in range(width):
-                quantized[i, d] = 0
-        if full_scale == 0.0:
-            rest = 0.0
-        slack = rest + (norm + rest) * share + distant
-        params[i, col.MINUS_STEP] = -step
-        params[i, col.MINUS_SLACK] = -slack * (1.0 + 4.0 * U)
-        starts[i, col.START] = -128 * total if full_scale == 127.0 else 0
-        norms[i] = norm
-
-
-@kernel(inner=True)
 def _pick(
     rows, at, count, norms, powers, bounds, codewords, half, side, centres, moved,
     whole, real, q, codes, start, found, scores, partials, spent,
@@ -306,73 +220,6 @@ def _pick(
 
 
 @kernel(inner=True)
-def _pick_folded(
-    rows, at, count, norms, powers, bounds, folds, folded, maps, narrow, mapped, codewords, half,
-    centres, moved, whole, real, q, codes, start, found, scores, partials, spent,
-):  # fmt: skip
-    """Write the nearest codeword of each row, by a map folded into the codewords; see `fold`."""
-    size, width = whole[q, col.SIZE], whole[q, col.WIDTH]
-    dim, n_panels = whole[q, col.PACKED], whole[q, col.PANELS]
-    codewords_at, half_at = whole[q, col.CODEWORDS_AT], whole[q, col.HALF_AT]
-    unit = real[q, col.UNIT]
-    folds_at, side_at = whole[q, col.FOLDS_AT], whole[q, col.FOLDED_AT]
-    scored = 0
-    for i in range(count):
-        row, near = at + i * dim, 0
-        norm = norms[i] / unit
-        if norm < np.inf and powers[i] == 1.0:
-            first = nearest(bounds, i, n_panels)
-            limit = _folded_score(rows, row, folds, folds_at, folded, side_at, first, norm, dim)[1]
-            limit = limit * unit * unit
-            rounded = np.float32(limit + abs(limit) * (4.0 * U) + TINY * TINY)  # never below
-            if rounded < np.inf:
-                near = collect(bounds, i, n_panels, rounded, found)
-                scored += near
-                if near == 1:
-                    codes[q, start + i] = first
-                    continue
-        if near == 0:  # numbers too large for the screen: every codeword may be the one
-            scored += size
-            for k in range(size):
-                if half[half_at + k] < np.inf:
-                    found[near] = k
-                    near += 1
-        elif near > 1:
-            best = np.inf
-            for n in range(near):
-                low, high = _folded_score(
-                    rows, row, folds, folds_at, folded, side_at, found[n], norm, dim
-                )
-                scores[n], best = low, min(best, high)
-            left = 0
-            for n in range(near):
-                if not scores[n] > best:
-                    found[left] = found[n]
-                    left += 1
-            near = left
-            if near == 1:
-                codes[q, start + i] = found[0]
-                continue
-        _project(rows, row, 1, dim, maps, narrow, whole, q, mapped)
-        codes[q, start + i] = settle(
-            mapped, 0, np.inf, moved, centres, -1, 1.0, 1.0, codewords, codewords_at, width,
-            half, half_at, 0.0, 0.0, found, near, scores, partials,
-        )  # fmt: skip
-    spent[col.ROWS] += count
-    spent[col.SCORED] += scored
-
-
-@kernel(inner=True)
-def _folded_score(rows, row, folds, folds_at, folded, side_at, k, norm, dim):
-    """Return what the score of a codeword is not below, and not above."""
-    product = dot(rows, row, folds, folds_at + k * dim, dim)
-    score, k = folded[col.SCORE, side_at + k] - product, side_at + k
-    off = (norm * folded[col.AWAY, k] + folded[col.APART, k]) * (1.0 + 1e-9)
-    off += (abs(product) + abs(score)) * 2.0**-50 + norm * 2.0**-120
-    return score - off, score + off
-
-
-@kernel(inner=True)
 def _bound_others(
     rows, at, count, norms, powers, bounds, centres, moved, whole, real, q,
     codes, start, others, to,
@@ -400,21 +247,6 @@ def _bound_others(
             value = energy + bound - (energy + abs(bound)) * off
             # Not a number where a square or the bound left float64: nothing is known then.
             others[to + i] = min(value / unit / unit, MOST) if value > 0.0 else 0.0
-
-
-@kernel(inner=True)
-def _project(rows, at, count, dim, maps, narrow, whole, q, out):
-    """Write what the stage searches, (count, C), from the first element of `out` on."""
-    width = whole[q, col.WIDTH]
-    if whole[q, col.NARROW]:
-        panels = width_of(narrow.itemsize, width)
-        map_rows(rows, at, count, dim, narrow, whole[q, col.MAP_AT], panels, width, out, 0, width)
-    else:
-        panels = width_of(maps.itemsize, width)
-        map_rows(rows, at, count, dim, maps, whole[q, col.MAP_AT], panels, width, out, 0, width)
-    if whole[q, col.UNIT_ROWS]:
-        for i in range(count):
-            normalize(out, i * width, width)
 
 
 @kernel(inner=True)
