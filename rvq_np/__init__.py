@@ -6,6 +6,7 @@ A map of the modules and packages, from the ground up; imports only point down.
 `rvq_np.errors`        every exception raised on purpose
 `rvq_np.files`         files that are written whole or not at all, safetensors, audio
 `rvq_np.arguments`     numbers, functions and paths among arguments, checked by name
+`rvq_np.names`         the names of arrays in a state dict
 `rvq_np.kernels`       search, decoding and sums over plain arrays, on three engines
 `rvq_np.arrays`        arrays of any library: the way here and the way back
 `rvq_np.backends`      one file per array library: the array decides who computes
@@ -65,6 +66,7 @@ _MODULES = (
     "files",
     "grad",
     "kernels",
+    "names",
     "plot",
     "quantizer",
     "sklearn",

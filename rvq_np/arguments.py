@@ -61,11 +61,30 @@ def function(call: str, name: str, value: Any) -> None:
         raise refused(call, name, value, "a function")
 
 
+def flag(call: str, name: str, value: Any) -> bool:
+    """Return True or False: a truth value of Python or NumPy, or 0 or 1."""
+    try:
+        found = None if isinstance(value, float) else operator.index(value)
+    except TypeError:
+        found = int(value) if isinstance(value, np.bool_) else None
+    if found not in (0, 1):
+        raise refused(call, name, value, "True or False")
+    return bool(found)
+
+
+def float_type(call: str, name: str, value: Any) -> np.dtype:
+    """Return float32 or float64, of the dtype, its class or its name."""
+    for each in (np.dtype(np.float32), np.dtype(np.float64)):
+        if isinstance(value, (str, type, np.dtype)) and value in (each, each.type, each.name):
+            return each
+    raise refused(call, name, value, "float32 or float64")
+
+
 def path(call: str, name: str, value: Any) -> str:
     """Return the name of a file, str or os.PathLike."""
     try:
         return os.fsdecode(value)
-    except TypeError:
+    except (TypeError, UnicodeError):
         raise refused(call, name, value, "the path of a file") from None
 
 

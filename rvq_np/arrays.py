@@ -11,10 +11,16 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .errors import BackendError
 
 _SINGLE = np.dtype(np.float32)
+
+# What NumPy arrays are to a type checker; arrays of other libraries are `Any`.
+Vectors = NDArray[np.floating]
+Codes = NDArray[np.int32]
+Integers = NDArray[np.integer]
 
 
 def namespace(*arrays: Any) -> Any:

@@ -49,6 +49,8 @@ class Config:
             if not _is_whole(value) or value < lowest:
                 _refuse(name, value, f"a whole number from {lowest}")
             object.__setattr__(self, name, int(value))
+        init = arguments.flag(CLASS, "kmeans_init", self.kmeans_init)
+        object.__setattr__(self, "kmeans_init", init)
         for name in ("decay", "quantizer_dropout"):
             if not _is_number(getattr(self, name)) or not 0 <= getattr(self, name) <= 1:
                 _refuse(name, getattr(self, name), "a number from 0 to 1")

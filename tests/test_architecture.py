@@ -19,6 +19,7 @@ LEVELS = {
     "arrays": 1,
     "files": 1,
     "kernels": 1,
+    "names": 1,
     "backends": 2,
     "config": 2,
     "codebooks": 3,
@@ -275,3 +276,36 @@ def test_encoding_a_numpy_array_takes_one_way_through_few_files():
     entered = files_entered(lambda: encode(x, codebooks))
     assert len(set(entered)) <= 7
     assert sum(a != b for a, b in itertools.pairwise(entered)) <= 12
+
+
+@pytest.mark.quick
+def test_one_module_knows_the_names_of_a_state_dict():
+    """`names`: whoever else needs one asks there. Docstrings may show them."""
+    for path in PACKAGE.rglob("*.py"):
+        tree = ast.parse(path.read_text())
+        shown = {
+            id(node.body[0].value)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+            and isinstance(node.body[0], ast.Expr)
+        }
+        for node in ast.walk(tree):
+            text = node.value if isinstance(node, ast.Constant) else None
+            if path.stem != "names" and isinstance(text, str) and id(node) not in shown:
+                assert "vq.layers" not in text, f"{path.relative_to(PACKAGE)}: {text!r}"
+                assert text not in ("cluster_size", "embed_avg", "inited") or (
+                    path.parent.name == "checkpoints"  # of families that name fewer of them
+                ), f"{path.relative_to(PACKAGE)}: {text!r}"
+
+
+@pytest.mark.quick
+def test_one_module_reads_safetensors():
+    """`files.safetensors`: the library of that name writes, and nothing else is asked of it."""
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and not node.level and node.module:
+                ours = path.relative_to(PACKAGE).as_posix() == "files/safetensors.py"
+                assert ours or node.module.partition(".")[0] != "safetensors"
+                assert not ours or not node.module.startswith("safetensors") or (
+                    [each.name for each in node.names] == ["save"]
+                )  # fmt: skip

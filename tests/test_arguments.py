@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 
 import rvq_np
-from rvq_np import Codebooks, ResidualVectorQuantizer, StreamEncoder, bitstream, codec, train
+from rvq_np import (
+    Codebooks,
+    ResidualVectorQuantizer,
+    StreamEncoder,
+    bitstream,
+    checkpoints,
+    codec,
+    testing,
+    train,
+)
 from rvq_np.config import Config
 from rvq_np.errors import ParameterError, RvqError
 
@@ -71,8 +80,34 @@ CALLS = {
     "Reader.codes": (lambda stage: bitstream.Reader(container()).codes(stage), {"stage": 0}),
     "append": (lambda **given: bitstream.append(**{"target": container(), **given}),
                {"codes": CODES, "chunk_frames": None}),
+    "state_dict": (checkpoints.state_dict, {"quantizer": BOOKS, "family": "encodec",
+                                            "counts": None}),
+    "rvq.load_state_dict": (lambda state: rvq().load_state_dict(state),
+                            {"state": rvq().state_dict()}),
+    "rvq.decode": (lambda **given: rvq(kmeans_init=False).decode(**given),
+                   {"codes": CODES % 4, "st": 0}),
+    "ResidualVectorQuantizer": (ResidualVectorQuantizer, {
+        "dimension": 4, "codebook_dim": 4, "n_q": 1, "bins": 4, "decay": 0.9, "kmeans_init": True,
+        "kmeans_iters": 1, "threshold_ema_dead_code": 2, "quantizer_dropout": False, "rng": 0,
+    }),
+    "rvq_tests": (testing.rvq_tests, {"encode": print, "decode": print, "dtype": np.float32,
+                                      "tolerance": 1.0}),
+    "backend_tests": (testing.backend_tests, {"put": print, "get": print, "device": print,
+                                              "dtypes": ("float32",)}),
+    "container_tests": (testing.container_tests, {"write": print, "read": print, "drops": True,
+                                                  "error": ValueError}),
+    "gradient_tests": (testing.gradient_tests, {"value_and_gradients": print, "tolerance": None,
+                                                "codebook_loss_gradient": None,
+                                                "dtype": np.float64}),
+    "training_tests": (testing.training_tests, {"make": object, "dimension": 3, "masked": True}),
 }  # fmt: skip
 NOTHING = object()
+PATHS = {  # beside what can be a path but names no file
+    "load": checkpoints.load,
+    "save": lambda path: checkpoints.save(path, BOOKS),
+    "rvq.load": ResidualVectorQuantizer.load,
+    "rvq.save": lambda path: rvq().save(path),
+}
 BAD = [-7, 1.5, [1], NOTHING, np.ones(3), float("nan"), (), {}]
 
 
@@ -91,9 +126,30 @@ def test_no_argument_ends_in_an_error_that_was_not_raised_on_purpose(call, name)
     assert refused >= 3
 
 
+@pytest.mark.parametrize("call", PATHS)
+def test_what_is_no_path_is_refused_by_name(call):
+    for bad in (-7, 1.5, None, True, [1], NOTHING, np.ones(3), float("nan"), (), {}):
+        with pytest.raises(ParameterError, match=rf"^{call.split('.')[-1]}: path is .* the path"):
+            PATHS[call](bad)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
+        (lambda: checkpoints.load("a", 3), "load: family is 3; expected one of audiocraft, "),
+        (lambda: checkpoints.save("a", BOOKS, 3), "state_dict: family is 3; expected one of enc"),
+        (lambda: checkpoints.state_dict(BOOKS, "encodec", counts="a"),
+         "state_dict: counts is 'a'; expected one array of numbers a stage"),
+        (lambda: rvq(kmeans_init="a"), "ResidualVectorQuantizer: kmeans_init is 'a'; expected Tr"),
+        (lambda: testing.rvq_tests(encode=3, decode=print), "rvq_tests: encode is 3; expected a f"),
+        (lambda: testing.rvq_tests(encode=print, decode=print, dtype="a"),
+         "rvq_tests: dtype is 'a'; expected float32 or float64"),
+        (lambda: testing.backend_tests(put=print, get=print, dtypes="float32"),
+         "backend_tests: dtypes is 'float32'; expected a tuple of some of bfloat16, float16"),
+        (lambda: testing.container_tests(write=print, read=print, error=3),
+         "container_tests: error is 3; expected a class of exceptions"),
+        (lambda: testing.training_tests(make=object, dimension=0),
+         "training_tests: dimension is 0; expected a whole number >= 1"),
         (lambda: train.fit(X, 0, 4, 1, 0), "fit: n_q is 0; expected a whole number >= 1"),
         (lambda: train.fit(X, 1, 0, 1, 0), "fit: size is 0; expected a whole number >= 1"),
         (lambda: train.fit(X, 1, 4, -1, 0), "fit: iterations is -1; expected a whole number >= 0"),

@@ -29,6 +29,7 @@ from hypothesis import strategies as st
 
 from rvq_np import checkpoints
 from rvq_np.errors import CheckpointError, ParameterError
+from rvq_np.files import safetensors
 
 pytestmark = pytest.mark.quick
 
@@ -352,7 +353,7 @@ def test_nothing_but_the_tensors_of_the_quantizer_is_read(tmp_path, monkeypatch)
             spans.append((self.file.tell(), size))
             return self.file.read(size)
 
-    monkeypatch.setattr(checkpoints._file, "open", Watched, raising=False)
+    monkeypatch.setattr(safetensors, "open", Watched, raising=False)
     with paths.traced_memory() as peak:
         codebooks = checkpoints.load(path)
     assert_holds(codebooks, stages)

@@ -22,16 +22,18 @@ from llvmlite import binding
 
 import rvq_np
 from rvq_np.kernels import dispatch, tables, tiles
-from rvq_np.kernels.compiled import differences, gather, jit, maps, packing, search, simd
+from rvq_np.kernels.compiled import differences, gather, jit, maps, packing, search
 from rvq_np.kernels.compiled import engine as compiled
 from rvq_np.kernels.compiled import exact as settle
+from rvq_np.kernels.compiled import rows as row_kernels
+from rvq_np.kernels.compiled import target as processor
 from rvq_np.kernels.plain import engine as plain
 from rvq_np.kernels.plain import exact
 from rvq_np.testing import oracle, strategies
 
 EACH_SCREEN = pytest.mark.parametrize("screen", compiled.SCREENS)
 U = 2.0**-24
-IN_PANEL = simd.LANES * simd.VECTORS
+IN_PANEL = processor.LANES * processor.VECTORS
 BY_PANEL = st.sampled_from([1, 2, 7, *(n * IN_PANEL + more for n in (1, 2) for more in (-1, 0, 1))])
 
 
@@ -52,7 +54,7 @@ def _bound(
     bounds,
 ):
     count = rows.shape[0]
-    search._quantize(rows, 0, count, centres, moved, whole, real, 0,
+    row_kernels.quantize(rows, 0, count, centres, moved, whole, real, 0,
                      quantized, params, starts, norms, powers)  # fmt: skip
     search._screen(quantized, count, panels, whole, 0, side, params, bounds)
 
@@ -69,7 +71,7 @@ def screened(rows, codewords, screen):
     `ratio`, `lowered` and `centre` (C,) as in `pack`; `repeats` (K,).
     """
     plan = packing.plan(
-        stage_of(codewords), screen, simd.LANES, simd.VECTORS, simd.PER_STEP[screen]
+        stage_of(codewords), screen, processor.LANES, processor.VECTORS, processor.PER_STEP[screen]
     )
     group = -(-len(rows) // search.ROWS) * search.ROWS
     quantized, params, starts, norms, powers, bounds, _, moved = search.workspace(plan, group)[:8]
@@ -77,7 +79,9 @@ def screened(rows, codewords, screen):
     _bound(rows, plan.panels, plan.side, plan.centres, moved, plan.whole, plan.real,
            quantized, params, starts, norms, powers, bounds)  # fmt: skip
     n_panels = int(plan.whole[0, 3])
-    stored = bounds[: len(rows)].reshape(len(rows), n_panels, simd.VECTORS + 1, simd.LANES)
+    stored = bounds[: len(rows)].reshape(
+        len(rows), n_panels, processor.VECTORS + 1, processor.LANES
+    )
     by_codeword = stored[:, :, 1:].reshape(len(rows), n_panels * IN_PANEL)
     real = plan.real[0]
     return SimpleNamespace(
@@ -766,7 +770,7 @@ def test_codewords_may_change_their_size_between_steps_of_a_training(dtype, rng)
 def test_panels_are_packed_by_several_threads_as_by_one(rng, monkeypatch):
     codewords = rng.standard_normal((300, 6)).astype(np.float32)
     for screen in compiled.SCREENS:
-        shape = screen, simd.LANES, simd.VECTORS, simd.PER_STEP[screen]
+        shape = screen, processor.LANES, processor.VECTORS, processor.PER_STEP[screen]
         alone = packing.plan(stage_of(codewords), *shape)
         with paths.threads(2):
             monkeypatch.setattr(packing, "PACKED", 1)
@@ -860,7 +864,7 @@ def test_rows_are_projected_as_numpy_does(dtype, dim, large_map, rng):
         assert (np.abs(ours.astype(float) - theirs) <= off + rounding).all()
 
 
-LANES = simd.LANES
+LANES = processor.LANES
 COLUMNS = sorted({1, 7, LANES, LANES + 1, IN_PANEL - 1, IN_PANEL, IN_PANEL + 1, 3 * IN_PANEL + 5})
 
 
@@ -952,39 +956,39 @@ def test_a_beam_over_projections_does_not_depend_on_the_rows_beside(rng):
 @pytest.mark.parametrize(
     ("triple", "features", "target"),
     [
-        ("aarch64-unknown-linux-gnu", "+neon", simd.Target(4, 4, ("float32",), True)),
-        ("arm64-apple-darwin23", "", simd.Target(4, 4, ("float32",), True)),
+        ("aarch64-unknown-linux-gnu", "+neon", processor.Target(4, 4, ("float32",), True)),
+        ("arm64-apple-darwin23", "", processor.Target(4, 4, ("float32",), True)),
         (
             "x86_64-unknown-linux-gnu",
             "+sse2,+avx2,+fma,+avx512f,+avx512bw,+avx512vl,+avx512vnni",
-            simd.Target(16, 4, ("uint8", "int16", "float32"), True),
+            processor.Target(16, 4, ("uint8", "int16", "float32"), True),
         ),
         (
             "x86_64-unknown-linux-gnu",
             "+sse2,+avx2,+fma,+avx512f,+avx512bw,+avx512vl,-avx512vnni",
-            simd.Target(16, 4, ("int16", "float32"), True),
+            processor.Target(16, 4, ("int16", "float32"), True),
         ),
         (
             "x86_64-pc-windows-msvc",
             "+sse2,+avx2,+fma,+avx512f,-avx512bw,+avx512vl",
-            simd.Target(8, 2, ("int16", "float32"), True),
+            processor.Target(8, 2, ("int16", "float32"), True),
         ),
         (
             "x86_64-apple-darwin",
             "+avx,+avx2,-fma,+sse2",
-            simd.Target(4, 2, ("int16", "float32"), False),
+            processor.Target(4, 2, ("int16", "float32"), False),
         ),
         (
             "x86_64-unknown-linux-gnu",
             "+64bit,+sse2",
-            simd.Target(4, 2, ("int16", "float32"), False),
+            processor.Target(4, 2, ("int16", "float32"), False),
         ),
-        ("riscv64-unknown-linux-gnu", "+m,+v", simd.Target(4, 2, ("float32",), False)),
-        ("x86_64-unknown-linux-gnu", "", simd.Target(4, 2, ("float32",), False)),
+        ("riscv64-unknown-linux-gnu", "+m,+v", processor.Target(4, 2, ("float32",), False)),
+        ("x86_64-unknown-linux-gnu", "", processor.Target(4, 2, ("float32",), False)),
     ],
 )
 def test_the_shape_of_the_kernels_follows_the_processor(triple, features, target):
-    assert simd.target_of(triple, features) == target
+    assert processor.target_of(triple, features) == target
 
 
 # What a processor is taken for, the triple if it is another than this one's, and the shape.
@@ -993,16 +997,16 @@ PROCESSORS = {
         "haswell",
         "+avx,+avx2,+fma,+bmi,+bmi2,+f16c,+sse2,+sse4.1,+sse4.2,+ssse3,+popcnt",
         None,
-        simd.Target(8, 2, ("int16", "float32"), True),
+        processor.Target(8, 2, ("int16", "float32"), True),
     ),
     "SSE2": (
         "nehalem",
         "+cx16,+sse,+sse2,+sse3,+sse4.1,+sse4.2,+ssse3,+popcnt",
         None,
-        simd.Target(4, 2, ("int16", "float32"), False),
+        processor.Target(4, 2, ("int16", "float32"), False),
     ),
-    "unknown": ("generic", "", None, simd.Target(4, 2, ("float32",), False)),
-    "NEON": (None, None, "aarch64-unknown-linux-gnu", simd.Target(4, 4, ("float32",), True)),
+    "unknown": ("generic", "", None, processor.Target(4, 2, ("float32",), False)),
+    "NEON": (None, None, "aarch64-unknown-linux-gnu", processor.Target(4, 4, ("float32",), True)),
 }
 ON_X86 = platform.machine().lower() in ("x86_64", "amd64")
 SELECTED = [
@@ -1023,8 +1027,8 @@ if {triple!r}:
     codegen = type(cpu_target.target_context.codegen())
     taken_for = mock.patch.object(codegen, "magic_tuple", lambda self: ({triple!r}, "", ""))
 with taken_for:
-    from rvq_np.kernels.compiled import simd
-assert tuple(simd.TARGET) == {target!r}, simd.TARGET
+    from rvq_np.kernels.compiled import target
+assert tuple(target.TARGET) == {target!r}, target.TARGET
 
 {more}
 

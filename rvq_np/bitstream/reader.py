@@ -13,7 +13,7 @@ from zlib import crc32
 import numpy as np
 
 from .. import arguments
-from ..codebooks import composed
+from ..codebooks import Quantizer, composed
 from ..codec import validation
 from ..errors import BitstreamError, ShapeError
 from . import _format, _stages
@@ -278,7 +278,7 @@ class Reader:
         return Content(codes, self.sizes[:n_q], self.strides[:n_q], self.frame_rate)
 
 
-def fingerprints(quantizer: Any, n_q: int) -> tuple[bytes, ...]:
+def fingerprints(quantizer: Quantizer, n_q: int) -> tuple[bytes, ...]:
     """Return the fingerprints of the first stage, of the first two, and so on."""
     return tuple(
         bytes.fromhex(each)[: _format.FINGERPRINT_BYTES] for each in quantizer.fingerprints[:n_q]

@@ -8,6 +8,7 @@ quantize norms with extra tables (``cqint8``, ``cqint4``, ``lsq2x4``, ``rq2x4``)
 from __future__ import annotations
 
 import struct
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +20,7 @@ PLAIN = (0, 1, 2, 3, 4, 5)  # search types without tables of norms
 
 
 class _Reader:
-    def __init__(self, file, path):
+    def __init__(self, file: Any, path: Any) -> None:
         self.file, self.path = file, path
         self.left = path.stat().st_size - len(MAGIC)
 
@@ -33,16 +34,16 @@ class _Reader:
         self.left -= size
         return content
 
-    def take(self, form: str):
+    def take(self, form: str) -> Any:
         values = struct.unpack("<" + form, self.read(struct.calcsize("<" + form)))
         return values[0] if len(values) == 1 else values
 
-    def vector(self, dtype) -> np.ndarray:
+    def vector(self, dtype: Any) -> np.ndarray:
         count = self.take("Q")
         return np.frombuffer(self.read(count * np.dtype(dtype).itemsize), dtype)
 
 
-def parse(file, path):
+def parse(file: Any, path: Any) -> Any:
     reader = _Reader(file, path)
     dim, _, _, _, _, metric = reader.take("iqqqBi")
     if metric > 1:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..codebooks import Codebooks
+from ..codebooks import Codebooks, Quantizer
 from ..codebooks.composed import Composed, Grouped, Parallel, Projected
 from ..codebooks.stage import Linear, Stage
 from ..errors import CheckpointError, RvqError
@@ -21,11 +21,11 @@ from ..files import safetensors
 PREFIX = "rvq_np."
 
 
-def matches(names):
+def matches(names: set[str]) -> bool:
     return any(name.startswith(PREFIX) for name in names)
 
 
-def build(tensors, config):
+def build(tensors: Any, config: dict[str, Any]) -> Any:
     try:
         about = json.loads(tensors.metadata[safetensors.KEY])
         version, plan = about["version"], about["codebooks"]
@@ -49,7 +49,7 @@ def build(tensors, config):
         ) from error
 
 
-def written(quantizer: Any) -> tuple[dict[str, np.ndarray], str]:
+def written(quantizer: Quantizer) -> tuple[dict[str, np.ndarray], str]:
     """Return all tensors of a quantizer by name, and the metadata that describe them."""
     writer = _Writer()
     plan = writer.quantizer(quantizer, quantizer.n_q, PREFIX)
@@ -57,7 +57,7 @@ def written(quantizer: Any) -> tuple[dict[str, np.ndarray], str]:
 
 
 class _Writer:
-    def __init__(self):
+    def __init__(self) -> None:
         self.tensors: dict[str, np.ndarray] = {}
         self.names: dict[int, str] = {}
 

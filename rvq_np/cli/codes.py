@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import bitstream
+from ..codebooks import Quantizer
 from ..codec import validation
 from . import files
 
@@ -31,7 +32,7 @@ def is_container(path: str) -> bool:
     return Path(path).suffix == ".rvq"
 
 
-def source(path: str, quantizer: Any) -> Codes:
+def source(path: str, quantizer: Quantizer) -> Codes:
     """Return the codes of a file, checked to be codes of `quantizer`."""
     if is_container(path):
         with bitstream.Reader(path) as reader:
@@ -63,7 +64,7 @@ def source(path: str, quantizer: Any) -> Codes:
 
 @contextlib.contextmanager
 def sink(
-    path: str, quantizer: Any, batch: tuple[int, ...], frames: int, rate: Any
+    path: str, quantizer: Quantizer, batch: tuple[int, ...], frames: int, rate: Any
 ) -> Iterator[Put]:
     """Yield ``put(first frame, codes)``; the file is put in its place on success."""
     files.check_folder(path)

@@ -6,6 +6,8 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
+from .. import names
+from ..codebooks import Quantizer
 from ..files import safetensors
 
 
@@ -22,7 +24,7 @@ class Model:
         If the file has training state.
     """
 
-    quantizer: Any
+    quantizer: Quantizer
     kind: str
     rvq: Any = None
 
@@ -45,7 +47,7 @@ class Model:
         if self.rvq is None:
             return None
         state = self.rvq.state_dict()
-        return [state[f"vq.layers.{n}._codebook.cluster_size"] for n in range(self.rvq.n_q)]
+        return [state[names.book(n, names.COUNTS)] for n in range(self.rvq.n_q)]
 
     def first(self, n_q: int | None) -> Any:
         """Return the quantizer with its first `n_q` stages; all stages for None."""

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from .. import bitstream
+from ..codebooks import Quantizer
 from ..codec import validation
 from . import codes as codes_files
 from . import files
@@ -44,7 +45,7 @@ def of_model(path: str, model: Model, counted: str | None) -> None:
         _print_usage(usage, quantizer, source)
 
 
-def _print_stages(quantizer: Any) -> None:
+def _print_stages(quantizer: Quantizer) -> None:
     print("stage  codewords  dimension  metric     projections  frames per code")
     for q, stage in enumerate(quantizer):
         projects = "yes" if stage.project_in is not None else "no"
@@ -54,7 +55,7 @@ def _print_stages(quantizer: Any) -> None:
         )
 
 
-def _print_usage(usage: list[tuple[float, float]], quantizer: Any, source: str) -> None:
+def _print_usage(usage: list[tuple[float, float]], quantizer: Quantizer, source: str) -> None:
     print(f"codeword usage in {source}:")
     print("stage  codewords  codewords used  perplexity  bits used")
     for q, (utilisation, perplexity) in enumerate(usage):
@@ -70,7 +71,7 @@ def _span(sizes: tuple[int, ...]) -> str:
     return str(low) if low == high else f"{low} to {high}"
 
 
-def _usage_of_codes(path: str, quantizer: Any) -> list[tuple[float, float]]:
+def _usage_of_codes(path: str, quantizer: Quantizer) -> list[tuple[float, float]]:
     from ..train import usage
 
     if codes_files.is_container(path):

@@ -365,7 +365,7 @@ class Grouped(Composed):
         return arrays.namespace(*vectors).concat(list(vectors), axis=1)
 
 
-def of(value: Any) -> Any:
+def of(value: Any) -> Codebooks | Composed:
     """Return `value` itself if it is a quantizer, else the `Codebooks` made of it."""
     return value if isinstance(value, Composed) else Codebooks.of(value)
 

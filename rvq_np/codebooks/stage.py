@@ -92,7 +92,7 @@ class Linear(Value):
     weight: np.ndarray
     bias: np.ndarray
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "weight", _frozen("Linear", "weight", self.weight, 2))
         object.__setattr__(self, "bias", _frozen("Linear", "bias", self.bias, 1))
         if len(self.bias) != len(self.weight):
@@ -178,7 +178,7 @@ class Stage(Value):
     metric: str = "euclidean"
     stride: int = 1
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "codebook", _frozen("Stage", "codebook", self.codebook, 2))
         if self.metric not in METRICS:
             raise ParameterError(

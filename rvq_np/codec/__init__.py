@@ -7,17 +7,40 @@ stage first: ``(..., D)`` gives ``(n_q, ...)``.
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, overload
 
 import numpy as np
 
 from .. import arrays, backends
-from ..codebooks import Codebooks, composed
+from ..arrays import Codes, Integers, Vectors
+from ..codebooks import Codebooks, Quantizer, composed
 from ..errors import DtypeError, ShapeError
 from ..kernels import dispatch, tiles
 from . import core, validation
 
 
+# Where stages have strides, codes are a list of arrays: tell a type checker so, or index them.
+@overload
+def encode(
+    x: Vectors,
+    codebooks: Any,
+    n_q: int | None = None,
+    beam_size: int = 1,
+    *,
+    out: Codes | None = None,
+    threads: int | None = None,
+) -> Codes: ...
+@overload
+def encode(
+    x: Any,
+    codebooks: Any,
+    n_q: int | None = None,
+    beam_size: int = 1,
+    *,
+    out: np.ndarray | None = None,
+    threads: int | None = None,
+) -> Any: ...
 def encode(
     x: Any,
     codebooks: Any,
@@ -100,6 +123,18 @@ def encode(
         return _encode(entered, codebooks, n_q, beam_size, out)
 
 
+@overload
+def decode(
+    codes: Integers | Sequence[Integers],
+    codebooks: Any,
+    *,
+    out: Vectors | None = None,
+    threads: int | None = None,
+) -> Vectors: ...
+@overload
+def decode(
+    codes: Any, codebooks: Any, *, out: np.ndarray | None = None, threads: int | None = None
+) -> Any: ...
 def decode(
     codes: Any, codebooks: Any, *, out: np.ndarray | None = None, threads: int | None = None
 ) -> Any:
@@ -230,7 +265,9 @@ def _encode(
     return codes if entered.back is None else entered.back(codes)
 
 
-def _encode_any(entered: backends.Entered, quantizer: Any, n_q: int, beam: int, out: Any) -> Any:
+def _encode_any(
+    entered: backends.Entered, quantizer: Quantizer, n_q: int, beam: int, out: Any
+) -> Any:
     x, strided = entered.array, quantizer.block > 1
     if strided:
         validation.frames("encode", x, quantizer, beam, out)
@@ -251,7 +288,7 @@ def _encode_any(entered: backends.Entered, quantizer: Any, n_q: int, beam: int, 
     ]
 
 
-def _decode(entered: backends.Entered, quantizer: Any, out: Any) -> Any:
+def _decode(entered: backends.Entered, quantizer: Quantizer, out: Any) -> Any:
     engine, codes = entered.engine, entered.array
     confirm = validation.codes_later("decode", codes, quantizer)
     meanwhile = out is None and isinstance(quantizer, Codebooks)
@@ -271,21 +308,21 @@ def _decode(entered: backends.Entered, quantizer: Any, out: Any) -> Any:
     return entered.out(xp.reshape(vectors, (*codes.shape[1:], quantizer.dim)))
 
 
-def _encode_into(codes: Any, rows: Any, codebooks: Any, n_q: int, beam_size: int) -> None:
+def _encode_into(codes: Any, rows: Any, codebooks: Quantizer, n_q: int, beam_size: int) -> None:
     if isinstance(codebooks, Codebooks):
         dispatch.encode(rows, core.tables(rows, codebooks)[:n_q], beam_size, codes)
     else:
         codes[...] = core.encode(rows, codebooks, n_q, beam_size)
 
 
-def _decode_into(rows: Any, codes: Any, codebooks: Any) -> None:
+def _decode_into(rows: Any, codes: Any, codebooks: Quantizer) -> None:
     if isinstance(codebooks, Codebooks):
         dispatch.decode(codes, core.tables(np.empty(0, np.float32), codebooks), rows)
     else:
         rows[...] = core.decode(codes, codebooks)
 
 
-def _decode_strided(codes: Any, codebooks: Any, out: Any) -> Any:
+def _decode_strided(codes: Any, codebooks: Quantizer, out: Any) -> Any:
     entered = backends.enter_all(*validation.listed("decode", codes, codebooks, out))
     with entered[0].there():
         codes = validation.ragged("decode", [each.array for each in entered], codebooks)

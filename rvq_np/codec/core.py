@@ -8,24 +8,24 @@ put together from sequences of stages, and how stages share a code among frames.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
 from .. import arrays, backends
-from ..codebooks import Codebooks
+from ..codebooks import Codebooks, Quantizer
 from ..codebooks.composed import Composed
 from ..kernels import dispatch, steps
 
 NUMBERS = 1 << 20  # numbers of a block of rows that passes a composed quantizer
 
 
-def encode(x: Any, quantizer: Any, n_q: int, beam_size: int = 1) -> Any:
+def encode(x: Any, quantizer: Quantizer, n_q: int, beam_size: int = 1) -> Any:
     """Return codes (n_q, N) of `x` (N, D); where stages have strides, a list with one a stage."""
     if isinstance(quantizer, Codebooks) and quantizer.block == 1:
         engine = backends.engine_of(x)
         return engine.encode(x, quantizer.prepared(engine, x)[:n_q], beam_size)
-    way = _composed if isinstance(quantizer, Composed) else _strided
+    way: Any = _composed if isinstance(quantizer, Composed) else _strided
     parts = [way(part, quantizer, n_q, beam_size) for part in _blocks(x, quantizer)]
     if len(parts) == 1:
         return parts[0]
@@ -35,17 +35,18 @@ def encode(x: Any, quantizer: Any, n_q: int, beam_size: int = 1) -> Any:
     return [xp.concat(list(stage)) for stage in zip(*parts, strict=True)]
 
 
-def decode(codes: Any, quantizer: Any, stages: np.ndarray | None = None) -> Any:
+def decode(codes: Any, quantizer: Quantizer, stages: np.ndarray | None = None) -> Any:
     """Return vectors (N, D) of `codes` (n, N), or of a list of n (N / stride,).
 
     `stages` (N,), from 1, for `Codebooks` only: add up only so many stages of each row.
     """
     if isinstance(quantizer, Composed):
         return _apart(codes, quantizer)
-    if quantizer.block > 1:
-        return _together(codes, quantizer)
+    codebooks = cast(Codebooks, quantizer)
+    if codebooks.block > 1:
+        return _together(codes, codebooks)
     engine = backends.engine_of(codes)
-    prepared = quantizer.prepared(engine, _vector_like(codes))
+    prepared = codebooks.prepared(engine, _vector_like(codes))
     if stages is None:
         return engine.decode(codes, prepared)
     xp = arrays.namespace(codes)
@@ -68,7 +69,7 @@ def added(x: Any, codes: Any, codebooks: Codebooks) -> tuple[list[np.ndarray], l
     """Return what `tally` does, but the sums where `x` is, if it `stays`."""
     if not stays(x):
         return tally(x, codes, codebooks)
-    engine = backends.engine_of(x)
+    engine = backends.trainer_of(x)
     counts, sums = engine.add_up(x, codes, codebooks.prepared(engine, x)[: codes.shape[0]])
     return [arrays.to_numpy(each) for each in counts], sums
 
@@ -93,7 +94,7 @@ def assign(x: Any) -> Callable[[Any], tuple[Any, Any]]:
     codewords may be an array of its library, and counts and sums are.
     """
     if stays(x):
-        again: Callable[[Any], tuple[Any, Any]] = backends.engine_of(x).assign(x)
+        again: Callable[[Any], tuple[Any, Any]] = backends.trainer_of(x).assign(x)
         return again
     following = follow(x)
 
@@ -118,14 +119,14 @@ def walk(x: Any, codes: Any, codebooks: Codebooks) -> Iterator[tuple[Any, Any]]:
 def searched(x: Any, codebooks: Codebooks, stage: int = 0) -> Any:
     """Return what a stage searches with: a copy of `x` (N, D), or projected (N, C)."""
     if stays(x):
-        return backends.engine_of(x).searched(x, tables(x, codebooks)[stage : stage + 1])
+        return backends.trainer_of(x).searched(x, tables(x, codebooks)[stage : stage + 1])
     return steps.searched(arrays.to_numpy(x), codebooks[stage], codebooks.dtype)
 
 
 def residual(x: Any, codes: Any, codebooks: Codebooks) -> Any:
     """Return what is left of `x` (N, D) after the stages of `codes` (n, N), as `encode` does."""
     if stays(x):
-        return backends.engine_of(x).residual(x, codes, tables(x, codebooks))
+        return backends.trainer_of(x).residual(x, codes, tables(x, codebooks))
     given = arrays.to_numpy(x), arrays.to_numpy(codes)
     return steps.residual(*given, codebooks.stages, codebooks.dtype)
 
@@ -208,7 +209,7 @@ def stays(x: Any) -> bool:
 
 
 def _trainer(x: Any) -> Any:
-    return backends.engine_of(x) if stays(x) else dispatch
+    return backends.trainer_of(x) if stays(x) else dispatch
 
 
 def tables(x: Any, codebooks: Codebooks) -> Any:
@@ -216,7 +217,7 @@ def tables(x: Any, codebooks: Codebooks) -> Any:
     return codebooks.prepared(backends.engine_of(x), x)
 
 
-def _blocks(x: Any, quantizer: Any) -> Iterator[Any]:
+def _blocks(x: Any, quantizer: Quantizer) -> Iterator[Any]:
     """Yield `x` (N, D) in parts whose frames share no code with those of another."""
     step = max(1, NUMBERS // (quantizer.dim * quantizer.block)) * quantizer.block
     for start in range(0, max(1, x.shape[0]), step):
@@ -302,7 +303,7 @@ def _working(x: Any, codebooks: Codebooks) -> Any:
     return x if x.dtype == dtype else arrays.namespace(x).astype(x, dtype)
 
 
-def _zeros(rows: int, quantizer: Any, like: Any) -> Any:
+def _zeros(rows: int, quantizer: Quantizer, like: Any) -> Any:
     return arrays.asarray(np.zeros((rows, quantizer.dim), quantizer.dtype), like)
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
+from ..arrays import Codes, Vectors
 from ..codebooks import composed
 from ..errors import BackendError, ParameterError, ShapeError
 from ..kernels import dispatch, tiles
@@ -85,7 +86,7 @@ class StreamEncoder:
         dispatch.load()
         self._encode(np.zeros((self.block, quantizer.dim), np.float32))
 
-    def push(self, x: Any) -> Any:
+    def push(self, x: Vectors) -> Codes:
         """Take frames and return the codes of the blocks that are complete.
 
         Parameters
@@ -106,9 +107,10 @@ class StreamEncoder:
         ShapeError, DtypeError, NonFiniteError
             As `rvq_np.encode`. The stream is unchanged.
         """
-        if type(x) is not np.ndarray:
+        given: Any = x  # whatever a type checker did not see
+        if type(given) is not np.ndarray:
             raise BackendError(
-                f"push: got a {type(x).__name__}; expected a NumPy array. Convert frames with "
+                f"push: got a {type(given).__name__}; expected a NumPy array. Convert frames with "
                 "numpy.asarray."
             )
         if x.ndim not in (1, 2):
@@ -127,7 +129,7 @@ class StreamEncoder:
         codes = self._encode(waiting[:whole]) if whole else self._no_codes()
         self._waiting = [np.array(waiting[whole:])] if whole < len(waiting) else []
         self.frames += len(rows)
-        return codes
+        return cast(Codes, codes)
 
     @property
     def pending(self) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .. import arrays, backends
-from ..codebooks import Codebooks
+from ..codebooks import Codebooks, Quantizer
 from ..errors import (
     BackendError,
     CodeRangeError,
@@ -52,12 +52,14 @@ def threads(call: str, count: Any) -> None:
         )
 
 
-def vectors(call: str, x: Any, codebooks: Any) -> None:
+def vectors(call: str, x: Any, codebooks: Quantizer) -> None:
     """Raise unless `x` is (..., D), floating, finite and small enough for its residuals."""
     vectors_later(call, x, codebooks, backends.engine_of(x))()
 
 
-def vectors_later(call: str, x: Any, codebooks: Any, engine: Any) -> Callable[[], None]:
+def vectors_later(
+    call: str, x: Any, codebooks: Quantizer, engine: backends.Engine
+) -> Callable[[], None]:
     """Begin `vectors`; return what raises, once it is known, if its numbers are bad."""
     if x.ndim == 0 or x.shape[-1] != codebooks.dim:
         raise ShapeError(
@@ -80,13 +82,13 @@ def floating(call: str, x: Any) -> np.dtype:
     return dtype
 
 
-def finite(call: str, x: Any, codebooks: Any) -> None:
+def finite(call: str, x: Any, codebooks: Quantizer) -> None:
     """Raise NonFiniteError if `x` has a bad number, naming the first, or if one is too large."""
     _finite_later(call, x, codebooks, floating(call, x), backends.engine_of(x))()
 
 
 def _finite_later(
-    call: str, x: Any, codebooks: Any, dtype: np.dtype, engine: Any
+    call: str, x: Any, codebooks: Quantizer, dtype: np.dtype, engine: backends.Engine
 ) -> Callable[[], None]:
     ends = engine.extent_later(x)
     if engine.STAYS:
@@ -99,7 +101,7 @@ def _nothing() -> None:
     return
 
 
-def _within(call: str, x: Any, codebooks: Any, dtype: np.dtype, low: Any, high: Any) -> None:
+def _within(call: str, x: Any, codebooks: Quantizer, dtype: np.dtype, low: Any, high: Any) -> None:
     low, high = float(low), float(high)  # before they are compared in their own type
     wide = _DOUBLE if _DOUBLE in (dtype, codebooks.dtype) else _SINGLE
     limit = codebooks.limit(wide)
@@ -119,12 +121,12 @@ def _within(call: str, x: Any, codebooks: Any, dtype: np.dtype, low: Any, high: 
     )
 
 
-def codes(call: str, codes: Any, codebooks: Any) -> None:
+def codes(call: str, codes: Any, codebooks: Quantizer) -> None:
     """Raise unless `codes` (n, ...) are integers, n is at most Q and each names a codeword."""
     codes_later(call, codes, codebooks)()
 
 
-def codes_later(call: str, codes: Any, codebooks: Any) -> Callable[[], None]:
+def codes_later(call: str, codes: Any, codebooks: Quantizer) -> Callable[[], None]:
     """Begin `codes`; return what raises, once it is known, if one names no codeword."""
     if codes.ndim == 0:
         raise ShapeError(f"{call}: codes has shape (); expected (n, ...), one row a stage.")
@@ -163,7 +165,7 @@ def codes_later(call: str, codes: Any, codebooks: Any) -> Callable[[], None]:
 
 
 def for_encode(
-    call: str, x: Any, engine: Any, codebooks: Any, n_q: Any, beam_size: Any
+    call: str, x: Any, engine: backends.Engine, codebooks: Quantizer, n_q: Any, beam_size: Any
 ) -> tuple[int, Callable[[], None]]:
     """Return `n_q`, all stages by default, and what raises if the numbers of `x` are bad."""
     n_q = codebooks.n_q if n_q is None else stage_count(call, n_q, 1, codebooks.n_q)
@@ -172,7 +174,7 @@ def for_encode(
     return n_q, vectors_later(call, x, codebooks, engine)
 
 
-def listed(call: str, codes: Any, codebooks: Any, out: Any) -> list[Any]:
+def listed(call: str, codes: Any, codebooks: Quantizer, out: Any) -> list[Any]:
     """Return codes of stages with strides as a list of as many arrays as stages, or raise."""
     if out is not None:
         raise ParameterError(f"{call}: out= is not served where stages have strides.")
@@ -186,7 +188,7 @@ def listed(call: str, codes: Any, codebooks: Any, out: Any) -> list[Any]:
     return stages
 
 
-def ragged(call: str, stages: list[Any], codebooks: Any) -> list[Any]:
+def ragged(call: str, stages: list[Any], codebooks: Quantizer) -> list[Any]:
     """Return codes of stages with strides, one array (..., T / stride) each, or raise."""
     expected = None
     for stage, (row, stride) in enumerate(zip(stages, codebooks.strides, strict=False)):
@@ -206,7 +208,7 @@ def ragged(call: str, stages: list[Any], codebooks: Any) -> list[Any]:
     return stages
 
 
-def frames(call: str, x: Any, codebooks: Any, beam_size: int, out: Any) -> None:
+def frames(call: str, x: Any, codebooks: Quantizer, beam_size: int, out: Any) -> None:
     """Raise unless `x` (..., T, D) can be quantized by stages with strides."""
     if x.ndim < 2 or x.shape[-2] % codebooks.block:
         raise ShapeError(

@@ -11,7 +11,7 @@ import numpy as np
 
 
 @functools.cache
-def _basis(dim):
+def _basis(dim: int) -> np.ndarray:
     """Return the windowed cosines (2D, D)."""
     n, k = np.arange(2 * dim), np.arange(dim)
     window = np.sin(np.pi * (n + 0.5) / (2 * dim))
@@ -19,7 +19,7 @@ def _basis(dim):
     return np.sqrt(2 / dim) * cosines * window[:, None]
 
 
-def forward(samples, dim, offset=0):
+def forward(samples: np.ndarray, dim: int, offset: int = 0) -> np.ndarray:
     """Return the vectors (T, D), float32, of `samples` (N,), beginning `offset` samples late.
 
     ``T`` is ``ceil((N + offset) / D) + 1``: half of the first and last windows is outside.
@@ -32,7 +32,7 @@ def forward(samples, dim, offset=0):
     return (windows @ _basis(dim)).astype(np.float32)
 
 
-def inverse(vectors, length):
+def inverse(vectors: np.ndarray, length: int) -> np.ndarray:
     """Return `length` samples, float64, from the result of `forward` without offset."""
     dim = vectors.shape[1]
     windows = vectors.astype(np.float64) @ _basis(dim).T

@@ -3,13 +3,14 @@
 import contextlib
 import wave
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..errors import InputFileError
 
 
-def read(path):
+def read(path: Any) -> Any:
     """Return the samples (N,), float64 in [-1, 1], channels averaged, and the sample rate.
 
     Raises
@@ -29,19 +30,19 @@ def read(path):
     return samples.reshape(-1, channels).mean(axis=1), rate
 
 
-def length(path):
+def length(path: Any) -> Any:
     """Return the number of samples per channel, and the sample rate; errors as in `read`."""
     with _open(path) as (file, frames):
         return frames, file.getframerate()
 
 
 @contextlib.contextmanager
-def opened(path):
+def opened(path: Any) -> Any:
     """Yield ``read(count)``: the next samples, float32, channels averaged, fewer at the end."""
     with _open(path) as (file, _):
         channels, width = file.getnchannels(), file.getsampwidth()
 
-        def next_samples(count):
+        def next_samples(count: Any) -> Any:
             content = _next(file, path, count)
             usable = len(content) // (channels * width) * channels * width
             samples = _samples(content[:usable], width)
@@ -51,7 +52,7 @@ def opened(path):
 
 
 @contextlib.contextmanager
-def writing(target, rate):
+def writing(target: Any, rate: Any) -> Any:
     """Yield ``write(samples)`` for 16-bit PCM to an open file; clips to [-1, 1]."""
     with wave.open(target, "wb") as file:
         file.setnchannels(1)
@@ -61,7 +62,7 @@ def writing(target, rate):
 
 
 @contextlib.contextmanager
-def _open(path):
+def _open(path: Any) -> Any:
     """Yield a file and its number of frames, by its size where its header claims more."""
     path = Path(path)
     if not path.is_file():
@@ -84,18 +85,18 @@ def _open(path):
         yield file, max(0, min(file.getnframes(), there))
 
 
-def _next(file, path, count):
+def _next(file: Any, path: Any, count: Any) -> Any:
     try:
         return file.readframes(count)
     except Exception as error:
         raise InputFileError(f"{str(path)!r} is a damaged WAV file ({error!r}).") from error
 
 
-def _pcm(samples):
+def _pcm(samples: np.ndarray) -> np.ndarray:
     return np.clip(np.round(samples * 32768), -32768, 32767).astype("<i2")
 
 
-def _samples(content, width):
+def _samples(content: bytes, width: int) -> np.ndarray:
     if width == 1:  # the only unsigned width
         return np.frombuffer(content, np.uint8) / 128.0 - 1.0
     raw = np.frombuffer(content, np.uint8).reshape(-1, width)
@@ -104,13 +105,13 @@ def _samples(content, width):
     return padded.view("<i4")[:, 0] / 2.0**31
 
 
-def write(path, samples, rate):
+def write(path: Any, samples: np.ndarray, rate: int) -> None:
     """Write `samples` in [-1, 1] as 16-bit PCM; others are clipped."""
     with writing(str(path), rate) as put:
         put(samples)
 
 
-def resample(samples, rate, new_rate):
+def resample(samples: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
     """Return `samples` at another rate, band-limited: the spectrum is cut or padded."""
     if rate == new_rate:
         return samples

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -14,12 +14,16 @@ from ..codebooks import Codebooks
 from ..codec import validation
 from ..errors import DtypeError, ShapeError
 
+VectorArray = TypeVar("VectorArray")  # of vectors, losses and bandwidths
+CodeArray = TypeVar("CodeArray")
+
 
 @dataclass(eq=False)
-class QuantizedResult:
+class QuantizedResult(Generic[VectorArray, CodeArray]):
     """What quantizing a batch gives; unpacks like the tuple ESPnet returns.
 
     Two are equal if all their arrays are: of the same shapes and numbers, whatever the library.
+    To a type checker it is ``QuantizedResult[V, C]``: V of vectors and losses, C of codes.
 
     Attributes
     ----------
@@ -35,11 +39,11 @@ class QuantizedResult:
         The same without the commitment weight; None where the quantizer has no dropout.
     """
 
-    quantized: Any
-    codes: Any
-    bandwidth: Any
-    penalty: Any = None
-    quantization_loss: Any = None
+    quantized: VectorArray
+    codes: CodeArray
+    bandwidth: VectorArray
+    penalty: VectorArray = None  # type: ignore[assignment]
+    quantization_loss: VectorArray | None = None
 
     def __iter__(self) -> Iterator[Any]:
         yield from (self.quantized, self.codes, self.bandwidth, self.penalty)

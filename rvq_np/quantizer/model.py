@@ -10,12 +10,13 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
 from .. import arguments, arrays, backends
 from .. import train as training
+from ..arrays import Codes, Integers, Vectors
 from ..codec import core, validation
 from ..config import Config
 from ..errors import (
@@ -177,9 +178,17 @@ class ResidualVectorQuantizer:
         """
         return self.config.stages_for(sample_rate, bandwidth, "get_num_quantizers_for_bandwidth")
 
+    @overload
+    def forward(
+        self, x: Vectors, sample_rate: float, bandwidth: float | None = None, mask: Any = None
+    ) -> QuantizedResult[Vectors, Codes]: ...
+    @overload
     def forward(
         self, x: Any, sample_rate: float, bandwidth: float | None = None, mask: Any = None
-    ) -> QuantizedResult:
+    ) -> QuantizedResult[Any, Any]: ...
+    def forward(
+        self, x: Any, sample_rate: float, bandwidth: float | None = None, mask: Any = None
+    ) -> Any:
         """Quantize a batch; in training, learn from it.
 
         Parameters
@@ -238,6 +247,24 @@ class ResidualVectorQuantizer:
             self._use(passed.states, self._projections, passed.codebooks)
         return passed
 
+    @overload
+    def encode(
+        self,
+        x: Vectors,
+        sample_rate: float,
+        bandwidth: float | None = None,
+        st: int | None = None,
+        beam_size: int = 1,
+    ) -> Codes: ...
+    @overload
+    def encode(
+        self,
+        x: Any,
+        sample_rate: float,
+        bandwidth: float | None = None,
+        st: int | None = None,
+        beam_size: int = 1,
+    ) -> Any: ...
     def encode(
         self,
         x: Any,
@@ -286,6 +313,10 @@ class ResidualVectorQuantizer:
         with batch.there():
             return batch.codes(core.encode(batch.rows, codebooks, n_q - start, beam_size))
 
+    @overload
+    def decode(self, codes: Integers, st: int | None = None) -> Vectors: ...
+    @overload
+    def decode(self, codes: Any, st: int | None = None) -> Any: ...
     def decode(self, codes: Any, st: int | None = None) -> Any:
         """Turn codes into vectors: the sum of the codewords they name.
 
@@ -430,6 +461,7 @@ class ResidualVectorQuantizer:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the arrays and arguments to a safetensors file, atomically."""
+        path = arguments.path("save", "path", path)
         safetensors.save(path, self.state_dict(), self.config.as_dict())
 
     @classmethod
@@ -443,9 +475,10 @@ class ResidualVectorQuantizer:
         ModelFileError
             If it is truncated, another program's, or contradicts itself.
         """
-        tensors, arguments = safetensors.load(path)
+        path = arguments.path("load", "path", path)
+        tensors, given = safetensors.load(path)
         try:
-            config = Config.from_dict(arguments)
+            config = Config.from_dict(given)
             if config.n_q > len(tensors):  # before anything is made for each of them
                 raise StateError(f"it claims {config.n_q} stages and has {len(tensors)} arrays")
             states, projections = training.from_state_dict(tensors, config)

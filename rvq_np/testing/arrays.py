@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from .. import codec
+from .. import arguments, codec
 from ..errors import NonFiniteError, RvqError
 from ..quantizer import ResidualVectorQuantizer
 from . import strategies
@@ -21,6 +21,9 @@ INTEGERS = ("int8", "uint8", "int16", "int32")
 
 def _normal(shape: tuple[int, ...], seed: int, dtype: str = "float32") -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+
+
+FLOATS = {"float16", "float32", "float64", "bfloat16"}
 
 
 def backend_tests(
@@ -49,12 +52,22 @@ def backend_tests(
     tests : type
         As `rvq_tests`.
 
+    Raises
+    ------
+    ParameterError
+        If an argument is not what it may be.
+
     Examples
     --------
     >>> import numpy as np
     >>> from rvq_np.testing import backend_tests
     >>> TestNumPy = backend_tests(put=np.array, get=np.asarray)
     """
+    for name, value in (("put", put), ("get", get), ("device", device)):
+        arguments.function("backend_tests", name, value)
+    if not isinstance(dtypes, tuple) or not dtypes or not set(dtypes) <= FLOATS:
+        expected = f"a tuple of some of {', '.join(sorted(FLOATS))}"
+        raise arguments.refused("backend_tests", "dtypes", dtypes, expected)
     shapes = st.sampled_from([(6,), (50, 6), (7, 11, 6), (2, 3, 4, 6)])
     seeds = st.integers(0, 2**32 - 1)
     floats = st.sampled_from(dtypes)

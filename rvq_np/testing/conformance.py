@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from hypothesis import given, settings
 
+from .. import arguments
 from . import oracle, strategies
 
 Case = tuple[np.ndarray, np.ndarray]
@@ -43,6 +44,11 @@ def rvq_tests(
         A new class each time: Hypothesis refuses the same ``@given`` method in several classes.
         The last line of each method's docstring names a published bug that it would have found.
 
+    Raises
+    ------
+    ParameterError
+        If an argument is not what it may be.
+
     Notes
     -----
     The oracle is pure Python: a few seconds for each property.
@@ -54,7 +60,10 @@ def rvq_tests(
     >>> sorted(name for name in vars(TestOurs) if name.startswith("test"))[0]
     'test_a_prefix_of_the_codes_decodes_to_the_first_codewords'
     """
-    kind = np.dtype(dtype)
+    arguments.function("rvq_tests", "encode", encode)
+    arguments.function("rvq_tests", "decode", decode)
+    kind = arguments.float_type("rvq_tests", "dtype", dtype)
+    tolerance = arguments.number("rvq_tests", "tolerance", tolerance, 0.0)
     digits, _ = oracle.FLOAT_TYPES[kind.name]
     lattices = strategies.lattices(dtype=kind.type, min_rows=1)
     ordinary = strategies.ordinary(dtype=kind.type, min_rows=1)

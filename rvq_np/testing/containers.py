@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from .. import arguments
 from .parts import codes as drawn_codes
 
 
@@ -70,11 +71,24 @@ def container_tests(
     tests : type
         As `rvq_tests`.
 
+    Raises
+    ------
+    ParameterError
+        If an argument is not what it may be.
+
     Examples
     --------
     >>> from rvq_np.testing import container_tests
     >>> TestMine = container_tests(write=print, read=print, error=ValueError)
     """
+    arguments.function("container_tests", "write", write)
+    arguments.function("container_tests", "read", read)
+    drops = arguments.flag("container_tests", "drops", drops)
+    errors = error if isinstance(error, tuple) else (error,)
+    if not errors or not all(isinstance(each, type) and issubclass(each, Exception)
+                             for each in errors):  # fmt: skip
+        expected = "a class of exceptions, or a tuple of them"
+        raise arguments.refused("container_tests", "error", error, expected)
 
     @contextmanager
     def file() -> Iterator[Path]:

@@ -41,7 +41,7 @@ class CodebookState(Value):
     counts: np.ndarray
     initialized: bool
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("codebook", "sums", "counts"):
             with np.errstate(over="ignore"):
                 frozen = np.array(getattr(self, name), dtype=np.float32, order="C")

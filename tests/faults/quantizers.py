@@ -171,8 +171,8 @@ CLASS = (
     Fault(
         "a name of the state dict is another than ESPnet's",
         "entries",
-        'named[f"{layer}_codebook.embed_avg"] = state.sums',
-        'named[f"{layer}_codebook.embedding_avg"] = state.sums',
+        "named[names.book(stage, names.SUMS)] = state.sums",
+        'named[names.book(stage, "embedding_avg")] = state.sums',
         f"{QUANTIZER}::test_the_names_and_shapes_are_espnets",
     ),
     Fault(

@@ -169,13 +169,13 @@ BOUND = (
     Fault(
         "a far row's slack forgets the half norms it counts too much",
         "_round",
-        "distant = 0.5 * real[q, 12]",
+        "distant = 0.5 * real[q, col.HEAVIEST]",
         "distant = 0.0",
         f"{KERNELS}::test_no_bound_is_above_the_score_at_any_two_norms",
     ),
     Fault(
         "codewords are packed without taking the centre away",
-        "_pack",
+        "pack",
         "move(codewords, k * width, centre, 0, moved, 0, unit, width)",
         "move(codewords, k * width, 0.0 * centre, 0, moved, 0, unit, width)",
         f"{KERNELS}::test_no_bound_is_above_the_score",
@@ -225,7 +225,7 @@ BOUND = (
     ),
     Fault(
         "whole numbers: the bound forgets what rounding a codeword left",
-        "_sides",
+        "sides",
         "bounding = max(bounding, (missed[k] * (1.0 + 1e-9) + 2.0**-1000) / ratio)",
         "bounding = max(bounding, 0.0)",
         f"{KERNELS}::test_no_bound_is_above_the_score_of_a_codeword_that_is_rounded_unlike_the_others",
@@ -429,7 +429,7 @@ PROJECTIONS = (
     ),
     Fault(
         "folded: rows that are left open go to the first codeword",
-        "_pick_folded",
+        "pick_folded",
         "near = left\nif near == 1:",
         "near = left\nif near >= 1:",
         "tests/test_folded_maps.py",
@@ -451,7 +451,7 @@ PROJECTIONS = (
     Fault(
         "a few rows are mapped by what the block before them gave",
         "encode",
-        "searched, place = mapped, place * whole[q, 1]",
+        "searched, place = mapped, place * whole[q, col.WIDTH]",
         "searched, place = mapped, 0",
         f"{KERNELS}",
     ),
