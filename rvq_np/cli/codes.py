@@ -13,6 +13,7 @@ import numpy as np
 
 from .. import bitstream
 from ..codec import validation
+from ..files import atomic
 from . import files
 
 Put = Callable[[int, Any], None]
@@ -66,7 +67,7 @@ def sink(
     path: str, quantizer: Any, batch: tuple[int, ...], frames: int, rate: Any
 ) -> Iterator[Put]:
     """Yield ``put(first frame, codes)``; the file is put in its place on success."""
-    files.check_folder(path)
+    atomic.check(path)
     if is_container(path):
         with bitstream.Writer(path, batch=batch, frame_rate=rate, codebooks=quantizer) as writer:
             yield lambda start, codes: writer.write(codes)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from .. import bitstream
 from ..errors import ParameterError
+from ..files import atomic
 from . import codes, files, report, vectors
 from .models import Model
 
@@ -18,7 +19,7 @@ def fit(options: argparse.Namespace) -> None:
     from ..quantizer import ResidualVectorQuantizer
 
     x = files.load(options.vectors, "vectors", "f", (2, 3))
-    files.check_folder(options.output)
+    atomic.check(options.output)
     rvq = ResidualVectorQuantizer(
         x.shape[1], options.codebook_dim, options.n_q, options.bins,
         kmeans_iters=options.iterations, rng=options.seed,
@@ -89,7 +90,7 @@ def convert(options: argparse.Namespace) -> None:
     from .. import checkpoints
 
     model = Model.of(options.model, options.family)
-    files.check_folder(options.output)
+    atomic.check(options.output)
     quantizer = model.first(options.n_q)
     counts = model.counts[: quantizer.n_q] if model.counts and options.to else None
     checkpoints.save(options.output, quantizer, options.to, counts=counts)

@@ -61,17 +61,9 @@ def _empty_array(path: str) -> np.ndarray | None:
     return np.empty(shape, dtype) if 0 in shape and not dtype.hasobject else None
 
 
-def check_folder(path: str) -> None:
-    """Raise if the folder of the result is missing: before the work, not after."""
-    folder = Path(path).absolute().parent
-    if not folder.is_dir():
-        raise FileNotFoundError(f"there is no folder {str(folder)!r} to write {path!r} into.")
-
-
 @contextlib.contextmanager
 def written(path: str, shape: tuple[int, ...], dtype: Any) -> Iterator[np.ndarray]:
     """Yield an array that becomes the .npy file `path` on success, not before."""
-    check_folder(path)
     if math.prod(max(1, length) for length in shape) * np.dtype(dtype).itemsize >= 1 << 63:
         raise InputFileError(f"{path!r} cannot be written: an array of shape {shape} is too large.")
     with NewFile(path) as new:
@@ -80,7 +72,11 @@ def written(path: str, shape: tuple[int, ...], dtype: Any) -> Iterator[np.ndarra
             yield array
             np.save(new.file, array)
         else:
-            mapped = np.lib.format.open_memmap(new.name, "w+", dtype, shape)
+            about = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)),
+                     "fortran_order": False, "shape": shape}  # fmt: skip
+            np.lib.format.write_array_header_1_0(new.file, about)
+            start = new.file.tell()
+            mapped = np.memmap(new.file, dtype, "r+", start, shape)
             _reserve(new.file)
             yield mapped
             mapped.flush()

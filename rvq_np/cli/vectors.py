@@ -167,6 +167,5 @@ def _wav_sink(path: str, batch: tuple[int, ...], dim: int, rate: Fraction | None
             f"decode: a WAV file, {path!r}, holds one stream with a known frame rate; got streams "
             f"of shape {batch} at {rate} frames per second. Write .npy."
         )
-    files.check_folder(path)
     with NewFile(path) as new, wav.writing(new.file, int(samples)) as write:
         yield lambda start, x: write(x.reshape(-1))

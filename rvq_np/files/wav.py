@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputFileError
+from .atomic import NewFile
 
 
 def read(path):
@@ -106,7 +107,7 @@ def _samples(content, width):
 
 def write(path, samples, rate):
     """Write `samples` in [-1, 1] as 16-bit PCM; others are clipped."""
-    with writing(str(path), rate) as put:
+    with NewFile(path) as new, writing(new.file, rate) as put:
         put(samples)
 
 
