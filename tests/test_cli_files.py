@@ -214,7 +214,10 @@ def of_a_later_version(content):
         ),
         ("encode odd.npy -m s.safetensors -o c2.rvq", "multiple of 4"),
         ("encode two.npz -m m.safetensors -o c2.rvq", "'two.npz' holds 2 arrays"),
-        ("encode text.npz -m m.safetensors -o c2.rvq", "'text.npz' is not a readable .npz"),
+        (
+            "encode text.npz -m m.safetensors -o c2.rvq",
+            "'text.npz' is a text file; encode reads",
+        ),
         ("encode empty.npz -m m.safetensors -o c2.rvq", "'empty.npz' is not a readable .npz"),
         ("encode foreign.npz -m m.safetensors -o c2.rvq", "'foreign.npz' is not a readable .npz"),
         ("encode cut.npz -m m.safetensors -o c2.rvq", "'cut.npz' is not a readable .npz"),

@@ -15,8 +15,9 @@ The contract of such a file:
     For the error message where no family matches: per form of the family, how the names of the
     first stage end.
 
-A family whose files are not safetensors has, instead of both, ``MAGIC``, the bytes they begin with,
-and ``parse(file, path) -> Codebooks or Composed``, from the open file, positioned after them.
+A family whose files are not safetensors has, instead of both, ``recognizes(head) -> bool``, whether
+files that begin with these bytes are of the program, and ``parse(file, path) -> Codebooks or
+Composed``, from the open file.
 
 A family to which codebooks can be exported has one more function:
 
@@ -43,7 +44,7 @@ import numpy as np
 
 from ..codebooks import composed
 from ..errors import CheckpointError, ParameterError, ShapeError
-from ..files import safetensors
+from ..files import kinds, safetensors
 from . import _file, _nearest
 
 COUNT = 100.0  # of a codeword, where the caller passes no counts
@@ -108,7 +109,7 @@ def load_as(path: str | os.PathLike[str], family: str | None = None) -> tuple[st
     if family is not None and family not in every:
         raise ParameterError(f"load: family is {family!r}; expected one of {', '.join(every)}.")
     chosen = {name: _module(name) for name in ([family] if family else every)}
-    found = _by_magic(Path(path), chosen)
+    found = _recognized(Path(path), chosen)
     if found:
         return found
     tensors, config = _file.read(path)
@@ -229,13 +230,14 @@ def _may_be(module: ModuleType, tensors: Any, config: dict[str, Any]) -> bool:
     return not hasattr(module, "suits") or module.suits(tensors, config)
 
 
-def _by_magic(path: Path, chosen: dict[str, ModuleType]) -> tuple[str, Any] | None:
+def _recognized(path: Path, chosen: dict[str, ModuleType]) -> tuple[str, Any] | None:
     if not path.is_file():
         return None
     with open(path, "rb") as file:
+        head = file.read(kinds.HEAD)
+        file.seek(0)
         for name, module in chosen.items():
-            file.seek(0)
-            if hasattr(module, "MAGIC") and file.read(len(module.MAGIC)) == module.MAGIC:
+            if hasattr(module, "recognizes") and module.recognizes(head):
                 return name, module.parse(file, path)
     return None
 

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import CheckpointError
+from ..files import kinds
 
 HEADER_LIMIT = 100 << 20  # bytes; that of the safetensors library
 RANK_LIMIT = 64  # axes; that of NumPy
@@ -121,6 +122,10 @@ def read(path: str | os.PathLike[str]) -> tuple[Tensors, dict[str, Any]]:
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"load: there is no file or directory {str(path)!r}.")
+    if not (path.is_file() or path.is_dir()):
+        raise CheckpointError(
+            f"load: {str(path)!r} is {kinds.of(path).said}; expected a regular file or a directory."
+        )
     folder = path if path.is_dir() else path.parent
     entries: dict[str, Entry] = {}
     files, indexed = _files(path)
@@ -144,7 +149,7 @@ def _files(path: Path) -> tuple[list[Path], Iterable[str]]:
     if path.is_file() and path.name.endswith(".index.json"):
         return _shards(path)
     if path.is_file():
-        if path.suffix in PICKLES:
+        if path.suffix.lower() in PICKLES or kinds.of(path).name == "pickle":
             raise CheckpointError(
                 f"load: {str(path)!r} is a pickle, which can run code and is not opened. "
                 "If you trust it, convert it:\n"
@@ -161,7 +166,7 @@ def _files(path: Path) -> tuple[list[Path], Iterable[str]]:
     found = sorted(path.glob("*.safetensors"))
     if len(found) == 1:
         return found, ()
-    pickles = sorted(each.name for each in path.iterdir() if each.suffix in PICKLES)
+    pickles = sorted(each.name for each in path.iterdir() if each.suffix.lower() in PICKLES)
     raise CheckpointError(
         f"load: {str(path)!r} has {len(found)} files *.safetensors; expected model.safetensors, an "
         "index of shards, or exactly one such file. Pass the path of the file. Pickles there are "
@@ -204,6 +209,12 @@ def _entries(path: Path) -> tuple[dict[str, Entry], dict[str, str]]:
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if size < 8 or length > size - 8 or length > HEADER_LIMIT:
+            kind = kinds.of(path)
+            if kind.name not in ("unknown", "safetensors", "empty"):
+                raise CheckpointError(
+                    f"load: {str(path)!r} is {kind.said}, not a safetensors file; expected the "
+                    "weights of a model."
+                )
             raise CheckpointError(
                 f"load: {str(path)!r} has {size} bytes, but a header of {length} bytes: it is "
                 "truncated, or not a safetensors file."

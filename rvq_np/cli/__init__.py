@@ -24,7 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options.run(options)
     except (RvqError, OSError, MemoryError) as error:
-        if isinstance(error, BrokenPipeError):  # the reader closed the pipe, as `head` does
+        if isinstance(error, BrokenPipeError) and error.filename is None:
+            # the reader of standard output closed the pipe, as `head` does
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
         print(f"rvq-np: error: {_one_line(error)}", file=sys.stderr)

@@ -62,10 +62,12 @@ def _empty_array(path: str) -> np.ndarray | None:
 
 
 @contextlib.contextmanager
-def written(path: str, shape: tuple[int, ...], dtype: Any) -> Iterator[np.ndarray]:
+def written(path: Any, shape: tuple[int, ...], dtype: Any) -> Iterator[np.ndarray]:
     """Yield an array that becomes the .npy file `path` on success, not before."""
     if math.prod(max(1, length) for length in shape) * np.dtype(dtype).itemsize >= 1 << 63:
-        raise InputFileError(f"{path!r} cannot be written: an array of shape {shape} is too large.")
+        raise InputFileError(
+            f"{str(path)!r} cannot be written: an array of shape {shape} is too large."
+        )
     with NewFile(path) as new:
         if 0 in shape:  # nothing to map
             array = np.empty(shape, dtype)
@@ -96,17 +98,8 @@ def _reserve(file: Any) -> None:
                 raise
 
 
-def check_npz(path: str) -> None:
-    """Raise unless a file of this name can hold codes of several lengths."""
-    if Path(path).suffix != ".npz":
-        raise InputFileError(
-            f"{path!r} cannot hold codes of stages with strides; expected a file name that ends in "
-            ".rvq or .npz."
-        )
-
-
-def write_stages(path: str, stages: Sequence[np.ndarray]) -> None:
-    """Write codes of several lengths to the .npz file `path`, as level_0, level_1 and so on."""
+def write_stages(path: Any, stages: Sequence[np.ndarray]) -> None:
+    """Write the codes of each stage to the .npz file `path`, as level_0, level_1 and so on."""
     named: dict[str, Any] = {f"level_{n}": each for n, each in enumerate(stages)}
     with NewFile(path) as new:
         np.savez(new.file, **named)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..files import safetensors
+from . import inputs
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,9 @@ class Model:
     rvq: Any = None
 
     @classmethod
-    def of(cls, path: str, family: str | None = None) -> Model:
-        """Return the model of a file, or of a directory with weights."""
+    def of(cls, command: str, path: str, family: str | None = None) -> Model:
+        """Return the model of a file, or of a directory with weights, for `command`."""
+        inputs.kind(command, path, "info" if command == "info" else "model")
         if family is None and safetensors.is_model(path):
             from ..quantizer import ResidualVectorQuantizer
 

@@ -73,17 +73,17 @@ def _span(sizes: tuple[int, ...]) -> str:
 def _usage_of_codes(path: str, quantizer: Any) -> list[tuple[float, float]]:
     from ..train import usage
 
-    if codes_files.is_container(path):
+    found = codes_files.kind("info --codes", path)
+    if found == "rvq":
         with bitstream.Reader(path) as reader:
             reader.check(quantizer)
             counts, _ = _counted(reader)
         return [usage(each * 1.0) for each in counts if each is not None]
-    if quantizer.block > 1:
-        listed = validation.listed("info", files.load_stages(path), quantizer, None)
-        stages = validation.ragged("info", listed, quantizer)
+    if found == "npz" or quantizer.block > 1:
+        stages = codes_files.stages_of("info", path, quantizer)
         pairs = zip(stages, quantizer.sizes, strict=False)
         return [usage(np.bincount(row.ravel(), minlength=size) * 1.0) for row, size in pairs]
-    codes = files.load(path, "codes", "iu", (2, 3))
+    codes = codes_files.load(path, found)
     flat = codes.reshape(codes.shape[0], -1)
     counts = [np.zeros(size) for size in quantizer.sizes[: len(flat)]]
     for rows in files.batches(flat.shape[1], "count"):

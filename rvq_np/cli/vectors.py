@@ -17,8 +17,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import InputFileError, ParameterError, RvqError, ShapeError
+from ..files import kinds
 from ..files.atomic import NewFile
-from . import files
+from . import files, inputs
+from .outputs import Output
 
 Put = Callable[[int, np.ndarray], None]
 
@@ -34,9 +36,12 @@ class Vectors(NamedTuple):
 
 def source(path: str, dim: int) -> Vectors:
     """Return the vectors of a file, of length `dim`."""
-    if Path(path).suffix == ".wav":
+    kind = inputs.kind("encode", path, "vectors")
+    if kind in ("unknown", "empty"):  # its reader says what is wrong with it
+        kind = Path(path).suffix.lower()[1:]
+    if kind in kinds.SOUNDS:
         return _wav(path, dim)
-    if Path(path).suffix == ".npz":
+    if kind == "npz":
         return _npz(path, dim)
     return _array(files.load(path, "vectors", "f", (2, 3)), dim)
 
@@ -138,34 +143,34 @@ def _wav(path: str, dim: int) -> Vectors:
 
 @contextlib.contextmanager
 def sink(
-    path: str, batch: tuple[int, ...], frames: int, dim: int, dtype: Any, rate: Fraction | None
+    out: Output, batch: tuple[int, ...], frames: int, dim: int, dtype: Any, rate: Fraction | None
 ) -> Iterator[Put]:
     """Yield ``put(first frame, (..., n, D))``; the file is put in its place on success."""
-    if Path(path).suffix == ".wav":
-        with _wav_sink(path, batch, dim, rate) as put:
+    if out.ending == ".wav":
+        with _wav_sink(out.path, batch, dim, rate) as put:
             yield put
         return
     shape = (frames, dim) if not batch else (*batch, dim, frames)
-    with files.written(path, shape, dtype) as out:
+    with files.written(out.path, shape, dtype) as array:
 
         def put(start: int, x: np.ndarray) -> None:
             if batch:
-                out[:, :, start : start + x.shape[1]] = x.transpose(0, 2, 1)
+                array[:, :, start : start + x.shape[1]] = x.transpose(0, 2, 1)
             else:
-                out[start : start + len(x)] = x
+                array[start : start + len(x)] = x
 
         yield put
 
 
 @contextlib.contextmanager
-def _wav_sink(path: str, batch: tuple[int, ...], dim: int, rate: Fraction | None) -> Iterator[Put]:
+def _wav_sink(path: Any, batch: tuple[int, ...], dim: int, rate: Fraction | None) -> Iterator[Put]:
     from ..files import wav
 
     samples = None if rate is None else rate * dim
     if batch or samples is None or samples.denominator != 1:
         raise ParameterError(
-            f"decode: a WAV file, {path!r}, holds one stream with a known frame rate; got streams "
-            f"of shape {batch} at {rate} frames per second. Write .npy."
+            f"decode: a WAV file, {str(path)!r}, holds one stream with a known frame rate; got "
+            f"streams of shape {batch} at {rate} frames per second. Write .npy."
         )
     with NewFile(path) as new, wav.writing(new.file, int(samples)) as write:
         yield lambda start, x: write(x.reshape(-1))

@@ -131,8 +131,8 @@ def run(
     stages : list of Stage
         The rows of the table.
     """
-    Path(out).mkdir(parents=True, exist_ok=True)  # or fail before the work
     heldout = shipped_clips("heldout") if path is None else [load_clip(path)]
+    Path(out).mkdir(parents=True, exist_ok=True)  # or fail before the work
     training = shipped_clips("train")
     seconds = sum(len(clip.samples) for clip in training) / RATE
     print(

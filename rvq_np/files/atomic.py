@@ -62,7 +62,7 @@ class NewFile:
         self._place: str | None = None  # of a regular file; None: written into
         self._name = ""
         self._old = check(path)
-        if _is_replaced(path, self._old):
+        if is_replaced(path, self._old):
             self._place = os.path.realpath(path)
             with _named(path):
                 self._name, self.file = _temporary(
@@ -139,7 +139,7 @@ def check(path: str | os.PathLike[str]) -> os.stat_result | None:
         raise IsADirectoryError(f"{str(path)!r} is a folder; expected the name of a file to write.")
     if found is not None and not os.access(path, os.W_OK):
         raise PermissionError(f"{str(path)!r} must not be written: it is read-only.")
-    if _is_replaced(path, found) and not os.access(folder, os.W_OK | os.X_OK):
+    if is_replaced(path, found) and not os.access(folder, os.W_OK | os.X_OK):
         raise PermissionError(
             f"the folder {folder!r} must not be written, so {str(path)!r} can be neither created "
             "nor replaced."
@@ -155,8 +155,8 @@ def remove(path: str | os.PathLike[str]) -> None:
             os.unlink(target)
 
 
-def _is_replaced(path: Any, found: os.stat_result | None) -> bool:
-    """Whether a new file replaces what is at `path`; anything else is written into."""
+def is_replaced(path: Any, found: os.stat_result | None) -> bool:
+    """Whether a new file replaces `found`, what is at `path`; anything else is written into."""
     if path is STDOUT:
         return False
     if found is None:

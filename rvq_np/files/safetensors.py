@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ModelFileError
+from . import kinds
 from .atomic import NewFile
 
 KEY = "rvq_np"  # one metadata entry: safetensors writes several in random order
@@ -50,6 +51,8 @@ def is_model(path: str | os.PathLike[str]) -> bool:
     """Whether `path` is a readable file that `save` wrote."""
     from safetensors import SafetensorError, safe_open
 
+    if not os.path.isfile(path):  # opening a pipe would wait for ever
+        return False
     try:
         with safe_open(path, framework="numpy") as file:
             return "config" in json.loads((file.metadata() or {}).get(KEY, "{}"))
@@ -70,8 +73,14 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], Any]:
     from safetensors import SafetensorError, safe_open
 
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(f"load: there is no file {str(path)!r}.")
+    kind = kinds.of(path)
+    if kind.name not in ("safetensors", "unknown", "empty"):
+        raise ModelFileError(
+            f"load: {str(path)!r} is {kind.said}, not a readable safetensors file; expected a "
+            "model that save() or `rvq-np fit` wrote."
+        )
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
