@@ -94,7 +94,7 @@ def test_three_axes_are_batch_dimension_time(files):
 def test_large_files_go_through_in_batches(files, monkeypatch):
     run(files, "encode x.npy -m m.safetensors -o whole.npy --beam-size 3")
     run(files, "decode whole.npy -m m.safetensors -o back.npy")
-    monkeypatch.setattr(cli.commands.files, "ROWS", 7)
+    monkeypatch.setattr(cli.files, "ROWS", 7)
     run(files, "encode x.npy -m m.safetensors -o parts.npy --beam-size 3")
     run(files, "decode parts.npy -m m.safetensors -o parts-back.npy")
     for one, other in (("whole.npy", "parts.npy"), ("back.npy", "parts-back.npy")):
@@ -195,7 +195,7 @@ def test_bad_files_are_one_line_each(files, capsys):
         ("fit x.npy -o out.safetensors --bins 0", "bins is 0; expected a whole number from 1"),
         ("fit x.npy -o out.safetensors --seed -1", "rng is -1"),
         ("demo --wav nothing.wav", "there is no file 'nothing.wav'"),
-        ("demo --wav text.npy", "'text.npy' is not a PCM WAV file"),
+        ("demo --wav text.npy", "'text.npy' is a text file; expected a sound"),
     ):
         failed(capsys, files, line, message)
 
@@ -224,7 +224,7 @@ class Terminal(io.StringIO):
 
 
 def test_bars_show_on_a_terminal_only(files, monkeypatch):
-    monkeypatch.setattr(cli.commands.files, "ROWS", 50)
+    monkeypatch.setattr(cli.files, "ROWS", 50)
     for stream, shown in ((Terminal(), True), (io.StringIO(), False)):
         monkeypatch.setattr(sys, "stderr", stream)
         assert run(files, "encode x.npy -m m.safetensors -o c.npy") == 0

@@ -23,13 +23,13 @@ def run(line, status=0):
 def files(tmp_path, rng, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     strided = [rvq_np.Stage(book, stride=stride) for book, stride in zip(BOOKS, (4, 2, 1))]  # noqa: B905
-    checkpoints.save("m.safetensors", BOOKS)
+    checkpoints.save("m.safetensors", BOOKS, front_end=rvq_np.FrontEnd("samples", 6))
     checkpoints.save("s.safetensors", rvq_np.Codebooks(strided))
     np.save("x.npy", rng.standard_normal((100, 6)).astype(np.float32))
     np.save("bdt.npy", rng.standard_normal((3, 6, 20)).astype(np.float32))
     run("encode x.npy -m m.safetensors -o c.rvq --frame-rate 1000")
     run("encode x.npy -m m.safetensors -o c.npy")
-    monkeypatch.setattr(cli.commands.files, "ROWS", 24)  # so that everything comes in pieces
+    monkeypatch.setattr(cli.files, "ROWS", 24)  # so that everything comes in pieces
     return tmp_path
 
 
@@ -122,7 +122,7 @@ def test_standard_output_holds_what_a_file_would(command, name, files):
     run(LINES[command].format(f"expected{ending}"))
     done = python(LINES[command].format(name), stdout=subprocess.PIPE)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == Path(f"expected{ending}").read_bytes()  # and nothing that is told
+    assert done.stdout == Path(f"expected{ending}").read_bytes()  # and nothing that is printed
     with open("redirected", "wb") as file:
         file.write(b"before ")
         file.flush()
@@ -218,7 +218,10 @@ def test_tables_without_rows_and_without_titles(files):
         ("encode bdt.npy -m m.safetensors -o c.csv", "cannot hold codes of several streams"),
         ("encode x.npy -m s.safetensors -o c.csv", "cannot hold codes of stages with strides"),
         ("encode x.npy -m s.safetensors -o c2.npy", "cannot hold codes of stages with strides"),
-        ("decode words.csv -m m.safetensors -o y.npy", "'words.csv' is not a .csv file of codes"),
+        (
+            "decode letters.csv -m m.safetensors -o y.npy",
+            "'letters.csv' is not a .csv file of codes",
+        ),
         ("decode ragged.csv -m m.safetensors -o y.npy", "'ragged.csv' is not a .csv file of codes"),
         ("decode high.csv -m m.safetensors -o y.npy", "names no codeword"),
         ("decode huge.csv -m m.safetensors -o y.npy", "'huge.csv' is not a .csv file of codes"),
@@ -226,7 +229,7 @@ def test_tables_without_rows_and_without_titles(files):
     ],
 )
 def test_tables_that_cannot_be_are_one_line(line, said, files, capsys):
-    Path("words.csv").write_text("a,b,c\none,two,three\n")
+    Path("letters.csv").write_text("a,b,c\none,two,three\n")
     Path("ragged.csv").write_text("1,2,3\n4,5\n")
     Path("high.csv").write_text("1,2,3\n4,5,16\n")
     Path("huge.csv").write_text(f"1,2,3\n4,5,{10**30}\n")

@@ -214,3 +214,47 @@ def test_resampling_keeps_a_tone(rate, to):
     assert len(tone) == to
     expected = np.sin(2 * np.pi * 440 * np.arange(to) / to)
     np.testing.assert_allclose(tone, expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("clip", [0, 1])
+def test_the_model_does_the_same_from_the_command_line(clip, spoken, tmp_path):
+    """16 dB and not 4: the model knows that its vectors are an MDCT."""
+    folder, _, stages = spoken
+    original = sorted(folder.glob("*-original.wav"))[clip]
+    model = folder / "model.safetensors"
+    codes, decoded = tmp_path / "c.rvq", tmp_path / "y.wav"
+    assert main(["encode", str(original), "-m", str(model), "-o", str(codes)]) == 0
+    assert main(["decode", str(codes), "-m", str(model), "-o", str(decoded)]) == 0
+    samples = samples_of(original)
+    measured = demo.signal_to_noise(samples, samples_of(decoded)[: len(samples)])
+    assert measured > 15
+    assert measured == pytest.approx(stages[-1].snr[clip], abs=0.1)
+
+
+def test_a_recording_uses_the_model_that_is_there(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(demo, "STAGES", 2)
+    monkeypatch.setattr(demo, "CODEWORDS", 32)
+    monkeypatch.chdir(tmp_path)
+    wav.write("mine.wav", 0.3 * np.sin(np.arange(8000) * 0.05), 16000)
+    assert main(["demo", "--wav", "mine.wav", "-o", "heard"]) == 0
+    assert "Training 2 stages" in capsys.readouterr().out
+    content = (tmp_path / "heard" / "model.safetensors").read_bytes()
+    with monkeypatch.context() as patched:
+        patched.setattr(demo, "train", lambda *_, **__: pytest.fail("it trained again"))
+        assert main(["demo", "--wav", "mine.wav", "-o", "heard"]) == 0
+    out = capsys.readouterr().out
+    assert "Using the model heard/model.safetensors, trained before" in out
+    assert "SNR mine" in out
+    assert (tmp_path / "heard" / "model.safetensors").read_bytes() == content
+    monkeypatch.setattr(demo, "STAGES", 1)  # a model of another demo is none of this one
+    assert main(["demo", "--wav", "mine.wav", "-o", "heard"]) == 0
+    assert "Training 1 stages" in capsys.readouterr().out
+
+
+def test_a_folder_that_cannot_be_is_said_before_the_training(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(demo, "train", lambda *_, **__: pytest.fail("it trained"))
+    (tmp_path / "file").write_bytes(b"kept")
+    assert main(["demo", "-o", str(tmp_path / "file")]) == 1
+    err = capsys.readouterr().err
+    assert str(tmp_path / "file") in err
+    assert err.count("\n") == 1

@@ -43,7 +43,7 @@ def interrupted_fit(path):
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    checkpoints.save("m.safetensors", BOOKS)
+    checkpoints.save("m.safetensors", BOOKS, front_end=rvq_np.FrontEnd("samples", 4))
     np.save("x.npy", X)
     np.save("c.npy", CODES)
     bitstream.write("c.rvq", CODES, codebooks=BOOKS, frame_rate=1000)
@@ -356,7 +356,7 @@ def test_standard_output_takes_bytes(folder):
 
 
 def test_a_mapped_result_may_be_of_any_shape(folder):
-    with cli.commands.files.written("a.npy", (3, 5), np.int32) as out:
+    with cli.files.written("a.npy", (3, 5), np.int32) as out:
         out[:] = np.arange(15).reshape(3, 5)
     found = np.load("a.npy", mmap_mode="r")
     np.testing.assert_array_equal(found, np.arange(15).reshape(3, 5))

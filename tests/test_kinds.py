@@ -1,4 +1,4 @@
-"""What a file is: told by its content, in the message of whoever expected another kind."""
+"""What a file is: recognized by its content, in the message of whoever expected another kind."""
 
 import io
 import json

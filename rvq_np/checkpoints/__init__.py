@@ -15,6 +15,10 @@ The contract of such a file:
     For the error message where no family matches: per form of the family, how the names of the
     first stage end.
 
+``front_end(tensors) -> FrontEnd or None``
+    Only of a family that is no neural codec: what its vectors are. Those of a codec are the latents
+    of its encoder.
+
 A family whose files are not safetensors has, instead of both, ``recognizes(head) -> bool``, whether
 files that begin with these bytes are of the program, and ``parse(file, path) -> Codebooks or
 Composed``, from the open file.
@@ -42,9 +46,11 @@ from typing import Any
 
 import numpy as np
 
+from .. import arguments
 from ..codebooks import composed
 from ..errors import CheckpointError, ParameterError, ShapeError
 from ..files import kinds, safetensors
+from ..frontend import FrontEnd
 from . import _file, _nearest
 
 COUNT = 100.0  # of a codeword, where the caller passes no counts
@@ -103,22 +109,55 @@ def load(path: str | os.PathLike[str], family: str | None = None) -> Any:
     return load_as(path, family)[1]
 
 
+def front_end(path: str | os.PathLike[str], family: str | None = None) -> FrontEnd | None:
+    """Return what the vectors of a published model, or of a file of `save`, are made of.
+
+    Parameters
+    ----------
+    path, family
+        As in `load`.
+
+    Returns
+    -------
+    front_end : FrontEnd or None
+        Of a neural codec: the latents of its encoder. None if it is unknown.
+
+    Raises
+    ------
+    FileNotFoundError, CheckpointError, ParameterError
+        As `load`.
+
+    Examples
+    --------
+    >>> print(front_end("encodec_24khz/model.safetensors"))  # doctest: +SKIP
+    latents of the encodec encoder
+    """
+    return load_whole(path, family)[2]
+
+
 def load_as(path: str | os.PathLike[str], family: str | None = None) -> tuple[str, Any]:
     """Return the name of the detected family, and what `load` returns."""
+    return load_whole(path, family)[:2]
+
+
+def load_whole(
+    path: str | os.PathLike[str], family: str | None = None
+) -> tuple[str, Any, FrontEnd | None]:
+    """Return the name of the detected family, what `load` returns, and what `front_end` does."""
     every = families()
     if family is not None and family not in every:
         raise ParameterError(f"load: family is {family!r}; expected one of {', '.join(every)}.")
     chosen = {name: _module(name) for name in ([family] if family else every)}
     found = _recognized(Path(path), chosen)
     if found:
-        return found
+        return *found, None
     tensors, config = _file.read(path)
     names = set(tensors)
     for name, module in chosen.items():
         if hasattr(module, "matches") and (family or _may_be(module, tensors, config)):
             codebooks = module.build(tensors, config)
             if codebooks is not None:
-                return name, codebooks
+                return name, codebooks, _front_end(name, tensors)
     raise CheckpointError(
         f"load: {str(path)!r} has {len(names)} tensors, such as {_some(names)}, and is "
         + (f"not of family {family}." if family else f"of none of the families {', '.join(every)}.")
@@ -134,6 +173,7 @@ def save(
     family: str | None = None,
     *,
     counts: Sequence[Any] | None = None,
+    front_end: FrontEnd | None = None,
 ) -> None:
     """Write codebooks to a safetensors file: our own format, or with the names of a family.
 
@@ -146,6 +186,8 @@ def save(
         As in `state_dict`. By default our own format: small, and for any quantizer.
     counts : sequence of array (K,), optional
         As in `state_dict`.
+    front_end : FrontEnd, optional
+        What the vectors are made of; recorded in our own format only.
 
     Raises
     ------
@@ -169,7 +211,12 @@ def save(
         tensors = state_dict(quantizer, family, counts=counts)
         safetensors.write(path, tensors, {"format": "pt"})  # which Hugging Face's loader expects
         return
-    tensors, about = _module("rvq_np").written(quantizer)
+    if front_end is not None:
+        arguments.kind("save", "front_end", front_end, FrontEnd)
+        if front_end.dim not in (None, quantizer.dim):
+            expected = f"one of {quantizer.dim} samples per vector, the dimension"
+            raise arguments.refused("save", "front_end", front_end, expected)
+    tensors, about = _module("rvq_np").written(quantizer, front_end)
     safetensors.write(path, tensors, {safetensors.KEY: about})
 
 
@@ -222,6 +269,14 @@ def state_dict(
         )
     entries: dict[str, np.ndarray] = _module(family).entries(quantizer, arrays)
     return entries
+
+
+def _front_end(name: str, tensors: Any) -> FrontEnd | None:
+    module = _module(name)
+    if hasattr(module, "front_end"):
+        recorded: FrontEnd | None = module.front_end(tensors)
+        return recorded
+    return FrontEnd("latents", of=name)
 
 
 def _may_be(module: ModuleType, tensors: Any, config: dict[str, Any]) -> bool:

@@ -9,6 +9,7 @@ the stages of both alternate, so that ``codes.reshape(n_q, 2, B, T)`` has the sa
 from __future__ import annotations
 
 from ..errors import CheckpointError
+from ..frontend import FrontEnd
 from . import _stack
 
 PATTERN = "vq.layers.{}._codebook.embed"
@@ -26,6 +27,11 @@ def matches(names):
         and (whole or halves or projects)
         and not any(".initted" in name for name in names)
     )
+
+
+def front_end(tensors):
+    whole = any("codec.generator." in name for name in tensors)  # else a quantizer of anything
+    return FrontEnd("latents", of="espnet") if whole else None
 
 
 def build(tensors, config):

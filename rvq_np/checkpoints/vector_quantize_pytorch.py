@@ -29,6 +29,10 @@ def matches(names):
     return any(f"{prefix}layers.0._codebook.initted" in names for prefix in mine)
 
 
+def front_end(tensors):
+    return None  # the package is for vectors of any kind
+
+
 def build(tensors, config):
     groups = _stack.groups(tensors, GROUP, PATTERN)
     if groups:

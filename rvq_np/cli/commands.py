@@ -10,7 +10,7 @@ from fractions import Fraction
 
 from .. import bitstream
 from ..errors import ParameterError
-from . import codes, files, inputs, outputs, report, vectors
+from . import codes, inputs, outputs, report, vectors
 from .models import Model
 
 
@@ -18,12 +18,14 @@ def fit(options: argparse.Namespace) -> None:
     from ..quantizer import ResidualVectorQuantizer
 
     out = outputs.of("fit", options.output, [options.vectors, options.checkpoint])
-    inputs.kind("fit", options.vectors, "vectors")
-    x = files.load(options.vectors, "vectors", "f", (2, 3))
+    x, front_end = vectors.whole(
+        options.vectors, options.front_end, options.dim, options.sample_rate
+    )
     rvq = ResidualVectorQuantizer(
         x.shape[1], options.codebook_dim, options.n_q, options.bins,
         kmeans_iters=options.iterations, rng=options.seed,
     )  # fmt: skip
+    rvq.front_end = front_end
     errors: dict[int, float] = {}
     rvq.fit(
         x,
@@ -46,7 +48,7 @@ def encode(options: argparse.Namespace) -> None:
     out = outputs.of("encode", options.output, [options.vectors, options.model])
     model = Model.of("encode", options.model, options.family)
     quantizer = model.first(options.n_q)
-    x = vectors.source(options.vectors, quantizer.dim)
+    x = vectors.source(options.vectors, model, options.front_end, options.resample)
     model.warn_if_random()
     from ..codec import encode
 
@@ -64,8 +66,7 @@ def decode(options: argparse.Namespace) -> None:
     model.warn_if_random()
     from ..codec import decode
 
-    dim, dtype = quantizer.dim, quantizer.dtype
-    with vectors.sink(out, found.batch, found.frames, dim, dtype, found.rate) as put:
+    with vectors.sink(out, model, options.front_end, found.batch, found.frames, found.rate) as put:
         for start, some in found.pieces():
             put(start, decode(some, quantizer))
 
@@ -97,7 +98,7 @@ def convert(options: argparse.Namespace) -> None:
     model = Model.of("convert", options.model, options.family)
     quantizer = model.first(options.n_q)
     counts = model.counts[: quantizer.n_q] if model.counts and options.to else None
-    checkpoints.save(out.path, quantizer, options.to, counts=counts)
+    checkpoints.save(out.path, quantizer, options.to, counts=counts, front_end=model.front_end)
     print(f"{options.model}: {model.kind}, {quantizer!r}", file=out.said)
     size = f"{os.path.getsize(out.path):,} bytes, " if os.path.isfile(out.path) else ""
     print(f"{options.output}: {size}{options.to or 'rvq_np'} format", file=out.said)

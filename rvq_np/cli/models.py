@@ -19,12 +19,17 @@ class Model:
     quantizer : Codebooks or Composed
     kind : str
         The family of models.
+    path : str
+    front_end : FrontEnd or None
+        What its vectors are made of, if that is known.
     rvq : ResidualVectorQuantizer or None
         If the file has training state.
     """
 
     quantizer: Any
     kind: str
+    path: str
+    front_end: Any = None
     rvq: Any = None
 
     @classmethod
@@ -35,11 +40,12 @@ class Model:
             from ..quantizer import ResidualVectorQuantizer
 
             rvq = ResidualVectorQuantizer.load(path)
-            return cls(rvq.codebooks, "ResidualVectorQuantizer of rvq_np", rvq)
+            kind = "ResidualVectorQuantizer of rvq_np"
+            return cls(rvq.codebooks, kind, path, rvq.front_end, rvq)
         from .. import checkpoints
 
-        found, quantizer = checkpoints.load_as(path, family)
-        return cls(quantizer, found)
+        found, quantizer, front_end = checkpoints.load_whole(path, family)
+        return cls(quantizer, found, path, front_end)
 
     @property
     def counts(self) -> list[Any] | None:

@@ -33,6 +33,8 @@ def of_model(path: str, model: Model, counted: str | None) -> None:
     if model.rvq is not None and model.rvq.config.projects:
         width = model.rvq.config.codebook_dim
         print(f"codeword dimension   {width} (projected in and out at each stage)")
+    known = "unknown" if model.front_end is None else model.front_end
+    print(f"front end            {known}")
     print(f"bits per vector      {sum(bits):g}{per_stage}")
     if quantizer.block > 1:
         print(f"frames per code      {', '.join(map(str, quantizer.strides))}")

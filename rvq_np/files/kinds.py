@@ -1,4 +1,4 @@
-"""What a file is, told by its first bytes and not by its name.
+"""What a file is, recognized by its first bytes and not by its name.
 
 A file of another kind than expected is named as what it is: "'x.wav' is a WAV file", and not as a
 damaged file of the expected kind.

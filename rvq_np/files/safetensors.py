@@ -2,7 +2,8 @@
 
 The JSON has a version and one more entry: ``config``, the arguments of a quantizer whose tensors
 have ESPnet's names, or ``codebooks``, how any quantizer is composed of the tensors, which
-`rvq_np.checkpoints` writes and reads.
+`rvq_np.checkpoints` writes and reads.  It may have ``front_end``, what the vectors are made of: a
+dictionary of `rvq_np.frontend.FrontEnd`.
 
 Writes are atomic: a file of that name is the old one or the new one, never a partial one.
 """
@@ -25,14 +26,20 @@ KEY = "rvq_np"  # one metadata entry: safetensors writes several in random order
 VERSION = 1
 
 
-def save(path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray], config: Any) -> None:
+def save(
+    path: str | os.PathLike[str],
+    tensors: Mapping[str, np.ndarray],
+    config: Any,
+    front_end: Any = None,
+) -> None:
     """Write `tensors` and the JSON-able `config` to `path`: the same bytes for the same values."""
-    write(path, tensors, {KEY: description(config=config)})
+    write(path, tensors, {KEY: description(config=config, front_end=front_end)})
 
 
 def description(**about: Any) -> str:
-    """Return the JSON of `about`, with the version, for the metadata of a file."""
-    return json.dumps({"version": VERSION, **about})
+    """Return the JSON of `about`, without what is None, and the version: a file's metadata."""
+    given = {name: value for name, value in about.items() if value is not None}
+    return json.dumps({"version": VERSION, **given})
 
 
 def write(
@@ -61,7 +68,12 @@ def is_model(path: str | os.PathLike[str]) -> bool:
 
 
 def load(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], Any]:
-    """Return the tensors and the config that `save` wrote.
+    """Return the tensors and the config that `save` wrote; errors as in `load_whole`."""
+    return load_whole(path)[:2]
+
+
+def load_whole(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], Any, Any]:
+    """Return the tensors, the config and the front end, None if there is none, of `save`.
 
     Raises
     ------
@@ -100,7 +112,7 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], Any]:
                     f"load: {str(path)!r} has codebooks without training state; load them with "
                     "rvq_np.checkpoints.load."
                 )
-            config = about["config"]
+            config, front_end = about["config"], about.get("front_end")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, ValueError, TypeError, KeyError, OverflowError, OSError) as error:
         if isinstance(error, ModelFileError):
@@ -109,4 +121,4 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], Any]:
             f"load: {str(path)!r} is not a readable safetensors file ({error}). It may be "
             "truncated: copy it again, or write it again with save()."
         ) from error
-    return tensors, config
+    return tensors, config, front_end
