@@ -258,3 +258,27 @@ def test_a_folder_that_cannot_be_is_said_before_the_training(tmp_path, monkeypat
     err = capsys.readouterr().err
     assert str(tmp_path / "file") in err
     assert err.count("\n") == 1
+
+
+def test_the_page_shows_what_the_demo_prints(spoken):
+    """docs/speech.md; other processors add up in another order, hence the tolerance."""
+    from pathlib import Path
+
+    _, printed, stages = spoken
+    page = (Path(rvq_np.__file__).parents[1] / "docs" / "speech.md").read_text()
+    rows = [line.strip("| ").split(" | ") for line in page.splitlines() if " dB |" in line]
+    found = {row[0]: [float(each.split()[0]) for each in row[2:]] for row in rows}
+    assert list(found) == ["1", "2", "4", "8", "8, `beam_size=8`"]
+    for stage in stages:
+        if str(stage.n_q) in found:
+            assert found[str(stage.n_q)] == pytest.approx(stage.snr, abs=0.15)
+    beam = next(line for line in printed.splitlines() if line.startswith("with beam_size=8"))
+    best = [float(each.split()[0]) for each in beam.partition(": ")[2].split(", ")]
+    assert found["8, `beam_size=8`"] == pytest.approx(best, abs=0.15)
+    assert [f"`{name}`" for name in ("cards-002", "reader-0890")] == [
+        each.strip() for each in next(
+            line for line in page.splitlines() if line.startswith("| stages")
+        ).strip("|").split("|")[2:]
+    ]  # fmt: skip
+    order = [name for name in printed.split() if name in ("cards-002", "reader-0890")]
+    assert order[-2:] == ["cards-002", "reader-0890"]

@@ -221,16 +221,16 @@ def test_what_cannot_be_applied_is_refused_with_what_is_missing(line, files, cap
         assert not list(files.glob("o.*"))
 
 
-def test_an_unknown_front_end_can_be_told(files, capsys):
+def test_an_unknown_front_end_can_be_named(files, capsys):
     for kind in ("samples", "mdct"):
-        run(f"encode x.wav -m unknown.safetensors --front-end {kind} -o told.npy")
+        run(f"encode x.wav -m unknown.safetensors --front-end {kind} -o named.npy")
         run(f"encode x.wav -m {kind}.safetensors -o known.npy")
-        assert Path("told.npy").read_bytes() == Path("known.npy").read_bytes()
+        assert Path("named.npy").read_bytes() == Path("known.npy").read_bytes()
         run(f"encode x.wav -m {kind}.safetensors --front-end {kind} -o known.npy")
         run(f"encode x.wav -m {kind}.safetensors -o c.rvq")
-        run(f"decode c.rvq -m unknown.safetensors --front-end {kind} -o told.wav")
+        run(f"decode c.rvq -m unknown.safetensors --front-end {kind} -o named.wav")
         run(f"decode c.rvq -m {kind}.safetensors -o known.wav")
-        assert Path("told.wav").read_bytes() == Path("known.wav").read_bytes()
+        assert Path("named.wav").read_bytes() == Path("known.wav").read_bytes()
         other = {"samples": "mdct", "mdct": "samples"}[kind]
         capsys.readouterr()
         run(f"encode x.wav -m {kind}.safetensors --front-end {other} -o no.npy", status=1)
@@ -260,15 +260,15 @@ def test_convert_keeps_it_and_info_tells_it(files, capsys):
             assert f"front end            {said}\n" in capsys.readouterr().out
 
 
-def test_fit_records_what_it_is_told(files):
-    for told, front in (
+def test_fit_records_what_it_is_named(files):
+    for named, front in (
         ("embeddings", FrontEnd("embeddings")),
         ("embeddings of e5", FrontEnd("embeddings", of="e5")),
         ("latents of dac", FrontEnd("latents", of="dac")),
         ("latents of the dac encoder", FrontEnd("latents", of="dac")),
         ("mdct", FrontEnd("mdct", 8)),
     ):
-        run("fit x.npy -o o.safetensors --n-q 1 --bins 4 --iterations 1 --front-end", told)
+        run("fit x.npy -o o.safetensors --n-q 1 --bins 4 --iterations 1 --front-end", named)
         assert rvq_np.ResidualVectorQuantizer.load("o.safetensors").front_end == front
 
 

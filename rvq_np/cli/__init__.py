@@ -16,14 +16,15 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import RvqError
-from . import commands
+from . import commands, terminal
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code."""
     options = _parser().parse_args(arguments)
     try:
-        options.run(options)
+        with terminal.any_text():
+            options.run(options)
     except (RvqError, OSError, MemoryError) as error:
         if isinstance(error, BrokenPipeError) and error.filename is None:
             # the reader of standard output closed the pipe, as `head` does

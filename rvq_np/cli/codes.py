@@ -19,7 +19,7 @@ from .. import bitstream
 from ..codec import validation
 from ..errors import InputFileError
 from ..files.atomic import NewFile
-from . import files, inputs
+from . import files, inputs, terminal
 from .outputs import Output
 
 Put = Callable[[int, Any], None]
@@ -84,7 +84,7 @@ def _container(path: str, quantizer: Any) -> Codes:
     def read() -> Iterator[tuple[int, Any]]:
         with bitstream.Reader(path) as reader:
             start = 0
-            for content in reader:
+            for content in terminal.shown(reader, "decode", reader.chunks, "chunk"):
                 yield start, content.codes
                 start += _frames(content.codes, content.strides)
 

@@ -6,7 +6,6 @@ import contextlib
 import errno
 import math
 import os
-import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 
 from ..errors import InputFileError
 from ..files.atomic import NewFile
+from . import terminal
 
 ROWS = 1 << 16  # vectors encoded or decoded at once; files may be larger than memory
 
@@ -125,11 +125,6 @@ def batches(count: int, name: str, block: int = 1, streams: int = 1) -> Iterator
     Shows a progress bar if standard error is a terminal.
     """
     step = max(1, ROWS // (block * max(1, streams))) * block
-    starts: Any = range(0, count, step)
-    if sys.stderr.isatty() and len(starts) > 1:
-        with contextlib.suppress(ImportError):
-            from tqdm import tqdm
-
-            starts = tqdm(starts, desc=name, unit="batch", leave=False)
-    for start in starts:
+    starts = range(0, count, step)
+    for start in terminal.shown(starts, name, len(starts)):
         yield slice(start, min(start + step, count))

@@ -9,11 +9,10 @@ import numpy as np
 from .. import bitstream
 from ..codec import validation
 from . import codes as codes_files
-from . import files
+from . import files, terminal
 from .models import Model
 
 MOST_COUNTED = 1 << 20  # codewords per stage: a file may have any size
-BARS = " ▁▂▃▄▅▆▇█"
 BUCKETS = 32
 
 
@@ -84,16 +83,22 @@ def _usage_of_codes(path: str, quantizer: Any) -> list[tuple[float, float]]:
     if found == "npz" or quantizer.block > 1:
         stages = codes_files.stages_of("info", path, quantizer)
         pairs = zip(stages, quantizer.sizes, strict=False)
-        return [usage(np.bincount(row.ravel(), minlength=size) * 1.0) for row, size in pairs]
+        return [usage(np.bincount(_present(row), minlength=size) * 1.0) for row, size in pairs]
     codes = codes_files.load(path, found)
     flat = codes.reshape(codes.shape[0], -1)
     counts = [np.zeros(size) for size in quantizer.sizes[: len(flat)]]
     for rows in files.batches(flat.shape[1], "count"):
         part = np.asarray(flat[:, rows])
-        validation.codes("info", part, quantizer)
+        validation.codes("info", np.where(part == -1, 0, part), quantizer)  # -1: dropped
         for q, total in enumerate(counts):
-            total += np.bincount(part[q].astype(np.int64), minlength=len(total))
+            total += np.bincount(_present(part[q]), minlength=len(total))
     return [usage(total) for total in counts]
+
+
+def _present(codes: np.ndarray) -> np.ndarray:
+    """Return the codes that were not dropped."""
+    flat = codes.ravel()
+    return flat[flat >= 0].astype(np.int64)
 
 
 def of_codes(path: str) -> None:
@@ -142,8 +147,9 @@ def _bars(counts: np.ndarray) -> str:
     """Return a histogram of codeword counts, each bar for consecutive codewords."""
     parts = np.array_split(counts, min(BUCKETS, len(counts)))
     means = np.array([part.mean() for part in parts])
-    heights = np.ceil(means / max(means.max(), 1e-300) * (len(BARS) - 1)).astype(int)
-    return "".join(BARS[height] for height in heights)
+    characters = terminal.bars()
+    heights = np.ceil(means / max(means.max(), 1e-300) * (len(characters) - 1)).astype(int)
+    return "".join(characters[height] for height in heights)
 
 
 def _counted(reader: Any) -> tuple[list[Any], list[int]]:

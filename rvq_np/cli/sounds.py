@@ -1,7 +1,7 @@
 """Sounds as vectors and back, by the front end of the model.
 
 Only samples and an MDCT are computed here.  A model of other vectors is refused with what is
-missing: its codes of a sound would be codes of nothing, and nobody would see it.
+missing: its codes of a sound would be codes of nothing, and no error would show it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..files.atomic import NewFile
 from ..frontend import OF_SOUND, Analysis, FrontEnd, Synthesis
 from . import files
 
-DIM = 64  # samples per vector, where `fit` is told no other number
+DIM = 64  # samples per vector, where `fit` gets no other number
 
 
 def front_end(command: str, path: str, model: Any, asked: str | None) -> FrontEnd:
@@ -76,27 +76,27 @@ def _missing(command: str, path: str, model: str, recorded: FrontEnd) -> str:
 def source(path: str, front: FrontEnd, resample: bool) -> tuple[int, Fraction, Any]:
     """Return how many vectors a sound has, their rate, and ``pieces(block)`` as in `Vectors`."""
     count, rate = wav.length(path)
-    wanted = front.rate if front.rate is not None else rate
-    if wanted != rate:
+    expected = front.rate if front.rate is not None else rate
+    if expected != rate:
         if not resample:
             raise InputFileError(
-                f"{path!r} has {rate} samples per second; the model is for {wanted}. Pass "
+                f"{path!r} has {rate} samples per second; the model is for {expected}. Pass "
                 "--resample, or convert the file."
             )
-        with wav.opened(path, wanted) as sound:
+        with wav.opened(path, expected) as sound:
             count = sound.count
     frames, dim = front.vectors(count) if count else 0, front.dim or 1
 
     def pieces(block: int) -> Iterator[tuple[int, np.ndarray]]:
         analyze = Analysis(front)
-        with wav.opened(path, wanted) as sound:
+        with wav.opened(path, expected) as sound:
             for rows in files.batches(frames, "encode", block):
                 samples = np.zeros((rows.stop - rows.start) * dim)
                 found = sound.read(len(samples))
                 samples[: len(found)] = found
                 yield rows.start, analyze(samples)
 
-    return frames, Fraction(wanted, dim), pieces
+    return frames, Fraction(expected, dim), pieces
 
 
 def array(path: str, kind: str | None, dim: int | None, rate: int | None) -> tuple[Any, FrontEnd]:
