@@ -253,3 +253,10 @@ def test_containers_through_a_pipe_can_be_read(files):
     np.testing.assert_array_equal(
         bitstream.read("received.rvq").codes, rvq_np.encode(np.load("x.npy"), BOOKS)
     )
+
+
+@pytest.mark.parametrize("command", LINES)
+def test_a_pipe_with_the_ending_of_something_else_is_refused(command, files, capsys):
+    os.mkfifo("pipe.mp3")
+    run(LINES[command].format("pipe.mp3"), status=1)
+    assert f"{command}: 'pipe.mp3' ends in .mp3; expected" in capsys.readouterr().err

@@ -1,8 +1,8 @@
 """Where a command writes to: checked before any work.
 
 A name ends in one of the endings that the command can write, in any case of letters.  ``-`` is
-standard output, and a pipe or device of any name is written into: both get the first ending of the
-command, unless their name has another one.  An output is never one of the inputs.
+standard output, and a pipe or device without an ending is written into: both get the first ending
+of the command.  An output is never one of the inputs.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def of(command: str, path: str, inputs: Sequence[str | None]) -> Output:
     found = atomic.check(path) if ending in endings else _stat(path)
     if ending not in endings:
         is_folder = found is not None and stat.S_ISDIR(found.st_mode)
-        if is_folder or atomic.is_replaced(path, found):
+        if ending or is_folder or atomic.is_replaced(path, found):
             raise ParameterError(
                 f"{command}: {path!r} ends in {ending or 'no ending'}; expected the name of a file "
                 f"to write that ends in {_listed(endings)}."
