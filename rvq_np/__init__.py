@@ -15,6 +15,7 @@ A map of the modules and packages, from the ground up; imports only point down.
 `rvq_np.codec`         `encode`, `decode`, `StreamEncoder`: what the rest is built on
 `rvq_np.train`         k-means, moving averages, dead codewords; state in, new state out
 `rvq_np.checkpoints`   one file per family of published models
+`rvq_np.frontend`      what vectors are made of: samples, an MDCT, latents of an encoder
 `rvq_np.bitstream`     the container for codes
 `rvq_np.quantizer`     `ResidualVectorQuantizer`: the class, torch-free
 `rvq_np.grad`          one file per autograd framework
@@ -37,6 +38,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Codebooks": "codebooks",
+    "FrontEnd": "frontend",
     "Grouped": "codebooks",
     "Linear": "codebooks",
     "Parallel": "codebooks",
@@ -64,6 +66,7 @@ _MODULES = (
     "demo",
     "errors",
     "files",
+    "frontend",
     "grad",
     "kernels",
     "names",
@@ -89,6 +92,7 @@ if TYPE_CHECKING:
     from .codec.streaming import StreamEncoder as StreamEncoder
     from .errors import NotInitializedWarning as NotInitializedWarning
     from .errors import RvqError as RvqError
+    from .frontend import FrontEnd as FrontEnd
     from .quantizer import QuantizedResult as QuantizedResult
     from .quantizer import ResidualVectorQuantizer as ResidualVectorQuantizer
 

@@ -23,7 +23,8 @@ import numpy as np
 from .. import arguments
 from ..codebooks import Quantizer, composed
 from ..errors import CheckpointError, ParameterError, ShapeError
-from ..files import safetensors
+from ..files import kinds, safetensors
+from ..frontend import FrontEnd
 from . import _file, _nearest
 
 
@@ -65,15 +66,21 @@ class NamedFamily(Protocol):
 
 @runtime_checkable
 class BinaryFamily(Protocol):
-    """A family whose files are not safetensors.
+    """A family whose files are not safetensors."""
 
-    ``MAGIC``: the bytes they begin with.
-    """
-
-    MAGIC: bytes
+    def recognizes(self, head: bytes) -> bool:
+        """Whether a file that begins with these bytes is of the program."""
 
     def parse(self, file: BinaryIO, path: Path) -> Quantizer:
-        """Return the quantizer from the open file, positioned after `MAGIC`."""
+        """Return the quantizer from the open file, at its beginning."""
+
+
+@runtime_checkable
+class OfVectors(Protocol):
+    """A family that is no neural codec; the vectors of a codec are the latents of its encoder."""
+
+    def front_end(self, tensors: Any) -> FrontEnd | None:
+        """Return what the vectors are, None where that is unknown."""
 
 
 @runtime_checkable
@@ -144,16 +151,49 @@ def load(path: str | os.PathLike[str], family: str | None = None) -> Any:
     return load_as(path, family)[1]
 
 
+def front_end(path: str | os.PathLike[str], family: str | None = None) -> FrontEnd | None:
+    """Return what the vectors of a published model, or of a file of `save`, are made of.
+
+    Parameters
+    ----------
+    path, family
+        As in `load`.
+
+    Returns
+    -------
+    front_end : FrontEnd or None
+        Of a neural codec: the latents of its encoder. None if it is unknown.
+
+    Raises
+    ------
+    FileNotFoundError, CheckpointError, ParameterError
+        As `load`.
+
+    Examples
+    --------
+    >>> print(front_end("encodec_24khz/model.safetensors"))  # doctest: +SKIP
+    latents of the encodec encoder
+    """
+    return load_whole(path, family)[2]
+
+
 def load_as(path: str | os.PathLike[str], family: str | None = None) -> tuple[str, Any]:
     """Return the name of the detected family, and what `load` returns."""
     path = arguments.path("load", "path", path)
+    return load_whole(path, family)[:2]
+
+
+def load_whole(
+    path: str | os.PathLike[str], family: str | None = None
+) -> tuple[str, Any, FrontEnd | None]:
+    """Return the name of the detected family, what `load` returns, and what `front_end` does."""
     every = families()
     if family is not None and not (isinstance(family, str) and family in every):
         raise ParameterError(f"load: family is {family!r}; expected one of {', '.join(every)}.")
     chosen = {name: _module(name) for name in ([family] if family else every)}
-    found = _by_magic(Path(path), chosen)
+    found = _recognized(Path(path), chosen)
     if found:
-        return found
+        return *found, None
     tensors, config = _file.read(path)
     names = set(tensors)
     for name, module in chosen.items():
@@ -162,7 +202,7 @@ def load_as(path: str | os.PathLike[str], family: str | None = None) -> tuple[st
         if family or _may_be(module, tensors, config):
             codebooks = module.build(tensors, config)
             if codebooks is not None:
-                return name, codebooks
+                return name, codebooks, _front_end(name, tensors)
     raise CheckpointError(
         f"load: {str(path)!r} has {len(names)} tensors, such as {_some(names)}, and is "
         + (f"not of family {family}." if family else f"of none of the families {', '.join(every)}.")
@@ -178,6 +218,7 @@ def save(
     family: str | None = None,
     *,
     counts: Sequence[Any] | None = None,
+    front_end: FrontEnd | None = None,
 ) -> None:
     """Write codebooks to a safetensors file: our own format, or with the names of a family.
 
@@ -190,6 +231,8 @@ def save(
         As in `state_dict`. By default our own format: small, and for any quantizer.
     counts : sequence of array (K,), optional
         As in `state_dict`.
+    front_end : FrontEnd, optional
+        What the vectors are made of; recorded in our own format only.
 
     Raises
     ------
@@ -213,7 +256,12 @@ def save(
         tensors = state_dict(quantizer, family, counts=counts)
         safetensors.write(path, tensors, {"format": "pt"})  # which Hugging Face's loader expects
         return
-    tensors, about = _module("rvq_np").written(quantizer)
+    if front_end is not None:
+        arguments.kind("save", "front_end", front_end, FrontEnd)
+        if front_end.dim not in (None, quantizer.dim):
+            expected = f"one of {quantizer.dim} samples per vector, the dimension"
+            raise arguments.refused("save", "front_end", front_end, expected)
+    tensors, about = _module("rvq_np").written(quantizer, front_end)
     safetensors.write(path, tensors, {safetensors.KEY: about})
 
 
@@ -273,6 +321,13 @@ def state_dict(
     return exporters[family].entries(quantizer, arrays)
 
 
+def _front_end(name: str, tensors: Any) -> FrontEnd | None:
+    module = _module(name)
+    return (
+        module.front_end(tensors) if isinstance(module, OfVectors) else FrontEnd("latents", of=name)
+    )
+
+
 def _may_be(module: Family, tensors: Any, config: dict[str, Any]) -> bool:
     if not module.matches(set(tensors)):
         return False
@@ -283,13 +338,14 @@ def _names(chosen: dict[str, Any]) -> dict[str, _nearest.Forms]:
     return {name: each.NAMES for name, each in chosen.items() if isinstance(each, NamedFamily)}
 
 
-def _by_magic(path: Path, chosen: dict[str, Any]) -> tuple[str, Any] | None:
+def _recognized(path: Path, chosen: dict[str, Any]) -> tuple[str, Any] | None:
     if not path.is_file():
         return None
     with open(path, "rb") as file:
+        head = file.read(kinds.HEAD)
+        file.seek(0)
         for name, module in chosen.items():
-            file.seek(0)
-            if isinstance(module, BinaryFamily) and file.read(len(module.MAGIC)) == module.MAGIC:
+            if isinstance(module, BinaryFamily) and module.recognizes(head):
                 return name, module.parse(file, path)
     return None
 

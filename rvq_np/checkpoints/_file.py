@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import CheckpointError
-from ..files import safetensors
+from ..files import kinds, safetensors
 from ..files.safetensors import Entry
 
 FLOATS = {"F64", "F32", "F16", "BF16", "BOOL"}  # flags of a codebook are read as well
@@ -90,6 +90,10 @@ def read(path: str | os.PathLike[str]) -> tuple[Tensors, dict[str, Any]]:
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"load: there is no file or directory {str(path)!r}.")
+    if not (path.is_file() or path.is_dir()):
+        raise CheckpointError(
+            f"load: {str(path)!r} is {kinds.of(path).said}; expected a regular file or a directory."
+        )
     folder = path if path.is_dir() else path.parent
     entries: dict[str, Entry] = {}
     files, indexed = _files(path)
@@ -113,7 +117,7 @@ def _files(path: Path) -> tuple[list[Path], Iterable[str]]:
     if path.is_file() and path.name.endswith(".index.json"):
         return _shards(path)
     if path.is_file():
-        if path.suffix in PICKLES:
+        if path.suffix.lower() in PICKLES or kinds.of(path).name == "pickle":
             raise CheckpointError(
                 f"load: {str(path)!r} is a pickle, which can run code and is not opened. "
                 "If you trust it, convert it:\n"
@@ -130,7 +134,7 @@ def _files(path: Path) -> tuple[list[Path], Iterable[str]]:
     found = sorted(path.glob("*.safetensors"))
     if len(found) == 1:
         return found, ()
-    pickles = sorted(each.name for each in path.iterdir() if each.suffix in PICKLES)
+    pickles = sorted(each.name for each in path.iterdir() if each.suffix.lower() in PICKLES)
     raise CheckpointError(
         f"load: {str(path)!r} has {len(found)} files *.safetensors; expected model.safetensors, an "
         "index of shards, or exactly one such file. Pass the path of the file. Pickles there are "

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import CheckpointError
+from ..frontend import FrontEnd
 from ..names import EMBED, MAPS, linear
 from . import _stack
 
@@ -29,6 +30,11 @@ def matches(names: set[str]) -> bool:
         and (whole or halves or projects)
         and not any(".initted" in name for name in names)
     )
+
+
+def front_end(tensors: Any) -> FrontEnd | None:
+    whole = any("codec.generator." in name for name in tensors)  # else a quantizer of anything
+    return FrontEnd("latents", of="espnet") if whole else None
 
 
 def build(tensors: Any, config: dict[str, Any]) -> Any:

@@ -30,6 +30,10 @@ def matches(names: set[str]) -> bool:
     return any(f"{prefix}layers.0._codebook.initted" in names for prefix in mine)
 
 
+def front_end(tensors: Any) -> None:
+    return None  # the package is for vectors of any kind
+
+
 def build(tensors: Any, config: dict[str, Any]) -> Any:
     groups = _stack.groups(tensors, GROUP, PATTERN)
     if groups:

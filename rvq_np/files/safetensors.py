@@ -8,7 +8,8 @@ float32.
 Our own model files have a JSON description in the metadata, `KEY`.
 The JSON has a version and one more entry: ``config``, the arguments of a quantizer whose tensors
 have ESPnet's names, or ``codebooks``, how any quantizer is composed of the tensors, which
-`rvq_np.checkpoints` writes and reads.
+`rvq_np.checkpoints` writes and reads.  It may have ``front_end``, what the vectors are made of: a
+dictionary of `rvq_np.frontend.FrontEnd`.
 
 Writes are atomic: a file of that name is the old one or the new one, never a partial one.
 """
@@ -25,6 +26,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import CheckpointError, ModelFileError
+from . import kinds
 from .atomic import NewFile
 
 KEY = "rvq_np"  # one metadata entry: safetensors writes several in random order
@@ -77,14 +79,20 @@ class Entry(NamedTuple):
         return values.astype(values.dtype.newbyteorder("="), copy=False).reshape(self.shape)
 
 
-def save(path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray], config: Any) -> None:
+def save(
+    path: str | os.PathLike[str],
+    tensors: Mapping[str, np.ndarray],
+    config: Any,
+    front_end: Any = None,
+) -> None:
     """Write `tensors` and the JSON-able `config` to `path`: the same bytes for the same values."""
-    write(path, tensors, {KEY: description(config=config)})
+    write(path, tensors, {KEY: description(config=config, front_end=front_end)})
 
 
 def description(**about: Any) -> str:
-    """Return the JSON of `about`, with the version, for the metadata of a file."""
-    return json.dumps({"version": VERSION, **about})
+    """Return the JSON of `about`, without what is None, and the version: a file's metadata."""
+    given = {name: value for name, value in about.items() if value is not None}
+    return json.dumps({"version": VERSION, **given})
 
 
 def write(
@@ -111,6 +119,12 @@ def read_header(path: Path) -> tuple[dict[str, Entry], dict[str, str]]:
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if size < 8 or length > size - 8 or length > HEADER_LIMIT:
+            kind = kinds.of(path)
+            if kind.name not in ("unknown", "safetensors", "empty"):
+                raise CheckpointError(
+                    f"load: {str(path)!r} is {kind.said}, not a safetensors file; expected the "
+                    "weights of a model."
+                )
             raise CheckpointError(
                 f"load: {str(path)!r} has {size} bytes, but a header of {length} bytes: it is "
                 "truncated, or not a safetensors file."
@@ -169,6 +183,8 @@ def json_object(path: Path, content: bytes) -> dict[str, Any]:
 
 def is_model(path: str | os.PathLike[str]) -> bool:
     """Whether `path` is a readable file that `save` wrote."""
+    if not os.path.isfile(path):  # opening a pipe would wait for ever
+        return False
     try:
         return "config" in json.loads(read_header(Path(path))[1].get(KEY, "{}"))
     except (CheckpointError, ValueError, TypeError, RecursionError, OSError):
@@ -176,7 +192,12 @@ def is_model(path: str | os.PathLike[str]) -> bool:
 
 
 def load(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], Any]:
-    """Return the tensors and the config that `save` wrote.
+    """Return the tensors and the config that `save` wrote; errors as in `load_whole`."""
+    return load_whole(path)[:2]
+
+
+def load_whole(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], Any, Any]:
+    """Return the tensors, the config and the front end, None if there is none, of `save`.
 
     Raises
     ------
@@ -186,8 +207,14 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], Any]:
         If it is truncated, not safetensors, of another program, or of a later version.
     """
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(f"load: there is no file {str(path)!r}.")
+    kind = kinds.of(path)
+    if kind.name not in ("safetensors", "unknown", "empty"):
+        raise ModelFileError(
+            f"load: {str(path)!r} is {kind.said}, not a readable safetensors file; expected a "
+            "model that save() or `rvq-np fit` wrote."
+        )
     try:
         found, metadata = read_header(path)
         if KEY not in metadata:
@@ -206,7 +233,7 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], Any]:
                 f"load: {str(path)!r} has codebooks without training state; load them with "
                 "rvq_np.checkpoints.load."
             )
-        config = about["config"]
+        config, front_end = about["config"], about.get("front_end")
         if max((entry.stop for entry in found.values()), default=0) != path.stat().st_size:
             raise ValueError("its data do not end with its tensors")
         tensors = {name: entry.read() for name, entry in found.items()}
@@ -218,4 +245,4 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], Any]:
             f"load: {str(path)!r} is not a readable safetensors file ({what}). It may be "
             "truncated: copy it again, or write it again with save()."
         ) from error
-    return tensors, config
+    return tensors, config, front_end

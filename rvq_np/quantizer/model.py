@@ -28,6 +28,7 @@ from ..errors import (
     StateError,
 )
 from ..files import safetensors
+from ..frontend import FrontEnd
 from . import layout, passes
 from .layout import QuantizedResult
 
@@ -102,6 +103,8 @@ class ResidualVectorQuantizer:
     >>> codes.shape, rvq.decode(codes).shape
     ((2, 2, 100), (2, 16, 100))
     """
+
+    _front_end: FrontEnd | None = None  # also of objects pickled before there was one
 
     def __init__(
         self,
@@ -460,9 +463,10 @@ class ResidualVectorQuantizer:
         self._use(*training.from_state_dict(state_dict, self.config))
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the arrays and arguments to a safetensors file, atomically."""
+        """Write the arrays, arguments and front end to a safetensors file, atomically."""
         path = arguments.path("save", "path", path)
-        safetensors.save(path, self.state_dict(), self.config.as_dict())
+        front_end = None if self.front_end is None else self.front_end.as_dict()
+        safetensors.save(path, self.state_dict(), self.config.as_dict(), front_end)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, rng: Any = None) -> ResidualVectorQuantizer:
@@ -476,15 +480,18 @@ class ResidualVectorQuantizer:
             If it is truncated, another program's, or contradicts itself.
         """
         path = arguments.path("load", "path", path)
-        tensors, given = safetensors.load(path)
+        tensors, given, recorded = safetensors.load_whole(path)
         try:
+            front_end = None if recorded is None else FrontEnd.from_dict(recorded)
             config = Config.from_dict(given)
             if config.n_q > len(tensors):  # before anything is made for each of them
                 raise StateError(f"it claims {config.n_q} stages and has {len(tensors)} arrays")
             states, projections = training.from_state_dict(tensors, config)
         except (RvqError, TypeError) as error:
             raise ModelFileError(f"load: {str(path)!r} contradicts itself: {error}") from error
-        return cls.made_of(config, states, projections, rng=rng).eval()
+        quantizer = cls.made_of(config, states, projections, rng=rng).eval()
+        quantizer._front_end = front_end
+        return quantizer
 
     @classmethod
     def made_of(
@@ -495,6 +502,35 @@ class ResidualVectorQuantizer:
         quantizer._begin(config, rng)
         quantizer._use(states, projections)
         return quantizer
+
+    @property
+    def front_end(self) -> FrontEnd | None:
+        """What the vectors are made of, which `save` records; None if it is unknown.
+
+        Raises
+        ------
+        ParameterError
+            If it is set to anything but a `FrontEnd` of this dimension, or None.
+
+        Examples
+        --------
+        >>> rvq = ResidualVectorQuantizer(64, 64, n_q=2, bins=8)
+        >>> rvq.front_end = FrontEnd("mdct", 64, 16000)
+        >>> print(rvq.front_end)
+        MDCT of sound, 64 samples per vector, 16000 Hz
+        """
+        return self._front_end
+
+    @front_end.setter
+    def front_end(self, value: FrontEnd | None) -> None:
+        if value is not None:
+            arguments.kind("ResidualVectorQuantizer", "front_end", value, FrontEnd)
+            if value.dim not in (None, self.dimension):
+                raise arguments.refused(
+                    "ResidualVectorQuantizer", "front_end", value,
+                    f"one of {self.dimension} samples per vector, the dimension",
+                )  # fmt: skip
+        self._front_end = value
 
     @property
     def usage(self) -> list[training.Usage]:
