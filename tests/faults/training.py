@@ -15,10 +15,17 @@ AVERAGES = (
     ),
     Fault(
         "codewords are moved by the sums before this batch",
+        "_average",
+        "total / share",
+        "past / share",
+        f"{TRAIN}::test_moving_averages_are_the_formula",
+    ),
+    Fault(
+        "on a device, codewords are moved by the sums before this batch",
         "_averaged_there",
         "moved = new_sums / put(share)[:, None]",
         "moved = put(past) / put(share)[:, None]",
-        f"{TRAIN}::test_moving_averages_are_the_formula",
+        "tests/test_cupy.py::test_training_steps_are_those_of_the_host",
     ),
     Fault(
         "counts are not smoothed",
