@@ -1,8 +1,8 @@
 """Quantizers as frozen values: what they know, without how to compute with it.
 
 `stage` has `Stage` and `Linear`, `sequence` has `Codebooks`, stages one after another, `composed`
-has quantizers made of several: `Projected`, `Parallel`, `Grouped`.  All are immutable, equal by
-value and hashable, and each is a `Quantizer`.
+has quantizers made of several: `Projected`, `Parallel`, `Grouped`, and `composition` what they
+share.  All are immutable, equal by value and hashable, and each is a `Quantizer`.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from .composed import Composed as Composed
 from .composed import Grouped as Grouped
 from .composed import Parallel as Parallel
 from .composed import Projected as Projected
+from .composition import Composed as Composed
 from .sequence import Codebooks as Codebooks
 from .stage import Linear as Linear
 from .stage import Stage as Stage

@@ -4,8 +4,8 @@ from ._fault import Fault
 
 BITSTREAM, CHECKPOINTS = "tests/test_bitstream.py", "tests/test_checkpoints"
 FAMILIES = f"{CHECKPOINTS}_families.py"
-FLIPPED = f"{BITSTREAM}::test_no_bit_of_a_file_goes_unchecked"
-LET_THROUGH = f"{BITSTREAM}::test_what_the_checksums_let_through_is_refused"
+FLIPPED = "tests/test_bitstream_refused.py::test_no_bit_of_a_file_goes_unchecked"
+LET_THROUGH = "tests/test_bitstream_refused.py::test_what_the_checksums_let_through_is_refused"
 
 CONTAINER = (
     Fault(
@@ -118,7 +118,7 @@ CONTAINER = (
         "_decode",
         "if read != len(uint32s) or (states != START).any():",
         "if read < 0:",
-        f"{BITSTREAM}::test_a_range_coded_stage_ends_with_its_last_codeword_and_where_it_began",
+        "tests/test_bitstream_refused.py::test_a_range_coded_stage_ends_with_its_last_codeword_and_where_it_began",
     ),
 )
 

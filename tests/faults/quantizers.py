@@ -216,7 +216,7 @@ CLASS = (
         "ResidualVectorQuantizer.passed",
         "if self.training:\n    seed",
         "if self is not None:\n    seed",
-        f"{QUANTIZER}::test_a_fresh_quantizer_trains_as_in_torch_and_eval_never_does",
+        "tests/test_quantizer_training.py::test_a_fresh_quantizer_trains_as_in_torch_and_eval_never_does",
     ),
 )
 

@@ -39,21 +39,21 @@ AVERAGES = (
         "_used",
         "return used, places[codes]\n",
         "return used, np.arange(len(codes), dtype=np.int32) % max(1, len(used))\n",
-        f"{QUANTIZER}::test_quantized_is_exactly_decode_of_the_codes_by_the_codewords_before_the_step",
+        "tests/test_quantizer_training.py::test_quantized_is_exactly_decode_of_the_codes_by_the_codewords_before_the_step",
     ),
     Fault(
         "what rows are given does not end where dropout says",
         "advance",
         "if q < stages[n]:",
         "if q <= stages[n]:",
-        QUANTIZER,
+        "tests/test_quantizer_training.py",
     ),
     Fault(
         "of float64 vectors what is handed back is mapped otherwise than decode maps",
         "through",
         "shown = tables.decoded(stage, used, quantized.dtype, dispatch.mapped_out)",
         "shown = table.astype(quantized.dtype)",
-        f"{QUANTIZER}::test_of_large_maps_only_chosen_codewords_are_mapped_back_and_to_the_same_bits",
+        "tests/test_quantizer_training.py::test_of_large_maps_only_chosen_codewords_are_mapped_back_and_to_the_same_bits",
     ),
     Fault(
         "small maps are summed in float32",
@@ -82,7 +82,7 @@ AVERAGES = (
         "learned.codes, learned.quantized, learned.codebooks",
         "learned.codes, core.decode(learned.codes, training.codebooks_of(learned.states, "
         "projections), learned.per_row), learned.codebooks",
-        f"{QUANTIZER}::test_quantized_is_exactly_decode_of_the_codes_by_the_codewords_before_the_step",
+        "tests/test_quantizer_training.py::test_quantized_is_exactly_decode_of_the_codes_by_the_codewords_before_the_step",
     ),
 )
 
@@ -110,7 +110,7 @@ EXPIRY = (
         "_averaged(state, counts, sums, decay, epsilon)\n"
         "return _state(codewords, new_sums, new_counts, largest, state.initialized)\n"
         "if isinstance(sums, steps.Tally) and sums.small and isinstance(vectors, Drawn):",
-        f"{QUANTIZER}::test_decay_and_expiry_reach_the_training_step",
+        "tests/test_quantizer_training.py::test_decay_and_expiry_reach_the_training_step",
     ),
     Fault(
         "a relative threshold is taken for an absolute one",
@@ -134,28 +134,28 @@ MASKS = (
         "learn",
         "np.arange(x.shape[0]) if valid is None else np.flatnonzero(valid)",
         "np.arange(x.shape[0])",
-        f"{QUANTIZER}::test_a_masked_batch_trains_as_its_valid_vectors_alone",
+        "tests/test_quantizer_training.py::test_a_masked_batch_trains_as_its_valid_vectors_alone",
     ),
     Fault(
         "padding takes part in the first codewords",
         "learn",
         "everyone = seen",
         "everyone = arrays.to_numpy(x)",
-        f"{QUANTIZER}::test_the_first_codewords_of_a_masked_batch_are_of_its_valid_vectors_alone",
+        "tests/test_quantizer_training.py::test_the_first_codewords_of_a_masked_batch_are_of_its_valid_vectors_alone",
     ),
     Fault(
         "padding takes part in the averages",
         "Passage._here",
         "tally = steps.Tally(searched, chosen, len(part.codebook))",
         "tally = steps.Tally(part.searched, part.codes, len(part.codebook))",
-        f"{QUANTIZER}::test_a_masked_batch_trains_as_its_valid_vectors_alone",
+        "tests/test_quantizer_training.py::test_a_masked_batch_trains_as_its_valid_vectors_alone",
     ),
     Fault(
         "padding takes part in the loss",
         "Passage._here",
         "distances = steps.squared_distances(searched, part.codebook, chosen)",
         "distances = steps.squared_distances(part.searched, part.codebook, part.codes)",
-        f"{QUANTIZER}::test_a_masked_batch_trains_as_its_valid_vectors_alone",
+        "tests/test_quantizer_training.py::test_a_masked_batch_trains_as_its_valid_vectors_alone",
     ),
 )
 
@@ -186,7 +186,7 @@ DROPOUT = (
         "_loss",
         "np.flatnonzero(stages > stage)",
         "np.flatnonzero(stages >= stage)",
-        f"{QUANTIZER}::test_losses_under_dropout_average_over_the_rows_active_at_a_stage",
+        "tests/test_quantizer_training.py::test_losses_under_dropout_average_over_the_rows_active_at_a_stage",
     ),
 )
 
