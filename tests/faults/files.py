@@ -287,13 +287,6 @@ WRITER = (
         "tests/test_files.py::test_errors_name_what_the_user_named",
     ),
     Fault(
-        "a temporary file has the name of the file and more",
-        "_temporary",
-        'f".{secrets.token_hex(6)}.tmp"',
-        'f".{secrets.token_hex(120)}.{secrets.token_hex(8)}"',
-        "tests/test_files.py::test_a_name_of_251_bytes_is_a_name",
-    ),
-    Fault(
         "an output may be one of the inputs",
         "_refuse_inputs",
         "if any(_is_same(one, path) for one in held):",
