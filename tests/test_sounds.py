@@ -104,6 +104,17 @@ def test_what_needs_a_library_says_which(tmp_path, monkeypatch):
         wav.opened(path, 16000).__enter__()
 
 
+def test_the_demo_needs_no_library_of_sounds(tmp_path, monkeypatch):
+    """The first line of the README installs none."""
+    from rvq_np import demo
+
+    for name in ("soundfile", "scipy", "scipy.io", "scipy.signal"):
+        monkeypatch.setitem(sys.modules, name, None)
+    assert [len(clip.samples) > 16000 for clip in demo.shipped_clips("heldout")] == [True, True]
+    (tmp_path / "x.wav").write_bytes(riff(np.tile(VALUES, 100), 1, 24, rate=44100))
+    assert len(demo.load_clip(str(tmp_path / "x.wav")).samples) == 254  # 700 at 16000 Hz
+
+
 def test_flac_is_read_where_soundfile_is(tmp_path):
     soundfile = pytest.importorskip("soundfile")
     soundfile.write(tmp_path / "x.flac", VALUES, 44100, subtype="PCM_24")
