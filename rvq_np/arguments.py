@@ -80,12 +80,13 @@ def float_type(call: str, name: str, value: Any) -> np.dtype:
     raise refused(call, name, value, "float32 or float64")
 
 
-def path(call: str, name: str, value: Any) -> str:
-    """Return the name of a file, str or os.PathLike."""
+def path(call: str, name: str, value: Any) -> str | os.PathLike[str]:
+    """Return the path of a file as it is, or as str if it is bytes."""
     try:
-        return os.fsdecode(value)
+        decoded = os.fsdecode(value)
     except (TypeError, UnicodeError):
         raise refused(call, name, value, "the path of a file") from None
+    return value if isinstance(value, os.PathLike) else decoded
 
 
 def is_path(call: str, name: str, value: Any, mode: str) -> bool:
