@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from ..arrays import to_numpy
+from ..arrays import FLOATS, float_type, to_numpy
 from ..errors import DtypeError, NonFiniteError, ParameterError, ShapeError
 
 METRICS = ("euclidean", "cosine")
@@ -281,10 +281,11 @@ def largest(stage: Stage) -> float:
 def _frozen(call: str, name: str, values: Any, rank: int) -> np.ndarray:
     """Return a read-only float copy of `values`, or say what is wrong with them."""
     array = to_numpy(values)
-    if array.dtype.kind != "f":
+    kind = float_type(array)
+    if kind is None:
         raise DtypeError(
-            f"{call}: {name} has dtype {array.dtype}; expected float16, float32 or float64. "
-            "Convert with .astype(numpy.float32)."
+            f"{call}: {name} has dtype {array.dtype}; expected {FLOATS}. Convert with "
+            ".astype(numpy.float32)."
         )
     if array.ndim != rank or 0 in array.shape:
         expected = (
@@ -296,7 +297,7 @@ def _frozen(call: str, name: str, values: Any, rank: int) -> np.ndarray:
         raise NonFiniteError(
             f"{call}: {name} holds {array[first]} at {first}; expected finite numbers only."
         )
-    dtype = np.float64 if array.dtype.itemsize > 4 else np.float32
+    dtype = np.float64 if kind == np.float64 else np.float32
     ours = array.base is None and not array.flags.writeable and array.flags.c_contiguous
     if ours and array.dtype == dtype and type(values) is np.ndarray:
         return array  # of another stage: it cannot change

@@ -332,10 +332,10 @@ def warmup(*dtypes: Any) -> bool:
     """
     for dtype in dtypes or (np.float32,):
         try:
-            found: Any = np.dtype(dtype)
+            found: Any = np.dtype(dtype).newbyteorder("=")
         except TypeError:
             found = repr(dtype)
         if found not in (np.float32, np.float64):
             raise DtypeError(f"warmup: got {found}; expected float32 or float64.")
-        dispatch.warm(np.dtype(dtype))
+        dispatch.warm(found)
     return dispatch.load() is not dispatch.plain

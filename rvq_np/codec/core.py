@@ -296,8 +296,8 @@ def _stage(codes: Any, stage: int) -> Any:
 
 def _working(x: Any, codebooks: Codebooks) -> Any:
     """Return `x` in the float type of residuals."""
-    if "float64" in str(x.dtype):
-        return x
+    if arrays.float_type(x) == np.float64:
+        return arrays.native(x)
     dtype = arrays.asarray(np.empty(0, codebooks.dtype), x).dtype
     return x if x.dtype == dtype else arrays.namespace(x).astype(x, dtype)
 

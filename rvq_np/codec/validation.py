@@ -70,12 +70,11 @@ def vectors_later(call: str, x: Any, codebooks: Any, engine: Any) -> Callable[[]
 
 def floating(call: str, x: Any) -> np.dtype:
     """Return the float type of `x`, float32 for bfloat16, or raise DtypeError."""
-    known = isinstance(x, np.ndarray) and x.dtype.kind == "f"
-    dtype: np.dtype | None = x.dtype if known else arrays.float_type(x)
+    dtype = arrays.float_type(x)
     if dtype is None:
         raise DtypeError(
-            f"{call}: x has dtype {x.dtype}; expected floating-point numbers. Convert with "
-            "astype(float32)."
+            f"{call}: x has dtype {x.dtype}; expected floating-point numbers: {arrays.FLOATS}. "
+            "Convert with astype(float32)."
         )
     return dtype
 

@@ -189,10 +189,11 @@ def _compiled() -> bool:
 
 def _single(array: np.ndarray) -> np.ndarray:
     """Return an array as a quantizer would hold it: float32, in C order."""
-    if array.dtype.kind not in "fbiu":
+    found = arrays.numbers(array)
+    if found is None:
         return np.zeros(0, np.float32)  # like none that is known: it will be refused by name
     with np.errstate(over="ignore"):
-        return np.ascontiguousarray(array, np.float32)
+        return np.ascontiguousarray(found, np.float32)
 
 
 def _in_eights(array: np.ndarray) -> np.ndarray:

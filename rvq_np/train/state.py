@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .. import arrays
 from ..codebooks import Codebooks, Linear, Stage
 from ..codebooks.stage import Value, add_to
-from ..errors import NonFiniteError, ParameterError, ShapeError
+from ..errors import DtypeError, NonFiniteError, ParameterError, ShapeError
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -32,6 +33,8 @@ class CodebookState(Value):
 
     Raises
     ------
+    DtypeError
+        If an array does not hold numbers, or long doubles.
     NonFiniteError
         If a number is NaN or infinite in float32.
     """
@@ -43,8 +46,14 @@ class CodebookState(Value):
 
     def __post_init__(self):
         for name in ("codebook", "sums", "counts"):
+            given = arrays.numbers(getattr(self, name))
+            if given is None:
+                raise DtypeError(
+                    f"CodebookState: {name} have dtype {np.asarray(getattr(self, name)).dtype}; "
+                    f"expected {arrays.FLOATS}. Convert with .astype(numpy.float32)."
+                )
             with np.errstate(over="ignore"):
-                frozen = np.array(getattr(self, name), dtype=np.float32, order="C")
+                frozen = np.array(given, dtype=np.float32, order="C")
             if frozen.size and not (np.isfinite(frozen.min()) and np.isfinite(frozen.max())):
                 raise NonFiniteError(
                     f"CodebookState: {name} are beyond float32 (3.4e38). Nothing was changed. "
