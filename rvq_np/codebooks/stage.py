@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import weakref
 from collections.abc import Iterator
 from dataclasses import FrozenInstanceError, dataclass
 from functools import cached_property
@@ -69,6 +70,24 @@ class Value:
     def _refuse(self, name: str) -> NoReturn:
         kind = type(self).__name__
         raise FrozenInstanceError(f"{kind}: {name} cannot be set or deleted; make a new {kind}.")
+
+
+_ours: weakref.WeakValueDictionary[int, np.ndarray] = weakref.WeakValueDictionary()
+
+
+def freeze(array: np.ndarray) -> np.ndarray:
+    """Make an array that nobody else holds read-only, for good, and return it."""
+    array.setflags(write=False)
+    _ours[id(array)] = array
+    return array
+
+
+def is_frozen(array: np.ndarray) -> bool:
+    """Return whether `freeze` has been called with this very array.
+
+    That it is read-only says little: a view made before may still be written to.
+    """
+    return _ours.get(id(array)) is array and not array.flags.writeable
 
 
 def add_to(digest: Any, array: np.ndarray) -> None:
@@ -298,9 +317,6 @@ def _frozen(call: str, name: str, values: Any, rank: int) -> np.ndarray:
             f"{call}: {name} holds {array[first]} at {first}; expected finite numbers only."
         )
     dtype = np.float64 if kind == np.float64 else np.float32
-    ours = array.base is None and not array.flags.writeable and array.flags.c_contiguous
-    if ours and array.dtype == dtype and type(values) is np.ndarray:
+    if array.dtype == dtype and is_frozen(array):
         return array  # of another stage: it cannot change
-    frozen = np.array(array, dtype=dtype, order="C")
-    frozen.setflags(write=False)
-    return frozen
+    return freeze(np.array(array, dtype=dtype, order="C"))

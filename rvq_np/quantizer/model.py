@@ -7,6 +7,7 @@ it differs from ESPnet on purpose, ``docs/espnet.md`` says so and a test proves 
 
 from __future__ import annotations
 
+import copy
 import os
 import warnings
 from collections.abc import Callable, Mapping
@@ -128,6 +129,18 @@ class ResidualVectorQuantizer:
         self._begin(config, rng)
         self.all_reduce = all_reduce
         self._use(*training.fresh(config, self._rng))
+
+    def __copy__(self) -> ResidualVectorQuantizer:
+        """Return a quantizer that goes on by itself: it shares values, which never change."""
+        return copy.deepcopy(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a pickle or a copy holds; the codebooks follow from the states."""
+        return {name: value for name, value in vars(self).items() if name != "codebooks"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._use(self._states, self._projections)
 
     def __repr__(self) -> str:
         arguments = ", ".join(f"{name}={value!r}" for name, value in self.config.as_dict().items())

@@ -12,7 +12,7 @@ import numpy as np
 
 from .. import arrays
 from ..codebooks import Codebooks, Linear, Stage
-from ..codebooks.stage import Value, add_to
+from ..codebooks.stage import Value, add_to, freeze
 from ..errors import DtypeError, NonFiniteError, ParameterError, ShapeError
 
 
@@ -59,8 +59,7 @@ class CodebookState(Value):
                     f"CodebookState: {name} are beyond float32 (3.4e38). Nothing was changed. "
                     "Scale the vectors down."
                 )
-            frozen.setflags(write=False)
-            object.__setattr__(self, name, frozen)
+            object.__setattr__(self, name, freeze(frozen))
 
     @classmethod
     def of(
@@ -69,8 +68,7 @@ class CodebookState(Value):
         """Return the state of arrays that are known to be finite, float32 and not shared."""
         self = object.__new__(cls)
         for name, array in (("codebook", codebook), ("sums", sums), ("counts", counts)):
-            array.setflags(write=False)
-            object.__setattr__(self, name, array)
+            object.__setattr__(self, name, freeze(array))
         object.__setattr__(self, "initialized", initialized)
         return self
 
