@@ -16,7 +16,7 @@ from .errors import BackendError
 
 _SINGLE = np.dtype(np.float32)
 # By NumPy's dtype in either byte order; a long double of 8 bytes is a float64 of another name.
-_FLOATS = {
+KNOWN = {
     np.dtype(kind).newbyteorder(order): np.dtype(f"f{np.dtype(kind).itemsize}")
     for kind in "efdg" for order in "<>" if np.dtype(kind).itemsize <= 8
 }  # fmt: skip
@@ -67,7 +67,7 @@ def float_type(x: Any) -> np.dtype | None:
     """
     dtype = x.dtype
     if isinstance(dtype, np.dtype):
-        found = _FLOATS.get(dtype)
+        found = KNOWN.get(dtype)
         return _SINGLE if found is None and dtype.name == "bfloat16" else found
     name = str(dtype)
     if "bfloat16" in name:  # which no library's `isdtype` need know

@@ -70,7 +70,7 @@ def vectors_later(call: str, x: Any, codebooks: Any, engine: Any) -> Callable[[]
 
 def floating(call: str, x: Any) -> np.dtype:
     """Return the float type of `x`, float32 for bfloat16, or raise DtypeError."""
-    dtype = arrays.float_type(x)
+    dtype = arrays.KNOWN.get(x.dtype) or arrays.float_type(x)
     if dtype is None:
         raise DtypeError(
             f"{call}: x has dtype {x.dtype}; expected floating-point numbers: {arrays.FLOATS}. "

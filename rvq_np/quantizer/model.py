@@ -28,6 +28,7 @@ from ..errors import (
     StateError,
 )
 from ..files import safetensors
+from ..train.data import check_finite
 from . import layout, passes
 from .layout import QuantizedResult
 
@@ -416,7 +417,7 @@ class ResidualVectorQuantizer:
                 )  # fmt: skip
         except NonFiniteError:
             if x.ndim == 3:  # name the place that the user knows
-                layout.Batch("fit", x, self.codebooks)
+                check_finite(x)
             raise
         self._use(states, self._projections)
         return self

@@ -58,7 +58,7 @@ def fit(
     ----------
     x : array or numpy.memmap (N, D), floating, N >= 1
         Read in batches, never copied whole. On a GPU that CuPy computes on it stays there. All
-        numbers of an array are looked at once; of a memory map those that are read, when they are.
+        numbers are looked at once, first of all, whichever rows are drawn later.
     n_q, size : int
         Stages, and codewords per stage.
     iterations : int
@@ -86,7 +86,8 @@ def fit(
     Raises
     ------
     ShapeError, DtypeError, NonFiniteError, BackendError
-        If `x` is not (N, D), not floating, or holds NaN or infinity; if projections do not fit.
+        If `x` is not (N, D), not floating, or a number in any row is NaN, infinite or beyond
+        float32; if projections do not fit.
     ParameterError
         If another argument is not what it may be; it is named.
     ModelFileError, StateError
@@ -133,16 +134,14 @@ def fit(
         "widths": [len(pair[0].weight) if pair else x.shape[1]
                    for pair in projections or [None] * n_q],
     }  # fmt: skip
-    streamed = isinstance(x, np.memmap)  # looked at as it is read
     x = x if core.stays(x) else arrays.to_numpy(x)
     with entered.there():
-        if not streamed:
-            check_finite(x)
+        check_finite(x)
         kept = Checkpoint(checkpoint, x, rng, asked)
         rows = None
         if rows_per_codeword is not None and x.shape[0] > rows_per_codeword * size:
             rows = np.sort(sample_rows(x.shape[0], rows_per_codeword * size, rng))
-        data = Data(x, rows, projections or [None] * n_q, finite=not streamed)
+        data = Data(x, rows, projections or [None] * n_q)
         for state in kept.states:
             data.begin()
             data.end(state)
