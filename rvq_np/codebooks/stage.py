@@ -76,7 +76,7 @@ _ours: weakref.WeakValueDictionary[int, np.ndarray] = weakref.WeakValueDictionar
 
 
 def freeze(array: np.ndarray) -> np.ndarray:
-    """Make an array that nobody else holds read-only, for good, and return it."""
+    """Make an array that no other name holds read-only, for good, and return it."""
     array.setflags(write=False)
     _ours[id(array)] = array
     return array

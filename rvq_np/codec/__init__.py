@@ -108,8 +108,9 @@ def decode(
     Parameters
     ----------
     codes : array (n, ...), integer
-        One row a stage, the first n of them, ``0 <= n <= Q``: a prefix is always legal. Of any
-        library `rvq_np.backends` serves. Where stages have strides, a list of n arrays.
+        One row a stage, the first n of them, ``0 <= n <= Q``: a prefix is always legal. A code of
+        -1 is dropped: its stage adds nothing to that vector. Of any library `rvq_np.backends`
+        serves. Where stages have strides, a list of n arrays.
     codebooks : Codebooks, Composed or array (Q, K, D), floating
     out : numpy.ndarray (..., D), optional
         Where to write the vectors of NumPy codes, in the float type of the codebooks; returned.
@@ -132,7 +133,7 @@ def decode(
     LevelsError
         If there are more rows than stages.
     CodeRangeError
-        If a code names no codeword; the first one is named.
+        If a code names no codeword and is not -1; the first one is named.
     ParameterError
         If `threads` is below 1.
     ShapeError, DtypeError, BackendError
@@ -140,7 +141,9 @@ def decode(
 
     Notes
     -----
-    Bound by memory: ``n * N`` codewords are read and N vectors written.
+    Bound by memory: ``n * N`` codewords are read and N vectors written. Codes of -1 from stage n
+    on give the bits of ``decode(codes[:n])``, and no stage at all zeros, also where a quantizer
+    maps its sums with a bias; each stage is then added on its own, which takes longer.
 
     Examples
     --------
@@ -169,7 +172,7 @@ def tally(x: Any, codes: Any, codebooks: Any) -> tuple[list[np.ndarray], list[np
     x : array (..., D), floating
         The vectors that were encoded.
     codes : array (n, ...), integer
-        Their codes, for the first n stages.
+        Their codes, for the first n stages; none may be dropped.
     codebooks : Codebooks or array (Q, K, D), floating
 
     Returns
@@ -254,20 +257,20 @@ def _encode_any(entered: backends.Entered, quantizer: Any, n_q: int, beam: int, 
 def _decode(entered: backends.Entered, quantizer: Any, out: Any) -> Any:
     engine, codes = entered.engine, entered.array
     confirm = validation.codes_later("decode", codes, quantizer)
-    meanwhile = out is None and isinstance(quantizer, Codebooks)
-    if not meanwhile:
-        confirm()
+    meanwhile = engine.STAYS and out is None and isinstance(quantizer, Codebooks)
+    dropped = not meanwhile and confirm()
     n_rows = _product(codes.shape[1:])
     if out is not None:
         shape = (*codes.shape[1:], quantizer.dim)
         vectors = validation.out("decode", out, entered, shape, quantizer.dtype)
         rows = vectors.reshape(n_rows, quantizer.dim)
-        _decode_into(rows, codes.reshape(len(codes), n_rows), quantizer)
+        _decode_into(rows, codes.reshape(len(codes), n_rows), quantizer, dropped)
         return out
     xp = arrays.namespace(codes)
-    vectors = core.decode(xp.reshape(codes, (codes.shape[0], n_rows)), quantizer)
-    if meanwhile and engine.STAYS:
-        confirm()  # while a device works
+    flat = xp.reshape(codes, (codes.shape[0], n_rows))
+    vectors = core.decode(flat, quantizer, None, dropped)
+    if meanwhile and confirm():  # while a device works: known now
+        vectors = core.decode(flat, quantizer, None, True)
     return entered.out(xp.reshape(vectors, (*codes.shape[1:], quantizer.dim)))
 
 
@@ -278,21 +281,22 @@ def _encode_into(codes: Any, rows: Any, codebooks: Any, n_q: int, beam_size: int
         codes[...] = core.encode(rows, codebooks, n_q, beam_size)
 
 
-def _decode_into(rows: Any, codes: Any, codebooks: Any) -> None:
-    if isinstance(codebooks, Codebooks):
+def _decode_into(rows: Any, codes: Any, codebooks: Any, dropped: bool) -> None:
+    if isinstance(codebooks, Codebooks) and not dropped:
         dispatch.decode(codes, core.tables(np.empty(0, np.float32), codebooks), rows)
     else:
-        rows[...] = core.decode(codes, codebooks)
+        rows[...] = core.decode(codes, codebooks, None, dropped)
 
 
 def _decode_strided(codes: Any, codebooks: Any, out: Any) -> Any:
     entered = backends.enter_all(*validation.listed("decode", codes, codebooks, out))
     with entered[0].there():
-        codes = validation.ragged("decode", [each.array for each in entered], codebooks)
+        codes = [each.array for each in entered]
+        dropped = validation.ragged("decode", codes, codebooks)
         xp = arrays.namespace(*codes)
         *batch, length = codes[0].shape
         flat = [xp.reshape(stage, (_product(stage.shape),)) for stage in codes]
-        vectors = core.decode(flat, codebooks)
+        vectors = core.decode(flat, codebooks, None, dropped)
         shape = (*batch, length * codebooks.strides[0], codebooks.dim)
         return entered[0].out(xp.reshape(vectors, shape))
 

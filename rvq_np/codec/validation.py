@@ -22,6 +22,7 @@ from ..errors import (
     ShapeError,
 )
 
+DROPPED = -1  # the code of a stage that adds nothing to a vector
 _SINGLE, _DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
 
 
@@ -70,7 +71,8 @@ def vectors_later(call: str, x: Any, codebooks: Any, engine: Any) -> Callable[[]
 
 def floating(call: str, x: Any) -> np.dtype:
     """Return the float type of `x`, float32 for bfloat16, or raise DtypeError."""
-    dtype = arrays.KNOWN.get(x.dtype) or arrays.float_type(x)
+    dtype = arrays.KNOWN.get(x.dtype) if isinstance(x, np.ndarray) else None
+    dtype = dtype or arrays.float_type(x)
     if dtype is None:
         raise DtypeError(
             f"{call}: x has dtype {x.dtype}; expected floating-point numbers: {arrays.FLOATS}. "
@@ -120,11 +122,14 @@ def _within(call: str, x: Any, codebooks: Any, dtype: np.dtype, low: Any, high: 
 
 def codes(call: str, codes: Any, codebooks: Any) -> None:
     """Raise unless `codes` (n, ...) are integers, n is at most Q and each names a codeword."""
-    codes_later(call, codes, codebooks)()
+    codes_later(call, codes, codebooks, lowest=0)()
 
 
-def codes_later(call: str, codes: Any, codebooks: Any) -> Callable[[], None]:
-    """Begin `codes`; return what raises, once it is known, if one names no codeword."""
+def codes_later(call: str, codes: Any, codebooks: Any, lowest: int = DROPPED) -> Callable[[], bool]:
+    """Begin `codes`, where codes from `lowest` on may be; return what says if some are dropped.
+
+    It raises, once that is known, if a code names no codeword.
+    """
     if codes.ndim == 0:
         raise ShapeError(f"{call}: codes has shape (); expected (n, ...), one row a stage.")
     xp = arrays.namespace(codes)
@@ -141,24 +146,30 @@ def codes_later(call: str, codes: Any, codebooks: Any) -> Callable[[], None]:
         )
     sizes = codebooks.sizes[: codes.shape[0]]
 
-    def name() -> None:
-        for q, size in enumerate(sizes):
-            _names_codewords(call, codes[q, ...], q, size)
-
     if 0 in codes.shape:
-        return _nothing
+        return _none_dropped
     engine = backends.engine_of(codes)
     ends = engine.extent_later(codes, by_row=True)
 
-    def confirm() -> None:
+    def confirm() -> bool:
         low, high = ends()
-        if not ((low >= 0).all() and (high < np.asarray(sizes)).all()):
-            name()
+        if (low >= 0).all() and (high < np.asarray(sizes)).all():
+            return False
+        return any([
+            _some_dropped(call, codes[q, ...], q, size, lowest) for q, size in enumerate(sizes)
+        ])  # fmt: skip
 
     if engine.STAYS:
         return confirm
-    confirm()
-    return _nothing
+    return _some_dropped_known if confirm() else _none_dropped
+
+
+def _none_dropped() -> bool:
+    return False
+
+
+def _some_dropped_known() -> bool:
+    return True
 
 
 def for_encode(
@@ -185,9 +196,9 @@ def listed(call: str, codes: Any, codebooks: Any, out: Any) -> list[Any]:
     return stages
 
 
-def ragged(call: str, stages: list[Any], codebooks: Any) -> list[Any]:
-    """Return codes of stages with strides, one array (..., T / stride) each, or raise."""
-    expected = None
+def ragged(call: str, stages: list[Any], codebooks: Any) -> bool:
+    """Return whether some codes (..., T / stride) of each stage are dropped, or raise."""
+    expected, dropped = None, False
     for stage, (row, stride) in enumerate(zip(stages, codebooks.strides, strict=False)):
         if not arrays.namespace(*stages).isdtype(row.dtype, "integral"):
             raise DtypeError(
@@ -201,8 +212,8 @@ def ragged(call: str, stages: list[Any], codebooks: Any) -> list[Any]:
                 f"{stride}; expected (..., T / stride), as stage 0 has {tuple(stages[0].shape)} "
                 f"and stride {codebooks.strides[0]}."
             )
-        _names_codewords(call, row, stage, codebooks.sizes[stage])
-    return stages
+        dropped |= _some_dropped(call, row, stage, codebooks.sizes[stage], DROPPED)
+    return dropped
 
 
 def frames(call: str, x: Any, codebooks: Any, beam_size: int, out: Any) -> None:
@@ -227,15 +238,20 @@ def plain(call: str, codebooks: Any) -> Codebooks:
     return codebooks
 
 
-def _names_codewords(call: str, row: Any, stage: int, size: int) -> None:
+def _some_dropped(call: str, row: Any, stage: int, size: int, lowest: int) -> bool:
+    """Return whether some codes of a stage are dropped; raise unless all are in [lowest, size)."""
     xp = arrays.namespace(row)
-    if 0 in row.shape or (int(xp.min(row)) >= 0 and int(xp.max(row)) < size):
-        return
+    if 0 in row.shape:
+        return False
+    low = int(xp.min(row))
+    if low >= lowest and int(xp.max(row)) < size:
+        return low < 0
     here = arrays.to_numpy(row)
-    first = tuple(int(i) for i in np.argwhere((here < 0) | (here >= size))[0])
+    first = tuple(int(i) for i in np.argwhere((here < lowest) | (here >= size))[0])
+    dropped = "" if lowest == 0 else f", or {DROPPED} where the stage is dropped"
     raise CodeRangeError(
         f"{call}: code {int(here[first])} at {(stage, *first)} names no codeword; expected 0 to "
-        f"{size - 1} at stage {stage}. To drop stages, pass fewer rows."
+        f"{size - 1} at stage {stage}{dropped}."
     )
 
 

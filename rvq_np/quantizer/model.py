@@ -306,7 +306,7 @@ class ResidualVectorQuantizer:
         Parameters
         ----------
         codes : array (n, B, T) or (n, N), integer
-            Any number of stages, from stage `st` on.
+            Any number of stages, from stage `st` on. A code of -1 is dropped and adds nothing.
         st : int, optional
             Stage of the first row, as given to `encode`.
 
@@ -334,13 +334,13 @@ class ResidualVectorQuantizer:
         start = self.config.check_start("decode", st, self.n_q)
         codebooks = self.codebooks[start:]
         with entered.there():
-            validation.codes("decode", codes, codebooks)
+            dropped = validation.codes_later("decode", codes, codebooks)()
             self._warn_if_random(start, start + codes.shape[0])
             if codes.ndim == 2:
-                return entered.out(core.decode(codes, codebooks))
+                return entered.out(core.decode(codes, codebooks, None, dropped))
             count, batch, time = codes.shape
             flat = arrays.namespace(codes).reshape(codes, (count, batch * time))
-            vectors = core.decode(flat, codebooks)
+            vectors = core.decode(flat, codebooks, None, dropped)
             return entered.out(layout.as_vectors(vectors, (batch, time)))
 
     def fit(

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from . import oracle, strategies
 
@@ -20,6 +21,7 @@ def rvq_tests(
     decode: Callable[[np.ndarray, np.ndarray], Any],
     dtype: Any = np.float32,
     tolerance: float = 0.0,
+    dropped: bool = False,
 ) -> type:
     """Build a pytest class for a residual quantizer; bind it to a name that starts with ``Test``.
 
@@ -36,6 +38,9 @@ def rvq_tests(
         accepted regret of a code, in units of rounding, see `oracle.regrets`; and the largest
         accepted error of a decoded number, in units of rounding of the sum of the absolute values
         added. For implementations that are exact only up to rounding of their float type.
+    dropped : bool, optional
+        Whether `decode` takes codes of -1, which add nothing. False, the default, leaves out the
+        property about them.
 
     Returns
     -------
@@ -50,7 +55,7 @@ def rvq_tests(
     Examples
     --------
     >>> import rvq_np
-    >>> TestOurs = rvq_tests(encode=rvq_np.encode, decode=rvq_np.decode)
+    >>> TestOurs = rvq_tests(encode=rvq_np.encode, decode=rvq_np.decode, dropped=True)
     >>> sorted(name for name in vars(TestOurs) if name.startswith("test"))[0]
     'test_a_prefix_of_the_codes_decodes_to_the_first_codewords'
     """
@@ -86,7 +91,8 @@ def rvq_tests(
             return
         for row, column in zip(decoded.tolist(), codes.T.tolist(), strict=True):
             codewords = [
-                [Fraction(float(each)) for each in codebooks[q, k]] for q, k in enumerate(column)
+                [Fraction(float(each)) for each in codebooks[q, k]] if k >= 0 else [0] * len(row)
+                for q, k in enumerate(column)
             ]
             for number, parts in zip(row, zip(*codewords, strict=True), strict=True):
                 slack = sum(map(abs, parts)) * Fraction(tolerance) / 2**digits
@@ -196,6 +202,24 @@ def rvq_tests(
             for n in range(1, len(codebooks) + 1):
                 check_decoded(codes[:n], codebooks)
 
+        @given(ordinary, st.integers(0, 2**32 - 1))
+        def test_dropped_codes_add_nothing(self, case: Case, seed: int) -> None:
+            """Codes of -1 from a stage on are a prefix, and one anywhere leaves its codeword out.
+
+            kyutai-labs/moshi#122
+            """
+            x, codebooks = case
+            codes = coded(x, codebooks)
+            for n in range(len(codebooks) + 1):
+                without = codes.copy()
+                without[n:] = -1
+                check_decoded(without, codebooks)
+                if n:
+                    prefix = np.asarray(decode(codes[:n], codebooks))
+                    np.testing.assert_array_equal(np.asarray(decode(without, codebooks)), prefix)
+            some = np.where(np.random.default_rng(seed).random(codes.shape) < 0.3, -1, codes)
+            check_decoded(some.astype(codes.dtype), codebooks)
+
         @given(lattices)
         def test_codewords_of_one_stage_come_back_unchanged(self, case: Case) -> None:
             """Encoding a codeword and decoding it returns the same numbers.
@@ -231,4 +255,6 @@ def rvq_tests(
             for one, other in zip((x, codebooks, codes), (*before, kept), strict=True):
                 np.testing.assert_array_equal(one, other)
 
+    if not dropped:
+        del Tests.test_dropped_codes_add_nothing
     return Tests
