@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from .. import arguments
 from ..arrays import FLOATS, float_type, to_numpy
 from ..errors import DtypeError, NonFiniteError, ParameterError, ShapeError
 
@@ -203,10 +204,12 @@ class Stage(Value):
             raise ParameterError(
                 f"Stage: metric is {self.metric!r}; expected one of {', '.join(METRICS)}."
             )
-        if type(self.stride) is not int or self.stride < 1:
+        stride = arguments.whole_of(self.stride)
+        if stride is None or stride < 1:
             raise ParameterError(
                 f"Stage: stride is {self.stride!r}; expected a whole number of frames from 1."
             )
+        object.__setattr__(self, "stride", stride)
         if (self.project_in is None) != (self.project_out is None):
             raise ShapeError(
                 "Stage: one of project_in and project_out is missing; give both or neither."

@@ -95,7 +95,7 @@ def encode(
     entered = backends.enter(x)
     if threads is None and entered.at is None:
         return _encode(entered, codebooks, n_q, beam_size, out)
-    validation.threads("encode", threads)
+    threads = validation.threads("encode", threads)
     with entered.there(), tiles.at_most(threads):
         return _encode(entered, codebooks, n_q, beam_size, out)
 
@@ -155,7 +155,7 @@ def decode(
            [0., 0.]], dtype=float32)
     """
     quantizer = codebooks if type(codebooks) is Codebooks else composed.of(codebooks)
-    validation.threads("decode", threads)
+    threads = validation.threads("decode", threads)
     with tiles.at_most(threads):
         if quantizer.block > 1:
             return _decode_strided(codes, quantizer, out)
@@ -222,7 +222,7 @@ def _encode(
 ) -> Any:
     engine, x = entered.engine, entered.array
     quantizer = codebooks if type(codebooks) is Codebooks else composed.of(codebooks)
-    n_q, confirm = validation.for_encode("encode", x, engine, quantizer, n_q, beam_size)
+    n_q, beam_size, confirm = validation.for_encode("encode", x, engine, quantizer, n_q, beam_size)
     if type(quantizer) is not Codebooks or quantizer.block > 1 or x.ndim != 2 or out is not None:
         confirm()
         return _encode_any(entered, quantizer, n_q, beam_size, out)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import arrays, backends
+from .. import arguments, arrays, backends
 from ..codebooks import Codebooks
 from ..errors import (
     BackendError,
@@ -28,29 +28,34 @@ _SINGLE, _DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
 
 def stage_count(call: str, n_q: Any, lowest: int, highest: int) -> int:
     """Return `n_q` as an int in ``[lowest, highest]``, or raise LevelsError."""
-    if isinstance(n_q, (bool, np.bool_)) or not isinstance(n_q, (int, np.integer)):
+    found = arguments.whole_of(n_q)
+    if found is None:
         raise LevelsError(f"{call}: n_q is {n_q!r}; expected a whole number of stages.")
-    if not lowest <= n_q <= highest:
+    if not lowest <= found <= highest:
         raise LevelsError(
-            f"{call}: n_q is {n_q}; choose {lowest} to {highest}, the stages there are."
+            f"{call}: n_q is {found}; choose {lowest} to {highest}, the stages there are."
         )
-    return int(n_q)
+    return found
 
 
-def beam(call: str, beam_size: Any) -> None:
-    """Raise ParameterError unless `beam_size` is a whole number from 1."""
-    whole = isinstance(beam_size, (int, np.integer)) and not isinstance(beam_size, bool)
-    if not whole or beam_size < 1:
+def beam(call: str, beam_size: Any) -> int:
+    """Return `beam_size` as an int from 1, or raise ParameterError."""
+    found = arguments.whole_of(beam_size)
+    if found is None or found < 1:
         raise ParameterError(f"{call}: beam_size is {beam_size!r}; expected a whole number from 1.")
+    return found
 
 
-def threads(call: str, count: Any) -> None:
-    """Raise ParameterError unless `count` is None or a whole number from 1."""
-    whole = isinstance(count, (int, np.integer)) and not isinstance(count, bool)
-    if count is not None and not (whole and count >= 1):
+def threads(call: str, count: Any) -> int | None:
+    """Return `count` as an int from 1, or None, or raise ParameterError."""
+    if count is None:
+        return None
+    found = arguments.whole_of(count)
+    if found is None or found < 1:
         raise ParameterError(
             f"{call}: threads is {count!r}; expected a whole number from 1, or None."
         )
+    return found
 
 
 def vectors(call: str, x: Any, codebooks: Any) -> None:
@@ -174,12 +179,12 @@ def _some_dropped_known() -> bool:
 
 def for_encode(
     call: str, x: Any, engine: Any, codebooks: Any, n_q: Any, beam_size: Any
-) -> tuple[int, Callable[[], None]]:
-    """Return `n_q`, all stages by default, and what raises if the numbers of `x` are bad."""
+) -> tuple[int, int, Callable[[], None]]:
+    """Return `n_q`, all stages by default, the beam, and what raises if numbers of `x` are bad."""
     n_q = codebooks.n_q if n_q is None else stage_count(call, n_q, 1, codebooks.n_q)
     if type(beam_size) is not int or beam_size < 1:
-        beam(call, beam_size)
-    return n_q, vectors_later(call, x, codebooks, engine)
+        beam_size = beam(call, beam_size)
+    return n_q, beam_size, vectors_later(call, x, codebooks, engine)
 
 
 def listed(call: str, codes: Any, codebooks: Any, out: Any) -> list[Any]:

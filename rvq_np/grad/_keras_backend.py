@@ -77,8 +77,8 @@ def checked_rate(config, sample_rate, bandwidth):
             f"ResidualVectorQuantizer: bandwidth is {bandwidth!r} without a sample_rate; how "
             "many stages fit into it depends on both."
         )
-    config.stages_for(sample_rate, bandwidth)
-    return float(sample_rate), None if bandwidth is None else float(bandwidth)
+    config.bandwidth_per_quantizer(sample_rate)
+    return float(sample_rate), config.budget(sample_rate, bandwidth)
 
 
 def vectors_of(shape, data_format):

@@ -90,19 +90,22 @@ class Spec:
         return all_names(self.config) if self.training else search_names(self.config)
 
 
-@lru_cache(maxsize=256)
-def spec_of(config: Config, sample_rate: float, bandwidth: float | None, **options: Any) -> Spec:
-    """Return a `Spec`, the same one for the same arguments.
+def spec_of(config: Config, sample_rate: Any, bandwidth: Any, **options: Any) -> Spec:
+    """Return a `Spec`, the same one for the same arguments: any real numbers.
 
     Raises
     ------
     ParameterError
         If `sample_rate` or `bandwidth` is not what it may be.
     """
-    config.stages_for(sample_rate, bandwidth)
-    return Spec(
-        config, float(sample_rate), None if bandwidth is None else float(bandwidth), **options
-    )
+    config.bandwidth_per_quantizer(sample_rate)
+    spent = config.budget(sample_rate, bandwidth)
+    return _spec(config, float(sample_rate), spent, **options)
+
+
+@lru_cache(maxsize=256)
+def _spec(config: Config, sample_rate: float, bandwidth: float | None, **options: Any) -> Spec:
+    return Spec(config, sample_rate, bandwidth, **options)
 
 
 @lru_cache(maxsize=256)

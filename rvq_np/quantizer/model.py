@@ -293,7 +293,7 @@ class ResidualVectorQuantizer:
         """
         n_q = self.config.stages_for(sample_rate, bandwidth, "encode")
         start = self.config.check_start("encode", st, n_q)
-        validation.beam("encode", beam_size)
+        beam_size = validation.beam("encode", beam_size)
         codebooks = self.codebooks[start:n_q]
         batch = layout.Batch("encode", x, codebooks)
         self._warn_if_random(start, n_q)
