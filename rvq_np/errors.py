@@ -62,5 +62,9 @@ class InputFileError(RvqError, ValueError):
     """A data file given to the command line cannot be used."""
 
 
+class FewVectorsWarning(UserWarning):
+    """There are fewer distinct vectors to train on than codewords: some can never be chosen."""
+
+
 class NotInitializedWarning(UserWarning):
     """Codebooks are used that were never trained or loaded: their codewords are random."""

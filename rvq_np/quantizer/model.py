@@ -479,8 +479,11 @@ class ResidualVectorQuantizer:
 
     @property
     def usage(self) -> list[training.Usage]:
-        """Utilisation and perplexity of each stage, by name, from its moving counts."""
-        return [training.usage(state.counts) for state in self._states]
+        """Utilisation and perplexity of each stage, by name, of what vectors chose.
+
+        From its moving counts, without those of codewords that were placed and not chosen yet.
+        """
+        return [training.usage(state.chosen) for state in self._states]
 
     @property
     def is_initialized(self) -> bool:

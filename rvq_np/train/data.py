@@ -91,6 +91,18 @@ class Data:
         for start in range(0, self.n_rows, ROWS):
             yield self.read(slice(start, min(start + ROWS, self.n_rows)))
 
+    def distinct(self, most: int) -> int:
+        """Return how many distinct vectors there are, or `most` if there are as many or more."""
+        seen: set[bytes] = set()
+        start, step = 0, min(ROWS, 2 * most)
+        while start < self.n_rows and len(seen) < most:
+            part = self._taken(slice(start, min(start + step, self.n_rows)))
+            rows = arrays.to_numpy(_single(part))
+            rows = np.ascontiguousarray(rows) + np.float32(0.0)  # -0.0 equals 0.0
+            seen.update(np.unique(rows.view(np.dtype((np.void, rows.strides[0]))).ravel()).tolist())
+            start, step = start + step, ROWS
+        return min(len(seen), most)
+
     def passes(self) -> Callable[[], Iterator[Any]] | list[Any]:
         """Return the batches as `lloyd` takes them."""
         return self.batches if self.held is None else list(self.batches())

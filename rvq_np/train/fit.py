@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ import numpy as np
 from .. import arguments, arrays, backends
 from ..codebooks import Codebooks, Linear
 from ..codec import core, validation
-from ..errors import ShapeError
+from ..errors import FewVectorsWarning, ShapeError
 from .data import Data, check_finite
 from .kmeans import Clusters, lloyd, sample_rows, state_of
 from .resume import Checkpoint
@@ -93,6 +94,11 @@ def fit(
     ModelFileError, StateError
         If `checkpoint` is no such file, or of another fit.
 
+    Warns
+    -----
+    FewVectorsWarning
+        Once, if the rows to train on hold fewer distinct vectors than there are codewords.
+
     Notes
     -----
     ``2 * N * size * D`` operations an iteration. Memory: `n_q` codes a row, one batch, the
@@ -146,6 +152,15 @@ def fit(
             data.begin()
             data.end(state)
         kept.resume()
+        distinct = data.distinct(size)
+        if distinct < size:
+            warnings.warn(
+                f"fit: x holds {distinct} distinct vectors for {size} codewords a stage: the other "
+                f"{size - distinct} of the first stage can never be chosen. Give more vectors, or "
+                "fewer codewords.",
+                FewVectorsWarning,
+                stacklevel=2,
+            )
         for stage in range(len(kept.states), n_q):
             data.begin()
             watch = _Watch(stage, n_q, iterations, data, tolerance, callback)

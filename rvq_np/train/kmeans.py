@@ -214,4 +214,5 @@ def state_of(found: Clusters, epsilon: float) -> CodebookState:
     sums = np.where(used[:, None], found.sums, found.codebook)
     codewords = sums / smoothed(counts, epsilon)[:, None]
     codewords[~used] = found.codebook[~used]
-    return CodebookState(codewords, sums, counts, initialized=True)
+    made = CodebookState(codewords, sums, counts, initialized=True)
+    return made.knowing(np.where(used, 0.0, 1.0))
