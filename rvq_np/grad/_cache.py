@@ -8,7 +8,6 @@ few, or without Numba, by comparison with a copy.
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import arrays
+from .. import arrays, forks
 from .. import train as training
 from ..codebooks import Codebooks
 from ..config import Config
@@ -93,7 +92,7 @@ class Prepared:
 
 
 _recent: deque[Prepared] = deque(maxlen=PREPARED)
-_lock = threading.Lock()
+_lock = forks.lock()
 
 
 def prepared(config: Config, names: Sequence[str], given: Sequence[Any]) -> Prepared:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import arguments, arrays, backends
+from .. import arguments, arrays, backends, forks
 from .. import train as training
 from ..codec import core, validation
 from ..config import Config
@@ -87,6 +87,10 @@ class ResidualVectorQuantizer:
 
     Notes
     -----
+    Several threads may use one quantizer: training steps, `fit` and `load_state_dict` wait for each
+    other, and encoding and decoding go on meanwhile with the codebooks there are. After a fork the
+    child has a quantizer of its own, as it was.
+
     ``sample_rate`` is in vectors per second everywhere here, as in ESPnet (for 44.1 kHz audio
     at a hop of 512 about 86.13, not 44100), and ``bandwidth`` in kb/s.
 
@@ -137,10 +141,12 @@ class ResidualVectorQuantizer:
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what a pickle or a copy holds; the codebooks follow from the states."""
-        return {name: value for name, value in vars(self).items() if name != "codebooks"}
+        left_out = ("codebooks", "_turn")
+        return {name: value for name, value in vars(self).items() if name not in left_out}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
+        self._turn = forks.renewed(self)
         self._use(self._states, self._projections)
 
     def __repr__(self) -> str:
@@ -235,6 +241,14 @@ class ResidualVectorQuantizer:
         self, call: str, x: Any, sample_rate: float, bandwidth: float | None, mask: Any
     ) -> passes.Pass:
         """Do what `forward` does; return all that its result and gradients are made of."""
+        if self.training:
+            with self._turn:  # one step after the other, whichever threads make them
+                return self._passed(call, x, sample_rate, bandwidth, mask)
+        return self._passed(call, x, sample_rate, bandwidth, mask)
+
+    def _passed(
+        self, call: str, x: Any, sample_rate: float, bandwidth: float | None, mask: Any
+    ) -> passes.Pass:
         per_stage = self.config.bandwidth_per_quantizer(sample_rate, call)
         n_q = self.config.stages_for(sample_rate, bandwidth, call)
         batch = layout.Batch(call, x, self.codebooks, mask)
@@ -408,18 +422,22 @@ class ResidualVectorQuantizer:
             rows = layout.as_rows(entered.array)
         iterations = self.config.kmeans_iters if iterations is None else iterations
         try:
-            with entered.there(), training.reporting(callback, progress) as report:
+            with (
+                self._turn,
+                entered.there(),
+                training.reporting(callback, progress) as report,
+            ):
                 states = training.fit(
                     rows, self.n_q, self.bins, iterations, self._rng, projections=self._projections,
                     epsilon=self.config.epsilon, rows_per_codeword=rows_per_codeword,
                     tolerance=tolerance,
                     callback=report, checkpoint=checkpoint,
                 )  # fmt: skip
+                self._use(states, self._projections)
         except NonFiniteError:
             if x.ndim == 3:  # name the place that the user knows
                 check_finite(x)
             raise
-        self._use(states, self._projections)
         return self
 
     def state_dict(self) -> dict[str, np.ndarray]:
@@ -440,7 +458,9 @@ class ResidualVectorQuantizer:
         StateError
             Listing every missing, extra or misshaped entry; nothing has changed then.
         """
-        self._use(*training.from_state_dict(state_dict, self.config))
+        loaded = training.from_state_dict(state_dict, self.config)
+        with self._turn:
+            self._use(*loaded)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the arrays and arguments to a safetensors file, atomically."""
@@ -498,6 +518,7 @@ class ResidualVectorQuantizer:
         self.all_reduce = None
         self._rng = arguments.generator("ResidualVectorQuantizer", "rng", rng)
         self._warned = False
+        self._turn = forks.renewed(self)
 
     def _use(self, states: Any, projections: training.Projections, before: Any = None) -> None:
         """Take over new values, all at once and after everything that can fail."""
