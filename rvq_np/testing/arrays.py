@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 
 from .. import codec
 from ..errors import NonFiniteError, RvqError
 from ..quantizer import ResidualVectorQuantizer
 from . import oracle, strategies
+from .properties import given
 
 RATE = 50
 INTEGERS = ("int8", "uint8", "int16", "int32")

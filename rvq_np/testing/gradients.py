@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
+
+from .properties import given
 
 
 class _Case(NamedTuple):

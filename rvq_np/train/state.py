@@ -90,7 +90,7 @@ class CodebookState(Value):
 
         A codeword that is placed, not chosen, starts with a count all the same: ESPnet's arrays
         have no other place for "not yet", and averages need one. Training carries this along. Of
-        arrays from elsewhere it is what can be told from them: a count of exactly one with a sum
+        arrays from elsewhere it is what they let one find: a count of exactly one with a sum
         that is exactly the codeword, or a codeword that repeats an earlier one and never wins.
         """
         if not self.initialized:
