@@ -6,6 +6,7 @@ The arithmetic between stages and bandwidth lives here too, as it needs nothing 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, NoReturn
 
@@ -78,6 +79,10 @@ class Config:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Config:
         """Return the config of `values`, which must name every argument and no other."""
+        if not isinstance(values, Mapping):
+            raise ParameterError(
+                f"Config: config is a {type(values).__name__}; expected a mapping of arguments."
+            )
         names = {each.name for each in fields(cls)}
         wrong = sorted(names.symmetric_difference(values))
         if wrong:
