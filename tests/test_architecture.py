@@ -2,8 +2,10 @@
 
 import ast
 import itertools
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ PACKAGE = Path(rvq_np.__file__).parent
 
 LEVELS = {
     "errors": 0,
+    "forks": 0,
     "arguments": 1,
     "arrays": 1,
     "files": 1,
@@ -236,6 +239,99 @@ if child == 0:
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
     assert run_python(code).strip() == "0"
+
+
+FORKED = """
+import os, signal, sys, threading, time, warnings
+warnings.simplefilter("ignore", DeprecationWarning)  # forking with threads is what is tested
+import numpy as np, rvq_np
+from rvq_np.kernels import dispatch
+x = np.random.default_rng(0).standard_normal((200, 4)).astype(np.float32)
+books = x[None, :16]
+inside = threading.Event()
+{meanwhile}
+thread = threading.Thread(target=busy)
+thread.start()
+assert inside.wait(60)
+child = os.fork()
+if child == 0:
+    signal.alarm(20)  # a lock that hangs would hang for ever
+    {child}
+    os._exit(0)
+thread.join()
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+
+
+@needs_fork
+def test_a_child_of_a_process_that_was_loading_kernels_works():
+    """It hung for ever on a lock whose thread was not there."""
+    meanwhile = """
+class Slow:
+    def find_spec(self, name, path=None, target=None):
+        if name == "rvq_np.kernels.compiled.engine":
+            inside.set()
+            time.sleep(0.5)
+            raise ImportError("not today")
+sys.meta_path.insert(0, Slow())
+busy = rvq_np.warmup
+"""
+    child = "assert dispatch.load() is dispatch.plain; rvq_np.encode(x, books)"
+    assert run_python(FORKED.format(meanwhile=meanwhile, child=child)).strip() == "0"
+
+
+@needs_fork
+def test_a_child_of_a_process_that_was_training_trains():
+    """The lock of a quantizer is new in the child, and so are those of cached properties."""
+    meanwhile = """
+rvq = rvq_np.ResidualVectorQuantizer(4, 4, 1, 8, kmeans_init=False, rng=0)
+stage = rvq_np.Stage(x)
+waiting = threading.Event()
+real = np.abs
+class Largest(np.ndarray):
+    def max(self, *given):
+        inside.set()
+        waiting.wait(1)
+        return np.asarray(self).max(*given)
+vars(stage)["codebook"] = stage.codebook.view(Largest)
+def busy():
+    with rvq._turn:
+        stage.largest
+"""
+    child = "rvq(x, 1); rvq.fit(x); rvq_np.Codebooks(x[None]).reach"
+    assert run_python(FORKED.format(meanwhile=meanwhile, child=child)).strip() == "0"
+
+
+def test_threads_that_train_one_quantizer_take_turns(monkeypatch):
+    """Each step begins with what the one before left: none is lost."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from rvq_np import train
+
+    rvq = rvq_np.ResidualVectorQuantizer(4, 4, 2, 8, kmeans_init=False, rng=0)
+    x = np.random.default_rng(0).standard_normal((50, 4)).astype(np.float32)
+    expected, steps, running, real = [rvq._states], [], [], train.learn
+
+    def learn(states, *others, **named):
+        running.append(states)
+        time.sleep(0.01)  # others would come in meanwhile
+        learned = real(states, *others, **named)
+        steps.append(len(running) == 1 and tuple(states) == tuple(expected[-1]))
+        expected.append(learned.states)
+        running.pop()
+        return learned
+
+    monkeypatch.setattr(train, "learn", learn)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: rvq(x, 1), range(12)))
+    assert steps == [True] * 12
+    assert rvq._states == expected[-1]
+    with ThreadPoolExecutor(2) as pool:
+        fitted = pool.submit(rvq.fit, x)
+        codes = [rvq.decode(rvq.encode(x, 1)) for _ in range(3)]  # need no turn
+        fitted.result()
+    assert len(codes) == 3
 
 
 def test_many_python_threads_may_call_at_once():

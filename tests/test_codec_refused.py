@@ -138,11 +138,11 @@ def test_decode_says_what_is_wrong():
         bad,
         CODEWORDS,
     )
-    bad[1, 2] = -1
+    bad[1, 2] = -2
     refused(
         CodeRangeError,
         IndexError,
-        r"decode: code -1 at \(1, 2\) names no codeword",
+        r"decode: code -2 at \(1, 2\) names no codeword; expected .*, or -1 where the stage is dr",
         decode,
         bad,
         CODEWORDS,
@@ -161,3 +161,5 @@ def test_tally_says_what_is_wrong():
         CODEWORDS,
     )
     refused(CodeRangeError, IndexError, "tally: code 9", codec.tally, X, CODES + 9, CODEWORDS)
+    dropped = "tally: code -1 at .* names no codeword; expected 0 to 2 at stage 0.$"
+    refused(CodeRangeError, IndexError, dropped, codec.tally, X, CODES * 0 - 1, CODEWORDS)

@@ -287,7 +287,7 @@ def test_refused_codes():
         rvq.decode(codes * 1.0)
     with pytest.raises(LevelsError, match="decode: codes have 4 rows"):
         rvq.decode(np.zeros((4, 2, 4), int))
-    for code in (-1, 8):
+    for code in (-2, 8):
         codes[1, 0, 2] = code
         with pytest.raises(CodeRangeError, match=rf"code {code} at \(1, 0, 2\) names no codeword"):
             rvq.decode(codes)

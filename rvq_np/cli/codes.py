@@ -73,7 +73,8 @@ def load(path: str, found: str) -> np.ndarray:
 def stages_of(call: str, path: str, quantizer: Any) -> list[np.ndarray]:
     """Return the codes of an .npz file, one array per stage, checked to be of `quantizer`."""
     listed = validation.listed(call, files.load_stages(path), quantizer, None)
-    return validation.ragged(call, listed, quantizer)
+    validation.ragged(call, listed, quantizer)
+    return listed
 
 
 def _container(path: str, quantizer: Any) -> Codes:

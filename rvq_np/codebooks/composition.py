@@ -10,6 +10,7 @@ from typing import Any, ClassVar, overload
 
 import numpy as np
 
+from .. import arguments
 from ..errors import LevelsError
 from .sequence import stage_at
 from .stage import Linear, Stage, Value, add_to
@@ -78,11 +79,12 @@ class Composed(Value):
     def _checked(self, n_q: Any, highest: int) -> int:
         if n_q is None:
             return highest
-        if isinstance(n_q, bool) or not isinstance(n_q, (int, np.integer)):
+        found = arguments.whole_of(n_q)
+        if found is None:
             raise LevelsError(f"{type(self).__name__}: n_q is {n_q!r}; expected a whole number.")
-        if not 1 <= n_q <= highest:
-            raise LevelsError(f"{type(self).__name__}: n_q is {n_q}; expected 1 to {highest}.")
-        return int(n_q)
+        if not 1 <= found <= highest:
+            raise LevelsError(f"{type(self).__name__}: n_q is {found}; expected 1 to {highest}.")
+        return found
 
     def identity(self) -> tuple[Any, ...]:
         return (self.fingerprint, self.dtype)

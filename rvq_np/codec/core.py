@@ -7,6 +7,8 @@ put together from sequences of stages, and how stages share a code among frames.
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, cast
 
@@ -35,26 +37,40 @@ def encode(x: Any, quantizer: Quantizer, n_q: int, beam_size: int = 1) -> Any:
     return [xp.concat(list(stage)) for stage in zip(*parts, strict=True)]
 
 
-def decode(codes: Any, quantizer: Quantizer, stages: np.ndarray | None = None) -> Any:
+def decode(
+    codes: Any, quantizer: Quantizer, stages: np.ndarray | None = None, dropped: bool = False
+) -> Any:
     """Return vectors (N, D) of `codes` (n, N), or of a list of n (N / stride,).
 
     `stages` (N,), from 1, for `Codebooks` only: add up only so many stages of each row.
+    `dropped`: some codes are negative, and add nothing.
     """
     if isinstance(quantizer, Composed):
-        return _apart(codes, quantizer)
+        return _apart(codes, quantizer, dropped)
     codebooks = cast(Codebooks, quantizer)
     if codebooks.block > 1:
-        return _together(codes, codebooks)
+        return _together(codes, codebooks, dropped)
     engine = backends.engine_of(codes)
     prepared = codebooks.prepared(engine, _vector_like(codes))
-    if stages is None:
-        return engine.decode(codes, prepared)
-    xp = arrays.namespace(codes)
-    total = engine.decode(codes[:1, :], prepared[:1])
-    for stage in range(1, codes.shape[0]):  # the additions of `decode`, in its order
+    if dropped:
+        xp = arrays.namespace(codes)
+        named = xp.where(codes < 0, xp.zeros_like(codes), codes)
+        return _added(0, named, prepared, lambda stage: codes[stage, :] >= 0)
+    if stages is not None:
+        return _added(1, codes, prepared, lambda stage: arrays.asarray(stages > stage, codes))
+    return engine.decode(codes, prepared)
+
+
+def _added(first: int, codes: Any, prepared: Any, active: Callable[[int], Any]) -> Any:
+    """Return the sum (N, D) of the codewords of all rows, from stage `first` on of the active ones.
+
+    These are the additions of the engine's `decode`, from zero and in its order.
+    """
+    xp, engine = arrays.namespace(codes), backends.engine_of(codes)
+    total = engine.decode(codes[:first, :], prepared[: max(1, first)])
+    for stage in range(first, codes.shape[0]):
         part = engine.decode(codes[stage : stage + 1, :], prepared[stage : stage + 1])
-        active = arrays.asarray(stages > stage, codes)[:, None]
-        total = xp.where(active, total + part, total)
+        total = xp.where(active(stage)[:, None], total + part, total)
     return total
 
 
@@ -234,8 +250,11 @@ def _composed(x: Any, quantizer: Composed, n_q: int, beam_size: int) -> Any:
     return stages if quantizer.block > 1 else arrays.namespace(x).stack(stages)
 
 
-def _apart(codes: Any, quantizer: Composed) -> Any:
-    """Return the vectors (N, D) of a composed quantizer; a part without codes adds zeros."""
+def _apart(codes: Any, quantizer: Composed, dropped: bool) -> Any:
+    """Return the vectors (N, D) of a composed quantizer; a part without codes adds zeros.
+
+    So does a part all of whose codes are dropped: no bias of a map stands for it.
+    """
     n_q = len(codes) if isinstance(codes, list) else codes.shape[0]
     if n_q == 0:
         return _zeros(codes.shape[1], quantizer, codes)
@@ -249,8 +268,14 @@ def _apart(codes: Any, quantizer: Composed) -> Any:
             vectors.append(_zeros(frames, part, _stage(codes, 0)))
         else:
             theirs = some if part.block > 1 else arrays.namespace(*some).stack(some)
-            vectors.append(decode(theirs, part))
-    return quantizer.out_of(vectors)
+            vectors.append(decode(theirs, part, None, dropped))
+    found = quantizer.out_of(vectors)
+    if not (dropped and quantizer.maps()):
+        return found
+    named = [_each(_stage(codes, stage) >= 0, quantizer.strides[stage]) for stage in range(n_q)]
+    xp = arrays.namespace(found)
+    active = functools.reduce(operator.or_, named)[:, None]
+    return xp.where(active, found, xp.zeros_like(found))
 
 
 def _strided(x: Any, codebooks: Codebooks, n_q: int, beam_size: int) -> list[Any]:
@@ -267,11 +292,11 @@ def _strided(x: Any, codebooks: Codebooks, n_q: int, beam_size: int) -> list[Any
     return codes
 
 
-def _together(codes: Sequence[Any], codebooks: Codebooks) -> Any:
+def _together(codes: Sequence[Any], codebooks: Codebooks, dropped: bool) -> Any:
     """Return the vectors (N, D) of codes each of which stands for as many frames as its stride."""
     total = None
     for row, stage, stride in zip(codes, codebooks.alone, codebooks.strides, strict=False):
-        part = _each(decode(row[None, :], stage), stride)
+        part = _each(decode(row[None, :], stage, None, dropped), stride)
         total = part if total is None else total + part
     return total
 
@@ -297,8 +322,8 @@ def _stage(codes: Any, stage: int) -> Any:
 
 def _working(x: Any, codebooks: Codebooks) -> Any:
     """Return `x` in the float type of residuals."""
-    if "float64" in str(x.dtype):
-        return x
+    if arrays.float_type(x) == np.float64:
+        return arrays.native(x)
     dtype = arrays.asarray(np.empty(0, codebooks.dtype), x).dtype
     return x if x.dtype == dtype else arrays.namespace(x).astype(x, dtype)
 

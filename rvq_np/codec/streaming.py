@@ -73,15 +73,15 @@ class StreamEncoder:
         quantizer = composed.of(codebooks)
         n_q = validation.stage_count("StreamEncoder", quantizer.n_q if n_q is None else n_q, 1,
                             quantizer.n_q)  # fmt: skip
-        validation.beam("StreamEncoder", beam_size)
-        validation.threads("StreamEncoder", threads)
+        beam_size = validation.beam("StreamEncoder", beam_size)
+        count = validation.threads("StreamEncoder", threads)
         self.quantizer = quantizer[:n_q]
         self.block = self.quantizer.block
         if self.block > 1 and beam_size > 1:
             raise ParameterError(
                 f"StreamEncoder: beam_size is {beam_size}; expected 1 where stages have strides."
             )
-        self._beam_size, self._threads = beam_size, threads
+        self._beam_size, self._threads = beam_size, count
         self.reset()
         dispatch.load()
         self._encode(np.zeros((self.block, quantizer.dim), np.float32))

@@ -223,6 +223,12 @@ def load_whole(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], Any
                 "written by save() or `rvq-np fit`."
             )
         about = json.loads(metadata[KEY])
+        lacks = [name for name in ("version", "config") if name not in about]
+        if lacks and "codebooks" not in about:
+            raise ModelFileError(
+                f"load: {str(path)!r} has no entry {lacks[0]!r} in its metadata {KEY!r}; "
+                "expected version and config. Write it again with save()."
+            )
         if about["version"] != VERSION:
             raise ModelFileError(
                 f"load: {str(path)!r} has format version {about['version']!r}; this release "

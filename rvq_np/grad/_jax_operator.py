@@ -1,7 +1,7 @@
 """The search as one callback of JAX, and the operations the differentiable part is written in.
 
 Inside the callback nothing of JAX is touched, or it may wait for itself, and nothing is raised:
-values that cannot be quantized give NaN and codes of -1.
+values that cannot be quantized give NaN and codes of -2.
 """
 
 from __future__ import annotations

@@ -80,8 +80,8 @@ def checked_rate(config: Any, sample_rate: Any, bandwidth: Any) -> Any:
             f"ResidualVectorQuantizer: bandwidth is {bandwidth!r} without a sample_rate; how "
             "many stages fit into it depends on both."
         )
-    config.stages_for(sample_rate, bandwidth)
-    return float(sample_rate), None if bandwidth is None else float(bandwidth)
+    config.bandwidth_per_quantizer(sample_rate)
+    return float(sample_rate), config.budget(sample_rate, bandwidth)
 
 
 def vectors_of(shape: Any, data_format: Any) -> Any:

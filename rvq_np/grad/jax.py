@@ -175,7 +175,7 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         BackendError, ShapeError, DtypeError, ParameterError
             For what can be reported while tracing.
         NonFiniteError
-            For values, where they are known; else they give NaN and codes of -1, and the state
+            For values, where they are known; else they give NaN and codes of -2, and the state
             stays as it is.
         """
         _check(x, mask, self.config.dimension)

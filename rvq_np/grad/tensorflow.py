@@ -2,7 +2,7 @@
 
 Only search and training are opaque, in a ``tf.numpy_function`` where there is a graph; gather, sum
 and straight-through are native.  XLA cannot call the host, so ``jit_compile=True`` is refused.
-In a graph nothing is raised: values that cannot be quantized give NaN and codes of -1.
+In a graph nothing is raised: values that cannot be quantized give NaN and codes of -2.
 """
 
 from __future__ import annotations

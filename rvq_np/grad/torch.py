@@ -67,6 +67,37 @@ def quantize(x: Any, rvq: Any, sample_rate: Any, bandwidth: Any, mask: Any, esti
         )  # fmt: skip
 
 
+class _Codebook(nn.Module):
+    """The arrays of one codebook. Those that training on the host changes stay float32 or wider.
+
+    In half precision a count would overflow at 65504, and what an average gains in a step would be
+    rounded away.
+    """
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        before = dict(self._buffers)
+        super()._apply(fn, recurse)
+        for name, buffer in before.items():
+            moved = self._buffers[name]
+            if buffer is not None and _narrow(moved):
+                self._buffers[name] = buffer.to(moved.device)  # as it was: nothing was rounded
+        return self._widened()
+
+    def _load_from_state_dict(self, *arguments: Any, **named: Any) -> None:
+        super()._load_from_state_dict(*arguments, **named)
+        self._widened()
+
+    def _widened(self) -> Any:
+        for name, buffer in self._buffers.items():
+            if buffer is not None and _narrow(buffer):
+                self._buffers[name] = buffer.float()
+        return self
+
+
+def _narrow(tensor: Any) -> bool:
+    return bool(tensor.is_floating_point() and tensor.element_size() < 4)
+
+
 class ResidualVectorQuantizer(_module.Described, nn.Module):
     """ESPnet's quantizer as a torch module, on the kernels of rvq_np: a drop-in replacement.
 
@@ -92,7 +123,8 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
     -----
     Draws follow ``torch.manual_seed``; with several processes those of the first one count, so
     all replace the same codewords by the same vectors. Vectors are computed in float32 at least,
-    under autocast too, and come back in the type of the input.
+    under autocast too, and come back in the type of the input. Codewords in buffers and their
+    statistics stay float32 after ``half()``, ``bfloat16()`` and ``to``; parameters follow.
 
     Examples
     --------
@@ -140,7 +172,8 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
             owner = self
             for part in path:
                 if part not in owner._modules:
-                    owner.add_module(part, nn.ModuleList() if part == "layers" else nn.Module())
+                    kind = {"layers": nn.ModuleList, "_codebook": _Codebook}.get(part, nn.Module)
+                    owner.add_module(part, kind())
                 owner = owner._modules[part]
             learned = not is_state(name)
             if learned or (is_codebook(name) and codebook_training == "gradient"):

@@ -108,7 +108,7 @@ class Batch:
             )
         self.dtype = validation.floating(call, x)
         self._xp = arrays.namespace(x)
-        x = _computable(x)
+        x = arrays.native(x)
         if mask is not None:
             x, self.valid = self._masked(call, x, mask)
         if 0 not in x.shape:
@@ -140,8 +140,11 @@ class Batch:
     def vectors(self, rows: Any) -> Any:
         """Return rows (N, D) in the layout, library and float type of the batch."""
         alike = self.entered.back_alike
-        if alike is None and rows.dtype != self.like.dtype:
-            rows = self._xp.astype(rows, self.like.dtype)
+        dtype = self.like.dtype
+        if isinstance(dtype, np.dtype) and not dtype.isnative:
+            dtype = self.dtype
+        if alike is None and rows.dtype != dtype:
+            rows = self._xp.astype(rows, dtype)
         vectors = as_vectors(rows, self._time_shape())
         return self.entered.out(vectors) if alike is None else alike(vectors)
 
@@ -163,19 +166,11 @@ class Batch:
         return (self.like.shape[0], self.like.shape[2]) if self.time_last else None
 
 
-def _computable(x: Any) -> Any:
-    """Return `x`, of bfloat16 as float32: exact, and every library can compute with it."""
-    if "bfloat16" not in str(x.dtype):
-        return x
-    xp = arrays.namespace(x)
-    return xp.astype(x, xp.float32)
-
-
 def as_rows(x: Any) -> Any:
     """Return vectors (B, D, T) as rows (N, D), or (N, D) as they are."""
     if x.ndim == 2:
         return x
-    xp, x = arrays.namespace(x), _computable(x)
+    xp, x = arrays.namespace(x), arrays.native(x)
     return xp.reshape(xp.permute_dims(x, (0, 2, 1)), (x.shape[0] * x.shape[2], x.shape[1]))
 
 

@@ -7,6 +7,7 @@ it differs from ESPnet on purpose, ``docs/espnet.md`` says so and a test proves 
 
 from __future__ import annotations
 
+import copy
 import os
 import warnings
 from collections.abc import Callable, Mapping
@@ -14,7 +15,7 @@ from typing import Any, overload
 
 import numpy as np
 
-from .. import arguments, arrays, backends
+from .. import arguments, arrays, backends, forks
 from .. import train as training
 from ..arrays import Codes, Integers, Vectors
 from ..codec import core, validation
@@ -29,6 +30,7 @@ from ..errors import (
 )
 from ..files import safetensors
 from ..frontend import FrontEnd
+from ..train.data import check_finite
 from . import layout, passes
 from .layout import QuantizedResult
 
@@ -87,6 +89,10 @@ class ResidualVectorQuantizer:
 
     Notes
     -----
+    Several threads may use one quantizer: training steps, `fit` and `load_state_dict` wait for each
+    other, and encoding and decoding go on meanwhile with the codebooks there are. After a fork the
+    child has a quantizer of its own, as it was.
+
     ``sample_rate`` is in vectors per second everywhere here, as in ESPnet (for 44.1 kHz audio
     at a hop of 512 about 86.13, not 44100), and ``bandwidth`` in kb/s.
 
@@ -132,6 +138,20 @@ class ResidualVectorQuantizer:
         self._begin(config, rng)
         self.all_reduce = all_reduce
         self._use(*training.fresh(config, self._rng))
+
+    def __copy__(self) -> ResidualVectorQuantizer:
+        """Return a quantizer that goes on by itself: it shares values, which never change."""
+        return copy.deepcopy(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a pickle or a copy holds; the codebooks follow from the states."""
+        left_out = ("codebooks", "_turn")
+        return {name: value for name, value in vars(self).items() if name not in left_out}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._turn = forks.renewed(self)
+        self._use(self._states, self._projections)
 
     def __repr__(self) -> str:
         arguments = ", ".join(f"{name}={value!r}" for name, value in self.config.as_dict().items())
@@ -233,6 +253,14 @@ class ResidualVectorQuantizer:
         self, call: str, x: Any, sample_rate: float, bandwidth: float | None, mask: Any
     ) -> passes.Pass:
         """Do what `forward` does; return all that its result and gradients are made of."""
+        if self.training:
+            with self._turn:  # one step after the other, whichever threads make them
+                return self._passed(call, x, sample_rate, bandwidth, mask)
+        return self._passed(call, x, sample_rate, bandwidth, mask)
+
+    def _passed(
+        self, call: str, x: Any, sample_rate: float, bandwidth: float | None, mask: Any
+    ) -> passes.Pass:
         per_stage = self.config.bandwidth_per_quantizer(sample_rate, call)
         n_q = self.config.stages_for(sample_rate, bandwidth, call)
         batch = layout.Batch(call, x, self.codebooks, mask)
@@ -309,7 +337,7 @@ class ResidualVectorQuantizer:
         """
         n_q = self.config.stages_for(sample_rate, bandwidth, "encode")
         start = self.config.check_start("encode", st, n_q)
-        validation.beam("encode", beam_size)
+        beam_size = validation.beam("encode", beam_size)
         codebooks = self.codebooks[start:n_q]
         batch = layout.Batch("encode", x, codebooks)
         self._warn_if_random(start, n_q)
@@ -326,7 +354,7 @@ class ResidualVectorQuantizer:
         Parameters
         ----------
         codes : array (n, B, T) or (n, N), integer
-            Any number of stages, from stage `st` on.
+            Any number of stages, from stage `st` on. A code of -1 is dropped and adds nothing.
         st : int, optional
             Stage of the first row, as given to `encode`.
 
@@ -354,13 +382,13 @@ class ResidualVectorQuantizer:
         start = self.config.check_start("decode", st, self.n_q)
         codebooks = self.codebooks[start:]
         with entered.there():
-            validation.codes("decode", codes, codebooks)
+            dropped = validation.codes_later("decode", codes, codebooks)()
             self._warn_if_random(start, start + codes.shape[0])
             if codes.ndim == 2:
-                return entered.out(core.decode(codes, codebooks))
+                return entered.out(core.decode(codes, codebooks, None, dropped))
             count, batch, time = codes.shape
             flat = arrays.namespace(codes).reshape(codes, (count, batch * time))
-            vectors = core.decode(flat, codebooks)
+            vectors = core.decode(flat, codebooks, None, dropped)
             return entered.out(layout.as_vectors(vectors, (batch, time)))
 
     def fit(
@@ -428,18 +456,22 @@ class ResidualVectorQuantizer:
             rows = layout.as_rows(entered.array)
         iterations = self.config.kmeans_iters if iterations is None else iterations
         try:
-            with entered.there(), training.reporting(callback, progress) as report:
+            with (
+                self._turn,
+                entered.there(),
+                training.reporting(callback, progress) as report,
+            ):
                 states = training.fit(
                     rows, self.n_q, self.bins, iterations, self._rng, projections=self._projections,
                     epsilon=self.config.epsilon, rows_per_codeword=rows_per_codeword,
                     tolerance=tolerance,
                     callback=report, checkpoint=checkpoint,
                 )  # fmt: skip
+                self._use(states, self._projections)
         except NonFiniteError:
             if x.ndim == 3:  # name the place that the user knows
-                layout.Batch("fit", x, self.codebooks)
+                check_finite(x)
             raise
-        self._use(states, self._projections)
         return self
 
     def state_dict(self) -> dict[str, np.ndarray]:
@@ -460,7 +492,9 @@ class ResidualVectorQuantizer:
         StateError
             Listing every missing, extra or misshaped entry; nothing has changed then.
         """
-        self._use(*training.from_state_dict(state_dict, self.config))
+        loaded = training.from_state_dict(state_dict, self.config)
+        with self._turn:
+            self._use(*loaded)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the arrays, arguments and front end to a safetensors file, atomically."""
@@ -534,8 +568,11 @@ class ResidualVectorQuantizer:
 
     @property
     def usage(self) -> list[training.Usage]:
-        """Utilisation and perplexity of each stage, by name, from its moving counts."""
-        return [training.usage(state.counts) for state in self._states]
+        """Utilisation and perplexity of each stage, by name, of what vectors chose.
+
+        From its moving counts, without those of codewords that were placed and not chosen yet.
+        """
+        return [training.usage(state.chosen) for state in self._states]
 
     @property
     def is_initialized(self) -> bool:
@@ -550,6 +587,7 @@ class ResidualVectorQuantizer:
         self.all_reduce = None
         self._rng = arguments.generator("ResidualVectorQuantizer", "rng", rng)
         self._warned = False
+        self._turn = forks.renewed(self)
 
     def _use(self, states: Any, projections: training.Projections, before: Any = None) -> None:
         """Take over new values, all at once and after everything that can fail."""

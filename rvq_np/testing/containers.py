@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from .. import arguments
 from .parts import codes as drawn_codes
+from .properties import given
 
 
 class _Case(NamedTuple):
@@ -111,7 +111,7 @@ def container_tests(
                 continue
             same(found, case, stages)
 
-    few = max(1, settings.default.max_examples // 6)  # each example reads more than a hundred files
+    few = 1 / 6  # of the usual examples: each reads more than a hundred files
 
     class Tests:
         @given(_cases(most=40))
@@ -161,8 +161,7 @@ def container_tests(
                 write(path, case.codes, sizes=case.sizes)
                 assert path.read_bytes() == content
 
-        @settings(max_examples=few)
-        @given(_cases(dropped=drops, most=6))
+        @given(_cases(dropped=drops, most=6), examples=few)
         def test_a_file_cut_short_gives_what_was_asked_for_or_an_error(self, case: _Case) -> None:
             """At every length: all frames of the requested stages, never fewer.
 
@@ -174,8 +173,7 @@ def container_tests(
                 for length in range(len(content)):
                     same_or_error(path, content[:length], case)
 
-        @settings(max_examples=few)
-        @given(_cases(dropped=drops, most=3, least=1))
+        @given(_cases(dropped=drops, most=3, least=1), examples=few)
         def test_a_flipped_bit_gives_the_same_codes_or_an_error(self, case: _Case) -> None:
             """For every bit of the file: other codes than the written ones must not be returned.
 

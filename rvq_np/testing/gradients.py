@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 
 from .. import arguments
+from .properties import given
 
 
 class _Case(NamedTuple):

@@ -12,12 +12,12 @@ from typing import Any, Protocol
 
 import numpy as np
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 
 from .. import arguments
 from .machine import machine_of, refused
 from .parts import masks, training_batches
+from .properties import given
 from .snapshots import Snapshot, box, inside
 
 FAR = 30.0  # distance from zero, in standard deviations, of vectors that codewords stay among

@@ -81,7 +81,9 @@ class Checkpoint:
             if [each.shape for each in parts] != list(shapes.values()):
                 raise ValueError(f"stage {stage} has shapes {[each.shape for each in parts]}")
             codebook, sums, counts = parts
-            states.append(CodebookState(codebook, sums, counts, True))
+            state = CodebookState(codebook, sums, counts, True)
+            placed = tensors.get(f"{stage}.placed")
+            states.append(state if placed is None else state.knowing(placed.reshape(size)))
         return states
 
     def resume(self) -> None:
@@ -97,7 +99,7 @@ class Checkpoint:
         tensors = {
             f"{stage}.{name}": getattr(each, name)
             for stage, each in enumerate(self.states)
-            for name in ("codebook", "sums", "counts")
+            for name in ("codebook", "sums", "counts", "placed")
         }
         about = {
             "kind": "fit", "asked": _plain(self.asked), "begin": self.begin,

@@ -73,11 +73,12 @@ def from_state_dict(
     for name, shape in expected.items():
         if name not in given or name in same:
             continue
-        array = arrays.to_numpy(given[name])
-        if array.shape != shape:
+        array = arrays.numbers(given[name])
+        if array is None:
+            kind = getattr(given[name], "dtype", type(given[name]).__name__)
+            problems.append(f"{name} has dtype {kind}, expected float32")
+        elif array.shape != shape:
             problems.append(f"{name} has shape {array.shape}, expected {shape}")
-        elif array.dtype.kind not in "fbiu":
-            problems.append(f"{name} has dtype {array.dtype}, expected float32")
         elif not np.isfinite(array).all():
             problems.append(f"{name} holds NaN or infinity")
         elif name.endswith(names.COUNTS) and (array < 0).any():

@@ -530,10 +530,24 @@ DECODE = (
     ),
     Fault(
         "a code one beyond the last codeword is let through",
-        "_names_codewords",
+        "_some_dropped",
         "int(xp.max(row)) < size",
         "int(xp.max(row)) <= size",
         "tests/test_codec_refused.py::test_decode_says_what_is_wrong",
+    ),
+    Fault(
+        "a dropped code adds the first codeword",
+        "decode",
+        "lambda stage: codes[stage, :] >= 0",
+        "lambda stage: codes[stage, :] >= -1",
+        "tests/test_dropped.py",
+    ),
+    Fault(
+        "the bias of a map stands for stages that are all dropped",
+        "_apart",
+        "if not (dropped and quantizer.maps()):",
+        "if not (dropped and quantizer.maps() and False):",
+        "tests/test_dropped.py",
     ),
 )
 

@@ -272,11 +272,11 @@ FIRST_CODEWORDS = (
         f"{TRAIN}::test_fit_draws_its_rows_from_all_there_are",
     ),
     Fault(
-        "offline: numbers of a memory map are not looked at",
-        "Data.__init__",
-        "self.known = self.n_rows if finite else 0",
-        "self.known = self.n_rows",
-        f"{ONCE}::test_a_bad_number_is_named_wherever_it_is",
+        "offline: the last rows are not looked at",
+        "check_finite",
+        "range(0, x.shape[0], ROWS)",
+        "range(0, x.shape[0] - ROWS, ROWS)",
+        f"{ONCE}::test_one_bad_number_gives_the_same_answer_whatever_rows_are_drawn",
     ),
     Fault(
         "offline: numbers that leave no space for a residual are let through",
