@@ -201,8 +201,13 @@ def listed(call: str, codes: Any, codebooks: Any, out: Any) -> list[Any]:
     return stages
 
 
-def ragged(call: str, stages: list[Any], codebooks: Any) -> bool:
-    """Return whether some codes (..., T / stride) of each stage are dropped, or raise."""
+def ragged(call: str, stages: list[Any], codebooks: Any) -> list[Any]:
+    """Return codes of stages with strides, one array (..., T / stride) each, or raise."""
+    return ragged_or_dropped(call, stages, codebooks)[0]
+
+
+def ragged_or_dropped(call: str, stages: list[Any], codebooks: Any) -> tuple[list[Any], bool]:
+    """Return what `ragged` does, and whether some of the codes are dropped."""
     expected, dropped = None, False
     for stage, (row, stride) in enumerate(zip(stages, codebooks.strides, strict=False)):
         if not arrays.namespace(*stages).isdtype(row.dtype, "integral"):
@@ -218,7 +223,7 @@ def ragged(call: str, stages: list[Any], codebooks: Any) -> bool:
                 f"and stride {codebooks.strides[0]}."
             )
         dropped |= _some_dropped(call, row, stage, codebooks.sizes[stage], DROPPED)
-    return dropped
+    return stages, dropped
 
 
 def frames(call: str, x: Any, codebooks: Any, beam_size: int, out: Any) -> None:
