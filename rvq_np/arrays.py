@@ -17,8 +17,8 @@ from .errors import BackendError
 
 _SINGLE = np.dtype(np.float32)
 # By NumPy's dtype in either byte order; a long double of 8 bytes is a float64 of another name.
-KNOWN = {
-    np.dtype(order + kind): np.dtype(f"f{np.dtype(kind).itemsize}")
+KNOWN: dict[Any, np.dtype] = {
+    np.dtype(f"{order}{kind}"): np.dtype(f"f{np.dtype(kind).itemsize}")
     for kind in "efdg" for order in "<>" if np.dtype(kind).itemsize <= 8
 }  # fmt: skip
 FLOATS = "float16, bfloat16, float32 or float64"  # for messages

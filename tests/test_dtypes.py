@@ -64,7 +64,7 @@ VECTORS = {
     "tally": lambda x: [a for each in codec.tally(x, CODES, BOOKS) for a in each],
     "stream": streamed,
     "class": trained,
-    "class, encode": lambda x: fitted(np.eye(6)).encode(x.reshape(4, 6, 10), 1),
+    "class, encode": lambda x: fitted(drawn((40, 6), "f4")).encode(x.reshape(4, 6, 10), 1),
     "class, fit": lambda x: list(fitted(x).state_dict().values()),
     "class, fit (B, D, T)": lambda x: list(fitted(x.reshape(4, 6, 10)).state_dict().values()),
     "kmeans": lambda x: list(train.kmeans(x, 5, 3, 0).made_of()[:3]),

@@ -73,8 +73,7 @@ def load(path: str, found: str) -> np.ndarray:
 def stages_of(call: str, path: str, quantizer: Any) -> list[np.ndarray]:
     """Return the codes of an .npz file, one array per stage, checked to be of `quantizer`."""
     listed = validation.listed(call, files.load_stages(path), quantizer, None)
-    validation.ragged(call, listed, quantizer)
-    return listed
+    return validation.ragged(call, listed, quantizer)
 
 
 def _container(path: str, quantizer: Any) -> Codes:

@@ -328,8 +328,8 @@ def _decode_into(rows: Any, codes: Any, codebooks: Quantizer, dropped: bool) -> 
 def _decode_strided(codes: Any, codebooks: Quantizer, out: Any) -> Any:
     entered = backends.enter_all(*validation.listed("decode", codes, codebooks, out))
     with entered[0].there():
-        codes = [each.array for each in entered]
-        dropped = validation.ragged("decode", codes, codebooks)
+        given = [each.array for each in entered]
+        codes, dropped = validation.ragged_or_dropped("decode", given, codebooks)
         xp = arrays.namespace(*codes)
         *batch, length = codes[0].shape
         flat = [xp.reshape(stage, (_product(stage.shape),)) for stage in codes]

@@ -205,8 +205,13 @@ def listed(call: str, codes: Any, codebooks: Quantizer, out: Any) -> list[Any]:
     return stages
 
 
-def ragged(call: str, stages: list[Any], codebooks: Quantizer) -> bool:
-    """Return whether some codes (..., T / stride) of each stage are dropped, or raise."""
+def ragged(call: str, stages: list[Any], codebooks: Quantizer) -> list[Any]:
+    """Return codes of stages with strides, one array (..., T / stride) each, or raise."""
+    return ragged_or_dropped(call, stages, codebooks)[0]
+
+
+def ragged_or_dropped(call: str, stages: list[Any], codebooks: Quantizer) -> tuple[list[Any], bool]:
+    """Return what `ragged` does, and whether some of the codes are dropped."""
     expected, dropped = None, False
     for stage, (row, stride) in enumerate(zip(stages, codebooks.strides, strict=False)):
         if not arrays.namespace(*stages).isdtype(row.dtype, "integral"):
@@ -222,7 +227,7 @@ def ragged(call: str, stages: list[Any], codebooks: Quantizer) -> bool:
                 f"and stride {codebooks.strides[0]}."
             )
         dropped |= _some_dropped(call, row, stage, codebooks.sizes[stage], DROPPED)
-    return dropped
+    return stages, dropped
 
 
 def frames(call: str, x: Any, codebooks: Quantizer, beam_size: int, out: Any) -> None:

@@ -153,7 +153,7 @@ def backend_tests(
             vectors = checked(codec.decode(array, codebooks), array, "float32")
             flat = codes.reshape(3, 20).T.tolist()
             expected = [oracle.decode(column, codebooks) for column in flat]
-            np.testing.assert_array_equal(vectors, np.asarray(expected, np.float32).reshape(5, 4, 6))
+            np.testing.assert_array_equal(vectors, np.array(expected, np.float32).reshape(5, 4, 6))
             codes[1, 2, 3] = -2
             with pytest.raises(RvqError, match=r"code -2 at \(1, 2, 3\) names no codeword"):
                 codec.decode(put(codes), codebooks)
