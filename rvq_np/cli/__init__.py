@@ -1,5 +1,5 @@
 """The command ``rvq-np``: fit, encode, decode, info, verify, convert, warmup,
-bench, demo.
+compile, bench, demo.
 
 Vectors are ``.npy``, ``.npz`` or ``.wav`` files, codes ``.rvq`` or ``.npy``, models safetensors:
 ours, or published checkpoints.  Files may be larger than memory.  Results are printed to standard
@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import RvqError
-from . import commands
+from . import commands, compile
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -119,6 +119,8 @@ def _parser() -> argparse.ArgumentParser:
         help="dtypes of the vectors (default: float32)",
     )  # fmt: skip
     warmup.set_defaults(run=commands.warmup)
+
+    compile.add_to(every)
 
     bench = every.add_parser("bench", help="measure how fast this machine encodes and decodes")
     for name, usual in (("dim", 128), ("codewords", 1024), ("stages", 8), ("rows", 4096)):

@@ -8,10 +8,7 @@ A difference of two numbers of T is rounded to float64 once, before anything is 
 is a power of two, so that nothing else is rounded unless it leaves float64.
 """
 
-from llvmlite import ir
-from numba.core import types
-from numba.extending import intrinsic
-
+from .jit import intrinsic, ir, types
 from .simd import _Build, _pieces, _Running, _stretch
 
 

@@ -216,7 +216,8 @@ class _Packed:
         # All squares in a unit in which none overflows; the centre is no longer than the codewords.
         self.squares = np.empty(n_codewords)
         coarse = max(_exponent(_largest(stage.codebook)) + _exponent(width) // 2 + 2, -1000)
-        _squares(stage.codebook, zero, math.ldexp(1.0, -coarse), self.squares)
+        scale = math.ldexp(1.0, -coarse)
+        _squares(stage.codebook, zero, scale, np.empty(width), self.squares)
         top = self.squares[usable].max(initial=0.0)
         exponent = max(exponent, _exponent(math.sqrt(top)) + coarse - HIGHEST) if top > 0.0 else 0
         exponent = min(max(exponent, -1000), 1000)
@@ -318,10 +319,12 @@ def _largest(codewords):
 
 
 @kernel
-def _squares(codewords, centre, scale, out):
-    """Write the squared norm of ``(codeword - centre) * scale`` of each codeword (K, C)."""
+def _squares(codewords, centre, scale, moved, out):
+    """Write the squared norm of ``(codeword - centre) * scale`` of each codeword (K, C).
+
+    `moved` (C,): space to work in.
+    """
     width = codewords.shape[1]
-    moved = np.empty(width)
     for k in range(codewords.shape[0]):
         move(codewords, k * width, centre, 0, moved, 0, scale, width)
         out[k] = dot(moved, 0, moved, 0, width)

@@ -19,10 +19,7 @@ and ``NUMBA_CPU_FEATURES`` choose another.
 
 from typing import NamedTuple
 
-from llvmlite import ir
-from numba.core import cgutils, types
-from numba.core.registry import cpu_target
-from numba.extending import intrinsic
+from .jit import LIBRARY, cgutils, intrinsic, ir, processor, types
 
 
 class Target(NamedTuple):
@@ -50,8 +47,10 @@ def target_of(triple: str, features: str) -> Target:
 
 
 def _host():
-    triple, _, features = cpu_target.target_context.codegen().magic_tuple()
-    return target_of(triple, features)
+    if LIBRARY is not None:
+        lanes, vectors, screens, fused = LIBRARY.shape
+        return Target(lanes, vectors, tuple(screens), fused)
+    return target_of(*processor())
 
 
 TARGET = _host()
