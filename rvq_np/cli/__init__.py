@@ -1,5 +1,5 @@
 """The command ``rvq-np``: fit, encode, decode, info, verify, convert, warmup,
-bench, demo.
+compile, bench, demo.
 
 Vectors are ``.npy`` or ``.npz`` files, or sounds, codes ``.rvq``, ``.npy``, ``.npz`` or ``.csv``,
 models safetensors: ours, or published checkpoints.  ``-o -`` is standard output.  Files may be
@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import RvqError
-from . import commands, terminal
+from . import commands, compile, terminal
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -139,6 +139,8 @@ def _parser() -> argparse.ArgumentParser:
         help="dtypes of the vectors (default: float32)",
     )  # fmt: skip
     warmup.set_defaults(run=commands.warmup)
+
+    compile.add_to(every)
 
     bench = every.add_parser("bench", help="measure how fast this machine encodes and decodes")
     for name, usual in (("dim", 128), ("codewords", 1024), ("stages", 8), ("rows", 4096)):

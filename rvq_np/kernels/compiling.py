@@ -6,13 +6,19 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from . import prebuilt
+
 
 @contextlib.contextmanager
 def watched(report: Callable[[bool], None]) -> Iterator[None]:
     """Call ``report(True)`` when Numba begins to compile, and ``report(False)`` when it is done.
 
-    A kernel from the cache on disk is not compiled.  Without Numba nothing is reported.
+    A kernel from the cache on disk is not compiled, nor one of a library.  Without Numba nothing is
+    reported.
     """
+    if prebuilt.library() is not None:
+        yield
+        return
     try:
         from numba.core import event
     except ImportError:

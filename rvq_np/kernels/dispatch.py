@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from .. import forks
-from . import tables, tiles
+from . import prebuilt, tables, tiles
 from .plain import engine as plain
 
 LEAF = 16384  # rows summed in order before sums are merged pairwise: fixed, so bits are too
@@ -84,7 +84,7 @@ def kernels_for(products: int) -> Any:
     if kernels is not None:
         return kernels
     _waived += products
-    return plain if _waived < WAIVED else load()
+    return plain if _waived < WAIVED and prebuilt.library() is None else load()
 
 
 def working_dtype(like, codewords_dtype):

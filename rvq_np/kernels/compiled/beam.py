@@ -21,6 +21,7 @@ from . import columns as col
 from .differences import distance, move
 from .exact import on_grid
 from .jit import kernel
+from .packing import aligned_empty
 from .panels import TINY, U
 from .rows import quantize
 from .screens import collect, lowest
@@ -37,38 +38,19 @@ TOGETHER = 8 * ROWS  # hypotheses of several rows that meet a stage together, ab
 
 @kernel
 def encode(
-    x, beam, codewords, table, half, panels, side, maps, centres, whole, real, blank, codes, start
+    x, beam, codewords, table, half, panels, side, maps, centres, whole, real,
+    quantized, params, starts, norms, energies, offs, powers, moved, bounds, residuals, following,
+    history, later, alive, few, lanes, found, parents, codewords_found, values,
+    best_codewords, best_parents, best_errors, codes, start,
 ):  # fmt: skip
     n_stages, dim = whole.shape[0], x.shape[1]
-    group = max(1, min(ROWS, TOGETHER // beam))
-    space = -(-group * beam // ROWS) * ROWS
-    width, n_panels = 1, 1
-    for q in range(n_stages):
-        width = max(width, whole[q, col.STEPS] * 4 // blank.itemsize)
-        n_panels = max(n_panels, whole[q, col.PANELS])
-    quantized = np.zeros((space, width), blank.dtype)
-    params = np.zeros((space, PARAMS), np.float32)
-    starts = params.view(np.int32)
-    norms, energies, offs = np.zeros(space), np.zeros(space), np.zeros((space, OFFS))
-    powers, moved = np.zeros(space), np.empty(dim)
-    store = np.empty(space * n_panels * WIDTH + 16, np.float32)
-    first = (-store.ctypes.data % 64) // 4
-    bounds = store[first : first + space * n_panels * WIDTH].reshape(space, n_panels * WIDTH)
-    residuals, following = np.empty(space * dim, x.dtype), np.empty(space * dim, x.dtype)
-    history, later = np.empty((space, n_stages), np.int32), np.empty((space, n_stages), np.int32)
-    alive = np.empty(group, np.int64)
-    few, lanes = np.empty(beam, np.float64), np.empty(LANES, np.float32)
-    found = np.empty(n_panels * IN_PANEL, np.int32)
-    parents = np.empty(beam * n_panels * IN_PANEL, np.int32)
-    codewords_found = np.empty(beam * n_panels * IN_PANEL, np.int32)
-    values = np.empty(beam * n_panels * IN_PANEL, np.float64)
-    best_codewords, best_parents = np.empty(beam + 1, np.int64), np.empty(beam + 1, np.int64)
-    best_errors = np.empty(beam + 1, np.float64)
+    group = alive.shape[0]
     lost = 0
     for low in range(0, x.shape[0], group):
         rows = min(group, x.shape[0] - low)
         for n in range(rows):
-            residuals[n * dim : n * dim + dim] = x[low + n]
+            for d in range(dim):
+                residuals[n * dim + d] = x[low + n, d]
             alive[n] = 1
         for q in range(n_stages):
             total = alive[:rows].sum()
@@ -95,7 +77,8 @@ def encode(
                 for i in range(alive[n]):
                     parent, codeword = best_parents[i], best_codewords[i]
                     at = parent * dim
-                    following[to * dim : to * dim + dim] = residuals[at : at + dim]
+                    for d in range(dim):
+                        following[to * dim + d] = residuals[at + d]
                     codeword_at = whole[q, col.TABLE_AT] + codeword * dim
                     subtract_from(following, to * dim, table, codeword_at, dim)
                     for earlier in range(q):
@@ -111,6 +94,41 @@ def encode(
                 codes[q, start + low + n] = history[here, q] if alive[n] > 0 else -1
             here += alive[n]
     return lost
+
+
+def workspace(plan, beam, rows):
+    """Return what `encode` writes into besides its results, for rows of the type of `rows`."""
+    (n_stages, dim), dtype = (len(plan.whole), rows.shape[1]), rows.dtype
+    group = max(1, min(ROWS, TOGETHER // beam))  # rows that meet a stage together
+    space = -(-group * beam // ROWS) * ROWS  # hypotheses
+    width = max(1, int(plan.whole[:, col.STEPS].max()) * 4 // plan.blank.itemsize)
+    n_panels = max(1, int(plan.whole[:, col.PANELS].max()))
+    params, reached = np.zeros((space, PARAMS), np.float32), n_panels * IN_PANEL
+    return (
+        np.zeros((space, width), plan.blank.dtype),
+        params,
+        params.view(np.int32),
+        np.zeros(space),
+        np.zeros(space),
+        np.zeros((space, OFFS)),
+        np.zeros(space),
+        np.empty(dim),
+        aligned_empty(space, n_panels * WIDTH),
+        np.empty(space * dim, dtype),
+        np.empty(space * dim, dtype),
+        np.empty((space, n_stages), np.int32),
+        np.empty((space, n_stages), np.int32),
+        np.empty(group, np.int64),
+        np.empty(beam),
+        np.empty(LANES, np.float32),
+        np.empty(reached, np.int32),
+        np.empty(beam * reached, np.int32),
+        np.empty(beam * reached, np.int32),
+        np.empty(beam * reached),
+        np.empty(beam + 1, np.int64),
+        np.empty(beam + 1, np.int64),
+        np.empty(beam + 1),
+    )
 
 
 @kernel(inner=True)

@@ -1,8 +1,6 @@
 """LLVM IR in a few phrases: what the vector kernels of `simd`, `screens` and `maps` are made of."""
 
-from llvmlite import ir
-from numba.core import cgutils
-
+from .jit import cgutils, ir
 from .target import LANES, TARGET
 
 F32, I8, I16, I32, I64 = ir.FloatType(), *(ir.IntType(bits) for bits in (8, 16, 32, 64))

@@ -8,11 +8,8 @@ A difference of two numbers of T is rounded to float64 once, before anything is 
 is a power of two, so that nothing else is rounded unless it leaves float64.
 """
 
-from llvmlite import ir
-from numba.core import types
-from numba.extending import intrinsic
-
 from .build import Build, Running, pieces, stretch
+from .jit import intrinsic, ir, types
 
 
 @intrinsic

@@ -37,7 +37,11 @@ def measure(codewords):
     codewords = (
         codewords if codewords.flags.writeable else codewords.copy()
     )  # read-only: another type to Numba
-    measuring.measure(codewords, codewords.ravel().view(f"u{codewords.itemsize}"), half, repeat)
+    bits, space = (
+        codewords.ravel().view(f"u{codewords.itemsize}"),
+        measuring.workspace(*codewords.shape),
+    )
+    measuring.measure(codewords, bits, *space, half, repeat)
     return half, repeat
 
 
@@ -93,7 +97,8 @@ def search_beams(x, stages, beam_size, codes):
 
     def tile(start, stop):
         rows = np.array(x[start:stop], dtype=dtype, order="C")
-        if beam.encode(rows, beam_size, *plan.arrays, plan.blank, codes, start):
+        space = beam.workspace(plan, beam_size, rows)
+        if beam.encode(rows, beam_size, *plan.arrays, *space, codes, start):
             lost = start + np.flatnonzero(codes[0, start:stop] < 0)
             few = np.empty((len(codes), len(lost)), np.int32)
             plain.search_beams(x[lost], stages, beam_size, few)

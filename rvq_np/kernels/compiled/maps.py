@@ -19,12 +19,9 @@ reading the weights, so it meets `TOGETHER` panels at a time where one would wai
 """
 
 import numpy as np
-from llvmlite import ir
-from numba.core import cgutils, types
-from numba.extending import intrinsic
 
 from .build import Build
-from .jit import kernel
+from .jit import cgutils, intrinsic, ir, kernel, types
 from .target import LANES, TARGET, VECTORS
 
 ROWS = 6  # as in `simd`: 24 sums, 4 vectors and a number of a row

@@ -217,7 +217,8 @@ class _Packed:
         # All squares in a unit in which none overflows; the centre is no longer than the codewords.
         self.squares = np.empty(n_codewords)
         coarse = max(_exponent(largest_of(stage.codebook)) + _exponent(width) // 2 + 2, -1000)
-        squares_of(stage.codebook, zero, math.ldexp(1.0, -coarse), self.squares)
+        scale = math.ldexp(1.0, -coarse)
+        squares_of(stage.codebook, zero, scale, np.empty(width), self.squares)
         top = self.squares[usable].max(initial=0.0)
         exponent = max(exponent, _exponent(math.sqrt(top)) + coarse - HIGHEST) if top > 0.0 else 0
         exponent = min(max(exponent, -1000), 1000)

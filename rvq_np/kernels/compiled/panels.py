@@ -21,10 +21,12 @@ def largest_of(codewords):
 
 
 @kernel
-def squares_of(codewords, centre, scale, out):
-    """Write the squared norm of ``(codeword - centre) * scale`` of each codeword (K, C)."""
+def squares_of(codewords, centre, scale, moved, out):
+    """Write the squared norm of ``(codeword - centre) * scale`` of each codeword (K, C).
+
+    `moved` (C,): space to work in.
+    """
     width = codewords.shape[1]
-    moved = np.empty(width)
     for k in range(codewords.shape[0]):
         move(codewords, k * width, centre, 0, moved, 0, scale, width)
         out[k] = dot(moved, 0, moved, 0, width)

@@ -13,12 +13,9 @@ bounds, takes their least over the vectors and stores both.  Per step and lane t
 in float32, two in int16 (``vpmaddwd``), four in bytes (``vpdpbusd``).
 """
 
-from llvmlite import ir
-from numba.core import cgutils, types
-from numba.extending import intrinsic
-
 from . import columns as col
 from .build import BYTES, F32, FLOATS, I8, I16, I32, I64, INTS, Build, row_of
+from .jit import cgutils, intrinsic, ir, types
 from .target import LANES, ROWS, VECTORS
 
 

@@ -1,10 +1,7 @@
 """Vector kernels over stretches of arrays, as LLVM IR: sums, products, roundings of rows."""
 
-from llvmlite import ir
-from numba.core import types
-from numba.extending import intrinsic
-
 from .build import F32, I32, I64, Build, Running, pieces, stretch
+from .jit import intrinsic, ir, types
 from .target import LANES
 
 

@@ -7,7 +7,7 @@ and ``NUMBA_CPU_FEATURES`` choose another.
 
 from typing import NamedTuple
 
-from numba.core.registry import cpu_target
+from .jit import LIBRARY, processor
 
 
 class Target(NamedTuple):
@@ -35,8 +35,10 @@ def target_of(triple: str, features: str) -> Target:
 
 
 def _host():
-    triple, _, features = cpu_target.target_context.codegen().magic_tuple()
-    return target_of(triple, features)
+    if LIBRARY is not None:
+        lanes, vectors, screens, fused = LIBRARY.shape
+        return Target(lanes, vectors, tuple(screens), fused)
+    return target_of(*processor())
 
 
 TARGET = _host()
