@@ -20,10 +20,11 @@ import llvmlite.binding as llvm
 import numba
 from numba.np.arrayobj import make_array, populate_array
 
-from ..compiled import entries
-from ..compiled.jit import cgutils, cpu_target, intrinsic, ir, types
+from ..compiled import entries, jit
+from ..compiled.jit import cgutils, cpu_target, intrinsic, ir
 from .targets import TARGETS, Target
 
+types: Any = jit.types
 LETTERS = {
     "f": types.float32, "d": types.float64, "?": types.boolean,
     "b": types.int8, "h": types.int16, "i": types.int32, "l": types.int64,
