@@ -123,7 +123,7 @@ BANDWIDTH = (
     ),
     Fault(
         "a negative bandwidth is accepted",
-        "Config.stages_for",
+        "Config.budget",
         "if spent is None or spent < 0:",
         "if spent is None:",
         f"{QUANTIZER}::test_refused_input_leaves_everything_as_it_was",
@@ -137,7 +137,7 @@ BANDWIDTH = (
     ),
     Fault(
         "training uses all stages whatever the bandwidth",
-        "ResidualVectorQuantizer.passed",
+        "ResidualVectorQuantizer._passed",
         "self.config.stages_for(sample_rate, bandwidth, call)",
         "self.config.stages_for(sample_rate, None if self.training else bandwidth, call)",
         f"{QUANTIZER}::test_bandwidth_is_obeyed_in_training_too",
@@ -198,7 +198,7 @@ CLASS = (
     ),
     Fault(
         "a batch that is refused has drawn random numbers",
-        "ResidualVectorQuantizer.passed",
+        "ResidualVectorQuantizer._passed",
         "batch = layout.Batch(call, x, self.codebooks, mask)\n"
         "seed = None\n"
         "if self.training:\n"
@@ -213,7 +213,7 @@ CLASS = (
     ),
     Fault(
         "eval learns from the batch",
-        "ResidualVectorQuantizer.passed",
+        "ResidualVectorQuantizer._passed",
         "if self.training:\n    seed",
         "if self is not None:\n    seed",
         "tests/test_quantizer_training.py::test_a_fresh_quantizer_trains_as_in_torch_and_eval_never_does",

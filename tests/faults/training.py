@@ -246,8 +246,8 @@ FIRST_CODEWORDS = (
     Fault(
         "sums of fresh codewords are means, not means times counts",
         "state_of",
-        "return CodebookState(codewords, sums, counts, initialized=True)",
-        "return CodebookState(codewords, codewords, counts, initialized=True)",
+        "made = CodebookState(codewords, sums, counts, initialized=True)",
+        "made = CodebookState(codewords, codewords, counts, initialized=True)",
         f"{TRAIN}::test_a_step_on_the_same_batch_leaves_fresh_codewords_nearly_still",
     ),
     Fault(
