@@ -16,6 +16,7 @@ A map of the modules and packages, from the ground up; imports only point down.
 `rvq_np.checkpoints`   one file per family of published models
 `rvq_np.bitstream`     the container for codes
 `rvq_np.quantizer`     `ResidualVectorQuantizer`: the class, torch-free
+`rvq_np.semantic_ids`  unique IDs of items, tokens, a trie, their files
 `rvq_np.grad`          one file per autograd framework
 `rvq_np.testing`       the oracle, for proving any implementation right
 `rvq_np.cli`           the command ``rvq-np``
@@ -67,6 +68,7 @@ _MODULES = (
     "kernels",
     "plot",
     "quantizer",
+    "semantic_ids",
     "sklearn",
     "testing",
     "train",

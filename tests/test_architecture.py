@@ -27,6 +27,7 @@ LEVELS = {
     "checkpoints": 5,
     "train": 5,
     "quantizer": 6,
+    "semantic_ids": 6,
     "cli": 7,
     "demo": 7,
     "grad": 7,
@@ -37,8 +38,8 @@ LEVELS = {
 # Packages that are one piece in several files; in the others files named after a library, family
 # or framework never meet.
 ONE_PIECE = {
-    "bitstream", "cli", "codebooks", "codec", "demo", "files", "kernels", "quantizer", "testing",
-    "train",
+    "bitstream", "cli", "codebooks", "codec", "demo", "files", "kernels", "quantizer",
+    "semantic_ids", "testing", "train",
 }  # fmt: skip
 # The command line is the way to the demo, the demo the way to pictures.
 ALLOWED = {("cli", "demo"), ("demo", "plot")}
