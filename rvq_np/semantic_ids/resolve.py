@@ -253,6 +253,8 @@ def _numbers(
     """Return a number for each ID that is `asked` for, and the room of each number."""
     asked_once = _codes.distinct(asked)
     held = np.zeros(len(asked_once), np.int64)
+    if not len(asked):
+        return asked, held
     for each in (taken, holders):
         for start in range(0, len(each), PAIRS):
             part = each[start : start + PAIRS]
