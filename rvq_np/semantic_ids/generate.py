@@ -89,7 +89,9 @@ class OnlyIds(_Constraint):
             if length == len(self.trie.sizes):
                 allowed[rows, self.end] = True
                 continue
-            mask = self.trie.mask(np.stack([prefixes[row] for row in rows]))
+            mask = self.trie.mask(
+                np.array([prefixes[row] for row in rows]).reshape(len(rows), length)
+            )
             allowed[np.ix_(rows, self.vocabulary.tables[length])] = mask
             allowed[rows[~mask.any(axis=1)], self.end] = True
         there = torch.from_numpy(allowed).to(scores.device)

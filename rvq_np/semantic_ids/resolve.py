@@ -192,11 +192,12 @@ def _split(
 
 def _of(named: Candidates, items: np.ndarray, n_items: int) -> Candidates:
     """Return the candidates of those of some items that have any."""
+    having = np.asarray(named.items)
     column = np.full(n_items, -1)
-    column[named.items] = np.arange(len(named.items))
+    column[having] = np.arange(len(having))
     columns = column[items]
     columns = columns[columns >= 0]
-    return Candidates(named.codes[:, :, columns], named.distances[:, columns], named.items[columns])
+    return Candidates(named.codes[:, :, columns], named.distances[:, columns], having[columns])
 
 
 def _own(codes: np.ndarray, named: Candidates) -> tuple[np.ndarray, np.ndarray]:
@@ -234,6 +235,7 @@ def _relocated(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return which items found an ID, the codes (Q, n) of it, and what it adds to the distance."""
     k, some = len(named.codes), _of(named, leaving, codes.shape[1])
+    items = np.asarray(some.items)
     same, own = _own(codes, some)
     usable = np.flatnonzero((~same & (some.codes[:, 0] >= 0)).T.ravel())  # by item, then candidate
     costs = (some.distances - own).T.ravel()[usable]
@@ -241,10 +243,10 @@ def _relocated(
     flat = some.codes.transpose(1, 2, 0).reshape(len(codes), -1)  # (Q, items times k)
     taken, asked, holders = _codes.keys(codes[:, staying], flat[:, usable], prior)
     ids, room = _numbers(taken, holders, asked, capacity)
-    places = np.full(len(some.items), -1)
+    places = np.full(len(items), -1)
     dispatch.ids(len(sequence)).take(sequence, usable // k, ids, room, places)
     found = np.flatnonzero(places >= 0)
-    return some.items[found], flat[:, usable[places[found]]], costs[places[found]]
+    return items[found], flat[:, usable[places[found]]], costs[places[found]]
 
 
 def _numbers(

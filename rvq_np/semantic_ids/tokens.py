@@ -226,7 +226,8 @@ def from_tokens(
             left = left[: len(left) - len(end)]
         elif end is not None:
             left = ""
-        row, place = [], 0
+        place = 0
+        row: list[int] = []
         while (match := expression.match(left, place)) and match.end() > place:
             about = match.groupdict()
             stage = len(row)

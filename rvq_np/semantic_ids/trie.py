@@ -100,8 +100,8 @@ class Trie:
         self.n_ids = len(nodes[-1])
         self._items = ordered.astype(index)
         shared = self.n_ids < self.n_items
-        begins = np.append(np.flatnonzero(new), self.n_items) if shared else np.empty(0)
-        self._begins = begins.astype(index)
+        starts = np.append(np.flatnonzero(new), self.n_items)
+        self._begins = (starts if shared else starts[:0]).astype(index)
         self._leaf_of = np.empty(self.n_items, index)
         self._leaf_of[ordered] = place
 

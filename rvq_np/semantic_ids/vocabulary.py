@@ -157,9 +157,9 @@ class Vocabulary(Value):
         _codes.sizes_of("to_tokens", self.sizes, codes)
         n_before, n_after = self.begin is not None, self.end is not None
         tokens = np.empty((codes.shape[1], len(codes) + n_before + n_after), np.int64)
-        if n_before:
+        if self.begin is not None:
             tokens[:, 0] = self.begin
-        if n_after:
+        if self.end is not None:
             tokens[:, -1] = self.end
         for stage, row in enumerate(codes):
             tokens[:, stage + n_before] = self.tables[stage][row]
