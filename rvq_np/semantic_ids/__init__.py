@@ -5,6 +5,7 @@ a code sequence that no other item has.  All functions are pure functions on cod
 
 =============  =================================================================================
 `candidates`   the k best code sequences of each item, with their squared distances
+`balance`      codes of a stage under a capacity per codeword; `fit_balanced` trains it
 `resolve`      unique IDs: items move along their candidates, or an ID gets one more code
 `stats`        how many items share IDs, and how evenly codewords are used
 `pack`         IDs as integers; `unpack` turns them back
@@ -13,6 +14,9 @@ a code sequence that no other item has.  All functions are pure functions on cod
 =============  =================================================================================
 """
 
+from .balance import Balanced as Balanced
+from .balance import balance as balance
+from .balance import fit_balanced as fit_balanced
 from .candidates import Candidates as Candidates
 from .candidates import candidates as candidates
 from .measures import Statistics as Statistics
