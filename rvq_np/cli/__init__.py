@@ -1,4 +1,4 @@
-"""The command ``rvq-np``: fit, encode, decode, info, verify, convert, warmup,
+"""The command ``rvq-np``: fit, encode, decode, info, verify, convert, ids, warmup,
 bench, demo.
 
 Vectors are ``.npy``, ``.npz`` or ``.wav`` files, codes ``.rvq`` or ``.npy``, models safetensors:
@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import RvqError
-from . import commands
+from . import commands, ids
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -110,6 +110,8 @@ def _parser() -> argparse.ArgumentParser:
         help="write tensor names of espnet, encodec or vector_quantize_pytorch instead of ours",
     )  # fmt: skip
     convert.set_defaults(run=commands.convert)
+
+    ids.add_parser(every)
 
     warmup = every.add_parser(
         "warmup", help="compile all kernels, for example when an image is built"

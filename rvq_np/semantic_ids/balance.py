@@ -196,8 +196,8 @@ class _Market:
             self.near[some] = found.T
             for nth, codewords in enumerate(found):
                 self.apart[some, nth] = squares(rows - self.codebook[codewords])
-            # What is not listed is not below what is, but for the last bits of float64. The largest,
-            # as a second best value above its bound would be looked for again and again.
+            # What is not listed is not below what is, but for the last bits of float64. The
+            # largest, as a second best value above its bound would be looked for again and again.
             listed = (self.apart[some] + self.prices[self.near[some]]).max(axis=1)
             self.bounds[some] = np.inf if self.n_near == len(self.codebook) else listed
 

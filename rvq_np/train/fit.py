@@ -41,7 +41,7 @@ class FitProgress(NamedTuple):
 def fit(
     x: Any,
     n_q: int,
-    size: int,
+    size: int | Sequence[int],
     iterations: int,
     rng: np.random.Generator,
     *,
@@ -59,8 +59,10 @@ def fit(
     x : array or numpy.memmap (N, D), floating, N >= 1
         Read in batches, never copied whole. On a GPU that CuPy computes on it stays there. All
         numbers of an array are looked at once; of a memory map those that are read, when they are.
-    n_q, size : int
-        Stages, and codewords per stage.
+    n_q : int
+        Stages.
+    size : int or sequence of n_q int
+        Codewords per stage: the same for all, or one number a stage.
     iterations : int
         Rounds of k-means per stage, at most.
     rng : int or numpy.random.Generator
@@ -114,7 +116,8 @@ def fit(
         )
     validation.floating("fit", x)
     n_q = arguments.whole("fit", "n_q", n_q, 1)
-    size = arguments.whole("fit", "size", size, 1)
+    sizes = _sizes(size, n_q)
+    largest = max(sizes)
     iterations = arguments.whole("fit", "iterations", iterations, 0)
     rng = arguments.generator("fit", "rng", rng)
     check_projections("fit", projections, n_q, x.shape[1])
@@ -127,7 +130,8 @@ def fit(
     if checkpoint is not None:
         checkpoint = arguments.path("fit", "checkpoint", checkpoint)
     asked = {
-        "n_q": n_q, "size": size, "iterations": iterations, "epsilon": epsilon,
+        "n_q": n_q, "size": sizes[0] if len(set(sizes)) == 1 else sizes,
+        "iterations": iterations, "epsilon": epsilon,
         "rows_per_codeword": rows_per_codeword, "tolerance": tolerance,
         "projections": _reported(projections),
         "widths": [len(pair[0].weight) if pair else x.shape[1]
@@ -140,8 +144,8 @@ def fit(
             check_finite(x)
         kept = Checkpoint(checkpoint, x, rng, asked)
         rows = None
-        if rows_per_codeword is not None and x.shape[0] > rows_per_codeword * size:
-            rows = np.sort(sample_rows(x.shape[0], rows_per_codeword * size, rng))
+        if rows_per_codeword is not None and x.shape[0] > rows_per_codeword * largest:
+            rows = np.sort(sample_rows(x.shape[0], rows_per_codeword * largest, rng))
         data = Data(x, rows, projections or [None] * n_q, finite=not streamed)
         for state in kept.states:
             data.begin()
@@ -152,7 +156,7 @@ def fit(
             watch = _Watch(stage, n_q, iterations, data, tolerance, callback)
             found = lloyd(
                 data.passes(),
-                _first_codewords(data, size, rng),
+                _first_codewords(data, sizes[stage], rng),
                 iterations,
                 refill=lambda count: data.read(rng.integers(0, data.n_rows, size=count)),
                 watch=watch,
@@ -161,6 +165,16 @@ def fit(
             data.end(kept.states[-1])
     kept.finish()
     return tuple(kept.states)
+
+
+def _sizes(size: Any, n_q: int) -> list[int]:
+    """Return how many codewords each stage gets."""
+    if not isinstance(size, (Sequence, np.ndarray)) or isinstance(size, str):
+        return [arguments.whole("fit", "size", size, 1)] * n_q
+    sizes = [arguments.whole("fit", "size", each, 1) for each in size]
+    if len(sizes) != n_q:
+        raise arguments.refused("fit", "size", size, f"a whole number, or {n_q} of them")
+    return sizes
 
 
 def _reported(projections: Sequence[tuple[Linear, Linear] | None] | None) -> str | None:
