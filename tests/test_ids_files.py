@@ -61,9 +61,10 @@ def test_a_write_that_fails_leaves_nothing_new(tmp_path, monkeypatch):
     def full(*_):
         raise OSError("no space")
 
-    with monkeypatch.context() as patched, pytest.raises(OSError, match="no space"):
+    with monkeypatch.context() as patched:
         patched.setattr(files, "_write_json", full)
-        write(tmp_path / "other.csv", TEXT, CODES, [3, 4])
+        with pytest.raises(OSError, match="no space"):
+            write(tmp_path / "other.csv", TEXT, CODES, [3, 4])
     assert {each.name for each in tmp_path.iterdir()} == set(before)
     real = files._write_json
     monkeypatch.setattr(files, "_write_json", lambda *_: second() or second())
