@@ -42,7 +42,7 @@ def assign(
     suffix : bool, optional
         Add a stage that numbers the items of each ID, instead of moving any.
     prior : array (Q, M), integer, optional
-        Published IDs of other items, which take room; with a suffix (Q + 1, M).
+        Published IDs of other items, which take places; with a suffix (Q + 1, M).
 
     Returns
     -------
@@ -54,7 +54,7 @@ def assign(
     ShapeError, DtypeError, NonFiniteError, BackendError, CodeRangeError
         As `rvq_np.encode` and `resolve`. NaN is named with its row.
     ParameterError
-        If there are more items than IDs have room; says how many, and which sizes would do.
+        If there are more items than places; says how many, and which sizes would do.
 
     Examples
     --------
@@ -132,8 +132,8 @@ def _crowded(codes: np.ndarray, published: np.ndarray, capacity: int) -> np.ndar
 
 def check_room(call: str, count: int, sizes: tuple[int, ...], capacity: int) -> None:
     """Raise ParameterError, with sizes that would do, if so many items have no IDs."""
-    room = _codes.space(sizes) * capacity
-    if count <= room:
+    places = _codes.space(sizes) * capacity
+    if count <= places:
         return
     larger = list(sizes)
     while _codes.space(larger) * capacity < count:
@@ -141,6 +141,6 @@ def check_room(call: str, count: int, sizes: tuple[int, ...], capacity: int) -> 
         larger[place] *= 2
     raise ParameterError(
         f"{call}: there are {count} items, but IDs of the sizes {','.join(map(str, sizes))} with a "
-        f"capacity of {capacity} have room for {room}; {count - room} are too many. Sizes "
+        f"capacity of {capacity} have {places} places; {count - places} are too many. Sizes "
         f"{','.join(map(str, larger))} would do, or a suffix."
     )

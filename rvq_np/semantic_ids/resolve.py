@@ -59,7 +59,7 @@ def resolve(
         Add a stage that numbers the items of each ID from 0. Then every item gets a unique ID,
         also those that could not move.
     prior : array (Q, M), integer, optional
-        IDs that are published, of other items: they never move, and take room. With a suffix,
+        IDs that are published, of other items: they never move, and take places. With a suffix,
         (Q + 1, M): new suffixes go on behind the largest published one.
 
     Returns
@@ -81,7 +81,7 @@ def resolve(
     The items that stay in a full ID are those that would lose most by moving: those whose next
     candidate has a distance that is larger by most. Of equal ones, the first. All others move, in
     the order of what their move adds to the squared distance, then of the items, then of the
-    candidates: each takes the first candidate that has room. No item moves whose ID has room.
+    candidates: each takes the first candidate with a free place. No item moves whose ID has one.
 
     Linear in memory and, but for one sort of the candidates of the items that move, in time.
 
@@ -242,9 +242,9 @@ def _relocated(
     sequence = np.argsort(costs, kind="stable")
     flat = some.codes.transpose(1, 2, 0).reshape(len(codes), -1)  # (Q, items times k)
     taken, asked, holders = _codes.keys(codes[:, staying], flat[:, usable], prior)
-    ids, room = _numbers(taken, holders, asked, capacity)
+    ids, free = _numbers(taken, holders, asked, capacity)
     places = np.full(len(items), -1)
-    dispatch.ids(len(sequence)).take(sequence, usable // k, ids, room, places)
+    dispatch.ids(len(sequence)).take(sequence, usable // k, ids, free, places)
     found = np.flatnonzero(places >= 0)
     return items[found], flat[:, usable[places[found]]], costs[places[found]]
 
@@ -252,7 +252,7 @@ def _relocated(
 def _numbers(
     taken: np.ndarray, holders: np.ndarray, asked: np.ndarray, capacity: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return a number for each ID that is `asked` for, and the room of each number."""
+    """Return a number for each ID that is `asked` for, and the free places of each number."""
     asked_once = _codes.distinct(asked)
     held = np.zeros(len(asked_once), np.int64)
     if not len(asked):

@@ -4,7 +4,7 @@ Loops over plain arrays, one body for both engines: `compiled.ids` compiles thes
 Python runs them.  All sums and comparisons are of single float64 numbers, so both give the same.
 
     ids     (P,)     int64    an ID by its number
-    room    (I,)     int64    how many more items an ID takes
+    free    (I,)     int64    how many more items an ID takes
     codes   (V,)     unsigned the code of each node of a trie, in the order of depth, then of IDs
     first   (V' + 1,)         children of node v, above the last depth: ``first[v] ... first[v+1]``
     near    (n, m)   int32    codewords that an item may get, ``-1``: none
@@ -14,13 +14,13 @@ Python runs them.  All sums and comparisons are of single float64 numbers, so bo
 import numpy as np
 
 
-def take(order, items, ids, room, places):
-    """Give each item the first ID in `order` that has room; `places` (N,): which pair, or -1."""
+def take(order, items, ids, free, places):
+    """Give each item the first ID in `order` that is free; `places` (N,): which pair, or -1."""
     for pair in order:
         item, chosen = items[pair], ids[pair]
-        if places[item] < 0 and room[chosen] > 0:
+        if places[item] < 0 and free[chosen] > 0:
             places[item] = pair
-            room[chosen] -= 1
+            free[chosen] -= 1
 
 
 def descend(codes, first, roots, prefixes, nodes):
