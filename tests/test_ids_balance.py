@@ -1,5 +1,7 @@
 """A stage under capacities: never above, near the best there is, the same on every path."""
 
+import collections
+
 import numpy as np
 import pytest
 from helpers import paths
@@ -40,6 +42,43 @@ def test_the_error_is_near_the_least_there_is(problem, epsilon):
     best = squares[items, places // capacity].mean()
     # Offers grow coarser after 20 an item; six codewords are known all, so never by looking.
     assert best - 1e-9 <= found.error <= best + 4 * epsilon * (free or squares.max() or 1) + 1e-9
+
+
+def auctioned(squares, capacity, epsilon):
+    """Return who gets which codeword, with sorted lists instead of heaps; exact distances."""
+    n_items, size = squares.shape
+    grain = epsilon * (squares.min(axis=1).mean() or squares.max() or 1.0)
+    queue, prices = collections.deque(range(n_items)), [0.0] * size
+    holders = [[] for _ in range(size)]
+    offers = 0
+    while queue:
+        item = queue.popleft()
+        values = sorted((squares[item, k] + prices[k], k) for k in range(size))
+        value, best = values[0]
+        second = values[1][0] if size > 1 else np.inf
+        holders[best] = sorted([*holders[best], (prices[best] + (second - value) + grain, -item)])
+        if len(holders[best]) > capacity:
+            queue.append(-holders[best].pop(0)[1])
+        if len(holders[best]) == capacity:
+            root = np.float32(np.sqrt(holders[best][0][0]))
+            if float(root) ** 2 < holders[best][0][0]:
+                root = np.nextafter(root, np.float32(np.inf))
+            prices[best] = float(root) ** 2
+        offers += 1
+        if offers % (20 * n_items) == 0:
+            grain *= 2
+    return {-item: k for k, held in enumerate(holders) for _, item in held}
+
+
+@given(problems(), st.sampled_from([0.01, 0.3]))
+def test_the_auction_is_that_of_its_definition(problem, epsilon):
+    x, codebook, capacity = problem
+    if len(x) == 0:
+        return
+    squares = np.square(x[:, None].astype(float) - codebook).sum(axis=2)
+    expected = auctioned(squares, min(capacity, len(x)), epsilon)
+    found = balance(x, codebook[None], capacity, epsilon=epsilon)
+    assert found.codes[0].tolist() == [expected[item] for item in range(len(x))]
 
 
 @given(problems())

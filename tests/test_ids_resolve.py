@@ -170,6 +170,16 @@ def test_the_items_that_would_lose_most_stay():
     assert found.added == 3.0
 
 
+def test_the_cheapest_move_is_the_first():
+    """Item 1 gets the ID that both want most, though item 0 comes before it."""
+    codes = np.zeros((1, 3), int)
+    there = np.array([[[0, 0, 0]], [[1, 1, 9]], [[2, 2, 9]]])
+    distances = np.array([[0.0, 0, 0], [5, 1, 99], [6, 7, 99]])
+    found = resolve(codes, Candidates(there, distances))
+    assert found.codes.tolist() == [[2, 1, 0]]
+    assert found.added == 7.0
+
+
 @pytest.mark.parametrize("n_q", [1, 2, 5])
 def test_the_order_of_codes_is_that_of_a_stable_sort(rng, n_q):
     codes = rng.choice([0, 3, 65536, 65537, 2**31 - 2], (n_q, 200)).astype(np.int32)
