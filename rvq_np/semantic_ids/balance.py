@@ -258,7 +258,7 @@ def fit_balanced(
     x : array (N, D), floating
     codebooks : Codebooks or array (Q, K, D)
         Fitted ones, of which the last stage is trained further.
-    capacity, epsilon
+    capacity, epsilon : int and float, optional
         As in `balance`.
     iterations : int, optional
         Each assigns the items and moves every codeword to the mean of those it got.

@@ -189,7 +189,7 @@ def from_tokens(
     ----------
     tokens : iterable of N list of str or str, or array (N, L), integer
         The tokens of each item, or one string of them without anything between.
-    form, begin, end
+    form, begin, end : str or Vocabulary, optional
         As in `to_tokens`.
 
     Returns
