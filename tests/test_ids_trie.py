@@ -91,18 +91,15 @@ def test_a_damaged_file_is_refused_or_read_the_same(rng, tmp_path):
     Trie(codes).save(path)
     whole = path.read_bytes()
     for place in range(len(whole)):
-        for change in (0, 0xFF, whole[place] ^ 1):
-            damaged = whole[:place] + bytes([change]) + whole[place + 1 :]
-            path.write_bytes(damaged)
-            try:
-                trie = Trie.load(path, mapped=False)
-            except InputFileError:
-                continue
-            size = trie.sizes[1]
-            for depth, most in enumerate(trie.sizes):  # a kernel would write beyond a mask
-                assert trie._codes[slice(*trie._starts[depth : depth + 2])].max() < most
-            mask = trie.mask(np.arange(-1, 5)[:, None])
-            assert mask.shape == (6, size)
+        change = (0, 0xFF, whole[place] ^ 1)[place % 3]
+        path.write_bytes(whole[:place] + bytes([change]) + whole[place + 1 :])
+        try:
+            trie = Trie.load(path, mapped=False)
+        except InputFileError:
+            continue
+        for depth, most in enumerate(trie.sizes):  # a kernel would write beyond a mask
+            assert trie._codes[slice(*trie._starts[depth : depth + 2])].max() < most
+        assert trie.mask(np.arange(-1, 5)[:, None]).shape == (6, trie.sizes[1])
     for length in (0, 10, 20, len(whole) - 1):
         path.write_bytes(whole[:length])
         with pytest.raises(InputFileError, match=r"Trie\.load: .* is no whole file"):
