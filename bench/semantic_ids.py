@@ -150,17 +150,16 @@ def _million(count: int, threads: int) -> tuple[list[Any], list[Check]]:
 
 def _ten_million(count: int, threads: int) -> tuple[list[Any], list[Check]]:
     rng = np.random.default_rng(1)
-    share = [rng.dirichlet(np.full(size, 2.0)) for size in SIZES]
-    codes = np.stack([rng.choice(size, count, p=p).astype(np.int32)
-                      for size, p in zip(SIZES, share, strict=True)])  # fmt: skip
-    crowded = semantic_ids.stats(codes, SIZES)
-    k = 8
-    there = np.repeat(codes[None], k, axis=0)
+    codes = np.stack([rng.integers(0, size, count, dtype=np.int32) for size in SIZES])
+    before, k = semantic_ids.stats(codes, SIZES), 8
+    crowded = np.flatnonzero(np.bincount(semantic_ids.pack(codes, SIZES))[
+        semantic_ids.pack(codes, SIZES)] > 1)  # fmt: skip
+    there = np.repeat(codes[None, :, crowded], k, axis=0)
     for place in range(1, k):  # other codewords of the last stage, each once
-        there[place, 2] = (codes[2] + 31 * place) % SIZES[2]
-    distances = np.sort(rng.random((k, count)), axis=0)
+        there[place, 2] = (there[0, 2] + 31 * place) % SIZES[2]
+    distances = rng.random((k, len(crowded))).cumsum(axis=0)
     with _Peak() as peak:
-        found = semantic_ids.resolve(codes, Candidates(there, distances))
+        found = semantic_ids.resolve(codes, Candidates(there, distances, crowded))
     del there, distances
     with _Peak() as suffixed:
         semantic_ids.resolve(codes, suffix=True)
@@ -181,8 +180,8 @@ def _ten_million(count: int, threads: int) -> tuple[list[Any], list[Check]]:
     trie.mask(many)
     masks = (time.perf_counter() - begun) / len(many)
     rows = [
-        (f"resolve {count} items, {k} candidates each, collision rate "
-         f"{crowded.collision_rate[-1]:.1%}", f"{peak.shown}, {peak.mib:.0f} MiB"),
+        (f"resolve {count} items, {k} candidates of each in a full ID, collision rate "
+         f"{before.collision_rate[-1]:.1%}", f"{peak.shown}, {peak.mib:.0f} MiB"),
         ("moved; without an ID", f"{len(found.moved)}; {len(found.unplaced)}"),
         (f"number {count} items with a suffix", f"{suffixed.shown}, {suffixed.mib:.0f} MiB"),
         (f"build a trie of {trie.n_items} items", f"{built.shown}, {built.mib:.0f} MiB"),
