@@ -58,12 +58,20 @@ class BitstreamError(RvqError, ValueError):
     """A file of codes is truncated, damaged, of another format, or of other codebooks."""
 
 
+class MissingExtraError(RvqError, ImportError):
+    """Something needs a package that is not installed, of an extra of rvq-np."""
+
+
 class InputFileError(RvqError, ValueError):
     """A data file given to the command line cannot be used."""
 
 
 class ClusterError(RvqError, RuntimeError):
     """A cluster lost its scheduler or its workers, or they have other versions."""
+
+
+class FewVectorsWarning(UserWarning):
+    """There are fewer distinct vectors to train on than codewords: some can never be chosen."""
 
 
 class NotInitializedWarning(UserWarning):

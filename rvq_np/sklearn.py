@@ -6,6 +6,8 @@ called ``random_state``, as in scikit-learn.
 
 from __future__ import annotations
 
+import copy
+import os
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,11 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
-from . import backends, codec, train
+from . import arguments, backends, codec, train
+from .config import Config
+from .quantizer import ResidualVectorQuantizer
+
+REPLACED = 0.1  # of the mean count: codewords below are replaced, also in batches of few vectors
 
 
 class ResidualQuantizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -32,6 +38,12 @@ class ResidualQuantizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
     beam_size : int, optional
         Hypotheses kept per vector when encoding.
     random_state : int, RandomState or None, optional
+
+    Notes
+    -----
+    There is no ``sample_weight``: k-means and averages here count whole vectors, which makes their
+    sums the same however rows are split. Repeat vectors instead. `save` and `to_quantizer` are the
+    ways to a model file and to the other calls of the package.
 
     Attributes
     ----------
@@ -70,48 +82,138 @@ class ResidualQuantizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any = None) -> ResidualQuantizer:
-        """Train all stages on `X` (n_samples, n_features).
+        """Train all stages on `X` (n_samples, n_features), from the beginning.
 
         A Dask array is read by tasks of its scheduler, and gives the codebooks it gives in memory.
+
+        Raises
+        ------
+        ParameterError
+            If a parameter is not what it may be; it is named.
         """
-        X = self._vectors(X, reset=True)
-        seed = check_random_state(self.random_state).randint(2**31 - 1)
+        self._check_parameters("fit")
+        X = self._vectors("fit", X, reset=True)
+        rng = self._generator()
         iterations = [0] * self.n_q
 
         def count(info: train.FitProgress) -> None:
             iterations[info.stage] += 1
 
         states = train.fit(
-            X, self.n_q, self.bins, self.max_iter, np.random.default_rng(seed),
-            tolerance=self.tol, callback=count,
-        )  # fmt: skip
-        self.codebooks_ = train.codebooks_of(states)
+            X, self.n_q, self.bins, self.max_iter, rng, tolerance=self.tol, callback=count
+        )
+        self._use(ResidualVectorQuantizer.made_of(self._config(X), states, None, rng=rng))
         self.n_iter_ = max(iterations)
+        return self
+
+    def partial_fit(self, X: Any, y: Any = None) -> ResidualQuantizer:
+        """Move the codewords along with one batch `X` (n_samples, n_features).
+
+        By exponential moving averages, see `rvq_np.train.ema`: the first batch gives the first
+        codewords by k-means, unless `fit` has, so give it several vectors a codeword; codewords
+        that are hardly chosen are replaced by vectors of the batch.
+
+        Raises
+        ------
+        ParameterError
+            If a parameter is not what it may be; it is named.
+        """
+        self._check_parameters("partial_fit")
+        if backends.chunked(X):
+            backends.enter(X)  # says that batches must be there
+        first = "_quantizer" not in vars(self)
+        X = self._vectors("partial_fit", X, reset=first)
+        quantizer: Any = None if first else self._quantizer
+        if first:
+            config, rng = self._config(X), self._generator()
+            quantizer = ResidualVectorQuantizer.made_of(config, *train.fresh(config, rng), rng=rng)
+            self.n_iter_ = self.max_iter
+        quantizer.train()(X, 1.0)
+        self._use(quantizer)
         return self
 
     def transform(self, X: Any) -> Any:
         """Return codes (n_samples, n_q), int32; of a Dask array one that is computed later."""
         check_is_fitted(self)
-        X = self._vectors(X, reset=False)
+        self._check_parameters("transform")
+        X = self._vectors("transform", X, reset=False)
         codes = codec.encode(X, self.codebooks_, beam_size=self.beam_size)
         return codes.T if backends.chunked(codes) else np.ascontiguousarray(codes.T)
 
     def inverse_transform(self, X: Any) -> Any:
-        """Return vectors (n_samples, n_features), float32, of codes (n_samples, n)."""
+        """Return vectors (n_samples, n_features), float32, of codes (n_samples, n).
+
+        A code of -1 is dropped and adds nothing.
+        """
         check_is_fitted(self)
         if backends.chunked(X):
             return codec.decode(X.T, self.codebooks_)
         X = check_array(X, dtype="numeric")
         return np.asarray(codec.decode(np.ascontiguousarray(X.T), self.codebooks_))
 
-    def _vectors(self, X: Any, reset: bool) -> Any:
-        """Return `X` as scikit-learn wants it checked; of a Dask array no number is looked at."""
-        types = [np.float64, np.float32]
-        if not backends.chunked(X):
-            return validate_data(self, X, dtype=types, reset=reset)
-        X = X.to_dask_array() if hasattr(X, "to_dask_array") else X
-        validate_data(self, X, reset=reset, skip_check_array=True)
-        return X if X.dtype in types else X.astype(np.float64)
+    def score(self, X: Any, y: Any = None) -> float:
+        """Return the negative mean squared error, per number, of what the codes of `X` decode to.
+
+        Higher is better, as model selection expects: 0 is the best there is.
+        """
+        decoded = self.inverse_transform(self.transform(X))
+        X = _array(X).astype(np.float64) if backends.chunked(X) else np.asarray(X, np.float64)
+        return -float(np.square(X - decoded).mean())
+
+    def to_quantizer(self) -> ResidualVectorQuantizer:
+        """Return a `rvq_np.ResidualVectorQuantizer` of its own with the fitted codebooks, in eval.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from rvq_np.sklearn import ResidualQuantizer
+        >>> x = np.random.default_rng(0).standard_normal((500, 8))
+        >>> rvq = ResidualQuantizer(n_q=3, bins=16, random_state=0).fit(x).to_quantizer()
+        >>> rvq.encode(x, sample_rate=1).shape
+        (3, 500)
+        """
+        check_is_fitted(self)
+        return copy.deepcopy(self._quantizer).eval()
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a model file, which `rvq_np.ResidualVectorQuantizer.load` and ``rvq-np`` read."""
+        self.to_quantizer().save(path)
+
+    def _check_parameters(self, call: str) -> None:
+        call = f"ResidualQuantizer.{call}"
+        for name in ("n_q", "bins", "max_iter", "beam_size"):
+            arguments.whole(call, name, getattr(self, name), 1)
+        arguments.number(call, "tol", self.tol)
+
+    def _vectors(self, call: str, X: Any, *, reset: bool) -> Any:
+        """Return checked vectors, float32 if they are, else float64.
+
+        Of a Dask array no number is looked at.
+        """
+        if later := backends.chunked(X):
+            X = _array(X)
+            validate_data(self, X, reset=reset, skip_check_array=True)
+            if X.dtype.kind in "biu":
+                return X.astype(np.float64)
+            dtype = codec.validation.floating(f"ResidualQuantizer.{call}", later.like(X))
+            return X if X.dtype == dtype else X.astype(dtype)
+        X = validate_data(self, X, dtype="numeric", reset=reset)
+        if X.dtype.kind not in "biu":
+            return np.asarray(X, codec.validation.floating(f"ResidualQuantizer.{call}", X))
+        return X.astype(np.float64)
+
+    def _generator(self) -> np.random.Generator:
+        seed = check_random_state(self.random_state).randint(2**31 - 1)
+        return np.random.default_rng(seed)
+
+    def _config(self, X: Any) -> Config:
+        return Config(
+            X.shape[1], None, self.n_q, self.bins, kmeans_iters=self.max_iter,
+            relative_threshold=REPLACED,
+        )  # fmt: skip
+
+    def _use(self, quantizer: ResidualVectorQuantizer) -> None:
+        self._quantizer, self.codebooks_ = quantizer, quantizer.codebooks
 
     @property
     def _n_features_out(self) -> int:
@@ -121,3 +223,8 @@ class ResidualQuantizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = []  # codes are integers
         return tags
+
+
+def _array(X: Any) -> Any:
+    """Return the Dask array of a Dask array or DataFrame."""
+    return X.to_dask_array() if hasattr(X, "to_dask_array") else X

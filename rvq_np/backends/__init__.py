@@ -14,9 +14,10 @@ with one function:
 
 A package outside joins by an entry point of the name of its library in the group
 ``rvq_np.backends``, which loads an object with that function; for arrays in host memory,
-``on_host(array, back)`` makes what it returns.  Anything else that follows the array API standard
-goes to `_array_api`.  Arrays that are computed later, in chunks, are `Chunked`: their numbers come
-in as chunks, inside the tasks of their library.  There is no table to edit and no setting to
+``on_host(array, back)`` makes what it returns.  `Backend` lists what is called.  Anything else that
+follows the array API standard goes to `_array_api`.  Arrays that are computed later, in chunks, are
+those of a `Chunked` backend: their numbers come in as chunks, inside the tasks of their library.
+There is no table to edit and no setting to
 choose.
 
 Public functions call `enter` once; below them arrays are those of an engine.
@@ -29,7 +30,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
 import numpy as np
 
@@ -45,8 +46,10 @@ class Engine(Protocol):
 
     STAYS: bool
 
-    def extent_later(self, x: Any) -> Callable[[], np.ndarray]:
-        """Begin to find the ends of the rows of `x` (n, m), real; return what gives them (2, n).
+    def extent_later(self, x: Any, by_row: bool = False) -> Callable[[], Any]:
+        """Begin to find the least and the largest number of `x`; return what gives them.
+
+        Of all of `x`, or, `by_row`, of each entry of its first axis: two arrays (n,).
 
         NaN comes through both.  Where that is not known at once, `encode` and `decode` must take
         any numbers and any codes and do no harm: they are called before it is.
@@ -105,15 +108,25 @@ class TrainingEngine(Engine, Protocol):
 
 
 class Backend(Protocol):
-    """A library of arrays."""
+    """A library of arrays: all that an outside package needs."""
 
-    def enter(self, x: Any) -> Entered: ...
+    def enter(self, x: Any) -> Entered:
+        """Return the `Entered` array, or raise `BackendError`."""
+
+
+class Home(Backend, Protocol):
+    """A library on whose own arrays an engine computes, as on `ndarray`: those enter as they are.
+
+    ``ENGINE``: which one, for arrays that have entered already.
+    """
+
+    ENGINE: Engine
 
 
 class Entered(NamedTuple):
     """An array that has come in, and the way out for what is made of it."""
 
-    engine: Any  # an `Engine`
+    engine: Engine
     array: Any  # as the engine takes it
     back: Callable[[Any], Any] | None  # from the engine's arrays to the library's; None: the same
     at: Callable[[], AbstractContextManager[Any]] | None = None  # makes its device the current one
@@ -129,6 +142,7 @@ class Entered(NamedTuple):
         return nullcontext() if self.at is None else self.at()
 
 
+@runtime_checkable
 class Chunked(Backend, Protocol):
     """A library whose arrays are computed later, in chunks, as Dask's are.
 
@@ -137,8 +151,6 @@ class Chunked(Backend, Protocol):
     place)`` works on one chunk, whose numbers begin at `start` and which is the chunk at `place`;
     `shared`, the quantizer, is moved to each worker once.
     """
-
-    CHUNKED: bool
 
     def check(self, call: str, name: str, x: Any) -> None:
         """Raise BackendError unless `x` is an array of the library."""
@@ -178,11 +190,21 @@ def chunked(x: Any) -> Any:
     """Return the `Chunked` backend of an array that is computed later, None for all others."""
     if isinstance(x, np.ndarray):
         return None
+    return _chunked_for(type(x))  # type: ignore[arg-type]
+
+
+@functools.cache
+def _chunked_for(cls: Any) -> Any:
     try:
-        backend = _backend_for(type(x))  # type: ignore[arg-type]
+        backend = _backend_for(cls)
     except BackendError:
         return None  # for `enter` to say
-    return backend if getattr(backend, "CHUNKED", False) else None
+    return backend if isinstance(backend, Chunked) else None
+
+
+def uncomputed(x: Any) -> Entered:
+    """Return as `Entered` what is read by tasks, which no engine takes as it is."""
+    return Entered(cast(Any, None), x, None)
 
 
 def on_host(array: np.ndarray, back: Callable[[np.ndarray], Any] | None = None) -> Entered:
@@ -235,9 +257,15 @@ def enter_all(*arrays: Any) -> list[Entered]:
     return entered
 
 
-def engine_of(x: Any) -> Any:
+def engine_of(x: Any) -> Engine:
     """Return the `Engine` of an array that has entered."""
-    return _backend_for(type(x)).ENGINE  # type: ignore[arg-type]
+    home: Home = _backend_for(type(x))  # type: ignore[arg-type]
+    return home.ENGINE
+
+
+def trainer_of(x: Any) -> TrainingEngine:
+    """Return the engine of an array on whose device training stays, see ``STAYS``."""
+    return cast(TrainingEngine, engine_of(x))
 
 
 @functools.cache

@@ -4,9 +4,12 @@ Nothing here computes.  What all tasks share, the codebooks, is one key of the g
 moves it to each worker once, and what a worker prepares of it is kept with it.
 """
 
+from __future__ import annotations
+
 import contextlib
 import multiprocessing
 import sys
+from typing import Any
 
 import numpy as np
 
@@ -14,10 +17,8 @@ from .. import arrays
 from ..errors import BackendError, ShapeError
 from ..kernels import tiles
 
-CHUNKED = True
 
-
-def enter(x):
+def enter(x: Any) -> Any:
     kind = f"{type(x).__module__}.{type(x).__qualname__}"
     raise BackendError(
         f"rvq_np got a {kind}, which is computed later; this call needs numbers now. encode, "
@@ -25,7 +26,7 @@ def enter(x):
     )
 
 
-def check(call, name, x):
+def check(call: str, name: str, x: Any) -> None:
     """Raise BackendError unless `x` is a Dask array: the library has other collections as well."""
     import dask.array as da
 
@@ -36,12 +37,12 @@ def check(call, name, x):
         )
 
 
-def like(x):
+def like(x: Any) -> Any:
     """Return an empty array of the library of the chunks, with the dtype of `x`."""
     return x._meta
 
 
-def whole(call, name, x, axis, meaning):
+def whole(call: str, name: str, x: Any, axis: int, meaning: str) -> None:
     """Raise ShapeError unless the axis, which holds `meaning`, is in one chunk."""
     if x.numblocks[axis] != 1:
         raise ShapeError(
@@ -50,12 +51,12 @@ def whole(call, name, x, axis, meaning):
         )
 
 
-def together(codes):
+def together(codes: Any) -> Any:
     """Return `codes` with all stages in one chunk."""
     return codes if codes.numblocks[0] == 1 else codes.rechunk({0: -1})
 
 
-def over_vectors(function, x, shared, n_q):
+def over_vectors(function: Any, x: Any, shared: Any, n_q: Any) -> Any:
     """Return the codes (n_q, ...) of vectors `x` (..., D); D in one chunk.
 
     ``function(chunk, shared, start, place)`` gives those of the chunk at `place`; `start` is where
@@ -64,12 +65,12 @@ def over_vectors(function, x, shared, n_q):
     return _over(function, x, shared, x.ndim - 1, 0, n_q, np.int32)
 
 
-def over_codes(function, codes, shared):
+def over_codes(function: Any, codes: Any, shared: Any) -> Any:
     """Return the vectors (..., D) of `codes` (n, ...); all stages in one chunk."""
     return _over(function, codes, shared, 0, codes.ndim - 1, shared.dim, shared.dtype)
 
 
-def over_frames(function, x, shared, strides):
+def over_frames(function: Any, x: Any, shared: Any, strides: Any) -> list[Any]:
     """Return per stage the codes (..., T / stride) of `x` (..., T, D).
 
     Chunks along T are cut again where they do not end with a block of frames.
@@ -86,7 +87,7 @@ def over_frames(function, x, shared, strides):
     ]  # fmt: skip
 
 
-def over_stages(function, codes, shared, strides):
+def over_stages(function: Any, codes: Any, shared: Any, strides: Any) -> Any:
     """Return the vectors (..., T, D) of a list of codes (..., T / stride).
 
     ``function(chunks, shared, starts, place)``: a list of chunks, and where each begins.
@@ -110,19 +111,19 @@ def over_stages(function, codes, shared, strides):
     )  # fmt: skip
 
 
-def moved(x, source, destination):
+def moved(x: Any, source: Any, destination: Any) -> Any:
     """Return `x` with an axis moved."""
     import dask.array as da
 
     return da.moveaxis(x, source, destination)
 
 
-def rows(x):
+def rows(x: Any) -> Any:
     """Return vectors (..., D) as rows (N, D)."""
     return x.reshape((-1, x.shape[-1]))
 
 
-def _over(function, x, shared, gone, come, length, dtype):
+def _over(function: Any, x: Any, shared: Any, gone: Any, come: Any, length: Any, dtype: Any) -> Any:
     """Return what `function` makes of chunks, without the axis `gone` and with the axis `come`.
 
     `gone`, in one chunk, is the place of an axis of `x`, `come` that of one of the result, of this
@@ -148,7 +149,7 @@ def _over(function, x, shared, gone, come, length, dtype):
     )  # fmt: skip
 
 
-def _run(chunk, rest, function, shared, starts, gone):
+def _run(chunk: Any, rest: Any, function: Any, shared: Any, starts: Any, gone: Any) -> Any:
     while isinstance(chunk, list):
         (chunk,) = chunk
     place = (*rest[:gone], 0, *rest[gone:])
@@ -157,13 +158,13 @@ def _run(chunk, rest, function, shared, starts, gone):
         return function(chunk, shared, start, place)
 
 
-def _of_stages(place, *chunks, function, shared, starts):
+def _of_stages(place: Any, *chunks: Any, function: Any, shared: Any, starts: Any) -> Any:
     begin = [tuple(along[each] for along, each in zip(axes, place, strict=True)) for axes in starts]
     with sharing():
         return function(list(chunks), shared, begin, place)
 
 
-def sharing():
+def sharing() -> contextlib.AbstractContextManager[Any]:
     """Return a context in which a task uses as many threads as the worker it runs on has."""
     if "distributed" in sys.modules:
         from distributed import get_worker
@@ -175,11 +176,11 @@ def sharing():
     return tiles.at_most(None)
 
 
-def _one(stages, stage):
+def _one(stages: Any, stage: Any) -> Any:
     return stages[stage]
 
 
-def _starts(x):
+def _starts(x: Any) -> tuple[tuple[float, ...], ...]:
     """Return where chunks begin, per axis."""
     found = []
     for chunks in x.chunks:
@@ -190,13 +191,13 @@ def _starts(x):
     return tuple(found)
 
 
-def _kind(x, dtype, ndim):
+def _kind(x: Any, dtype: Any, ndim: Any) -> dict[str, Any]:
     """Return what says that chunks are of the library of those of `x`, and of which type."""
     meta = arrays.asarray(np.empty((0,) * ndim, dtype), x._meta)
     return {"dtype": meta.dtype, "meta": meta}
 
 
-def _once(shared):
+def _once(shared: Any) -> Any:
     """Return `shared` as one key, the same for equal values."""
     import dask
 
@@ -204,7 +205,7 @@ def _once(shared):
     return dask.delayed(shared, name=name, traverse=False)
 
 
-def _blocks(chunks, block):
+def _blocks(chunks: Any, block: Any) -> tuple[int, ...]:
     """Return sizes of chunks that are multiples of `block`, cut near where `chunks` are cut."""
     ends = np.cumsum(chunks)
     ends = np.unique(ends // block * block)

@@ -24,9 +24,10 @@ import numpy as np
 from ..codec import chunks
 from ..codec import encode as to_codes
 from ..errors import ClusterError, InputFileError, ParameterError, RvqError, ShapeError
+from ..files import atomic
 from ..files.atomic import NewFile
 from ..train import sources
-from . import codes, files, vectors
+from . import codes, files, outputs, terminal, vectors
 
 MANIFEST, JOURNAL = "rvq-np.json", "rvq-np.journal"
 KINDS = ("parquet", "rvq", "npy")
@@ -54,10 +55,11 @@ def is_one(path: str) -> bool:
 
 def encode(options: argparse.Namespace, quantizer: Any) -> None:
     """Encode every file of a folder that is not done yet; print what was done."""
-    if quantizer.block > 1 or options.frame_rate is not None:
+    of_one = options.frame_rate is not None or options.front_end is not None or options.resample
+    if quantizer.block > 1 or of_one or options.output == "-":
         raise ParameterError(
-            "encode: --frame-rate, and models with strides, are for one file; got the folder "
-            f"{options.vectors!r}. Encode its files one by one."
+            "encode: --frame-rate, --front-end, --resample, -o - and models with strides are for "
+            f"one file; got the folder {options.vectors!r}. Encode its files one by one."
         )
     source, target = Path(options.vectors).absolute(), Path(options.output).absolute()
     parts = _parts(source, target, options.to)
@@ -70,7 +72,8 @@ def encode(options: argparse.Namespace, quantizer: Any) -> None:
     job = {"column": options.column, "beam_size": options.beam_size}
     rows = sum(each["rows"] for each in done.values())
     with open(target / JOURNAL, "a", encoding="utf-8") as journal:
-        for entry in _shown(_run(options, quantizer, source, target, parts, left, job), len(left)):
+        entries = _run(options, quantizer, source, target, parts, left, job)
+        for entry in terminal.shown(entries, "encode", len(left), "file"):
             journal.write("\n" + json.dumps(entry))  # an interrupted line may be the last
             journal.flush()
             os.fsync(journal.fileno())
@@ -113,7 +116,7 @@ def _resumed(
 ) -> dict[str, Any]:
     """Return the journal's entries of parts that are whole and still of their input."""
     if not target.exists():
-        files.check_folder(str(target))
+        atomic.check(target)
         target.mkdir()
     manifest = target / MANIFEST
     if not manifest.exists():
@@ -218,16 +221,6 @@ def _run(
             ) from error
 
 
-def _shown(entries: Iterator[Any], count: int) -> Iterator[Any]:
-    """Yield the entries; show a progress bar if standard error is a terminal."""
-    if sys.stderr.isatty():
-        with contextlib.suppress(ImportError):
-            from tqdm import tqdm
-
-            entries = tqdm(entries, total=count, desc="encode", unit="file", leave=False)
-    yield from entries
-
-
 def encoded(place: tuple[str, str, str], quantizer: Any, job: dict[str, Any]) -> dict[str, Any]:
     """Encode one file; return its journal entry."""
     from ..train.tasks import sharing
@@ -277,7 +270,7 @@ def _read(path: str, dim: int, column: str | None) -> tuple[int, Iterator[Any]]:
         step = max(1, files.ROWS // x.chunks[0]) * x.chunks[0]
         starts = range(0, x.shape[0], step)
         return x.shape[0], ((start, np.asarray(x[start : start + step]), None) for start in starts)
-    found = vectors.source(path, dim)
+    found = vectors.npy(path, dim)
     if found.batch:
         raise ShapeError(f"{path!r} holds (B, D, T); expected (N, {dim}) in a folder.")
     return found.frames, ((start, some, None) for start, some in found.pieces(1))
@@ -327,7 +320,8 @@ def _sink(
 ) -> Iterator[Callable[[int, Any, Any], None]]:
     """Yield ``put(first, codes, table)``; the file is put in its place on success."""
     if not path.endswith(".parquet"):
-        with codes.sink(path, quantizer, (), rows, None) as put:
+        out = outputs.Output(path, Path(path).suffix, sys.stderr)
+        with codes.sink(out, quantizer, (), rows, None) as put:
             yield lambda start, some, table: put(start, some)
         return
     import pyarrow as pa

@@ -40,8 +40,8 @@ def encode(
     later.check("encode", "x", x)
     n_q = quantizer.n_q if n_q is None else n_q
     n_q = validation.stage_count("encode", n_q, 1, quantizer.n_q)
-    validation.beam("encode", beam_size)
-    validation.threads("encode", threads)
+    beam_size = validation.beam("encode", beam_size)
+    threads = validation.threads("encode", threads)
     if x.ndim == 0 or x.shape[-1] != quantizer.dim:
         raise ShapeError(
             f"encode: x has shape {tuple(x.shape)}; its last axis must be {quantizer.dim}, the "
@@ -62,7 +62,7 @@ def decode(
 ) -> Any:
     """Return what `rvq_np.decode`, which is `call`, makes of `codes`, in their library."""
     quantizer = _quantizer("decode", later, codebooks, out)
-    validation.threads("decode", threads)
+    threads = validation.threads("decode", threads)
     work = functools.partial(_decoded, call, threads)
     if quantizer.block == 1:
         later.check("decode", "codes", codes)

@@ -101,8 +101,8 @@ class Chunks:
         """Raise NonFiniteError for the first number that `checks` found."""
         for start, found in zip(self.starts, bad, strict=False):
             if found is not None:
-                n, d, value = found
-                raise bad_number(value, (start + n, d))
+                place, value = found
+                raise bad_number((start + place[0], *place[1:]), value)
 
 
 class ChunkedData:
@@ -188,6 +188,20 @@ class ChunkedData:
             return
         shared = one_key(codewords)
         computed("fit", self._each(dask.delayed(_within), shared))
+
+    def distinct(self, most: int) -> int:
+        """Return how many distinct vectors there are, or `most` if there are as many or more."""
+        import dask
+
+        if not self.blocks:
+            self.begin()  # bad numbers come first
+        tasks = self._each(dask.delayed(_seen), most)
+        seen: set[bytes] = set()
+        for some in (tasks[:1], *(tasks[n : n + FOLDED] for n in range(1, len(tasks), FOLDED))):
+            seen.update(*computed("fit", some))
+            if len(seen) >= most:
+                return most
+        return len(seen)
 
     def passes(self) -> list[Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]]:
         """Return a function of codewords that gives the counts and sums of all rows."""
@@ -304,12 +318,12 @@ def _here(pieces: list[Any]) -> np.ndarray:
     return np.concatenate([arrays.to_numpy(each) for each in pieces])
 
 
-def _bad(chunk: Any) -> tuple[int, int, float] | None:
+def _bad(chunk: Any) -> tuple[tuple[int, ...], float] | None:
     return first_bad(chunk)
 
 
 def _block(pieces: list[Any], projections: Any, states: list[CodebookState]) -> Block:
-    data = Data(joined([single(each) for each in pieces]), None, projections, True)
+    data = Data(joined([single(each) for each in pieces]), None, projections)
     with sharing():
         for state in states:
             data.begin()
@@ -330,6 +344,10 @@ def _advanced(block: Block, state: CodebookState) -> Block:
 def _energy(block: Block) -> tuple[float, int]:
     rows = block.data.read(slice(None))
     return float(core.energies(rows).sum()), rows.shape[0] * rows.shape[1]
+
+
+def _seen(block: Block, most: int) -> set[bytes]:
+    return block.data.seen(most)
 
 
 def _within(block: Block, codewords: np.ndarray) -> None:

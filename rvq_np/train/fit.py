@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ import numpy as np
 from .. import arguments, arrays, backends
 from ..codebooks import Codebooks, Linear
 from ..codec import core, validation
-from ..errors import ShapeError
+from ..errors import FewVectorsWarning, ShapeError
 from . import sources
 from .chunked import ChunkedData, Chunks
 from .data import Data, check_finite
@@ -44,7 +45,7 @@ class FitProgress(NamedTuple):
 def fit(
     x: Any,
     n_q: int,
-    size: int,
+    size: int | Sequence[int],
     iterations: int,
     rng: np.random.Generator,
     *,
@@ -62,12 +63,14 @@ def fit(
     ----------
     x : array or numpy.memmap (N, D), floating, N >= 1
         Read in batches, never copied whole. On a GPU that CuPy computes on it stays there. All
-        numbers of an array are looked at once; of a memory map those that are read, when they are.
-        A Dask array is read by tasks of the scheduler in use, on the workers of a cluster if there
-        is a client. Also what `rvq_np.train.opened` opens: Parquet, zarr, a list of ``.npy`` files,
-        an iterator of batches.
-    n_q, size : int
-        Stages, and codewords per stage.
+        numbers are looked at once, first of all, whichever rows are drawn later. A Dask array is
+        read by tasks of the scheduler in use, on the workers of a cluster if there is a client.
+        Also what `rvq_np.train.opened` opens: Parquet, zarr, a list of ``.npy`` files, an iterator
+        of batches.
+    n_q : int
+        Stages.
+    size : int or sequence of n_q int
+        Codewords per stage: the same for all, or one number a stage.
     iterations : int
         Rounds of k-means per stage, at most.
     rng : int or numpy.random.Generator
@@ -98,13 +101,19 @@ def fit(
     Raises
     ------
     ShapeError, DtypeError, NonFiniteError, BackendError
-        If `x` is not (N, D), not floating, or holds NaN or infinity; if projections do not fit.
+        If `x` is not (N, D), not floating, or a number in any row is NaN, infinite or beyond
+        float32; if projections do not fit.
     ParameterError
         If another argument is not what it may be; it is named.
     ModelFileError, StateError
         If `checkpoint` is no such file, or of another fit.
     ClusterError
         If a cluster loses its scheduler or too many workers, or their versions differ.
+
+    Warns
+    -----
+    FewVectorsWarning
+        Once, if the rows to train on hold fewer distinct vectors than there are codewords.
 
     Notes
     -----
@@ -122,7 +131,7 @@ def fit(
     [(8, 4), (8, 4)]
     """
     x = sources.opened("fit", x)
-    entered = backends.Entered(None, x, None) if isinstance(x, Chunks) else backends.enter(x)
+    entered = backends.uncomputed(x) if isinstance(x, Chunks) else backends.enter(x)
     x = entered.array
     if x.ndim != 2 or 0 in x.shape:
         raise ShapeError(
@@ -130,7 +139,8 @@ def fit(
         )
     validation.floating("fit", x.meta if isinstance(x, Chunks) else x)
     n_q = arguments.whole("fit", "n_q", n_q, 1)
-    size = arguments.whole("fit", "size", size, 1)
+    sizes = _sizes(size, n_q)
+    largest = max(sizes)
     iterations = arguments.whole("fit", "iterations", iterations, 0)
     rng = arguments.generator("fit", "rng", rng)
     check_projections("fit", projections, n_q, x.shape[1])
@@ -143,42 +153,47 @@ def fit(
     if checkpoint is not None:
         checkpoint = arguments.path("fit", "checkpoint", checkpoint)
     asked = {
-        "n_q": n_q, "size": size, "iterations": iterations, "epsilon": epsilon,
+        "n_q": n_q, "size": sizes[0] if len(set(sizes)) == 1 else sizes,
+        "iterations": iterations, "epsilon": epsilon,
         "rows_per_codeword": rows_per_codeword, "tolerance": tolerance,
         "projections": _reported(projections),
         "widths": [len(pair[0].weight) if pair else x.shape[1]
                    for pair in projections or [None] * n_q],
     }  # fmt: skip
-    streamed = isinstance(x, np.memmap)  # looked at as it is read
     remote = isinstance(x, Chunks)
     if not remote:
         x = x if core.stays(x) else arrays.to_numpy(x)
     with entered.there():
-        if not (streamed or remote):
+        if not remote:  # the tasks of `ChunkedData` look at all numbers when they first read them
             check_finite(x)
         kept = Checkpoint(checkpoint, x, rng, asked)
         rows = None
-        if rows_per_codeword is not None and x.shape[0] > rows_per_codeword * size:
-            asked_for = (x.shape[0], rows_per_codeword * size, rng)
+        if rows_per_codeword is not None and x.shape[0] > rows_per_codeword * largest:
+            asked_for = (x.shape[0], rows_per_codeword * largest, rng)
             # Of many rows NumPy draws with a table of them all, 8 bytes a row.
             rows = elsewhere("fit", sample_rows, *asked_for) if remote else sample_rows(*asked_for)
             rows = np.sort(rows)
         maps = projections or [None] * n_q
-        data: Any
-        if remote:
-            data = ChunkedData(x, rows, maps, persist)
-        else:
-            data = Data(x, rows, maps, finite=not streamed)
+        data: Any = ChunkedData(x, rows, maps, persist) if remote else Data(x, rows, maps)
         for state in kept.states:
             data.begin()
             data.end(state)
         kept.resume()
+        distinct = data.distinct(sizes[0])
+        if distinct < sizes[0]:
+            warnings.warn(
+                f"fit: x holds {distinct} distinct vectors for {sizes[0]} codewords a stage: the "
+                f"other {sizes[0] - distinct} of the first stage can never be chosen. Give more "
+                "vectors, or fewer codewords.",
+                FewVectorsWarning,
+                stacklevel=2,
+            )
         for stage in range(len(kept.states), n_q):
             data.begin()
             watch = _Watch(stage, n_q, iterations, data, tolerance, callback)
             found = lloyd(
                 data.passes(),
-                _first_codewords(data, size, rng),
+                _first_codewords(data, sizes[stage], rng),
                 iterations,
                 refill=lambda count: data.read(rng.integers(0, data.n_rows, size=count)),
                 watch=watch,
@@ -187,6 +202,16 @@ def fit(
             data.end(kept.states[-1])
     kept.finish()
     return tuple(kept.states)
+
+
+def _sizes(size: Any, n_q: int) -> list[int]:
+    """Return how many codewords each stage gets."""
+    if not isinstance(size, (Sequence, np.ndarray)) or isinstance(size, str):
+        return [arguments.whole("fit", "size", size, 1)] * n_q
+    sizes = [arguments.whole("fit", "size", each, 1) for each in size]
+    if len(sizes) != n_q:
+        raise arguments.refused("fit", "size", size, f"a whole number, or {n_q} of them")
+    return sizes
 
 
 def _reported(projections: Sequence[tuple[Linear, Linear] | None] | None) -> str | None:
