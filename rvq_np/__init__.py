@@ -4,6 +4,7 @@ A map of the modules and packages, from the ground up; imports only point down.
 
 =====================  =======================================================================
 `rvq_np.errors`        every exception raised on purpose
+`rvq_np.forks`         locks that no child process inherits while they are held
 `rvq_np.files`         files that are written whole or not at all, safetensors, audio
 `rvq_np.arguments`     numbers, functions and paths among arguments, checked by name
 `rvq_np.names`         the names of arrays in a state dict
@@ -67,6 +68,7 @@ _MODULES = (
     "demo",
     "errors",
     "files",
+    "forks",
     "frontend",
     "grad",
     "kernels",

@@ -183,7 +183,7 @@ def fit(
 
 def _sizes(size: Any, n_q: int) -> list[int]:
     """Return how many codewords each stage gets."""
-    if not isinstance(size, (Sequence, np.ndarray)) or isinstance(size, str):
+    if not isinstance(size, (Sequence, np.ndarray)) or isinstance(size, str) or not np.ndim(size):
         return [arguments.whole("fit", "size", size, 1)] * n_q
     sizes = [arguments.whole("fit", "size", each, 1) for each in size]
     if len(sizes) != n_q:
