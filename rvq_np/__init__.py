@@ -46,6 +46,7 @@ _HOME = {
     "RvqError": "errors",
     "Stage": "codebooks",
     "StreamEncoder": "codec.streaming",
+    "TooFewVectorsWarning": "errors",
     "decode": "codec",
     "encode": "codec",
     "warmup": "codec",
@@ -87,6 +88,7 @@ if TYPE_CHECKING:
     from .codec.streaming import StreamEncoder as StreamEncoder
     from .errors import NotInitializedWarning as NotInitializedWarning
     from .errors import RvqError as RvqError
+    from .errors import TooFewVectorsWarning as TooFewVectorsWarning
     from .quantizer import QuantizedResult as QuantizedResult
     from .quantizer import ResidualVectorQuantizer as ResidualVectorQuantizer
 

@@ -64,3 +64,7 @@ class InputFileError(RvqError, ValueError):
 
 class NotInitializedWarning(UserWarning):
     """Codebooks are used that were never trained or loaded: their codewords are random."""
+
+
+class TooFewVectorsWarning(UserWarning):
+    """There are too few vectors for what was asked; a part of it was left out."""

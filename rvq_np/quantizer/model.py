@@ -339,6 +339,7 @@ class ResidualVectorQuantizer:
         callback: Callable[[training.FitProgress], None] | None = None,
         progress: bool = False,
         checkpoint: str | os.PathLike[str] | None = None,
+        refine: bool | Mapping[str, Any] = False,
     ) -> ResidualVectorQuantizer:
         """Train offline: k-means stage by stage, replacing whatever codewords there were.
 
@@ -360,6 +361,10 @@ class ResidualVectorQuantizer:
         checkpoint : str or os.PathLike, optional
             A file for the stages that are finished. A fit that was interrupted goes on from it, to
             the same codewords as if it had never stopped; when the fit is done, it is removed.
+        refine : bool or dict, optional
+            Move all codebooks together afterwards, for a smaller error of codes found by a beam
+            search (``encode(..., beam_size=16)``); a dictionary holds arguments of
+            `rvq_np.train.refine`. Not where `codebook_dim` is not `dimension`.
 
         Returns
         -------
@@ -399,7 +404,7 @@ class ResidualVectorQuantizer:
                     rows, self.n_q, self.bins, iterations, self._rng, projections=self._projections,
                     epsilon=self.config.epsilon, rows_per_codeword=rows_per_codeword,
                     tolerance=tolerance,
-                    callback=report, checkpoint=checkpoint,
+                    callback=report, checkpoint=checkpoint, refine=refine,
                 )  # fmt: skip
         except NonFiniteError:
             if x.ndim == 3:  # name the place that the user knows

@@ -12,8 +12,10 @@ from .distributed import ALONE, AllReduce
 from .ema import ema, expire, step
 from .fit import FitProgress, fit
 from .initial import initialize
+from .joint import JointTally, joint_tally, refit
 from .kmeans import kmeans, sample_rows
 from .progress import reporting
+from .refine import RefineProgress, refine
 from .state import CodebookState, Usage, codebooks_of, usage
 from .state_dict import entries, from_state_dict, shapes, state_dict
 from .training import Learned, Projections, draw_stages, fresh, learn
@@ -23,8 +25,10 @@ __all__ = [
     "AllReduce",
     "CodebookState",
     "FitProgress",
+    "JointTally",
     "Learned",
     "Projections",
+    "RefineProgress",
     "Usage",
     "codebooks_of",
     "draw_stages",
@@ -35,8 +39,11 @@ __all__ = [
     "fresh",
     "from_state_dict",
     "initialize",
+    "joint_tally",
     "kmeans",
     "learn",
+    "refine",
+    "refit",
     "reporting",
     "sample_rows",
     "shapes",

@@ -128,7 +128,7 @@ class Data:
         return batch
 
 
-def check_finite(x: Any, rows: np.ndarray | None = None, first: int = 0) -> None:
+def check_finite(x: Any, rows: np.ndarray | None = None, first: int = 0, call: str = "fit") -> None:
     """Raise NonFiniteError if a number is NaN or infinite, naming the first.
 
     `rows`: which rows of all data those from `first` on are; by default these themselves.
@@ -142,8 +142,8 @@ def check_finite(x: Any, rows: np.ndarray | None = None, first: int = 0) -> None
             place = first + start + n
             place = place if rows is None else int(rows[place])
             raise NonFiniteError(
-                f"fit: x holds {float(batch[n, d])} at {(place, d)}; expected finite numbers only. "
-                "Nothing was changed. Drop such vectors."
+                f"{call}: x holds {float(batch[n, d])} at {(place, d)}; expected finite numbers "
+                "only. Nothing was changed. Drop such vectors."
             )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,11 +12,12 @@ import numpy as np
 from .. import arguments, arrays, backends
 from ..codebooks import Codebooks, Linear
 from ..codec import core, validation
-from ..errors import ShapeError
+from ..errors import ParameterError, ShapeError
 from .data import Data, check_finite
 from .kmeans import Clusters, lloyd, sample_rows, state_of
+from .refine import Way, options, refined, states_of
 from .resume import Checkpoint
-from .state import CodebookState, check_projections, usage
+from .state import CodebookState, check_projections, codebooks_of, usage
 
 POOL = 16  # rows per codeword among which spread first codewords are chosen
 
@@ -51,6 +52,7 @@ def fit(
     tolerance: float = 1e-4,
     callback: Callable[[FitProgress], None] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
+    refine: bool | Mapping[str, Any] = False,
 ) -> tuple[CodebookState, ...]:
     """Train all stages by k-means, each on what the earlier ones leave over.
 
@@ -78,6 +80,9 @@ def fit(
     checkpoint : str or os.PathLike, optional
         A file for the stages that are finished. If it is there, the fit goes on behind them, to
         the same codewords as if it had never stopped; when the fit is done, it is removed.
+    refine : bool or dict, optional
+        Move all codebooks together afterwards, see `rvq_np.train.refine`; a dictionary holds
+        arguments of it. K-means is the same with and without. Not with projections.
 
     Returns
     -------
@@ -126,13 +131,16 @@ def fit(
         arguments.function("fit", "callback", callback)
     if checkpoint is not None:
         checkpoint = arguments.path("fit", "checkpoint", checkpoint)
-    asked = {
+    asked: dict[str, Any] = {
         "n_q": n_q, "size": size, "iterations": iterations, "epsilon": epsilon,
         "rows_per_codeword": rows_per_codeword, "tolerance": tolerance,
         "projections": _reported(projections),
         "widths": [len(pair[0].weight) if pair else x.shape[1]
                    for pair in projections or [None] * n_q],
     }  # fmt: skip
+    way = _way(refine, n_q, projections)
+    if way is not None:
+        asked["refine"] = way.as_dict()
     streamed = isinstance(x, np.memmap)  # looked at as it is read
     x = x if core.stays(x) else arrays.to_numpy(x)
     with entered.there():
@@ -147,6 +155,7 @@ def fit(
             data.begin()
             data.end(state)
         kept.resume()
+        states = kept.states
         for stage in range(len(kept.states), n_q):
             data.begin()
             watch = _Watch(stage, n_q, iterations, data, tolerance, callback)
@@ -159,8 +168,40 @@ def fit(
             )
             kept.keep(state_of(found, epsilon))
             data.end(kept.states[-1])
+        if way is not None:
+            states = _refined(x, rows, kept.states, way, rng, epsilon)
     kept.finish()
-    return tuple(kept.states)
+    return tuple(states)
+
+
+def _refined(
+    x: Any, rows: np.ndarray | None, states: list[CodebookState], way: Way,
+    rng: np.random.Generator, epsilon: float,
+) -> list[CodebookState]:  # fmt: skip
+    """Return the states of refined codebooks, or `states` if none are better."""
+    codebooks = codebooks_of(states)
+    own = np.random.default_rng(rng.integers(1 << 32, size=2))  # drawn after all of k-means
+    better = refined("fit", x, codebooks, way, own, seen=rows)
+    if better is codebooks:
+        return states
+    return states_of(better, x, np.arange(x.shape[0]) if rows is None else rows, epsilon)
+
+
+def _way(
+    refine: Any, n_q: int, projections: Sequence[tuple[Linear, Linear] | None] | None
+) -> Way | None:
+    """Return how to refine, None: not at all."""
+    if refine is False:
+        return None
+    if refine is not True and not isinstance(refine, Mapping):
+        raise arguments.refused("fit", "refine", refine, "True, False or a dict of arguments")
+    if any(pair is not None for pair in projections or ()):
+        raise ParameterError(
+            "fit: refine is asked for, but the stages have projections; expected stages whose "
+            "codewords are added up as they are. Set codebook_dim to the dimension, or leave "
+            "refine away."
+        )
+    return options("fit", n_q, {} if refine is True else refine)
 
 
 def _reported(projections: Sequence[tuple[Linear, Linear] | None] | None) -> str | None:
