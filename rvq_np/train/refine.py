@@ -27,8 +27,10 @@ from .state import CodebookState
 ROWS = 1 << 14  # rows encoded and added to a tally at once
 HELD_OUT = 1 << 14  # rows that tell how good codebooks are, at most
 STEP = 1.5  # times the way to the refitted codewords: after 8 iterations SIFT is where 12 were
+NOISE = 0.25  # of a stage's spread, added to its codewords for the first search, then less
+QUIET = 0.8  # share of the iterations after which there is no more noise
 SURE = 2.0  # standard errors that the held-out error must have fallen by
-PREFIXES = 0.02  # weight of each shorter prefix, see docs/quality.md for what it costs and gives
+PREFIXES = 0.1  # weight of each shorter prefix, see docs/quality.md for what it costs and gives
 
 
 class RefineProgress(NamedTuple):
@@ -69,7 +71,7 @@ def refine(
     codebooks : Codebooks or array (Q, K, D), floating
         Fitted ones, without projections, strides or cosine metric.
     iterations : int, optional
-        Encode and refit at most so often.
+        Encode and refit at most so often. More are better, as noise then fades more slowly.
     beam_size : int, optional
         Hypotheses kept while encoding. The larger, the better for codes found by a beam search
         later, and the longer it takes.
@@ -79,7 +81,8 @@ def refine(
         Share of the vectors that the codebooks are not refitted to (16,384 vectors at most). Their
         error decides which codebooks are returned.
     patience : int, optional
-        Stop after so many iterations in a row without a smaller error.
+        Stop after so many iterations in a row without a smaller error. They count in the last
+        fifth of `iterations` only: before, noise is added to the codebooks for the search.
     rows_per_codeword : int or None, optional
         Use at most this many random vectors per codeword of all stages; None: all.
     rng : int or numpy.random.Generator, optional
@@ -233,19 +236,39 @@ def refined(
     grid = joint.grid_of(learn.reach(), len(learn.rows))
     idle = 0
     for iteration in range(1, way.iterations + 1):
-        tally = learn.tally(codebooks, way.beam_size, grid)
+        shaken = _shaken(codebooks, iteration - 1, way.iterations, rng)
+        tally = learn.tally(shaken, way.beam_size, grid)
         old = np.concatenate([stage.codebook.astype(np.float64) for stage in codebooks])
         moved = joint.solved(tally, old, way.ridge, way.weights)
+        noisy = shaken is not codebooks
         codebooks = joint.with_codewords(old + STEP * (moved - old), codebooks)
         errors = judge.errors(codebooks, way.beam_size)
         better = errors.mean[-1] < least.mean[-1]
         if better:
             best, least = codebooks, errors
-        idle = 0 if better else idle + 1
+        idle = 0 if better or noisy else idle + 1
         _tell(way, iteration, errors, better)
         if idle == way.patience:
             break
     return best if _surely_less(least.rows, first.rows) else given
+
+
+def _shaken(
+    codebooks: Codebooks, iteration: int, iterations: int, rng: np.random.Generator
+) -> Codebooks:
+    """Return codebooks with noise for the search, the less the later; themselves in the end.
+
+    Rows then choose codewords that they would not choose otherwise, and the refit finds codebooks
+    that are better for all rows, as stochastic relaxation in LSQ++ (Martinez et al., ECCV 2018).
+    """
+    share = NOISE * (1.0 - iteration / (QUIET * iterations))
+    if share <= 0:
+        return codebooks
+    moved = []
+    for stage in codebooks:
+        spread = stage.codebook.std(axis=0, dtype=np.float64)
+        moved.append(stage.codebook + share * spread * rng.standard_normal(stage.codebook.shape))
+    return joint.with_codewords(np.concatenate(moved), codebooks)
 
 
 def _surely_less(these: np.ndarray, those: np.ndarray) -> bool:
