@@ -47,6 +47,7 @@ _HOME = {
     "Stage": "codebooks",
     "StreamEncoder": "codec.streaming",
     "TooFewVectorsWarning": "errors",
+    "UnstableTrainingWarning": "errors",
     "decode": "codec",
     "encode": "codec",
     "warmup": "codec",
@@ -89,6 +90,7 @@ if TYPE_CHECKING:
     from .errors import NotInitializedWarning as NotInitializedWarning
     from .errors import RvqError as RvqError
     from .errors import TooFewVectorsWarning as TooFewVectorsWarning
+    from .errors import UnstableTrainingWarning as UnstableTrainingWarning
     from .quantizer import QuantizedResult as QuantizedResult
     from .quantizer import ResidualVectorQuantizer as ResidualVectorQuantizer
 

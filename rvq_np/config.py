@@ -34,7 +34,7 @@ class Config:
     decay: float = 0.99
     kmeans_init: bool = True
     kmeans_iters: int = 50
-    threshold_ema_dead_code: float = 2
+    threshold_ema_dead_code: float | None = 2
     quantizer_dropout: bool | float = False
     commitment_weight: float = 1.0
     epsilon: float = 1e-5
@@ -53,11 +53,18 @@ class Config:
             if not _is_number(getattr(self, name)) or not 0 <= getattr(self, name) <= 1:
                 _refuse(name, getattr(self, name), "a number from 0 to 1")
         for name in ("threshold_ema_dead_code", "commitment_weight", "epsilon"):
+            if name == "threshold_ema_dead_code" and self.threshold_ema_dead_code is None:
+                continue
             if not _is_number(getattr(self, name)) or getattr(self, name) < 0:
                 _refuse(name, getattr(self, name), "a finite number from 0")
         relative = self.relative_threshold
         if relative is not None and (not _is_number(relative) or not 0 <= relative <= 1):
             _refuse("relative_threshold", relative, "None or a number from 0 to 1")
+
+    @property
+    def paced(self) -> bool:
+        """Whether first codewords wait for enough vectors, and the rule for dead ones is ours."""
+        return self.threshold_ema_dead_code is None and self.relative_threshold is None
 
     @property
     def projects(self) -> bool:

@@ -68,3 +68,7 @@ class NotInitializedWarning(UserWarning):
 
 class TooFewVectorsWarning(UserWarning):
     """There are too few vectors for what was asked; a part of it was left out."""
+
+
+class UnstableTrainingWarning(UserWarning):
+    """Training replaces most codewords at every step, and so learns nothing."""

@@ -25,10 +25,13 @@ from ..errors import (
     RvqError,
     ShapeError,
     StateError,
+    UnstableTrainingWarning,
 )
 from ..files import safetensors
 from . import layout, passes
 from .layout import QuantizedResult
+
+UNSTABLE = 5  # steps running in which most codewords were replaced, before a warning
 
 
 class ResidualVectorQuantizer:
@@ -54,7 +57,9 @@ class ResidualVectorQuantizer:
         Rounds of that k-means, and at most of `fit`'s.
     threshold_ema_dead_code : float, optional
         In training, a codeword chosen less often than this per step, on average, is replaced by a
-        vector of the batch. 0: never.
+        vector of the batch. 0: never. None: right for small batches, too. First codewords are made
+        once more when there were four vectors for each, see `vectors_awaited`, and a codeword is
+        replaced that is chosen less often than 3 % of the mean.
     quantizer_dropout : bool or float, optional
         In training, quantize rows of a batch with a random number of stages: True for each row,
         a number for that share of them.
@@ -111,7 +116,7 @@ class ResidualVectorQuantizer:
         decay: float = 0.99,
         kmeans_init: bool = True,
         kmeans_iters: int = 50,
-        threshold_ema_dead_code: float = 2,
+        threshold_ema_dead_code: float | None = 2,
         quantizer_dropout: bool | float = False,
         *,
         commitment_weight: float = 1.0,
@@ -233,9 +238,11 @@ class ResidualVectorQuantizer:
             passed = passes.forward(
                 self._states, self._projections, self.codebooks, batch, self.config, n_q,
                 per_stage, seed=seed, all_reduce=self.all_reduce or training.ALONE,
+                collected=self._collected,
             )  # fmt: skip
         if passed.trained:
-            self._use(passed.states, self._projections, passed.codebooks)
+            self._use(passed.states, self._projections, passed.codebooks, passed.collected)
+            self._warn_if_replaced(passed.replaced)
         return passed
 
     def encode(
@@ -485,12 +492,42 @@ class ResidualVectorQuantizer:
         self.training = True
         self.all_reduce = None
         self._rng = arguments.generator("ResidualVectorQuantizer", "rng", rng)
-        self._warned = False
+        self._warned = self._warned_unstable = False
+        self._churn = [0] * config.n_q
 
-    def _use(self, states: Any, projections: training.Projections, before: Any = None) -> None:
+    def _use(
+        self, states: Any, projections: training.Projections, before: Any = None,
+        collected: Any = None,
+    ) -> None:  # fmt: skip
         """Take over new values, all at once and after everything that can fail."""
         codebooks = training.codebooks_of(states, projections, before)
+        self._collected = collected
         self._states, self._projections, self.codebooks = tuple(states), projections, codebooks
+
+    @property
+    def vectors_awaited(self) -> int:
+        """How many more vectors training needs before it makes its first codewords once more.
+
+        0 but with ``threshold_ema_dead_code=None`` and after batches that are smaller than
+        ``4 * bins``. The codewords until then are provisional: they come from the first batch.
+        """
+        return 0 if self._collected is None else self._collected.missing(self.config)
+
+    def _warn_if_replaced(self, replaced: tuple[int, ...]) -> None:
+        """Warn once if most codewords of a stage are replaced in several steps running."""
+        for stage, count in enumerate(replaced):
+            most = 2 * count > self.bins
+            self._churn[stage] = self._churn[stage] + 1 if most else 0
+            if self._churn[stage] == UNSTABLE and not self._warned_unstable:
+                self._warned_unstable = True
+                warnings.warn(
+                    f"forward: {count} of {self.bins} codewords of stage {stage} were replaced in "
+                    f"this step, and more than half in each of the last {UNSTABLE}: the codebook "
+                    "does not learn. Batches are too small for threshold_ema_dead_code="
+                    f"{self.config.threshold_ema_dead_code}; pass None, which is right for any.",
+                    UnstableTrainingWarning,
+                    stacklevel=4,
+                )
 
     def _warn_if_random(self, start: int, stop: int) -> None:
         used = self._states[start:stop]

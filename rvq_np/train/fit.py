@@ -19,6 +19,8 @@ from .refine import Way, options, refined, states_of
 from .resume import Checkpoint
 from .state import CodebookState, check_projections, codebooks_of, usage
 
+NOTHING = 1e-12  # share of the energy that is rounding: codewords are float32
+STUCK = 5  # iterations running that lower the error by nothing at all
 POOL = 16  # rows per codeword among which spread first codewords are chosen
 
 
@@ -274,7 +276,7 @@ class _Watch:
     ):
         self.stage, self.n_q, self.iterations = stage, n_q, iterations
         self.tolerance, self.callback = tolerance, callback
-        self.previous = np.inf
+        self.previous, self.stuck = np.inf, 0
         self.energy = data.energy()
         self.numbers = data.numbers
 
@@ -285,7 +287,10 @@ class _Watch:
         explained = np.square(sums[used]).sum(axis=1) / counts[used]
         error = max(0.0, self.energy - float(explained.sum())) / self.numbers
         settled = iteration > 0 and self.previous - error <= self.tolerance * self.previous
-        finished = settled and bool(used.all())
+        # Unused codewords get other vectors, which may help, but not where nothing is left.
+        self.stuck = self.stuck + 1 if error >= self.previous else 0
+        nothing = error * self.numbers <= NOTHING * self.energy or self.stuck == STUCK
+        finished = (settled and bool(used.all())) or nothing
         self.previous = error
         if self.callback is not None:
             utilisation, perplexity = usage(counts)

@@ -230,7 +230,7 @@ def refit(
         The codebooks that the codes name.
     ridge : float, optional
         Weight of the squared distance to the old codewords, in rows: a codeword that r rows chose
-        moves as if `ridge` more rows wanted it where it was. At least 1e-6.
+        moves as if `ridge` more rows kept it where it was. At least 1e-6.
     prefixes : float or sequence of Q - 1 floats, optional
         Weight of the squared error of each shorter prefix, ``decode(codes[:n])`` for n from 1 to
         Q - 1, where that of all stages is 1. The larger, the better are prefixes, and the worse

@@ -163,6 +163,7 @@ def lloyd(
     found = Clusters(codewords, np.zeros(len(codewords)), np.zeros(codewords.shape))
     passes = [] if callable(batches) else [core.assign(each) for each in batches]
     for iteration in range(iterations):
+        before = codewords
         if callable(batches):
             parts = _once(batches(), codewords)
         else:
@@ -180,13 +181,21 @@ def lloyd(
             if isinstance(codewords, np.ndarray):
                 codewords = codewords.astype(np.float32)  # elsewhere the search rounds them
         found = Clusters(codewords, counts, sums)
-        last = iteration == iterations - 1
+        # Codewords that stay to the bit stay for ever: so do counts and sums.
+        still = refill is None and _same(codewords, before)
+        last = iteration == iterations - 1 or still
         if (watch is not None and watch(iteration, found)) or last:
             break
         if refill is not None:
             codewords = _refilled(codewords, arrays.to_numpy(used), refill)
     codewords, counts, sums = (arrays.to_numpy(each) for each in found)
     return Clusters(codewords.astype(np.float32), counts, sums)
+
+
+def _same(codewords: Any, before: Any) -> bool:
+    """Return whether codewords in host memory are equal to the bit; False elsewhere."""
+    here = isinstance(codewords, np.ndarray) and isinstance(before, np.ndarray)
+    return here and np.array_equal(codewords, before)
 
 
 def _refilled(codewords: Any, used: np.ndarray, refill: Callable[[int], Any]) -> Any:
