@@ -100,6 +100,7 @@ def forward(
     all_reduce: training.AllReduce = training.ALONE,
     moving: bool = True,
     collected: Any = None,
+    frozen: frozenset[int] = frozenset(),
 ) -> Pass:
     """Quantize a batch and, given a seed, train on it.
 
@@ -113,7 +114,7 @@ def forward(
         Stages in use.
     per_stage : float
         kb/s of one stage.
-    seed, all_reduce, moving, collected
+    seed, all_reduce, moving, collected, frozen
         See `rvq_np.train.learn`; without `seed` nothing is trained or dropped.
 
     Returns
@@ -129,7 +130,7 @@ def forward(
     learned = training.learn(
         states, batch.rows, batch.valid, n_q, config, seed, projections,
         groups=batch.groups, all_reduce=all_reduce, moving=moving, codebooks=codebooks,
-        collected=collected,
+        collected=collected, frozen=frozen,
     )  # fmt: skip
     spent = per_stage * (n_q if learned.stages is None else learned.stages)
     return Pass(

@@ -16,6 +16,7 @@ from .joint import JointTally, joint_tally, refit
 from .kmeans import kmeans, sample_rows
 from .progress import reporting
 from .refine import RefineProgress, refine
+from .start import stages_of
 from .state import CodebookState, Usage, codebooks_of, usage
 from .state_dict import entries, from_state_dict, shapes, state_dict
 from .training import Learned, Projections, draw_stages, fresh, learn
@@ -47,6 +48,7 @@ __all__ = [
     "reporting",
     "sample_rows",
     "shapes",
+    "stages_of",
     "state_dict",
     "step",
     "usage",

@@ -102,6 +102,7 @@ def learn(
     moving: bool = True,
     codebooks: Codebooks | None = None,
     collected: Collected | None = None,
+    frozen: frozenset[int] = frozenset(),
 ) -> Learned:
     """Train all stages on one batch.
 
@@ -130,6 +131,8 @@ def learn(
         Those of `states` and `projections`, if they are there already.
     collected : Collected, optional
         Of the step before.
+    frozen : frozenset of int, optional
+        Stages that stay as they are.
     """
     stages = None
     if config.quantizer_dropout:
@@ -192,6 +195,9 @@ def learn(
             added.append((part.counts, arrays.to_numpy(sums)))
             continue
 
+        if stage in frozen:
+            churn.append(0)
+            continue
         churn.append(replaced(states[stage], part.counts, rule))
         choose = functools.partial(sample_rows, ranks.total, rng=rng)
         drawn = Drawn(part.searched, choose)
@@ -214,6 +220,8 @@ def learn(
         together = ranks.add_up([*(each for each, _ in added), *(each for _, each in added)])
         churn = [replaced(*each, rule) for each in zip(states, together[:n_q], strict=False)]
         moved = list(step(states, together[:n_q], together[n_q:], drawn_from_all, **rule))
+        for stage in frozen:
+            moved[stage] = states[stage]
     loss = float(np.mean(losses)) if losses else 0.0
     return Learned(
         tuple(moved), codebooks, codes, passage.quantized, loss, stages, per_row, collected,
