@@ -122,28 +122,44 @@ def main(arguments: list[str] | None = None) -> None:
         chosen.only = [name for name in chosen.only if "Faiss" not in name]
     around = Neighbours()
     with fixed_threads(chosen.threads):
-        tables = measured(chosen, x, held_out)
+        for tables in measured(chosen, x, held_out):  # after each method: they take long
+            write(chosen.output, tables, arguments, around)
+
+
+def write(
+    output: str, tables: list[Table], arguments: list[str] | None, around: Neighbours
+) -> None:
+    """Write the report."""
     command = "python -m bench.quality " + " ".join(
         sys.argv[1:] if arguments is None else arguments
     )
     text = "\n".join(["# Quality", "", *map(str, tables), facts(command, around.cores())])
-    Path(chosen.output).write_text(text, encoding="utf-8")
+    Path(output).write_text(text, encoding="utf-8")
 
 
-def measured(chosen: argparse.Namespace, x: np.ndarray, held_out: np.ndarray) -> list[Table]:
-    """Train and encode by each method that was chosen."""
+def measured(
+    chosen: argparse.Namespace, x: np.ndarray, held_out: np.ndarray
+) -> Iterator[list[Table]]:
+    """Train and encode by each method that was chosen; yield the tables so far."""
     rows, shorter = [], []
     for name in chosen.only:
         method, start = METHODS[name], time.perf_counter()
         made = method.make(x, chosen.stages)
         seconds = time.perf_counter() - start
-        found = [f"{each:,.0f}" for each in errors(made, method, held_out)]
+        found = [f"{each:,.5g}" for each in errors(made, method, held_out)]
         rows.append((name, f"{seconds:,.0f} s", *found, *[""] * (len(BEAMS) - len(found))))
         if method.reproduce is _ours:
-            shorter.append((name, *(f"{each:,.0f}" for each in prefixes(made, held_out, 16))))
+            shorter.append((name, *(f"{each:,.5g}" for each in prefixes(made, held_out, 16))))
         print(*rows[-1], sep="  ", file=sys.stderr, flush=True)
+        yield drawn(chosen, len(x), held_out, rows, shorter)
+
+
+def drawn(
+    chosen: argparse.Namespace, count: int, held_out: np.ndarray, rows: list, shorter: list
+) -> list[Table]:
+    """Return the tables."""
     note = (
-        f"`{Path(chosen.data).name}`, {len(x):,} vectors of {x.shape[1]} to train on, "
+        f"`{Path(chosen.data).name}`, {count:,} vectors of {held_out.shape[1]} to train on, "
         f"{len(held_out):,} held out; {chosen.stages} stages of {SIZE}: {chosen.stages} bytes a "
         f"vector; {chosen.threads} threads. Faiss LSQ is trained on the first {LSQ_ROWS:,} vectors "
         "and encodes by its own search."
@@ -153,7 +169,12 @@ def measured(chosen: argparse.Namespace, x: np.ndarray, held_out: np.ndarray) ->
     if shorter:
         stages = range(1, chosen.stages + 1)
         tables.append(
-            Table("Prefixes of the codes of beam 16", "", ("method", *map(str, stages)), shorter)
+            Table(
+                "Prefixes of the codes of beam 16",
+                "",
+                ("method", *(f"n = {n}" for n in stages)),
+                shorter,
+            )
         )
     return tables
 

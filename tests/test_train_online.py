@@ -166,7 +166,7 @@ def test_no_warning_where_codewords_are_replaced_now_and_then():
     for _ in range(2):
         for step in range(4):
             rvq(rows(40, seed=step), RATE)
-        rvq(rows(2000), RATE)  # a step that replaces few begins the count anew
+        rvq(rows(2000), RATE)  # a step that replaces few begins the count again
     quiet = paced()
     for step in range(30):
         quiet(rows(10, seed=step), RATE)
@@ -190,7 +190,7 @@ def test_kmeans_ends_where_nothing_moves():
 
 
 class _Counted:
-    """Batches given anew for each iteration, counted."""
+    """Batches given again for each iteration, counted."""
 
     def __init__(self, batches, seen):
         self.batches, self.seen = batches, seen

@@ -58,6 +58,17 @@ class JointTally(Value):
             frozen.setflags(write=False)
             object.__setattr__(self, name, frozen)
 
+    @classmethod
+    def of(
+        cls, pairs: np.ndarray, sums: np.ndarray, sizes: tuple[int, ...], grid: float
+    ) -> JointTally:
+        """Return the tally of arrays that are float64 and not shared: `pairs` can be large."""
+        self = object.__new__(cls)
+        for array in (pairs, sums):
+            array.setflags(write=False)
+        vars(self).update(pairs=pairs, sums=sums, sizes=sizes, grid=grid)
+        return self
+
     def made_of(self) -> tuple[Any, ...]:
         return self.pairs, self.sums, self.sizes, self.grid
 
@@ -95,7 +106,7 @@ class JointTally(Value):
                 f"JointTally: got tallies of {mine} and {theirs} (sizes, shape of sums, grid); "
                 "expected the same. Make both with the same codebooks, reach and capacity."
             )
-        return JointTally(self.pairs + other.pairs, self.sums + other.sums, self.sizes, self.grid)
+        return self.of(self.pairs + other.pairs, self.sums + other.sums, self.sizes, self.grid)
 
     def __repr__(self) -> str:
         return f"JointTally({self.rows} rows, {sum(self.sizes)} codewords)"
@@ -213,8 +224,8 @@ class Adder:
                 self.pairs[self.starts[p] : self.starts[p + 1], own] += met
 
     def tally(self) -> JointTally:
-        """Return the tally of all that was added."""
-        return JointTally(self.pairs, self.sums, self.sizes, self.grid)
+        """Return the tally of all that was added; nothing can be added then."""
+        return JointTally.of(self.pairs, self.sums, self.sizes, self.grid)
 
 
 def refit(
