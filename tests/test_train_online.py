@@ -94,6 +94,17 @@ def test_padding_is_not_waited_for_and_a_refused_batch_changes_nothing():
     assert rvq.vectors_awaited == 59
 
 
+def test_an_array_that_is_used_again_is_collected_as_it_was():
+    once, again = paced(), paced()
+    buffer = np.empty((20, 6), np.float32)
+    for step in range(4):
+        once(rows(20, seed=step), RATE)
+        buffer[:] = rows(20, seed=step)
+        again(buffer, RATE)
+    assert again.vectors_awaited == 0
+    assert again.codebooks == once.codebooks
+
+
 def test_what_was_collected_is_dropped_where_codebooks_come_from_elsewhere(tmp_path):
     for take in (
         lambda rvq: rvq.fit(rows(200)),

@@ -5,7 +5,7 @@ import pytest
 from test_distributed import Ranks
 
 from rvq_np import Codebooks, Linear, ResidualVectorQuantizer, Stage, codec, train
-from rvq_np.errors import ParameterError, ShapeError, StateError
+from rvq_np.errors import NonFiniteError, ParameterError, ShapeError, StateError
 
 RATE = 50
 
@@ -174,6 +174,8 @@ def test_bad_starts_and_stages_are_named():
             "vectors of 8", ShapeError, start=books[:2])  # fmt: skip
     cosine = Codebooks([Stage(each.codebook, metric="cosine") for each in books])
     refused("fit: a stage of start has the metric cosine", start=cosine)
+    huge = Codebooks(np.full((3, 16, 8), 1e39))
+    refused("fit: start reaches beyond float32", NonFiniteError, start=huge)
     linear = Linear(np.eye(8), np.zeros(8))
     mapped = Codebooks([Stage(each.codebook, linear, linear) for each in books])
     refused("fit: the stages of start have other projections", start=mapped)

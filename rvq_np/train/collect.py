@@ -30,7 +30,12 @@ class Collected(NamedTuple):
     n_q: int  # stages whose codewords are provisional
 
     def more(self, rows: Any, counts: np.ndarray) -> Collected:
-        """Return these and the rows of one more batch, so many of each process."""
+        """Return these and a copy of the rows of one more batch, so many of each process.
+
+        A copy: callers write their next batch into the same array.
+        """
+        with arrays.there(rows):
+            rows = arrays.namespace(rows).asarray(rows, copy=True)
         return Collected((*self.parts, rows), (*self.counts, counts), self.n_q)
 
     def missing(self, config: Config) -> int:
@@ -67,8 +72,11 @@ def made_again(
 
     Counts and sums are those of one step: of all vectors, divided by the number of steps.
     """
-    with arrays.there(found.parts):
-        rows = arrays.namespace(*found.parts).concat(found.parts)
+    parts = list(found.parts)
+    if len({type(each) for each in parts}) > 1:  # batches of several libraries
+        parts = [arrays.to_numpy(each) for each in parts]
+    with arrays.there(parts):
+        rows = arrays.namespace(*parts).concat(parts)
     together = Ranks(ranks.all_reduce, np.array(found.counts).sum(axis=0), ranks.seed)
     if ranks.all_reduce.size > 1:
         there = together.rows(

@@ -17,7 +17,7 @@ from .data import Data, check_finite
 from .kmeans import Clusters, lloyd, sample_rows, state_of
 from .refine import Way, options, refined, states_of
 from .resume import Checkpoint
-from .start import counted, start_of, state_held
+from .start import counted, reachable, start_of, state_held
 from .state import CodebookState, check_projections, codebooks_of, usage
 
 NOTHING = 1e-12  # share of the energy that is rounding: codewords are float32
@@ -188,7 +188,9 @@ def fit(
                 continue
             found = lloyd(
                 data.passes(),
-                _first_codewords(data, size, rng) if first is None else first[stage].codebook,
+                _first_codewords(data, size, rng)
+                if first is None
+                else reachable(data, first[stage].codebook),
                 iterations,
                 refill=lambda count: data.read(rng.integers(0, data.n_rows, size=count)),
                 watch=watch,

@@ -10,7 +10,7 @@ import numpy as np
 from .. import arguments
 from ..codebooks import Codebooks, Linear
 from ..codec import validation
-from ..errors import ParameterError, ShapeError
+from ..errors import NonFiniteError, ParameterError, ShapeError
 from .data import Data
 from .ema import smoothed
 from .kmeans import Clusters, lloyd
@@ -66,11 +66,22 @@ def start_of(
     return books, frozen
 
 
-def counted(data: Data, codewords: np.ndarray, epsilon: float) -> CodebookState:
-    """Return the state of codewords that stay, with how often the data choose them."""
-    codewords = codewords.astype(np.float32)
+def reachable(data: Data, codewords: np.ndarray) -> np.ndarray:
+    """Return codewords as float32, or raise NonFiniteError if what they leave may be beyond it."""
+    with np.errstate(over="ignore"):
+        codewords = codewords.astype(np.float32)
+    if not np.isfinite(codewords).all():
+        raise NonFiniteError(
+            "fit: start reaches beyond float32 (3.4e38). Nothing was changed. Scale it and x down."
+        )
     data.energy()
     data.check_reach(codewords)
+    return codewords
+
+
+def counted(data: Data, codewords: np.ndarray, epsilon: float) -> CodebookState:
+    """Return the state of codewords that stay, with how often the data choose them."""
+    codewords = reachable(data, codewords)
     found = lloyd(data.passes(), codewords, 1)
     return state_held(found._replace(codebook=codewords), epsilon)
 
