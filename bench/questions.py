@@ -15,6 +15,7 @@ from . import (
     home,
     packing,
     process,
+    semantic_ids,
     shims,
     streaming,
     training,
@@ -58,4 +59,7 @@ QUESTIONS = {
     "dac-training": Question(defaults.dac),
     "snac-training": Question(defaults.snac),
     "soundstream": Question(home.soundstream),
+    "ids-quality": Question(semantic_ids.quality),
+    "ids-scale": Question(semantic_ids.scale),
+    "ids-wide": Question(semantic_ids.wide),
 }

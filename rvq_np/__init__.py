@@ -6,6 +6,7 @@ A map of the modules and packages, from the ground up; imports only point down.
 `rvq_np.errors`        every exception raised on purpose
 `rvq_np.files`         files that are written whole or not at all, safetensors, audio
 `rvq_np.arguments`     numbers, functions and paths among arguments, checked by name
+`rvq_np.names`         the names of arrays in a state dict
 `rvq_np.kernels`       search, decoding and sums over plain arrays, on three engines
 `rvq_np.arrays`        arrays of any library: the way here and the way back
 `rvq_np.backends`      one file per array library: the array decides who computes
@@ -14,8 +15,10 @@ A map of the modules and packages, from the ground up; imports only point down.
 `rvq_np.codec`         `encode`, `decode`, `StreamEncoder`: what the rest is built on
 `rvq_np.train`         k-means, moving averages, dead codewords; state in, new state out
 `rvq_np.checkpoints`   one file per family of published models
+`rvq_np.frontend`      what vectors are made of: samples, an MDCT, latents of an encoder
 `rvq_np.bitstream`     the container for codes
 `rvq_np.quantizer`     `ResidualVectorQuantizer`: the class, torch-free
+`rvq_np.semantic_ids`  unique IDs of items, tokens, a trie, their files
 `rvq_np.grad`          one file per autograd framework
 `rvq_np.testing`       the oracle, for proving any implementation right
 `rvq_np.cli`           the command ``rvq-np``
@@ -36,6 +39,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Codebooks": "codebooks",
+    "FrontEnd": "frontend",
     "Grouped": "codebooks",
     "Linear": "codebooks",
     "Parallel": "codebooks",
@@ -65,10 +69,13 @@ _MODULES = (
     "demo",
     "errors",
     "files",
+    "frontend",
     "grad",
     "kernels",
+    "names",
     "plot",
     "quantizer",
+    "semantic_ids",
     "sklearn",
     "testing",
     "train",
@@ -91,6 +98,7 @@ if TYPE_CHECKING:
     from .errors import RvqError as RvqError
     from .errors import TooFewVectorsWarning as TooFewVectorsWarning
     from .errors import UnstableTrainingWarning as UnstableTrainingWarning
+    from .frontend import FrontEnd as FrontEnd
     from .quantizer import QuantizedResult as QuantizedResult
     from .quantizer import ResidualVectorQuantizer as ResidualVectorQuantizer
 

@@ -58,8 +58,19 @@ class BitstreamError(RvqError, ValueError):
     """A file of codes is truncated, damaged, of another format, or of other codebooks."""
 
 
+class MissingExtraError(RvqError, ImportError):
+    """Something needs a package that is not installed, of an extra of rvq-np."""
+
+
 class InputFileError(RvqError, ValueError):
     """A data file given to the command line cannot be used."""
+
+
+class FewVectorsWarning(UserWarning):
+    """There are fewer distinct vectors to train on than codewords: some can never be chosen.
+
+    Training is done all the same; see `TooFewVectorsWarning` for what is left out.
+    """
 
 
 class NotInitializedWarning(UserWarning):
@@ -67,7 +78,10 @@ class NotInitializedWarning(UserWarning):
 
 
 class TooFewVectorsWarning(UserWarning):
-    """There are too few vectors for what was asked; a part of it was left out."""
+    """Refinement was asked for and left out: fewer vectors to refit to than codewords.
+
+    The codebooks are those of k-means. `FewVectorsWarning` is about k-means itself.
+    """
 
 
 class UnstableTrainingWarning(UserWarning):

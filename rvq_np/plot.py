@@ -12,6 +12,8 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from .files.atomic import NewFile
+
 
 def rate_distortion(
     kbps: Sequence[float], snr: Mapping[str, Sequence[float]], path: str | os.PathLike[str]
@@ -34,7 +36,7 @@ def rate_distortion(
     axes[0].set_title("Held-out speech: SNR by number of stages")
     axes[0].grid(alpha=0.3)
     axes[0].legend(frameon=False)
-    figure.savefig(path, dpi=120)
+    _save(figure, path, 120)
 
 
 def spectrograms(
@@ -68,6 +70,35 @@ def spectrograms(
         axis.set_title(title, loc="left", fontsize=10)
         axis.set_ylabel("kHz")
     axes[-1].set_xlabel("seconds")
+    _save(figure, path, 110)
+
+
+def _save(figure: Figure, path: str | os.PathLike[str], dpi: int) -> None:
+    with NewFile(path) as new:
+        figure.savefig(new.file, dpi=dpi, format="png")
+
+
+def buckets(codes: np.ndarray, sizes: Sequence[int], path: str | os.PathLike[str]) -> None:
+    """Draw how many items share an ID, and how often each codeword is used, into a PNG file.
+
+    Parameters
+    ----------
+    codes : numpy.ndarray (Q, N), integer
+        IDs, one column an item.
+    sizes : sequence of Q int
+        Codewords per stage.
+    path : path
+        Where to write.
+    """
+    figure, axes = _figure(7.0, 2.2 * (len(codes) + 1), len(codes) + 1)
+    keys = np.unique(codes.T, axis=0, return_counts=True)[1] if codes.size else np.empty(0, int)
+    counts = np.bincount(keys)[1:] if len(keys) else np.zeros(1, int)
+    axes[0].bar(np.arange(1, len(counts) + 1), counts)
+    axes[0].set(xlabel="items that share an ID", ylabel="IDs", yscale="log")
+    for axis, row, size, stage in zip(axes[1:], codes, sizes, range(len(codes)), strict=True):
+        used = np.sort(np.bincount(row, minlength=size))[::-1]
+        axis.fill_between(np.arange(size), used, step="mid")
+        axis.set(xlabel=f"codewords of stage {stage}, most used first", ylabel="items")
     figure.savefig(path, dpi=110)
 
 

@@ -1,29 +1,9 @@
 """Codebooks of published models: one file per family, named after it.
 
-The contract of such a file:
-
-``matches(names) -> bool``
-    Whether a checkpoint with these tensor names may be of the family; called only where the caller
-    named no family. Where two families have the same names, each has ``suits(tensors, config) ->
-    bool`` as well, which checks the config and shapes.
-``build(tensors, config) -> Codebooks or Composed``
-    The quantizer, from the tensors of the file and the JSON config beside it, ``{}`` if there is
-    none; None if they are of another family after all. `tensors` is a mapping that reads a tensor
-    when it is accessed, as float32 or float64; a missing name raises `CheckpointError`.
-
-``NAMES``
-    For the error message where no family matches: per form of the family, how the names of the
-    first stage end.
-
-A family whose files are not safetensors has, instead of both, ``MAGIC``, the bytes they begin with,
-and ``parse(file, path) -> Codebooks or Composed``, from the open file, positioned after them.
-
-A family to which codebooks can be exported has one more function:
-
-``entries(quantizer, counts) -> dict``
-    The tensors, by the names that the ``load_state_dict`` of its quantizer expects. `counts` has
-    one array (K,) per stage: how often each codeword was chosen, as a moving average. Raises
-    `ParameterError` where the family cannot hold such a quantizer.
+The contracts of such a file are below: a module is a `Family`, or, if its files are not
+safetensors, a `BinaryFamily`.  A family that others share the names of is a `SuitedFamily`, one
+whose names a message may list a `NamedFamily`, and one that codebooks can be exported to an
+`Exporter`.
 
 A pickle is never opened: ``.pt``, ``.pth``, ``.th`` and ``.bin`` files can run code.  For models of
 this library see `rvq_np.ResidualVectorQuantizer.load`.
@@ -36,15 +16,84 @@ import pkgutil
 from collections.abc import Iterable, Sequence
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from typing import Any, BinaryIO, Protocol, runtime_checkable
 
 import numpy as np
 
-from ..codebooks import composed
+from .. import arguments
+from ..codebooks import Quantizer, composed
 from ..errors import CheckpointError, ParameterError, ShapeError
-from ..files import safetensors
+from ..files import kinds, safetensors
+from ..frontend import FrontEnd
 from . import _file, _nearest
+
+
+class Family(Protocol):
+    """A family of safetensors checkpoints."""
+
+    def matches(self, names: set[str]) -> bool:
+        """Whether a checkpoint with these tensor names may be of the family.
+
+        Called only where the caller named no family.
+        """
+
+    def build(self, tensors: Any, config: dict[str, Any]) -> Quantizer | None:
+        """Return the quantizer, from the tensors of the file and the JSON config beside it.
+
+        `config`: ``{}`` if there is none. `tensors`: a mapping that reads a tensor when it is
+        accessed, as float32 or float64; a missing name raises `CheckpointError`. None if they are
+        of another family after all.
+        """
+
+
+@runtime_checkable
+class SuitedFamily(Protocol):
+    """A family that others share the names of."""
+
+    def suits(self, tensors: Any, config: dict[str, Any]) -> bool:
+        """Whether config and shapes are those of the family, as its names are."""
+
+
+@runtime_checkable
+class NamedFamily(Protocol):
+    """A family whose names the message lists where no family matches.
+
+    ``NAMES``: per form of the family, how the names of the first stage end.
+    """
+
+    NAMES: _nearest.Forms
+
+
+@runtime_checkable
+class BinaryFamily(Protocol):
+    """A family whose files are not safetensors."""
+
+    def recognizes(self, head: bytes) -> bool:
+        """Whether a file that begins with these bytes is of the program."""
+
+    def parse(self, file: BinaryIO, path: Path) -> Quantizer:
+        """Return the quantizer from the open file, at its beginning."""
+
+
+@runtime_checkable
+class OfVectors(Protocol):
+    """A family that is no neural codec; the vectors of a codec are the latents of its encoder."""
+
+    def front_end(self, tensors: Any) -> FrontEnd | None:
+        """Return what the vectors are, None where that is unknown."""
+
+
+@runtime_checkable
+class Exporter(Protocol):
+    """A family to which codebooks can be exported."""
+
+    def entries(self, quantizer: Any, counts: list[np.ndarray]) -> dict[str, np.ndarray]:
+        """Return the tensors, by the names that ``load_state_dict`` of its quantizer expects.
+
+        `counts` has one array (K,) per stage: how often each codeword was chosen, as a moving
+        average. Raises `ParameterError` where the family cannot hold such a quantizer.
+        """
+
 
 COUNT = 100.0  # of a codeword, where the caller passes no counts
 
@@ -102,26 +151,62 @@ def load(path: str | os.PathLike[str], family: str | None = None) -> Any:
     return load_as(path, family)[1]
 
 
+def front_end(path: str | os.PathLike[str], family: str | None = None) -> FrontEnd | None:
+    """Return what the vectors of a published model, or of a file of `save`, are made of.
+
+    Parameters
+    ----------
+    path, family
+        As in `load`.
+
+    Returns
+    -------
+    front_end : FrontEnd or None
+        Of a neural codec: the latents of its encoder. None if it is unknown.
+
+    Raises
+    ------
+    FileNotFoundError, CheckpointError, ParameterError
+        As `load`.
+
+    Examples
+    --------
+    >>> print(front_end("encodec_24khz/model.safetensors"))  # doctest: +SKIP
+    latents of the encodec encoder
+    """
+    return load_whole(path, family)[2]
+
+
 def load_as(path: str | os.PathLike[str], family: str | None = None) -> tuple[str, Any]:
     """Return the name of the detected family, and what `load` returns."""
+    path = arguments.path("load", "path", path)
+    return load_whole(path, family)[:2]
+
+
+def load_whole(
+    path: str | os.PathLike[str], family: str | None = None
+) -> tuple[str, Any, FrontEnd | None]:
+    """Return the name of the detected family, what `load` returns, and what `front_end` does."""
     every = families()
-    if family is not None and family not in every:
+    if family is not None and not (isinstance(family, str) and family in every):
         raise ParameterError(f"load: family is {family!r}; expected one of {', '.join(every)}.")
     chosen = {name: _module(name) for name in ([family] if family else every)}
-    found = _by_magic(Path(path), chosen)
+    found = _recognized(Path(path), chosen)
     if found:
-        return found
+        return *found, None
     tensors, config = _file.read(path)
     names = set(tensors)
     for name, module in chosen.items():
-        if hasattr(module, "matches") and (family or _may_be(module, tensors, config)):
+        if isinstance(module, BinaryFamily):
+            continue
+        if family or _may_be(module, tensors, config):
             codebooks = module.build(tensors, config)
             if codebooks is not None:
-                return name, codebooks
+                return name, codebooks, _front_end(name, tensors)
     raise CheckpointError(
         f"load: {str(path)!r} has {len(names)} tensors, such as {_some(names)}, and is "
         + (f"not of family {family}." if family else f"of none of the families {', '.join(every)}.")
-        + _nearest.report(names, chosen)
+        + _nearest.report(names, _names(chosen))
         + " Pass family= if you know it; load a state dict of this library with "
         "ResidualVectorQuantizer.load."
     )
@@ -133,6 +218,7 @@ def save(
     family: str | None = None,
     *,
     counts: Sequence[Any] | None = None,
+    front_end: FrontEnd | None = None,
 ) -> None:
     """Write codebooks to a safetensors file: our own format, or with the names of a family.
 
@@ -145,6 +231,8 @@ def save(
         As in `state_dict`. By default our own format: small, and for any quantizer.
     counts : sequence of array (K,), optional
         As in `state_dict`.
+    front_end : FrontEnd, optional
+        What the vectors are made of; recorded in our own format only.
 
     Raises
     ------
@@ -163,12 +251,17 @@ def save(
     ...     load(path)
     Codebooks(2 stages, 4 codewords of 3)
     """
-    quantizer = composed.of(quantizer)
+    path, quantizer = arguments.path("save", "path", path), composed.of(quantizer)
     if family is not None:
         tensors = state_dict(quantizer, family, counts=counts)
         safetensors.write(path, tensors, {"format": "pt"})  # which Hugging Face's loader expects
         return
-    tensors, about = _module("rvq_np").written(quantizer)
+    if front_end is not None:
+        arguments.kind("save", "front_end", front_end, FrontEnd)
+        if front_end.dim not in (None, quantizer.dim):
+            expected = f"one of {quantizer.dim} samples per vector, the dimension"
+            raise arguments.refused("save", "front_end", front_end, expected)
+    tensors, about = _module("rvq_np").written(quantizer, front_end)
     safetensors.write(path, tensors, {safetensors.KEY: about})
 
 
@@ -194,7 +287,7 @@ def state_dict(
     Raises
     ------
     ParameterError
-        If the family cannot hold such a quantizer, or has no export.
+        If the family cannot hold such a quantizer, or has no export, or `counts` are no numbers.
     ShapeError
         If `counts` does not have one array (K,) per stage.
 
@@ -206,36 +299,53 @@ def state_dict(
     (4, 3)
     """
     quantizer = composed.of(quantizer)
-    exporters = [name for name in families() if hasattr(_module(name), "entries")]
-    if family not in exporters:
+    exporters = {
+        name: module for name in families() if isinstance(module := _module(name), Exporter)
+    }
+    if not isinstance(family, str) or family not in exporters:
         raise ParameterError(
             f"state_dict: family is {family!r}; expected one of {', '.join(exporters)}."
         )
     if counts is None:
         counts = [np.full(size, COUNT, np.float32) for size in quantizer.sizes]
-    arrays = [np.asarray(each, np.float32) for each in counts]
+    try:
+        arrays = [np.asarray(each, np.float32) for each in counts]
+    except (TypeError, ValueError):
+        expected = "one array of numbers a stage"
+        raise arguments.refused("state_dict", "counts", counts, expected) from None
     if [each.shape for each in arrays] != [(size,) for size in quantizer.sizes]:
         raise ShapeError(
             f"state_dict: counts have shapes {[each.shape for each in arrays]}; expected one array "
             f"per stage, of lengths {quantizer.sizes}."
         )
-    entries: dict[str, np.ndarray] = _module(family).entries(quantizer, arrays)
-    return entries
+    return exporters[family].entries(quantizer, arrays)
 
 
-def _may_be(module: ModuleType, tensors: Any, config: dict[str, Any]) -> bool:
+def _front_end(name: str, tensors: Any) -> FrontEnd | None:
+    module = _module(name)
+    return (
+        module.front_end(tensors) if isinstance(module, OfVectors) else FrontEnd("latents", of=name)
+    )
+
+
+def _may_be(module: Family, tensors: Any, config: dict[str, Any]) -> bool:
     if not module.matches(set(tensors)):
         return False
-    return not hasattr(module, "suits") or module.suits(tensors, config)
+    return not isinstance(module, SuitedFamily) or module.suits(tensors, config)
 
 
-def _by_magic(path: Path, chosen: dict[str, ModuleType]) -> tuple[str, Any] | None:
+def _names(chosen: dict[str, Any]) -> dict[str, _nearest.Forms]:
+    return {name: each.NAMES for name, each in chosen.items() if isinstance(each, NamedFamily)}
+
+
+def _recognized(path: Path, chosen: dict[str, Any]) -> tuple[str, Any] | None:
     if not path.is_file():
         return None
     with open(path, "rb") as file:
+        head = file.read(kinds.HEAD)
+        file.seek(0)
         for name, module in chosen.items():
-            file.seek(0)
-            if hasattr(module, "MAGIC") and file.read(len(module.MAGIC)) == module.MAGIC:
+            if isinstance(module, BinaryFamily) and module.recognizes(head):
                 return name, module.parse(file, path)
     return None
 
@@ -247,5 +357,5 @@ def _some(names: Iterable[str]) -> str:
     return ", ".join(map(repr, order[:4])) or "none"
 
 
-def _module(name: str) -> ModuleType:
+def _module(name: str) -> Any:
     return import_module(f"{__name__}.{name}")

@@ -7,14 +7,15 @@ files nest the tensors under ``best_state``.
 
 from __future__ import annotations
 
+from typing import Any
+
+from ..names import EMBED
 from . import _stack
 
-PATTERN = "vq.layers.{}._codebook.embed"
 
-
-def matches(names):
+def matches(names: set[str]) -> bool:
     return False
 
 
-def build(tensors, config):
-    return _stack.plain(tensors, (PATTERN,))
+def build(tensors: Any, config: dict[str, Any]) -> Any:
+    return _stack.plain(tensors, (EMBED,))

@@ -8,28 +8,31 @@ same names and one more tensor, see there.
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..errors import ParameterError
+from ..names import EMBED
 from . import _stack
 
-ORIGINAL, BARE = "vq.layers.{}._codebook.embed", "layers.{}.codebook.embed"
-NAMES = ((ORIGINAL.format(0),), (BARE.format(0),))
+BARE = "layers.{}.codebook.embed"
+NAMES = ((EMBED.format(0),), (BARE.format(0),))
 
 
-def matches(names):
-    mine = _stack.prefixes(names, ORIGINAL) or _stack.prefixes(names, BARE)
+def matches(names: set[str]) -> bool:
+    mine = _stack.prefixes(names, EMBED) or _stack.prefixes(names, BARE)
     # ESPnet, SpeechTokenizer and vector-quantize-pytorch have these names as well.
     others = ("codec.generator.", "project_in.", "transform.weight", ".initted", "quantizer0.")
     return bool(mine) and not any(other in name for other in others for name in names)
 
 
-def build(tensors, config):
-    return _stack.plain(tensors, (ORIGINAL, BARE))
+def build(tensors: Any, config: dict[str, Any]) -> Any:
+    return _stack.plain(tensors, (EMBED, BARE))
 
 
-def entries(quantizer, counts):
+def entries(quantizer: Any, counts: Any) -> Any:
     books = _stack.one_size("encodec", quantizer)
     if any(stage.project_in is not None for stage in books):
         raise ParameterError(
             "state_dict: encodec has no projections; expected stages without. Use family='espnet'."
         )
-    return _stack.averaged_entries("encodec", books.stages, ORIGINAL, "inited", counts)
+    return _stack.averaged_entries("encodec", books.stages, EMBED, "inited", counts)

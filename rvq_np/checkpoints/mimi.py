@@ -8,13 +8,16 @@ whatever the precision of the file.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ..codebooks.composed import Parallel
 from ..errors import CheckpointError
+from ..names import BOOKS
 from . import _stack
 
-KYUTAI = ("rvq_first.", "rvq_rest.", "vq.layers.{}._codebook")
+KYUTAI = ("rvq_first.", "rvq_rest.", BOOKS)
 PORT = ("semantic_residual_vector_quantizer.", "acoustic_residual_vector_quantizer.",
         "layers.{}.codebook")  # fmt: skip
 SUMS = ("embedding_sum", "embed_sum", "embed_avg")
@@ -32,11 +35,11 @@ NAMES = tuple(
 )
 
 
-def matches(names):
+def matches(names: set[str]) -> bool:
     return any(_stack.prefixes(names, pattern) for pattern in FORMS)
 
 
-def build(tensors, config):
+def build(tensors: Any, config: dict[str, Any]) -> Any:
     prefix, form = _stack.one_prefix(tensors, FORMS)
     first, rest, pattern = FORMS[form]
     if not _stack.n_stages(tensors, prefix + rest, pattern):
@@ -48,7 +51,7 @@ def build(tensors, config):
     return _stack.made(tensors, f"stacks of {prefix or 'the file'}", Parallel, parts)
 
 
-def _part(tensors, prefix, pattern):
+def _part(tensors: Any, prefix: str, pattern: str) -> Any:
     stages = []
     for q in range(_stack.n_stages(tensors, prefix, pattern)):
         name = prefix + pattern.format(q)
@@ -60,7 +63,7 @@ def _part(tensors, prefix, pattern):
     return _stack.between(tensors, prefix, inner, "input_proj", "output_proj")
 
 
-def _codebook(tensors, name, book):
+def _codebook(tensors: Any, name: str, book: Any) -> Any:
     usage = next((each for each in USAGES if f"{book}.{each}" in tensors), USAGES[0])
     sums, counts = tensors[name], tensors[f"{book}.{usage}"]
     if counts.shape != sums.shape[:-1]:

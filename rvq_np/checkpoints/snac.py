@@ -6,20 +6,22 @@ does, coarse to fine.  A stage quantizes the mean of as many frames as its strid
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..errors import CheckpointError
 from . import _stack
 
 
-def matches(names):
+def matches(names: set[str]) -> bool:
     projects = any("quantizers.0.in_proj." in name for name in names)
     return projects and bool(_stack.prefixes(names, _stack.FACTORIZED))
 
 
-def suits(tensors, config):
+def suits(tensors: Any, config: dict[str, Any]) -> bool:
     return _stack.may_be_strided(tensors, config)
 
 
-def build(tensors, config):
+def build(tensors: Any, config: dict[str, Any]) -> Any:
     prefix, pattern = _stack.one_prefix(tensors, (_stack.FACTORIZED,))
     if "vq_strides" not in config:
         raise CheckpointError(

@@ -6,15 +6,17 @@ uses.  A quantizer saved without it is detected as an EnCodec, with the same cod
 
 from __future__ import annotations
 
+from typing import Any
+
+from ..names import EMBED
 from . import _stack
 
-PATTERN = "vq.layers.{}._codebook.embed"
-NAMES = ((PATTERN.format(0), "transform.weight"),)
+NAMES = ((EMBED.format(0), "transform.weight"),)
 
 
-def matches(names):
-    return "transform.weight" in names and bool(_stack.prefixes(names, PATTERN))
+def matches(names: set[str]) -> bool:
+    return "transform.weight" in names and bool(_stack.prefixes(names, EMBED))
 
 
-def build(tensors, config):
-    return _stack.plain(tensors, (PATTERN,))
+def build(tensors: Any, config: dict[str, Any]) -> Any:
+    return _stack.plain(tensors, (EMBED,))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from . import _stack
 
 PATTERN = "quantizers.{}.codebook.embed"
 NAMES = ((PATTERN.format(0),),)
 
 
-def matches(names):
+def matches(names: set[str]) -> bool:
     return bool(_stack.prefixes(names, PATTERN))
 
 
-def build(tensors, config):
+def build(tensors: Any, config: dict[str, Any]) -> Any:
     return _stack.plain(tensors, (PATTERN,))

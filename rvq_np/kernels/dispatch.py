@@ -8,14 +8,14 @@ an end of that.
 """
 
 import logging
-import threading
 from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from . import tables, tiles
+from .. import forks
+from . import prebuilt, tables, tiles
 from .plain import engine as plain
 
 LEAF = 16384  # rows summed in order before sums are merged pairwise: fixed, so bits are too
@@ -23,7 +23,7 @@ WAIVED = 1 << 29  # products done by NumPy, about a tenth of a second, before Nu
 
 kernels: ModuleType | None = None  # the engine in use, once that is known
 _log = logging.getLogger("rvq_np")
-_loading = threading.RLock()
+_loading = forks.lock()
 _waived = 0
 
 
@@ -46,8 +46,12 @@ def load() -> ModuleType:
 
 
 def warm(dtype):
-    """Run every kernel once on rows of type `dtype`."""
-    using = load()
+    """Run every kernel once on rows of type `dtype`; forks wait for the end of it."""
+    with _loading:
+        _warm(load(), dtype)
+
+
+def _warm(using, dtype):
     codewords = np.random.default_rng(0).standard_normal((4, 2)).astype(dtype)
     single = tables.codeword_tables(codewords)
     mapped = replace(single, into=tables.Map(np.eye(2), np.zeros(2)))
@@ -80,7 +84,7 @@ def kernels_for(products: int) -> Any:
     if kernels is not None:
         return kernels
     _waived += products
-    return plain if _waived < WAIVED else load()
+    return plain if _waived < WAIVED and prebuilt.library() is None else load()
 
 
 def working_dtype(like, codewords_dtype):
@@ -140,10 +144,29 @@ def encode(x, stages, beam_size=1, codes=None):
         codes = np.empty((len(stages), len(x)), np.int32)
     using = kernels or kernels_for(len(x) * len(stages) * stages[0].codebook.size)
     if beam_size > 1:
-        using.search_beams(x, stages, beam_size, codes)
+        using.search_beams(x, stages, beam_size, codes[None])
     else:
         using.encode(x, stages, codes)
     return codes
+
+
+def paths(x, stages, count):
+    """Return int32 codes (count, Q, N): all hypotheses of a beam search, best first.
+
+    `x` (N, D), finite, of any float type.  -1 where a row has fewer than `count` hypotheses.
+    """
+    codes = np.empty((count, len(stages), len(x)), np.int32)
+    products = count * len(x) * len(stages) * stages[0].codebook.size
+    kernels_for(products).search_beams(x, stages, count, codes)
+    return codes
+
+
+def ids(numbers: int) -> Any:
+    """Return the functions of semantic IDs for so many numbers: compiled or plain.
+
+    Plain ones are loops in Python: a number costs as much as some thousand products.
+    """
+    return kernels_for(10_000 * numbers).ids
 
 
 def follow(x, dtype):

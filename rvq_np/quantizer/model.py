@@ -7,15 +7,17 @@ it differs from ESPnet on purpose, ``docs/espnet.md`` says so and a test proves 
 
 from __future__ import annotations
 
+import copy
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
-from .. import arguments, arrays, backends
+from .. import arguments, arrays, backends, forks
 from .. import train as training
+from ..arrays import Codes, Integers, Vectors
 from ..codec import core, validation
 from ..config import Config
 from ..errors import (
@@ -28,6 +30,8 @@ from ..errors import (
     UnstableTrainingWarning,
 )
 from ..files import safetensors
+from ..frontend import FrontEnd
+from ..train.data import check_finite
 from . import layout, passes
 from .layout import QuantizedResult
 
@@ -90,6 +94,10 @@ class ResidualVectorQuantizer:
 
     Notes
     -----
+    Several threads may use one quantizer: training steps, `fit` and `load_state_dict` wait for each
+    other, and encoding and decoding go on meanwhile with the codebooks there are. After a fork the
+    child has a quantizer of its own, as it was.
+
     ``sample_rate`` is in vectors per second everywhere here, as in ESPnet (for 44.1 kHz audio
     at a hop of 512 about 86.13, not 44100), and ``bandwidth`` in kb/s.
 
@@ -106,6 +114,12 @@ class ResidualVectorQuantizer:
     >>> codes.shape, rvq.decode(codes).shape
     ((2, 2, 100), (2, 16, 100))
     """
+
+    # Also of objects pickled before there were such attributes.
+    _front_end: FrontEnd | None = None
+    _collected: training.Collected | None = None
+    _frozen: frozenset[int] = frozenset()
+    _warned_unstable = False
 
     def __init__(
         self,
@@ -133,6 +147,20 @@ class ResidualVectorQuantizer:
         self._begin(config, rng)
         self.all_reduce = all_reduce
         self._use(*training.fresh(config, self._rng))
+
+    def __copy__(self) -> ResidualVectorQuantizer:
+        """Return a quantizer that goes on by itself: it shares values, which never change."""
+        return copy.deepcopy(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a pickle or a copy holds; the codebooks follow from the states."""
+        left_out = ("codebooks", "_turn")
+        return {name: value for name, value in vars(self).items() if name not in left_out}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update({"_churn": [0] * state["n_q"], **state})
+        self._turn = forks.renewed(self)
+        self._use(self._states, self._projections, collected=self._collected)
 
     def __repr__(self) -> str:
         arguments = ", ".join(f"{name}={value!r}" for name, value in self.config.as_dict().items())
@@ -182,9 +210,17 @@ class ResidualVectorQuantizer:
         """
         return self.config.stages_for(sample_rate, bandwidth, "get_num_quantizers_for_bandwidth")
 
+    @overload
+    def forward(
+        self, x: Vectors, sample_rate: float, bandwidth: float | None = None, mask: Any = None
+    ) -> QuantizedResult[Vectors, Codes]: ...
+    @overload
     def forward(
         self, x: Any, sample_rate: float, bandwidth: float | None = None, mask: Any = None
-    ) -> QuantizedResult:
+    ) -> QuantizedResult[Any, Any]: ...
+    def forward(
+        self, x: Any, sample_rate: float, bandwidth: float | None = None, mask: Any = None
+    ) -> Any:
         """Quantize a batch; in training, learn from it.
 
         Parameters
@@ -226,6 +262,14 @@ class ResidualVectorQuantizer:
         self, call: str, x: Any, sample_rate: float, bandwidth: float | None, mask: Any
     ) -> passes.Pass:
         """Do what `forward` does; return all that its result and gradients are made of."""
+        if self.training:
+            with self._turn:  # one step after the other, whichever threads make them
+                return self._passed(call, x, sample_rate, bandwidth, mask)
+        return self._passed(call, x, sample_rate, bandwidth, mask)
+
+    def _passed(
+        self, call: str, x: Any, sample_rate: float, bandwidth: float | None, mask: Any
+    ) -> passes.Pass:
         per_stage = self.config.bandwidth_per_quantizer(sample_rate, call)
         n_q = self.config.stages_for(sample_rate, bandwidth, call)
         batch = layout.Batch(call, x, self.codebooks, mask)
@@ -245,6 +289,24 @@ class ResidualVectorQuantizer:
             self._warn_if_replaced(passed.replaced)
         return passed
 
+    @overload
+    def encode(
+        self,
+        x: Vectors,
+        sample_rate: float,
+        bandwidth: float | None = None,
+        st: int | None = None,
+        beam_size: int = 1,
+    ) -> Codes: ...
+    @overload
+    def encode(
+        self,
+        x: Any,
+        sample_rate: float,
+        bandwidth: float | None = None,
+        st: int | None = None,
+        beam_size: int = 1,
+    ) -> Any: ...
     def encode(
         self,
         x: Any,
@@ -286,20 +348,24 @@ class ResidualVectorQuantizer:
         """
         n_q = self.config.stages_for(sample_rate, bandwidth, "encode")
         start = self.config.check_start("encode", st, n_q)
-        validation.beam("encode", beam_size)
+        beam_size = validation.beam("encode", beam_size)
         codebooks = self.codebooks[start:n_q]
         batch = layout.Batch("encode", x, codebooks)
         self._warn_if_random(start, n_q)
         with batch.there():
             return batch.codes(core.encode(batch.rows, codebooks, n_q - start, beam_size))
 
+    @overload
+    def decode(self, codes: Integers, st: int | None = None) -> Vectors: ...
+    @overload
+    def decode(self, codes: Any, st: int | None = None) -> Any: ...
     def decode(self, codes: Any, st: int | None = None) -> Any:
         """Turn codes into vectors: the sum of the codewords they name.
 
         Parameters
         ----------
         codes : array (n, B, T) or (n, N), integer
-            Any number of stages, from stage `st` on.
+            Any number of stages, from stage `st` on. A code of -1 is dropped and adds nothing.
         st : int, optional
             Stage of the first row, as given to `encode`.
 
@@ -327,13 +393,13 @@ class ResidualVectorQuantizer:
         start = self.config.check_start("decode", st, self.n_q)
         codebooks = self.codebooks[start:]
         with entered.there():
-            validation.codes("decode", codes, codebooks)
+            dropped = validation.codes_later("decode", codes, codebooks)()
             self._warn_if_random(start, start + codes.shape[0])
             if codes.ndim == 2:
-                return entered.out(core.decode(codes, codebooks))
+                return entered.out(core.decode(codes, codebooks, None, dropped))
             count, batch, time = codes.shape
             flat = arrays.namespace(codes).reshape(codes, (count, batch * time))
-            vectors = core.decode(flat, codebooks)
+            vectors = core.decode(flat, codebooks, None, dropped)
             return entered.out(layout.as_vectors(vectors, (batch, time)))
 
     def fit(
@@ -416,7 +482,11 @@ class ResidualVectorQuantizer:
             rows = layout.as_rows(entered.array)
         iterations = self.config.kmeans_iters if iterations is None else iterations
         try:
-            with entered.there(), training.reporting(callback, progress) as report:
+            with (
+                self._turn,
+                entered.there(),
+                training.reporting(callback, progress) as report,
+            ):
                 states = training.fit(
                     rows, self.n_q, self.bins, iterations, self._rng, projections=self._projections,
                     epsilon=self.config.epsilon, rows_per_codeword=rows_per_codeword,
@@ -425,11 +495,11 @@ class ResidualVectorQuantizer:
                     start=getattr(start, "codebooks", start), freeze=freeze,
                     hold=hold,
                 )  # fmt: skip
+                self._use(states, self._projections)
         except NonFiniteError:
             if x.ndim == 3:  # name the place that the user knows
-                layout.Batch("fit", x, self.codebooks)
+                check_finite(x)
             raise
-        self._use(states, self._projections)
         return self
 
     def state_dict(self) -> dict[str, np.ndarray]:
@@ -450,11 +520,15 @@ class ResidualVectorQuantizer:
         StateError
             Listing every missing, extra or misshaped entry; nothing has changed then.
         """
-        self._use(*training.from_state_dict(state_dict, self.config))
+        loaded = training.from_state_dict(state_dict, self.config)
+        with self._turn:
+            self._use(*loaded)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the arrays and arguments to a safetensors file, atomically."""
-        safetensors.save(path, self.state_dict(), self.config.as_dict())
+        """Write the arrays, arguments and front end to a safetensors file, atomically."""
+        path = arguments.path("save", "path", path)
+        front_end = None if self.front_end is None else self.front_end.as_dict()
+        safetensors.save(path, self.state_dict(), self.config.as_dict(), front_end)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, rng: Any = None) -> ResidualVectorQuantizer:
@@ -467,15 +541,19 @@ class ResidualVectorQuantizer:
         ModelFileError
             If it is truncated, another program's, or contradicts itself.
         """
-        tensors, arguments = safetensors.load(path)
+        path = arguments.path("load", "path", path)
+        tensors, given, recorded = safetensors.load_whole(path)
         try:
-            config = Config.from_dict(arguments)
+            front_end = None if recorded is None else FrontEnd.from_dict(recorded)
+            config = Config.from_dict(given)
             if config.n_q > len(tensors):  # before anything is made for each of them
                 raise StateError(f"it claims {config.n_q} stages and has {len(tensors)} arrays")
             states, projections = training.from_state_dict(tensors, config)
         except (RvqError, TypeError) as error:
             raise ModelFileError(f"load: {str(path)!r} contradicts itself: {error}") from error
-        return cls.made_of(config, states, projections, rng=rng).eval()
+        quantizer = cls.made_of(config, states, projections, rng=rng).eval()
+        quantizer._front_end = front_end
+        return quantizer
 
     @classmethod
     def made_of(
@@ -488,9 +566,41 @@ class ResidualVectorQuantizer:
         return quantizer
 
     @property
+    def front_end(self) -> FrontEnd | None:
+        """What the vectors are made of, which `save` records; None if it is unknown.
+
+        Raises
+        ------
+        ParameterError
+            If it is set to anything but a `FrontEnd` of this dimension, or None.
+
+        Examples
+        --------
+        >>> rvq = ResidualVectorQuantizer(64, 64, n_q=2, bins=8)
+        >>> rvq.front_end = FrontEnd("mdct", 64, 16000)
+        >>> print(rvq.front_end)
+        MDCT of sound, 64 samples per vector, 16000 Hz
+        """
+        return self._front_end
+
+    @front_end.setter
+    def front_end(self, value: FrontEnd | None) -> None:
+        if value is not None:
+            arguments.kind("ResidualVectorQuantizer", "front_end", value, FrontEnd)
+            if value.dim not in (None, self.dimension):
+                raise arguments.refused(
+                    "ResidualVectorQuantizer", "front_end", value,
+                    f"one of {self.dimension} samples per vector, the dimension",
+                )  # fmt: skip
+        self._front_end = value
+
+    @property
     def usage(self) -> list[training.Usage]:
-        """Utilisation and perplexity of each stage, by name, from its moving counts."""
-        return [training.usage(state.counts) for state in self._states]
+        """Utilisation and perplexity of each stage, by name, of what vectors chose.
+
+        From its moving counts, without those of codewords that were placed and not chosen yet.
+        """
+        return [training.usage(state.chosen) for state in self._states]
 
     @property
     def is_initialized(self) -> bool:
@@ -506,11 +616,12 @@ class ResidualVectorQuantizer:
         self._rng = arguments.generator("ResidualVectorQuantizer", "rng", rng)
         self._warned = self._warned_unstable = False
         self._churn = [0] * config.n_q
-        self._frozen: frozenset[int] = frozenset()
+        self._frozen = frozenset()
+        self._turn = forks.renewed(self)
 
     def _use(
         self, states: Any, projections: training.Projections, before: Any = None,
-        collected: Any = None,
+        collected: training.Collected | None = None,
     ) -> None:  # fmt: skip
         """Take over new values, all at once and after everything that can fail."""
         codebooks = training.codebooks_of(states, projections, before)
@@ -544,15 +655,16 @@ class ResidualVectorQuantizer:
         [True, False]
         """
         frozen = training.stages_of("freeze", stages, self.n_q)
-        for stage in sorted(frozen):
-            if not self._states[stage].initialized:
-                raise StateError(
-                    f"freeze: stage {stage} has random codewords; expected a stage that was "
-                    "trained or loaded. Call fit first."
-                )
-        if frozen:
-            self._collected = None  # first codewords are not made once more
-        self._frozen = frozen
+        with self._turn:
+            for stage in sorted(frozen):
+                if not self._states[stage].initialized:
+                    raise StateError(
+                        f"freeze: stage {stage} has random codewords; expected a stage that was "
+                        "trained or loaded. Call fit first."
+                    )
+            if frozen:
+                self._collected = None  # first codewords are not made once more
+            self._frozen = frozen
         return self
 
     @property
@@ -582,7 +694,7 @@ class ResidualVectorQuantizer:
                     "does not learn. Batches are too small for threshold_ema_dead_code="
                     f"{self.config.threshold_ema_dead_code}; pass None, which is right for any.",
                     UnstableTrainingWarning,
-                    stacklevel=4,
+                    stacklevel=5,
                 )
 
     def _warn_if_random(self, start: int, stop: int) -> None:

@@ -8,6 +8,7 @@ way: k-means stage by stage on what earlier stages leave over, on data of any si
 All of them stand on `rvq_np.codec.tally`; nothing here makes an array of vectors by codewords.
 """
 
+from .collect import Collected
 from .distributed import ALONE, AllReduce
 from .ema import ema, expire, step
 from .fit import FitProgress, fit
@@ -25,6 +26,7 @@ __all__ = [
     "ALONE",
     "AllReduce",
     "CodebookState",
+    "Collected",
     "FitProgress",
     "JointTally",
     "Learned",

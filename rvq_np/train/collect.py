@@ -92,8 +92,12 @@ def made_again(
     )
     share = ranks.total / together.total
     return tuple(
-        CodebookState(each.codebook, each.sums * share, each.counts * share, True)
-        if stage < found.n_q
-        else states[stage]
+        _shared(each, share) if stage < found.n_q else states[stage]
         for stage, each in enumerate(made)
     )
+
+
+def _shared(state: CodebookState, share: float) -> CodebookState:
+    """Return the state with that share of its counts and sums."""
+    made = CodebookState(state.codebook, state.sums * share, state.counts * share, True)
+    return made.knowing(state.placed * share)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ import numpy as np
 from .. import arguments, arrays, backends
 from ..codebooks import Codebooks, Linear
 from ..codec import core, validation
-from ..errors import ParameterError, ShapeError
+from ..errors import FewVectorsWarning, ParameterError, ShapeError
 from .data import Data, check_finite
 from .kmeans import Clusters, lloyd, sample_rows, state_of
 from .refine import Way, options, refined, states_of
@@ -45,7 +46,7 @@ class FitProgress(NamedTuple):
 def fit(
     x: Any,
     n_q: int,
-    size: int,
+    size: int | Sequence[int],
     iterations: int,
     rng: np.random.Generator,
     *,
@@ -66,9 +67,11 @@ def fit(
     ----------
     x : array or numpy.memmap (N, D), floating, N >= 1
         Read in batches, never copied whole. On a GPU that CuPy computes on it stays there. All
-        numbers of an array are looked at once; of a memory map those that are read, when they are.
-    n_q, size : int
-        Stages, and codewords per stage.
+        numbers are looked at once, first of all, whichever rows are drawn later.
+    n_q : int
+        Stages.
+    size : int or sequence of n_q int
+        Codewords per stage: the same for all, or one number a stage.
     iterations : int
         Rounds of k-means per stage, at most.
     rng : int or numpy.random.Generator
@@ -105,11 +108,21 @@ def fit(
     Raises
     ------
     ShapeError, DtypeError, NonFiniteError, BackendError
-        If `x` is not (N, D), not floating, or holds NaN or infinity; if projections do not fit.
+        If `x` is not (N, D), not floating, or a number in any row is NaN, infinite or beyond
+        float32; if projections do not fit.
     ParameterError
         If another argument is not what it may be; it is named.
     ModelFileError, StateError
         If `checkpoint` is no such file, or of another fit.
+
+    Warns
+    -----
+    FewVectorsWarning
+        Once, if the rows to train on hold fewer distinct vectors than the first stage has
+        codewords; the stages are fitted all the same.
+    TooFewVectorsWarning
+        With `refine`, if there are fewer vectors to refit to than codewords of all stages; the
+        codebooks are not refined then.
 
     Notes
     -----
@@ -133,7 +146,8 @@ def fit(
         )
     validation.floating("fit", x)
     n_q = arguments.whole("fit", "n_q", n_q, 1)
-    size = arguments.whole("fit", "size", size, 1)
+    sizes = _sizes(size, n_q)
+    largest = max(sizes)
     iterations = arguments.whole("fit", "iterations", iterations, 0)
     rng = arguments.generator("fit", "rng", rng)
     check_projections("fit", projections, n_q, x.shape[1])
@@ -146,14 +160,15 @@ def fit(
     if checkpoint is not None:
         checkpoint = arguments.path("fit", "checkpoint", checkpoint)
     asked: dict[str, Any] = {
-        "n_q": n_q, "size": size, "iterations": iterations, "epsilon": epsilon,
+        "n_q": n_q, "size": sizes[0] if len(set(sizes)) == 1 else sizes,
+        "iterations": iterations, "epsilon": epsilon,
         "rows_per_codeword": rows_per_codeword, "tolerance": tolerance,
         "projections": _reported(projections),
         "widths": [len(pair[0].weight) if pair else x.shape[1]
                    for pair in projections or [None] * n_q],
     }  # fmt: skip
     hold = 0.0 if start is None else arguments.number("fit", "hold", hold, 0, 1)
-    first, frozen = start_of("fit", start, freeze, n_q, size, projections, x.shape[1])
+    first, frozen = start_of("fit", start, freeze, n_q, sizes, projections, x.shape[1])
     if first is not None:
         asked["start"] = [first.fingerprint, sorted(frozen), hold]
     way = _way(refine, n_q, projections)
@@ -163,21 +178,28 @@ def fit(
         )
     if way is not None:
         asked["refine"] = way.as_dict()
-    streamed = isinstance(x, np.memmap)  # looked at as it is read
     x = x if core.stays(x) else arrays.to_numpy(x)
     with entered.there():
-        if not streamed:
-            check_finite(x)
+        check_finite(x)
         kept = Checkpoint(checkpoint, x, rng, asked)
         rows = None
-        if rows_per_codeword is not None and x.shape[0] > rows_per_codeword * size:
-            rows = np.sort(sample_rows(x.shape[0], rows_per_codeword * size, rng))
-        data = Data(x, rows, projections or [None] * n_q, finite=not streamed)
+        if rows_per_codeword is not None and x.shape[0] > rows_per_codeword * largest:
+            rows = np.sort(sample_rows(x.shape[0], rows_per_codeword * largest, rng))
+        data = Data(x, rows, projections or [None] * n_q)
         for state in kept.states:
             data.begin()
             data.end(state)
         kept.resume()
         states = kept.states
+        distinct = data.distinct(sizes[0])
+        if distinct < sizes[0]:
+            warnings.warn(
+                f"fit: x holds {distinct} distinct vectors for {sizes[0]} codewords a stage: the "
+                f"other {sizes[0] - distinct} of the first stage can never be chosen. Give more "
+                "vectors, or fewer codewords.",
+                FewVectorsWarning,
+                stacklevel=2,
+            )
         for stage in range(len(kept.states), n_q):
             data.begin()
             watch = _Watch(stage, n_q, iterations, data, tolerance, callback)
@@ -188,7 +210,7 @@ def fit(
                 continue
             found = lloyd(
                 data.passes(),
-                _first_codewords(data, size, rng)
+                _first_codewords(data, sizes[stage], rng)
                 if first is None
                 else reachable(data, first[stage].codebook),
                 iterations,
@@ -232,6 +254,16 @@ def _way(
             "refine away."
         )
     return options("fit", n_q, {} if refine is True else refine)
+
+
+def _sizes(size: Any, n_q: int) -> list[int]:
+    """Return how many codewords each stage gets."""
+    if not isinstance(size, (Sequence, np.ndarray)) or isinstance(size, str):
+        return [arguments.whole("fit", "size", size, 1)] * n_q
+    sizes = [arguments.whole("fit", "size", each, 1) for each in size]
+    if len(sizes) != n_q:
+        raise arguments.refused("fit", "size", size, f"a whole number, or {n_q} of them")
+    return sizes
 
 
 def _reported(projections: Sequence[tuple[Linear, Linear] | None] | None) -> str | None:

@@ -99,7 +99,8 @@ def refine(
     Raises
     ------
     ShapeError, DtypeError, NonFiniteError, BackendError
-        If `x` is not (N, D), not floating, or holds NaN or infinity.
+        If `x` is not (N, D), not floating, or a number in any row is NaN, infinite or beyond
+        float32.
     ParameterError
         If another argument is not what it may be; it is named.
 
@@ -147,8 +148,7 @@ def refine(
     })  # fmt: skip
     rng = arguments.generator("refine", "rng", rng)
     with entered.there():
-        if not isinstance(x, np.memmap):
-            check_finite(x, call="refine")
+        check_finite(x, "refine")
         return refined("refine", x, codebooks, way, rng)
 
 
@@ -294,7 +294,8 @@ def states_of(
     for stage, total in zip(codebooks, totals, strict=True):
         counts = np.maximum(total, 1.0)
         sums = stage.codebook * smoothed(counts, epsilon)[:, None]
-        made.append(CodebookState(stage.codebook, sums, counts, True))
+        state = CodebookState(stage.codebook, sums, counts, True)
+        made.append(state.knowing(np.where(total > 0, 0.0, 1.0)))
     return made
 
 
@@ -321,8 +322,6 @@ class _Rows:
         for start in range(0, len(self.rows), ROWS):
             places = self.rows[start : start + ROWS]
             block = arrays.take(self.x, places)
-            if isinstance(self.x, np.memmap):
-                check_finite(block, self.rows, start, call="refine")
             if isinstance(block, np.ndarray):
                 yield np.asarray(block, dtype=np.float32, order="C")
             else:

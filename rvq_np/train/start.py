@@ -34,7 +34,7 @@ def start_of(
     start: Any,
     freeze: Any,
     n_q: int,
-    size: int,
+    sizes: Sequence[int],
     projections: Sequence[tuple[Linear, Linear] | None] | None,
     dim: int,
 ) -> tuple[Codebooks | None, frozenset[int]]:
@@ -48,10 +48,10 @@ def start_of(
             )
         return None, frozen
     books = validation.plain(call, Codebooks.of(start))
-    if books.n_q != n_q or set(books.sizes) != {size} or books.dim != dim:
+    if books.n_q != n_q or tuple(books.sizes) != tuple(sizes) or books.dim != dim:
         raise ShapeError(
-            f"{call}: start has {books!r}; expected {n_q} stages of {size} codewords for vectors "
-            f"of {dim}."
+            f"{call}: start has {books!r}; expected {n_q} stages of {_listed(sizes)} codewords "
+            f"for vectors of {dim}."
         )
     for stage, pair in zip(books, projections or [None] * n_q, strict=True):
         if (stage.project_in, stage.project_out) != (pair or (None, None)):
@@ -64,6 +64,10 @@ def start_of(
                 f"{call}: a stage of start has the metric {stage.metric}; expected euclidean."
             )
     return books, frozen
+
+
+def _listed(sizes: Sequence[int]) -> str:
+    return str(sizes[0]) if len(set(sizes)) == 1 else ", ".join(map(str, sizes))
 
 
 def reachable(data: Data, codewords: np.ndarray) -> np.ndarray:
@@ -93,4 +97,5 @@ def state_held(found: Clusters, epsilon: float) -> CodebookState:
     """
     counts = np.maximum(found.counts, 1.0)
     sums = found.codebook * smoothed(counts, epsilon)[:, None]
-    return CodebookState(found.codebook, sums, counts, True)
+    made = CodebookState(found.codebook, sums, counts, True)
+    return made.knowing(np.where(found.counts > 0, 0.0, 1.0))
