@@ -39,6 +39,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Codebooks": "codebooks",
+    "FewVectorsWarning": "errors",
     "FrontEnd": "frontend",
     "Grouped": "codebooks",
     "Linear": "codebooks",
@@ -94,6 +95,7 @@ if TYPE_CHECKING:
     from .codec import encode as encode
     from .codec import warmup as warmup
     from .codec.streaming import StreamEncoder as StreamEncoder
+    from .errors import FewVectorsWarning as FewVectorsWarning
     from .errors import NotInitializedWarning as NotInitializedWarning
     from .errors import RvqError as RvqError
     from .errors import TooFewVectorsWarning as TooFewVectorsWarning

@@ -1,5 +1,7 @@
 """Training on small batches: first codewords that wait for enough vectors, what replaces others."""
 
+import copy
+import pickle
 import warnings
 
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 from test_distributed import lattice, together
 
 import rvq_np
-from rvq_np import ResidualVectorQuantizer, UnstableTrainingWarning, train
+from rvq_np import FewVectorsWarning, ResidualVectorQuantizer, UnstableTrainingWarning, train
 from rvq_np.errors import NonFiniteError, ParameterError
 
 RATE = 50
@@ -216,7 +218,43 @@ def test_fit_ends_where_no_error_is_left():
     points = np.random.default_rng(0).standard_normal((40, 6)).astype(np.float32)
     x = points[np.random.default_rng(1).integers(0, 40, 900)]
     seen = []
-    train.fit(x, 3, 64, 50, 0, callback=seen.append)
+    with pytest.warns(FewVectorsWarning, match="40 distinct vectors for 64 codewords"):
+        train.fit(x, 3, 64, 50, 0, callback=seen.append)
     for stage in range(3):
         assert sum(each.stage == stage for each in seen) <= 8
     assert seen[-1].iteration == 50  # what a progress bar shows of a stage that is done
+
+
+def test_usage_is_of_what_vectors_chose_when_codewords_are_made_again():
+    points = rows(5, seed=3)
+    rvq = paced(decay=1.0, n_q=1)
+    for step in range(4):
+        result = rvq(points[np.random.default_rng(step).integers(0, 5, 16)], RATE)
+    assert rvq.vectors_awaited == 0
+    used = np.unique(rvq.eval().encode(points, RATE))
+    assert rvq.usage[0].utilisation == len(used) / 16
+    assert result.codes.shape == (1, 16)
+
+
+def test_copies_and_pickles_go_on_with_the_vectors_that_wait():
+    rvq = paced()
+    rvq(rows(15), RATE)
+    others = [copy.copy(rvq), copy.deepcopy(rvq), pickle.loads(pickle.dumps(rvq))]
+    for step in range(1, 6):
+        rvq(rows(15, seed=step), RATE)
+        for other in others:
+            other(rows(15, seed=step), RATE)
+            assert other.vectors_awaited == rvq.vectors_awaited
+            assert other.codebooks == rvq.codebooks
+    frozen = pickle.loads(pickle.dumps(rvq.freeze([1])))
+    assert frozen.frozen == (1,)
+    assert rvq.freeze().frozen == ()
+
+
+def test_the_warning_of_codewords_that_are_replaced_names_the_line_that_trains():
+    rvq = paced(threshold_ema_dead_code=2)
+    for step in range(4):
+        rvq(rows(10, seed=step), RATE)
+    with pytest.warns(UnstableTrainingWarning) as caught:
+        rvq(rows(10, seed=4), RATE)
+    assert caught[0].filename == __file__

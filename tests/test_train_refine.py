@@ -375,3 +375,29 @@ def test_a_joint_tally_is_a_value(tmp_path):
     assert repr(tally) == "JointTally(60 rows, 9 codewords)"
     with pytest.raises(ValueError, match="read-only"):
         tally.sums[0] = 1
+
+
+def test_refined_stages_of_several_sizes_count_what_vectors_chose():
+    x = clustered(4000, 0)
+    states = train.fit(x, 3, [16, 12, 8], 10, 0, refine={"iterations": 5}, rows_per_codeword=None)
+    assert [len(each.counts) for each in states] == [16, 12, 8]
+    assert error(x, train.codebooks_of(states)) < error(
+        x, train.codebooks_of(train.fit(x, 3, [16, 12, 8], 10, 0, rows_per_codeword=None))
+    )
+    few = refining.states_of(train.codebooks_of(states), x, np.arange(5), 1e-5)
+    for state in few:
+        assert state.chosen.sum() == 5 < state.counts.sum()
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+def test_all_rows_are_read_before_any_is_drawn(mapped, tmp_path):
+    x = clustered(3000, 0).astype(np.float64)
+    books = train.codebooks_of(train.fit(x, 2, 8, 3, 0))
+    for value, message in ((1e300, "holds 1e.300 at .2999, 3., beyond float32"), (np.nan, "nan")):
+        x[2999, 3] = value
+        given = x
+        if mapped:
+            np.save(tmp_path / "x.npy", x)
+            given = np.load(tmp_path / "x.npy", mmap_mode="r")
+        with pytest.raises(NonFiniteError, match=f"refine: x .*{message}"):
+            train.refine(given, books, rows_per_codeword=1)

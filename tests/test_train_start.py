@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 from test_distributed import Ranks
 
-from rvq_np import Codebooks, Linear, ResidualVectorQuantizer, Stage, codec, train
+from rvq_np import (
+    Codebooks,
+    FewVectorsWarning,
+    Linear,
+    ResidualVectorQuantizer,
+    Stage,
+    codec,
+    train,
+)
 from rvq_np.errors import NonFiniteError, ParameterError, ShapeError, StateError
 
 RATE = 50
@@ -185,3 +193,28 @@ def test_bad_starts_and_stages_are_named():
     with pytest.raises(ParameterError, match=r"freeze: freeze\[0\] is -1"):
         rvq.freeze([-1])
     assert rvq.frozen == ()
+
+
+def test_counts_of_held_and_frozen_stages_are_of_what_vectors_chose():
+    """Also of the arrays alone, as a file holds them: most codewords here are chosen by nothing."""
+    x = clusters(3, 7).repeat(100, axis=0)
+    start = fitted(n_q=2).codebooks
+    with pytest.warns(FewVectorsWarning, match="3 distinct vectors for 16 codewords"):
+        states = train.fit(x, 2, 16, 5, 0, start=start, freeze=[0], hold=0.5)
+    codes = codec.encode(x, train.codebooks_of(states))
+    np.testing.assert_array_equal(states[0].chosen, np.bincount(codes[0], minlength=16))
+    for state in states:
+        assert state.chosen.sum() == 300 < state.counts.sum()
+        loaded = train.CodebookState(state.codebook, state.sums, state.counts, True)
+        np.testing.assert_array_equal(loaded.chosen, state.chosen)
+
+
+def test_a_start_has_the_size_of_each_stage():
+    x = clusters(3000, 0)
+    first = train.codebooks_of(train.fit(x, 3, [16, 8, 4], 5, 0))
+    states = train.fit(x, 3, [16, 8, 4], 5, 0, start=first, freeze=[1])
+    assert [len(each.counts) for each in states] == [16, 8, 4]
+    np.testing.assert_array_equal(states[1].codebook, first[1].codebook)
+    assert not np.array_equal(states[2].codebook, first[2].codebook)
+    with pytest.raises(ShapeError, match=r"fit: start has .*; expected 3 stages of 8, 16, 4 codew"):
+        train.fit(x, 3, [8, 16, 4], 5, 0, start=first)

@@ -481,6 +481,7 @@ class ResidualVectorQuantizer:
         with entered.there():
             rows = layout.as_rows(entered.array)
         iterations = self.config.kmeans_iters if iterations is None else iterations
+        first = start.codebooks if isinstance(start, ResidualVectorQuantizer) else start
         try:
             with (
                 self._turn,
@@ -492,8 +493,7 @@ class ResidualVectorQuantizer:
                     epsilon=self.config.epsilon, rows_per_codeword=rows_per_codeword,
                     tolerance=tolerance,
                     callback=report, checkpoint=checkpoint, refine=refine,
-                    start=getattr(start, "codebooks", start), freeze=freeze,
-                    hold=hold,
+                    start=first, freeze=freeze, hold=hold,
                 )  # fmt: skip
                 self._use(states, self._projections)
         except NonFiniteError:
@@ -691,8 +691,9 @@ class ResidualVectorQuantizer:
                 warnings.warn(
                     f"forward: {count} of {self.bins} codewords of stage {stage} were replaced in "
                     f"this step, and more than half in each of the last {UNSTABLE}: the codebook "
-                    "does not learn. Batches are too small for threshold_ema_dead_code="
-                    f"{self.config.threshold_ema_dead_code}; pass None, which is right for any.",
+                    "does not learn. Batches hold too few distinct vectors for "
+                    f"threshold_ema_dead_code={self.config.threshold_ema_dead_code}; pass None, "
+                    "which is right for any.",
                     UnstableTrainingWarning,
                     stacklevel=5,
                 )

@@ -243,6 +243,7 @@ def _way(
     refine: Any, n_q: int, projections: Sequence[tuple[Linear, Linear] | None] | None
 ) -> Way | None:
     """Return how to refine, None: not at all."""
+    refine = bool(refine) if isinstance(refine, np.bool_) else refine
     if refine is False:
         return None
     if refine is not True and not isinstance(refine, Mapping):
@@ -258,7 +259,8 @@ def _way(
 
 def _sizes(size: Any, n_q: int) -> list[int]:
     """Return how many codewords each stage gets."""
-    if not isinstance(size, (Sequence, np.ndarray)) or isinstance(size, str):
+    several = isinstance(size, (Sequence, np.ndarray)) and not isinstance(size, str)
+    if not several or np.ndim(size) == 0:  # 0-d: a number of NumPy's
         return [arguments.whole("fit", "size", size, 1)] * n_q
     sizes = [arguments.whole("fit", "size", each, 1) for each in size]
     if len(sizes) != n_q:

@@ -20,8 +20,8 @@ from ..codec import core, validation
 from ..errors import ParameterError, ShapeError, TooFewVectorsWarning
 from . import joint
 from .data import check_finite
-from .ema import smoothed
-from .kmeans import sample_rows
+from .kmeans import Clusters, sample_rows
+from .start import state_held
 from .state import CodebookState
 
 ROWS = 1 << 14  # rows encoded and added to a tally at once
@@ -284,19 +284,16 @@ def states_of(
 ) -> list[CodebookState]:
     """Return the states of refined codebooks, with the counts of a greedy search of some rows.
 
-    Sums are such that an `ema` step on the same counts starts from these codewords.
+    An `ema` step on the same counts starts from these codewords.
     """
     totals = [np.zeros(size) for size in codebooks.sizes]
     for _, codes in _Rows(x, rows).encoded(codebooks, 1):
         for total, chosen in zip(totals, codes, strict=True):
             total += np.bincount(chosen, minlength=len(total))
-    made = []
-    for stage, total in zip(codebooks, totals, strict=True):
-        counts = np.maximum(total, 1.0)
-        sums = stage.codebook * smoothed(counts, epsilon)[:, None]
-        state = CodebookState(stage.codebook, sums, counts, True)
-        made.append(state.knowing(np.where(total > 0, 0.0, 1.0)))
-    return made
+    return [
+        state_held(Clusters(stage.codebook, total, total), epsilon)
+        for stage, total in zip(codebooks, totals, strict=True)
+    ]
 
 
 def _tell(way: Way, iteration: int, errors: _Errors, best: bool) -> None:

@@ -93,9 +93,11 @@ def counted(data: Data, codewords: np.ndarray, epsilon: float) -> CodebookState:
 def state_held(found: Clusters, epsilon: float) -> CodebookState:
     """Return the state of codewords that are not the means of what chose them.
 
-    Sums are such that an `ema` step starts from the codewords.
+    Sums are such that an `ema` step starts from the codewords. One that nothing chose has a count
+    of one and itself as its sum, as in `kmeans.state_of`.
     """
-    counts = np.maximum(found.counts, 1.0)
-    sums = found.codebook * smoothed(counts, epsilon)[:, None]
+    used = found.counts > 0
+    counts = np.where(used, found.counts, 1.0)
+    sums = found.codebook * np.where(used, smoothed(counts, epsilon), 1.0)[:, None]
     made = CodebookState(found.codebook, sums, counts, True)
-    return made.knowing(np.where(found.counts > 0, 0.0, 1.0))
+    return made.knowing(np.where(used, 0.0, 1.0))
