@@ -215,9 +215,6 @@ class Scalar:
     def __init__(self, value, dtype):
         self.value, self.dtype = value, dtype
 
-    def __repr__(self):  # names a test, which must be the same in each process
-        return f"Scalar({self.value!r}, {self.dtype!r})"
-
     def __float__(self):
         return float(self.value)
 
