@@ -40,6 +40,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Codebooks": "codebooks",
+    "FewVectorsWarning": "errors",
     "FrontEnd": "frontend",
     "Grouped": "codebooks",
     "Linear": "codebooks",
@@ -51,6 +52,8 @@ _HOME = {
     "RvqError": "errors",
     "Stage": "codebooks",
     "StreamEncoder": "codec.streaming",
+    "TooFewVectorsWarning": "errors",
+    "UnstableTrainingWarning": "errors",
     "decode": "codec",
     "encode": "codec",
     "warmup": "codec",
@@ -94,8 +97,11 @@ if TYPE_CHECKING:
     from .codec import encode as encode
     from .codec import warmup as warmup
     from .codec.streaming import StreamEncoder as StreamEncoder
+    from .errors import FewVectorsWarning as FewVectorsWarning
     from .errors import NotInitializedWarning as NotInitializedWarning
     from .errors import RvqError as RvqError
+    from .errors import TooFewVectorsWarning as TooFewVectorsWarning
+    from .errors import UnstableTrainingWarning as UnstableTrainingWarning
     from .frontend import FrontEnd as FrontEnd
     from .quantizer import QuantizedResult as QuantizedResult
     from .quantizer import ResidualVectorQuantizer as ResidualVectorQuantizer
