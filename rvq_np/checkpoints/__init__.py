@@ -2,15 +2,23 @@
 
 The contract of such a file:
 
-``matches(names) -> bool``
-    Whether a checkpoint with these tensor names may be of the family; called only where the caller
-    named no family. Where two families have the same names, each has ``suits(tensors, config) ->
-    bool`` as well, which checks the config and shapes.
+``matches(tensors, config) -> int``
+    How many marks of the family the checkpoint has: kinds of names of tensors, and settings of the
+    JSON config beside it, ``{}`` if there is none; 0 if one is missing that all of the family have.
+    The family with the most marks has the file, so that a special case wins over what it is a
+    case of, and no family needs to know of others. Called only where the caller named no family.
 ``build(tensors, config) -> Codebooks or Composed``
-    The quantizer, from the tensors of the file and the JSON config beside it, ``{}`` if there is
-    none; None if they are of another family after all. `tensors` is a mapping that reads a tensor
-    when it is accessed, as float32 or float64; a missing name raises `CheckpointError`.
+    The quantizer. `tensors` is a mapping that reads a tensor when it is accessed, as float32 or
+    float64; a missing name raises `CheckpointError`. What it does not read is accounted for
+    afterwards: a tensor beside the codebooks, within what `_stack.one_prefix` or `_stack.scope`
+    noted as theirs, that is not of training (`_accounts.TRAINING`), has the file refused by name.
 
+``BESIDE``, ``SETTINGS``
+    Where needed: regular expressions of names of further tensors that do not change what the
+    quantizer computes; and the names of those `_accounts.SETTINGS` that `build` reads.
+``parts(tensors, config) -> dict``
+    Where files have several quantizers: what each is, by the name that ``load(part=)`` takes.
+    ``build(tensors, config, part)`` then has one more argument.
 ``NAMES``
     For the error message where no family matches: per form of the family, how the names of the
     first stage end.
@@ -42,9 +50,9 @@ from typing import Any
 import numpy as np
 
 from ..codebooks import composed
-from ..errors import CheckpointError, ParameterError, ShapeError
+from ..errors import CheckpointError, ParameterError, PartsError, ShapeError
 from ..files import safetensors
-from . import _file, _nearest
+from . import _accounts, _file, _nearest
 
 COUNT = 100.0  # of a codeword, where the caller passes no counts
 
@@ -60,7 +68,9 @@ def families() -> list[str]:
     return sorted(each.name for each in pkgutil.iter_modules(__path__) if each.name[0] != "_")
 
 
-def load(path: str | os.PathLike[str], family: str | None = None) -> Any:
+def load(
+    path: str | os.PathLike[str], family: str | None = None, *, part: str | None = None
+) -> Any:
     """Return the quantizer of a published model.
 
     Parameters
@@ -71,6 +81,9 @@ def load(path: str | os.PathLike[str], family: str | None = None) -> Any:
     family : str, optional
         One of `families`; by default it is detected from the names of the tensors. This works for
         all but audiocraft, which has the names of EnCodec.
+    part : str, optional
+        Which quantizer of a file with several: one of `parts`, or how the names of its tensors
+        begin.
 
     Returns
     -------
@@ -84,10 +97,13 @@ def load(path: str | os.PathLike[str], family: str | None = None) -> Any:
     FileNotFoundError
         If there is no such file.
     CheckpointError
-        If it is a pickle, damaged, of no known family, or does not fit `family`. The message names
-        the file and the tensor.
+        If it is a pickle, damaged, of no known family, does not fit `family`, or has a tensor or a
+        setting beside the codebooks with which the family does not compute. The message names the
+        file and the tensor.
+    PartsError
+        If it has several quantizers and `part` chooses none. It is a `CheckpointError`.
     ParameterError
-        If `family` is not one of `families`.
+        If `family` is not one of `families`, or the file has no such `part`.
 
     Notes
     -----
@@ -99,10 +115,42 @@ def load(path: str | os.PathLike[str], family: str | None = None) -> Any:
     >>> codebooks[:8]  # doctest: +SKIP
     Codebooks(8 stages, 1024 codewords of 128)
     """
-    return load_as(path, family)[1]
+    return load_as(path, family, part)[1]
 
 
-def load_as(path: str | os.PathLike[str], family: str | None = None) -> tuple[str, Any]:
+def parts(path: str | os.PathLike[str], family: str | None = None) -> tuple[str, ...]:
+    """Return the names of the quantizers of a checkpoint, for ``load(path, part=...)``.
+
+    Parameters
+    ----------
+    path, family
+        As in `load`.
+
+    Returns
+    -------
+    tuple of str
+        Empty where the file has one quantizer, which `load` returns without `part`.
+
+    Raises
+    ------
+    FileNotFoundError, CheckpointError, ParameterError
+        As `load`.
+
+    Examples
+    --------
+    >>> parts("dualcodec/model.safetensors")  # doctest: +SKIP
+    ('semantic', 'acoustic')
+    """
+    try:
+        load_as(path, family)
+    except PartsError as error:
+        return error.parts
+    return ()
+
+
+def load_as(
+    path: str | os.PathLike[str], family: str | None = None, part: str | None = None
+) -> tuple[str, Any]:
     """Return the name of the detected family, and what `load` returns."""
     every = families()
     if family is not None and family not in every:
@@ -112,19 +160,63 @@ def load_as(path: str | os.PathLike[str], family: str | None = None) -> tuple[st
     if found:
         return found
     tensors, config = _file.read(path)
-    names = set(tensors)
-    for name, module in chosen.items():
-        if hasattr(module, "matches") and (family or _may_be(module, tensors, config)):
-            codebooks = module.build(tensors, config)
-            if codebooks is not None:
-                return name, codebooks
+    readers = {name: each for name, each in chosen.items() if hasattr(each, "matches")}
+    if not family:
+        readers = _most_specific(path, readers, tensors, config)
+    for name, module in readers.items():
+        try:
+            return name, _built(name, module, tensors, config, part)
+        except PartsError as error:
+            raise PartsError(str(error), error.parts, name) from None
     raise CheckpointError(
-        f"load: {str(path)!r} has {len(names)} tensors, such as {_some(names)}, and is "
+        f"load: {str(path)!r} has {len(tensors)} tensors, such as {_some(tensors)}, and is "
         + (f"not of family {family}." if family else f"of none of the families {', '.join(every)}.")
-        + _nearest.report(names, chosen)
+        + _nearest.report(set(tensors), chosen)
         + " Pass family= if you know it; load a state dict of this library with "
         "ResidualVectorQuantizer.load."
     )
+
+
+def _most_specific(
+    path: Any, modules: dict[str, ModuleType], tensors: Any, config: dict[str, Any]
+) -> dict[str, ModuleType]:
+    """Return the family with the most marks of its own in the checkpoint, or none."""
+    marks = {name: module.matches(tensors, config) for name, module in modules.items()}
+    most = max(marks.values(), default=0)
+    best = [name for name, count in marks.items() if count == most] if most else []
+    if len(best) > 1:
+        raise CheckpointError(
+            f"load: {str(path)!r} may be of the families {' or '.join(best)}, by the names of its "
+            "tensors. Pass family=."
+        )
+    return {name: modules[name] for name in best}
+
+
+def _built(
+    family: str, module: ModuleType, tensors: Any, config: dict[str, Any], part: str | None
+) -> Any:
+    """Return the quantizer, or that of a part, once all that lies beside it is accounted for."""
+    known = module.parts(tensors, config) if hasattr(module, "parts") else {}
+    if known and part in known:
+        quantizer = module.build(tensors, config, part)
+    elif known and part is None:
+        listed = "; ".join(f"{name!r}, {about}" for name, about in known.items())
+        raise PartsError(
+            f"load: {str(tensors.source)!r} of family {family} has {len(known)} quantizers: "
+            f"{listed}. Pass part=.",
+            tuple(known),
+        )
+    else:
+        some = tensors if part is None else tensors.under(f"{part.rstrip('.')}.")
+        if part is not None and not (some and not known):
+            raise ParameterError(
+                f"load: {str(tensors.source)!r} of family {family} has no part {part!r}; expected "
+                + (f"one of {', '.join(map(repr, known))}." if known else "how names begin.")
+            )
+        tensors = some
+        quantizer = module.build(tensors, config)
+    _accounts.check(family, module, tensors, config)
+    return quantizer
 
 
 def save(
@@ -221,12 +313,6 @@ def state_dict(
         )
     entries: dict[str, np.ndarray] = _module(family).entries(quantizer, arrays)
     return entries
-
-
-def _may_be(module: ModuleType, tensors: Any, config: dict[str, Any]) -> bool:
-    if not module.matches(set(tensors)):
-        return False
-    return not hasattr(module, "suits") or module.suits(tensors, config)
 
 
 def _by_magic(path: Path, chosen: dict[str, ModuleType]) -> tuple[str, Any] | None:

@@ -41,10 +41,20 @@ class Entry(NamedTuple):
 
 
 class Tensors(Mapping[str, np.ndarray]):
-    """The tensors of a checkpoint by name; reading one gives float32, or float64 for float64."""
+    """The tensors of a checkpoint by name; reading one gives float32, or float64 for float64.
+
+    Attributes
+    ----------
+    read : set of str
+        The names of the tensors that were read.
+    scopes : list of str
+        What the names of all tensors of the quantizers that were found begin with.
+    """
 
     def __init__(self, entries: Mapping[str, Entry], source: Path, metadata: Any = ()):
         self.entries, self.source, self.metadata = dict(entries), source, dict(metadata)
+        self.read: set[str] = set()
+        self.scopes: list[str] = []
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.entries)
@@ -60,18 +70,13 @@ class Tensors(Mapping[str, np.ndarray]):
         return self._entry(name).shape
 
     def under(self, prefix: str) -> Tensors:
-        """Return the tensors whose names begin with `prefix`, by their names without it."""
-        return Tensors(
-            {
-                name.removeprefix(prefix): entry
-                for name, entry in self.entries.items()
-                if name.startswith(prefix)
-            },
-            self.source,
-        )
+        """Return the tensors whose names begin with `prefix`, by the same names."""
+        some = {name: each for name, each in self.entries.items() if name.startswith(prefix)}
+        return Tensors(some, self.source, self.metadata)
 
     def __getitem__(self, name: str) -> np.ndarray:
         entry = self._entry(name)
+        self.read.add(name)
         if 0 in entry.shape:
             raise CheckpointError(f"load: {name!r} in {str(entry.path)!r} is empty.")
         with open(entry.path, "rb") as file:

@@ -15,11 +15,8 @@ ORIGINAL, BARE = "vq.layers.{}._codebook.embed", "layers.{}.codebook.embed"
 NAMES = ((ORIGINAL.format(0),), (BARE.format(0),))
 
 
-def matches(names):
-    mine = _stack.prefixes(names, ORIGINAL) or _stack.prefixes(names, BARE)
-    # ESPnet, SpeechTokenizer and vector-quantize-pytorch have these names as well.
-    others = ("codec.generator.", "project_in.", "transform.weight", ".initted", "quantizer0.")
-    return bool(mine) and not any(other in name for other in others for name in names)
+def matches(tensors, config):
+    return int(any(_stack.prefixes(tensors, each) for each in (ORIGINAL, BARE)))
 
 
 def build(tensors, config):

@@ -16,16 +16,11 @@ HALF = "quantizer{}."
 NAMES = ((PATTERN.format(0), "vq.layers.0.project_in.weight"), ("quantizer0." + PATTERN.format(0),))
 
 
-def matches(names):
-    mine = _stack.prefixes(names, PATTERN)
-    whole = any(name.startswith("codec.generator.") for name in names)
-    halves = any("quantizer0.vq." in name for name in names)
-    projects = any("vq.layers.0.project_in." in name for name in names)
-    return (
-        bool(mine)
-        and (whole or halves or projects)
-        and not any(".initted" in name for name in names)
-    )
+def matches(tensors, config):
+    if not _stack.prefixes(tensors, PATTERN):
+        return 0
+    signs = (r"codec\.generator\.", r".*\bquantizer0\.vq\.", r".*\bvq\.layers\.0\.project_in\.")
+    return _stack.marks(tensors, *signs) and 2
 
 
 def build(tensors, config):

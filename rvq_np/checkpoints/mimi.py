@@ -32,8 +32,8 @@ NAMES = tuple(
 )
 
 
-def matches(names):
-    return any(_stack.prefixes(names, pattern) for pattern in FORMS)
+def matches(tensors, config):
+    return int(any(_stack.prefixes(tensors, pattern) for pattern in FORMS))
 
 
 def build(tensors, config):

@@ -21,8 +21,8 @@ from ..files import safetensors
 PREFIX = "rvq_np."
 
 
-def matches(names):
-    return any(name.startswith(PREFIX) for name in names)
+def matches(tensors, config):
+    return 9 if any(name.startswith(PREFIX) for name in tensors) else 0
 
 
 def build(tensors, config):

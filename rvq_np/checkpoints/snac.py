@@ -9,14 +9,16 @@ from __future__ import annotations
 from ..errors import CheckpointError
 from . import _stack
 
-
-def matches(names):
-    projects = any("quantizers.0.in_proj." in name for name in names)
-    return projects and bool(_stack.prefixes(names, _stack.FACTORIZED))
+SETTINGS = ("vq_strides",)
 
 
-def suits(tensors, config):
-    return _stack.may_be_strided(tensors, config)
+def matches(tensors, config):
+    found = _stack.prefixes(tensors, _stack.FACTORIZED)
+    if not found or not any("quantizers.0.in_proj." in name for name in tensors):
+        return 0
+    # Without a config the size of the first codebook decides: its packages have 4096.
+    sizes = [tensors.shape(prefix + _stack.FACTORIZED.format(0))[:1] for prefix in found]
+    return 3 if "vq_strides" in config or (not config and (4096,) in sizes) else 0
 
 
 def build(tensors, config):

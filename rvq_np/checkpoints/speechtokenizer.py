@@ -9,11 +9,12 @@ from __future__ import annotations
 from . import _stack
 
 PATTERN = "vq.layers.{}._codebook.embed"
+BESIDE = (r"^transform\.",)
 NAMES = ((PATTERN.format(0), "transform.weight"),)
 
 
-def matches(names):
-    return "transform.weight" in names and bool(_stack.prefixes(names, PATTERN))
+def matches(tensors, config):
+    return 2 if "transform.weight" in tensors and _stack.prefixes(tensors, PATTERN) else 0
 
 
 def build(tensors, config):

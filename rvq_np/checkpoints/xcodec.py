@@ -8,8 +8,8 @@ PATTERN = "quantizers.{}.codebook.embed"
 NAMES = ((PATTERN.format(0),),)
 
 
-def matches(names):
-    return bool(_stack.prefixes(names, PATTERN))
+def matches(tensors, config):
+    return int(bool(_stack.prefixes(tensors, PATTERN)))
 
 
 def build(tensors, config):

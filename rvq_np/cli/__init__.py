@@ -149,6 +149,7 @@ def _add_model(
     else:
         parser.add_argument(flag, "--model", required=required, help=help)
     parser.add_argument("--family", help="checkpoint family (default: auto-detect)")
+    parser.add_argument("--part", help="which quantizer of a checkpoint with several: see info")
 
 
 def _one_line(error: BaseException) -> str:

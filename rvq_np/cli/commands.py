@@ -9,7 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from .. import bitstream
-from ..errors import ParameterError
+from ..errors import ParameterError, PartsError
 from . import codes, files, report, vectors
 from .models import Model
 
@@ -41,7 +41,7 @@ def fit(options: argparse.Namespace) -> None:
 
 
 def encode(options: argparse.Namespace) -> None:
-    model = Model.of(options.model, options.family)
+    model = Model.of(options.model, options.family, options.part)
     quantizer = model.first(options.n_q)
     x = vectors.source(options.vectors, quantizer.dim)
     model.warn_if_random()
@@ -54,7 +54,7 @@ def encode(options: argparse.Namespace) -> None:
 
 
 def decode(options: argparse.Namespace) -> None:
-    model = Model.of(options.model, options.family)
+    model = Model.of(options.model, options.family, options.part)
     quantizer = model.quantizer
     found = codes.source(options.codes, quantizer)
     model.warn_if_random()
@@ -69,7 +69,7 @@ def decode(options: argparse.Namespace) -> None:
 def verify(options: argparse.Namespace) -> None:
     with bitstream.Reader(options.codes) as reader:
         if options.model:
-            reader.check(Model.of(options.model, options.family).quantizer)
+            reader.check(Model.of(options.model, options.family, options.part).quantizer)
         reader.verify()
         chunks = "1 chunk" if reader.chunks == 1 else f"{reader.chunks} chunks"
         size = f"{chunks}, {reader.n_q} stages, {reader.frames} frames"
@@ -88,7 +88,7 @@ def _rate(text: str) -> Fraction:
 def convert(options: argparse.Namespace) -> None:
     from .. import checkpoints
 
-    model = Model.of(options.model, options.family)
+    model = Model.of(options.model, options.family, options.part)
     files.check_folder(options.output)
     quantizer = model.first(options.n_q)
     counts = model.counts[: quantizer.n_q] if model.counts and options.to else None
@@ -102,8 +102,12 @@ def info(options: argparse.Namespace) -> None:
     if codes.is_container(options.model):
         report.of_codes(options.model)
     else:
-        model = Model.of(options.model, options.family)
-        report.of_model(options.model, model, options.codes)
+        try:
+            model = Model.of(options.model, options.family, options.part)
+        except PartsError as error:
+            report.of_parts(options.model, error)
+        else:
+            report.of_model(options.model, model, options.codes)
 
 
 def warmup(options: argparse.Namespace) -> None:

@@ -27,8 +27,8 @@ class Model:
     rvq: Any = None
 
     @classmethod
-    def of(cls, path: str, family: str | None = None) -> Model:
-        """Return the model of a file, or of a directory with weights."""
+    def of(cls, path: str, family: str | None = None, part: str | None = None) -> Model:
+        """Return the model of a file, or of a directory with weights, or of its `part`."""
         if family is None and safetensors.is_model(path):
             from ..quantizer import ResidualVectorQuantizer
 
@@ -36,7 +36,7 @@ class Model:
             return cls(rvq.codebooks, "ResidualVectorQuantizer of rvq_np", rvq)
         from .. import checkpoints
 
-        found, quantizer = checkpoints.load_as(path, family)
+        found, quantizer = checkpoints.load_as(path, family, part)
         return cls(quantizer, found)
 
     @property
