@@ -107,7 +107,13 @@ def _parser() -> argparse.ArgumentParser:
     convert.add_argument("--n-q", type=int, help="stages to keep (default: all)")
     convert.add_argument(
         "--to", metavar="FAMILY",
-        help="write tensor names of espnet, encodec or vector_quantize_pytorch instead of ours",
+        help="write tensor names of espnet, encodec or vector_quantize_pytorch instead of ours, or "
+        "a faiss index",
+    )  # fmt: skip
+    convert.add_argument("--codes", help=".rvq or .npy file of codes to put into a faiss index")
+    convert.add_argument(
+        "--norms", choices=["qint8", "float", "none"],
+        help="what a faiss index keeps of norms (default: qint8 with codes, else float)",
     )  # fmt: skip
     convert.set_defaults(run=commands.convert)
 

@@ -61,6 +61,14 @@ def source(path: str, quantizer: Any) -> Codes:
     return Codes(codes.shape[1:-1], codes.shape[-1], None, pieces)
 
 
+def whole(path: str, quantizer: Any) -> np.ndarray:
+    """Return all codes (Q, N) of a file, of all streams one after another."""
+    found = source(path, quantizer)
+    parts = [np.asarray(some) for _, some in found.pieces()]
+    codes = np.concatenate(parts, axis=-1) if parts else np.empty((quantizer.n_q, 0), np.int32)
+    return codes.reshape(len(codes), -1)
+
+
 @contextlib.contextmanager
 def sink(
     path: str, quantizer: Any, batch: tuple[int, ...], frames: int, rate: Any

@@ -86,13 +86,19 @@ def _rate(text: str) -> Fraction:
 
 
 def convert(options: argparse.Namespace) -> None:
-    from .. import checkpoints
+    from .. import checkpoints, export
 
     model = Model.of(options.model, options.family, options.part)
     files.check_folder(options.output)
     quantizer = model.first(options.n_q)
-    counts = model.counts[: quantizer.n_q] if model.counts and options.to else None
-    checkpoints.save(options.output, quantizer, options.to, counts=counts)
+    if options.to == "faiss":
+        stored = codes.whole(options.codes, quantizer) if options.codes else None
+        export.faiss(options.output, quantizer, stored, options.norms)
+    elif options.codes or options.norms:
+        raise ParameterError("convert: --codes and --norms are for --to faiss.")
+    else:
+        counts = model.counts[: quantizer.n_q] if model.counts and options.to else None
+        checkpoints.save(options.output, quantizer, options.to, counts=counts)
     print(f"{options.model}: {model.kind}, {quantizer!r}")
     size = Path(options.output).stat().st_size
     print(f"{options.output}: {size:,} bytes, {options.to or 'rvq_np'} format")

@@ -1,0 +1,16 @@
+"""Codebooks, and codes, in the formats of other programs: one file per format.
+
+==============  ==================================================================================
+`faiss`         an index that Faiss reads and searches, with codes or empty
+==============  ==================================================================================
+
+Each function takes a path and a quantizer, refuses by name what the format cannot hold, and writes
+a file that is whole or not there.  The other program need not be installed.  To hand codebooks to
+another Python package as a state dict, see `rvq_np.checkpoints.state_dict`.
+"""
+
+from __future__ import annotations
+
+from ._faiss import faiss as faiss
+
+__all__ = ["faiss"]
