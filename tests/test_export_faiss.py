@@ -1,10 +1,11 @@
 """Faiss indexes written without Faiss: their bytes, and what they cannot hold.
 
-Faiss itself reads and searches them in tests/peers/test_export_faiss.py.
+Faiss itself reads and searches them in tests/peers/test_export_to_faiss.py.
 """
 
 import os
 import struct
+import sys
 
 import numpy as np
 import pytest
@@ -179,3 +180,12 @@ def test_convert_writes_an_index_with_codes(name, tmp_path, rng, capsys):
     assert f"{out.stat().st_size:,} bytes, faiss format" in capsys.readouterr().out
     assert cli.main(line[:6]) == 0
     assert out.read_bytes() == written(tmp_path, BOOKS)
+
+
+def test_without_the_package_onnx_what_to_install_is_said(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(
+        ImportError, match=r"needs the package onnx: pip install 'rvq-np\[export\]'"
+    ):
+        export.onnx(tmp_path / "a.onnx", BOOKS)
+    assert os.listdir(tmp_path) == []

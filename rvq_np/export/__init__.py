@@ -2,6 +2,7 @@
 
 ==============  ==================================================================================
 `faiss`         an index that Faiss reads and searches, with codes or empty
+`onnx`          a graph that encodes or decodes, for onnxruntime and its like
 ==============  ==================================================================================
 
 Each function takes a path and a quantizer, refuses by name what the format cannot hold, and writes
@@ -12,5 +13,6 @@ another Python package as a state dict, see `rvq_np.checkpoints.state_dict`.
 from __future__ import annotations
 
 from ._faiss import faiss as faiss
+from ._onnx import onnx as onnx
 
-__all__ = ["faiss"]
+__all__ = ["faiss", "onnx"]

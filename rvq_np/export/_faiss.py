@@ -76,8 +76,8 @@ def faiss(
     -----
     Faiss has a power of two of codewords in each stage: others are filled up with codewords far
     from all vectors, which no search chooses. float64 codebooks are rounded to float32. The codes
-    are taken as they are, and Faiss decodes and ranks them as its own; vectors that Faiss adds later
-    it encodes itself, by a beam search of width 5.
+    are taken as they are, and Faiss decodes and ranks them as its own. Vectors that Faiss adds
+    later it encodes itself, by a beam search of width 5.
 
     Examples
     --------
@@ -98,7 +98,7 @@ def faiss(
         write = new.file.write
         coarse = packed.lists
         write((b"IxRq", b"IxPR", b"IwRQ", b"IwPR")[(len(parts) > 1) + 2 * (coarse is not None)])
-        write(_header(quantizer.dim, packed.count))
+        write(_header(quantizer.dim, packed.total))
         if coarse is not None:
             write(struct.pack("<QQ", len(coarse), 1) + b"IxF2")
             write(_header(quantizer.dim, len(coarse)) + _vector(coarse.astype("<f4").ravel()))
@@ -107,7 +107,7 @@ def faiss(
         for each in _quantizers(quantizer, parts, packed):
             write(each)
         if coarse is None:
-            write(struct.pack("<QQ", packed.size, packed.count * packed.size))
+            write(struct.pack("<QQ", packed.size, packed.total * packed.size))
             for some in packed.pieces(slice(None)):
                 write(some)
         else:
@@ -155,7 +155,7 @@ class _Codes(NamedTuple):
         return made._replace(span=made.measured()) if norms == "qint8" else made
 
     @property
-    def count(self) -> int:
+    def total(self) -> int:
         return 0 if self.rows is None else self.rows.shape[1]
 
     @property
@@ -167,7 +167,7 @@ class _Codes(NamedTuple):
         """Yield codes (Q, n) of a slice or of numbers of vectors, some at a time."""
         if self.rows is None:
             return
-        numbers = range(self.count)[chosen] if isinstance(chosen, slice) else chosen
+        numbers = range(self.total)[chosen] if isinstance(chosen, slice) else chosen
         for start in range(0, len(numbers), ROWS):
             part = numbers[start : start + ROWS]
             chosen = slice(part.start, part.stop) if isinstance(part, range) else part
