@@ -23,8 +23,8 @@ The contract of such a file:
     For the error message where no family matches: per form of the family, how the names of the
     first stage end.
 
-A family whose files are not safetensors has, instead of both, ``MAGIC``, the bytes they begin with,
-and ``parse(file, path) -> Codebooks or Composed``, from the open file, positioned after them.
+A family whose files are not safetensors has, instead of both, ``MAGIC``, all that they may begin
+with, and ``parse(file, path) -> Codebooks or Composed``, from the open file.
 
 A family to which codebooks can be exported has one more function:
 
@@ -321,7 +321,8 @@ def _by_magic(path: Path, chosen: dict[str, ModuleType]) -> tuple[str, Any] | No
     with open(path, "rb") as file:
         for name, module in chosen.items():
             file.seek(0)
-            if hasattr(module, "MAGIC") and file.read(len(module.MAGIC)) == module.MAGIC:
+            if file.read(64).startswith(getattr(module, "MAGIC", ())):
+                file.seek(0)
                 return name, module.parse(file, path)
     return None
 
