@@ -34,7 +34,7 @@ def beside(tensors):
 
 
 @forms
-@pytest.mark.parametrize("name", ["input_proj.weight", "norm.weight", "project_up.weight_v"])
+@pytest.mark.parametrize("name", ["outer_proj.weight", "norm.weight", "project_up.weight_v"])
 def test_a_tensor_beside_the_codebooks_that_computes_is_refused(form, name, tmp_path):
     family, make = FORMS[form]
     tensors, _ = make()
@@ -56,8 +56,8 @@ def test_a_tensor_of_a_stage_that_computes_is_refused(name, tmp_path):
 
 def test_several_are_counted(tmp_path):
     tensors, _ = dac("plain")
-    tensors |= {f"quantizer.input_proj.{each}": numbers(1, C) for each in ("weight", "bias")}
-    refused(write(tmp_path, tensors), "'quantizer.input_proj.bias' and 1 more beside")
+    tensors |= {f"quantizer.outer_proj.{each}": numbers(1, C) for each in ("weight", "bias")}
+    refused(write(tmp_path, tensors), "'quantizer.outer_proj.bias' and 1 more beside")
 
 
 @pytest.mark.parametrize("name", sorted(_accounts.TRAINING))

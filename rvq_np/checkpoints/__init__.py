@@ -197,6 +197,12 @@ def _built(
 ) -> Any:
     """Return the quantizer, or that of a part, once all that lies beside it is accounted for."""
     known = module.parts(tensors, config) if hasattr(module, "parts") else {}
+    if hasattr(module, "parts") and not known:
+        raise CheckpointError(
+            f"load: {str(tensors.source)!r} is not of family {family}: it has none of the tensors "
+            + " and none of ".join(repr(name) for form in module.NAMES for name in form)
+            + "."
+        )
     if known and part in known:
         quantizer = module.build(tensors, config, part)
     elif known and part is None:
@@ -215,7 +221,7 @@ def _built(
             )
         tensors = some
         quantizer = module.build(tensors, config)
-    _accounts.check(family, module, tensors, config)
+    _accounts.check(family, module, tensors, config, alone=part is None)
     return quantizer
 
 

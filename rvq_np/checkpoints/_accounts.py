@@ -40,9 +40,14 @@ def settings(config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def check(family: str, module: ModuleType, tensors: Tensors, config: dict[str, Any]) -> None:
-    """Raise CheckpointError where the family left something out that changes what is computed."""
-    left = [name for name in sorted(tensors) if _left_out(name, module, tensors)]
+def check(
+    family: str, module: ModuleType, tensors: Tensors, config: dict[str, Any], *, alone: bool
+) -> None:
+    """Raise CheckpointError where the family left something out that changes what is computed.
+
+    `alone`: the file should hold one quantizer, so that a second one is something left out.
+    """
+    left = [name for name in sorted(tensors) if _left_out(name, module, tensors, alone)]
     if left:
         more = f" and {len(left) - 1} more" if len(left) > 1 else ""
         raise CheckpointError(
@@ -63,11 +68,13 @@ def check(family: str, module: ModuleType, tensors: Tensors, config: dict[str, A
         )
 
 
-def _left_out(name: str, module: ModuleType, tensors: Tensors) -> bool:
+def _left_out(name: str, module: ModuleType, tensors: Tensors, alone: bool) -> bool:
     if name in tensors.read or name.rpartition(".")[2] in TRAINING:
         return False
     if any(re.search(each, name) for each in getattr(module, "BESIDE", ())):
         return False
+    if alone and "quantizer" in name.rpartition(".")[0]:
+        return True
     return any(_within(name, each, tensors.read) for each in tensors.scopes)
 
 

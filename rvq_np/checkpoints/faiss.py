@@ -227,8 +227,8 @@ def _coarse(reader, dim):
         name = {**SERVED, **OTHERS}.get(kind, "none known")
         raise reader.refuse(
             f"whose inverted lists are chosen by kind {name} ({kind.decode('latin-1')!r})",
-            "expected IndexFlat or ResidualCoarseQuantizer. Replace index.quantizer by an IndexFlat "
-            "with the same centroids.",
+            "expected IndexFlat or ResidualCoarseQuantizer. Replace index.quantizer by an "
+            "IndexFlat with the same centroids.",
         )
     own, count, metric = reader.header()
     if kind == b"ImRQ":
