@@ -83,10 +83,14 @@ def test_a_missing_tensor_is_named(case, tmp_path):
     ]  # fmt: skip
     for gone in needed:
         some = {name: value for name, value in case.tensors.items() if name != gone}
+        path = saved(case, tmp_path, some)
+        message = None
         try:
-            quantizer = checkpoints.load(saved(case, tmp_path, some), part=case.part)
+            quantizer = checkpoints.load(path, part=case.part)
         except (CheckpointError, ParameterError) as error:
-            assert "model.safetensors" in str(error)
+            message = str(error)
+        if message is not None:
+            assert "model.safetensors" in message
         else:  # one of the last stages, or of another part, or maps that may be absent
             whole = checkpoints.load(saved(case, tmp_path, case.tensors), part=case.part)
             n_q = min(quantizer.n_q, whole.n_q)
@@ -103,9 +107,9 @@ def test_a_missing_tensor_is_named(case, tmp_path):
 def test_parts_are_listed_and_asked_for(case, parts, tmp_path):
     path = saved(case, tmp_path)
     assert checkpoints.parts(path) == parts
-    with pytest.raises(PartsError, match=f"family {case.family} has 2 quantizers: '{parts[0]}', "):
+    with pytest.raises(PartsError, match=rf"{case.family} has 2 quantizers: '{parts[0]}'"):
         checkpoints.load(path)
-    with pytest.raises(ParameterError, match="no part 'both'; expected one of"):
+    with pytest.raises(ParameterError, match=r"no part 'both'; expected one of"):
         checkpoints.load(path, part="both")
 
 
@@ -113,7 +117,7 @@ def test_the_encoder_of_qwen_is_cut_to_the_stages_that_are_used(tmp_path):
     case = reference.qwen3_tts("encoder")
     for used in (0, 7, "4", True, 2.0):
         case.config = {"encoder_valid_num_quantizers": used}
-        with pytest.raises(CheckpointError, match="encoder_valid_num_quantizers is .*1 to 6"):
+        with pytest.raises(CheckpointError, match=r"encoder_valid_num_quantizers is .*1 to 6"):
             checkpoints.load(saved(case, tmp_path), part="encoder")
 
 
@@ -128,7 +132,7 @@ def test_a_moss_without_its_metric_is_refused(config, tmp_path):
 def test_a_moss_is_no_dac(tmp_path):
     """What loaded as one before, without its outer maps."""
     path = saved(reference.moss_audio("rlfq"), tmp_path)
-    with pytest.raises(CheckpointError, match="input_proj.* beside its codebooks"):
+    with pytest.raises(CheckpointError, match=r"input_proj.* beside its codebooks"):
         checkpoints.load(path, "dac")
     path = saved(reference.moss_audio("rvq", maps=()), tmp_path)
     with pytest.raises(CheckpointError, match="has quantizer_type 'rvq'"):

@@ -1,4 +1,4 @@
-"""Stacks in other arrangements: maps under other names, maps around, one array, sums over counts."""
+"""Stacks in other forms: maps under other names, maps around, one array, sums over counts."""
 
 from __future__ import annotations
 

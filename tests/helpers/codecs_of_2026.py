@@ -351,8 +351,11 @@ def audiodec():
     tensors, layers = {}, []
     for q in range(3):
         book, codebook = f"quantizer.codebook.layers.{q}", make.normal(K, D)
-        tensors |= {f"{book}.embed": np.ascontiguousarray(codebook.T),
-                    f"{book}.embed_avg": 3 * codebook.T, f"{book}.cluster_size": np.ones(K)}  # fmt: skip
+        tensors |= {
+            f"{book}.embed": np.ascontiguousarray(codebook.T),
+            f"{book}.embed_avg": 3 * codebook.T,
+            f"{book}.cluster_size": np.ones(K),
+        }
         layers.append(Layer(codebook))
     return Case("audiodec", tensors, [Chain(layers)])
 
