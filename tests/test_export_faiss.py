@@ -74,9 +74,9 @@ def test_the_bytes_of_inverted_lists(tmp_path):
 
 def test_groups_are_packed_one_after_another_though_their_stages_take_turns(tmp_path):
     one = np.float32([[[1], [2]], [[3], [4]]])
-    content = written(tmp_path, Grouped([one, one]), np.array([[1], [0], [0], [1]]), "none")
+    content = written(tmp_path, Grouped([one, one]), np.array([[1], [0], [1], [0]]), "none")
     assert content[:4] == b"IxPR"
-    assert content[-1] == 0b1001  # 1, 0 of the first group and 0, 1 of the other
+    assert content[-1] == 0b0011  # 1, 1 of the first group and 0, 0 of the other
 
 
 @given(
