@@ -1,4 +1,4 @@
-"""Do the codes of transformers' codecs depend on the batch? Random weights; the facts in the docs."""
+"""Do the codes of transformers' codecs depend on the batch? Random weights; facts of the docs."""
 
 import numpy as np
 import pytest
@@ -84,7 +84,9 @@ def codec(name, folder):
     @torch.no_grad()
     def latents(batch):
         out = encoder(model, padded(batch))
-        return [each[:, : len(signal) // hop].T.numpy() for each, signal in zip(out, batch)]
+        return [
+            each[:, : len(signal) // hop].T.numpy() for each, signal in zip(out, batch, strict=True)
+        ]
 
     @torch.no_grad()
     def encode(batch):

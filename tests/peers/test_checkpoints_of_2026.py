@@ -119,8 +119,8 @@ def test_dualcodec(part, x, tmp_path):
             module.ResidualVectorQuantize(10, n, size, 4).eval() for n, size in ((1, 64), (3, 24))
         )
     for each in (semantic, acoustic):
-        for level in each.quantizers:
-            level.in_proj.weight_g.mul_(0.5 + torch.rand_like(level.in_proj.weight_g))
+        for each_stage in each.quantizers:
+            each_stage.in_proj.weight_g.mul_(0.5 + torch.rand_like(each_stage.in_proj.weight_g))
     beside = {f"semantic_vq.{name}": value for name, value in semantic.state_dict().items()}
     path = saved(tmp_path, "dac.quantizer.", acoustic, **beside)
     family, quantizer = checkpoints.load_as(path, part=part)
