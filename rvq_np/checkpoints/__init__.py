@@ -52,7 +52,7 @@ import numpy as np
 from ..codebooks import composed
 from ..errors import CheckpointError, ParameterError, PartsError, ShapeError
 from ..files import safetensors
-from . import _accounts, _file, _nearest
+from . import _accounts, _archive, _file, _nearest
 
 COUNT = 100.0  # of a codeword, where the caller passes no counts
 
@@ -77,7 +77,8 @@ def load(
     ----------
     path : str or os.PathLike
         A safetensors file, an index of shards (``*.index.json``), a directory with either, a
-        Faiss index, or what `save` wrote. A ``config.json`` beside the weights is read.
+        Faiss index, a NumPy archive (``.npz``) with the same names, or what `save` wrote. A
+        ``config.json`` beside the weights is read.
     family : str, optional
         One of `families`; by default it is detected from the names of the tensors. This works for
         all but audiocraft, which has the names of EnCodec.
@@ -159,7 +160,7 @@ def load_as(
     found = _by_magic(Path(path), chosen)
     if found:
         return found
-    tensors, config = _file.read(path)
+    tensors, config = _read(path)
     readers = {name: each for name, each in chosen.items() if hasattr(each, "matches")}
     if not family:
         readers = _most_specific(path, readers, tensors, config)
@@ -175,6 +176,14 @@ def load_as(
         + " Pass family= if you know it; load a state dict of this library with "
         "ResidualVectorQuantizer.load."
     )
+
+
+def _read(path: str | os.PathLike[str]) -> tuple[Any, dict[str, Any]]:
+    """Return the tensors of a checkpoint and its config."""
+    place = Path(path)
+    if place.suffix == ".npz" and place.is_file():
+        return _archive.read(place), _file.config(place.parent / "config.json")
+    return _file.read(path)
 
 
 def _most_specific(

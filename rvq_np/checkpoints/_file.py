@@ -72,16 +72,14 @@ class Tensors(Mapping[str, np.ndarray]):
     def under(self, prefix: str) -> Tensors:
         """Return the tensors whose names begin with `prefix`, by the same names."""
         some = {name: each for name, each in self.entries.items() if name.startswith(prefix)}
-        return Tensors(some, self.source, self.metadata)
+        return type(self)(some, self.source, self.metadata)
 
     def __getitem__(self, name: str) -> np.ndarray:
         entry = self._entry(name)
         self.read.add(name)
         if 0 in entry.shape:
             raise CheckpointError(f"load: {name!r} in {str(entry.path)!r} is empty.")
-        with open(entry.path, "rb") as file:
-            file.seek(entry.start)
-            content = file.read(entry.stop - entry.start)
+        content = self.content(name, entry)
         if len(content) != entry.stop - entry.start:
             raise CheckpointError(
                 f"load: {str(entry.path)!r} ended while {name!r} was read: the file was changed."
@@ -105,6 +103,12 @@ class Tensors(Mapping[str, np.ndarray]):
                 "damaged, or its training diverged."
             )
         return values
+
+    def content(self, name: str, entry: Entry) -> bytes:
+        """Return the bytes of a tensor; fewer where the file has ended."""
+        with open(entry.path, "rb") as file:
+            file.seek(entry.start)
+            return file.read(entry.stop - entry.start)
 
     def _entry(self, name: str) -> Entry:
         try:
@@ -141,7 +145,7 @@ def read(path: str | os.PathLike[str]) -> tuple[Tensors, dict[str, Any]]:
             entries[name] = entry
     for name in sorted(set(indexed) - set(entries)):
         raise CheckpointError(f"load: the index of {str(path)!r} has {name!r}, no shard has it.")
-    return Tensors(entries, path, metadata), _config(folder / "config.json")
+    return Tensors(entries, path, metadata), config(folder / "config.json")
 
 
 def _files(path: Path) -> tuple[list[Path], Iterable[str]]:
@@ -189,7 +193,7 @@ def _shards(index: Path) -> tuple[list[Path], Iterable[str]]:
     return [index.parent / name for name in names], shards
 
 
-def _config(path: Path) -> dict[str, Any]:
+def config(path: Path) -> dict[str, Any]:
     return _json(path, path.read_bytes()) if path.is_file() else {}
 
 
