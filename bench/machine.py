@@ -171,7 +171,7 @@ def _ours() -> str:
 def _kernels() -> str:
     """Return the SIMD width of our kernels and their screening passes, the fastest first."""
     try:
-        from rvq_np.kernels.compiled.simd import TARGET
+        from rvq_np.kernels.compiled.target import TARGET
     except ImportError:
         return "NumPy"
     return f"{TARGET.lanes} floats per SIMD vector, screening passes: {', '.join(TARGET.screens)}"

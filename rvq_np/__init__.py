@@ -6,6 +6,7 @@ A map of the modules and packages, from the ground up; imports only point down.
 `rvq_np.errors`        every exception raised on purpose
 `rvq_np.files`         files that are written whole or not at all, safetensors, audio
 `rvq_np.arguments`     numbers, functions and paths among arguments, checked by name
+`rvq_np.names`         the names of arrays in a state dict
 `rvq_np.kernels`       search, decoding and sums over plain arrays, on three engines
 `rvq_np.arrays`        arrays of any library: the way here and the way back
 `rvq_np.backends`      one file per array library: the array decides who computes
@@ -15,6 +16,7 @@ A map of the modules and packages, from the ground up; imports only point down.
 `rvq_np.train`         k-means, moving averages, dead codewords; state in, new state out
 `rvq_np.checkpoints`   one file per family of published models
 `rvq_np.export`        codebooks and codes for other programs, one file per format
+`rvq_np.frontend`      what vectors are made of: samples, an MDCT, latents of an encoder
 `rvq_np.bitstream`     the container for codes
 `rvq_np.quantizer`     `ResidualVectorQuantizer`: the class, torch-free
 `rvq_np.grad`          one file per autograd framework
@@ -37,6 +39,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Codebooks": "codebooks",
+    "FrontEnd": "frontend",
     "Grouped": "codebooks",
     "Linear": "codebooks",
     "Parallel": "codebooks",
@@ -65,8 +68,10 @@ _MODULES = (
     "errors",
     "export",
     "files",
+    "frontend",
     "grad",
     "kernels",
+    "names",
     "plot",
     "quantizer",
     "sklearn",
@@ -89,6 +94,7 @@ if TYPE_CHECKING:
     from .codec.streaming import StreamEncoder as StreamEncoder
     from .errors import NotInitializedWarning as NotInitializedWarning
     from .errors import RvqError as RvqError
+    from .frontend import FrontEnd as FrontEnd
     from .quantizer import QuantizedResult as QuantizedResult
     from .quantizer import ResidualVectorQuantizer as ResidualVectorQuantizer
 

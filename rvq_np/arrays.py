@@ -11,10 +11,22 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .errors import BackendError
 
 _SINGLE = np.dtype(np.float32)
+# By NumPy's dtype in either byte order; a long double of 8 bytes is a float64 of another name.
+KNOWN: dict[Any, np.dtype] = {
+    np.dtype(f"{order}{kind}"): np.dtype(f"f{np.dtype(kind).itemsize}")
+    for kind in "efdg" for order in "<>" if np.dtype(kind).itemsize <= 8
+}  # fmt: skip
+FLOATS = "float16, bfloat16, float32 or float64"  # for messages
+
+# What NumPy arrays are to a type checker; arrays of other libraries are `Any`.
+Vectors = NDArray[np.floating]
+Codes = NDArray[np.int32]
+Integers = NDArray[np.integer]
 
 
 def namespace(*arrays: Any) -> Any:
@@ -54,19 +66,52 @@ def _library(cls: Any) -> Any:
 
 
 def float_type(x: Any) -> np.dtype | None:
-    """Return the float type of `x` in NumPy's terms, float32 for bfloat16; None if it has none."""
+    """Return the float type of `x` as NumPy's native dtype; None if nothing computes with it.
+
+    float16, float32 or float64, whatever the byte order; float32 for bfloat16.  A long double and
+    floats of 8 bits have none: rounding them in silence would be an answer to another question.
+    """
     dtype = x.dtype
-    if isinstance(dtype, np.dtype) and dtype.kind in "fiub":
-        return dtype if dtype.kind == "f" else None
+    if isinstance(dtype, np.dtype):
+        found = KNOWN.get(dtype)
+        return _SINGLE if found is None and dtype.name == "bfloat16" else found
     name = str(dtype)
     if "bfloat16" in name:  # which no library's `isdtype` need know
         return _SINGLE
-    if isinstance(x, np.ndarray) or not namespace(x).isdtype(dtype, "real floating"):
+    if not namespace(x).isdtype(dtype, "real floating"):
         return None
     for wide in (np.float16, np.float64):
         if wide.__name__ in name:
             return np.dtype(wide)
     return _SINGLE
+
+
+def native(x: Any) -> Any:
+    """Return `x` of a type that its library computes with: in the byte order of this machine.
+
+    bfloat16 becomes float32; anything else is `x` itself.
+    """
+    dtype = x.dtype
+    if isinstance(dtype, np.dtype):
+        if dtype.name == "bfloat16":
+            return x.astype(_SINGLE)
+        return x if dtype.isnative else x.astype(dtype.newbyteorder("="))
+    if "bfloat16" not in str(dtype):
+        return x
+    xp = namespace(x)
+    return xp.astype(x, xp.float32)
+
+
+def numbers(values: Any) -> np.ndarray | None:
+    """Return `values` as a NumPy array of real numbers in the byte order of this machine, or None.
+
+    None where they are no whole numbers and have no `float_type`.
+    """
+    array = to_numpy(values)
+    if array.dtype.kind in "biu" or float_type(array) is not None:
+        found: np.ndarray = native(array)
+        return found
+    return None
 
 
 def there(x: Any) -> AbstractContextManager[Any]:

@@ -6,10 +6,9 @@ The arithmetic between stages and bandwidth lives here too, as it needs nothing 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, NoReturn
-
-import numpy as np
 
 from . import arguments
 from .errors import LevelsError, ParameterError
@@ -46,18 +45,26 @@ class Config:
         for name in ("dimension", "codebook_dim", "n_q", "bins", "kmeans_iters"):
             value = getattr(self, name)
             lowest = 0 if name == "kmeans_iters" else 1
-            if not _is_whole(value) or value < lowest:
+            found = arguments.whole_of(value)
+            if found is None or found < lowest:
                 _refuse(name, value, f"a whole number from {lowest}")
-            object.__setattr__(self, name, int(value))
+            object.__setattr__(self, name, found)
+        init = arguments.flag(CLASS, "kmeans_init", self.kmeans_init)
+        object.__setattr__(self, "kmeans_init", init)
         for name in ("decay", "quantizer_dropout"):
-            if not _is_number(getattr(self, name)) or not 0 <= getattr(self, name) <= 1:
-                _refuse(name, getattr(self, name), "a number from 0 to 1")
+            self._number(name, 1, "a number from 0 to 1")
         for name in ("threshold_ema_dead_code", "commitment_weight", "epsilon"):
-            if not _is_number(getattr(self, name)) or getattr(self, name) < 0:
-                _refuse(name, getattr(self, name), "a finite number from 0")
-        relative = self.relative_threshold
-        if relative is not None and (not _is_number(relative) or not 0 <= relative <= 1):
-            _refuse("relative_threshold", relative, "None or a number from 0 to 1")
+            self._number(name, math.inf, "a finite number from 0")
+        if self.relative_threshold is not None:
+            self._number("relative_threshold", 1, "None or a number from 0 to 1")
+
+    def _number(self, name: str, highest: float, expected: str) -> None:
+        """Make an argument a plain number from 0 to `highest`, or raise."""
+        value = getattr(self, name)
+        found = arguments.real_of(value)
+        if found is None or not 0 <= found <= highest:
+            _refuse(name, value, expected)
+        object.__setattr__(self, name, arguments.plain(value))
 
     @property
     def projects(self) -> bool:
@@ -66,14 +73,15 @@ class Config:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the arguments as plain JSON values."""
-        plain = {}
-        for name, value in asdict(self).items():
-            plain[name] = value.item() if isinstance(value, np.generic) else value
-        return plain
+        return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Config:
         """Return the config of `values`, which must name every argument and no other."""
+        if not isinstance(values, Mapping):
+            raise ParameterError(
+                f"Config: config is a {type(values).__name__}; expected a mapping of arguments."
+            )
         names = {each.name for each in fields(cls)}
         wrong = sorted(names.symmetric_difference(values))
         if wrong:
@@ -85,7 +93,7 @@ class Config:
 
     def bandwidth_per_quantizer(self, sample_rate: float, call: str = CLASS) -> float:
         """Return kb/s per stage at `sample_rate` vectors per second; `call`: who asks."""
-        rate = _real(sample_rate)
+        rate = arguments.real_of(sample_rate)
         if rate is None or rate <= 0:
             _refuse("sample_rate", sample_rate, "a positive number of vectors per second", call)
         return math.log2(self.bins) * rate / 1000
@@ -97,44 +105,36 @@ class Config:
         up by a relative 1e-9 (ESPnet loses a stage in 313 of 2464 such cases, this in none).
         """
         per_stage = self.bandwidth_per_quantizer(sample_rate, call)
-        if bandwidth is None:
-            return self.n_q
-        spent = _real(bandwidth)
-        if spent is None or spent < 0:
-            _refuse("bandwidth", bandwidth, "kb/s from 0, where 0 and None mean all stages", call)
-        if spent == 0 or per_stage == 0:
+        spent = self.budget(sample_rate, bandwidth, call)
+        if not spent or per_stage == 0:
             return self.n_q
         fitting = math.floor(min(spent / per_stage * (1 + 1e-9), self.n_q))
         return max(1, fitting)
+
+    def budget(self, sample_rate: Any, bandwidth: Any, call: str = CLASS) -> float | None:
+        """Return `bandwidth` as a plain number of kb/s, or None.
+
+        What a type narrower than float64 may have been rounded by is added, so that a bandwidth
+        that a result reports as float32 buys as many stages again.
+        """
+        if bandwidth is None:
+            return None
+        spent = arguments.real_of(bandwidth)
+        if spent is None or spent < 0:
+            _refuse("bandwidth", bandwidth, "kb/s from 0, where 0 and None mean all stages", call)
+        rounded = arguments.rounding(bandwidth) + arguments.rounding(sample_rate)
+        return spent * (1 + rounded)
 
     def check_start(self, call: str, st: int | None, n_q: int) -> int:
         """Return the first stage as an int, 0 for None, or raise LevelsError."""
         if st is None:
             return 0
-        if not _is_whole(st) or not 0 <= st < n_q:
+        found = arguments.whole_of(st)
+        if found is None or not 0 <= found < n_q:
             raise LevelsError(
                 f"{call}: st is {st!r}; choose 0 to {n_q - 1}, the stages in use here."
             )
-        return int(st)
-
-
-def _is_number(value: Any) -> bool:
-    kinds = (bool, int, float, np.bool_, np.integer, np.floating)
-    return isinstance(value, kinds) and math.isfinite(value)
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, (int, np.integer)) and not isinstance(value, (bool, np.bool_))
-
-
-def _real(value: Any) -> float | None:
-    """Return a finite number as a float, None for anything else."""
-    if _is_number(value):
-        return float(value)
-    try:
-        return arguments.number("", "", value)
-    except ParameterError:
-        return None
+        return found
 
 
 def _refuse(name: str, value: Any, expected: str, call: str = CLASS) -> NoReturn:

@@ -69,7 +69,7 @@ class PartsError(CheckpointError):
         super().__init__(message)
         self.parts, self.family = parts, family
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
         return type(self), (*self.args, self.parts, self.family)
 
 
@@ -77,8 +77,16 @@ class BitstreamError(RvqError, ValueError):
     """A file of codes is truncated, damaged, of another format, or of other codebooks."""
 
 
+class MissingExtraError(RvqError, ImportError):
+    """Something needs a package that is not installed, of an extra of rvq-np."""
+
+
 class InputFileError(RvqError, ValueError):
     """A data file given to the command line cannot be used."""
+
+
+class FewVectorsWarning(UserWarning):
+    """There are fewer distinct vectors to train on than codewords: some can never be chosen."""
 
 
 class NotInitializedWarning(UserWarning):

@@ -12,6 +12,8 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from .files.atomic import NewFile
+
 
 def rate_distortion(
     kbps: Sequence[float], snr: Mapping[str, Sequence[float]], path: str | os.PathLike[str]
@@ -34,7 +36,7 @@ def rate_distortion(
     axes[0].set_title("Held-out speech: SNR by number of stages")
     axes[0].grid(alpha=0.3)
     axes[0].legend(frameon=False)
-    figure.savefig(path, dpi=120)
+    _save(figure, path, 120)
 
 
 def spectrograms(
@@ -68,7 +70,12 @@ def spectrograms(
         axis.set_title(title, loc="left", fontsize=10)
         axis.set_ylabel("kHz")
     axes[-1].set_xlabel("seconds")
-    figure.savefig(path, dpi=110)
+    _save(figure, path, 110)
+
+
+def _save(figure: Figure, path: str | os.PathLike[str], dpi: int) -> None:
+    with NewFile(path) as new:
+        figure.savefig(new.file, dpi=dpi, format="png")
 
 
 def _decibels(samples: np.ndarray, window: int = 512, hop: int = 128) -> np.ndarray:

@@ -6,6 +6,8 @@ called ``random_state``, as in scikit-learn.
 
 from __future__ import annotations
 
+import copy
+import os
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,11 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
-from . import codec, train
+from . import arguments, codec, train
+from .config import Config
+from .quantizer import ResidualVectorQuantizer
+
+REPLACED = 0.1  # of the mean count: codewords below are replaced, also in batches of few vectors
 
 
 class ResidualQuantizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -32,6 +38,12 @@ class ResidualQuantizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
     beam_size : int, optional
         Hypotheses kept per vector when encoding.
     random_state : int, RandomState or None, optional
+
+    Notes
+    -----
+    There is no ``sample_weight``: k-means and averages here count whole vectors, which makes their
+    sums the same however rows are split. Repeat vectors instead. `save` and `to_quantizer` are the
+    ways to a model file and to the other calls of the package.
 
     Attributes
     ----------
@@ -70,34 +82,121 @@ class ResidualQuantizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any = None) -> ResidualQuantizer:
-        """Train all stages on `X` (n_samples, n_features)."""
-        X = validate_data(self, X, dtype=[np.float64, np.float32])
-        seed = check_random_state(self.random_state).randint(2**31 - 1)
+        """Train all stages on `X` (n_samples, n_features), from the beginning.
+
+        Raises
+        ------
+        ParameterError
+            If a parameter is not what it may be; it is named.
+        """
+        self._check_parameters("fit")
+        X = self._vectors("fit", X, reset=True)
+        rng = self._generator()
         iterations = [0] * self.n_q
 
         def count(info: train.FitProgress) -> None:
             iterations[info.stage] += 1
 
         states = train.fit(
-            X, self.n_q, self.bins, self.max_iter, np.random.default_rng(seed),
-            tolerance=self.tol, callback=count,
-        )  # fmt: skip
-        self.codebooks_ = train.codebooks_of(states)
+            X, self.n_q, self.bins, self.max_iter, rng, tolerance=self.tol, callback=count
+        )
+        self._use(ResidualVectorQuantizer.made_of(self._config(X), states, None, rng=rng))
         self.n_iter_ = max(iterations)
+        return self
+
+    def partial_fit(self, X: Any, y: Any = None) -> ResidualQuantizer:
+        """Move the codewords along with one batch `X` (n_samples, n_features).
+
+        By exponential moving averages, see `rvq_np.train.ema`: the first batch gives the first
+        codewords by k-means, unless `fit` has, so give it several vectors a codeword; codewords
+        that are hardly chosen are replaced by vectors of the batch.
+
+        Raises
+        ------
+        ParameterError
+            If a parameter is not what it may be; it is named.
+        """
+        self._check_parameters("partial_fit")
+        first = not hasattr(self, "_quantizer")
+        X = self._vectors("partial_fit", X, reset=first)
+        quantizer: Any = None if first else self._quantizer
+        if first:
+            config, rng = self._config(X), self._generator()
+            quantizer = ResidualVectorQuantizer.made_of(config, *train.fresh(config, rng), rng=rng)
+            self.n_iter_ = self.max_iter
+        quantizer.train()(X, 1.0)
+        self._use(quantizer)
         return self
 
     def transform(self, X: Any) -> np.ndarray:
         """Return codes (n_samples, n_q), int32."""
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        self._check_parameters("transform")
+        X = self._vectors("transform", X, reset=False)
         codes = codec.encode(X, self.codebooks_, beam_size=self.beam_size)
         return np.ascontiguousarray(codes.T)
 
     def inverse_transform(self, X: Any) -> np.ndarray:
-        """Return vectors (n_samples, n_features), float32, of codes (n_samples, n)."""
+        """Return vectors (n_samples, n_features), float32, of codes (n_samples, n).
+
+        A code of -1 is dropped and adds nothing.
+        """
         check_is_fitted(self)
         X = check_array(X, dtype="numeric")
         return np.asarray(codec.decode(np.ascontiguousarray(X.T), self.codebooks_))
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """Return the negative mean squared error, per number, of what the codes of `X` decode to.
+
+        Higher is better, as model selection expects: 0 is the best there is.
+        """
+        decoded = self.inverse_transform(self.transform(X))
+        return -float(np.square(np.asarray(X, np.float64) - decoded).mean())
+
+    def to_quantizer(self) -> ResidualVectorQuantizer:
+        """Return a `rvq_np.ResidualVectorQuantizer` of its own with the fitted codebooks, in eval.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from rvq_np.sklearn import ResidualQuantizer
+        >>> x = np.random.default_rng(0).standard_normal((500, 8))
+        >>> rvq = ResidualQuantizer(n_q=3, bins=16, random_state=0).fit(x).to_quantizer()
+        >>> rvq.encode(x, sample_rate=1).shape
+        (3, 500)
+        """
+        check_is_fitted(self)
+        return copy.deepcopy(self._quantizer).eval()
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a model file, which `rvq_np.ResidualVectorQuantizer.load` and ``rvq-np`` read."""
+        self.to_quantizer().save(path)
+
+    def _check_parameters(self, call: str) -> None:
+        call = f"ResidualQuantizer.{call}"
+        for name in ("n_q", "bins", "max_iter", "beam_size"):
+            arguments.whole(call, name, getattr(self, name), 1)
+        arguments.number(call, "tol", self.tol)
+
+    def _vectors(self, call: str, X: Any, *, reset: bool) -> np.ndarray:
+        """Return checked vectors, float32 if they are, else float64."""
+        X = validate_data(self, X, dtype="numeric", reset=reset)
+        if X.dtype.kind not in "biu":
+            return np.asarray(X, codec.validation.floating(f"ResidualQuantizer.{call}", X))
+        return X.astype(np.float64)
+
+    def _generator(self) -> np.random.Generator:
+        seed = check_random_state(self.random_state).randint(2**31 - 1)
+        return np.random.default_rng(seed)
+
+    def _config(self, X: np.ndarray) -> Config:
+        return Config(
+            X.shape[1], None, self.n_q, self.bins, kmeans_iters=self.max_iter,
+            relative_threshold=REPLACED,
+        )  # fmt: skip
+
+    def _use(self, quantizer: ResidualVectorQuantizer) -> None:
+        self._quantizer, self.codebooks_ = quantizer, quantizer.codebooks
 
     @property
     def _n_features_out(self) -> int:

@@ -2,8 +2,10 @@
 
 import ast
 import itertools
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +17,15 @@ PACKAGE = Path(rvq_np.__file__).parent
 
 LEVELS = {
     "errors": 0,
+    "forks": 0,
     "arguments": 1,
     "arrays": 1,
     "files": 1,
     "kernels": 1,
+    "names": 1,
     "backends": 2,
     "config": 2,
+    "frontend": 2,
     "codebooks": 3,
     "codec": 4,
     "bitstream": 5,
@@ -38,8 +43,8 @@ LEVELS = {
 # Packages that are one piece in several files; in the others files named after a library, family
 # or framework never meet.
 ONE_PIECE = {
-    "bitstream", "cli", "codebooks", "codec", "demo", "files", "kernels", "quantizer", "testing",
-    "train",
+    "bitstream", "cli", "codebooks", "codec", "demo", "files", "frontend", "kernels", "quantizer",
+    "testing", "train",
 }  # fmt: skip
 # The command line is the way to the demo, the demo the way to pictures.
 ALLOWED = {("cli", "demo"), ("demo", "plot")}
@@ -147,8 +152,8 @@ def run_python(code, **environment):
 @pytest.mark.quick
 def test_importing_loads_nothing_heavy():
     code = (
-        "import sys, rvq_np; heavy = {'numba', 'llvmlite', 'scipy', 'torch', 'jax', 'cupy', "
-        "'safetensors', 'hypothesis', 'matplotlib', 'tqdm', 'array_api_compat'}; "
+        "import sys, rvq_np; heavy = {'numba', 'llvmlite', 'scipy', 'soundfile', 'torch', 'jax', "
+        "'cupy', 'safetensors', 'hypothesis', 'matplotlib', 'tqdm', 'array_api_compat'}; "
         "print(sorted(heavy & set(sys.modules)))"
     )
     assert run_python(code).strip() == "[]"
@@ -237,6 +242,99 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     assert run_python(code).strip() == "0"
 
 
+FORKED = """
+import os, signal, sys, threading, time, warnings
+warnings.simplefilter("ignore", DeprecationWarning)  # forking with threads is what is tested
+import numpy as np, rvq_np
+from rvq_np.kernels import dispatch
+x = np.random.default_rng(0).standard_normal((200, 4)).astype(np.float32)
+books = x[None, :16]
+inside = threading.Event()
+{meanwhile}
+thread = threading.Thread(target=busy)
+thread.start()
+assert inside.wait(60)
+child = os.fork()
+if child == 0:
+    signal.alarm(20)  # a lock that hangs would hang for ever
+    {child}
+    os._exit(0)
+thread.join()
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+
+
+@needs_fork
+def test_a_child_of_a_process_that_was_loading_kernels_works():
+    """It hung for ever on a lock whose thread was not there."""
+    meanwhile = """
+class Slow:
+    def find_spec(self, name, path=None, target=None):
+        if name == "rvq_np.kernels.compiled.engine":
+            inside.set()
+            time.sleep(0.5)
+            raise ImportError("not today")
+sys.meta_path.insert(0, Slow())
+busy = rvq_np.warmup
+"""
+    child = "assert dispatch.load() is dispatch.plain; rvq_np.encode(x, books)"
+    assert run_python(FORKED.format(meanwhile=meanwhile, child=child)).strip() == "0"
+
+
+@needs_fork
+def test_a_child_of_a_process_that_was_training_trains():
+    """The lock of a quantizer is new in the child, and so are those of cached properties."""
+    meanwhile = """
+rvq = rvq_np.ResidualVectorQuantizer(4, 4, 1, 8, kmeans_init=False, rng=0)
+stage = rvq_np.Stage(x)
+waiting = threading.Event()
+real = np.abs
+class Largest(np.ndarray):
+    def max(self, *given):
+        inside.set()
+        waiting.wait(1)
+        return np.asarray(self).max(*given)
+vars(stage)["codebook"] = stage.codebook.view(Largest)
+def busy():
+    with rvq._turn:
+        stage.largest
+"""
+    child = "rvq(x, 1); rvq.fit(x); rvq_np.Codebooks(x[None]).reach"
+    assert run_python(FORKED.format(meanwhile=meanwhile, child=child)).strip() == "0"
+
+
+def test_threads_that_train_one_quantizer_take_turns(monkeypatch):
+    """Each step begins with what the one before left: none is lost."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from rvq_np import train
+
+    rvq = rvq_np.ResidualVectorQuantizer(4, 4, 2, 8, kmeans_init=False, rng=0)
+    x = np.random.default_rng(0).standard_normal((50, 4)).astype(np.float32)
+    expected, steps, running, real = [rvq._states], [], [], train.learn
+
+    def learn(states, *others, **named):
+        running.append(states)
+        time.sleep(0.01)  # others would come in meanwhile
+        learned = real(states, *others, **named)
+        steps.append(len(running) == 1 and tuple(states) == tuple(expected[-1]))
+        expected.append(learned.states)
+        running.pop()
+        return learned
+
+    monkeypatch.setattr(train, "learn", learn)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: rvq(x, 1), range(12)))
+    assert steps == [True] * 12
+    assert rvq._states == expected[-1]
+    with ThreadPoolExecutor(2) as pool:
+        fitted = pool.submit(rvq.fit, x)
+        codes = [rvq.decode(rvq.encode(x, 1)) for _ in range(3)]  # need no turn
+        fitted.result()
+    assert len(codes) == 3
+
+
 def test_many_python_threads_may_call_at_once():
     from concurrent.futures import ThreadPoolExecutor
 
@@ -276,3 +374,36 @@ def test_encoding_a_numpy_array_takes_one_way_through_few_files():
     entered = files_entered(lambda: encode(x, codebooks))
     assert len(set(entered)) <= 7
     assert sum(a != b for a, b in itertools.pairwise(entered)) <= 12
+
+
+@pytest.mark.quick
+def test_one_module_knows_the_names_of_a_state_dict():
+    """`names`: whoever else needs one asks there. Docstrings may show them."""
+    for path in PACKAGE.rglob("*.py"):
+        tree = ast.parse(path.read_text())
+        shown = {
+            id(node.body[0].value)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+            and isinstance(node.body[0], ast.Expr)
+        }
+        for node in ast.walk(tree):
+            text = node.value if isinstance(node, ast.Constant) else None
+            if path.stem != "names" and isinstance(text, str) and id(node) not in shown:
+                assert "vq.layers" not in text, f"{path.relative_to(PACKAGE)}: {text!r}"
+                assert text not in ("cluster_size", "embed_avg", "inited") or (
+                    path.parent.name == "checkpoints"  # of families that name fewer of them
+                ), f"{path.relative_to(PACKAGE)}: {text!r}"
+
+
+@pytest.mark.quick
+def test_one_module_reads_safetensors():
+    """`files.safetensors`: the library of that name writes, and nothing else is asked of it."""
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and not node.level and node.module:
+                ours = path.relative_to(PACKAGE).as_posix() == "files/safetensors.py"
+                assert ours or node.module.partition(".")[0] != "safetensors"
+                assert not ours or not node.module.startswith("safetensors") or (
+                    [each.name for each in node.names] == ["save"]
+                )  # fmt: skip

@@ -2,13 +2,25 @@
 
 import inspect
 import io
+import json
+from decimal import Decimal
 from fractions import Fraction
 
+import array_api_strict
 import numpy as np
 import pytest
 
 import rvq_np
-from rvq_np import Codebooks, ResidualVectorQuantizer, StreamEncoder, bitstream, codec, train
+from rvq_np import (
+    Codebooks,
+    ResidualVectorQuantizer,
+    StreamEncoder,
+    bitstream,
+    checkpoints,
+    codec,
+    testing,
+    train,
+)
 from rvq_np.config import Config
 from rvq_np.errors import ParameterError, RvqError
 
@@ -71,8 +83,34 @@ CALLS = {
     "Reader.codes": (lambda stage: bitstream.Reader(container()).codes(stage), {"stage": 0}),
     "append": (lambda **given: bitstream.append(**{"target": container(), **given}),
                {"codes": CODES, "chunk_frames": None}),
+    "state_dict": (checkpoints.state_dict, {"quantizer": BOOKS, "family": "encodec",
+                                            "counts": None}),
+    "rvq.load_state_dict": (lambda state: rvq().load_state_dict(state),
+                            {"state": rvq().state_dict()}),
+    "rvq.decode": (lambda **given: rvq(kmeans_init=False).decode(**given),
+                   {"codes": CODES % 4, "st": 0}),
+    "ResidualVectorQuantizer": (ResidualVectorQuantizer, {
+        "dimension": 4, "codebook_dim": 4, "n_q": 1, "bins": 4, "decay": 0.9, "kmeans_init": True,
+        "kmeans_iters": 1, "threshold_ema_dead_code": 2, "quantizer_dropout": False, "rng": 0,
+    }),
+    "rvq_tests": (testing.rvq_tests, {"encode": print, "decode": print, "dtype": np.float32,
+                                      "tolerance": 1.0}),
+    "backend_tests": (testing.backend_tests, {"put": print, "get": print, "device": print,
+                                              "dtypes": ("float32",)}),
+    "container_tests": (testing.container_tests, {"write": print, "read": print, "drops": True,
+                                                  "error": ValueError}),
+    "gradient_tests": (testing.gradient_tests, {"value_and_gradients": print, "tolerance": None,
+                                                "codebook_loss_gradient": None,
+                                                "dtype": np.float64}),
+    "training_tests": (testing.training_tests, {"make": object, "dimension": 3, "masked": True}),
 }  # fmt: skip
 NOTHING = object()
+PATHS = {  # beside what can be a path but names no file
+    "load": checkpoints.load,
+    "save": lambda path: checkpoints.save(path, BOOKS),
+    "rvq.load": ResidualVectorQuantizer.load,
+    "rvq.save": lambda path: rvq().save(path),
+}
 BAD = [-7, 1.5, [1], NOTHING, np.ones(3), float("nan"), (), {}]
 
 
@@ -91,9 +129,30 @@ def test_no_argument_ends_in_an_error_that_was_not_raised_on_purpose(call, name)
     assert refused >= 3
 
 
+@pytest.mark.parametrize("call", PATHS)
+def test_what_is_no_path_is_refused_by_name(call):
+    for bad in (-7, 1.5, None, True, [1], NOTHING, np.ones(3), float("nan"), (), {}):
+        with pytest.raises(ParameterError, match=rf"^{call.split('.')[-1]}: path is .* the path"):
+            PATHS[call](bad)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
+        (lambda: checkpoints.load("a", 3), "load: family is 3; expected one of audiocraft, "),
+        (lambda: checkpoints.save("a", BOOKS, 3), "state_dict: family is 3; expected one of enc"),
+        (lambda: checkpoints.state_dict(BOOKS, "encodec", counts="a"),
+         "state_dict: counts is 'a'; expected one array of numbers a stage"),
+        (lambda: rvq(kmeans_init="a"), "ResidualVectorQuantizer: kmeans_init is 'a'; expected Tr"),
+        (lambda: testing.rvq_tests(encode=3, decode=print), "rvq_tests: encode is 3; expected a f"),
+        (lambda: testing.rvq_tests(encode=print, decode=print, dtype="a"),
+         "rvq_tests: dtype is 'a'; expected float32 or float64"),
+        (lambda: testing.backend_tests(put=print, get=print, dtypes="float32"),
+         "backend_tests: dtypes is 'float32'; expected a tuple of some of bfloat16, float16"),
+        (lambda: testing.container_tests(write=print, read=print, error=3),
+         "container_tests: error is 3; expected a class of exceptions"),
+        (lambda: testing.training_tests(make=object, dimension=0),
+         "training_tests: dimension is 0; expected a whole number >= 1"),
         (lambda: train.fit(X, 0, 4, 1, 0), "fit: n_q is 0; expected a whole number >= 1"),
         (lambda: train.fit(X, 1, 0, 1, 0), "fit: size is 0; expected a whole number >= 1"),
         (lambda: train.fit(X, 1, 4, -1, 0), "fit: iterations is -1; expected a whole number >= 0"),
@@ -146,6 +205,144 @@ def test_any_real_number_is_a_number():
     for tolerance in (Fraction(1, 2), np.array(0.5), np.float16(0.5)):
         again = train.fit(X, np.int64(1), np.array(4), np.uint8(2), 0, tolerance=tolerance)
         assert again == states
+
+
+class Scalar:
+    """A scalar of a framework: a 0-d array of its own type, with a type that NumPy has not."""
+
+    shape = ()
+
+    def __init__(self, value, dtype):
+        self.value, self.dtype = value, dtype
+
+    def __float__(self):
+        return float(self.value)
+
+    def __index__(self):
+        return int(self.value)
+
+    def __bool__(self):
+        return bool(self.value)
+
+
+KINDS = {
+    "Fraction": lambda v: Fraction(v), "Decimal": lambda v: Decimal(v), "float": float,
+    "float64": np.float64, "0-d array": lambda v: np.array(float(v)),
+    "0-d array of objects": lambda v: np.array(Fraction(v)),
+    "a framework's": lambda v: Scalar(v, "torch.float64"),
+    "array API": lambda v: array_api_strict.asarray(float(v)),
+    "longdouble": lambda v: np.longdouble(v), "float32": np.float32,
+}  # fmt: skip
+WHOLE = {
+    "int64": np.int64, "uint8": np.uint8, "0-d array": lambda v: np.array(v, np.int16),
+    "a framework's": lambda v: Scalar(v, "torch.int64"), "array API": array_api_strict.asarray,
+}  # fmt: skip
+NO_NUMBERS = [
+    "1", b"1", np.array("1"), np.str_("1"), 1j, np.complex64(1), np.array(1j), np.ones(1),
+    np.datetime64(1, "s"), Scalar(1, "torch.complex64"), Decimal("NaN"), np.float32("nan"), None,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_every_number_argument_takes_any_real_number(kind):
+    quantizer = rvq(kmeans_init=False)
+    np.testing.assert_array_equal(
+        quantizer.encode(X, kind(50), kind("0.125")), quantizer.encode(X, 50, 0.125)
+    )
+    assert quantizer.eval()(X, kind(50), kind("0.125")).bandwidth == np.float32(0.1)
+    assert quantizer.get_bandwidth_per_quantizer(kind(50)) == 0.1
+    assert quantizer.get_num_quantizers_for_bandwidth(kind(50), kind(0.125)) == 1
+    given = {"decay": 0.5, "threshold_ema_dead_code": 0.25, "quantizer_dropout": 0.5,
+             "commitment_weight": 2.5, "epsilon": 0.125, "relative_threshold": 0.25}  # fmt: skip
+    config = Config(4, 4, 1, 4, **{name: kind(each) for name, each in given.items()})
+    assert config == Config(4, 4, 1, 4, **given)
+    assert {type(each) for each in config.as_dict().values()} == {int, bool, float}
+    assert json.loads(json.dumps(config.as_dict())) == config.as_dict()
+    assert train.ema(STATE, *TALLY.values(), decay=kind(0.5), epsilon=kind(0.25)) == train.ema(
+        STATE, *TALLY.values(), decay=0.5, epsilon=0.25
+    )
+    assert train.fit(X, 1, 4, 2, 0, tolerance=kind(0.5)) == train.fit(X, 1, 4, 2, 0, tolerance=0.5)
+    file = io.BytesIO()
+    bitstream.write(file, CODES, sizes=(8,), frame_rate=kind("86.125"))
+    assert bitstream.read(file).frame_rate == Fraction("86.125")
+
+
+@pytest.mark.parametrize("kind", WHOLE.values(), ids=WHOLE)
+def test_every_whole_argument_takes_any_whole_number(kind):
+    config = Config(kind(4), kind(4), kind(1), kind(8), kmeans_iters=kind(3))
+    assert config == Config(4, 4, 1, 8, kmeans_iters=3)
+    assert set(map(type, config.as_dict().values())) <= {int, bool, float, type(None)}
+    assert rvq_np.encode(X, BOOKS, kind(1), beam_size=kind(2), threads=kind(1)).shape == (1, 50)
+    assert rvq_np.decode(CODES, BOOKS, threads=kind(1)).shape == X.shape
+    assert rvq_np.Parallel([BOOKS], n_q=kind(1)).n_q == 1
+    assert rvq_np.Stage(X, stride=kind(2)) == rvq_np.Stage(X, stride=2)
+    assert StreamEncoder(BOOKS, kind(1), kind(1), threads=kind(1)).push(X).shape == (1, 50)
+    quantizer = rvq(kmeans_init=False)
+    assert quantizer.encode(X, 50, st=kind(0), beam_size=kind(1)).shape == (1, 50)
+    assert quantizer.decode(CODES % 4, st=kind(0)).shape == X.shape
+    assert train.AllReduce(np.copy, kind(0), kind(1)).size == 1
+    assert train.fit(X, kind(1), kind(4), kind(2), kind(0)) == train.fit(X, 1, 4, 2, 0)
+
+
+@pytest.mark.parametrize("value", NO_NUMBERS, ids=repr)
+def test_what_is_no_real_number_is_refused_by_name(value):
+    with pytest.raises(ParameterError, match="encode: sample_rate is "):
+        rvq().encode(X, value)
+    with pytest.raises(ParameterError, match="ResidualVectorQuantizer: decay is "):
+        rvq(decay=value)
+    with pytest.raises(ParameterError, match="ema: decay is "):
+        train.ema(STATE, *TALLY.values(), decay=value)
+    if value is not None:
+        with pytest.raises(ParameterError, match="encode: bandwidth is "):
+            rvq().encode(X, 50, value)
+
+
+@pytest.mark.parametrize("value", ["False", "no", 2, np.ones(2), None])
+def test_whether_to_begin_with_kmeans_is_a_truth_value(value):
+    with pytest.raises(ParameterError, match="ResidualVectorQuantizer: kmeans_init is "):
+        rvq(kmeans_init=value)
+    assert rvq(kmeans_init=np.bool_(False)).config.kmeans_init is False
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_a_bandwidth_that_was_reported_buys_the_same_stages_again(dtype):
+    """Of vectors of float32 it is a float32, and may be rounded down below the stages it is of."""
+    lost = 0
+    for rate in np.linspace(10, 100, 37):
+        for bins in (3, 1000):
+            quantizer = ResidualVectorQuantizer(2, 2, 8, bins, kmeans_init=False, rng=0).eval()
+            for n in range(1, 9):
+                exact = n * quantizer.get_bandwidth_per_quantizer(rate)
+                result = quantizer(np.ones((1, 2), dtype), rate, exact)
+                spent = np.asarray(result.bandwidth).astype(dtype)
+                assert len(result.codes) == n
+                lost += float(spent) < exact * (1 - 1e-9)
+                assert quantizer.get_num_quantizers_for_bandwidth(rate, spent) == n
+                narrow = np.float32(rate)
+                assert quantizer.get_num_quantizers_for_bandwidth(narrow, exact) == n
+    assert lost > 100 or dtype is np.float64
+
+
+@pytest.mark.parametrize("sizes", [(8.5,), ("8",), (True,), 8.0 * np.ones(1)])
+def test_sizes_of_a_file_are_not_rounded_to_whole_numbers(sizes):
+    """8.5 was written as 8."""
+    with pytest.raises(ParameterError, match="write: sizes, strides and batch must be sequences"):
+        bitstream.write(io.BytesIO(), CODES, sizes=sizes)
+
+
+def test_what_a_file_returns_every_call_takes():
+    """A frame rate that was read is the sample rate of codes and the frame rate of a file."""
+    file, again = io.BytesIO(), io.BytesIO()
+    bitstream.write(file, CODES, sizes=(8,), frame_rate=(11025, 128))
+    content = bitstream.read(file)
+    quantizer = ResidualVectorQuantizer(4, 4, 1, 8, kmeans_init=False, rng=0).eval()
+    result = quantizer(X, content.frame_rate)
+    codes = quantizer.encode(X, content.frame_rate, bandwidth=result.bandwidth)
+    np.testing.assert_array_equal(codes, result.codes)
+    assert quantizer.decode(content.codes).shape == X.shape
+    bitstream.write(again, content.codes, sizes=content.sizes, strides=content.strides,
+                    frame_rate=content.frame_rate)  # fmt: skip
+    assert again.getvalue() == file.getvalue()
 
 
 def test_reading_takes_the_same_arguments_from_a_path_and_a_reader():

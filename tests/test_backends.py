@@ -14,16 +14,16 @@ from rvq_np.testing import backend_tests, rvq_tests
 
 slow = pytest.mark.slow  # other paths of the default set keep the same promises
 
-TestNumba = pytest.mark.quick(rvq_tests(**paths.inside()))
-TestNumbaFloat64 = rvq_tests(**paths.inside(), dtype=np.float64)
+TestNumba = pytest.mark.quick(rvq_tests(**paths.inside(), dropped=True))
+TestNumbaFloat64 = rvq_tests(**paths.inside(), dtype=np.float64, dropped=True)
 TestInt16 = rvq_tests(**paths.inside(paths.screen("int16")))
 TestInt16Float64 = slow(rvq_tests(**paths.inside(paths.screen("int16")), dtype=np.float64))
 TestFloat32 = rvq_tests(**paths.inside(paths.screen("float32")))
 TestFloat32Float64 = slow(rvq_tests(**paths.inside(paths.screen("float32")), dtype=np.float64))
 TestScreensGivenUp = slow(rvq_tests(**paths.inside(paths.impatient, paths.tiny_tiles)))
-TestTinyTilesOnTwoThreads = rvq_tests(**paths.inside(paths.tiny_tiles))
-TestPlain = pytest.mark.quick(rvq_tests(**paths.inside(paths.without_numba)))
-TestPlainFloat64 = rvq_tests(**paths.inside(paths.without_numba), dtype=np.float64)
+TestTinyTilesOnTwoThreads = rvq_tests(**paths.inside(paths.tiny_tiles), dropped=True)
+TestPlain = pytest.mark.quick(rvq_tests(**paths.inside(paths.without_numba), dropped=True))
+TestPlainFloat64 = rvq_tests(**paths.inside(paths.without_numba), dtype=np.float64, dropped=True)
 TestPlainSmallBlocks = slow(rvq_tests(**paths.inside(paths.without_numba, paths.small_blocks)))
 TestFortranOrder = rvq_tests(**paths.laid_out(np.asfortranarray))
 TestStridedReadOnly = rvq_tests(**paths.laid_out(paths.strided))

@@ -281,7 +281,7 @@ def test_vectors_and_codes_of_a_checkpoint(vectors, axes, files):
 @pytest.mark.parametrize(("vectors", "axes"), [("s", (0, 1)), ("sbdt", (0, 2, 1))])
 @pytest.mark.parametrize("rows", [7, 1 << 16])
 def test_codes_of_stages_with_strides_are_an_archive(vectors, axes, rows, files, monkeypatch):
-    monkeypatch.setattr(cli.commands.files, "ROWS", rows)
+    monkeypatch.setattr(cli.files, "ROWS", rows)
     run(files, f"encode {vectors}.npy -m strided.safetensors -o c.npz")
     run(files, "decode c.npz -m strided.safetensors -o y.npy")
     x, y = np.load(files / f"{vectors}.npy"), np.load(files / "y.npy")

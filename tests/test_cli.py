@@ -94,7 +94,7 @@ def test_three_axes_are_batch_dimension_time(files):
 def test_large_files_go_through_in_batches(files, monkeypatch):
     run(files, "encode x.npy -m m.safetensors -o whole.npy --beam-size 3")
     run(files, "decode whole.npy -m m.safetensors -o back.npy")
-    monkeypatch.setattr(cli.commands.files, "ROWS", 7)
+    monkeypatch.setattr(cli.files, "ROWS", 7)
     run(files, "encode x.npy -m m.safetensors -o parts.npy --beam-size 3")
     run(files, "decode parts.npy -m m.safetensors -o parts-back.npy")
     for one, other in (("whole.npy", "parts.npy"), ("back.npy", "parts-back.npy")):
@@ -164,7 +164,10 @@ def test_bad_files_are_one_line_each(files, capsys):
     rest = "-m m.safetensors -o out.npy"
     for line, message in (
         (f"encode nothing.npy {rest}", "there is no file 'nothing.npy'"),
-        (f"encode text.npy {rest}", "'text.npy' is not a readable .npy file"),
+        (
+            f"encode text.npy {rest}",
+            "'text.npy' is a text file; encode reads vectors: .npy",
+        ),
         (f"encode empty.npy {rest}", "'empty.npy' is not a readable .npy file"),
         (f"encode cut.npy {rest}", "'cut.npy' is not a readable .npy file"),
         (f"encode lie.npy {rest}", "'lie.npy' is not a readable .npy file"),
@@ -179,20 +182,20 @@ def test_bad_files_are_one_line_each(files, capsys):
         (f"encode nan.npy {rest}", "encode: x holds nan at (0, 0)"),
         (f"encode x.npy {rest} --n-q 4", "encode: n_q is 4; choose 1 to 3"),
         (f"encode x.npy {rest} --beam-size 0", "encode: beam_size is 0"),
-        ("encode x.npy -m foreign.safetensors -o out.npy", "not a safetensors file"),
+        ("encode x.npy -m foreign.safetensors -o out.npy", "is a text file; encode needs a model"),
         ("encode x.npy -m missing.safetensors -o out.npy", "there is no file"),
         ("encode x.npy -m m.safetensors -o no/out.npy", "there is no folder"),
         (f"decode floats.npy {rest}", "'floats.npy' holds float64; expected codes: integers"),
         (f"decode high.npy {rest}", "code 8 at (0, 0) names no codeword"),
         (f"decode deep.npy {rest}", "codes have 4 rows, one a stage, but there are 3"),
-        ("info foreign.safetensors", "not a safetensors file"),
+        ("info foreign.safetensors", "is a text file; info reads models and .rvq files"),
         ("info m.safetensors --codes high.npy", "info: code 8 at (0, 0) names no codeword"),
         ("fit nan.npy -o out.safetensors", "fit: x holds nan at (0, 0)"),
         ("fit x.npy -o no/out.safetensors", "there is no folder"),
         ("fit x.npy -o out.safetensors --bins 0", "bins is 0; expected a whole number from 1"),
         ("fit x.npy -o out.safetensors --seed -1", "rng is -1"),
         ("demo --wav nothing.wav", "there is no file 'nothing.wav'"),
-        ("demo --wav text.npy", "'text.npy' is not a PCM WAV file"),
+        ("demo --wav text.npy", "'text.npy' is a text file; expected a sound"),
     ):
         failed(capsys, files, line, message)
 
@@ -221,7 +224,7 @@ class Terminal(io.StringIO):
 
 
 def test_bars_show_on_a_terminal_only(files, monkeypatch):
-    monkeypatch.setattr(cli.commands.files, "ROWS", 50)
+    monkeypatch.setattr(cli.files, "ROWS", 50)
     for stream, shown in ((Terminal(), True), (io.StringIO(), False)):
         monkeypatch.setattr(sys, "stderr", stream)
         assert run(files, "encode x.npy -m m.safetensors -o c.npy") == 0

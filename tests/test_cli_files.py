@@ -23,12 +23,12 @@ def files(tmp_path, rng, monkeypatch):
     monkeypatch.chdir(tmp_path)
     books = Codebooks(normal(rng, 3, 16, 6))
     strided = Codebooks([Stage(normal(rng, 9, 6), stride=stride) for stride in (4, 2, 1)])
-    checkpoints.save("m.safetensors", books)
+    checkpoints.save("m.safetensors", books, front_end=rvq_np.FrontEnd("samples", 6))
     checkpoints.save("s.safetensors", strided)
     checkpoints.save("other.safetensors", normal(rng, 3, 16, 6))
     np.save("x.npy", normal(rng, 100, 6))
     np.save("bdt.npy", normal(rng, 3, 6, 20))
-    monkeypatch.setattr(cli.commands.files, "ROWS", 24)  # so that everything comes in pieces
+    monkeypatch.setattr(cli.files, "ROWS", 24)  # so that everything comes in pieces
     return tmp_path
 
 
@@ -83,7 +83,7 @@ def test_an_archive_with_one_array_is_read_in_pieces(save, order, files):
 
 
 def test_files_larger_than_memory_come_in_pieces(files, rng, monkeypatch):
-    monkeypatch.setattr(cli.commands.files, "ROWS", 1000)
+    monkeypatch.setattr(cli.files, "ROWS", 1000)
     np.savez("long.npz", normal(rng, 60000, 6))
     np.save("wide.npy", normal(rng, 4, 6, 15000))
     for source in ("long.npz", "wide.npy"):
@@ -214,7 +214,10 @@ def of_a_later_version(content):
         ),
         ("encode odd.npy -m s.safetensors -o c2.rvq", "multiple of 4"),
         ("encode two.npz -m m.safetensors -o c2.rvq", "'two.npz' holds 2 arrays"),
-        ("encode text.npz -m m.safetensors -o c2.rvq", "'text.npz' is not a readable .npz"),
+        (
+            "encode text.npz -m m.safetensors -o c2.rvq",
+            "'text.npz' is a text file; encode reads",
+        ),
         ("encode empty.npz -m m.safetensors -o c2.rvq", "'empty.npz' is not a readable .npz"),
         ("encode foreign.npz -m m.safetensors -o c2.rvq", "'foreign.npz' is not a readable .npz"),
         ("encode cut.npz -m m.safetensors -o c2.rvq", "'cut.npz' is not a readable .npz"),

@@ -2,32 +2,26 @@
 
 import subprocess
 import sys
-from fractions import Fraction
 
 import numpy as np
 import pytest
 from helpers import paths
-from hypothesis import given, settings
+from helpers.codec_cases import CODEWORDS, X, refused
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rvq_np import Codebooks, Linear, Stage, codec, decode, encode, warmup
 from rvq_np.codec import core
 from rvq_np.errors import (
     BackendError,
-    CodeRangeError,
     DtypeError,
-    LevelsError,
-    NonFiniteError,
     ParameterError,
-    RvqError,
     ShapeError,
 )
 from rvq_np.kernels import tables, tiles
 from rvq_np.kernels.compiled import engine as compiled
 from rvq_np.kernels.compiled import follow
 from rvq_np.testing import oracle, strategies
-
-CODEWORDS = np.float32([[[0, 0], [4, 4], [9, 9]], [[0, 0], [1, 0], [0, 1]]])
 
 
 @pytest.mark.parametrize("shape", [(2,), (5, 2), (2, 3, 2), (0, 2), (2, 0, 2), (1, 2, 3, 2)])
@@ -115,97 +109,6 @@ def test_a_codebook_of_one_huge_codeword_among_small_ones_is_still_exact(rng):
     np.testing.assert_array_equal(encode(x, codewords[None]).T, expected)
 
 
-@pytest.mark.parametrize("beam", [2, 5, 100])
-def test_a_wider_beam_never_loses_to_the_greedy_search_on_average(beam, rng):
-    x = rng.standard_normal((400, 6)).astype(np.float32)
-    books = rng.standard_normal((4, 16, 6)).astype(np.float32)
-    greedy = np.square(x - decode(encode(x, books), books)).sum()
-    codes = encode(x, books, beam_size=beam)
-    assert codes.shape == (4, 400)
-    assert np.square(x - decode(codes, books)).sum() < greedy
-
-
-def test_a_beam_over_everything_finds_the_best_sum_there_is():
-    rng = np.random.default_rng(3)
-    x = rng.integers(-9, 10, (30, 2)).astype(np.float32)
-    books = rng.integers(-5, 6, (3, 4, 2)).astype(np.float32)
-    sums = books[0][:, None, None] + books[1][None, :, None] + books[2][None, None]
-    best = np.square(x[:, None] - sums.reshape(-1, 2)).sum(axis=2).min(axis=1)
-    codes = encode(x, books, beam_size=64)
-    np.testing.assert_array_equal(np.square(x - decode(codes, books)).sum(axis=1), best)
-
-
-@given(strategies.lattices(max_stages=3, max_codewords=4), st.integers(2, 4))
-def test_beams_are_the_same_on_every_path(case, beam):
-    x, books = case
-    codes = encode(x, books, beam_size=beam)
-    with paths.without_numba(), paths.small_blocks():
-        np.testing.assert_array_equal(encode(x, books, beam_size=beam), codes)
-
-
-@pytest.mark.parametrize("screen", compiled.SCREENS)
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("beam", [2, 5, 16, 150])
-def test_beams_on_compiled_screens_are_those_of_numpy(screen, dtype, beam, rng):
-    x = rng.standard_normal((60, 24)).astype(dtype)
-    books = Codebooks([rng.standard_normal((size, 24)).astype(dtype) for size in (100, 33, 70)])
-    with paths.screen(screen)():
-        codes = encode(x, books, beam_size=beam)
-    with paths.without_numba():
-        np.testing.assert_array_equal(encode(x, books, beam_size=beam), codes)
-
-
-def naive_beam(row, books, beam):
-    """The definition of the beam search, in exact rationals."""
-    alive = [((), [Fraction(number) for number in row])]
-    for codewords in books:
-        repeated = [
-            any((codewords[k] == w).all() for w in codewords[:k]) for k in range(len(codewords))
-        ]
-        distinct = [k for k, again in enumerate(repeated) if not again]
-        found = []
-        for place, (codes, left) in enumerate(alive):
-            exact = {k: [a - Fraction(b) for a, b in zip(left, codewords[k].tolist(), strict=True)]
-                     for k in distinct}  # fmt: skip
-            ranked = sorted((sum(a * a for a in exact[k]), k) for k in distinct)
-            for error, k in ranked[:beam]:
-                rest = [oracle.rounded(a, "float32") for a in exact[k]]
-                found.append((error, place, k, (*codes, k), rest))
-        found.sort(key=lambda each: each[:3])
-        alive = [(codes, rest) for _, _, _, codes, rest in found[:beam]]
-    return alive[0][0]
-
-
-@given(
-    st.one_of(
-        strategies.lattices(max_stages=3, max_codewords=4, max_dim=3),
-        strategies.near_ties(max_codewords=4, max_dim=5),
-    ),
-    st.integers(1, 5),
-)
-def test_the_beam_search_is_that_of_its_definition(case, beam):
-    x, books = case
-    expected = [naive_beam(row, books, beam) for row in x.tolist()]
-    codes = encode(x, books, beam_size=beam)
-    np.testing.assert_array_equal(codes.T, np.reshape(expected, codes.T.shape))
-
-
-@pytest.mark.parametrize("numba", [True, False])
-@given(
-    st.one_of(
-        strategies.collapsed(st.integers(1, 5), st.integers(1, 4), max_rows=3),
-        strategies.uneven(st.integers(1, 5), st.integers(1, 4), max_rows=3),
-    ),
-    st.integers(2, 5),
-)
-def test_a_beam_where_all_but_coincides_is_that_of_its_definition(numba, case, beam):
-    x, books = case
-    expected = [naive_beam(row, books, beam) for row in x.tolist()]
-    with paths.inside_of(numba):
-        codes = encode(x, books, beam_size=beam)
-    np.testing.assert_array_equal(codes.T, np.reshape(expected, codes.T.shape))
-
-
 @given(strategies.collapsed(), st.data())
 def test_codes_that_follow_codewords_that_all_but_coincide_are_those_of_the_search(case, data):
     """Repeats that leave their twins, codewords that become repeats, all a few steps apart."""
@@ -220,20 +123,6 @@ def test_codes_that_follow_codewords_that_all_but_coincide_are_those_of_the_sear
             codewords = np.where(
                 rng.random((len(codewords), 1)) < 0.4, rng.permutation(codewords), codewords
             )
-
-
-@settings(max_examples=300)
-@given(strategies.near_ties(), st.integers(2, 8))
-def test_over_one_stage_every_beam_finds_the_nearest_codeword(case, beam):
-    x, books = case
-    expected = [oracle.encode(row, books[:1]) for row in x.tolist()]
-    np.testing.assert_array_equal(encode(x, books[:1], beam_size=beam).T, expected)
-
-
-def test_a_beam_spends_nothing_on_repeated_codewords():
-    codewords = np.float32([[[1.0]] * 3 + [[2.0]], [[0.0], [0.5], [-0.96875], [9.0]]])
-    np.testing.assert_array_equal(encode(np.float32([[1.4]]), codewords, beam_size=2), [[0], [1]])
-    np.testing.assert_array_equal(encode(np.float32([[1.03]]), codewords, beam_size=2), [[3], [2]])
 
 
 def rounding_one_way(dtype, dim=128):
@@ -507,164 +396,6 @@ print(before, compiled_now())
     done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
     before, after = map(int, done.stdout.split())
     assert 0 < before == after
-
-
-def refused(error, builtin, message, call, *arguments, **options):
-    with pytest.raises(error, match=message) as caught:
-        call(*arguments, **options)
-    assert isinstance(caught.value, RvqError)
-    assert isinstance(caught.value, builtin)
-
-
-X = np.ones((4, 2), np.float32)
-CODES = np.zeros((2, 4), np.int32)
-
-
-def with_value(value, place):
-    x = np.ones((3, 4, 2), np.float32)
-    x[place] = value
-    return x
-
-
-def test_encode_says_what_is_wrong():
-    refused(
-        ShapeError,
-        ValueError,
-        r"encode: x has shape \(4, 3\); its last axis must be 2, the length of a vector here. "
-        r"For \(B, D, T\), move axis 1",
-        encode,
-        np.ones((4, 3)),
-        CODEWORDS,
-    )
-    refused(ShapeError, ValueError, r"encode: x has shape \(\);", encode, np.float32(1), CODEWORDS)
-    refused(
-        DtypeError,
-        TypeError,
-        r"encode: x has dtype int64; expected floating-point numbers",
-        encode,
-        np.ones((4, 2), np.int64),
-        CODEWORDS,
-    )
-    refused(DtypeError, TypeError, "encode: x has dtype complex64", encode, X * 1j, CODEWORDS)
-    refused(
-        NonFiniteError,
-        ValueError,
-        r"encode: x holds nan at \(1, 2, 0\); expected finite",
-        encode,
-        with_value(np.nan, (1, 2, 0)),
-        CODEWORDS,
-    )
-    refused(
-        NonFiniteError,
-        ValueError,
-        r"encode: x holds -inf at \(2, 3, 1\)",
-        encode,
-        with_value(-np.inf, (2, 3, 1)),
-        CODEWORDS,
-    )
-    refused(
-        LevelsError,
-        ValueError,
-        r"encode: n_q is 3; choose 1 to 2, the stages there are",
-        encode,
-        X,
-        CODEWORDS,
-        3,
-    )
-    refused(LevelsError, ValueError, r"encode: n_q is 0; choose 1 to 2", encode, X, CODEWORDS, 0)
-    refused(
-        LevelsError,
-        ValueError,
-        r"encode: n_q is 1.0; expected a whole number",
-        encode,
-        X,
-        CODEWORDS,
-        1.0,
-    )
-    refused(
-        ParameterError,
-        ValueError,
-        r"encode: beam_size is 0; expected a whole number from 1",
-        encode,
-        X,
-        CODEWORDS,
-        beam_size=0,
-    )
-    refused(ParameterError, ValueError, r"beam_size is True", encode, X, CODEWORDS, beam_size=True)
-    refused(
-        NonFiniteError,
-        ValueError,
-        r"encode: x reaches 3e\+38, so that a residual may overflow.*pass x as float64",
-        encode,
-        np.full((1, 2), 3e38, np.float32),
-        CODEWORDS * np.float32(1e37),
-    )
-
-
-def test_a_projection_that_would_overflow_is_refused():
-    pair = Linear(np.full((3, 2), 100.0), np.zeros(3)), Linear(np.ones((2, 3)), np.zeros(2))
-    books = Codebooks([Stage(np.float32([[0, 0, 0], [1, 2, 3]]), *pair)])
-    refused(NonFiniteError, ValueError, "may overflow",
-            encode, np.full((1, 2), 3e37, np.float32), books)  # fmt: skip
-    assert encode(np.full((1, 2), 3e35, np.float32), books).shape == (1, 1)
-
-
-def test_numbers_that_overflow_float32_work_as_float64():
-    x, codewords = np.full((1, 2), 3e38, np.float32), CODEWORDS * np.float32(1e37)
-    np.testing.assert_array_equal(encode(x.astype(np.float64), codewords), [[2], [1]])
-
-
-def test_decode_says_what_is_wrong():
-    refused(
-        DtypeError,
-        TypeError,
-        r"decode: codes have dtype float32; expected integers",
-        decode,
-        CODES.astype(np.float32),
-        CODEWORDS,
-    )
-    refused(DtypeError, TypeError, "decode: codes have dtype bool", decode, CODES > 0, CODEWORDS)
-    refused(
-        LevelsError,
-        ValueError,
-        r"decode: codes have 3 rows, one a stage, but there are 2 stages; pass codes\[:2\]",
-        decode,
-        np.zeros((3, 4), np.int32),
-        CODEWORDS,
-    )
-    bad = CODES.copy()
-    bad[1, 2] = 3
-    refused(
-        CodeRangeError,
-        IndexError,
-        r"decode: code 3 at \(1, 2\) names no codeword; expected 0 to 2 at stage 1",
-        decode,
-        bad,
-        CODEWORDS,
-    )
-    bad[1, 2] = -1
-    refused(
-        CodeRangeError,
-        IndexError,
-        r"decode: code -1 at \(1, 2\) names no codeword",
-        decode,
-        bad,
-        CODEWORDS,
-    )
-    refused(ShapeError, ValueError, r"decode: codes has shape \(\)", decode, np.int32(1), CODEWORDS)
-
-
-def test_tally_says_what_is_wrong():
-    refused(
-        ShapeError,
-        ValueError,
-        r"tally: x has shape \(4, 2\), codes \(2, 5\); expected codes",
-        codec.tally,
-        X,
-        np.zeros((2, 5), np.int32),
-        CODEWORDS,
-    )
-    refused(CodeRangeError, IndexError, "tally: code 9", codec.tally, X, CODES + 9, CODEWORDS)
 
 
 @pytest.mark.parametrize("n_q", [1, 2])

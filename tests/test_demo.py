@@ -214,3 +214,71 @@ def test_resampling_keeps_a_tone(rate, to):
     assert len(tone) == to
     expected = np.sin(2 * np.pi * 440 * np.arange(to) / to)
     np.testing.assert_allclose(tone, expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("clip", [0, 1])
+def test_the_model_does_the_same_from_the_command_line(clip, spoken, tmp_path):
+    """16 dB and not 4: the model knows that its vectors are an MDCT."""
+    folder, _, stages = spoken
+    original = sorted(folder.glob("*-original.wav"))[clip]
+    model = folder / "model.safetensors"
+    codes, decoded = tmp_path / "c.rvq", tmp_path / "y.wav"
+    assert main(["encode", str(original), "-m", str(model), "-o", str(codes)]) == 0
+    assert main(["decode", str(codes), "-m", str(model), "-o", str(decoded)]) == 0
+    samples = samples_of(original)
+    measured = demo.signal_to_noise(samples, samples_of(decoded)[: len(samples)])
+    assert measured > 15
+    assert measured == pytest.approx(stages[-1].snr[clip], abs=0.1)
+
+
+def test_a_recording_uses_the_model_that_is_there(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(demo, "STAGES", 2)
+    monkeypatch.setattr(demo, "CODEWORDS", 32)
+    monkeypatch.chdir(tmp_path)
+    wav.write("mine.wav", 0.3 * np.sin(np.arange(8000) * 0.05), 16000)
+    assert main(["demo", "--wav", "mine.wav", "-o", "heard"]) == 0
+    assert "Training 2 stages" in capsys.readouterr().out
+    content = (tmp_path / "heard" / "model.safetensors").read_bytes()
+    with monkeypatch.context() as patched:
+        patched.setattr(demo, "train", lambda *_, **__: pytest.fail("it trained again"))
+        assert main(["demo", "--wav", "mine.wav", "-o", "heard"]) == 0
+    out = capsys.readouterr().out
+    assert "Using the model heard/model.safetensors, trained before" in out
+    assert "SNR mine" in out
+    assert (tmp_path / "heard" / "model.safetensors").read_bytes() == content
+    monkeypatch.setattr(demo, "STAGES", 1)  # a model of another demo is none of this one
+    assert main(["demo", "--wav", "mine.wav", "-o", "heard"]) == 0
+    assert "Training 1 stages" in capsys.readouterr().out
+
+
+def test_a_folder_that_cannot_be_is_said_before_the_training(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(demo, "train", lambda *_, **__: pytest.fail("it trained"))
+    (tmp_path / "file").write_bytes(b"kept")
+    assert main(["demo", "-o", str(tmp_path / "file")]) == 1
+    err = capsys.readouterr().err
+    assert str(tmp_path / "file") in err
+    assert err.count("\n") == 1
+
+
+def test_the_page_shows_what_the_demo_prints(spoken):
+    """docs/speech.md; other processors add up in another order, hence the tolerance."""
+    from pathlib import Path
+
+    _, printed, stages = spoken
+    page = (Path(rvq_np.__file__).parents[1] / "docs" / "speech.md").read_text()
+    rows = [line.strip("| ").split(" | ") for line in page.splitlines() if " dB |" in line]
+    found = {row[0]: [float(each.split()[0]) for each in row[2:]] for row in rows}
+    assert list(found) == ["1", "2", "4", "8", "8, `beam_size=8`"]
+    for stage in stages:
+        if str(stage.n_q) in found:
+            assert found[str(stage.n_q)] == pytest.approx(stage.snr, abs=0.15)
+    beam = next(line for line in printed.splitlines() if line.startswith("with beam_size=8"))
+    best = [float(each.split()[0]) for each in beam.partition(": ")[2].split(", ")]
+    assert found["8, `beam_size=8`"] == pytest.approx(best, abs=0.15)
+    assert [f"`{name}`" for name in ("cards-002", "reader-0890")] == [
+        each.strip() for each in next(
+            line for line in page.splitlines() if line.startswith("| stages")
+        ).strip("|").split("|")[2:]
+    ]  # fmt: skip
+    order = [name for name in printed.split() if name in ("cards-002", "reader-0890")]
+    assert order[-2:] == ["cards-002", "reader-0890"]

@@ -7,7 +7,7 @@ import random
 import textwrap
 
 import pytest
-from fuzzing import corpus, mutations, run, targets
+from fuzzing import corpus, mutations, places, run, targets
 from helpers import paths
 
 from rvq_np import bitstream
@@ -17,6 +17,7 @@ from rvq_np.errors import BitstreamError
 pytestmark = pytest.mark.slow
 INPUTS = {
     "container": 20_000, "safetensors": 4_000, "cli": 500, "published": 2_000, "models": 1_000,
+    "places": 1_500,
 }  # fmt: skip
 
 
@@ -29,6 +30,9 @@ def test_every_damaged_file_is_read_or_refused(target):
     expected = {each.__name__ for each in mutations.BYTES}
     if target in ("safetensors", "published", "models"):
         expected.add("rewritten")
+    if target == "places":
+        expected = {f"input {each}" for each in places.INPUTS}
+        expected |= {f"output {each}" for each in places.OUTPUTS}
     assert set(result.kinds) == expected
     assert result.grown < 256 << 20
 

@@ -184,8 +184,11 @@ EMBED = "vq.layers.0._codebook.embed"
             r"not a readable safetensors file|contradicts itself.*shape \(10, 3\)",
         ),
         (lambda h: h["__metadata__"].update(rvq_np="{"), "not a readable safetensors file"),
-        (lambda h: h["__metadata__"].update(rvq_np="[]"), "not a readable safetensors file"),
-        (lambda h: h["__metadata__"].update(rvq_np='{"version": 1}'), "not a readable safetensors"),
+        (lambda h: h["__metadata__"].update(rvq_np="[]"), "has no entry 'version' in its metadata"),
+        (
+            lambda h: h["__metadata__"].update(rvq_np='{"version": 1}'),
+            "has no entry 'config' in its metadata",
+        ),
         (
             lambda h: h["__metadata__"].update(rvq_np='{"version": 1, "config": {}}'),
             "contradicts itself.*bins",
@@ -245,3 +248,22 @@ def test_a_lie_about_sizes_reserves_no_memory(path):
         with paths.traced_memory() as peak:
             refused(path, "contradicts itself")
         assert peak[0] < 1 << 20
+
+
+@pytest.mark.parametrize(("about", "message"), [
+    ({"version": "1"}, "no entry 'config'"), ({"config": {}}, "no entry 'version'"),
+    ([], "no entry 'version'"),
+    ({"version": "1", "config": ["a"]}, "config is a list; expected a mapping"),
+    ({"version": "1", "config": 3}, "config is a int; expected a mapping"),
+    ({"version": "1", "config": {"n_q": 2}}, "bins, .*missing or unknown"),
+])  # fmt: skip
+def test_metadata_that_is_not_ours_is_named(about, message, tmp_path):
+    """A list was compared with names: "'<' not supported"."""
+    from rvq_np.files import safetensors
+
+    if isinstance(about, dict) and "version" in about:
+        about = {**about, "version": safetensors.VERSION}
+    path = tmp_path / "model.safetensors"
+    safetensors.write(path, {"a": np.zeros(1, np.float32)}, {safetensors.KEY: json.dumps(about)})
+    with pytest.raises(ModelFileError, match=message):
+        ResidualVectorQuantizer.load(path)

@@ -190,7 +190,8 @@ def test_a_disk_that_is_really_full_leaves_the_old_file(rng, tmp_path):
     np.save(tmp_path / "codes.npy", codes)
     np.save(tmp_path / "x.npy", normal(rng, 90_000, 6))
     bitstream.write(tmp_path / "codes.rvq", codes, sizes=[64, 64], frame_rate=1000)
-    checkpoints.save(tmp_path / "m.safetensors", books)
+    samples = rvq_np.FrontEnd("samples", 6)
+    checkpoints.save(tmp_path / "m.safetensors", books, front_end=samples)
     checkpoints.save(tmp_path / "s.safetensors", rvq_np.Codebooks(stages))
     checkpoints.save(tmp_path / "large.safetensors", normal(rng, 1, 4096, 6))
     script = f"LINES = {LINES}\n" + textwrap.dedent(EVERY_WRITER)
@@ -455,9 +456,15 @@ def test_an_interrupted_fit_goes_on_to_the_same_codewords(
     assert whole._rng.random() == quantizer._rng.random()
 
 
+CLASS = os.path.join("quantizer", "model.py")
+
+
 @contextlib.contextmanager
 def interrupted_at(number):
-    """Interrupt this thread before that line of ours; yield the lines there were, in a list."""
+    """Interrupt this thread before that line of ours.
+
+    Yield a list: how many lines there were, then the numbers of those of the quantizer's class.
+    """
     lines, package = [0], str(ROOT / "rvq_np")
 
     def trace(frame, event, argument):
@@ -465,6 +472,8 @@ def interrupted_at(number):
             return None
         if event == "line":
             lines[0] += 1
+            if frame.f_code.co_filename.endswith(CLASS):
+                lines.append(lines[0])
             if lines[0] == number:
                 raise Interrupted
         return trace
@@ -478,13 +487,17 @@ def interrupted_at(number):
 
 
 def lines_of(call, made, points):
-    """Return numbers of lines spread over a call of what is made, the last ones among them."""
+    """Return numbers of lines spread over a call of what is made.
+
+    Those of the quantizer's class, which takes over new values, and the last ones are among them.
+    """
     call(made())
     quantizer = made()
     with interrupted_at(0) as lines:
         call(quantizer)
-    step = max(1, lines[0] // points)
-    return [*range(1, lines[0] - 40, step), *range(max(1, lines[0] - 40), lines[0] + 1)]
+    count, *own = lines
+    step = max(1, count // points)
+    return sorted({*range(1, count, step), *range(max(1, count - 10), count + 1), *own})
 
 
 def assert_same(quantizer, other):

@@ -1,6 +1,8 @@
 """The shipped kit: our own code passes it, and each of a list of faults does not."""
 
 import functools
+import subprocess
+import sys
 
 import array_api_strict
 import numpy as np
@@ -10,7 +12,7 @@ from hypothesis import Phase, settings
 
 import rvq_np
 from rvq_np import bitstream, codec, grad
-from rvq_np.errors import BitstreamError
+from rvq_np.errors import BitstreamError, ParameterError
 from rvq_np.testing import (
     backend_tests,
     container_tests,
@@ -265,3 +267,92 @@ NUMPY = {"put": np.array, "get": np.asarray}
 def test_a_faulty_backend_is_noticed(place, fault, name, library):
     with paths.patched((codec, place, fault)):
         noticed(backend_tests, name, **library)
+
+
+def test_a_right_implementation_that_is_slow_passes():
+    """Hypothesis gives a property 200 ms by default: a loaded machine is no defect."""
+    code = """
+import time
+import numpy as np
+from hypothesis import settings
+settings.register_profile("users", max_examples=2)  # with the deadline that Hypothesis has
+settings.load_profile("users")
+assert settings.default.deadline is not None
+import rvq_np
+from rvq_np.testing import backend_tests, rvq_tests
+
+def slow(function):
+    def call(*arguments):
+        time.sleep(0.3)
+        return function(*arguments)
+    return call
+
+tests = rvq_tests(encode=slow(rvq_np.encode), decode=slow(rvq_np.decode))
+tests().test_codewords_of_one_stage_come_back_unchanged()
+backend_tests(put=slow(np.array), get=np.asarray)().test_nothing_in_gives_nothing_out()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_every_property_of_the_kit_is_without_a_deadline():
+    for tests in (
+        rvq_tests(encode=print, decode=print, dropped=True), backend_tests(put=print, get=print),
+        container_tests(write=print, read=print, error=ValueError),
+        training_tests(make=print, dimension=3), gradient_tests(value_and_gradients=print),
+    ):  # fmt: skip
+        for name, each in vars(tests).items():
+            if name.startswith("test_") and hasattr(each, "hypothesis"):
+                assert each._hypothesis_internal_use_settings.deadline is None, name
+
+
+RANGE = (2.0**-50, 2.0**50)  # as in docs/conformance.md
+
+
+def codes_of(name):
+    return [each for each in vars(rvq_tests(encode=print, decode=print))
+            if each.startswith("test_codes_") and name in each]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", codes_of("those_of_the_definition"))
+def test_textbook_float32_code_passes_in_the_range_it_is_stated_for(name):
+    """At 1e19 its squares overflow, at 1e-22 they underflow: two properties failed."""
+    textbook = {"encode": faulty.ENCODERS["float32 sums"], "decode": rvq_np.decode}
+    getattr(rvq_tests(**textbook, tolerance=4, range=RANGE)(), name)()
+
+
+def test_outside_of_its_range_it_fails_and_inside_faults_are_noticed():
+    textbook = {"encode": faulty.ENCODERS["float32 sums"], "decode": rvq_np.decode}
+    noticed(rvq_tests, "codes_beside_norms_far_apart_are_those_of_the_definition", **textbook,
+            tolerance=4)  # fmt: skip
+    lost = {"encode": faulty.ENCODERS["no last stage"], "decode": rvq_np.decode}
+    noticed(rvq_tests, "codes_of_ordinary_vectors_are_those_of_the_definition", **lost,
+            tolerance=1000, range=RANGE)  # fmt: skip
+    for bad in ((2, 4), (1e-3, 0.5), (-1, 1), (float("nan"), 1)):
+        with pytest.raises(ParameterError, match="rvq_tests: range is "):
+            rvq_tests(encode=print, decode=print, range=bad)
+
+
+@pytest.mark.parametrize(
+    ("missing", "name"),
+    [("hypothesis", "rvq_tests"), ("hypothesis", "strategies"), ("pytest", "training_tests")],
+)
+def test_without_the_extra_the_kit_says_what_to_install(missing, name):
+    code = f"""
+import sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == {missing!r}:
+            raise ModuleNotFoundError("No module named " + name, name={missing!r})
+sys.meta_path.insert(0, Refuse())
+from rvq_np.testing import oracle
+from rvq_np.errors import RvqError
+try:
+    from rvq_np.testing import {name}
+except ImportError as error:
+    assert isinstance(error, RvqError)
+    print(error)
+"""
+    said = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    ).stdout
+    assert f"rvq_np.testing.{name} needs {missing}, which is not installed. Run pip" in said

@@ -1,5 +1,7 @@
 """Training functions against the formulas written out, and the defects of others."""
 
+import pickle
+import warnings
 from importlib import import_module
 from itertools import pairwise
 
@@ -9,8 +11,14 @@ from helpers import paths
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rvq_np import codec, train
-from rvq_np.errors import DtypeError, NonFiniteError, ParameterError, ShapeError
+from rvq_np import ResidualVectorQuantizer, codec, train
+from rvq_np.errors import (
+    DtypeError,
+    FewVectorsWarning,
+    NonFiniteError,
+    ParameterError,
+    ShapeError,
+)
 from rvq_np.train import CodebookState
 from rvq_np.train.kmeans import lloyd
 from rvq_np.train.state import random_projections, random_state
@@ -341,7 +349,8 @@ def test_unused_codewords_are_filled_again():
 
 def test_fit_of_more_codewords_than_rows_keeps_vectors_of_the_data(rng):
     x = (3 + rng.random((5, 2))).astype(np.float32)
-    states = train.fit(x, 1, 16, 5, rng)
+    with pytest.warns(FewVectorsWarning, match="5 distinct vectors for 16 codewords"):
+        states = train.fit(x, 1, 16, 5, rng)
     assert np.abs(states[0].codebook).min() > 2.9
     assert error_of(x, states)[0] < 1e-4
 
@@ -371,3 +380,93 @@ def test_no_array_of_vectors_by_codewords_is_made():
     with paths.traced_memory() as peak:
         train.kmeans(x, 4096, 1, rng)
     assert peak[0] < 40e6
+
+
+def usage_of(codes, size):
+    return [train.usage(np.bincount(row, minlength=size)) for row in codes]
+
+
+@pytest.mark.parametrize("path", ["fit", "pickled", "saved", "state dict"])
+@pytest.mark.parametrize("narrow", [4, 3])
+def test_usage_after_a_fit_is_of_the_codewords_that_vectors_chose(path, narrow, rng, tmp_path):
+    """3 distinct vectors, 64 codewords: usage said 100 %, the callback 4.7 %."""
+    x = rng.standard_normal((3, 4)).astype(np.float32).repeat(100, axis=0)
+    last = {}
+    rvq = ResidualVectorQuantizer(4, narrow, n_q=2, bins=64, rng=0)
+    with pytest.warns(FewVectorsWarning) as caught:
+        rvq.fit(x, callback=lambda info: last.update({info.stage: info}))
+    assert len(caught) == 1
+    assert "fit: x holds 3 distinct vectors for 64 codewords a stage" in str(caught[0].message)
+    if path == "pickled":
+        rvq = pickle.loads(pickle.dumps(rvq))
+    elif path == "saved":
+        rvq.save(tmp_path / "model.safetensors")
+        rvq = ResidualVectorQuantizer.load(tmp_path / "model.safetensors")
+    elif path == "state dict":
+        state, rvq = rvq.state_dict(), ResidualVectorQuantizer(4, narrow, n_q=2, bins=64, rng=1)
+        rvq.load_state_dict(state)
+    expected = usage_of(rvq.eval().encode(x, 1), 64)
+    assert rvq.usage[0] == expected[0]
+    assert rvq.usage[0].utilisation == 3 / 64
+    for stage, each in enumerate(rvq.usage):
+        assert each.utilisation <= max(expected[stage].utilisation, last[stage].utilisation)
+
+
+@pytest.mark.parametrize("options", [{}, {"relative_threshold": 0.1}])
+@pytest.mark.parametrize("rows", [100, 20000])
+def test_codewords_that_were_replaced_do_not_count_as_used(rng, options, rows):
+    """Until a vector chooses them; 188 codewords were reported where 21 are used."""
+    few = rng.standard_normal((5, 4)).astype(np.float32)
+    rvq = ResidualVectorQuantizer(4, 4, n_q=1, bins=32, decay=0.9, kmeans_iters=2, rng=0, **options)
+    assert rvq.usage == [(0.0, 0.0)]  # nothing was chosen yet
+    x = few[rng.integers(5, size=rows)]
+    chosen = np.zeros(32, bool)
+    for _ in range(6):
+        before = rvq.codebooks
+        codes = rvq(x, 1).codes[0]
+        chosen[np.unique(codes)] = True
+        moved = (before[0].codebook != rvq.codebooks[0].codebook).any(axis=1)
+        # Five were chosen in k-means; their repeats, exactly a vector, may be nearer from then on.
+        assert rvq.usage[0].utilisation <= chosen.mean() + 5 / 32
+        assert moved.any() or not options
+    assert len(np.unique(codes)) / 32 <= rvq.usage[0].utilisation < 1
+    assert rvq.usage[0].perplexity <= 32 * rvq.usage[0].utilisation * (1 + 1e-6)
+    counts = rvq.state_dict()["vq.layers.0._codebook.cluster_size"]
+    assert (counts > 0).sum() > 5 * rvq.usage[0].utilisation  # ESPnet's array has placeholders
+
+
+def test_averages_carry_along_what_was_placed(rng):
+    x = rng.standard_normal((20, 4)).astype(np.float32)
+    state = train.kmeans(x, 8, 3, 0)
+    assert not state.placed.any()
+    counts = np.zeros(8)
+    counts[:3] = 5
+    moved = train.ema(state, counts, np.ones((8, 4)), 0.5)
+    replaced = train.expire(moved, lambda n: x[:n], threshold=1.5)
+    dead = moved.counts < 1.5
+    assert dead.any()
+    np.testing.assert_array_equal(replaced.placed, np.where(dead, np.float32(1.5), 0))
+    np.testing.assert_array_equal(replaced.chosen, np.where(dead, 0, moved.counts))
+    again = train.ema(replaced, np.zeros(8), np.zeros((8, 4)), 0.9)
+    assert not again.chosen[dead].any()  # to the last bit: no rounding makes a use of it
+    assert (again.chosen[~dead] > 0).all()
+    one = np.zeros(8)
+    one[np.flatnonzero(dead)[0]] = 1
+    assert train.ema(again, one, np.zeros((8, 4)), 0.9).chosen[np.flatnonzero(dead)[0]] > 0
+
+
+@pytest.mark.parametrize(("distinct", "warns"), [(15, True), (16, False), (17, False)])
+def test_fewer_distinct_vectors_than_codewords_are_said_once_with_both_numbers(
+    distinct, warns, rng, tmp_path
+):
+    few = rng.standard_normal((distinct, 4)).astype(np.float32)
+    x = np.concatenate([few, few[rng.integers(distinct, size=300)], -0.0 * few[:0]])
+    np.save(tmp_path / "x.npy", x)
+    for vectors in (x, np.load(tmp_path / "x.npy", mmap_mode="r"), x.T[None]):
+        rvq = ResidualVectorQuantizer(4, 4, n_q=3, bins=16, rng=0)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            rvq.fit(vectors, rows_per_codeword=None)
+        assert len(caught) == warns
+        if warns:
+            assert "15 distinct vectors for 16 codewords" in str(caught[0].message)

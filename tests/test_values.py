@@ -144,6 +144,58 @@ def test_quantizers_are_sequences_of_stages(name):
     assert list(reversed(quantizer)) == list(reversed(stages))
 
 
+@pytest.mark.parametrize("made", [
+    lambda a: Stage(a), lambda a: Codebooks([a]), lambda a: Linear(a, np.zeros(5)),
+    lambda a: CodebookState(a, a, np.ones(5), True),
+])  # fmt: skip
+def test_a_read_only_array_is_copied_if_someone_else_may_write_to_it(made):
+    """A view that was made before stays writable; so does the memory of a read-only view."""
+    whole = normal(5, 4)
+    view = whole[:]
+    whole.setflags(write=False)
+    value, before = made(whole), made(whole.copy())
+    view[...] = 9
+    assert value == before
+    assert value.made_of()[0] is not whole or value.made_of()[0][0] is not whole
+
+
+def test_arrays_of_values_are_shared_not_copied():
+    stage = Stage(normal(5, 4))
+    assert Stage(stage.codebook).codebook is stage.codebook
+    state = CodebookState(normal(5, 4), normal(5, 4), np.ones(5), True)
+    assert Stage(state.codebook).codebook is state.codebook
+
+
+@each_copy
+@pytest.mark.parametrize("narrow", [6, 4])
+def test_a_copy_of_the_class_decodes_what_it_saves_and_goes_on_by_itself(
+    duplicate, narrow, tmp_path
+):
+    rvq = rvq_np.ResidualVectorQuantizer(6, narrow, 2, 8, kmeans_iters=2, rng=0)
+    rvq(normal(50, 6), 1)
+    untouched = copy.deepcopy(rvq)
+    again = duplicate(rvq)
+    codes = np.arange(8, dtype=np.int32)[None].repeat(2, axis=0)
+    rvq.encode(normal(9, 6), 1)  # tables are there: a change would not be seen
+    for array in arrays_in(tuple(again._states) + tuple(again.codebooks.stages)):
+        with pytest.raises(ValueError, match="read-only"):
+            array[...] = 7
+    again.save(tmp_path / "again.safetensors")
+    loaded = rvq_np.ResidualVectorQuantizer.load(tmp_path / "again.safetensors")
+    np.testing.assert_array_equal(again.decode(codes), loaded.decode(codes))
+    np.testing.assert_array_equal(again.decode(codes), untouched.decode(codes))
+    for stage, state in zip(again.codebooks, again._states, strict=True):
+        assert stage.codebook is state.codebook  # held once
+    if again is rvq:
+        return
+    again(-2 * normal(50, 6), 1)  # moves and replaces codewords of its own
+    assert again.codebooks != rvq.codebooks == untouched.codebooks
+    assert rvq._rng.bit_generator.state == untouched._rng.bit_generator.state
+    rvq(normal(60, 6), 1)
+    untouched(normal(60, 6), 1)
+    assert rvq.codebooks == untouched.codebooks
+
+
 def test_what_values_say_of_themselves():
     assert repr(MADE["linear"]()) == "Linear(6 to 4)"
     wide = Linear(np.ones((4, 6)), np.ones(4))

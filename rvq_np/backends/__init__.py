@@ -14,8 +14,9 @@ with one function:
 
 A package outside joins by an entry point of the name of its library in the group
 ``rvq_np.backends``, which loads an object with that function; for arrays in host memory,
-``on_host(array, back)`` makes what it returns.  Anything else that follows the array API standard
-goes to `_array_api`.  There is no table to edit and no setting to choose.
+``on_host(array, back)`` makes what it returns.  `Backend` lists what is called.  Anything else that
+follows the array API standard goes to `_array_api`.  There is no table to edit and no setting to
+choose.
 
 Public functions call `enter` once; below them arrays are those of an engine.
 """
@@ -27,7 +28,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 
@@ -43,8 +44,10 @@ class Engine(Protocol):
 
     STAYS: bool
 
-    def extent_later(self, x: Any) -> Callable[[], np.ndarray]:
-        """Begin to find the ends of the rows of `x` (n, m), real; return what gives them (2, n).
+    def extent_later(self, x: Any, by_row: bool = False) -> Callable[[], Any]:
+        """Begin to find the least and the largest number of `x`; return what gives them.
+
+        Of all of `x`, or, `by_row`, of each entry of its first axis: two arrays (n,).
 
         NaN comes through both.  Where that is not known at once, `encode` and `decode` must take
         any numbers and any codes and do no harm: they are called before it is.
@@ -103,15 +106,25 @@ class TrainingEngine(Engine, Protocol):
 
 
 class Backend(Protocol):
-    """A library of arrays."""
+    """A library of arrays: all that an outside package needs."""
 
-    def enter(self, x: Any) -> Entered: ...
+    def enter(self, x: Any) -> Entered:
+        """Return the `Entered` array, or raise `BackendError`."""
+
+
+class Home(Backend, Protocol):
+    """A library on whose own arrays an engine computes, as on `ndarray`: those enter as they are.
+
+    ``ENGINE``: which one, for arrays that have entered already.
+    """
+
+    ENGINE: Engine
 
 
 class Entered(NamedTuple):
     """An array that has come in, and the way out for what is made of it."""
 
-    engine: Any  # an `Engine`
+    engine: Engine
     array: Any  # as the engine takes it
     back: Callable[[Any], Any] | None  # from the engine's arrays to the library's; None: the same
     at: Callable[[], AbstractContextManager[Any]] | None = None  # makes its device the current one
@@ -177,9 +190,15 @@ def enter_all(*arrays: Any) -> list[Entered]:
     return entered
 
 
-def engine_of(x: Any) -> Any:
+def engine_of(x: Any) -> Engine:
     """Return the `Engine` of an array that has entered."""
-    return _backend_for(type(x)).ENGINE  # type: ignore[arg-type]
+    home: Home = _backend_for(type(x))  # type: ignore[arg-type]
+    return home.ENGINE
+
+
+def trainer_of(x: Any) -> TrainingEngine:
+    """Return the engine of an array on whose device training stays, see ``STAYS``."""
+    return cast(TrainingEngine, engine_of(x))
 
 
 @functools.cache

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..arrays import asarray, namespace, to_numpy
-from ..kernels import dispatch, tables
+from ..kernels import columns, dispatch, tables
 from . import Entered
 
 ENGINE = sys.modules[__name__]
@@ -23,11 +23,11 @@ STAYS = False
 SCORES = 1 << 22  # scores held at once on the device
 
 
-def enter(x):
+def enter(x: Any) -> Entered:
     return Entered(ENGINE, x, None)
 
 
-def extent_later(x, by_row=False):
+def extent_later(x: Any, by_row: bool = False) -> Any:
     """The ends are known at once."""
     xp, axis = namespace(x), None
     if by_row:
@@ -41,14 +41,14 @@ class DeviceStage(NamedTuple):
 
     codebook: Any  # (K, C), the screen's float type
     half: Any  # (K,)
-    bounds: np.ndarray  # (7,) as `tables.error_bounds`, for the screen's float type
+    bounds: np.ndarray  # (7,), see `columns.BOUNDS`, for the screen's float type
     table: Any  # (K, D), the working float type
     weight_in: Any  # (D, C) or None, the screen's float type
     bias_in: Any
     here: Any  # `tables.Tables`
 
 
-def prepare(codebooks, like):
+def prepare(codebooks: Any, like: Any) -> Any:
     """Return the stages, as `DeviceStage`, for vectors on the device of `like`."""
     from array_api_compat import device
 
@@ -56,7 +56,7 @@ def prepare(codebooks, like):
     dtype = dispatch.working_dtype(_numpy_dtype(xp, like), codebooks.dtype)
     screen = np.dtype(np.float64) if _has_float64(xp, where) else dtype
 
-    def there(array):
+    def there(array: Any) -> Any:
         return None if array is None else xp.asarray(array, device=where)
 
     stages = []
@@ -77,7 +77,7 @@ def prepare(codebooks, like):
     return tuple(stages)
 
 
-def prepare_map(linear, like):
+def prepare_map(linear: Any, like: Any) -> Any:
     """Return weight (D, C) and bias (C,) on the device of `like`, float64 where it has that."""
     from array_api_compat import device
 
@@ -87,14 +87,14 @@ def prepare_map(linear, like):
     return tuple(xp.asarray(np.array(each, wide, order="C"), device=where) for each in arrays)
 
 
-def project(x, prepared, dtype):
+def project(x: Any, prepared: Any, dtype: Any) -> Any:
     xp, (weight, bias) = namespace(x), prepared
     mapped = xp.matmul(xp.astype(x, weight.dtype), weight) + bias
     expected = dispatch.working_dtype(_numpy_dtype(xp, x), dtype)
     return xp.astype(mapped, asarray(np.empty(0, expected), x).dtype)
 
 
-def encode(x, stages, beam_size=1):
+def encode(x: Any, stages: Any, beam_size: int = 1) -> Any:
     xp = namespace(x)
     if beam_size > 1:
         here = tables.Stages(stage.here for stage in stages)
@@ -108,7 +108,7 @@ def encode(x, stages, beam_size=1):
     return xp.astype(xp.stack(codes), xp.int32)
 
 
-def decode(codes, stages):
+def decode(codes: Any, stages: Any) -> Any:
     xp = namespace(codes)
     total = None
     for q in range(codes.shape[0]):
@@ -120,12 +120,12 @@ def decode(codes, stages):
     return total
 
 
-def tally(x, codes, stages):
+def tally(x: Any, codes: Any, stages: Any) -> Any:
     """The sums are float64 and want a scatter, which the standard lacks: they run on the host."""
     return dispatch.tally(to_numpy(x), to_numpy(codes), [stage.here for stage in stages])
 
 
-def _nearest(xp, rows, stage):
+def _nearest(xp: Any, rows: Any, stage: Any) -> Any:
     """Return codes (n,) of one stage: the device's where its bound decides, else the host's."""
     if rows.shape[0] == 0:
         return asarray(np.empty(0, np.int32), rows)
@@ -144,7 +144,7 @@ def _nearest(xp, rows, stage):
     return xp.concat(parts) if len(parts) > 1 else parts[0]
 
 
-def _screened(xp, rows, stage, has_wide):
+def _screened(xp: Any, rows: Any, stage: Any, has_wide: Any) -> Any:
     """Return the best codeword of each row (n,) by computed scores, and where the bound decides."""
     wide = xp.astype(rows, stage.codebook.dtype)
     if has_wide:
@@ -153,16 +153,17 @@ def _screened(xp, rows, stage, has_wide):
         scores = stage.half - xp.sum(wide[:, None, :] * stage.codebook[None, :, :], axis=2)
     lost = wide.shape[1] * 2.0 * float(xp.finfo(wide.dtype).smallest_normal)
     norms = xp.sqrt(xp.sum(wide * wide, axis=1) + lost)
-    size = norms * float(stage.bounds[0]) + float(stage.bounds[1])
+    bounds = stage.bounds.tolist()
+    size = norms * bounds[columns.LARGEST_NORM] + bounds[columns.LARGEST_HALF]
     # The norm itself is rounded, by at most the same share: twice the bound covers it.
-    slack = 2.0 * (float(stage.bounds[2]) * size + float(stage.bounds[3]))
+    slack = 2.0 * (bounds[columns.SHARE] * size + bounds[columns.LEAST])
     limit = xp.min(scores, axis=1) + 2.0 * slack
     close = xp.sum(xp.astype(scores <= limit[:, None], xp.int32), axis=1)
-    decided = (close == 1) & (size < float(stage.bounds[6]))
+    decided = (close == 1) & (size < bounds[columns.OVERFLOW])
     return xp.astype(xp.argmin(scores, axis=1), xp.int32), decided
 
 
-def _settled(xp, rows, codes, decided, stage):
+def _settled(xp: Any, rows: Any, codes: Any, decided: Any, stage: Any) -> Any:
     """Return `codes` with the undecided rows decided on the host."""
     open_rows = xp.nonzero(~decided)[0]
     all_codes = to_numpy(codes).copy()
@@ -173,7 +174,7 @@ def _settled(xp, rows, codes, decided, stage):
     return asarray(all_codes, codes)
 
 
-def _projected(xp, rows, stage):
+def _projected(xp: Any, rows: Any, stage: Any) -> Any:
     if stage.weight_in is None:
         return rows
     wide = xp.astype(rows, stage.weight_in.dtype)
@@ -185,19 +186,19 @@ def _projected(xp, rows, stage):
     return xp.astype(mapped, rows.dtype)
 
 
-def _at_least(xp, sizes):
+def _at_least(xp: Any, sizes: Any) -> Any:
     """Return `sizes`, one where they are zero: what is divided by them is zero as well."""
     return xp.where(sizes > 0, sizes, xp.ones_like(sizes))
 
 
-def _numpy_dtype(xp, x):
+def _numpy_dtype(xp: Any, x: Any) -> Any:
     for name in ("float16", "float64"):
         if x.dtype == getattr(xp, name, None):
             return np.dtype(name)
     return np.dtype(np.float32)
 
 
-def _has_float64(xp, where):
+def _has_float64(xp: Any, where: Any) -> Any:
     try:
         return bool(xp.zeros(1, dtype=xp.float64, device=where).dtype == xp.float64)
     except (AttributeError, ValueError, TypeError, RuntimeError):

@@ -7,6 +7,7 @@ plainly.
 """
 
 import contextlib
+from typing import Any
 
 import jax
 import numpy as np
@@ -17,7 +18,7 @@ from . import Entered, _array_api, _dlpack, on_host
 ENGINE = _array_api  # of an array that is shared with no other library
 
 
-def enter(x):
+def enter(x: Any) -> Entered:
     if isinstance(x, jax.core.Tracer):
         raise BackendError(
             "rvq_np got a traced JAX value: under jax.jit, grad or vmap an array has no values to "
@@ -38,7 +39,7 @@ def enter(x):
     return on_host(np.asarray(x), lambda result: jax.device_put(result, beside))
 
 
-def _gpu(x):
+def _gpu(x: Any) -> Any:
     """Return what `_lent.enter` takes for an array that CuPy can compute on, or None."""
     devices = x.devices()
     device = min(devices, key=lambda each: each.id)
@@ -49,7 +50,7 @@ def _gpu(x):
 
 
 @contextlib.contextmanager
-def _there(device):
+def _there(device: Any) -> Any:
     """Queue on CuPy's current stream: by DLPack each side waits for the other's where they meet."""
     import cupy
 
@@ -57,7 +58,7 @@ def _there(device):
         yield
 
 
-def _back(array):
+def _back(array: Any) -> Any:
     """Return a CuPy array as one of JAX, which has float64 only where that is switched on."""
     if array.dtype == np.float64 and not jax.config.jax_enable_x64:
         array = array.astype(np.float32)

@@ -1,6 +1,7 @@
 """NumPy arrays, and the engine for host memory: compiled kernels, plain NumPy without Numba."""
 
 import sys
+from typing import Any
 
 from ..kernels import dispatch, tables
 from ..kernels.dispatch import decode, encode, extent_later, project, tally
@@ -15,13 +16,13 @@ __all__ = [
 ]  # fmt: skip
 
 
-def enter(x):
+def enter(x: Any) -> Entered:
     return Entered(ENGINE, x, None)
 
 
-def prepare(codebooks, like):
+def prepare(codebooks: Any, like: Any) -> Any:
     return dispatch.prepare(codebooks, like.dtype)
 
 
-def prepare_map(linear, like):
+def prepare_map(linear: Any, like: Any) -> Any:
     return tables.map_of(linear)

@@ -7,6 +7,7 @@ autograd: gradients are the business of `rvq_np.grad`.
 """
 
 import contextlib
+from typing import Any
 
 import torch
 
@@ -16,7 +17,7 @@ from . import Entered, _array_api, _dlpack, on_host
 ENGINE = _array_api  # of a tensor that is shared with no other library
 
 
-def enter(x):
+def enter(x: Any) -> Entered:
     gpu, tensor, alike = _gpu(x), x.detach(), None
     half = tensor.dtype == torch.bfloat16
     if half and (gpu or tensor.device.type == "cpu"):
@@ -32,7 +33,7 @@ def enter(x):
     return found._replace(back_alike=alike)
 
 
-def _numpy(tensor):
+def _numpy(tensor: Any) -> Any:
     try:
         return tensor.numpy()
     except (TypeError, RuntimeError) as error:  # sparse, quantized, or of a type NumPy lacks
@@ -42,7 +43,7 @@ def _numpy(tensor):
         ) from error
 
 
-def _gpu(x):
+def _gpu(x: Any) -> Any:
     """Return what `_lent.enter` takes for a tensor that CuPy can compute on, or None."""
     if x.device.type != "cuda" or torch.version.cuda is None or not _dlpack.ready():
         return None
@@ -50,7 +51,7 @@ def _gpu(x):
 
 
 @contextlib.contextmanager
-def _there(device):
+def _there(device: Any) -> Any:
     import cupy
 
     queue = torch.cuda.current_stream(device).cuda_stream

@@ -19,8 +19,9 @@ from typing import Any, BinaryIO
 from zlib import crc32
 
 from ..errors import BitstreamError
+from ..files import kinds
 
-MAGIC = b"\x89RVQ\r\n\x1a\n"  # like PNG's: shows a transfer that changed line ends or bit 8
+MAGIC = kinds.RVQ  # like PNG's: shows a transfer that changed line ends or bit 8
 VERSION = 1
 CHUNK, INDEX = b"RVQC", b"RVQI"
 PREFIX = struct.Struct("<8sHHI")  # magic, version, zero, length of the header

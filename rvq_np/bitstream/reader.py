@@ -13,9 +13,10 @@ from zlib import crc32
 import numpy as np
 
 from .. import arguments
-from ..codebooks import composed
+from ..codebooks import Quantizer, composed
 from ..codec import validation
 from ..errors import BitstreamError, ShapeError
+from ..files import kinds
 from . import _format, _stages
 
 
@@ -90,8 +91,12 @@ class Reader:
 
     def __init__(self, source: Any):
         self._owned = arguments.is_path("read", "path", source, "rb")
-        if self._owned and not Path(source).is_file():
+        if self._owned and not Path(source).exists():
             raise FileNotFoundError(f"read: there is no file {str(source)!r}.")
+        if self._owned:
+            kind = kinds.of(source)
+            if kind.name not in ("rvq", "unknown"):
+                raise BitstreamError(f"read: {str(source)!r} is {kind.said}, not an .rvq file.")
         self._file: BinaryIO = open(source, "rb") if self._owned else source  # noqa: SIM115
         try:
             self._open()
@@ -278,7 +283,7 @@ class Reader:
         return Content(codes, self.sizes[:n_q], self.strides[:n_q], self.frame_rate)
 
 
-def fingerprints(quantizer: Any, n_q: int) -> tuple[bytes, ...]:
+def fingerprints(quantizer: Quantizer, n_q: int) -> tuple[bytes, ...]:
     """Return the fingerprints of the first stage, of the first two, and so on."""
     return tuple(
         bytes.fromhex(each)[: _format.FINGERPRINT_BYTES] for each in quantizer.fingerprints[:n_q]

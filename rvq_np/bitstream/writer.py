@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from decimal import Decimal
 from fractions import Fraction
+from numbers import Rational
 from typing import Any
 
 from .. import arguments
@@ -205,7 +207,7 @@ def header_of(
         raise ParameterError(f"write: sizes is {sizes}; expected a sequence of one size per stage.")
     strides = (1,) * len(sizes) if strides is None else strides
     try:
-        sizes, strides, batch = (tuple(map(int, each)) for each in (sizes, strides, batch))
+        sizes, strides, batch = (tuple(map(_whole, each)) for each in (sizes, strides, batch))
     except (ValueError, TypeError, OverflowError) as error:
         raise ParameterError(
             f"write: sizes, strides and batch must be sequences of integers: {error}."
@@ -222,7 +224,8 @@ def _rate(rate: Any) -> Fraction | None:
     if rate is None:
         return None
     try:
-        exact = Fraction(*rate) if isinstance(rate, tuple) else Fraction(rate)
+        pair = rate if isinstance(rate, tuple) else (rate,)
+        exact = Fraction(*map(_exact, pair))
     except (ValueError, TypeError, OverflowError, ZeroDivisionError) as error:
         raise ValueError(f"frame_rate is {rate!r}; expected a positive number or a pair") from error
     if exact <= 0:
@@ -230,6 +233,22 @@ def _rate(rate: Any) -> Fraction | None:
     if max(exact.numerator, exact.denominator) >= 1 << 64:
         raise ValueError(f"frame_rate must be a fraction of numbers below 2^64, got {rate}")
     return exact
+
+
+def _whole(value: Any) -> int:
+    found = arguments.whole_of(value)
+    if found is None:
+        raise TypeError(f"{value!r} is none")
+    return found
+
+
+def _exact(value: Any) -> Any:
+    """Return what `Fraction` takes for a number, without rounding it."""
+    if isinstance(value, (Rational, Decimal, str)):
+        return value
+    if arguments.real_of(value) is None:
+        raise TypeError("no real number")
+    return arguments.plain(value)
 
 
 def _durable(file: Any) -> None:

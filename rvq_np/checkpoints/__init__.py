@@ -1,37 +1,9 @@
 """Codebooks of published models: one file per family, named after it.
 
-The contract of such a file:
-
-``matches(tensors, config) -> int``
-    How many marks of the family the checkpoint has: kinds of names of tensors, and settings of the
-    JSON config beside it, ``{}`` if there is none; 0 if one is missing that all of the family have.
-    The family with the most marks has the file, so that a special case wins over what it is a
-    case of, and no family needs to know of others. Called only where the caller named no family.
-``build(tensors, config) -> Codebooks or Composed``
-    The quantizer. `tensors` is a mapping that reads a tensor when it is accessed, as float32 or
-    float64; a missing name raises `CheckpointError`. What it does not read is accounted for
-    afterwards: a tensor beside the codebooks, within what `_stack.one_prefix` or `_stack.scope`
-    noted as theirs, that is not of training (`_accounts.TRAINING`), has the file refused by name.
-
-``BESIDE``, ``SETTINGS``
-    Where needed: regular expressions of names of further tensors that do not change what the
-    quantizer computes; and the names of those `_accounts.SETTINGS` that `build` reads.
-``parts(tensors, config) -> dict``
-    Where files have several quantizers: what each is, by the name that ``load(part=)`` takes.
-    ``build(tensors, config, part)`` then has one more argument.
-``NAMES``
-    For the error message where no family matches: per form of the family, how the names of the
-    first stage end.
-
-A family whose files are not safetensors has, instead of both, ``MAGIC``, all that they may begin
-with, and ``parse(file, path) -> Codebooks or Composed``, from the open file.
-
-A family to which codebooks can be exported has one more function:
-
-``entries(quantizer, counts) -> dict``
-    The tensors, by the names that the ``load_state_dict`` of its quantizer expects. `counts` has
-    one array (K,) per stage: how often each codeword was chosen, as a moving average. Raises
-    `ParameterError` where the family cannot hold such a quantizer.
+The contracts of such a file are below: a module is a `Family`, or, if its files are not
+safetensors, a `BinaryFamily`.  One whose files have several quantizers is a `FamilyOfParts`, one
+whose names a message may list a `NamedFamily`, one that codebooks can be exported to an `Exporter`.
+What a family does not read is accounted for: see `_accounts`, with `Beside` and `Configured`.
 
 A pickle is never opened: ``.pt``, ``.pth``, ``.th`` and ``.bin`` files can run code.  For models of
 this library see `rvq_np.ResidualVectorQuantizer.load`.
@@ -44,15 +16,96 @@ import pkgutil
 from collections.abc import Iterable, Sequence
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from typing import Any, BinaryIO, Protocol, runtime_checkable
 
 import numpy as np
 
-from ..codebooks import composed
+from .. import arguments
+from ..codebooks import Quantizer, composed
 from ..errors import CheckpointError, ParameterError, PartsError, ShapeError
-from ..files import safetensors
+from ..files import kinds, safetensors
+from ..frontend import FrontEnd
 from . import _accounts, _archive, _file, _nearest
+
+
+class Family(Protocol):
+    """A family of safetensors checkpoints."""
+
+    def matches(self, tensors: Any, config: dict[str, Any]) -> int:
+        """Return how many marks of the family a checkpoint has, 0 if one is missing that all have.
+
+        Marks are kinds of names of tensors, and settings of the JSON config beside it, ``{}`` if
+        there is none. The family with the most marks has the file, so that a special case wins over
+        what it is a case of, and no family needs to know of others. Called only where the caller
+        named no family.
+        """
+
+    def build(self, tensors: Any, config: dict[str, Any]) -> Quantizer:
+        """Return the quantizer.
+
+        `tensors`: a mapping that reads a tensor when it is accessed, as float32 or float64; a
+        missing name raises `CheckpointError`. What it does not read is accounted for afterwards: a
+        tensor beside the codebooks, within what `_stack.one_prefix` or `_stack.scope` noted as
+        theirs, that is not of training (`_accounts.TRAINING`), has the file refused by name.
+        """
+
+
+@runtime_checkable
+class FamilyOfParts(Protocol):
+    """A family whose files have several quantizers; it is a `Family` but for ``build``."""
+
+    NAMES: _nearest.Forms  # as of a `NamedFamily`
+
+    def matches(self, tensors: Any, config: dict[str, Any]) -> int:
+        """Return how many marks of the family a checkpoint has, as a `Family` does."""
+
+    def parts(self, tensors: Any, config: dict[str, Any]) -> dict[str, str]:
+        """Return what each quantizer is, by the name that ``load(part=)`` takes."""
+
+    def build(self, tensors: Any, config: dict[str, Any], part: str) -> Quantizer:
+        """Return the quantizer of that name."""
+
+
+@runtime_checkable
+class NamedFamily(Protocol):
+    """A family whose names the message lists where no family matches.
+
+    ``NAMES``: per form of the family, how the names of the first stage end.
+    """
+
+    NAMES: _nearest.Forms
+
+
+@runtime_checkable
+class BinaryFamily(Protocol):
+    """A family whose files are not safetensors."""
+
+    def recognizes(self, head: bytes) -> bool:
+        """Whether a file that begins with these bytes is of the program."""
+
+    def parse(self, file: BinaryIO, path: Path) -> Quantizer:
+        """Return the quantizer from the open file, at its beginning."""
+
+
+@runtime_checkable
+class OfVectors(Protocol):
+    """A family that is no neural codec; the vectors of a codec are the latents of its encoder."""
+
+    def front_end(self, tensors: Any) -> FrontEnd | None:
+        """Return what the vectors are, None where that is unknown."""
+
+
+@runtime_checkable
+class Exporter(Protocol):
+    """A family to which codebooks can be exported."""
+
+    def entries(self, quantizer: Any, counts: list[np.ndarray]) -> dict[str, np.ndarray]:
+        """Return the tensors, by the names that ``load_state_dict`` of its quantizer expects.
+
+        `counts` has one array (K,) per stage: how often each codeword was chosen, as a moving
+        average. Raises `ParameterError` where the family cannot hold such a quantizer.
+        """
+
 
 COUNT = 100.0  # of a codeword, where the caller passes no counts
 
@@ -116,7 +169,7 @@ def load(
     >>> codebooks[:8]  # doctest: +SKIP
     Codebooks(8 stages, 1024 codewords of 128)
     """
-    return load_as(path, family, part)[1]
+    return load_whole(path, family, part)[1]
 
 
 def parts(path: str | os.PathLike[str], family: str | None = None) -> tuple[str, ...]:
@@ -143,52 +196,90 @@ def parts(path: str | os.PathLike[str], family: str | None = None) -> tuple[str,
     ('semantic', 'acoustic')
     """
     try:
-        load_as(path, family)
+        load_whole(path, family)
     except PartsError as error:
         return error.parts
     return ()
+
+
+def front_end(
+    path: str | os.PathLike[str], family: str | None = None, *, part: str | None = None
+) -> FrontEnd | None:
+    """Return what the vectors of a published model, or of a file of `save`, are made of.
+
+    Parameters
+    ----------
+    path, family, part
+        As in `load`.
+
+    Returns
+    -------
+    front_end : FrontEnd or None
+        Of a neural codec: the latents of its encoder. None if it is unknown.
+
+    Raises
+    ------
+    FileNotFoundError, CheckpointError, PartsError, ParameterError
+        As `load`.
+
+    Examples
+    --------
+    >>> print(front_end("encodec_24khz/model.safetensors"))  # doctest: +SKIP
+    latents of the encodec encoder
+    """
+    return load_whole(path, family, part)[2]
 
 
 def load_as(
     path: str | os.PathLike[str], family: str | None = None, part: str | None = None
 ) -> tuple[str, Any]:
     """Return the name of the detected family, and what `load` returns."""
+    return load_whole(path, family, part)[:2]
+
+
+def load_whole(
+    path: str | os.PathLike[str], family: str | None = None, part: str | None = None
+) -> tuple[str, Any, FrontEnd | None]:
+    """Return the name of the detected family, what `load` returns, and what `front_end` does."""
+    place = Path(arguments.path("load", "path", path))
     every = families()
-    if family is not None and family not in every:
+    if family is not None and not (isinstance(family, str) and family in every):
         raise ParameterError(f"load: family is {family!r}; expected one of {', '.join(every)}.")
+    if part is not None:
+        arguments.kind("load", "part", part, str)
     chosen = {name: _module(name) for name in ([family] if family else every)}
-    found = _by_magic(Path(path), chosen)
+    found = _recognized(place, chosen)
     if found:
-        return found
-    tensors, config = _read(path)
-    readers = {name: each for name, each in chosen.items() if hasattr(each, "matches")}
+        return *found, None
+    tensors, config = _read(place)
+    readers = {name: each for name, each in chosen.items() if not isinstance(each, BinaryFamily)}
     if not family:
-        readers = _most_specific(path, readers, tensors, config)
+        readers = _most_specific(place, readers, tensors, config)
     for name, module in readers.items():
         try:
-            return name, _built(name, module, tensors, config, part)
+            quantizer = _built(name, module, tensors, config, part)
         except PartsError as error:
             raise PartsError(str(error), error.parts, name) from None
+        return name, quantizer, _front_end(name, tensors)
     raise CheckpointError(
         f"load: {str(path)!r} has {len(tensors)} tensors, such as {_some(tensors)}, and is "
         + (f"not of family {family}." if family else f"of none of the families {', '.join(every)}.")
-        + _nearest.report(set(tensors), chosen)
+        + _nearest.report(set(tensors), _names(chosen))
         + " Pass family= if you know it; load a state dict of this library with "
         "ResidualVectorQuantizer.load."
     )
 
 
-def _read(path: str | os.PathLike[str]) -> tuple[Any, dict[str, Any]]:
+def _read(path: Path) -> tuple[Any, dict[str, Any]]:
     """Return the tensors of a checkpoint and its config."""
-    place = Path(path)
-    if place.suffix == ".npz" and place.is_file():
-        return _archive.read(place), _file.config(place.parent / "config.json")
+    if _archive.is_one(path):
+        return _archive.read(path), _file.config(path.parent / "config.json")
     return _file.read(path)
 
 
 def _most_specific(
-    path: Any, modules: dict[str, ModuleType], tensors: Any, config: dict[str, Any]
-) -> dict[str, ModuleType]:
+    path: Path, modules: dict[str, Any], tensors: Any, config: dict[str, Any]
+) -> dict[str, Any]:
     """Return the family with the most marks of its own in the checkpoint, or none."""
     marks = {name: module.matches(tensors, config) for name, module in modules.items()}
     most = max(marks.values(), default=0)
@@ -201,12 +292,10 @@ def _most_specific(
     return {name: modules[name] for name in best}
 
 
-def _built(
-    family: str, module: ModuleType, tensors: Any, config: dict[str, Any], part: str | None
-) -> Any:
+def _built(family: str, module: Any, tensors: Any, config: dict[str, Any], part: str | None) -> Any:
     """Return the quantizer, or that of a part, once all that lies beside it is accounted for."""
-    known = module.parts(tensors, config) if hasattr(module, "parts") else {}
-    if hasattr(module, "parts") and not known:
+    known = module.parts(tensors, config) if isinstance(module, FamilyOfParts) else {}
+    if isinstance(module, FamilyOfParts) and not known:
         raise CheckpointError(
             f"load: {str(tensors.source)!r} is not of family {family}: it has none of the tensors "
             + " and none of ".join(repr(name) for form in module.NAMES for name in form)
@@ -240,6 +329,7 @@ def save(
     family: str | None = None,
     *,
     counts: Sequence[Any] | None = None,
+    front_end: FrontEnd | None = None,
 ) -> None:
     """Write codebooks to a safetensors file: our own format, or with the names of a family.
 
@@ -252,6 +342,8 @@ def save(
         As in `state_dict`. By default our own format: small, and for any quantizer.
     counts : sequence of array (K,), optional
         As in `state_dict`.
+    front_end : FrontEnd, optional
+        What the vectors are made of; recorded in our own format only.
 
     Raises
     ------
@@ -270,12 +362,17 @@ def save(
     ...     load(path)
     Codebooks(2 stages, 4 codewords of 3)
     """
-    quantizer = composed.of(quantizer)
+    path, quantizer = arguments.path("save", "path", path), composed.of(quantizer)
     if family is not None:
         tensors = state_dict(quantizer, family, counts=counts)
         safetensors.write(path, tensors, {"format": "pt"})  # which Hugging Face's loader expects
         return
-    tensors, about = _module("rvq_np").written(quantizer)
+    if front_end is not None:
+        arguments.kind("save", "front_end", front_end, FrontEnd)
+        if front_end.dim not in (None, quantizer.dim):
+            expected = f"one of {quantizer.dim} samples per vector, the dimension"
+            raise arguments.refused("save", "front_end", front_end, expected)
+    tensors, about = _module("rvq_np").written(quantizer, front_end)
     safetensors.write(path, tensors, {safetensors.KEY: about})
 
 
@@ -301,7 +398,7 @@ def state_dict(
     Raises
     ------
     ParameterError
-        If the family cannot hold such a quantizer, or has no export.
+        If the family cannot hold such a quantizer, or has no export, or `counts` are no numbers.
     ShapeError
         If `counts` does not have one array (K,) per stage.
 
@@ -313,31 +410,47 @@ def state_dict(
     (4, 3)
     """
     quantizer = composed.of(quantizer)
-    exporters = [name for name in families() if hasattr(_module(name), "entries")]
-    if family not in exporters:
+    exporters = {
+        name: module for name in families() if isinstance(module := _module(name), Exporter)
+    }
+    if not isinstance(family, str) or family not in exporters:
         raise ParameterError(
             f"state_dict: family is {family!r}; expected one of {', '.join(exporters)}."
         )
     if counts is None:
         counts = [np.full(size, COUNT, np.float32) for size in quantizer.sizes]
-    arrays = [np.asarray(each, np.float32) for each in counts]
+    try:
+        arrays = [np.asarray(each, np.float32) for each in counts]
+    except (TypeError, ValueError):
+        expected = "one array of numbers a stage"
+        raise arguments.refused("state_dict", "counts", counts, expected) from None
     if [each.shape for each in arrays] != [(size,) for size in quantizer.sizes]:
         raise ShapeError(
             f"state_dict: counts have shapes {[each.shape for each in arrays]}; expected one array "
             f"per stage, of lengths {quantizer.sizes}."
         )
-    entries: dict[str, np.ndarray] = _module(family).entries(quantizer, arrays)
-    return entries
+    return exporters[family].entries(quantizer, arrays)
 
 
-def _by_magic(path: Path, chosen: dict[str, ModuleType]) -> tuple[str, Any] | None:
+def _front_end(name: str, tensors: Any) -> FrontEnd | None:
+    module = _module(name)
+    return (
+        module.front_end(tensors) if isinstance(module, OfVectors) else FrontEnd("latents", of=name)
+    )
+
+
+def _names(chosen: dict[str, Any]) -> dict[str, _nearest.Forms]:
+    return {name: each.NAMES for name, each in chosen.items() if isinstance(each, NamedFamily)}
+
+
+def _recognized(path: Path, chosen: dict[str, Any]) -> tuple[str, Any] | None:
     if not path.is_file():
         return None
     with open(path, "rb") as file:
+        head = file.read(kinds.HEAD)
+        file.seek(0)
         for name, module in chosen.items():
-            file.seek(0)
-            if file.read(64).startswith(getattr(module, "MAGIC", ())):
-                file.seek(0)
+            if isinstance(module, BinaryFamily) and module.recognizes(head):
                 return name, module.parse(file, path)
     return None
 
@@ -349,5 +462,5 @@ def _some(names: Iterable[str]) -> str:
     return ", ".join(map(repr, order[:4])) or "none"
 
 
-def _module(name: str) -> ModuleType:
+def _module(name: str) -> Any:
     return import_module(f"{__name__}.{name}")

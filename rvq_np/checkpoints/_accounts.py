@@ -8,8 +8,7 @@ config that choose between two ways to compute.
 from __future__ import annotations
 
 import re
-from types import ModuleType
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from ..errors import CheckpointError
 from ._file import Tensors
@@ -29,6 +28,26 @@ SETTINGS = {
 NESTED = ("quantizer_kwargs", "quantizer_config", "quantizer_conf", "quantizer")
 
 
+@runtime_checkable
+class Beside(Protocol):
+    """A family with further tensors beside its codebooks.
+
+    ``BESIDE``: regular expressions of names of tensors that do not change what is computed.
+    """
+
+    BESIDE: tuple[str, ...]
+
+
+@runtime_checkable
+class Configured(Protocol):
+    """A family that settings of the config change.
+
+    ``SETTINGS``: those of `_accounts.SETTINGS` that ``build`` reads.
+    """
+
+    SETTINGS: tuple[str, ...]
+
+
 def settings(config: dict[str, Any]) -> dict[str, Any]:
     """Return the settings of a config that are not empty, also those of its quantizer alone."""
     inner = [config[name] for name in NESTED if isinstance(config.get(name), dict)]
@@ -41,7 +60,7 @@ def settings(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def check(
-    family: str, module: ModuleType, tensors: Tensors, config: dict[str, Any], *, alone: bool
+    family: str, module: Any, tensors: Tensors, config: dict[str, Any], *, alone: bool
 ) -> None:
     """Raise CheckpointError where the family left something out that changes what is computed.
 
@@ -55,11 +74,8 @@ def check(
             f"family {family} does not compute: its codes would be others. Load it with the family "
             "it is of; if nothing computes with these tensors, remove them from the file."
         )
-    unknown = {
-        name: value
-        for name, value in settings(config).items()
-        if name not in getattr(module, "SETTINGS", ())
-    }
+    read = module.SETTINGS if isinstance(module, Configured) else ()
+    unknown = {name: value for name, value in settings(config).items() if name not in read}
     for name, value in unknown.items():
         raise CheckpointError(
             f"load: the config.json beside {str(tensors.source)!r} has {name} {value!r}, which the "
@@ -68,10 +84,11 @@ def check(
         )
 
 
-def _left_out(name: str, module: ModuleType, tensors: Tensors, alone: bool) -> bool:
+def _left_out(name: str, module: Any, tensors: Tensors, alone: bool) -> bool:
     if name in tensors.read or name.rpartition(".")[2] in TRAINING:
         return False
-    if any(re.search(each, name) for each in getattr(module, "BESIDE", ())):
+    beside = module.BESIDE if isinstance(module, Beside) else ()
+    if any(re.search(each, name) for each in beside):
         return False
     if alone and "quantizer" in name.rpartition(".")[0]:
         return True

@@ -13,24 +13,33 @@ from typing import Any
 import numpy as np
 
 from ..errors import CheckpointError
-from ._file import FLOATS, RANK_LIMIT, Entry, Tensors
+from ..files import kinds
+from ..files.safetensors import RANK_LIMIT, Entry
+from ._file import Tensors
 
-TYPES = {np.dtype(kind).str[1:]: name for name, kind in FLOATS.items()} | {"b1": "BOOL"}
+TYPES = {"f8": "F64", "f4": "F32", "f2": "F16", "b1": "BOOL"}
 OTHERS = "I64"  # of integers and text, which no quantizer computes with
 
 
 class Arrays(Tensors):
     """The arrays of an ``.npz`` file."""
 
-    def content(self, name: str, entry: Entry) -> bytes:
+    def content(self, name: str, entry: Entry) -> np.ndarray:
         try:
             with zipfile.ZipFile(entry.path) as archive, archive.open(f"{name}.npy") as file:
                 file.read(entry.start)
-                return file.read(entry.stop - entry.start)
+                return entry.values(file.read(entry.stop - entry.start))
         except Exception as error:  # of a damaged archive, checksums included
             raise CheckpointError(
                 f"load: {name!r} in {str(entry.path)!r} cannot be read: {error}."
             ) from error
+
+
+def is_one(path: Path) -> bool:
+    """Whether a file is an archive, or has its name and is damaged."""
+    kind = kinds.of(path).name if path.is_file() else ""
+    damaged = path.suffix.lower() == ".npz" and kind in ("zip", "unknown", "empty")
+    return kind == "npz" or damaged
 
 
 def read(path: Path) -> Arrays:

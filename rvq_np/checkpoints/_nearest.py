@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from difflib import SequenceMatcher
-from types import ModuleType
 
 COMPARED = 400  # names, at most; a model has thousands
+Forms = tuple[tuple[str, ...], ...]  # per form of a family, how its names end
 LIKELY = ("codebook", "quantizer", "vq", "embed", "proj")
 
 
-def report(names: Iterable[str], modules: Mapping[str, ModuleType]) -> str:
-    """Return the report as sentences; `modules` have ``NAMES``, see `rvq_np.checkpoints`."""
-    expected = {name: module.NAMES for name, module in modules.items() if hasattr(module, "NAMES")}
+def report(names: Iterable[str], expected: Mapping[str, Forms]) -> str:
+    """Return the report as sentences; `expected`: the ``NAMES`` of families."""
     if not expected:
         return ""
     listed = "; ".join(

@@ -7,14 +7,15 @@ files nest the tensors under ``best_state``.
 
 from __future__ import annotations
 
+from typing import Any
+
+from ..names import EMBED
 from . import _stack
 
-PATTERN = "vq.layers.{}._codebook.embed"
 
-
-def matches(tensors, config):
+def matches(tensors: Any, config: dict[str, Any]) -> int:
     return 0
 
 
-def build(tensors, config):
-    return _stack.plain(tensors, (PATTERN,))
+def build(tensors: Any, config: dict[str, Any]) -> Any:
+    return _stack.plain(tensors, (EMBED,))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from . import _stack
@@ -10,11 +12,11 @@ PATTERN = "codebook.layers.{}.embed"
 NAMES = ((PATTERN.format(0),),)
 
 
-def matches(tensors, config):
+def matches(tensors: Any, config: dict[str, Any]) -> int:
     return 2 if _stack.prefixes(tensors, PATTERN) else 0
 
 
-def build(tensors, config):
+def build(tensors: Any, config: dict[str, Any]) -> Any:
     prefix, pattern = _stack.one_prefix(tensors, (PATTERN,))
     stages = []
     for q in range(_stack.n_stages(tensors, prefix, pattern)):

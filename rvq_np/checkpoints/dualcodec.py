@@ -6,6 +6,8 @@ codec's latents less what the semantic one decodes to: two named parts, not one 
 
 from __future__ import annotations
 
+from typing import Any
+
 from . import _layers, _stack
 
 PATTERN = _stack.FACTORIZED
@@ -15,11 +17,11 @@ ABOUT = {"semantic": "of features of a speech model",
 NAMES = ((HOMES["semantic"] + PATTERN.format(0), HOMES["acoustic"] + PATTERN.format(0)),)
 
 
-def matches(tensors, config):
+def matches(tensors: Any, config: dict[str, Any]) -> int:
     return 4 if len(parts(tensors, config)) == 2 else 0
 
 
-def parts(tensors, config):
+def parts(tensors: Any, config: dict[str, Any]) -> dict[str, str]:
     return {
         part: ABOUT[part]
         for part, home in HOMES.items()
@@ -27,7 +29,11 @@ def parts(tensors, config):
     }
 
 
-def build(tensors, config, part):
+def front_end(tensors: Any) -> None:
+    return None  # each part has its own, see `ABOUT`
+
+
+def build(tensors: Any, config: dict[str, Any], part: str) -> Any:
     prefix = _layers.home(tensors, HOMES[part], PATTERN)
     ways = ("in_proj", "out_proj")
     stages = _layers.stages(tensors, prefix, PATTERN, ways, "cosine", everywhere=True)

@@ -8,25 +8,28 @@ same names and one more tensor, see there.
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..errors import ParameterError
+from ..names import EMBED
 from . import _stack
 
-ORIGINAL, BARE = "vq.layers.{}._codebook.embed", "layers.{}.codebook.embed"
-NAMES = ((ORIGINAL.format(0),), (BARE.format(0),))
+BARE = "layers.{}.codebook.embed"
+NAMES = ((EMBED.format(0),), (BARE.format(0),))
 
 
-def matches(tensors, config):
-    return int(any(_stack.prefixes(tensors, each) for each in (ORIGINAL, BARE)))
+def matches(tensors: Any, config: dict[str, Any]) -> int:
+    return int(any(_stack.prefixes(tensors, each) for each in (EMBED, BARE)))
 
 
-def build(tensors, config):
-    return _stack.plain(tensors, (ORIGINAL, BARE))
+def build(tensors: Any, config: dict[str, Any]) -> Any:
+    return _stack.plain(tensors, (EMBED, BARE))
 
 
-def entries(quantizer, counts):
+def entries(quantizer: Any, counts: Any) -> Any:
     books = _stack.one_size("encodec", quantizer)
     if any(stage.project_in is not None for stage in books):
         raise ParameterError(
             "state_dict: encodec has no projections; expected stages without. Use family='espnet'."
         )
-    return _stack.averaged_entries("encodec", books.stages, ORIGINAL, "inited", counts)
+    return _stack.averaged_entries("encodec", books.stages, EMBED, "inited", counts)

@@ -10,52 +10,43 @@
 ``IxMp``, ``IxM2``, ``IxRF``  what they are wrapped around
 ===========================  =====================================================================
 
+Other indexes are refused by their kind.
+
 Faiss encodes by a beam search of width 5 by default, as ``encode(..., beam_size=5)`` does; only
 ``max_beam_size=1`` gives the greedy codes.  Vectors stored in the index are not read.  Indices that
-quantize norms with extra tables (``cqint8``, ``cqint4``, ``lsq2x4``, ``rq2x4``) are refused, and so
-are all other kinds, by name.
+quantize norms with extra tables (``cqint8``, ``cqint4``, ``lsq2x4``, ``rq2x4``) are refused.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from ..codebooks import Codebooks, Grouped, Linear, Projected
 from ..errors import CheckpointError, RvqError
+from ..files import kinds
 
-SERVED = {
-    b"IxRq": "IndexResidualQuantizer", b"ImRQ": "ResidualCoarseQuantizer",
-    b"IxLS": "IndexLocalSearchQuantizer", b"IxPR": "IndexProductResidualQuantizer",
-    b"IxPL": "IndexProductLocalSearchQuantizer", b"IwRQ": "IndexIVFResidualQuantizer",
-    b"IwLS": "IndexIVFLocalSearchQuantizer", b"IwPR": "IndexIVFProductResidualQuantizer",
-    b"IwPL": "IndexIVFProductLocalSearchQuantizer", b"IxPT": "IndexPreTransform",
-    b"IxMp": "IndexIDMap", b"IxM2": "IndexIDMap2", b"IxRF": "IndexRefine",
-}  # fmt: skip
-FASTSCAN = "FastScan, whose codes are in blocks"
-OTHERS = {
-    b"IxFI": "IndexFlat", b"IxF2": "IndexFlat", b"IxFl": "IndexFlat", b"IxPq": "IndexPQ",
-    b"IxPQ": "IndexPQ", b"IxSQ": "IndexScalarQuantizer", b"IxHe": "IndexLSH", b"IxHE": "IndexLSH",
-    b"IwFl": "IndexIVFFlat", b"IwPQ": "IndexIVFPQ", b"IwQR": "IndexIVFPQR",
-    b"IwSq": "IndexIVFScalarQuantizer", b"Imiq": "MultiIndexQuantizer", b"Ix2L": "Index2Layer",
-    b"IHNf": "IndexHNSWFlat", b"IHNp": "IndexHNSWPQ", b"IHNs": "IndexHNSWSQ",
-    b"Ixrq": "IndexRaBitQ", b"Iwrq": "IndexIVFRaBitQ", b"IPfs": "IndexPQFastScan",
-    b"IwPf": "IndexIVFPQFastScan", b"IRfs": f"IndexResidualQuantizer{FASTSCAN}",
-    b"ILfs": f"IndexLocalSearchQuantizer{FASTSCAN}",
-    b"IPRf": f"IndexProductResidualQuantizer{FASTSCAN}",
-    b"IPLf": f"IndexProductLocalSearchQuantizer{FASTSCAN}",
-    b"IVRf": f"IndexIVFResidualQuantizer{FASTSCAN}",
-    b"IVLf": f"IndexIVFLocalSearchQuantizer{FASTSCAN}",
-}  # fmt: skip
-MAGIC = (*SERVED, *OTHERS)
+SERVED = (
+    b"IxRq", b"ImRQ", b"IxLS", b"IxPR", b"IxPL", b"IwRQ", b"IwLS", b"IwPR", b"IwPL", b"IxPT",
+    b"IxMp", b"IxM2", b"IxRF",
+)  # fmt: skip
+EXTRACT = "faiss.write_index({}, 'rq.faissindex')"
+INNER = "index = faiss.read_index(PATH); " + EXTRACT.format("faiss.downcast_index(index.index)")
+TAKEN = (
+    "index = faiss.read_index(PATH); rq = faiss.IndexResidualQuantizer(index.d, index.rq.M, 1); "
+    "rq.rq = index.rq; " + EXTRACT.format("rq")
+)
 PLAIN = (0, 1, 2, 3, 4, 5)  # search types without tables of norms
 DEEPEST = 8  # wrappers in wrappers
 
 
 class _Reader:
-    def __init__(self, file, path):
+    def __init__(self, file: Any, path: Any) -> None:
         self.file, self.path = file, path
+        self.outer: bytes | None = None  # the kind of the whole file
         self.left = path.stat().st_size
 
     def read(self, size: int) -> bytes:
@@ -68,11 +59,11 @@ class _Reader:
         self.left -= size
         return content
 
-    def take(self, form: str):
+    def take(self, form: str) -> Any:
         values = struct.unpack("<" + form, self.read(struct.calcsize("<" + form)))
         return values[0] if len(values) == 1 else values
 
-    def vector(self, dtype) -> np.ndarray:
+    def vector(self, dtype: Any) -> np.ndarray:
         count = self.take("Q")
         return np.frombuffer(self.read(count * np.dtype(dtype).itemsize), dtype)
 
@@ -87,7 +78,11 @@ class _Reader:
         return CheckpointError(f"load: {str(self.path)!r} is a Faiss index {about}; {what}")
 
 
-def parse(file, path):
+def recognizes(head: bytes) -> bool:
+    return head[:4] in SERVED or kinds.of_bytes(head, len(head)).name == "faiss"
+
+
+def parse(file: Any, path: Any) -> Any:
     reader = _Reader(file, path)
     try:
         return _index(reader, 0)
@@ -97,15 +92,19 @@ def parse(file, path):
         raise CheckpointError(f"load: {str(path)!r}: {error}") from error
 
 
-def _index(reader, depth):
+def _index(reader: _Reader, depth: int) -> Any:
     kind = reader.read(4)
     if kind not in SERVED or depth > DEEPEST:
-        name = OTHERS.get(kind) or SERVED.get(kind, "none known")
+        outer, name = reader.outer or kind, kinds.of_faiss(kind)
+        inside = f", around one of kind {name}" if depth else ""
         raise reader.refuse(
-            f"of kind {name} ({kind.decode('latin-1')!r})" + (", within others" if depth else ""),
+            f"of kind {kinds.of_faiss(outer)}{inside}",
             "expected a residual or additive quantizer, with inverted lists, identifiers or linear "
-            "maps around it. For a FastScan index, write the plain index it was made of.",
+            f"maps around it, at most {DEEPEST} of these. For a FastScan index, write the plain "
+            "index it was made of; of others extract the residual quantizer with Faiss, if there "
+            "is one.",
         )
+    reader.outer = reader.outer or kind
     dim, _, metric = reader.header()
     if kind in (b"IxMp", b"IxM2", b"IxRF"):
         return _fits(reader, dim, _index(reader, depth + 1))
@@ -116,19 +115,19 @@ def _index(reader, depth):
             inner = Projected(inner, into, out)
         return _fits(reader, dim, inner)
     if kind in (b"IxRq", b"IxLS", b"ImRQ"):
-        return _additive(reader, dim)[0]
+        return _additive(reader, dim)
     if kind in (b"IxPR", b"IxPL"):
         return _product(reader, dim, _local if kind == b"IxPL" else _residual)
-    return _lists(reader, kind, dim, metric, depth)
+    return _lists(reader, kind, dim, metric)
 
 
-def _few(reader, count):
+def _few(reader: _Reader, count: int) -> int:
     if not 0 <= count <= DEEPEST:
         raise reader.refuse(f"with {count} maps", f"expected 0 to {DEEPEST}.")
     return count
 
 
-def _fits(reader, dim, quantizer):
+def _fits(reader: _Reader, dim: int, quantizer: Any) -> Any:
     if quantizer.dim != dim:
         raise reader.refuse(
             f"of dimension {dim} around one of {quantizer.dim}", "expected the same."
@@ -136,8 +135,8 @@ def _fits(reader, dim, quantizer):
     return quantizer
 
 
-def _additive(reader, dim):
-    """Return the codebooks of an additive quantizer, and its bits."""
+def _additive(reader: _Reader, dim: int) -> Codebooks:
+    """Return the codebooks of an additive quantizer."""
     width, stages = reader.take("QQ")
     bits = reader.vector("<u8")
     reader.take("B")
@@ -152,10 +151,10 @@ def _additive(reader, dim):
         )
     _plain(reader, search)
     codebooks = np.split(values.reshape(-1, dim).astype(np.float32), np.cumsum(sizes)[:-1])
-    return Codebooks(codebooks), bits
+    return Codebooks(codebooks)
 
 
-def _plain(reader, search):
+def _plain(reader: _Reader, search: int) -> None:
     if search not in PLAIN:
         raise CheckpointError(
             f"load: {str(reader.path)!r} is a Faiss index with search type {search}, whose tables "
@@ -164,19 +163,19 @@ def _plain(reader, search):
     reader.take("ff")
 
 
-def _residual(reader, dim):
-    books, _ = _additive(reader, dim)
+def _residual(reader: _Reader, dim: int) -> Codebooks:
+    books = _additive(reader, dim)
     reader.take("ii")
     return books
 
 
-def _local(reader, dim):
-    books, _ = _additive(reader, dim)
+def _local(reader: _Reader, dim: int) -> Codebooks:
+    books = _additive(reader, dim)
     reader.take("QQQQQffQiQB")
     return books
 
 
-def _product(reader, dim, each):
+def _product(reader: _Reader, dim: int, each: Callable[[_Reader, int], Codebooks]) -> Grouped:
     """Return quantizers of neighbouring channels; the codebooks of all come first, and again."""
     reader.take("QQ")
     reader.vector("<u8")
@@ -191,7 +190,7 @@ def _product(reader, dim, each):
     return Grouped([each(reader, dim // splits) for _ in range(splits)])
 
 
-def _lists(reader, kind, dim, metric, depth):
+def _lists(reader: _Reader, kind: bytes, dim: int, metric: int) -> Codebooks | Grouped:
     reader.take("QQ")
     coarse, by_distance = _coarse(reader, dim)
     array = reader.take("b"), reader.vector("<i8")
@@ -208,8 +207,8 @@ def _lists(reader, kind, dim, metric, depth):
     if metric != 1 or not by_distance:
         raise reader.refuse(
             "whose inverted lists are chosen by inner product",
-            "expected METRIC_L2, as a first stage has. Subtract the centroids yourself, and write "
-            "an index without lists.",
+            "expected METRIC_L2, as a first stage has. Subtract the centroids yourself, and "
+            f"extract the quantizer: {TAKEN}",
         )
     if isinstance(fine, Grouped):
         raise reader.refuse(
@@ -220,13 +219,13 @@ def _lists(reader, kind, dim, metric, depth):
     return Codebooks([*coarse, *fine])
 
 
-def _coarse(reader, dim):
+def _coarse(reader: _Reader, dim: int) -> tuple[Codebooks, bool]:
     """Return the quantizer that chooses lists, and whether it does so by distance."""
     kind = reader.read(4)
     if kind not in (b"IxF2", b"IxFI", b"ImRQ"):
-        name = {**SERVED, **OTHERS}.get(kind, "none known")
+        name = kinds.of_faiss(kind)
         raise reader.refuse(
-            f"whose inverted lists are chosen by kind {name} ({kind.decode('latin-1')!r})",
+            f"whose inverted lists are chosen by one of kind {name}",
             "expected IndexFlat or ResidualCoarseQuantizer. Replace index.quantizer by an "
             "IndexFlat with the same centroids.",
         )
@@ -244,7 +243,7 @@ def _coarse(reader, dim):
     return Codebooks([values.reshape(count, dim).astype(np.float32)]), metric == 1
 
 
-def _transform(reader):
+def _transform(reader: _Reader) -> list[Linear]:
     """Return what maps vectors before an index, and back, as `Linear`."""
     kind = reader.read(4)
     if kind == b"Pcam":
@@ -262,7 +261,7 @@ def _transform(reader):
         raise reader.refuse(
             f"behind a transform of kind {kind.decode('latin-1')!r}",
             "expected a linear one (PCA, OPQ, rotation) or centring. For VNrm, which divides "
-            "vectors by their norms, do so yourself and write the index within, index.index.",
+            f"vectors by their norms, do so yourself and extract the index within: {INNER}",
         )
     inputs, outputs, _ = reader.take("iiB")
     if weight.size != inputs * outputs or (has_bias and len(bias) != outputs) or inputs < 1:
@@ -278,7 +277,7 @@ def _transform(reader):
         raise reader.refuse(
             f"behind a map from {inputs} to {outputs} numbers that is not orthonormal",
             "expected one that can be undone, as Faiss needs to reconstruct vectors. Map vectors "
-            "yourself, and write the index within, index.index.",
+            f"yourself, and extract the index within: {INNER}",
         )
     maps = [(matrix, offset), (matrix.T, -matrix.T @ offset)]
     return [Linear(*(each.astype(np.float32) for each in pair)) for pair in maps]

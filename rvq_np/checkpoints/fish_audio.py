@@ -7,6 +7,8 @@ decoder clamps codes to their codebooks; here a code out of range is an error.
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..errors import CheckpointError
 from . import _layers, _stack
 
@@ -17,12 +19,12 @@ BESIDE = (r"(^|\.)(downsample|upsample|pre_module|post_module|semantic_predictor
 NAMES = ((SEMANTIC.format(0), ACOUSTIC.format(0)),)
 
 
-def matches(tensors, config):
+def matches(tensors: Any, config: dict[str, Any]) -> int:
     both = [_stack.prefixes(tensors, each) for each in (SEMANTIC, ACOUSTIC)]
     return 4 if all(both) else 0
 
 
-def build(tensors, config):
+def build(tensors: Any, config: dict[str, Any]) -> Any:
     prefix, _ = _stack.one_prefix(tensors, (SEMANTIC,))
     for each in ("semantic_quantizer.", "quantizer."):
         _stack.scope(tensors, prefix + each)

@@ -8,17 +8,19 @@ not supported.
 
 from __future__ import annotations
 
+from typing import Any
+
 from . import _layers, _stack
 
 PATTERN = "rq.model.embed"
 NAMES = ((PATTERN,),)
 
 
-def matches(tensors, config):
+def matches(tensors: Any, config: dict[str, Any]) -> int:
     return 2 if _stack.prefixes(tensors, PATTERN) else 0
 
 
-def build(tensors, config):
+def build(tensors: Any, config: dict[str, Any]) -> Any:
     prefix, pattern = _stack.one_prefix(tensors, (PATTERN,))
     inner = _layers.stacked(tensors, prefix + pattern)
     return _layers.around(tensors, prefix, inner, "input_proj", "output_proj")

@@ -7,22 +7,25 @@ original's, which are those of a projected ESPnet; there the network around it (
 
 from __future__ import annotations
 
+from typing import Any
+
+from ..names import EMBED, LAYER
 from . import _stack
 
-PORT, ORIGINAL = "quantizers.{}.codebook.embed", "vq.layers.{}._codebook.embed"
+PORT = "quantizers.{}.codebook.embed"
 NAMES = ((PORT.format(0), "quantizers.0.project_in.weight"),)
 
 
-def matches(tensors, config):
+def matches(tensors: Any, config: dict[str, Any]) -> int:
     for pattern, layer, signs in (
-        (PORT, "quantizers.0", 1),
-        (ORIGINAL, "vq.layers.0", _stack.marks(tensors, r"(.*\.)?fc_prior\.", r"(.*\.)?fc_post")),
+        (PORT, "quantizers.0.", 1),
+        (EMBED, LAYER.format(0), _stack.marks(tensors, r"(.*\.)?fc_prior\.", r"(.*\.)?fc_post")),
     ):
         found = _stack.prefixes(tensors, pattern)
-        if signs and any(f"{prefix}{layer}.project_in.weight" in tensors for prefix in found):
+        if signs and any(f"{prefix}{layer}project_in.weight" in tensors for prefix in found):
             return 1 + signs
     return 0
 
 
-def build(tensors, config):
-    return _stack.plain(tensors, (PORT, ORIGINAL))
+def build(tensors: Any, config: dict[str, Any]) -> Any:
+    return _stack.plain(tensors, (PORT, EMBED))

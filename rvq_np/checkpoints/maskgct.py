@@ -5,6 +5,8 @@ Chosen by cosine, unless ``use_l2_normlize`` (as Amphion spells it) of a config 
 
 from __future__ import annotations
 
+from typing import Any
+
 from . import _layers, _stack
 
 PATTERN = _stack.FACTORIZED
@@ -13,12 +15,12 @@ SETTINGS = SWITCHES
 NAMES = ((PATTERN.format(0), "quantizers.0.in_project.bias", "quantizers.0.out_project.bias"),)
 
 
-def matches(tensors, config):
+def matches(tensors: Any, config: dict[str, Any]) -> int:
     found = _stack.prefixes(tensors, PATTERN)
     return 2 if any(_layers.has(tensors, f"{each}quantizers.0.in_project") for each in found) else 0
 
 
-def build(tensors, config):
+def build(tensors: Any, config: dict[str, Any]) -> Any:
     prefix, pattern = _stack.one_prefix(tensors, (PATTERN,))
     metric = "euclidean" if _layers.setting(config, *SWITCHES) is False else "cosine"
     ways = ("in_project", "out_project")

@@ -8,9 +8,12 @@ whatever the precision of the file.
 
 from __future__ import annotations
 
+from typing import Any
+
+from ..names import BOOKS
 from . import _layers, _stack
 
-KYUTAI = ("rvq_first.", "rvq_rest.", "vq.layers.{}._codebook")
+KYUTAI = ("rvq_first.", "rvq_rest.", BOOKS)
 PORT = ("semantic_residual_vector_quantizer.", "acoustic_residual_vector_quantizer.",
         "layers.{}.codebook")  # fmt: skip
 SUMS = _layers.SUMS
@@ -25,10 +28,10 @@ NAMES = tuple(
 )
 
 
-def matches(tensors, config):
+def matches(tensors: Any, config: dict[str, Any]) -> int:
     return int(any(_stack.prefixes(tensors, pattern) for pattern in FORMS))
 
 
-def build(tensors, config):
+def build(tensors: Any, config: dict[str, Any]) -> Any:
     prefix, form = _stack.one_prefix(tensors, FORMS)
     return _layers.split(tensors, prefix, *FORMS[form])

@@ -5,16 +5,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from ..names import EMBED
 from . import _stack
 
-PATTERN = "vq.layers.{}._codebook.embed"
 HOME = "encoder.quantizer."
-NAMES = ((HOME + PATTERN.format(0),),)
+NAMES = ((HOME + EMBED.format(0),),)
 
 
-def matches(tensors, config):
-    return 2 if _stack.prefixes(tensors, HOME + PATTERN) else 0
+def matches(tensors: Any, config: dict[str, Any]) -> int:
+    return 2 if _stack.prefixes(tensors, HOME + EMBED) else 0
 
 
-def build(tensors, config):
-    return _stack.plain(tensors, (PATTERN,))
+def build(tensors: Any, config: dict[str, Any]) -> Any:
+    return _stack.plain(tensors, (EMBED,))

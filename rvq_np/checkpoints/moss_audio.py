@@ -7,6 +7,8 @@ where the sizes agree.  Masked frames of the original are those that are not pas
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..errors import CheckpointError
 from . import _layers, _stack
 
@@ -17,7 +19,7 @@ SETTINGS = ("quantizer_type",)
 NAMES = ((PATTERN.format(0), "input_proj.bias", "output_proj.bias"),)
 
 
-def matches(tensors, config):
+def matches(tensors: Any, config: dict[str, Any]) -> int:
     found = _stack.prefixes(tensors, PATTERN)
     around = any(
         _layers.has(tensors, prefix + way)
@@ -28,7 +30,7 @@ def matches(tensors, config):
     return 2 + around + said if found and (around or said) else 0
 
 
-def build(tensors, config):
+def build(tensors: Any, config: dict[str, Any]) -> Any:
     prefix, pattern = _stack.one_prefix(tensors, (PATTERN,))
     kind = _layers.setting(config, "quantizer_type")
     if kind not in METRICS:

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from . import _layers, _stack
 
 PATTERN = "mus_list.{}"
@@ -12,10 +14,10 @@ BESIDE = (r"(^|\.)_?variance_list\.",)
 NAMES = (("prvq." + PATTERN.format(0),),)
 
 
-def matches(tensors, config):
+def matches(tensors: Any, config: dict[str, Any]) -> int:
     return int(bool(_stack.prefixes(tensors, PATTERN)))
 
 
-def build(tensors, config):
+def build(tensors: Any, config: dict[str, Any]) -> Any:
     prefix, pattern = _stack.one_prefix(tensors, (PATTERN,))
     return _stack.codebooks(tensors, prefix, _layers.stages(tensors, prefix, pattern))

@@ -8,32 +8,35 @@ stages of which the first 16 in all make codes (``encoder_valid_num_quantizers``
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..errors import CheckpointError
+from ..names import BOOKS
 from . import _layers, _stack
 
 ENCODER = "encoder.quantizer."
 DECODER = "decoder.quantizer."
 PORT = ("semantic_residual_vector_quantizer.", "acoustic_residual_vector_quantizer.",
         "layers.{}.codebook.embed_sum")  # fmt: skip
-OWN = ("rvq_first.", "rvq_rest.", "vq.layers.{}._codebook.embedding_sum")
+OWN = ("rvq_first.", "rvq_rest.", f"{BOOKS}.embedding_sum")
 NAMES = tuple(
     (f"{start}{first}{pattern.format(0)}",)
     for start, (first, _, pattern) in ((ENCODER, PORT), (DECODER, OWN))
 )
 
 
-def matches(tensors, config):
+def matches(tensors: Any, config: dict[str, Any]) -> int:
     both = [_stack.prefixes(tensors, name) for (name,) in NAMES]
     return 3 if all(both) else 0
 
 
-def parts(tensors, config):
+def parts(tensors: Any, config: dict[str, Any]) -> dict[str, str]:
     about = "from vectors to codes", "from codes to vectors"
     found = zip(("encoder", "decoder"), NAMES, about, strict=True)
     return {part: each for part, (name,), each in found if _stack.prefixes(tensors, name)}
 
 
-def build(tensors, config, part):
+def build(tensors: Any, config: dict[str, Any], part: str) -> Any:
     start, form = (ENCODER, PORT) if part == "encoder" else (DECODER, OWN)
     prefix = _layers.home(tensors, start, form[0] + form[2])
     quantizer = _layers.split(tensors, prefix, *form)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from . import _layers, _stack
 
 PATTERN = "rvqs.{}.embed"
 NAMES = ((PATTERN.format(0),),)
 
 
-def matches(tensors, config):
+def matches(tensors: Any, config: dict[str, Any]) -> int:
     return 2 if _stack.prefixes(tensors, PATTERN) else 0
 
 
-def build(tensors, config):
+def build(tensors: Any, config: dict[str, Any]) -> Any:
     prefix, pattern = _stack.one_prefix(tensors, (PATTERN,))
     count = _stack.n_stages(tensors, prefix, pattern)
     books = [_layers.stacked(tensors, prefix + pattern.format(q)) for q in range(count)]

@@ -12,20 +12,21 @@ from typing import Any
 
 import numpy as np
 
-from ..codebooks import Codebooks
+from ..codebooks import Codebooks, Quantizer
 from ..codebooks.composed import Composed, Grouped, Parallel, Projected
 from ..codebooks.stage import Linear, Stage
 from ..errors import CheckpointError, RvqError
 from ..files import safetensors
+from ..frontend import FrontEnd
 
 PREFIX = "rvq_np."
 
 
-def matches(tensors, config):
+def matches(tensors: Any, config: dict[str, Any]) -> int:
     return 9 if any(name.startswith(PREFIX) for name in tensors) else 0
 
 
-def build(tensors, config):
+def build(tensors: Any, config: dict[str, Any]) -> Any:
     try:
         about = json.loads(tensors.metadata[safetensors.KEY])
         version, plan = about["version"], about["codebooks"]
@@ -49,15 +50,26 @@ def build(tensors, config):
         ) from error
 
 
-def written(quantizer: Any) -> tuple[dict[str, np.ndarray], str]:
+def front_end(tensors: Any) -> FrontEnd | None:
+    try:
+        recorded = json.loads(tensors.metadata[safetensors.KEY]).get("front_end")
+        return None if recorded is None else FrontEnd.from_dict(recorded)
+    except RvqError as error:
+        raise CheckpointError(
+            f"load: {str(tensors.source)!r} has inconsistent metadata: {error}"
+        ) from error
+
+
+def written(quantizer: Quantizer, front: FrontEnd | None) -> tuple[dict[str, np.ndarray], str]:
     """Return all tensors of a quantizer by name, and the metadata that describe them."""
     writer = _Writer()
     plan = writer.quantizer(quantizer, quantizer.n_q, PREFIX)
-    return writer.tensors, safetensors.description(codebooks=plan)
+    recorded = None if front is None else front.as_dict()
+    return writer.tensors, safetensors.description(codebooks=plan, front_end=recorded)
 
 
 class _Writer:
-    def __init__(self):
+    def __init__(self) -> None:
         self.tensors: dict[str, np.ndarray] = {}
         self.names: dict[int, str] = {}
 

@@ -6,13 +6,15 @@ does, coarse to fine.  A stage quantizes the mean of as many frames as its strid
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..errors import CheckpointError
 from . import _stack
 
 SETTINGS = ("vq_strides",)
 
 
-def matches(tensors, config):
+def matches(tensors: Any, config: dict[str, Any]) -> int:
     found = _stack.prefixes(tensors, _stack.FACTORIZED)
     if not found or not any("quantizers.0.in_proj." in name for name in tensors):
         return 0
@@ -21,7 +23,7 @@ def matches(tensors, config):
     return 3 if "vq_strides" in config or (not config and (4096,) in sizes) else 0
 
 
-def build(tensors, config):
+def build(tensors: Any, config: dict[str, Any]) -> Any:
     prefix, pattern = _stack.one_prefix(tensors, (_stack.FACTORIZED,))
     if "vq_strides" not in config:
         raise CheckpointError(

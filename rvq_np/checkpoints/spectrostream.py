@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from ..errors import CheckpointError
 from . import _layers, _stack
@@ -14,11 +15,11 @@ from . import _layers, _stack
 NAMES = (("embedding",),)
 
 
-def matches(tensors, config):
+def matches(tensors: Any, config: dict[str, Any]) -> int:
     return 1 if len(_found(tensors)) == 1 else 0
 
 
-def build(tensors, config):
+def build(tensors: Any, config: dict[str, Any]) -> Any:
     found = _found(tensors)
     if len(found) != 1:
         raise CheckpointError(
@@ -29,7 +30,7 @@ def build(tensors, config):
     return _layers.stacked(tensors, found[0])
 
 
-def _found(tensors):
+def _found(tensors: Any) -> list[str]:
     """Return the arrays of this name that have three axes, as no layer of a network has."""
     named = [name for name in tensors if re.search(r"(^|[./])embedding$", name)]
     return [name for name in named if len(tensors.shape(name)) == 3]

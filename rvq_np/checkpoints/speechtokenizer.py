@@ -6,16 +6,18 @@ uses.  A quantizer saved without it is detected as an EnCodec, with the same cod
 
 from __future__ import annotations
 
+from typing import Any
+
+from ..names import EMBED
 from . import _stack
 
-PATTERN = "vq.layers.{}._codebook.embed"
 BESIDE = (r"^transform\.",)
-NAMES = ((PATTERN.format(0), "transform.weight"),)
+NAMES = ((EMBED.format(0), "transform.weight"),)
 
 
-def matches(tensors, config):
-    return 2 if "transform.weight" in tensors and _stack.prefixes(tensors, PATTERN) else 0
+def matches(tensors: Any, config: dict[str, Any]) -> int:
+    return 2 if "transform.weight" in tensors and _stack.prefixes(tensors, EMBED) else 0
 
 
-def build(tensors, config):
-    return _stack.plain(tensors, (PATTERN,))
+def build(tensors: Any, config: dict[str, Any]) -> Any:
+    return _stack.plain(tensors, (EMBED,))

@@ -11,6 +11,7 @@ Implicit codebooks (``mlps``) are not supported.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -25,12 +26,16 @@ GROUP = "rvqs.{}."
 NAMES = ((PATTERN.format(0), "layers.0._codebook.initted"),)
 
 
-def matches(tensors, config):
+def matches(tensors: Any, config: dict[str, Any]) -> int:
     mine = _stack.prefixes(tensors, PATTERN)
     return 2 if any(f"{prefix}layers.0._codebook.initted" in tensors for prefix in mine) else 0
 
 
-def build(tensors, config):
+def front_end(tensors: Any) -> None:
+    return None  # the package is for vectors of any kind
+
+
+def build(tensors: Any, config: dict[str, Any]) -> Any:
     groups = _stack.groups(tensors, GROUP, PATTERN)
     if groups:
         return _stack.grouped(tensors, [_residual(tensors, config, each) for each in groups])
@@ -38,7 +43,7 @@ def build(tensors, config):
     return _residual(tensors, config, prefix)
 
 
-def _residual(tensors, config, prefix):
+def _residual(tensors: Any, config: dict[str, Any], prefix: str) -> Any:
     if any(name.startswith(f"{prefix}mlps.") for name in tensors):
         raise CheckpointError(
             f"load: {str(tensors.source)!r} has {prefix}mlps.*; a ResidualVQ with implicit "
@@ -60,7 +65,7 @@ def _residual(tensors, config, prefix):
     return _stack.between(tensors, prefix, inner, "project_in", "project_out")
 
 
-def entries(quantizer, counts):
+def entries(quantizer: Any, counts: Any) -> Any:
     if not isinstance(quantizer, Grouped):
         return _stack_entries(quantizer, counts)
     shares = quantizer.shares(quantizer.n_q)
@@ -76,7 +81,7 @@ def entries(quantizer, counts):
     return named
 
 
-def _stack_entries(quantizer, counts):
+def _stack_entries(quantizer: Any, counts: Any) -> Any:
     named: dict[str, np.ndarray] = {}
     books = quantizer
     if isinstance(quantizer, Projected):
@@ -95,7 +100,7 @@ def _stack_entries(quantizer, counts):
     return named
 
 
-def _stored(q, stage):
+def _stored(q: Any, stage: Any) -> Any:
     """Return a Euclidean stage with the same tensors; cosine codewords must have norm 1."""
     norms = np.linalg.norm(stage.codebook.astype(np.float64), axis=1)
     if stage.metric == "cosine" and (np.abs(norms - 1) > 1e-5).any():

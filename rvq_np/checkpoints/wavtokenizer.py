@@ -5,6 +5,8 @@ The original has EnCodec's names, and is loaded as one, with the same codebook.
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..errors import CheckpointError
 from . import _layers, _stack
 
@@ -12,11 +14,11 @@ HOME, PATTERN = "quantizer.", "codebook.embed"
 NAMES = ((HOME + PATTERN,),)
 
 
-def matches(tensors, config):
+def matches(tensors: Any, config: dict[str, Any]) -> int:
     return 2 if _stack.prefixes(tensors, HOME + PATTERN) else 0
 
 
-def build(tensors, config):
+def build(tensors: Any, config: dict[str, Any]) -> Any:
     prefix = _layers.home(tensors, HOME, PATTERN)
     book = prefix + "codebook"
     _stack.initialized(tensors, book, "inited")

@@ -6,17 +6,19 @@ distance.  A map is absent where the sizes agree, around the stages and at each 
 
 from __future__ import annotations
 
+from typing import Any
+
 from . import _layers, _stack
 
 PATTERN = "quantizers.{}.codebook"
 NAMES = ((PATTERN.format(0),),)
 
 
-def matches(tensors, config):
+def matches(tensors: Any, config: dict[str, Any]) -> int:
     return 2 if _stack.prefixes(tensors, PATTERN) else 0
 
 
-def build(tensors, config):
+def build(tensors: Any, config: dict[str, Any]) -> Any:
     prefix, pattern = _stack.one_prefix(tensors, (PATTERN,))
     ways = ("in_project", "out_project")
     if any(_layers.has(tensors, f"{prefix}quantizers.0.{way}") for way in ("in_proj", "out_proj")):

@@ -1,10 +1,11 @@
 """The command ``rvq-np``: fit, encode, decode, info, verify, convert, warmup,
-bench, demo.
+compile, bench, demo.
 
-Vectors are ``.npy``, ``.npz`` or ``.wav`` files, codes ``.rvq`` or ``.npy``, models safetensors:
-ours, or published checkpoints.  Files may be larger than memory.  Results are printed to standard
-output, progress bars to standard error, and only if that is a terminal.  Exit codes: 0, success;
-1, failure, with one line that says why; 2, invalid command line.
+Vectors are ``.npy`` or ``.npz`` files, or sounds, codes ``.rvq``, ``.npy``, ``.npz`` or ``.csv``,
+models safetensors: ours, or published checkpoints.  ``-o -`` is standard output.  Files may be
+larger than memory.  Results are printed to standard output, progress bars to standard error, and
+only if that is a terminal.  Exit codes: 0, success; 1, failure, with one line that says why; 2,
+invalid command line.
 """
 
 from __future__ import annotations
@@ -15,16 +16,18 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import RvqError
-from . import commands
+from . import commands, compile, terminal
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code."""
     options = _parser().parse_args(arguments)
     try:
-        options.run(options)
+        with terminal.any_text():
+            options.run(options)
     except (RvqError, OSError, MemoryError) as error:
-        if isinstance(error, BrokenPipeError):  # the reader closed the pipe, as `head` does
+        if isinstance(error, BrokenPipeError) and error.filename is None:
+            # the reader of standard output closed the pipe, as `head` does
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
         print(f"rvq-np: error: {_one_line(error)}", file=sys.stderr)
@@ -45,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     every = parser.add_subparsers(required=True, metavar="command")
 
     fit = every.add_parser("fit", help="train codebooks on vectors")
-    fit.add_argument("vectors", help=".npy file of floats (N, D) or (B, D, T)")
+    fit.add_argument("vectors", help=".npy or .npz file of floats (N, D) or (B, D, T), or a sound")
     fit.add_argument("-o", "--output", required=True, help="model file to write, .safetensors")
     fit.add_argument("--n-q", type=int, default=8, help="stages (default: 8)")
     fit.add_argument("--bins", type=int, default=1024, help="codewords per stage (default: 1024)")
@@ -59,20 +62,34 @@ def _parser() -> argparse.ArgumentParser:
         default=256,
         help="random training vectors per codeword (default: 256); 0: all vectors",
     )
+    fit.add_argument(
+        "--front-end",
+        help="what the vectors are, recorded in the model: samples, mdct (default for a sound), "
+        "embeddings, or 'latents of ENCODER'",
+    )
+    fit.add_argument("--dim", type=int, help="samples per vector of a sound (default: 64)")
+    fit.add_argument(
+        "--sample-rate", type=int, help="samples per second, recorded; a sound is resampled to it"
+    )
     fit.add_argument("--checkpoint", help="resume file: save progress and resume from it")
     fit.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
     fit.set_defaults(run=commands.fit)
 
     encode = every.add_parser("encode", help="turn vectors into codes")
     encode.add_argument(
-        "vectors", help=".npy or .npz file of floats (N, D) or (B, D, T), or a .wav file"
+        "vectors", help=".npy or .npz file of floats (N, D) or (B, D, T), or a sound"
     )
     _add_model(encode, "-m")
     encode.add_argument(
         "-o",
         "--output",
         required=True,
-        help=".rvq or .npy file of codes to write; .rvq or .npz where stages have strides",
+        help="file of codes to write: .rvq, .npy, .npz or .csv; .rvq or .npz where stages have "
+        "strides; -: standard output",
+    )
+    _add_front_end(encode)
+    encode.add_argument(
+        "--resample", action="store_true", help="resample a sound of another rate than the model's"
     )
     encode.add_argument("--frame-rate", help="vectors per second, stored in .rvq: 75, or 44100/512")
     encode.add_argument("--n-q", type=int, help="stages to use (default: all)")
@@ -83,12 +100,15 @@ def _parser() -> argparse.ArgumentParser:
 
     decode = every.add_parser("decode", help="turn codes into vectors")
     decode.add_argument(
-        "codes", help=".rvq file, .npy file of integers (n, N) or (n, B, T), or .npz for strides"
+        "codes",
+        help=".rvq file, .npy file of integers (n, N) or (n, B, T), .npz or .csv of `encode`",
     )
     _add_model(decode, "-m")
     decode.add_argument(
-        "-o", "--output", required=True, help=".npy or .wav file of vectors to write"
-    )
+        "-o", "--output", required=True,
+        help="file to write: .npy of vectors, or .wav where the model is one of sound",
+    )  # fmt: skip
+    _add_front_end(decode)
     decode.set_defaults(run=commands.decode)
 
     info = every.add_parser("info", help="describe a model, or a file of codes")
@@ -126,18 +146,27 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     warmup.set_defaults(run=commands.warmup)
 
+    compile.add_to(every)
+
     bench = every.add_parser("bench", help="measure how fast this machine encodes and decodes")
     for name, usual in (("dim", 128), ("codewords", 1024), ("stages", 8), ("rows", 4096)):
         bench.add_argument(f"--{name}", type=int, default=usual, help=f"default: {usual}")
     bench.set_defaults(run=commands.bench)
 
     demo = every.add_parser("demo", help="train on speech, and write WAV files at eight bitrates")
-    demo.add_argument("--wav", help="PCM WAV file to encode instead of the held-out clips")
+    demo.add_argument("--wav", help="file of sound to encode instead of the held-out clips")
     demo.add_argument(
         "-o", "--output", default="rvq-demo", help="folder to write (default: rvq-demo)"
     )
     demo.set_defaults(run=commands.demo)
     return parser
+
+
+def _add_front_end(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--front-end", choices=["samples", "mdct"],
+        help="what the vectors of a model are that does not record it",
+    )  # fmt: skip
 
 
 MODEL = "model file, or file or directory of a published checkpoint"

@@ -1,19 +1,27 @@
-"""Reading and writing codes in parts: ``.rvq``, ``.npy``, and ``.npz`` for strides."""
+"""Reading and writing codes in parts: ``.rvq``, ``.npy``, ``.npz`` and ``.csv``.
+
+Stages with strides have codes of several lengths, which ``.npy`` and ``.csv`` cannot hold.  A
+``.csv`` file has a line for each vector and a column for each stage.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import math
+import os
 from collections.abc import Callable, Iterator
 from fractions import Fraction
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from .. import bitstream
+from ..codebooks import Quantizer
 from ..codec import validation
-from . import files
+from ..errors import InputFileError
+from ..files.atomic import NewFile
+from . import files, inputs, terminal
+from .outputs import Output
 
 Put = Callable[[int, Any], None]
 
@@ -27,32 +35,28 @@ class Codes(NamedTuple):
     pieces: Callable[[], Iterator[tuple[int, Any]]]
 
 
-def is_container(path: str) -> bool:
-    return Path(path).suffix == ".rvq"
+def kind(command: str, path: str, what: str = "codes") -> str:
+    """Return "rvq", "npy", "npz" or "csv": by the content of the file, or else by its name."""
+    ending = os.path.splitext(path)[1].lower()
+    if what == "codes" and ending == ".csv" and inputs.kinds.of(path).name in ("text", "csv"):
+        return "csv"  # of one column, it looks like any text
+    found = inputs.kind(command, path, what)
+    if found in ("unknown", "empty"):
+        return ending[1:] if ending in (".rvq", ".npz", ".csv") else "npy"
+    return found
 
 
-def source(path: str, quantizer: Any) -> Codes:
+def source(path: str, quantizer: Quantizer) -> Codes:
     """Return the codes of a file, checked to be codes of `quantizer`."""
-    if is_container(path):
-        with bitstream.Reader(path) as reader:
-            reader.check(quantizer)
-            reader.stage_bytes()  # checks the chunk headers before the output is created
-            batch, frames, rate = reader.batch, reader.frames, reader.frame_rate
-
-        def read() -> Iterator[tuple[int, Any]]:
-            with bitstream.Reader(path) as reader:
-                start = 0
-                for content in reader:
-                    yield start, content.codes
-                    start += _frames(content.codes, content.strides)
-
-        return Codes(batch, frames, rate, read)
-    if quantizer.block > 1:
-        listed = validation.listed("decode", files.load_stages(path), quantizer, None)
-        stages = validation.ragged("decode", listed, quantizer)
+    found = kind("decode", path)
+    if found == "rvq":
+        return _container(path, quantizer)
+    if found == "npz" or quantizer.block > 1:
+        stages = stages_of("decode", path, quantizer)
         frames = _frames(stages, quantizer.strides)
-        return Codes(stages[0].shape[:-1], frames, None, lambda: iter([(0, stages)]))
-    codes = files.load(path, "codes", "iu", (2, 3))
+        whole = stages if quantizer.block > 1 else np.stack(stages)
+        return Codes(stages[0].shape[:-1], frames, None, lambda: iter([(0, whole)]))
+    codes = load(path, found)
 
     def pieces() -> Iterator[tuple[int, Any]]:
         for rows in files.batches(codes.shape[-1], "decode", 1, math.prod(codes.shape[1:-1])):
@@ -61,7 +65,7 @@ def source(path: str, quantizer: Any) -> Codes:
     return Codes(codes.shape[1:-1], codes.shape[-1], None, pieces)
 
 
-def whole(path: str, quantizer: Any) -> np.ndarray:
+def whole(path: str, quantizer: Quantizer) -> np.ndarray:
     """Return all codes (Q, N) of a file, of all streams one after another."""
     found = source(path, quantizer)
     parts = [np.asarray(some) for _, some in found.pieces()]
@@ -69,17 +73,71 @@ def whole(path: str, quantizer: Any) -> np.ndarray:
     return codes.reshape(len(codes), -1)
 
 
+def load(path: str, found: str) -> np.ndarray:
+    """Return the codes (n, ..., T) of an .npy or a .csv file."""
+    return _csv(path) if found == "csv" else files.load(path, "codes", "iu", (2, 3))
+
+
+def stages_of(call: str, path: str, quantizer: Any) -> list[np.ndarray]:
+    """Return the codes of an .npz file, one array per stage, checked to be of `quantizer`."""
+    listed = validation.listed(call, files.load_stages(path), quantizer, None)
+    return validation.ragged(call, listed, quantizer)
+
+
+def _container(path: str, quantizer: Any) -> Codes:
+    with bitstream.Reader(path) as reader:
+        reader.check(quantizer)
+        reader.stage_bytes()  # checks the chunk headers before the output is created
+        batch, frames, rate = reader.batch, reader.frames, reader.frame_rate
+
+    def read() -> Iterator[tuple[int, Any]]:
+        with bitstream.Reader(path) as reader:
+            start = 0
+            for content in terminal.shown(reader, "decode", reader.chunks, "chunk"):
+                yield start, content.codes
+                start += _frames(content.codes, content.strides)
+
+    return Codes(batch, frames, rate, read)
+
+
+def _csv(path: str) -> np.ndarray:
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            titles = file.readline()
+            place = 0 if all(_is_whole(each) for each in titles.split(",")) else 1
+            lines = [*([titles] if place == 0 else []), *file]
+        if not titles.strip():
+            raise ValueError("its first line is empty")
+        if any(each.strip() for each in lines):
+            rows = np.loadtxt(lines, np.int64, delimiter=",", ndmin=2)
+        else:
+            rows = np.empty((0, titles.count(",") + 1), np.int64)
+    except Exception as error:  # of any kind, for damaged text
+        raise InputFileError(
+            f"{path!r} is not a .csv file of codes ({error}); expected a line per vector, a whole "
+            "number per stage."
+        ) from error
+    return rows.T
+
+
+def _is_whole(text: str) -> bool:
+    return text.strip().removeprefix("-").isdigit()
+
+
 @contextlib.contextmanager
 def sink(
-    path: str, quantizer: Any, batch: tuple[int, ...], frames: int, rate: Any
+    out: Output, quantizer: Quantizer, batch: tuple[int, ...], frames: int, rate: Any
 ) -> Iterator[Put]:
     """Yield ``put(first frame, codes)``; the file is put in its place on success."""
-    files.check_folder(path)
-    if is_container(path):
-        with bitstream.Writer(path, batch=batch, frame_rate=rate, codebooks=quantizer) as writer:
+    if out.ending == ".rvq":
+        with bitstream.Writer(
+            out.path, batch=batch, frame_rate=rate, codebooks=quantizer
+        ) as writer:
             yield lambda start, codes: writer.write(codes)
-    elif quantizer.block > 1:
-        files.check_npz(path)
+    elif out.ending == ".csv":
+        with _csv_sink(out, quantizer, batch) as write:
+            yield write
+    elif out.ending == ".npz":
         stages = [np.empty((*batch, frames // stride), np.int32) for stride in quantizer.strides]
 
         def keep(start: int, codes: Any) -> None:
@@ -88,14 +146,37 @@ def sink(
                 stage[..., begin : begin + part.shape[-1]] = part
 
         yield keep
-        files.write_stages(path, stages)
+        files.write_stages(out.path, stages)
     else:
-        with files.written(path, (quantizer.n_q, *batch, frames), np.int32) as out:
+        _refuse_strides(out, quantizer)
+        with files.written(out.path, (quantizer.n_q, *batch, frames), np.int32) as array:
 
             def put(start: int, codes: Any) -> None:
-                out[..., start : start + codes.shape[-1]] = codes
+                array[..., start : start + codes.shape[-1]] = codes
 
             yield put
+
+
+@contextlib.contextmanager
+def _csv_sink(out: Output, quantizer: Any, batch: tuple[int, ...]) -> Iterator[Put]:
+    _refuse_strides(out, quantizer)
+    if batch:
+        raise InputFileError(
+            f"{str(out.path)!r} cannot hold codes of several streams; expected vectors (N, D), or "
+            "a file name that ends in .rvq or .npy."
+        )
+    with NewFile(out.path) as new:
+        titles = ",".join(f"stage_{q}" for q in range(quantizer.n_q))
+        new.file.write(f"{titles}\n".encode())
+        yield lambda start, codes: np.savetxt(new.file, codes.T, "%d", ",")
+
+
+def _refuse_strides(out: Output, quantizer: Any) -> None:
+    if quantizer.block > 1:
+        raise InputFileError(
+            f"{str(out.path)!r} cannot hold codes of stages with strides; expected a file name "
+            "that ends in .rvq or .npz."
+        )
 
 
 def _frames(codes: Any, strides: tuple[int, ...]) -> int:

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from fractions import Fraction
-from pathlib import Path
 
 from .. import bitstream
 from ..errors import ParameterError, PartsError
-from . import codes, files, report, vectors
+from . import codes, inputs, outputs, report, vectors
 from .models import Model
 
 
 def fit(options: argparse.Namespace) -> None:
     from ..quantizer import ResidualVectorQuantizer
 
-    x = files.load(options.vectors, "vectors", "f", (2, 3))
-    files.check_folder(options.output)
+    out = outputs.of("fit", options.output, [options.vectors, options.checkpoint])
+    x, front_end = vectors.whole(
+        options.vectors, options.front_end, options.dim, options.sample_rate
+    )
     rvq = ResidualVectorQuantizer(
         x.shape[1], options.codebook_dim, options.n_q, options.bins,
         kmeans_iters=options.iterations, rng=options.seed,
     )  # fmt: skip
+    rvq.front_end = front_end
     errors: dict[int, float] = {}
     rvq.fit(
         x,
@@ -31,45 +34,48 @@ def fit(options: argparse.Namespace) -> None:
         progress=sys.stderr.isatty(),
         checkpoint=options.checkpoint,
     )
-    rvq.save(options.output)
-    print("stage  codewords  mean squared error  codewords used  perplexity")
+    rvq.save(out.path)
+    print("stage  codewords  mean squared error  codewords used  perplexity", file=out.said)
     for q, (utilisation, perplexity) in enumerate(rvq.usage):
         print(
             f"{q:>5}  {rvq.bins:>9}  {errors.get(q, float('nan')):>18.6g}  "
-            f"{utilisation:>14.1%}  {perplexity:>10.1f}"
+            f"{utilisation:>14.1%}  {perplexity:>10.1f}",
+            file=out.said,
         )
 
 
 def encode(options: argparse.Namespace) -> None:
-    model = Model.of(options.model, options.family, options.part)
+    out = outputs.of("encode", options.output, [options.vectors, options.model])
+    model = Model.of("encode", options.model, options.family, options.part)
     quantizer = model.first(options.n_q)
-    x = vectors.source(options.vectors, quantizer.dim)
+    x = vectors.source(options.vectors, model, options.front_end, options.resample)
     model.warn_if_random()
     from ..codec import encode
 
     rate = x.rate if options.frame_rate is None else _rate(options.frame_rate)
-    with codes.sink(options.output, quantizer, x.batch, x.frames, rate) as put:
+    with codes.sink(out, quantizer, x.batch, x.frames, rate) as put:
         for start, some in x.pieces(quantizer.block):
             put(start, encode(some, quantizer, beam_size=options.beam_size))
 
 
 def decode(options: argparse.Namespace) -> None:
-    model = Model.of(options.model, options.family, options.part)
+    out = outputs.of("decode", options.output, [options.codes, options.model])
+    model = Model.of("decode", options.model, options.family, options.part)
     quantizer = model.quantizer
     found = codes.source(options.codes, quantizer)
     model.warn_if_random()
     from ..codec import decode
 
-    dim, dtype = quantizer.dim, quantizer.dtype
-    with vectors.sink(options.output, found.batch, found.frames, dim, dtype, found.rate) as put:
+    with vectors.sink(out, model, options.front_end, found.batch, found.frames, found.rate) as put:
         for start, some in found.pieces():
             put(start, decode(some, quantizer))
 
 
 def verify(options: argparse.Namespace) -> None:
+    inputs.kind("verify", options.codes, "verify")
     with bitstream.Reader(options.codes) as reader:
         if options.model:
-            reader.check(Model.of(options.model, options.family, options.part).quantizer)
+            reader.check(Model.of("verify", options.model, options.family, options.part).quantizer)
         reader.verify()
         chunks = "1 chunk" if reader.chunks == 1 else f"{reader.chunks} chunks"
         size = f"{chunks}, {reader.n_q} stages, {reader.frames} frames"
@@ -88,28 +94,30 @@ def _rate(text: str) -> Fraction:
 def convert(options: argparse.Namespace) -> None:
     from .. import checkpoints, export
 
-    model = Model.of(options.model, options.family, options.part)
-    files.check_folder(options.output)
-    quantizer = model.first(options.n_q)
-    if options.to == "faiss":
-        stored = codes.whole(options.codes, quantizer) if options.codes else None
-        export.faiss(options.output, quantizer, stored, options.norms)
-    elif options.codes or options.norms:
+    to = options.to
+    if to != "faiss" and (options.codes or options.norms):
         raise ParameterError("convert: --codes and --norms are for --to faiss.")
+    read = [options.model, options.codes]
+    out = outputs.of("convert --to faiss" if to == "faiss" else "convert", options.output, read)
+    model = Model.of("convert", options.model, options.family, options.part)
+    quantizer = model.first(options.n_q)
+    if to == "faiss":
+        stored = codes.whole(options.codes, quantizer) if options.codes else None
+        export.faiss(out.path, quantizer, stored, options.norms)
     else:
-        counts = model.counts[: quantizer.n_q] if model.counts and options.to else None
-        checkpoints.save(options.output, quantizer, options.to, counts=counts)
-    print(f"{options.model}: {model.kind}, {quantizer!r}")
-    size = Path(options.output).stat().st_size
-    print(f"{options.output}: {size:,} bytes, {options.to or 'rvq_np'} format")
+        counts = model.counts[: quantizer.n_q] if model.counts and to else None
+        checkpoints.save(out.path, quantizer, to, counts=counts, front_end=model.front_end)
+    print(f"{options.model}: {model.kind}, {quantizer!r}", file=out.said)
+    size = f"{os.path.getsize(out.path):,} bytes, " if os.path.isfile(out.path) else ""
+    print(f"{options.output}: {size}{to or 'rvq_np'} format", file=out.said)
 
 
 def info(options: argparse.Namespace) -> None:
-    if codes.is_container(options.model):
+    if codes.kind("info", options.model, "info") == "rvq":
         report.of_codes(options.model)
     else:
         try:
-            model = Model.of(options.model, options.family, options.part)
+            model = Model.of("info", options.model, options.family, options.part)
         except PartsError as error:
             report.of_parts(options.model, error)
         else:

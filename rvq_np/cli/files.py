@@ -6,7 +6,6 @@ import contextlib
 import errno
 import math
 import os
-import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 
 from ..errors import InputFileError
 from ..files.atomic import NewFile
+from . import terminal
 
 ROWS = 1 << 16  # vectors encoded or decoded at once; files may be larger than memory
 
@@ -61,26 +61,24 @@ def _empty_array(path: str) -> np.ndarray | None:
     return np.empty(shape, dtype) if 0 in shape and not dtype.hasobject else None
 
 
-def check_folder(path: str) -> None:
-    """Raise if the folder of the result is missing: before the work, not after."""
-    folder = Path(path).absolute().parent
-    if not folder.is_dir():
-        raise FileNotFoundError(f"there is no folder {str(folder)!r} to write {path!r} into.")
-
-
 @contextlib.contextmanager
-def written(path: str, shape: tuple[int, ...], dtype: Any) -> Iterator[np.ndarray]:
+def written(path: Any, shape: tuple[int, ...], dtype: Any) -> Iterator[np.ndarray]:
     """Yield an array that becomes the .npy file `path` on success, not before."""
-    check_folder(path)
     if math.prod(max(1, length) for length in shape) * np.dtype(dtype).itemsize >= 1 << 63:
-        raise InputFileError(f"{path!r} cannot be written: an array of shape {shape} is too large.")
+        raise InputFileError(
+            f"{str(path)!r} cannot be written: an array of shape {shape} is too large."
+        )
     with NewFile(path) as new:
         if 0 in shape:  # nothing to map
             array = np.empty(shape, dtype)
             yield array
             np.save(new.file, array)
         else:
-            mapped = np.lib.format.open_memmap(new.name, "w+", dtype, shape)
+            about = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)),
+                     "fortran_order": False, "shape": shape}  # fmt: skip
+            np.lib.format.write_array_header_1_0(new.file, about)
+            start = new.file.tell()
+            mapped = np.memmap(new.file, dtype, "r+", start, shape)
             _reserve(new.file)
             yield mapped
             mapped.flush()
@@ -100,17 +98,8 @@ def _reserve(file: Any) -> None:
                 raise
 
 
-def check_npz(path: str) -> None:
-    """Raise unless a file of this name can hold codes of several lengths."""
-    if Path(path).suffix != ".npz":
-        raise InputFileError(
-            f"{path!r} cannot hold codes of stages with strides; expected a file name that ends in "
-            ".rvq or .npz."
-        )
-
-
-def write_stages(path: str, stages: Sequence[np.ndarray]) -> None:
-    """Write codes of several lengths to the .npz file `path`, as level_0, level_1 and so on."""
+def write_stages(path: Any, stages: Sequence[np.ndarray]) -> None:
+    """Write the codes of each stage to the .npz file `path`, as level_0, level_1 and so on."""
     named: dict[str, Any] = {f"level_{n}": each for n, each in enumerate(stages)}
     with NewFile(path) as new:
         np.savez(new.file, **named)
@@ -136,11 +125,6 @@ def batches(count: int, name: str, block: int = 1, streams: int = 1) -> Iterator
     Shows a progress bar if standard error is a terminal.
     """
     step = max(1, ROWS // (block * max(1, streams))) * block
-    starts: Any = range(0, count, step)
-    if sys.stderr.isatty() and len(starts) > 1:
-        with contextlib.suppress(ImportError):
-            from tqdm import tqdm
-
-            starts = tqdm(starts, desc=name, unit="batch", leave=False)
-    for start in starts:
+    starts = range(0, count, step)
+    for start in terminal.shown(starts, name, len(starts)):
         yield slice(start, min(start + step, count))

@@ -6,7 +6,10 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
+from .. import names
+from ..codebooks import Quantizer
 from ..files import safetensors
+from . import inputs
 
 
 @dataclass(frozen=True)
@@ -18,26 +21,35 @@ class Model:
     quantizer : Codebooks or Composed
     kind : str
         The family of models.
+    path : str
+    front_end : FrontEnd or None
+        What its vectors are made of, if that is known.
     rvq : ResidualVectorQuantizer or None
         If the file has training state.
     """
 
-    quantizer: Any
+    quantizer: Quantizer
     kind: str
+    path: str
+    front_end: Any = None
     rvq: Any = None
 
     @classmethod
-    def of(cls, path: str, family: str | None = None, part: str | None = None) -> Model:
-        """Return the model of a file, or of a directory with weights, or of its `part`."""
+    def of(
+        cls, command: str, path: str, family: str | None = None, part: str | None = None
+    ) -> Model:
+        """Return the model of a file, or of a directory with weights, or its `part`."""
+        inputs.kind(command, path, "info" if command == "info" else "model")
         if family is None and safetensors.is_model(path):
             from ..quantizer import ResidualVectorQuantizer
 
             rvq = ResidualVectorQuantizer.load(path)
-            return cls(rvq.codebooks, "ResidualVectorQuantizer of rvq_np", rvq)
+            kind = "ResidualVectorQuantizer of rvq_np"
+            return cls(rvq.codebooks, kind, path, rvq.front_end, rvq)
         from .. import checkpoints
 
-        found, quantizer = checkpoints.load_as(path, family, part)
-        return cls(quantizer, found)
+        found, quantizer, front_end = checkpoints.load_whole(path, family, part)
+        return cls(quantizer, found, path, front_end)
 
     @property
     def counts(self) -> list[Any] | None:
@@ -45,7 +57,7 @@ class Model:
         if self.rvq is None:
             return None
         state = self.rvq.state_dict()
-        return [state[f"vq.layers.{n}._codebook.cluster_size"] for n in range(self.rvq.n_q)]
+        return [state[names.book(n, names.COUNTS)] for n in range(self.rvq.n_q)]
 
     def first(self, n_q: int | None) -> Any:
         """Return the quantizer with its first `n_q` stages; all stages for None."""

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 
 from .. import bitstream
+from ..codebooks import Quantizer
 from ..codec import validation
 from ..errors import PartsError
 from . import codes as codes_files
-from . import files
+from . import files, terminal
 from .models import Model
 
 MOST_COUNTED = 1 << 20  # codewords per stage: a file may have any size
-BARS = " ▁▂▃▄▅▆▇█"
 BUCKETS = 32
 
 
@@ -34,6 +34,8 @@ def of_model(path: str, model: Model, counted: str | None) -> None:
     if model.rvq is not None and model.rvq.config.projects:
         width = model.rvq.config.codebook_dim
         print(f"codeword dimension   {width} (projected in and out at each stage)")
+    known = "unknown" if model.front_end is None else model.front_end
+    print(f"front end            {known}")
     print(f"bits per vector      {sum(bits):g}{per_stage}")
     if quantizer.block > 1:
         print(f"frames per code      {', '.join(map(str, quantizer.strides))}")
@@ -54,7 +56,7 @@ def of_parts(path: str, error: PartsError) -> None:
     print("Choose one with --part.")
 
 
-def _print_stages(quantizer: Any) -> None:
+def _print_stages(quantizer: Quantizer) -> None:
     print("stage  codewords  dimension  metric     projections  frames per code")
     for q, stage in enumerate(quantizer):
         projects = "yes" if stage.project_in is not None else "no"
@@ -64,7 +66,7 @@ def _print_stages(quantizer: Any) -> None:
         )
 
 
-def _print_usage(usage: list[tuple[float, float]], quantizer: Any, source: str) -> None:
+def _print_usage(usage: list[tuple[float, float]], quantizer: Quantizer, source: str) -> None:
     print(f"codeword usage in {source}:")
     print("stage  codewords  codewords used  perplexity  bits used")
     for q, (utilisation, perplexity) in enumerate(usage):
@@ -80,28 +82,34 @@ def _span(sizes: tuple[int, ...]) -> str:
     return str(low) if low == high else f"{low} to {high}"
 
 
-def _usage_of_codes(path: str, quantizer: Any) -> list[tuple[float, float]]:
+def _usage_of_codes(path: str, quantizer: Quantizer) -> list[tuple[float, float]]:
     from ..train import usage
 
-    if codes_files.is_container(path):
+    found = codes_files.kind("info --codes", path)
+    if found == "rvq":
         with bitstream.Reader(path) as reader:
             reader.check(quantizer)
             counts, _ = _counted(reader)
         return [usage(each * 1.0) for each in counts if each is not None]
-    if quantizer.block > 1:
-        listed = validation.listed("info", files.load_stages(path), quantizer, None)
-        stages = validation.ragged("info", listed, quantizer)
+    if found == "npz" or quantizer.block > 1:
+        stages = codes_files.stages_of("info", path, quantizer)
         pairs = zip(stages, quantizer.sizes, strict=False)
-        return [usage(np.bincount(row.ravel(), minlength=size) * 1.0) for row, size in pairs]
-    codes = files.load(path, "codes", "iu", (2, 3))
+        return [usage(np.bincount(_present(row), minlength=size) * 1.0) for row, size in pairs]
+    codes = codes_files.load(path, found)
     flat = codes.reshape(codes.shape[0], -1)
     counts = [np.zeros(size) for size in quantizer.sizes[: len(flat)]]
     for rows in files.batches(flat.shape[1], "count"):
         part = np.asarray(flat[:, rows])
-        validation.codes("info", part, quantizer)
+        validation.codes("info", np.where(part == -1, 0, part), quantizer)  # -1: dropped
         for q, total in enumerate(counts):
-            total += np.bincount(part[q].astype(np.int64), minlength=len(total))
+            total += np.bincount(_present(part[q]), minlength=len(total))
     return [usage(total) for total in counts]
+
+
+def _present(codes: np.ndarray) -> np.ndarray:
+    """Return the codes that were not dropped."""
+    flat = codes.ravel()
+    return flat[flat >= 0].astype(np.int64)
 
 
 def of_codes(path: str) -> None:
@@ -150,8 +158,9 @@ def _bars(counts: np.ndarray) -> str:
     """Return a histogram of codeword counts, each bar for consecutive codewords."""
     parts = np.array_split(counts, min(BUCKETS, len(counts)))
     means = np.array([part.mean() for part in parts])
-    heights = np.ceil(means / max(means.max(), 1e-300) * (len(BARS) - 1)).astype(int)
-    return "".join(BARS[height] for height in heights)
+    characters = terminal.bars()
+    heights = np.ceil(means / max(means.max(), 1e-300) * (len(characters) - 1)).astype(int)
+    return "".join(characters[height] for height in heights)
 
 
 def _counted(reader: Any) -> tuple[list[Any], list[int]]:

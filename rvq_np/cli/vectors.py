@@ -1,7 +1,6 @@
-"""Reading and writing vectors in parts: ``.npy``, ``.npz`` and ``.wav``.
+"""Reading and writing vectors in parts: ``.npy``, ``.npz`` and sounds.
 
-An array is (N, D), or (B, D, T) for B streams.  A WAV file is one stream, split into consecutive
-frames of D samples; the last one is padded with zeros.
+An array is (N, D), or (B, D, T) for B streams.  A sound is one stream, see `sounds`.
 """
 
 from __future__ import annotations
@@ -16,9 +15,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import InputFileError, ParameterError, RvqError, ShapeError
-from ..files.atomic import NewFile
-from . import files
+from ..errors import InputFileError, RvqError, ShapeError
+from ..files import kinds
+from ..frontend import FrontEnd
+from . import files, inputs, sounds
+from .outputs import Output
 
 Put = Callable[[int, np.ndarray], None]
 
@@ -32,13 +33,43 @@ class Vectors(NamedTuple):
     pieces: Callable[[int], Iterator[tuple[int, np.ndarray]]]
 
 
-def source(path: str, dim: int) -> Vectors:
-    """Return the vectors of a file, of length `dim`."""
-    if Path(path).suffix == ".wav":
-        return _wav(path, dim)
-    if Path(path).suffix == ".npz":
+def source(path: str, model: Any, front_end: str | None = None, resample: bool = False) -> Vectors:
+    """Return the vectors of a file, for a `Model`; of a sound, by its front end."""
+    kind, dim = _kind("encode", path), model.quantizer.dim
+    if kind in kinds.SOUNDS:
+        front = sounds.front_end("encode", path, model, front_end)
+        frames, rate, pieces = sounds.source(path, front, resample)
+        return Vectors((), frames, rate, pieces)
+    if kind == "npz":
         return _npz(path, dim)
     return _array(files.load(path, "vectors", "f", (2, 3)), dim)
+
+
+def whole(
+    path: str, front_end: str | None, dim: int | None, rate: int | None
+) -> tuple[np.ndarray, FrontEnd | None]:
+    """Return all vectors of a file for `fit`, mapped where that is possible, and what they are."""
+    kind = _kind("fit", path)
+    if kind in kinds.SOUNDS:
+        return sounds.array(path, front_end, dim, rate)
+    if kind == "npz":
+        _check_archive(path)
+        x = _unpacked(path)
+    else:
+        x = files.load(path, "vectors", "f", (2, 3))
+    if dim not in (None, x.shape[1]):
+        raise ShapeError(
+            f"fit: {path!r} holds vectors of dimension {x.shape[1]}, and --dim is {dim}; expected "
+            "the same, or no --dim, which is for sounds."
+        )
+    return x, sounds.named(front_end, x.shape[1], rate)
+
+
+def _kind(command: str, path: str) -> str:
+    kind = inputs.kind(command, path, "vectors")
+    if kind in ("unknown", "empty"):  # its reader says what is wrong with it
+        return Path(path).suffix.lower()[1:]
+    return kind
 
 
 def _array(x: np.ndarray, dim: int) -> Vectors:
@@ -61,8 +92,24 @@ def _array(x: np.ndarray, dim: int) -> Vectors:
 
 def _npz(path: str, dim: int) -> Vectors:
     """Return the only array of an archive; (N, D) in C order is read in parts."""
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"there is no file {path!r}.")
+    name, shape, fortran, dtype = _check_archive(path)
+    if len(shape) != 2 or fortran:
+        return _array(_unpacked(path), dim)
+    made = _array(np.empty((0, shape[1]), dtype), dim)
+
+    def pieces(block: int) -> Iterator[tuple[int, np.ndarray]]:
+        with zipfile.ZipFile(path) as archive, archive.open(name) as member:
+            _header(member)
+            for rows in files.batches(shape[0], "encode", block):
+                with _readable(path):
+                    part = _next_rows(member, rows.stop - rows.start, dim, dtype)
+                yield rows.start, part
+
+    return made._replace(frames=shape[0], pieces=pieces)
+
+
+def _check_archive(path: str) -> tuple[str, tuple[int, ...], bool, np.dtype]:
+    """Return the name, shape, order and dtype of the only array of an archive."""
     with _readable(path), zipfile.ZipFile(path) as archive:
         names = archive.namelist()
         with archive.open(names[0]) as member:
@@ -77,21 +124,14 @@ def _npz(path: str, dim: int) -> Vectors:
             f"{path!r} holds {len(names)} arrays, the first {dtype} of shape {shape}; expected one "
             "array of vectors: floating-point numbers of rank 2 or 3."
         )
-    if len(shape) != 2 or fortran:
-        with _readable(path), open(path, "rb") as file, np.load(file) as loaded:
-            array = loaded[loaded.files[0]]
-        return _array(array, dim)
-    made = _array(np.empty((0, shape[1]), dtype), dim)
+    return names[0], shape, fortran, dtype
 
-    def pieces(block: int) -> Iterator[tuple[int, np.ndarray]]:
-        with zipfile.ZipFile(path) as archive, archive.open(names[0]) as member:
-            _header(member)
-            for rows in files.batches(shape[0], "encode", block):
-                with _readable(path):
-                    part = _next_rows(member, rows.stop - rows.start, dim, dtype)
-                yield rows.start, part
 
-    return made._replace(frames=shape[0], pieces=pieces)
+def _unpacked(path: str) -> np.ndarray:
+    """Return the only array of an archive, in memory."""
+    with _readable(path), open(path, "rb") as file, np.load(file) as loaded:
+        array: np.ndarray = loaded[loaded.files[0]]
+    return array
 
 
 def _next_rows(member: Any, count: int, dim: int, dtype: np.dtype) -> np.ndarray:
@@ -119,54 +159,25 @@ def _header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
     return np.lib.format.read_array_header_2_0(file)
 
 
-def _wav(path: str, dim: int) -> Vectors:
-    from ..files import wav
-
-    samples, rate = wav.length(path)
-
-    def pieces(block: int) -> Iterator[tuple[int, np.ndarray]]:
-        frames = -(-samples // dim)
-        with wav.opened(path) as read:
-            for rows in files.batches(frames, "encode", block):
-                x = np.zeros(((rows.stop - rows.start) * dim), np.float32)
-                found = read(len(x))
-                x[: len(found)] = found
-                yield rows.start, x.reshape(-1, dim)
-
-    return Vectors((), -(-samples // dim), Fraction(rate, dim), pieces)
-
-
 @contextlib.contextmanager
 def sink(
-    path: str, batch: tuple[int, ...], frames: int, dim: int, dtype: Any, rate: Fraction | None
-) -> Iterator[Put]:
+    out: Output, model: Any, front_end: str | None, batch: tuple[int, ...], frames: int,
+    rate: Fraction | None,
+) -> Iterator[Put]:  # fmt: skip
     """Yield ``put(first frame, (..., n, D))``; the file is put in its place on success."""
-    if Path(path).suffix == ".wav":
-        with _wav_sink(path, batch, dim, rate) as put:
+    dim, dtype = model.quantizer.dim, model.quantizer.dtype
+    if out.ending == ".wav":
+        front = sounds.front_end("decode", str(out.path), model, front_end)
+        with sounds.sink(out.path, front, batch, rate) as put:
             yield put
         return
     shape = (frames, dim) if not batch else (*batch, dim, frames)
-    with files.written(path, shape, dtype) as out:
+    with files.written(out.path, shape, dtype) as array:
 
         def put(start: int, x: np.ndarray) -> None:
             if batch:
-                out[:, :, start : start + x.shape[1]] = x.transpose(0, 2, 1)
+                array[:, :, start : start + x.shape[1]] = x.transpose(0, 2, 1)
             else:
-                out[start : start + len(x)] = x
+                array[start : start + len(x)] = x
 
         yield put
-
-
-@contextlib.contextmanager
-def _wav_sink(path: str, batch: tuple[int, ...], dim: int, rate: Fraction | None) -> Iterator[Put]:
-    from ..files import wav
-
-    samples = None if rate is None else rate * dim
-    if batch or samples is None or samples.denominator != 1:
-        raise ParameterError(
-            f"decode: a WAV file, {path!r}, holds one stream with a known frame rate; got streams "
-            f"of shape {batch} at {rate} frames per second. Write .npy."
-        )
-    files.check_folder(path)
-    with NewFile(path) as new, wav.writing(new.file, int(samples)) as write:
-        yield lambda start, x: write(x.reshape(-1))

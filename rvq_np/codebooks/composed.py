@@ -12,181 +12,16 @@ They nest, and all serve wherever a `Codebooks` does in `rvq_np.encode` and `rvq
 
 from __future__ import annotations
 
-import hashlib
-import math
-from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property
-from typing import Any, ClassVar, overload
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
 from .. import arrays, backends
-from ..errors import LevelsError, ShapeError
-from .sequence import Codebooks, stage_at
-from .stage import Linear, Stage, Value, add_to, check_maps
-
-
-class Composed(Value):
-    """What the composed quantizers share: whose stage is which, and sizes that follow from it.
-
-    They are frozen values and sequences of `Stage`, as `Codebooks` is.
-
-    Attributes
-    ----------
-    parts : tuple of Codebooks or Composed
-    order : tuple of int
-        Per stage, the part that it belongs to; each part's stages are in their own order.
-    n_q : int
-        The number of stages; also ``len(quantizer)``.
-    dim : int
-        D, the length of a vector.
-    stages : tuple of Stage
-    sizes, strides : tuple of int
-        Codewords, and frames per code, stage by stage.
-    dtype : numpy.dtype
-        Of decoded vectors: float32 or float64.
-    block : int
-        Frames that share nothing with others.
-    """
-
-    KIND: ClassVar[str]
-    parts: tuple[Any, ...]
-    order: tuple[int, ...]
-    n_q: int
-    dim: int
-    stages: tuple[Stage, ...]
-    sizes: tuple[int, ...]
-    strides: tuple[int, ...]
-    dtype: np.dtype
-    block: int
-    _limits: dict[Any, float]
-    _slices: dict[int, Composed]
-
-    def __init__(
-        self,
-        parts: Sequence[Any],
-        order: Sequence[int],
-        dim: int,
-        n_q: int | None = None,
-        dtypes: Sequence[Any] = (),
-    ):
-        whole = tuple(order)
-        vars(self).update(parts=tuple(parts), order=whole[: self._checked(n_q, len(whole))])
-        stages = tuple(self.parts[part].stages[q] for part, q in self.places())
-        strides = tuple(stage.stride for stage in stages)
-        vars(self).update(
-            n_q=len(stages),
-            dim=dim,
-            stages=stages,
-            sizes=tuple(stage.size for stage in stages),
-            strides=strides,
-            block=math.lcm(*strides),
-            dtype=np.result_type(np.float32, *(part.dtype for part in parts), *dtypes),
-            _limits={},
-            _slices={},
-        )
-
-    def _checked(self, n_q: Any, highest: int) -> int:
-        if n_q is None:
-            return highest
-        if isinstance(n_q, bool) or not isinstance(n_q, (int, np.integer)):
-            raise LevelsError(f"{type(self).__name__}: n_q is {n_q!r}; expected a whole number.")
-        if not 1 <= n_q <= highest:
-            raise LevelsError(f"{type(self).__name__}: n_q is {n_q}; expected 1 to {highest}.")
-        return int(n_q)
-
-    def identity(self) -> tuple[Any, ...]:
-        return (self.fingerprint, self.dtype)
-
-    def places(self, n_q: int | None = None) -> Iterator[tuple[int, int]]:
-        """Yield per stage its part, and which of the part's stages it is."""
-        seen = [0] * len(self.parts)
-        for part in self.order[:n_q]:
-            yield part, seen[part]
-            seen[part] += 1
-
-    def shares(self, n_q: int) -> list[int]:
-        """Return how many of the first `n_q` stages each part has."""
-        return [self.order[:n_q].count(part) for part in range(len(self.parts))]
-
-    def into(self, rows: Any) -> list[Any]:
-        """Return what each part quantizes of vectors (N, D)."""
-        raise NotImplementedError
-
-    def out_of(self, vectors: Sequence[Any]) -> Any:
-        """Return vectors (N, D) from those of each part."""
-        raise NotImplementedError
-
-    def limit(self, dtype: Any) -> float:
-        """Vectors whose numbers stay below leave residuals that a float type can hold."""
-        if dtype not in self._limits:  # summing the weights of a map takes longer than a frame
-            self._limits[dtype] = self._limit(dtype)
-        return self._limits[dtype]
-
-    def _limit(self, dtype: Any) -> float:
-        return min(part.limit(dtype) for part in self.parts)
-
-    def maps(self) -> Sequence[Linear]:
-        """Return the linear maps around the parts."""
-        return ()
-
-    def __len__(self) -> int:
-        return self.n_q
-
-    def __iter__(self) -> Iterator[Stage]:
-        return iter(self.stages)
-
-    @overload
-    def __getitem__(self, index: slice) -> Any: ...
-    @overload
-    def __getitem__(self, index: int) -> Stage: ...
-    def __getitem__(self, index: Any) -> Any:
-        """Return one stage, ``quantizer[q]``, or the first of them, ``quantizer[:n]``."""
-        name = type(self).__name__
-        if not isinstance(index, slice):
-            return stage_at(name, self.stages, index)
-        chosen = range(self.n_q)[index]
-        if not chosen or chosen != range(len(chosen)):
-            raise LevelsError(
-                f"{name}: {index} is not the first of its {self.n_q} stages; expected "
-                "quantizer[:n]. For one part alone take quantizer.parts."
-            )
-        if len(chosen) == self.n_q:
-            return self
-        if len(chosen) not in self._slices:
-            kind: Any = type(self)
-            self._slices[len(chosen)] = kind(*self.made_of()[:-1], len(chosen))
-        return self._slices[len(chosen)]
-
-    def made_of(self) -> tuple[Any, ...]:
-        """Return the arguments of the constructor that make this value, `n_q` the last."""
-        return self.parts, self.n_q
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """SHA-256 over all codewords, projections and the way they are composed."""
-        return self._print(self.n_q)
-
-    @property
-    def fingerprints(self) -> tuple[str, ...]:
-        """The fingerprints of the first stage, the first two, and so on."""
-        return tuple(self._print(n) for n in range(1, self.n_q + 1))
-
-    def _print(self, n_q: int) -> str:
-        digest = hashlib.sha256(f"{self.KIND}{self.order[:n_q]}{self.dim}".encode())
-        for part, share in zip(self.parts, self.shares(n_q), strict=True):
-            if share:
-                digest.update(part.fingerprints[share - 1].encode())
-        for linear in self.maps():
-            for array in (linear.weight, linear.bias):
-                add_to(digest, array)
-        return digest.hexdigest()
-
-    def __repr__(self) -> str:
-        parts = ", ".join(repr(part) for part in self.parts)
-        whole = sum(part.n_q for part in self.parts)
-        first = f", first {self.n_q} of {whole} stages" if self.n_q < whole else ""
-        return f"{type(self).__name__}({parts}{first})"
+from ..errors import ShapeError
+from .composition import Composed as Composed
+from .sequence import Codebooks
+from .stage import Linear, check_maps
 
 
 class Projected(Composed):
@@ -365,7 +200,7 @@ class Grouped(Composed):
         return arrays.namespace(*vectors).concat(list(vectors), axis=1)
 
 
-def of(value: Any) -> Any:
+def of(value: Any) -> Codebooks | Composed:
     """Return `value` itself if it is a quantizer, else the `Codebooks` made of it."""
     return value if isinstance(value, Composed) else Codebooks.of(value)
 

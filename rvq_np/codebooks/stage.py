@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import weakref
 from collections.abc import Iterator
 from dataclasses import FrozenInstanceError, dataclass
 from functools import cached_property
@@ -13,7 +14,8 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from ..arrays import to_numpy
+from .. import arguments
+from ..arrays import FLOATS, float_type, to_numpy
 from ..errors import DtypeError, NonFiniteError, ParameterError, ShapeError
 
 METRICS = ("euclidean", "cosine")
@@ -71,6 +73,24 @@ class Value:
         raise FrozenInstanceError(f"{kind}: {name} cannot be set or deleted; make a new {kind}.")
 
 
+_ours: weakref.WeakValueDictionary[int, np.ndarray] = weakref.WeakValueDictionary()
+
+
+def freeze(array: np.ndarray) -> np.ndarray:
+    """Make an array that no other name holds read-only, for good, and return it."""
+    array.setflags(write=False)
+    _ours[id(array)] = array
+    return array
+
+
+def is_frozen(array: np.ndarray) -> bool:
+    """Return whether `freeze` has been called with this very array.
+
+    That it is read-only says little: a view made before may still be written to.
+    """
+    return _ours.get(id(array)) is array and not array.flags.writeable
+
+
 def add_to(digest: Any, array: np.ndarray) -> None:
     """Add the type, the shape and the bytes of an array to a SHA-256."""
     digest.update(f"{array.dtype.str}{array.shape}".encode())
@@ -92,7 +112,7 @@ class Linear(Value):
     weight: np.ndarray
     bias: np.ndarray
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "weight", _frozen("Linear", "weight", self.weight, 2))
         object.__setattr__(self, "bias", _frozen("Linear", "bias", self.bias, 1))
         if len(self.bias) != len(self.weight):
@@ -178,16 +198,18 @@ class Stage(Value):
     metric: str = "euclidean"
     stride: int = 1
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "codebook", _frozen("Stage", "codebook", self.codebook, 2))
         if self.metric not in METRICS:
             raise ParameterError(
                 f"Stage: metric is {self.metric!r}; expected one of {', '.join(METRICS)}."
             )
-        if type(self.stride) is not int or self.stride < 1:
+        stride = arguments.whole_of(self.stride)
+        if stride is None or stride < 1:
             raise ParameterError(
                 f"Stage: stride is {self.stride!r}; expected a whole number of frames from 1."
             )
+        object.__setattr__(self, "stride", stride)
         if (self.project_in is None) != (self.project_out is None):
             raise ShapeError(
                 "Stage: one of project_in and project_out is missing; give both or neither."
@@ -281,10 +303,11 @@ def largest(stage: Stage) -> float:
 def _frozen(call: str, name: str, values: Any, rank: int) -> np.ndarray:
     """Return a read-only float copy of `values`, or say what is wrong with them."""
     array = to_numpy(values)
-    if array.dtype.kind != "f":
+    kind = float_type(array)
+    if kind is None:
         raise DtypeError(
-            f"{call}: {name} has dtype {array.dtype}; expected float16, float32 or float64. "
-            "Convert with .astype(numpy.float32)."
+            f"{call}: {name} has dtype {array.dtype}; expected {FLOATS}. Convert with "
+            ".astype(numpy.float32)."
         )
     if array.ndim != rank or 0 in array.shape:
         expected = (
@@ -296,10 +319,7 @@ def _frozen(call: str, name: str, values: Any, rank: int) -> np.ndarray:
         raise NonFiniteError(
             f"{call}: {name} holds {array[first]} at {first}; expected finite numbers only."
         )
-    dtype = np.float64 if array.dtype.itemsize > 4 else np.float32
-    ours = array.base is None and not array.flags.writeable and array.flags.c_contiguous
-    if ours and array.dtype == dtype and type(values) is np.ndarray:
+    dtype = np.float64 if kind == np.float64 else np.float32
+    if array.dtype == dtype and is_frozen(array):
         return array  # of another stage: it cannot change
-    frozen = np.array(array, dtype=dtype, order="C")
-    frozen.setflags(write=False)
-    return frozen
+    return freeze(np.array(array, dtype=dtype, order="C"))

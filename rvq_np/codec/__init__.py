@@ -7,17 +7,40 @@ stage first: ``(..., D)`` gives ``(n_q, ...)``.
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, overload
 
 import numpy as np
 
 from .. import arrays, backends
-from ..codebooks import Codebooks, composed
+from ..arrays import Codes, Integers, Vectors
+from ..codebooks import Codebooks, Quantizer, composed
 from ..errors import DtypeError, ShapeError
 from ..kernels import dispatch, tiles
 from . import core, validation
 
 
+# Where stages have strides, codes are a list of arrays: tell a type checker so, or index them.
+@overload
+def encode(
+    x: Vectors,
+    codebooks: Any,
+    n_q: int | None = None,
+    beam_size: int = 1,
+    *,
+    out: Codes | None = None,
+    threads: int | None = None,
+) -> Codes: ...
+@overload
+def encode(
+    x: Any,
+    codebooks: Any,
+    n_q: int | None = None,
+    beam_size: int = 1,
+    *,
+    out: np.ndarray | None = None,
+    threads: int | None = None,
+) -> Any: ...
 def encode(
     x: Any,
     codebooks: Any,
@@ -95,11 +118,23 @@ def encode(
     entered = backends.enter(x)
     if threads is None and entered.at is None:
         return _encode(entered, codebooks, n_q, beam_size, out)
-    validation.threads("encode", threads)
+    threads = validation.threads("encode", threads)
     with entered.there(), tiles.at_most(threads):
         return _encode(entered, codebooks, n_q, beam_size, out)
 
 
+@overload
+def decode(
+    codes: Integers | Sequence[Integers],
+    codebooks: Any,
+    *,
+    out: Vectors | None = None,
+    threads: int | None = None,
+) -> Vectors: ...
+@overload
+def decode(
+    codes: Any, codebooks: Any, *, out: np.ndarray | None = None, threads: int | None = None
+) -> Any: ...
 def decode(
     codes: Any, codebooks: Any, *, out: np.ndarray | None = None, threads: int | None = None
 ) -> Any:
@@ -108,8 +143,9 @@ def decode(
     Parameters
     ----------
     codes : array (n, ...), integer
-        One row a stage, the first n of them, ``0 <= n <= Q``: a prefix is always legal. Of any
-        library `rvq_np.backends` serves. Where stages have strides, a list of n arrays.
+        One row a stage, the first n of them, ``0 <= n <= Q``: a prefix is always legal. A code of
+        -1 is dropped: its stage adds nothing to that vector. Of any library `rvq_np.backends`
+        serves. Where stages have strides, a list of n arrays.
     codebooks : Codebooks, Composed or array (Q, K, D), floating
     out : numpy.ndarray (..., D), optional
         Where to write the vectors of NumPy codes, in the float type of the codebooks; returned.
@@ -132,7 +168,7 @@ def decode(
     LevelsError
         If there are more rows than stages.
     CodeRangeError
-        If a code names no codeword; the first one is named.
+        If a code names no codeword and is not -1; the first one is named.
     ParameterError
         If `threads` is below 1.
     ShapeError, DtypeError, BackendError
@@ -140,7 +176,9 @@ def decode(
 
     Notes
     -----
-    Bound by memory: ``n * N`` codewords are read and N vectors written.
+    Bound by memory: ``n * N`` codewords are read and N vectors written. Codes of -1 from stage n
+    on give the bits of ``decode(codes[:n])``, and no stage at all zeros, also where a quantizer
+    maps its sums with a bias; each stage is then added on its own, which takes longer.
 
     Examples
     --------
@@ -152,7 +190,7 @@ def decode(
            [0., 0.]], dtype=float32)
     """
     quantizer = codebooks if type(codebooks) is Codebooks else composed.of(codebooks)
-    validation.threads("decode", threads)
+    threads = validation.threads("decode", threads)
     with tiles.at_most(threads):
         if quantizer.block > 1:
             return _decode_strided(codes, quantizer, out)
@@ -169,7 +207,7 @@ def tally(x: Any, codes: Any, codebooks: Any) -> tuple[list[np.ndarray], list[np
     x : array (..., D), floating
         The vectors that were encoded.
     codes : array (n, ...), integer
-        Their codes, for the first n stages.
+        Their codes, for the first n stages; none may be dropped.
     codebooks : Codebooks or array (Q, K, D), floating
 
     Returns
@@ -219,7 +257,7 @@ def _encode(
 ) -> Any:
     engine, x = entered.engine, entered.array
     quantizer = codebooks if type(codebooks) is Codebooks else composed.of(codebooks)
-    n_q, confirm = validation.for_encode("encode", x, engine, quantizer, n_q, beam_size)
+    n_q, beam_size, confirm = validation.for_encode("encode", x, engine, quantizer, n_q, beam_size)
     if type(quantizer) is not Codebooks or quantizer.block > 1 or x.ndim != 2 or out is not None:
         confirm()
         return _encode_any(entered, quantizer, n_q, beam_size, out)
@@ -230,7 +268,9 @@ def _encode(
     return codes if entered.back is None else entered.back(codes)
 
 
-def _encode_any(entered: backends.Entered, quantizer: Any, n_q: int, beam: int, out: Any) -> Any:
+def _encode_any(
+    entered: backends.Entered, quantizer: Quantizer, n_q: int, beam: int, out: Any
+) -> Any:
     x, strided = entered.array, quantizer.block > 1
     if strided:
         validation.frames("encode", x, quantizer, beam, out)
@@ -251,48 +291,49 @@ def _encode_any(entered: backends.Entered, quantizer: Any, n_q: int, beam: int, 
     ]
 
 
-def _decode(entered: backends.Entered, quantizer: Any, out: Any) -> Any:
+def _decode(entered: backends.Entered, quantizer: Quantizer, out: Any) -> Any:
     engine, codes = entered.engine, entered.array
     confirm = validation.codes_later("decode", codes, quantizer)
-    meanwhile = out is None and isinstance(quantizer, Codebooks)
-    if not meanwhile:
-        confirm()
+    meanwhile = engine.STAYS and out is None and isinstance(quantizer, Codebooks)
+    dropped = not meanwhile and confirm()
     n_rows = _product(codes.shape[1:])
     if out is not None:
         shape = (*codes.shape[1:], quantizer.dim)
         vectors = validation.out("decode", out, entered, shape, quantizer.dtype)
         rows = vectors.reshape(n_rows, quantizer.dim)
-        _decode_into(rows, codes.reshape(len(codes), n_rows), quantizer)
+        _decode_into(rows, codes.reshape(len(codes), n_rows), quantizer, dropped)
         return out
     xp = arrays.namespace(codes)
-    vectors = core.decode(xp.reshape(codes, (codes.shape[0], n_rows)), quantizer)
-    if meanwhile and engine.STAYS:
-        confirm()  # while a device works
+    flat = xp.reshape(codes, (codes.shape[0], n_rows))
+    vectors = core.decode(flat, quantizer, None, dropped)
+    if meanwhile and confirm():  # while a device works: known now
+        vectors = core.decode(flat, quantizer, None, True)
     return entered.out(xp.reshape(vectors, (*codes.shape[1:], quantizer.dim)))
 
 
-def _encode_into(codes: Any, rows: Any, codebooks: Any, n_q: int, beam_size: int) -> None:
+def _encode_into(codes: Any, rows: Any, codebooks: Quantizer, n_q: int, beam_size: int) -> None:
     if isinstance(codebooks, Codebooks):
         dispatch.encode(rows, core.tables(rows, codebooks)[:n_q], beam_size, codes)
     else:
         codes[...] = core.encode(rows, codebooks, n_q, beam_size)
 
 
-def _decode_into(rows: Any, codes: Any, codebooks: Any) -> None:
-    if isinstance(codebooks, Codebooks):
+def _decode_into(rows: Any, codes: Any, codebooks: Quantizer, dropped: bool) -> None:
+    if isinstance(codebooks, Codebooks) and not dropped:
         dispatch.decode(codes, core.tables(np.empty(0, np.float32), codebooks), rows)
     else:
-        rows[...] = core.decode(codes, codebooks)
+        rows[...] = core.decode(codes, codebooks, None, dropped)
 
 
-def _decode_strided(codes: Any, codebooks: Any, out: Any) -> Any:
+def _decode_strided(codes: Any, codebooks: Quantizer, out: Any) -> Any:
     entered = backends.enter_all(*validation.listed("decode", codes, codebooks, out))
     with entered[0].there():
-        codes = validation.ragged("decode", [each.array for each in entered], codebooks)
+        given = [each.array for each in entered]
+        codes, dropped = validation.ragged_or_dropped("decode", given, codebooks)
         xp = arrays.namespace(*codes)
         *batch, length = codes[0].shape
         flat = [xp.reshape(stage, (_product(stage.shape),)) for stage in codes]
-        vectors = core.decode(flat, codebooks)
+        vectors = core.decode(flat, codebooks, None, dropped)
         shape = (*batch, length * codebooks.strides[0], codebooks.dim)
         return entered[0].out(xp.reshape(vectors, shape))
 
@@ -332,10 +373,10 @@ def warmup(*dtypes: Any) -> bool:
     """
     for dtype in dtypes or (np.float32,):
         try:
-            found: Any = np.dtype(dtype)
+            found: Any = np.dtype(dtype).newbyteorder("=")
         except TypeError:
             found = repr(dtype)
         if found not in (np.float32, np.float64):
             raise DtypeError(f"warmup: got {found}; expected float32 or float64.")
-        dispatch.warm(np.dtype(dtype))
+        dispatch.warm(found)
     return dispatch.load() is not dispatch.plain

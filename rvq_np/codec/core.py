@@ -7,25 +7,27 @@ put together from sequences of stages, and how stages share a code among frames.
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
 from .. import arrays, backends
-from ..codebooks import Codebooks
+from ..codebooks import Codebooks, Quantizer
 from ..codebooks.composed import Composed
 from ..kernels import dispatch, steps
 
 NUMBERS = 1 << 20  # numbers of a block of rows that passes a composed quantizer
 
 
-def encode(x: Any, quantizer: Any, n_q: int, beam_size: int = 1) -> Any:
+def encode(x: Any, quantizer: Quantizer, n_q: int, beam_size: int = 1) -> Any:
     """Return codes (n_q, N) of `x` (N, D); where stages have strides, a list with one a stage."""
     if isinstance(quantizer, Codebooks) and quantizer.block == 1:
         engine = backends.engine_of(x)
         return engine.encode(x, quantizer.prepared(engine, x)[:n_q], beam_size)
-    way = _composed if isinstance(quantizer, Composed) else _strided
+    way: Any = _composed if isinstance(quantizer, Composed) else _strided
     parts = [way(part, quantizer, n_q, beam_size) for part in _blocks(x, quantizer)]
     if len(parts) == 1:
         return parts[0]
@@ -35,25 +37,40 @@ def encode(x: Any, quantizer: Any, n_q: int, beam_size: int = 1) -> Any:
     return [xp.concat(list(stage)) for stage in zip(*parts, strict=True)]
 
 
-def decode(codes: Any, quantizer: Any, stages: np.ndarray | None = None) -> Any:
+def decode(
+    codes: Any, quantizer: Quantizer, stages: np.ndarray | None = None, dropped: bool = False
+) -> Any:
     """Return vectors (N, D) of `codes` (n, N), or of a list of n (N / stride,).
 
     `stages` (N,), from 1, for `Codebooks` only: add up only so many stages of each row.
+    `dropped`: some codes are negative, and add nothing.
     """
     if isinstance(quantizer, Composed):
-        return _apart(codes, quantizer)
-    if quantizer.block > 1:
-        return _together(codes, quantizer)
+        return _apart(codes, quantizer, dropped)
+    codebooks = cast(Codebooks, quantizer)
+    if codebooks.block > 1:
+        return _together(codes, codebooks, dropped)
     engine = backends.engine_of(codes)
-    prepared = quantizer.prepared(engine, _vector_like(codes))
-    if stages is None:
-        return engine.decode(codes, prepared)
-    xp = arrays.namespace(codes)
-    total = engine.decode(codes[:1, :], prepared[:1])
-    for stage in range(1, codes.shape[0]):  # the additions of `decode`, in its order
+    prepared = codebooks.prepared(engine, _vector_like(codes))
+    if dropped:
+        xp = arrays.namespace(codes)
+        named = xp.where(codes < 0, xp.zeros_like(codes), codes)
+        return _added(0, named, prepared, lambda stage: codes[stage, :] >= 0)
+    if stages is not None:
+        return _added(1, codes, prepared, lambda stage: arrays.asarray(stages > stage, codes))
+    return engine.decode(codes, prepared)
+
+
+def _added(first: int, codes: Any, prepared: Any, active: Callable[[int], Any]) -> Any:
+    """Return the sum (N, D) of the codewords of all rows, from stage `first` on of the active ones.
+
+    These are the additions of the engine's `decode`, from zero and in its order.
+    """
+    xp, engine = arrays.namespace(codes), backends.engine_of(codes)
+    total = engine.decode(codes[:first, :], prepared[: max(1, first)])
+    for stage in range(first, codes.shape[0]):
         part = engine.decode(codes[stage : stage + 1, :], prepared[stage : stage + 1])
-        active = arrays.asarray(stages > stage, codes)[:, None]
-        total = xp.where(active, total + part, total)
+        total = xp.where(active(stage)[:, None], total + part, total)
     return total
 
 
@@ -68,7 +85,7 @@ def added(x: Any, codes: Any, codebooks: Codebooks) -> tuple[list[np.ndarray], l
     """Return what `tally` does, but the sums where `x` is, if it `stays`."""
     if not stays(x):
         return tally(x, codes, codebooks)
-    engine = backends.engine_of(x)
+    engine = backends.trainer_of(x)
     counts, sums = engine.add_up(x, codes, codebooks.prepared(engine, x)[: codes.shape[0]])
     return [arrays.to_numpy(each) for each in counts], sums
 
@@ -93,7 +110,7 @@ def assign(x: Any) -> Callable[[Any], tuple[Any, Any]]:
     codewords may be an array of its library, and counts and sums are.
     """
     if stays(x):
-        again: Callable[[Any], tuple[Any, Any]] = backends.engine_of(x).assign(x)
+        again: Callable[[Any], tuple[Any, Any]] = backends.trainer_of(x).assign(x)
         return again
     following = follow(x)
 
@@ -118,14 +135,14 @@ def walk(x: Any, codes: Any, codebooks: Codebooks) -> Iterator[tuple[Any, Any]]:
 def searched(x: Any, codebooks: Codebooks, stage: int = 0) -> Any:
     """Return what a stage searches with: a copy of `x` (N, D), or projected (N, C)."""
     if stays(x):
-        return backends.engine_of(x).searched(x, tables(x, codebooks)[stage : stage + 1])
+        return backends.trainer_of(x).searched(x, tables(x, codebooks)[stage : stage + 1])
     return steps.searched(arrays.to_numpy(x), codebooks[stage], codebooks.dtype)
 
 
 def residual(x: Any, codes: Any, codebooks: Codebooks) -> Any:
     """Return what is left of `x` (N, D) after the stages of `codes` (n, N), as `encode` does."""
     if stays(x):
-        return backends.engine_of(x).residual(x, codes, tables(x, codebooks))
+        return backends.trainer_of(x).residual(x, codes, tables(x, codebooks))
     given = arrays.to_numpy(x), arrays.to_numpy(codes)
     return steps.residual(*given, codebooks.stages, codebooks.dtype)
 
@@ -208,7 +225,7 @@ def stays(x: Any) -> bool:
 
 
 def _trainer(x: Any) -> Any:
-    return backends.engine_of(x) if stays(x) else dispatch
+    return backends.trainer_of(x) if stays(x) else dispatch
 
 
 def tables(x: Any, codebooks: Codebooks) -> Any:
@@ -216,7 +233,7 @@ def tables(x: Any, codebooks: Codebooks) -> Any:
     return codebooks.prepared(backends.engine_of(x), x)
 
 
-def _blocks(x: Any, quantizer: Any) -> Iterator[Any]:
+def _blocks(x: Any, quantizer: Quantizer) -> Iterator[Any]:
     """Yield `x` (N, D) in parts whose frames share no code with those of another."""
     step = max(1, NUMBERS // (quantizer.dim * quantizer.block)) * quantizer.block
     for start in range(0, max(1, x.shape[0]), step):
@@ -233,8 +250,11 @@ def _composed(x: Any, quantizer: Composed, n_q: int, beam_size: int) -> Any:
     return stages if quantizer.block > 1 else arrays.namespace(x).stack(stages)
 
 
-def _apart(codes: Any, quantizer: Composed) -> Any:
-    """Return the vectors (N, D) of a composed quantizer; a part without codes adds zeros."""
+def _apart(codes: Any, quantizer: Composed, dropped: bool) -> Any:
+    """Return the vectors (N, D) of a composed quantizer; a part without codes adds zeros.
+
+    So does a part all of whose codes are dropped: no bias of a map stands for it.
+    """
     n_q = len(codes) if isinstance(codes, list) else codes.shape[0]
     if n_q == 0:
         return _zeros(codes.shape[1], quantizer, codes)
@@ -248,8 +268,14 @@ def _apart(codes: Any, quantizer: Composed) -> Any:
             vectors.append(_zeros(frames, part, _stage(codes, 0)))
         else:
             theirs = some if part.block > 1 else arrays.namespace(*some).stack(some)
-            vectors.append(decode(theirs, part))
-    return quantizer.out_of(vectors)
+            vectors.append(decode(theirs, part, None, dropped))
+    found = quantizer.out_of(vectors)
+    if not (dropped and quantizer.maps()):
+        return found
+    named = [_each(_stage(codes, stage) >= 0, quantizer.strides[stage]) for stage in range(n_q)]
+    xp = arrays.namespace(found)
+    active = functools.reduce(operator.or_, named)[:, None]
+    return xp.where(active, found, xp.zeros_like(found))
 
 
 def _strided(x: Any, codebooks: Codebooks, n_q: int, beam_size: int) -> list[Any]:
@@ -266,11 +292,11 @@ def _strided(x: Any, codebooks: Codebooks, n_q: int, beam_size: int) -> list[Any
     return codes
 
 
-def _together(codes: Sequence[Any], codebooks: Codebooks) -> Any:
+def _together(codes: Sequence[Any], codebooks: Codebooks, dropped: bool) -> Any:
     """Return the vectors (N, D) of codes each of which stands for as many frames as its stride."""
     total = None
     for row, stage, stride in zip(codes, codebooks.alone, codebooks.strides, strict=False):
-        part = _each(decode(row[None, :], stage), stride)
+        part = _each(decode(row[None, :], stage, None, dropped), stride)
         total = part if total is None else total + part
     return total
 
@@ -296,13 +322,13 @@ def _stage(codes: Any, stage: int) -> Any:
 
 def _working(x: Any, codebooks: Codebooks) -> Any:
     """Return `x` in the float type of residuals."""
-    if "float64" in str(x.dtype):
-        return x
+    if arrays.float_type(x) == np.float64:
+        return arrays.native(x)
     dtype = arrays.asarray(np.empty(0, codebooks.dtype), x).dtype
     return x if x.dtype == dtype else arrays.namespace(x).astype(x, dtype)
 
 
-def _zeros(rows: int, quantizer: Any, like: Any) -> Any:
+def _zeros(rows: int, quantizer: Quantizer, like: Any) -> Any:
     return arrays.asarray(np.zeros((rows, quantizer.dim), quantizer.dtype), like)
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
+from ..arrays import Codes, Vectors
 from ..codebooks import composed
 from ..errors import BackendError, ParameterError, ShapeError
 from ..kernels import dispatch, tiles
@@ -72,20 +73,20 @@ class StreamEncoder:
         quantizer = composed.of(codebooks)
         n_q = validation.stage_count("StreamEncoder", quantizer.n_q if n_q is None else n_q, 1,
                             quantizer.n_q)  # fmt: skip
-        validation.beam("StreamEncoder", beam_size)
-        validation.threads("StreamEncoder", threads)
+        beam_size = validation.beam("StreamEncoder", beam_size)
+        count = validation.threads("StreamEncoder", threads)
         self.quantizer = quantizer[:n_q]
         self.block = self.quantizer.block
         if self.block > 1 and beam_size > 1:
             raise ParameterError(
                 f"StreamEncoder: beam_size is {beam_size}; expected 1 where stages have strides."
             )
-        self._beam_size, self._threads = beam_size, threads
+        self._beam_size, self._threads = beam_size, count
         self.reset()
         dispatch.load()
         self._encode(np.zeros((self.block, quantizer.dim), np.float32))
 
-    def push(self, x: Any) -> Any:
+    def push(self, x: Vectors) -> Codes:
         """Take frames and return the codes of the blocks that are complete.
 
         Parameters
@@ -106,9 +107,10 @@ class StreamEncoder:
         ShapeError, DtypeError, NonFiniteError
             As `rvq_np.encode`. The stream is unchanged.
         """
-        if type(x) is not np.ndarray:
+        given: Any = x  # whatever a type checker did not see
+        if type(given) is not np.ndarray:
             raise BackendError(
-                f"push: got a {type(x).__name__}; expected a NumPy array. Convert frames with "
+                f"push: got a {type(given).__name__}; expected a NumPy array. Convert frames with "
                 "numpy.asarray."
             )
         if x.ndim not in (1, 2):
@@ -127,7 +129,7 @@ class StreamEncoder:
         codes = self._encode(waiting[:whole]) if whole else self._no_codes()
         self._waiting = [np.array(waiting[whole:])] if whole < len(waiting) else []
         self.frames += len(rows)
-        return codes
+        return cast(Codes, codes)
 
     @property
     def pending(self) -> int:

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from .. import arrays, backends
-from ..codebooks import Codebooks
+from .. import arguments, arrays, backends
+from ..codebooks import Codebooks, Quantizer
 from ..errors import (
     BackendError,
     CodeRangeError,
@@ -22,42 +22,50 @@ from ..errors import (
     ShapeError,
 )
 
+DROPPED = -1  # the code of a stage that adds nothing to a vector
 _SINGLE, _DOUBLE = np.dtype(np.float32), np.dtype(np.float64)
 
 
 def stage_count(call: str, n_q: Any, lowest: int, highest: int) -> int:
     """Return `n_q` as an int in ``[lowest, highest]``, or raise LevelsError."""
-    if isinstance(n_q, (bool, np.bool_)) or not isinstance(n_q, (int, np.integer)):
+    found = arguments.whole_of(n_q)
+    if found is None:
         raise LevelsError(f"{call}: n_q is {n_q!r}; expected a whole number of stages.")
-    if not lowest <= n_q <= highest:
+    if not lowest <= found <= highest:
         raise LevelsError(
-            f"{call}: n_q is {n_q}; choose {lowest} to {highest}, the stages there are."
+            f"{call}: n_q is {found}; choose {lowest} to {highest}, the stages there are."
         )
-    return int(n_q)
+    return found
 
 
-def beam(call: str, beam_size: Any) -> None:
-    """Raise ParameterError unless `beam_size` is a whole number from 1."""
-    whole = isinstance(beam_size, (int, np.integer)) and not isinstance(beam_size, bool)
-    if not whole or beam_size < 1:
+def beam(call: str, beam_size: Any) -> int:
+    """Return `beam_size` as an int from 1, or raise ParameterError."""
+    found = arguments.whole_of(beam_size)
+    if found is None or found < 1:
         raise ParameterError(f"{call}: beam_size is {beam_size!r}; expected a whole number from 1.")
+    return found
 
 
-def threads(call: str, count: Any) -> None:
-    """Raise ParameterError unless `count` is None or a whole number from 1."""
-    whole = isinstance(count, (int, np.integer)) and not isinstance(count, bool)
-    if count is not None and not (whole and count >= 1):
+def threads(call: str, count: Any) -> int | None:
+    """Return `count` as an int from 1, or None, or raise ParameterError."""
+    if count is None:
+        return None
+    found = arguments.whole_of(count)
+    if found is None or found < 1:
         raise ParameterError(
             f"{call}: threads is {count!r}; expected a whole number from 1, or None."
         )
+    return found
 
 
-def vectors(call: str, x: Any, codebooks: Any) -> None:
+def vectors(call: str, x: Any, codebooks: Quantizer) -> None:
     """Raise unless `x` is (..., D), floating, finite and small enough for its residuals."""
     vectors_later(call, x, codebooks, backends.engine_of(x))()
 
 
-def vectors_later(call: str, x: Any, codebooks: Any, engine: Any) -> Callable[[], None]:
+def vectors_later(
+    call: str, x: Any, codebooks: Quantizer, engine: backends.Engine
+) -> Callable[[], None]:
     """Begin `vectors`; return what raises, once it is known, if its numbers are bad."""
     if x.ndim == 0 or x.shape[-1] != codebooks.dim:
         raise ShapeError(
@@ -70,23 +78,23 @@ def vectors_later(call: str, x: Any, codebooks: Any, engine: Any) -> Callable[[]
 
 def floating(call: str, x: Any) -> np.dtype:
     """Return the float type of `x`, float32 for bfloat16, or raise DtypeError."""
-    known = isinstance(x, np.ndarray) and x.dtype.kind == "f"
-    dtype: np.dtype | None = x.dtype if known else arrays.float_type(x)
+    dtype = arrays.KNOWN.get(x.dtype) if isinstance(x, np.ndarray) else None
+    dtype = dtype or arrays.float_type(x)
     if dtype is None:
         raise DtypeError(
-            f"{call}: x has dtype {x.dtype}; expected floating-point numbers. Convert with "
-            "astype(float32)."
+            f"{call}: x has dtype {x.dtype}; expected floating-point numbers: {arrays.FLOATS}. "
+            "Convert with astype(float32)."
         )
     return dtype
 
 
-def finite(call: str, x: Any, codebooks: Any) -> None:
+def finite(call: str, x: Any, codebooks: Quantizer) -> None:
     """Raise NonFiniteError if `x` has a bad number, naming the first, or if one is too large."""
     _finite_later(call, x, codebooks, floating(call, x), backends.engine_of(x))()
 
 
 def _finite_later(
-    call: str, x: Any, codebooks: Any, dtype: np.dtype, engine: Any
+    call: str, x: Any, codebooks: Quantizer, dtype: np.dtype, engine: backends.Engine
 ) -> Callable[[], None]:
     ends = engine.extent_later(x)
     if engine.STAYS:
@@ -99,7 +107,7 @@ def _nothing() -> None:
     return
 
 
-def _within(call: str, x: Any, codebooks: Any, dtype: np.dtype, low: Any, high: Any) -> None:
+def _within(call: str, x: Any, codebooks: Quantizer, dtype: np.dtype, low: Any, high: Any) -> None:
     low, high = float(low), float(high)  # before they are compared in their own type
     wide = _DOUBLE if _DOUBLE in (dtype, codebooks.dtype) else _SINGLE
     limit = codebooks.limit(wide)
@@ -119,13 +127,18 @@ def _within(call: str, x: Any, codebooks: Any, dtype: np.dtype, low: Any, high: 
     )
 
 
-def codes(call: str, codes: Any, codebooks: Any) -> None:
+def codes(call: str, codes: Any, codebooks: Quantizer) -> None:
     """Raise unless `codes` (n, ...) are integers, n is at most Q and each names a codeword."""
-    codes_later(call, codes, codebooks)()
+    codes_later(call, codes, codebooks, lowest=0)()
 
 
-def codes_later(call: str, codes: Any, codebooks: Any) -> Callable[[], None]:
-    """Begin `codes`; return what raises, once it is known, if one names no codeword."""
+def codes_later(
+    call: str, codes: Any, codebooks: Quantizer, lowest: int = DROPPED
+) -> Callable[[], bool]:
+    """Begin `codes`, where codes from `lowest` on may be; return what says if some are dropped.
+
+    It raises, once that is known, if a code names no codeword.
+    """
     if codes.ndim == 0:
         raise ShapeError(f"{call}: codes has shape (); expected (n, ...), one row a stage.")
     xp = arrays.namespace(codes)
@@ -142,37 +155,43 @@ def codes_later(call: str, codes: Any, codebooks: Any) -> Callable[[], None]:
         )
     sizes = codebooks.sizes[: codes.shape[0]]
 
-    def name() -> None:
-        for q, size in enumerate(sizes):
-            _names_codewords(call, codes[q, ...], q, size)
-
     if 0 in codes.shape:
-        return _nothing
+        return _none_dropped
     engine = backends.engine_of(codes)
     ends = engine.extent_later(codes, by_row=True)
 
-    def confirm() -> None:
+    def confirm() -> bool:
         low, high = ends()
-        if not ((low >= 0).all() and (high < np.asarray(sizes)).all()):
-            name()
+        if (low >= 0).all() and (high < np.asarray(sizes)).all():
+            return False
+        return any([
+            _some_dropped(call, codes[q, ...], q, size, lowest) for q, size in enumerate(sizes)
+        ])  # fmt: skip
 
     if engine.STAYS:
         return confirm
-    confirm()
-    return _nothing
+    return _some_dropped_known if confirm() else _none_dropped
+
+
+def _none_dropped() -> bool:
+    return False
+
+
+def _some_dropped_known() -> bool:
+    return True
 
 
 def for_encode(
-    call: str, x: Any, engine: Any, codebooks: Any, n_q: Any, beam_size: Any
-) -> tuple[int, Callable[[], None]]:
-    """Return `n_q`, all stages by default, and what raises if the numbers of `x` are bad."""
+    call: str, x: Any, engine: backends.Engine, codebooks: Quantizer, n_q: Any, beam_size: Any
+) -> tuple[int, int, Callable[[], None]]:
+    """Return `n_q`, all stages by default, the beam, and what raises if numbers of `x` are bad."""
     n_q = codebooks.n_q if n_q is None else stage_count(call, n_q, 1, codebooks.n_q)
     if type(beam_size) is not int or beam_size < 1:
-        beam(call, beam_size)
-    return n_q, vectors_later(call, x, codebooks, engine)
+        beam_size = beam(call, beam_size)
+    return n_q, beam_size, vectors_later(call, x, codebooks, engine)
 
 
-def listed(call: str, codes: Any, codebooks: Any, out: Any) -> list[Any]:
+def listed(call: str, codes: Any, codebooks: Quantizer, out: Any) -> list[Any]:
     """Return codes of stages with strides as a list of as many arrays as stages, or raise."""
     if out is not None:
         raise ParameterError(f"{call}: out= is not served where stages have strides.")
@@ -186,9 +205,14 @@ def listed(call: str, codes: Any, codebooks: Any, out: Any) -> list[Any]:
     return stages
 
 
-def ragged(call: str, stages: list[Any], codebooks: Any) -> list[Any]:
+def ragged(call: str, stages: list[Any], codebooks: Quantizer) -> list[Any]:
     """Return codes of stages with strides, one array (..., T / stride) each, or raise."""
-    expected = None
+    return ragged_or_dropped(call, stages, codebooks)[0]
+
+
+def ragged_or_dropped(call: str, stages: list[Any], codebooks: Quantizer) -> tuple[list[Any], bool]:
+    """Return what `ragged` does, and whether some of the codes are dropped."""
+    expected, dropped = None, False
     for stage, (row, stride) in enumerate(zip(stages, codebooks.strides, strict=False)):
         if not arrays.namespace(*stages).isdtype(row.dtype, "integral"):
             raise DtypeError(
@@ -202,11 +226,11 @@ def ragged(call: str, stages: list[Any], codebooks: Any) -> list[Any]:
                 f"{stride}; expected (..., T / stride), as stage 0 has {tuple(stages[0].shape)} "
                 f"and stride {codebooks.strides[0]}."
             )
-        _names_codewords(call, row, stage, codebooks.sizes[stage])
-    return stages
+        dropped |= _some_dropped(call, row, stage, codebooks.sizes[stage], DROPPED)
+    return stages, dropped
 
 
-def frames(call: str, x: Any, codebooks: Any, beam_size: int, out: Any) -> None:
+def frames(call: str, x: Any, codebooks: Quantizer, beam_size: int, out: Any) -> None:
     """Raise unless `x` (..., T, D) can be quantized by stages with strides."""
     if x.ndim < 2 or x.shape[-2] % codebooks.block:
         raise ShapeError(
@@ -228,15 +252,20 @@ def plain(call: str, codebooks: Any) -> Codebooks:
     return codebooks
 
 
-def _names_codewords(call: str, row: Any, stage: int, size: int) -> None:
+def _some_dropped(call: str, row: Any, stage: int, size: int, lowest: int) -> bool:
+    """Return whether some codes of a stage are dropped; raise unless all are in [lowest, size)."""
     xp = arrays.namespace(row)
-    if 0 in row.shape or (int(xp.min(row)) >= 0 and int(xp.max(row)) < size):
-        return
+    if 0 in row.shape:
+        return False
+    low = int(xp.min(row))
+    if low >= lowest and int(xp.max(row)) < size:
+        return low < 0
     here = arrays.to_numpy(row)
-    first = tuple(int(i) for i in np.argwhere((here < 0) | (here >= size))[0])
+    first = tuple(int(i) for i in np.argwhere((here < lowest) | (here >= size))[0])
+    dropped = "" if lowest == 0 else f", or {DROPPED} where the stage is dropped"
     raise CodeRangeError(
         f"{call}: code {int(here[first])} at {(stage, *first)} names no codeword; expected 0 to "
-        f"{size - 1} at stage {stage}. To drop stages, pass fewer rows."
+        f"{size - 1} at stage {stage}{dropped}."
     )
 
 

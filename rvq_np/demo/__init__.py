@@ -17,9 +17,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..errors import RvqError
 from ..files import wav
+from ..frontend import FrontEnd, mdct
 from ..quantizer import ResidualVectorQuantizer
-from . import mdct
 
 RATE = 16000  # samples per second of the shipped clips
 DIM = 64  # samples per vector, and its dimension: 250 vectors per second
@@ -29,6 +30,8 @@ OFFSETS = 8  # starting points from which each training clip is cut into vectors
 ITERATIONS = 10  # of k-means per stage; 30 gain nothing on held-out clips
 FRAME_RATE = RATE / DIM
 BEAM = 8
+FRONT_END = FrontEnd("mdct", DIM, RATE)
+MODEL = "model.safetensors"
 
 
 class Clip(NamedTuple):
@@ -78,6 +81,7 @@ def train(clips: list[Clip], seed: int = 0, progress: bool = False) -> ResidualV
     rvq = ResidualVectorQuantizer(
         DIM, DIM, n_q=STAGES, bins=CODEWORDS, kmeans_iters=ITERATIONS, rng=seed
     )
+    rvq.front_end = FRONT_END
     return rvq.fit(vectors, rows_per_codeword=None, progress=progress).eval()
 
 
@@ -120,7 +124,8 @@ def run(
     Parameters
     ----------
     path : str, optional
-        A PCM WAV file to encode instead of the held-out clips.
+        A file of sound to encode instead of the held-out clips. A model of the demo that is in
+        `out` is used as it is.
     out : str, optional
         Folder for the files; created if it does not exist.
     progress : bool, optional
@@ -132,6 +137,20 @@ def run(
         The rows of the table.
     """
     heldout = shipped_clips("heldout") if path is None else [load_clip(path)]
+    Path(out).mkdir(parents=True, exist_ok=True)  # or fail before the work
+    rvq = None if path is None else _trained(Path(out) / MODEL)
+    if rvq is None:
+        rvq = _training(sys.stderr.isatty() if progress is None else progress)
+    stages = [measure(rvq, heldout, n_q) for n_q in range(1, STAGES + 1)]
+    print_table(heldout, stages)
+    best = [signal_to_noise(clip.samples, reconstruct(rvq, clip, STAGES, BEAM)) for clip in heldout]
+    print(f"with beam_size={BEAM} and all stages: {', '.join(f'{each:.1f} dB' for each in best)}\n")
+    write_files(rvq, heldout, stages, Path(out))
+    return stages
+
+
+def _training(progress: bool) -> ResidualVectorQuantizer:
+    """Train on the shipped clips, and say so."""
     training = shipped_clips("train")
     seconds = sum(len(clip.samples) for clip in training) / RATE
     print(
@@ -139,15 +158,22 @@ def run(
         f"{seconds:.1f} s of speech: MDCT vectors of dimension {DIM}, {FRAME_RATE:g} per second."
     )
     started = time.perf_counter()
-    shown = sys.stderr.isatty() if progress is None else progress
-    rvq = train(training, progress=shown)
+    rvq = train(training, progress=progress)
     print(f"Trained in {time.perf_counter() - started:.1f} s.\n")
-    stages = [measure(rvq, heldout, n_q) for n_q in range(1, STAGES + 1)]
-    print_table(heldout, stages)
-    best = [signal_to_noise(clip.samples, reconstruct(rvq, clip, STAGES, BEAM)) for clip in heldout]
-    print(f"with beam_size={BEAM} and all stages: {', '.join(f'{each:.1f} dB' for each in best)}\n")
-    write_files(rvq, heldout, stages, Path(out))
-    return stages
+    return rvq
+
+
+def _trained(path: Path) -> ResidualVectorQuantizer | None:
+    """Return the model that an earlier run left at `path`; None if there is none of the demo."""
+    try:
+        rvq = ResidualVectorQuantizer.load(path)
+    except (OSError, RvqError):
+        return None
+    made = (rvq.front_end, rvq.n_q, rvq.bins, rvq.is_initialized)
+    if made != (FRONT_END, STAGES, CODEWORDS, True):
+        return None
+    print(f"Using the model {path}, trained before; remove it to train again.\n")
+    return rvq
 
 
 def print_table(clips: list[Clip], stages: list[Stage]) -> None:
@@ -168,7 +194,7 @@ def write_files(
 ) -> None:
     """Write the model, each clip at each bitrate, and the plots, and print where they are."""
     folder.mkdir(parents=True, exist_ok=True)
-    rvq.save(folder / "model.safetensors")
+    rvq.save(folder / MODEL)
     for clip in clips:
         wav.write(folder / f"{clip.name}-original.wav", clip.samples, RATE)
         for stage in stages:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..codebooks import Codebooks, Grouped, Linear, Projected, Stage, composed
-from ..errors import ParameterError
+from ..errors import MissingExtraError, ParameterError
 from ..files.atomic import NewFile
 
 PARTS, DTYPES = ("encode", "decode"), ("float32", "float16")
@@ -56,7 +56,7 @@ def onnx(
     ParameterError
         If an argument is none of these, or the model would be larger than 2 GB, which ONNX cannot
         hold in one file; or if a number of the quantizer is beyond the type that is stored.
-    ImportError
+    MissingExtraError
         If the package onnx is missing: ``pip install 'rvq-np[export]'``.
     OSError
         If the file cannot be written.
@@ -83,7 +83,7 @@ def onnx(
     try:
         import onnx as package
     except ImportError as error:
-        raise ImportError(
+        raise MissingExtraError(
             "export.onnx needs the package onnx: pip install 'rvq-np[export]'"
         ) from error
     graph = _Graph(package, np.dtype(dtype))

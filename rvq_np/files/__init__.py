@@ -1,5 +1,5 @@
 """Files: written whole or not at all, safetensors, audio.
 
-`atomic` writes a file beside its place and moves it there; `safetensors` reads and writes tensors
-with text about them; `wav` reads and writes sound.
+`atomic` is the one writer of files under names that users give; `safetensors` reads and writes
+tensors with text about them; `wav` reads and writes sound.
 """

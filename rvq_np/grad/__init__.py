@@ -105,7 +105,7 @@ def quantize(
         do this under the transform at hand.
     ShapeError, DtypeError, NonFiniteError, ParameterError
         As `rvq_np.ResidualVectorQuantizer.forward`. Where values are not known yet, as under
-        ``jax.jit``, non-finite ones give NaN and codes of -1 instead.
+        ``jax.jit``, non-finite ones give NaN and codes of -2 instead.
 
     Examples
     --------

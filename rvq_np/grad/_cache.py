@@ -8,7 +8,6 @@ few, or without Numba, by comparison with a copy.
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import arrays
+from .. import arrays, forks
 from .. import train as training
 from ..codebooks import Codebooks
 from ..config import Config
@@ -93,7 +92,7 @@ class Prepared:
 
 
 _recent: deque[Prepared] = deque(maxlen=PREPARED)
-_lock = threading.Lock()
+_lock = forks.lock()
 
 
 def prepared(config: Config, names: Sequence[str], given: Sequence[Any]) -> Prepared:
@@ -189,10 +188,11 @@ def _compiled() -> bool:
 
 def _single(array: np.ndarray) -> np.ndarray:
     """Return an array as a quantizer would hold it: float32, in C order."""
-    if array.dtype.kind not in "fbiu":
+    found = arrays.numbers(array)
+    if found is None:
         return np.zeros(0, np.float32)  # like none that is known: it will be refused by name
     with np.errstate(over="ignore"):
-        return np.ascontiguousarray(array, np.float32)
+        return np.ascontiguousarray(found, np.float32)
 
 
 def _in_eights(array: np.ndarray) -> np.ndarray:

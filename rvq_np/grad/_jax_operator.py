@@ -1,7 +1,7 @@
 """The search as one callback of JAX, and the operations the differentiable part is written in.
 
 Inside the callback nothing of JAX is touched, or it may wait for itself, and nothing is raised:
-values that cannot be quantized give NaN and codes of -1.
+values that cannot be quantized give NaN and codes of -2.
 """
 
 from __future__ import annotations
@@ -69,7 +69,9 @@ def numbers_of(key: Any) -> Any:
     return key if traced(key) else np.asarray(key)
 
 
-def call(spec, rows, valid, shape, seed, given, all_reduce=None):
+def call(
+    spec: Any, rows: Any, valid: Any, shape: Any, seed: Any, given: Any, all_reduce: Any = None
+) -> Any:
     """Return what `_operation.run` gives, from a callback where something is traced."""
     if all_reduce is None and not traced(rows, valid, seed, *given):
         outputs = _operation.run(spec, rows, valid, shape, seed, given)
@@ -81,7 +83,7 @@ def call(spec, rows, valid, shape, seed, given, all_reduce=None):
     ]
     present = [each is not None for each in (valid, seed)]
 
-    def unpacked(operands):
+    def unpacked(operands: Any) -> Any:
         found = [np.asarray(each) for each in operands]
         there, numbers = (found.pop(0) if each else None for each in present)
         return there, numbers, found
@@ -91,7 +93,7 @@ def call(spec, rows, valid, shape, seed, given, all_reduce=None):
             poisoning, rows, valid, shape, seed, given, all_reduce, sizes, unpacked
         )
 
-    def host(rows_there, *operands):
+    def host(rows_there: Any, *operands: Any) -> Any:
         rows_there = np.asarray(rows_there)
         valid_there, numbers, arrays = unpacked(operands)
         axes = rows_there.ndim - 2
@@ -104,19 +106,29 @@ def call(spec, rows, valid, shape, seed, given, all_reduce=None):
     return callback(host, sizes, [rows, valid, seed, *given], "expand_dims")
 
 
-def _on_all_devices(spec, rows, valid, shape, seed, given, all_reduce, sizes, unpacked):
+def _on_all_devices(
+    spec: Any,
+    rows: Any,
+    valid: Any,
+    shape: Any,
+    seed: Any,
+    given: Any,
+    all_reduce: Any,
+    sizes: Any,
+    unpacked: Any,
+) -> Any:
     """Return what `_operation.run` gives, trained on the batches of all devices."""
     first = 4 + spec.n_q
     buffer = jax.ShapeDtypeStruct((_devices.length(spec),), np.float32)
 
-    def measure(rank, rows_there, *operands):
+    def measure(rank: Any, rows_there: Any, *operands: Any) -> Any:
         valid_there, numbers, arrays = unpacked(operands)
         return _devices.measure(
             spec, np.asarray(rows_there), valid_there, shape, numbers, arrays, int(rank),
             all_reduce.size,
         )  # fmt: skip
 
-    def finish(total, *arrays):
+    def finish(total: Any, *arrays: Any) -> Any:
         return _devices.finish(spec, [np.asarray(each) for each in arrays], np.asarray(total))
 
     rank = jnp.asarray(all_reduce.rank)
@@ -124,6 +136,6 @@ def _on_all_devices(spec, rows, valid, shape, seed, given, all_reduce, sizes, un
     return [*outputs, *callback(finish, sizes[first:], [all_reduce.function(total), *given])]
 
 
-def callback(host, sizes, operands, mapped="sequential"):
+def callback(host: Any, sizes: Any, operands: Any, mapped: Any = "sequential") -> Any:
     operands = [jax.lax.stop_gradient(each) for each in operands if each is not None]
     return jax.pure_callback(host, sizes, *operands, vmap_method=mapped)

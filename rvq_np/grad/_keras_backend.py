@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from typing import Any
 
 import keras
 import numpy as np
@@ -24,7 +25,9 @@ native = import_module(f"{__package__}.{BACKEND}")
 OPS = native.OPS
 
 
-def run(config, rate, bandwidth, options, inputs, seed, values):
+def run(
+    config: Any, rate: Any, bandwidth: Any, options: Any, inputs: Any, seed: Any, values: Any
+) -> Any:
     """Return what `_operation.run` gives, as an operation the backend does not look into."""
     spec = spec_of(config, rate, bandwidth, **options)
     stop = keras.ops.stop_gradient
@@ -40,7 +43,7 @@ if BACKEND == "torch":
     run = native.torch.compiler.disable(run)  # Dynamo cannot follow how a spec is made
 
 
-def check(call, x, mask, dim, data_format):
+def check(call: str, x: Any, mask: Any, dim: Any, data_format: Any) -> None:
     """Raise unless `x` has the layout and floating numbers, and `mask` fits."""
     first = data_format == "channels_first"
     shape = tuple(x.shape)
@@ -68,7 +71,7 @@ def check(call, x, mask, dim, data_format):
         raise DtypeError(f"{call}: mask has dtype {mask.dtype}; expected bool.")
 
 
-def checked_rate(config, sample_rate, bandwidth):
+def checked_rate(config: Any, sample_rate: Any, bandwidth: Any) -> Any:
     """Return vectors per second and kb/s as float or None, or raise ParameterError."""
     if sample_rate is None and bandwidth is None:
         return None, None
@@ -77,22 +80,22 @@ def checked_rate(config, sample_rate, bandwidth):
             f"ResidualVectorQuantizer: bandwidth is {bandwidth!r} without a sample_rate; how "
             "many stages fit into it depends on both."
         )
-    config.stages_for(sample_rate, bandwidth)
-    return float(sample_rate), None if bandwidth is None else float(bandwidth)
+    config.bandwidth_per_quantizer(sample_rate)
+    return float(sample_rate), config.budget(sample_rate, bandwidth)
 
 
-def vectors_of(shape, data_format):
+def vectors_of(shape: Any, data_format: Any) -> Any:
     """Return the sizes that count vectors: (B, T) or (N,)."""
     return (shape[0], *(shape[2:] if data_format == "channels_first" else shape[1:-1]))
 
 
-def constant(value):
+def constant(value: Any) -> Any:
     return lambda shape, dtype=None: keras.ops.convert_to_tensor(
         np.array(value, np.float32).reshape(shape), dtype
     )
 
 
-def checked_data_format(given):
+def checked_data_format(given: Any) -> Any:
     found = keras.config.image_data_format() if given is None else given
     if found not in ("channels_last", "channels_first"):
         raise ParameterError(
@@ -102,7 +105,7 @@ def checked_data_format(given):
     return found
 
 
-def to_numpy(x):
+def to_numpy(x: Any) -> Any:
     try:
         return arrays.to_numpy(keras.ops.stop_gradient(x))
     except (TypeError, NotImplementedError, AttributeError) as error:

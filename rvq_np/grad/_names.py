@@ -6,10 +6,9 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from .. import names
 from .. import train as training
 from ..config import Config
-
-MAPS = ("project_in", "project_out")
 
 
 class StageArrays(NamedTuple):
@@ -34,7 +33,7 @@ def all_names(config: Config) -> tuple[str, ...]:
 @lru_cache(maxsize=256)
 def search_names(config: Config) -> tuple[str, ...]:
     """Return the names of those that a search needs: all but the statistics of codewords."""
-    statistics = (".cluster_size", ".embed_avg")
+    statistics = (f".{names.COUNTS}", f".{names.SUMS}")
     return tuple(name for name in all_names(config) if not name.endswith(statistics))
 
 
@@ -46,22 +45,22 @@ def state_names(config: Config) -> tuple[str, ...]:
 
 def is_state(name: str) -> bool:
     """Return whether training on the host changes the array."""
-    return "_codebook." in name
+    return f"{names.PART}." in name
 
 
 def is_codebook(name: str) -> bool:
     """Return whether the array holds codewords."""
-    return name.endswith(".embed")
+    return name.endswith(f".{names.CODEWORDS}")
 
 
 def codebook_name(stage: int) -> str:
     """Return the name of the codewords of a stage."""
-    return f"vq.layers.{stage}._codebook.embed"
+    return names.book(stage, names.CODEWORDS)
 
 
 def map_names(stage: int) -> list[str]:
     """Return the names of weight and bias of the maps of a stage, in, then out."""
-    return [f"vq.layers.{stage}.{name}.{part}" for name in MAPS for part in ("weight", "bias")]
+    return names.maps(stage)
 
 
 def stage_arrays(

@@ -30,6 +30,8 @@ from ._cache import Prepared, keep, prepared
 from ._names import all_names, codebook_name, is_state, search_names, state_names
 from ._references import object_of
 
+POISON = -2  # codes of vectors that cannot be quantized: no codeword, and not dropped either
+
 
 @dataclass(frozen=True)
 class Spec:
@@ -45,8 +47,8 @@ class Spec:
     moving : bool
         Whether training moves the codewords; False where a framework's optimizer does.
     poison : bool
-        Whether bad values give NaN and codes of -1 instead of an error: for callbacks, which must
-        not raise.
+        Whether bad values give NaN and codes of `POISON` instead of an error: for callbacks, which
+        must not raise.
     quantizer : int
         Number of a quantizer without a framework; 0: its arrays come as arguments.
     all_reduce : int
@@ -88,19 +90,22 @@ class Spec:
         return all_names(self.config) if self.training else search_names(self.config)
 
 
-@lru_cache(maxsize=256)
-def spec_of(config: Config, sample_rate: float, bandwidth: float | None, **options: Any) -> Spec:
-    """Return a `Spec`, the same one for the same arguments.
+def spec_of(config: Config, sample_rate: Any, bandwidth: Any, **options: Any) -> Spec:
+    """Return a `Spec`, the same one for the same arguments: any real numbers.
 
     Raises
     ------
     ParameterError
         If `sample_rate` or `bandwidth` is not what it may be.
     """
-    config.stages_for(sample_rate, bandwidth)
-    return Spec(
-        config, float(sample_rate), None if bandwidth is None else float(bandwidth), **options
-    )
+    config.bandwidth_per_quantizer(sample_rate)
+    spent = config.budget(sample_rate, bandwidth)
+    return _spec(config, float(sample_rate), spent, **options)
+
+
+@lru_cache(maxsize=256)
+def _spec(config: Config, sample_rate: float, bandwidth: float | None, **options: Any) -> Spec:
+    return Spec(config, sample_rate, bandwidth, **options)
 
 
 @lru_cache(maxsize=256)
@@ -259,7 +264,7 @@ def poisoned(spec: Spec, rows: Any, shape: Sequence[int], given: Sequence[Any]) 
     outputs: list[Any] = []
     for size, dtype in shapes(spec, len(rows), shape)[:4]:
         whole = dtype is np.int32
-        outputs.append(np.full(size, -1 if whole else np.nan, dtype or rows.dtype))
+        outputs.append(np.full(size, POISON if whole else np.nan, dtype or rows.dtype))
     outputs[2][:] = spec.n_q  # the losses of all rows are NaN
     if spec.returns_state:
         named = dict(zip(all_names(spec.config), map(arrays.to_numpy, given), strict=True))

@@ -20,7 +20,7 @@ class Ops(Protocol):
         """Return the value of `x` without its gradient."""
 
     def take(self, codebook: Any, codes: Any, /) -> Any:
-        """Return rows of a matrix by codes (N,) int32; -1, where nothing was found, gives any."""
+        """Return rows of a matrix by codes (N,) int32; a negative one gives any row."""
 
     def transpose(self, x: Any, axes: tuple[int, ...], /) -> Any:
         """Return `x` with its axes in another order."""

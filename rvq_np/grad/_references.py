@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import itertools
-import threading
 import weakref
 from typing import Any
 
+from .. import forks
 from ..errors import BackendError
 
 _objects: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
 _numbers: dict[int, tuple[weakref.ref[Any], int]] = {}  # by id, which a later object may have
 _next_number = itertools.count(1)  # never one twice: compiled code may outlive what it names
-_lock = threading.Lock()
+_lock = forks.lock()
 
 
 def number_of(thing: Any) -> int:

@@ -102,7 +102,8 @@ def decoded(ops: Ops, value: Any, codes: Any, stages: Sequence[StageArrays]) -> 
         out = ops.take(codebook, codes[stage])
         if project_out is not None:
             out = linear(ops, out, project_out)
-        through = through + (out - ops.stop(out))
+        nothing = ops.where(codes[stage][:, None] >= 0, out - ops.stop(out), 0.0)  # if dropped
+        through = through + nothing
     return through
 
 

@@ -28,7 +28,7 @@ from ._torch_operator import OPS
 PLAIN = (torch.Tensor, torch.nn.Parameter)
 
 
-def serves(x, mask, named) -> bool:
+def serves(x: Any, mask: Any, named: Any) -> bool:
     """Whether all is in host memory and nothing but autograd's own record looks on."""
     if torch.compiler.is_compiling() or _watched():
         return False
@@ -53,7 +53,7 @@ def _watched() -> bool:
         return True
 
 
-def host_array(tensor):
+def host_array(tensor: Any) -> Any:
     """Return a weight in host memory as NumPy sees it, without a copy where there need be none."""
     if tensor.dtype is torch.float32:
         return tensor.detach().numpy()
@@ -92,14 +92,23 @@ class Through(torch.autograd.Function):
     """From rows and maps to the rows and losses of a pass that has been made."""
 
     @staticmethod
-    def forward(ctx: Any, rows, quantized, codes, active, passed: passes.Pass, estimator, *maps):
+    def forward(
+        ctx: Any,
+        rows: Any,
+        quantized: Any,
+        codes: Any,
+        active: Any,
+        passed: passes.Pass,
+        estimator: Any,
+        *maps: Any,
+    ) -> Any:
         ctx.fixed = quantized.detach(), codes, active, passed, estimator
         ctx.save_for_backward(rows, *maps)
         loss = rows.new_tensor(passed.loss)
         return quantized, loss, loss.clone()
 
     @staticmethod
-    def backward(ctx: Any, to_quantized, penalty, _):
+    def backward(ctx: Any, to_quantized: Any, penalty: Any, _: Any) -> Any:
         rows, *maps = ctx.saved_tensors
         quantized, codes, active, passed, estimator = ctx.fixed
         with torch.autocast(rows.device.type, enabled=False):
@@ -118,7 +127,7 @@ class Through(torch.autograd.Function):
             return to_x, None, None, None, None, None, *to_maps
 
 
-def _stages(passed, n_q, dtype, maps):
+def _stages(passed: Any, n_q: int, dtype: Any, maps: Any) -> Any:
     """Return the stages in use, their codewords those that the codes name."""
     stages = []
     for place, stage in enumerate(passed.codebooks.stages[:n_q]):

@@ -6,6 +6,8 @@ tensors without values know what it does without looking into it.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from ..errors import BackendError
@@ -27,14 +29,14 @@ class _TorchOps:
     widen = staticmethod(lambda x: x if x.dtype == torch.float64 else x.float())
 
     @staticmethod
-    def product(x, y, z, alpha, beta):
+    def product(x: Any, y: Any, z: Any, alpha: Any, beta: Any) -> Any:
         # In one pass where factors need no gradient themselves.
         if torch.is_grad_enabled():
             return alpha * (x @ y) + beta * z
         return torch.addmm(z, x, y, alpha=float(alpha), beta=float(beta))
 
     @staticmethod
-    def add_scaled(x, y, alpha):
+    def add_scaled(x: Any, y: Any, alpha: Any) -> Any:
         # Written over `x` where it will not be differentiated.
         if torch.is_grad_enabled():
             return x + alpha * y
@@ -58,7 +60,7 @@ def run(
 
 
 @run.register_fake
-def _(spec, rows, valid, shape, seed, given):
+def _(spec: Any, rows: Any, valid: Any, shape: Any, seed: Any, given: Any) -> Any:
     return [
         rows.new_empty(size, dtype=getattr(torch, dtype.__name__) if dtype else None)
         for size, dtype in _operation.shapes(_operation.parse(spec), rows.shape[0], shape)
@@ -66,13 +68,15 @@ def _(spec, rows, valid, shape, seed, given):
 
 
 @torch.library.register_vmap(run)
-def _(info, in_dims, spec, rows, valid, shape, seed, given):
+def _(
+    info: Any, in_dims: Any, spec: Any, rows: Any, valid: Any, shape: Any, seed: Any, given: Any
+) -> Any:
     """Make rows of the mapped axis; what else is mapped goes one by one."""
     rows_dim, valid_dim, _, seed_dim, given_dims = in_dims[1:]
     count = info.batch_size
     if _operation.parse(spec).training or any(dim is not None for dim in given_dims):
 
-        def at(tensor, dim, place):
+        def at(tensor: Any, dim: Any, place: Any) -> Any:
             return tensor if tensor is None or dim is None else tensor.select(dim, place)
 
         each = [
@@ -86,7 +90,7 @@ def _(info, in_dims, spec, rows, valid, shape, seed, given):
         stacked = [torch.stack(list(parts)) for parts in zip(*each, strict=True)]
         return stacked, [0] * len(stacked)
 
-    def flat(tensor, dim):
+    def flat(tensor: Any, dim: Any) -> Any:
         if tensor is None:
             return None
         front = tensor.expand(count, *tensor.shape) if dim is None else tensor.movedim(dim, 0)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import torch
 
 from .. import train as training
 
 
-def all_reduce(group=None) -> training.AllReduce:
+def all_reduce(group: Any = None) -> training.AllReduce:
     """Return an `AllReduce` over the processes of a ``torch.distributed`` group."""
     distributed = torch.distributed
 
-    def add_up(buffer):
+    def add_up(buffer: Any) -> Any:
         # NCCL adds up on its device only.
         gpu = distributed.get_backend(group) == "nccl"
         tensor = torch.from_numpy(buffer).to("cuda" if gpu else "cpu")

@@ -26,7 +26,7 @@ from ._products import Products, quantize_vjp
 _NO_SECOND = "quantize: second derivatives are not served for HIPS autograd; MLX and JAX have them."
 
 
-def quantize(x, rvq, sample_rate, bandwidth, mask, estimator):
+def quantize(x: Any, rvq: Any, sample_rate: Any, bandwidth: Any, mask: Any, estimator: Any) -> Any:
     result, products = quantize_vjp(
         _plain("x", x), rvq, sample_rate, bandwidth, mask, estimator=estimator
     )
@@ -124,16 +124,16 @@ class _Call:
 
 
 @primitive
-def _outputs(call, x, *arrays):
+def _outputs(call: Any, x: Any, *arrays: Any) -> Any:
     result = call.result
     both = result.quantization_loss is not None
     return (result.quantized, result.penalty, *([result.quantization_loss] if both else []))
 
 
-def _pull(argnums, outputs, args, kwargs):
+def _pull(argnums: Any, outputs: Any, args: Any, kwargs: Any) -> Any:
     call, x, *arrays = args
 
-    def back(given):
+    def back(given: Any) -> Any:
         if any(map(isbox, (x, *arrays, *given))):
             raise BackendError(_NO_SECOND)
         gradients = call.products(*given)
@@ -148,19 +148,19 @@ def _pull(argnums, outputs, args, kwargs):
 defvjp_argnums(_outputs, _pull)
 
 
-def _to(gradients, name, array):
+def _to(gradients: Any, name: str, array: Any) -> Any:
     """Return the gradient to an array; stages that were not in use have none."""
     gradient = gradients.parameters.get(name)
     return np.zeros_like(array) if gradient is None else gradient.astype(array.dtype)
 
 
-def _taped(result, products, x, given):
+def _taped(result: Any, products: Any, x: Any, given: Any) -> Any:
     call = _Call(result, products, tuple(given))
     quantized, penalty, *rest = _outputs(call, x, *given.values())
     return QuantizedResult(quantized, result.codes, result.bandwidth, penalty, *rest)
 
 
-def _plain(name, box):
+def _plain(name: str, box: Any) -> Any:
     """Return the NumPy array in a box."""
     if isbox(box):
         if isinstance(box._node, JVPNode):

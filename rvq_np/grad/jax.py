@@ -43,7 +43,7 @@ jax.tree_util.register_dataclass(
 )
 
 
-def quantize(x, rvq, sample_rate, bandwidth, mask, estimator):
+def quantize(x: Any, rvq: Any, sample_rate: Any, bandwidth: Any, mask: Any, estimator: Any) -> Any:
     _check(x, mask, rvq.dimension)
     if not traced(x, mask):
         passed = rvq.passed("quantize", x, sample_rate, bandwidth, mask)
@@ -175,7 +175,7 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         BackendError, ShapeError, DtypeError, ParameterError
             For what can be reported while tracing.
         NonFiniteError
-            For values, where they are known; else they give NaN and codes of -1, and the state
+            For values, where they are known; else they give NaN and codes of -2, and the state
             stays as it is.
         """
         _check(x, mask, self.config.dimension)
@@ -258,7 +258,7 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         codes = jax.lax.stop_gradient(codes)
         shape = (codes.shape[1], self.config.dimension, *codes.shape[2:])
 
-        def host(codes, *given):
+        def host(codes: Any, *given: Any) -> Any:
             return _operation.decode(self.config, given, np.asarray(codes), start)
 
         value = callback(

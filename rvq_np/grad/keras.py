@@ -7,6 +7,7 @@ after the backend, and what is differentiated is written in the backend's own op
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import keras
 import numpy as np
@@ -33,7 +34,7 @@ from ._names import all_names, is_codebook, is_state, search_names, stage_arrays
 from ._straight_through import decoded_vectors, inputs_of, result_of
 
 
-def quantize(x, rvq, sample_rate, bandwidth, mask, estimator):
+def quantize(x: Any, rvq: Any, sample_rate: Any, bandwidth: Any, mask: Any, estimator: Any) -> Any:
     if isinstance(x, keras.KerasTensor):
         raise BackendError(
             "quantize: x is a KerasTensor, which has no values. Call a layer, "
@@ -96,27 +97,27 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
 
     def __init__(
         self,
-        dimension=256,
-        codebook_dim=512,
-        n_q=8,
-        bins=1024,
-        decay=0.99,
-        kmeans_init=True,
-        kmeans_iters=50,
-        threshold_ema_dead_code=2,
-        quantizer_dropout=False,
+        dimension: Any = 256,
+        codebook_dim: Any = 512,
+        n_q: int = 8,
+        bins: Any = 1024,
+        decay: Any = 0.99,
+        kmeans_init: Any = True,
+        kmeans_iters: Any = 50,
+        threshold_ema_dead_code: Any = 2,
+        quantizer_dropout: Any = False,
         *,
-        commitment_weight=1.0,
-        epsilon=1e-5,
-        relative_threshold=None,
-        codebook_training="ema",
-        estimator="straight-through",
-        sample_rate=None,
-        bandwidth=None,
-        data_format=None,
-        seed=None,
-        **kwargs,
-    ):
+        commitment_weight: Any = 1.0,
+        epsilon: Any = 1e-5,
+        relative_threshold: Any = None,
+        codebook_training: Any = "ema",
+        estimator: Any = "straight-through",
+        sample_rate: Any = None,
+        bandwidth: Any = None,
+        data_format: Any = None,
+        seed: Any = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.config = _inputs.config_of(locals())
         _inputs.check_options(codebook_training, estimator)
@@ -146,7 +147,7 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         self.built = True
 
     @classmethod
-    def of(cls, rvq, **options):
+    def of(cls, rvq: Any, **options: Any) -> Any:
         """Return a layer with the arguments and arrays of an `rvq_np.ResidualVectorQuantizer`."""
         arguments = rvq.config.as_dict()
         if options.get("codebook_training") == "gradient":
@@ -158,12 +159,12 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
             layer._named[name].assign(value)
         return layer
 
-    def to_numpy(self):
+    def to_numpy(self) -> Any:
         """Return an `rvq_np.ResidualVectorQuantizer` with the arguments and arrays of this."""
         known = self._prepared(all_names(self.config))
         return NumpyQuantizer.made_of(self.config, known.states, known.projections)
 
-    def get_config(self):
+    def get_config(self) -> Any:
         return {
             **super().get_config(),
             **self.config.as_dict(),
@@ -175,10 +176,12 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
             "seed": self.seed,
         }
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> Any:
         return tuple(input_shape)
 
-    def compute_output_spec(self, x, training=None, mask=None, spending=None):
+    def compute_output_spec(
+        self, x: Any, training: Any = None, mask: Any = None, spending: Any = None
+    ) -> Any:
         self._check("quantize", x, mask)
         quantized = keras.KerasTensor(x.shape, x.dtype)
         if spending is None:
@@ -192,7 +195,7 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
             *(keras.KerasTensor(shape, "float32") for shape in scalars),
         )  # fmt: skip
 
-    def call(self, x, training=None, mask=None, spending=None):
+    def call(self, x: Any, training: Any = None, mask: Any = None, spending: Any = None) -> Any:
         rate, bandwidth = spending or (self.sample_rate or 1.0, self.bandwidth)
         result = self._quantized(x, rate, bandwidth, bool(training), mask)
         if spending is not None:
@@ -202,7 +205,14 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
             self.add_loss(result.penalty + result.quantization_loss if more else result.penalty)
         return result.quantized
 
-    def quantize_batch(self, x, sample_rate=None, bandwidth=None, training=None, mask=None):
+    def quantize_batch(
+        self,
+        x: Any,
+        sample_rate: Any = None,
+        bandwidth: Any = None,
+        training: Any = None,
+        mask: Any = None,
+    ) -> Any:
         """Quantize a batch; in training, learn from it, but leave the losses to the caller.
 
         Keras has another use for the name ``quantize``.
@@ -228,7 +238,14 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         options = {} if training is None else {"training": training}
         return QuantizedResult(*self(x, mask=mask, spending=spending, **options))
 
-    def encode(self, x, sample_rate=None, bandwidth=None, st=None, beam_size=1):
+    def encode(
+        self,
+        x: Any,
+        sample_rate: Any = None,
+        bandwidth: Any = None,
+        st: Any = None,
+        beam_size: int = 1,
+    ) -> Any:
         """Return codes (n - st, B, T) or (n - st, N), int32; trains nothing.
 
         As `rvq_np.ResidualVectorQuantizer.encode`; where values are known only. Inside ``fit``
@@ -243,7 +260,7 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         codes = self._quantizer().encode(to_numpy(x), *spending, st, beam_size)
         return keras.ops.convert_to_tensor(codes)
 
-    def decode(self, codes, st=None):
+    def decode(self, codes: Any, st: Any = None) -> Any:
         """Return the vectors that codes (n, B, T) or (n, N) name, float32.
 
         As `rvq_np.ResidualVectorQuantizer.decode`, with gradients to projections and codewords;
@@ -256,7 +273,7 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         swaps = len(vectors.shape) == 3 and self._channels_last
         return keras.ops.transpose(vectors, (0, 2, 1)) if swaps else vectors
 
-    def _quantized(self, x, rate, bandwidth, training, mask):
+    def _quantized(self, x: Any, rate: Any, bandwidth: Any, training: Any, mask: Any) -> Any:
         self._check("quantize", x, mask)
         learning = training and self.trainable
         by_gradient = self.codebook_training == "gradient"
@@ -275,24 +292,24 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
                 self._named[name].assign(moved)
         return result
 
-    def _both_losses(self):
+    def _both_losses(self) -> Any:
         return bool(self.config.quantizer_dropout) or self.codebook_training == "gradient"
 
-    def _values(self):
+    def _values(self) -> Any:
         return {name: each.value for name, each in self._named.items()}
 
-    def _prepared(self, names):
+    def _prepared(self, names: Any) -> Any:
         return prepared(self.config, names, [to_numpy(self._named[name].value) for name in names])
 
-    def _quantizer(self):
+    def _quantizer(self) -> Any:
         """Return the quantizer without a framework that has these arrays, in eval."""
         return self._prepared(search_names(self.config)).quantizer
 
     @property
-    def _channels_last(self):
+    def _channels_last(self) -> Any:
         return self.data_format == "channels_last"
 
-    def _spending(self, call, sample_rate, bandwidth):
+    def _spending(self, call: str, sample_rate: Any, bandwidth: Any) -> Any:
         rate = self.sample_rate if sample_rate is None else sample_rate
         if rate is None:
             raise ParameterError(
@@ -300,5 +317,5 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
             )
         return checked_rate(self.config, rate, self.bandwidth if bandwidth is None else bandwidth)
 
-    def _check(self, call, x, mask):
+    def _check(self, call: str, x: Any, mask: Any) -> None:
         check(call, x, mask, self.config.dimension, self.data_format)

@@ -7,10 +7,13 @@ under them `BackendError` is raised.
 
 from __future__ import annotations
 
+from typing import Any
+
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
+from .. import names
 from .. import train as training
 from ..errors import BackendError, DtypeError
 from ..quantizer import ResidualVectorQuantizer as NumpyQuantizer
@@ -42,7 +45,7 @@ class _MlxOps:
 OPS = _MlxOps()
 
 
-def quantize(x, rvq, sample_rate, bandwidth, mask, estimator):
+def quantize(x: Any, rvq: Any, sample_rate: Any, bandwidth: Any, mask: Any, estimator: Any) -> Any:
     _check(x, mask, rvq.dimension)
     there = None if mask is None else _numpy(mask)
     passed = rvq.passed("quantize", _numpy(x), sample_rate, bandwidth, there)
@@ -128,21 +131,21 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
             if part not in layer:
                 layer[part] = nn.Module()
             self._put(name, value)
-        moved = {"inited", "cluster_size", "embed_avg"}
+        moved = {names.INITIALIZED, names.COUNTS, names.SUMS}
         if codebook_training == "ema":
             moved.add("embed")
         for layer in self.vq.layers:
             layer.codebook._no_grad = _Frozen(moved)
 
     @classmethod
-    def of(cls, rvq, **options) -> ResidualVectorQuantizer:
+    def of(cls, rvq: Any, **options: Any) -> ResidualVectorQuantizer:
         """Return a module with the arguments and arrays of an `rvq_np.ResidualVectorQuantizer`."""
         module = cls(**rvq.config.as_dict(), **options)
         for name, value in rvq.state_dict().items():
             module._put(name, value)
         return module.train(rvq.training)
 
-    def to_numpy(self):
+    def to_numpy(self) -> Any:
         """Return an `rvq_np.ResidualVectorQuantizer` with the arguments and arrays of this."""
         values = {name: _numpy(each) for name, each in self._named().items()}
         states, projections = training.from_state_dict(values, self.config)
@@ -212,16 +215,16 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         named = {name: each.astype(value.dtype) for name, each in self._named().items()}
         return decoded_vectors(OPS, value, codes, stage_arrays(self.config, named, start=st or 0))
 
-    def _place(self, name):
+    def _place(self, name: str) -> Any:
         """Return the stage, the part of it, and the last name of an array."""
         _, _, stage, part, last = name.split(".")
         return self.vq.layers[int(stage)], part.lstrip("_"), last
 
-    def _put(self, name, value):
+    def _put(self, name: str, value: Any) -> None:
         layer, part, last = self._place(name)
         layer[part][last] = mx.array(value)
 
-    def _named(self):
+    def _named(self) -> Any:
         """Return the arrays by their names, in their order."""
         named = {}
         for name in all_names(self.config):
@@ -229,7 +232,7 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
             named[name] = layer[part][last]
         return named
 
-    def _quantizer(self):
+    def _quantizer(self) -> Any:
         """Return the quantizer without a framework that has these arrays, in eval."""
         named, names = self._named(), search_names(self.config)
         return prepared(self.config, names, [_numpy(named[name]) for name in names]).quantizer
@@ -241,23 +244,23 @@ class _Frozen(set):
     MLX has no buffers: an optimizer with weight decay would move the statistics of codewords.
     """
 
-    def __init__(self, names):
+    def __init__(self, names: Any) -> None:
         super().__init__(names)
         self.always = frozenset(names)
 
-    def clear(self):
+    def clear(self) -> None:
         self.intersection_update(self.always)
 
-    def difference_update(self, *names):
+    def difference_update(self, *names: Any) -> None:
         super().difference_update(*names)
         self.update(self.always)
 
 
-def _draw():
+def _draw() -> Any:
     return _numpy(mx.random.randint(0, (1 << 32) - 1, (2,), dtype=mx.uint32))
 
 
-def _numpy(x):
+def _numpy(x: Any) -> Any:
     """Return the values, half precision as float32."""
     try:
         return np.asarray(x.astype(mx.float32) if x.dtype in (mx.float16, mx.bfloat16) else x)
@@ -271,19 +274,19 @@ def _numpy(x):
         ) from error
 
 
-def _arrays(inputs, outputs):
+def _arrays(inputs: Any, outputs: Any) -> Any:
     """Return outputs of the host as arrays of MLX, which would narrow float64."""
     return [mx.array(each, inputs.rows.dtype) if place == 1 else mx.array(each)
             for place, each in enumerate(outputs)]  # fmt: skip
 
 
-def _check_kind(*arrays):
+def _check_kind(*arrays: Any) -> None:
     for each in arrays:
         if not isinstance(each, mx.array):
             _inputs.refuse_kind(each, "MLX arrays throughout. Convert with mlx.core.array")
 
 
-def _check(x, mask, dim):
+def _check(x: Any, mask: Any, dim: Any) -> None:
     _check_kind(x, *([] if mask is None else [mask]))
     if not mx.issubdtype(x.dtype, mx.floating):
         raise DtypeError(

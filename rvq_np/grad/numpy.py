@@ -3,6 +3,8 @@
 HIPS autograd hands over plain arrays where nothing is differentiated, so they must be served.
 """
 
+from typing import Any
 
-def quantize(x, rvq, sample_rate, bandwidth, mask, estimator):
+
+def quantize(x: Any, rvq: Any, sample_rate: Any, bandwidth: Any, mask: Any, estimator: Any) -> Any:
     return rvq.forward(x, sample_rate, bandwidth, mask)

@@ -2,12 +2,13 @@
 
 Only search and training are opaque, in a ``tf.numpy_function`` where there is a graph; gather, sum
 and straight-through are native.  XLA cannot call the host, so ``jit_compile=True`` is refused.
-In a graph nothing is raised: values that cannot be quantized give NaN and codes of -1.
+In a graph nothing is raised: values that cannot be quantized give NaN and codes of -2.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -21,7 +22,7 @@ from ._references import number_of
 from ._straight_through import Outputs, inputs_of, result_of
 
 
-def _shape(x):
+def _shape(x: Any) -> Any:
     known = x.shape.as_list()
     return [tf.shape(x)[axis] if size is None else size for axis, size in enumerate(known)]
 
@@ -45,7 +46,7 @@ OPS = _TensorflowOps()
 
 
 @tf.autograph.experimental.do_not_convert
-def quantize(x, rvq, sample_rate, bandwidth, mask, estimator):
+def quantize(x: Any, rvq: Any, sample_rate: Any, bandwidth: Any, mask: Any, estimator: Any) -> Any:
     x = tf.convert_to_tensor(x) if isinstance(x, tf.Variable) else x
     _check(x, mask, rvq.dimension)
     if rvq.training and not tf.executing_eagerly():
@@ -71,7 +72,7 @@ def quantize(x, rvq, sample_rate, bandwidth, mask, estimator):
     )  # fmt: skip
 
 
-def call(spec, rows, valid, shape, seed, given):
+def call(spec: Any, rows: Any, valid: Any, shape: Any, seed: Any, given: Any) -> Any:
     """Return what `_operation.run` gives, from the host where there is a graph."""
     if tf.executing_eagerly():
         host = [None if each is None else each.numpy() for each in (rows, valid, seed, *given)]
@@ -86,7 +87,7 @@ def call(spec, rows, valid, shape, seed, given):
     poisoning = replace(spec, poison=True)
     present = [each is not None for each in (valid, seed)]
 
-    def on_the_host(sizes, rows, *operands):
+    def on_the_host(sizes: Any, rows: Any, *operands: Any) -> Any:
         found = list(operands)
         valid, seed = (found.pop(0) if here else None for here in present)
         sizes = [int(size) for size in sizes]
@@ -107,7 +108,7 @@ def call(spec, rows, valid, shape, seed, given):
     return outputs
 
 
-def _check(x, mask, dim):
+def _check(x: Any, mask: Any, dim: Any) -> None:
     for each in (x,) if mask is None else (x, mask):
         if not tf.is_tensor(each):
             _inputs.refuse_kind(

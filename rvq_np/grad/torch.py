@@ -7,11 +7,14 @@ through them.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 import torch.utils._pytree as pytree
 from torch import nn
 
+from .. import names
 from .. import train as training
 from ..errors import BackendError, DtypeError
 from ..quantizer import ResidualVectorQuantizer as NumpyQuantizer
@@ -27,7 +30,7 @@ from ._straight_through import Outputs, decoded_vectors, inputs_of, result_of
 from ._torch_operator import OPS, draw, run
 from ._torch_processes import all_reduce, all_reduce_by_default
 
-_SEARCHED = ("inited", "embed")  # of a codebook: its statistics are for training
+_SEARCHED = (names.INITIALIZED, names.CODEWORDS)  # of a codebook: its statistics are for training
 
 __all__ = ["ResidualVectorQuantizer", "all_reduce", "quantize"]
 
@@ -37,7 +40,7 @@ pytree.register_dataclass(
 )
 
 
-def quantize(x, rvq, sample_rate, bandwidth, mask, estimator):
+def quantize(x: Any, rvq: Any, sample_rate: Any, bandwidth: Any, mask: Any, estimator: Any) -> Any:
     _check(x, mask, rvq.dimension)
     if rvq.training and torch.compiler.is_compiling():
         raise BackendError(
@@ -62,6 +65,37 @@ def quantize(x, rvq, sample_rate, bandwidth, mask, estimator):
             both_losses=bool(config.quantizer_dropout),
             gradients=rvq.training or torch.is_grad_enabled(),
         )  # fmt: skip
+
+
+class _Codebook(nn.Module):
+    """The arrays of one codebook. Those that training on the host changes stay float32 or wider.
+
+    In half precision a count would overflow at 65504, and what an average gains in a step would be
+    rounded away.
+    """
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        before = dict(self._buffers)
+        super()._apply(fn, recurse)
+        for name, buffer in before.items():
+            moved = self._buffers[name]
+            if buffer is not None and _narrow(moved):
+                self._buffers[name] = buffer.to(moved.device)  # as it was: nothing was rounded
+        return self._widened()
+
+    def _load_from_state_dict(self, *arguments: Any, **named: Any) -> None:
+        super()._load_from_state_dict(*arguments, **named)
+        self._widened()
+
+    def _widened(self) -> Any:
+        for name, buffer in self._buffers.items():
+            if buffer is not None and _narrow(buffer):
+                self._buffers[name] = buffer.float()
+        return self
+
+
+def _narrow(tensor: Any) -> bool:
+    return bool(tensor.is_floating_point() and tensor.element_size() < 4)
 
 
 class ResidualVectorQuantizer(_module.Described, nn.Module):
@@ -89,7 +123,8 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
     -----
     Draws follow ``torch.manual_seed``; with several processes those of the first one count, so
     all replace the same codewords by the same vectors. Vectors are computed in float32 at least,
-    under autocast too, and come back in the type of the input.
+    under autocast too, and come back in the type of the input. Codewords in buffers and their
+    statistics stay float32 after ``half()``, ``bfloat16()`` and ``to``; parameters follow.
 
     Examples
     --------
@@ -120,8 +155,8 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         relative_threshold: float | None = None,
         codebook_training: str = "ema",
         estimator: str = "straight-through",
-        all_reduce=None,
-    ):
+        all_reduce: Any = None,
+    ) -> None:
         super().__init__()
         self.config = _inputs.config_of(locals())
         for name, value in self.config.as_dict().items():  # ESPnet's code reads some of them
@@ -137,7 +172,8 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
             owner = self
             for part in path:
                 if part not in owner._modules:
-                    owner.add_module(part, nn.ModuleList() if part == "layers" else nn.Module())
+                    kind = {"layers": nn.ModuleList, "_codebook": _Codebook}.get(part, nn.Module)
+                    owner.add_module(part, kind())
                 owner = owner._modules[part]
             learned = not is_state(name)
             if learned or (is_codebook(name) and codebook_training == "gradient"):
@@ -146,7 +182,7 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
                 owner.register_buffer(last, value)
 
     @classmethod
-    def of(cls, rvq, **options) -> ResidualVectorQuantizer:
+    def of(cls, rvq: Any, **options: Any) -> ResidualVectorQuantizer:
         """Return a module with the arguments and arrays of an `rvq_np.ResidualVectorQuantizer`."""
         arguments = rvq.config.as_dict()
         module = cls(**arguments, **options).train(rvq.training)
@@ -154,7 +190,7 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         module.load_state_dict({name: torch.from_numpy(each) for name, each in arrays.items()})
         return module
 
-    def to_numpy(self):
+    def to_numpy(self) -> Any:
         """Return an `rvq_np.ResidualVectorQuantizer` with the arguments and arrays of this."""
         entries = {name: each.float().cpu() for name, each in self._named().items()}
         states, projections = training.from_state_dict(entries, self.config)
@@ -225,19 +261,17 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
 
     def _named(self, *, statistics: bool = True) -> dict[str, torch.Tensor]:
         """Return the arrays by their names, in their order; statistics of codewords if asked."""
-        book = (
-            ("inited", "cluster_size", "embed", "embed_avg") if statistics else ("inited", "embed")
-        )
-        maps = ("project_in", "project_out") if self.config.projects else ()
+        book = names.LISTED if statistics else (names.INITIALIZED, names.CODEWORDS)
+        maps = names.MAPS if self.config.projects else ()
         named = {}
         for stage, layer in enumerate(self.vq.layers):
             for part, lasts in (
-                *((each, ("weight", "bias")) for each in maps),
-                ("_codebook", book),
+                *((each, names.MAP) for each in maps),
+                (names.PART, book),
             ):
                 owner = layer._modules[part]
                 for last in lasts:
-                    named[f"vq.layers.{stage}.{part}.{last}"] = _array_of(owner, last)
+                    named[f"{names.LAYER.format(stage)}{part}.{last}"] = _array_of(owner, last)
         return named
 
     def _quantizer(self) -> NumpyQuantizer:
@@ -246,7 +280,7 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         host = [_eager.host_array(each) if each.is_cpu else each for each in named.values()]
         return prepared(self.config, list(named), host).quantizer
 
-    def _spec(self, sample_rate, bandwidth, training_now):
+    def _spec(self, sample_rate: Any, bandwidth: Any, training_now: Any) -> Any:
         hook = self.all_reduce
         if hook is None and training_now:
             hook = all_reduce_by_default()
@@ -256,11 +290,11 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         )  # fmt: skip
 
     @torch.compiler.assume_constant_result
-    def _text(self, sample_rate, bandwidth, training_now) -> str:
+    def _text(self, sample_rate: Any, bandwidth: Any, training_now: Any) -> str:
         return self._spec(sample_rate, bandwidth, training_now).text
 
 
-def _array_of(owner, name):
+def _array_of(owner: Any, name: str) -> Any:
     """Return a parameter or buffer; another way round where it is computed, as by a weight norm."""
     found = owner._parameters.get(name)
     found = owner._buffers.get(name) if found is None else found
@@ -268,18 +302,18 @@ def _array_of(owner, name):
 
 
 @torch.compiler.assume_constant_result
-def _text_for(rvq, sample_rate, bandwidth) -> str:
+def _text_for(rvq: Any, sample_rate: Any, bandwidth: Any) -> str:
     return spec_of(rvq.config, sample_rate, bandwidth, quantizer=number_of(rvq)).text
 
 
-def _run_apart(spec: str, inputs, seed, given) -> Outputs:
+def _run_apart(spec: str, inputs: Any, seed: Any, given: Any) -> Outputs:
     """Return the outputs of the operator, which hands no gradients on."""
     shape = list(inputs.shape)
     given = [each.detach() for each in given]
     return Outputs.of(run(spec, inputs.rows.detach(), inputs.valid, shape, seed, given))
 
 
-def _check(x, mask, dim) -> None:
+def _check(x: Any, mask: Any, dim: Any) -> None:
     for each in (x,) if mask is None else (x, mask):
         if not isinstance(each, torch.Tensor):
             _inputs.refuse_kind(each, "torch tensors throughout. Convert with torch.as_tensor")

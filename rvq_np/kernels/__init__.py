@@ -11,13 +11,14 @@ beam search           beam.py               beam.py                   beam.cu
 exact comparison      exact.py              exact.py                  exact.cuh
 decoding and sums     gather.py             gather.py                 gather.cu
 training steps        averages.py           averages.py               CuPy
-linear maps           maps.py, fold.py      maps.py                   cuBLAS, by CuPy
+linear maps           maps.py, fold.py      maps.py, fold.py          cuBLAS, by CuPy
 codes in bits         bits.py               bits.py                   none
 ====================  ====================  ========================  ====================
 
 `dispatch` is what backends call for arrays in host memory: it chooses between the engines of
 `plain` and `compiled`, which have the same functions; `tiles` holds the threads.  `tables` makes
-what a search reads from a stage; `plain.places` says from where a stage is seen, `plain.seen` and
+what a search reads from a stage; `columns`, in each engine that has tables of its own, names their
+columns; `plain.places` says from where a stage is seen, `plain.seen` and
 `compiled.packing` lay it out for a screening pass.  `steps` takes a batch through stages that
 learn.
 

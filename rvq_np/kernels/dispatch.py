@@ -8,14 +8,14 @@ an end of that.
 """
 
 import logging
-import threading
 from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from . import tables, tiles
+from .. import forks
+from . import prebuilt, tables, tiles
 from .plain import engine as plain
 
 LEAF = 16384  # rows summed in order before sums are merged pairwise: fixed, so bits are too
@@ -23,7 +23,7 @@ WAIVED = 1 << 29  # products done by NumPy, about a tenth of a second, before Nu
 
 kernels: ModuleType | None = None  # the engine in use, once that is known
 _log = logging.getLogger("rvq_np")
-_loading = threading.RLock()
+_loading = forks.lock()
 _waived = 0
 
 
@@ -46,8 +46,12 @@ def load() -> ModuleType:
 
 
 def warm(dtype):
-    """Run every kernel once on rows of type `dtype`."""
-    using = load()
+    """Run every kernel once on rows of type `dtype`; forks wait for the end of it."""
+    with _loading:
+        _warm(load(), dtype)
+
+
+def _warm(using, dtype):
     codewords = np.random.default_rng(0).standard_normal((4, 2)).astype(dtype)
     single = tables.codeword_tables(codewords)
     mapped = replace(single, into=tables.Map(np.eye(2), np.zeros(2)))
@@ -80,7 +84,7 @@ def kernels_for(products: int) -> Any:
     if kernels is not None:
         return kernels
     _waived += products
-    return plain if _waived < WAIVED else load()
+    return plain if _waived < WAIVED and prebuilt.library() is None else load()
 
 
 def working_dtype(like, codewords_dtype):

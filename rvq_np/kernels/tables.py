@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from . import columns
 from .plain import exact
 from .plain.seen import Seen
 
@@ -22,7 +23,7 @@ class Tables:
     codebook: np.ndarray  # (K, C) T: what is searched
     half: np.ndarray  # (K,) T: half the squared norms; inf marks a repeat of an earlier codeword
     half64: np.ndarray  # (K,) float64, finite
-    bounds: np.ndarray  # (7,) float64: see `error_bounds`
+    bounds: np.ndarray  # (7,) float64: see `error_bounds` and `columns.BOUNDS`
     table: np.ndarray  # (K, D) T: what a code decodes to; `codewords` where there is no projection
     into: Map | None = None  # from a row (D,) to what is searched (C,)
     unit: bool = False  # whether rows are divided by their norms, once projected
@@ -247,8 +248,7 @@ def error_bounds(half64, dim, dtype):
     below ``g(m) (|row| |codeword| + |codeword|^2 / 2) + m * tiny`` with ``m = dim + 8``, or ``2 dim
     + 8`` in float64.
 
-    0: largest norm of a codeword; 1: largest half squared norm; 2, 3: g(m) and m * tiny in T;
-    4, 5: the same in float64; 6: above this, T may overflow.
+    `columns.BOUNDS` names the numbers.
     """
     type_info, wide_info = np.finfo(dtype), np.finfo(np.float64)
     largest = float(half64.max())
@@ -260,14 +260,12 @@ def error_bounds(half64, dim, dtype):
         return share / (1 - share) if share < 0.5 else np.inf
 
     with np.errstate(over="ignore"):
-        return np.array(
-            [
-                np.sqrt(2.0 * largest + dim * exact.LOST) * (1 + 1e-9),
-                largest,
-                gamma(type_info, terms),
-                terms * float(type_info.tiny),
-                gamma(wide_info, wide_terms) * (1 + 1e-9),
-                wide_terms * float(wide_info.tiny),
-                float(type_info.max) / 8,
-            ]
-        )
+        bounds = np.empty(len(columns.BOUNDS))
+        bounds[columns.LARGEST_NORM] = np.sqrt(2.0 * largest + dim * exact.LOST) * (1 + 1e-9)
+        bounds[columns.LARGEST_HALF] = largest
+        bounds[columns.SHARE] = gamma(type_info, terms)
+        bounds[columns.LEAST] = terms * float(type_info.tiny)
+        bounds[columns.WIDE_SHARE] = gamma(wide_info, wide_terms) * (1 + 1e-9)
+        bounds[columns.WIDE_LEAST] = wide_terms * float(wide_info.tiny)
+        bounds[columns.OVERFLOW] = float(type_info.max) / 8
+    return bounds

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -14,12 +14,16 @@ from ..codebooks import Codebooks
 from ..codec import validation
 from ..errors import DtypeError, ShapeError
 
+VectorArray = TypeVar("VectorArray")  # of vectors, losses and bandwidths
+CodeArray = TypeVar("CodeArray")
+
 
 @dataclass(eq=False)
-class QuantizedResult:
+class QuantizedResult(Generic[VectorArray, CodeArray]):
     """What quantizing a batch gives; unpacks like the tuple ESPnet returns.
 
     Two are equal if all their arrays are: of the same shapes and numbers, whatever the library.
+    To a type checker it is ``QuantizedResult[V, C]``: V of vectors and losses, C of codes.
 
     Attributes
     ----------
@@ -35,11 +39,11 @@ class QuantizedResult:
         The same without the commitment weight; None where the quantizer has no dropout.
     """
 
-    quantized: Any
-    codes: Any
-    bandwidth: Any
-    penalty: Any = None
-    quantization_loss: Any = None
+    quantized: VectorArray
+    codes: CodeArray
+    bandwidth: VectorArray
+    penalty: VectorArray = None  # type: ignore[assignment]
+    quantization_loss: VectorArray | None = None
 
     def __iter__(self) -> Iterator[Any]:
         yield from (self.quantized, self.codes, self.bandwidth, self.penalty)
@@ -104,7 +108,7 @@ class Batch:
             )
         self.dtype = validation.floating(call, x)
         self._xp = arrays.namespace(x)
-        x = _computable(x)
+        x = arrays.native(x)
         if mask is not None:
             x, self.valid = self._masked(call, x, mask)
         if 0 not in x.shape:
@@ -136,8 +140,11 @@ class Batch:
     def vectors(self, rows: Any) -> Any:
         """Return rows (N, D) in the layout, library and float type of the batch."""
         alike = self.entered.back_alike
-        if alike is None and rows.dtype != self.like.dtype:
-            rows = self._xp.astype(rows, self.like.dtype)
+        dtype = self.like.dtype
+        if isinstance(dtype, np.dtype) and not dtype.isnative:
+            dtype = self.dtype
+        if alike is None and rows.dtype != dtype:
+            rows = self._xp.astype(rows, dtype)
         vectors = as_vectors(rows, self._time_shape())
         return self.entered.out(vectors) if alike is None else alike(vectors)
 
@@ -159,19 +166,11 @@ class Batch:
         return (self.like.shape[0], self.like.shape[2]) if self.time_last else None
 
 
-def _computable(x: Any) -> Any:
-    """Return `x`, of bfloat16 as float32: exact, and every library can compute with it."""
-    if "bfloat16" not in str(x.dtype):
-        return x
-    xp = arrays.namespace(x)
-    return xp.astype(x, xp.float32)
-
-
 def as_rows(x: Any) -> Any:
     """Return vectors (B, D, T) as rows (N, D), or (N, D) as they are."""
     if x.ndim == 2:
         return x
-    xp, x = arrays.namespace(x), _computable(x)
+    xp, x = arrays.namespace(x), arrays.native(x)
     return xp.reshape(xp.permute_dims(x, (0, 2, 1)), (x.shape[0] * x.shape[2], x.shape[1]))
 
 

@@ -7,15 +7,17 @@ it differs from ESPnet on purpose, ``docs/espnet.md`` says so and a test proves 
 
 from __future__ import annotations
 
+import copy
 import os
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
-from .. import arguments, arrays, backends
+from .. import arguments, arrays, backends, forks
 from .. import train as training
+from ..arrays import Codes, Integers, Vectors
 from ..codec import core, validation
 from ..config import Config
 from ..errors import (
@@ -27,6 +29,8 @@ from ..errors import (
     StateError,
 )
 from ..files import safetensors
+from ..frontend import FrontEnd
+from ..train.data import check_finite
 from . import layout, passes
 from .layout import QuantizedResult
 
@@ -85,6 +89,10 @@ class ResidualVectorQuantizer:
 
     Notes
     -----
+    Several threads may use one quantizer: training steps, `fit` and `load_state_dict` wait for each
+    other, and encoding and decoding go on meanwhile with the codebooks there are. After a fork the
+    child has a quantizer of its own, as it was.
+
     ``sample_rate`` is in vectors per second everywhere here, as in ESPnet (for 44.1 kHz audio
     at a hop of 512 about 86.13, not 44100), and ``bandwidth`` in kb/s.
 
@@ -101,6 +109,8 @@ class ResidualVectorQuantizer:
     >>> codes.shape, rvq.decode(codes).shape
     ((2, 2, 100), (2, 16, 100))
     """
+
+    _front_end: FrontEnd | None = None  # also of objects pickled before there was one
 
     def __init__(
         self,
@@ -128,6 +138,20 @@ class ResidualVectorQuantizer:
         self._begin(config, rng)
         self.all_reduce = all_reduce
         self._use(*training.fresh(config, self._rng))
+
+    def __copy__(self) -> ResidualVectorQuantizer:
+        """Return a quantizer that goes on by itself: it shares values, which never change."""
+        return copy.deepcopy(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a pickle or a copy holds; the codebooks follow from the states."""
+        left_out = ("codebooks", "_turn")
+        return {name: value for name, value in vars(self).items() if name not in left_out}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._turn = forks.renewed(self)
+        self._use(self._states, self._projections)
 
     def __repr__(self) -> str:
         arguments = ", ".join(f"{name}={value!r}" for name, value in self.config.as_dict().items())
@@ -177,9 +201,17 @@ class ResidualVectorQuantizer:
         """
         return self.config.stages_for(sample_rate, bandwidth, "get_num_quantizers_for_bandwidth")
 
+    @overload
+    def forward(
+        self, x: Vectors, sample_rate: float, bandwidth: float | None = None, mask: Any = None
+    ) -> QuantizedResult[Vectors, Codes]: ...
+    @overload
     def forward(
         self, x: Any, sample_rate: float, bandwidth: float | None = None, mask: Any = None
-    ) -> QuantizedResult:
+    ) -> QuantizedResult[Any, Any]: ...
+    def forward(
+        self, x: Any, sample_rate: float, bandwidth: float | None = None, mask: Any = None
+    ) -> Any:
         """Quantize a batch; in training, learn from it.
 
         Parameters
@@ -221,6 +253,14 @@ class ResidualVectorQuantizer:
         self, call: str, x: Any, sample_rate: float, bandwidth: float | None, mask: Any
     ) -> passes.Pass:
         """Do what `forward` does; return all that its result and gradients are made of."""
+        if self.training:
+            with self._turn:  # one step after the other, whichever threads make them
+                return self._passed(call, x, sample_rate, bandwidth, mask)
+        return self._passed(call, x, sample_rate, bandwidth, mask)
+
+    def _passed(
+        self, call: str, x: Any, sample_rate: float, bandwidth: float | None, mask: Any
+    ) -> passes.Pass:
         per_stage = self.config.bandwidth_per_quantizer(sample_rate, call)
         n_q = self.config.stages_for(sample_rate, bandwidth, call)
         batch = layout.Batch(call, x, self.codebooks, mask)
@@ -238,6 +278,24 @@ class ResidualVectorQuantizer:
             self._use(passed.states, self._projections, passed.codebooks)
         return passed
 
+    @overload
+    def encode(
+        self,
+        x: Vectors,
+        sample_rate: float,
+        bandwidth: float | None = None,
+        st: int | None = None,
+        beam_size: int = 1,
+    ) -> Codes: ...
+    @overload
+    def encode(
+        self,
+        x: Any,
+        sample_rate: float,
+        bandwidth: float | None = None,
+        st: int | None = None,
+        beam_size: int = 1,
+    ) -> Any: ...
     def encode(
         self,
         x: Any,
@@ -279,20 +337,24 @@ class ResidualVectorQuantizer:
         """
         n_q = self.config.stages_for(sample_rate, bandwidth, "encode")
         start = self.config.check_start("encode", st, n_q)
-        validation.beam("encode", beam_size)
+        beam_size = validation.beam("encode", beam_size)
         codebooks = self.codebooks[start:n_q]
         batch = layout.Batch("encode", x, codebooks)
         self._warn_if_random(start, n_q)
         with batch.there():
             return batch.codes(core.encode(batch.rows, codebooks, n_q - start, beam_size))
 
+    @overload
+    def decode(self, codes: Integers, st: int | None = None) -> Vectors: ...
+    @overload
+    def decode(self, codes: Any, st: int | None = None) -> Any: ...
     def decode(self, codes: Any, st: int | None = None) -> Any:
         """Turn codes into vectors: the sum of the codewords they name.
 
         Parameters
         ----------
         codes : array (n, B, T) or (n, N), integer
-            Any number of stages, from stage `st` on.
+            Any number of stages, from stage `st` on. A code of -1 is dropped and adds nothing.
         st : int, optional
             Stage of the first row, as given to `encode`.
 
@@ -320,13 +382,13 @@ class ResidualVectorQuantizer:
         start = self.config.check_start("decode", st, self.n_q)
         codebooks = self.codebooks[start:]
         with entered.there():
-            validation.codes("decode", codes, codebooks)
+            dropped = validation.codes_later("decode", codes, codebooks)()
             self._warn_if_random(start, start + codes.shape[0])
             if codes.ndim == 2:
-                return entered.out(core.decode(codes, codebooks))
+                return entered.out(core.decode(codes, codebooks, None, dropped))
             count, batch, time = codes.shape
             flat = arrays.namespace(codes).reshape(codes, (count, batch * time))
-            vectors = core.decode(flat, codebooks)
+            vectors = core.decode(flat, codebooks, None, dropped)
             return entered.out(layout.as_vectors(vectors, (batch, time)))
 
     def fit(
@@ -394,18 +456,22 @@ class ResidualVectorQuantizer:
             rows = layout.as_rows(entered.array)
         iterations = self.config.kmeans_iters if iterations is None else iterations
         try:
-            with entered.there(), training.reporting(callback, progress) as report:
+            with (
+                self._turn,
+                entered.there(),
+                training.reporting(callback, progress) as report,
+            ):
                 states = training.fit(
                     rows, self.n_q, self.bins, iterations, self._rng, projections=self._projections,
                     epsilon=self.config.epsilon, rows_per_codeword=rows_per_codeword,
                     tolerance=tolerance,
                     callback=report, checkpoint=checkpoint,
                 )  # fmt: skip
+                self._use(states, self._projections)
         except NonFiniteError:
             if x.ndim == 3:  # name the place that the user knows
-                layout.Batch("fit", x, self.codebooks)
+                check_finite(x)
             raise
-        self._use(states, self._projections)
         return self
 
     def state_dict(self) -> dict[str, np.ndarray]:
@@ -426,11 +492,15 @@ class ResidualVectorQuantizer:
         StateError
             Listing every missing, extra or misshaped entry; nothing has changed then.
         """
-        self._use(*training.from_state_dict(state_dict, self.config))
+        loaded = training.from_state_dict(state_dict, self.config)
+        with self._turn:
+            self._use(*loaded)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the arrays and arguments to a safetensors file, atomically."""
-        safetensors.save(path, self.state_dict(), self.config.as_dict())
+        """Write the arrays, arguments and front end to a safetensors file, atomically."""
+        path = arguments.path("save", "path", path)
+        front_end = None if self.front_end is None else self.front_end.as_dict()
+        safetensors.save(path, self.state_dict(), self.config.as_dict(), front_end)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, rng: Any = None) -> ResidualVectorQuantizer:
@@ -443,15 +513,19 @@ class ResidualVectorQuantizer:
         ModelFileError
             If it is truncated, another program's, or contradicts itself.
         """
-        tensors, arguments = safetensors.load(path)
+        path = arguments.path("load", "path", path)
+        tensors, given, recorded = safetensors.load_whole(path)
         try:
-            config = Config.from_dict(arguments)
+            front_end = None if recorded is None else FrontEnd.from_dict(recorded)
+            config = Config.from_dict(given)
             if config.n_q > len(tensors):  # before anything is made for each of them
                 raise StateError(f"it claims {config.n_q} stages and has {len(tensors)} arrays")
             states, projections = training.from_state_dict(tensors, config)
         except (RvqError, TypeError) as error:
             raise ModelFileError(f"load: {str(path)!r} contradicts itself: {error}") from error
-        return cls.made_of(config, states, projections, rng=rng).eval()
+        quantizer = cls.made_of(config, states, projections, rng=rng).eval()
+        quantizer._front_end = front_end
+        return quantizer
 
     @classmethod
     def made_of(
@@ -464,9 +538,41 @@ class ResidualVectorQuantizer:
         return quantizer
 
     @property
+    def front_end(self) -> FrontEnd | None:
+        """What the vectors are made of, which `save` records; None if it is unknown.
+
+        Raises
+        ------
+        ParameterError
+            If it is set to anything but a `FrontEnd` of this dimension, or None.
+
+        Examples
+        --------
+        >>> rvq = ResidualVectorQuantizer(64, 64, n_q=2, bins=8)
+        >>> rvq.front_end = FrontEnd("mdct", 64, 16000)
+        >>> print(rvq.front_end)
+        MDCT of sound, 64 samples per vector, 16000 Hz
+        """
+        return self._front_end
+
+    @front_end.setter
+    def front_end(self, value: FrontEnd | None) -> None:
+        if value is not None:
+            arguments.kind("ResidualVectorQuantizer", "front_end", value, FrontEnd)
+            if value.dim not in (None, self.dimension):
+                raise arguments.refused(
+                    "ResidualVectorQuantizer", "front_end", value,
+                    f"one of {self.dimension} samples per vector, the dimension",
+                )  # fmt: skip
+        self._front_end = value
+
+    @property
     def usage(self) -> list[training.Usage]:
-        """Utilisation and perplexity of each stage, by name, from its moving counts."""
-        return [training.usage(state.counts) for state in self._states]
+        """Utilisation and perplexity of each stage, by name, of what vectors chose.
+
+        From its moving counts, without those of codewords that were placed and not chosen yet.
+        """
+        return [training.usage(state.chosen) for state in self._states]
 
     @property
     def is_initialized(self) -> bool:
@@ -481,6 +587,7 @@ class ResidualVectorQuantizer:
         self.all_reduce = None
         self._rng = arguments.generator("ResidualVectorQuantizer", "rng", rng)
         self._warned = False
+        self._turn = forks.renewed(self)
 
     def _use(self, states: Any, projections: training.Projections, before: Any = None) -> None:
         """Take over new values, all at once and after everything that can fail."""

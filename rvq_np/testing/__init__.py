@@ -25,6 +25,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
+from ..errors import MissingExtraError
+
 _FACTORIES = {
     "rvq_tests": "conformance",
     "backend_tests": "arrays",
@@ -33,6 +35,8 @@ _FACTORIES = {
     "container_tests": "containers",
     "batch_invariance_tests": "batches",
 }
+
+_MODULES = ("strategies", "parts")
 
 __all__ = [
     "backend_tests",
@@ -45,6 +49,15 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in _FACTORIES:  # imported on access: the oracle needs no Hypothesis
-        return getattr(import_module(f".{_FACTORIES[name]}", __name__), name)
+    if name in _FACTORIES or name in _MODULES:  # on access: the oracle needs no Hypothesis
+        try:
+            module = import_module(f".{_FACTORIES.get(name, name)}", __name__)
+        except ModuleNotFoundError as error:
+            if error.name not in ("hypothesis", "pytest"):
+                raise
+            raise MissingExtraError(
+                f"rvq_np.testing.{name} needs {error.name}, which is not installed. Run "
+                "pip install 'rvq-np[test]', or use rvq_np.testing.oracle, which needs nothing."
+            ) from error
+        return getattr(module, name) if name in _FACTORIES else module
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 
-from .. import codec
+from .. import arguments, codec
 from ..errors import NonFiniteError, RvqError
 from ..quantizer import ResidualVectorQuantizer
-from . import strategies
+from . import oracle, strategies
+from .properties import given
 
 RATE = 50
 INTEGERS = ("int8", "uint8", "int16", "int32")
@@ -21,6 +21,9 @@ INTEGERS = ("int8", "uint8", "int16", "int32")
 
 def _normal(shape: tuple[int, ...], seed: int, dtype: str = "float32") -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+
+
+FLOATS = {"float16", "float32", "float64", "bfloat16"}
 
 
 def backend_tests(
@@ -49,12 +52,22 @@ def backend_tests(
     tests : type
         As `rvq_tests`.
 
+    Raises
+    ------
+    ParameterError
+        If an argument is not what it may be.
+
     Examples
     --------
     >>> import numpy as np
     >>> from rvq_np.testing import backend_tests
     >>> TestNumPy = backend_tests(put=np.array, get=np.asarray)
     """
+    for name, value in (("put", put), ("get", get), ("device", device)):
+        arguments.function("backend_tests", name, value)
+    if not isinstance(dtypes, tuple) or not dtypes or not set(dtypes) <= FLOATS:
+        expected = f"a tuple of some of {', '.join(sorted(FLOATS))}"
+        raise arguments.refused("backend_tests", "dtypes", dtypes, expected)
     shapes = st.sampled_from([(6,), (50, 6), (7, 11, 6), (2, 3, 4, 6)])
     seeds = st.integers(0, 2**32 - 1)
     floats = st.sampled_from(dtypes)
@@ -127,6 +140,23 @@ def backend_tests(
             array = put(codes)
             vectors = checked(codec.decode(array, codebooks), array, "float32")
             np.testing.assert_array_equal(vectors, codec.decode(codes, codebooks))
+
+        @given(seeds, st.data())
+        def test_dropped_codes_add_nothing(self, seed: int, data: Any) -> None:
+            """A code of -1, anywhere, with the bits of NumPy and of the definition.
+
+            kyutai-labs/moshi#122
+            """
+            codebooks = _normal((3, 20, 6), seed)
+            codes = data.draw(strategies.codes((20,) * 3, (5, 4), dropped=True))
+            array = put(codes)
+            vectors = checked(codec.decode(array, codebooks), array, "float32")
+            flat = codes.reshape(3, 20).T.tolist()
+            expected = [oracle.decode(column, codebooks) for column in flat]
+            np.testing.assert_array_equal(vectors, np.array(expected, np.float32).reshape(5, 4, 6))
+            codes[1, 2, 3] = -2
+            with pytest.raises(RvqError, match=r"code -2 at \(1, 2, 3\) names no codeword"):
+                codec.decode(put(codes), codebooks)
 
         @given(seeds, floats)
         def test_tallies_are_those_of_numpy(self, seed: int, dtype: str) -> None:

@@ -246,14 +246,14 @@ def batch_invariance_tests(
                 assert drift.changed <= tolerance * drift.frames, str(drift)
 
     class Tests:
-        def test_codes_are_the_same_again(self):
+        def test_codes_are_the_same_again(self) -> None:
             """The same call gives the same codes, whatever its threads do.
 
             No report known.
             """
             check("again")
 
-        def test_a_signal_has_as_many_frames_in_a_batch_as_alone(self):
+        def test_a_signal_has_as_many_frames_in_a_batch_as_alone(self) -> None:
             """Codes of padding are cut off where the signal ends, and nowhere else.
 
             huggingface/transformers#35166
@@ -261,28 +261,28 @@ def batch_invariance_tests(
             alone, padded = _each(encode, [[each] for each in signals]), _each(encode, [signals])
             assert [each.shape for each in alone] == [each.shape for each in padded]
 
-        def test_codes_do_not_depend_on_other_signals(self):
+        def test_codes_do_not_depend_on_other_signals(self) -> None:
             """A signal has the same codes alone and beside others of its length.
 
             sgl-project/sglang-omni#774
             """
             check("beside others")
 
-        def test_codes_do_not_depend_on_the_place_in_the_batch(self):
+        def test_codes_do_not_depend_on_the_place_in_the_batch(self) -> None:
             """The order of a batch does not matter.
 
             sgl-project/sglang-omni#774
             """
             check("in another place")
 
-        def test_codes_do_not_depend_on_longer_signals_in_the_batch(self):
+        def test_codes_do_not_depend_on_longer_signals_in_the_batch(self) -> None:
             """Padding takes part in nothing.
 
             huggingface/transformers#43377
             """
             check("beside longer ones")
 
-        def test_codes_do_not_depend_on_the_variant(self):
+        def test_codes_do_not_depend_on_the_variant(self) -> None:
             """Other float types or numbers of threads, as given, have the same codes.
 
             sgl-project/sglang-omni#774

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from . import oracle, strategies
-
-Case = tuple[np.ndarray, np.ndarray]
+from .. import arguments
+from . import oracle, properties, strategies
+from .properties import Case
 
 
 def rvq_tests(
@@ -20,6 +21,8 @@ def rvq_tests(
     decode: Callable[[np.ndarray, np.ndarray], Any],
     dtype: Any = np.float32,
     tolerance: float = 0.0,
+    range: tuple[float, float] | None = None,
+    dropped: bool = False,
 ) -> type:
     """Build a pytest class for a residual quantizer; bind it to a name that starts with ``Test``.
 
@@ -36,12 +39,25 @@ def rvq_tests(
         accepted regret of a code, in units of rounding, see `oracle.regrets`; and the largest
         accepted error of a decoded number, in units of rounding of the sum of the absolute values
         added. For implementations that are exact only up to rounding of their float type.
+    range : (float, float), optional
+        The least and the largest size of numbers that the implementation promises to serve, zero
+        besides: cases with others are left out. By default there is none, as with the definition.
+        float32 scores hold between ``2**-50`` and ``2**50``, where no square comes near the ends
+        of float32.
+    dropped : bool, optional
+        Whether `decode` takes codes of -1, which add nothing. False, the default, leaves out the
+        property about them.
 
     Returns
     -------
     tests : type
         A new class each time: Hypothesis refuses the same ``@given`` method in several classes.
         The last line of each method's docstring names a published bug that it would have found.
+
+    Raises
+    ------
+    ParameterError
+        If an argument is not what it may be.
 
     Notes
     -----
@@ -50,11 +66,19 @@ def rvq_tests(
     Examples
     --------
     >>> import rvq_np
-    >>> TestOurs = rvq_tests(encode=rvq_np.encode, decode=rvq_np.decode)
+    >>> TestOurs = rvq_tests(encode=rvq_np.encode, decode=rvq_np.decode, dropped=True)
     >>> sorted(name for name in vars(TestOurs) if name.startswith("test"))[0]
     'test_a_prefix_of_the_codes_decodes_to_the_first_codewords'
     """
-    kind = np.dtype(dtype)
+    arguments.function("rvq_tests", "encode", encode)
+    arguments.function("rvq_tests", "decode", decode)
+    kind = arguments.float_type("rvq_tests", "dtype", dtype)
+    tolerance = arguments.number("rvq_tests", "tolerance", tolerance, 0.0)
+    if range is not None:
+        low, high = range
+        low = arguments.number("rvq_tests", "range", low, 0, 1)
+        range = (low, arguments.number("rvq_tests", "range", high, 1))
+    given = functools.partial(properties.given, bounds=range)
     digits, _ = oracle.FLOAT_TYPES[kind.name]
     lattices = strategies.lattices(dtype=kind.type, min_rows=1)
     ordinary = strategies.ordinary(dtype=kind.type, min_rows=1)
@@ -86,7 +110,8 @@ def rvq_tests(
             return
         for row, column in zip(decoded.tolist(), codes.T.tolist(), strict=True):
             codewords = [
-                [Fraction(float(each)) for each in codebooks[q, k]] for q, k in enumerate(column)
+                [Fraction(float(each)) for each in codebooks[q, k]] if k >= 0 else [0] * len(row)
+                for q, k in enumerate(column)
             ]
             for number, parts in zip(row, zip(*codewords, strict=True), strict=True):
                 slack = sum(map(abs, parts)) * Fraction(tolerance) / 2**digits
@@ -109,8 +134,7 @@ def rvq_tests(
             """
             check(case)
 
-        @settings(max_examples=3 * settings.default.max_examples)  # the most important property
-        @given(strategies.near_ties(dtype=kind.type))
+        @given(strategies.near_ties(dtype=kind.type), examples=3)  # the most important property
         def test_codes_near_ties_are_those_of_the_definition(self, case: Case) -> None:
             """The two best codewords tied or one ulp apart, where any rounded sum may be wrong.
 
@@ -162,7 +186,7 @@ def rvq_tests(
             """
             x, codebooks = case
             codes = coded(x, codebooks)
-            for n in range(1, len(codebooks) + 1):
+            for n, _ in enumerate(codebooks, 1):
                 np.testing.assert_array_equal(codes[:n], coded(x, codebooks[:n]))
 
         @given(ordinary)
@@ -173,7 +197,7 @@ def rvq_tests(
             """
             x, codebooks = case
             codes = coded(x, codebooks)
-            alone = [coded(x[n : n + 1], codebooks) for n in range(len(x))]
+            alone = [coded(x[n : n + 1], codebooks) for n, _ in enumerate(x)]
             np.testing.assert_array_equal(codes, np.concatenate(alone, axis=1))
 
         @given(ordinary)
@@ -193,8 +217,26 @@ def rvq_tests(
             """
             x, codebooks = case
             codes = coded(x, codebooks)
-            for n in range(1, len(codebooks) + 1):
+            for n, _ in enumerate(codebooks, 1):
                 check_decoded(codes[:n], codebooks)
+
+        @given(ordinary, st.integers(0, 2**32 - 1))
+        def test_dropped_codes_add_nothing(self, case: Case, seed: int) -> None:
+            """Codes of -1 from a stage on are a prefix, and one anywhere leaves its codeword out.
+
+            kyutai-labs/moshi#122
+            """
+            x, codebooks = case
+            codes = coded(x, codebooks)
+            for n in (0, *(n for n, _ in enumerate(codebooks, 1))):
+                without = codes.copy()
+                without[n:] = -1
+                check_decoded(without, codebooks)
+                if n:
+                    prefix = np.asarray(decode(codes[:n], codebooks))
+                    np.testing.assert_array_equal(np.asarray(decode(without, codebooks)), prefix)
+            some = np.where(np.random.default_rng(seed).random(codes.shape) < 0.3, -1, codes)
+            check_decoded(some.astype(codes.dtype), codebooks)
 
         @given(lattices)
         def test_codewords_of_one_stage_come_back_unchanged(self, case: Case) -> None:
@@ -231,4 +273,6 @@ def rvq_tests(
             for one, other in zip((x, codebooks, codes), (*before, kept), strict=True):
                 np.testing.assert_array_equal(one, other)
 
+    if not dropped:
+        del Tests.test_dropped_codes_add_nothing
     return Tests

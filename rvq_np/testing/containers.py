@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from .. import arguments
 from .parts import codes as drawn_codes
+from .properties import given
 
 
 class _Case(NamedTuple):
@@ -70,11 +71,24 @@ def container_tests(
     tests : type
         As `rvq_tests`.
 
+    Raises
+    ------
+    ParameterError
+        If an argument is not what it may be.
+
     Examples
     --------
     >>> from rvq_np.testing import container_tests
     >>> TestMine = container_tests(write=print, read=print, error=ValueError)
     """
+    arguments.function("container_tests", "write", write)
+    arguments.function("container_tests", "read", read)
+    drops = arguments.flag("container_tests", "drops", drops)
+    errors = error if isinstance(error, tuple) else (error,)
+    if not errors or not all(isinstance(each, type) and issubclass(each, Exception)
+                             for each in errors):  # fmt: skip
+        expected = "a class of exceptions, or a tuple of them"
+        raise arguments.refused("container_tests", "error", error, expected)
 
     @contextmanager
     def file() -> Iterator[Path]:
@@ -97,7 +111,7 @@ def container_tests(
                 continue
             same(found, case, stages)
 
-    few = max(1, settings.default.max_examples // 6)  # each example reads more than a hundred files
+    few = 1 / 6  # of the usual examples: each reads more than a hundred files
 
     class Tests:
         @given(_cases(most=40))
@@ -147,8 +161,7 @@ def container_tests(
                 write(path, case.codes, sizes=case.sizes)
                 assert path.read_bytes() == content
 
-        @settings(max_examples=few)
-        @given(_cases(dropped=drops, most=6))
+        @given(_cases(dropped=drops, most=6), examples=few)
         def test_a_file_cut_short_gives_what_was_asked_for_or_an_error(self, case: _Case) -> None:
             """At every length: all frames of the requested stages, never fewer.
 
@@ -160,8 +173,7 @@ def container_tests(
                 for length in range(len(content)):
                     same_or_error(path, content[:length], case)
 
-        @settings(max_examples=few)
-        @given(_cases(dropped=drops, most=3, least=1))
+        @given(_cases(dropped=drops, most=3, least=1), examples=few)
         def test_a_flipped_bit_gives_the_same_codes_or_an_error(self, case: _Case) -> None:
             """For every bit of the file: other codes than the written ones must not be returned.
 

@@ -16,8 +16,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
+
+from .. import arguments
+from .properties import given
 
 
 class _Case(NamedTuple):
@@ -91,12 +93,23 @@ def gradient_tests(
     tests : type
         As `rvq_tests`.
 
+    Raises
+    ------
+    ParameterError
+        If an argument is not what it may be.
+
     Examples
     --------
     >>> from rvq_np.testing import gradient_tests
     >>> TestMine = gradient_tests(value_and_gradients=print)
     """
-    slack = tolerance if tolerance is not None else {4: 1e-5, 8: 1e-10}[np.dtype(dtype).itemsize]
+    call = "gradient_tests"
+    arguments.function(call, "value_and_gradients", value_and_gradients)
+    if codebook_loss_gradient is not None:
+        arguments.function(call, "codebook_loss_gradient", codebook_loss_gradient)
+    slack = {4: 1e-5, 8: 1e-10}[arguments.float_type(call, "dtype", dtype).itemsize]
+    if tolerance is not None:
+        slack = arguments.number(call, "tolerance", tolerance, 0.0)
 
     def close(found: Any, expected: Any) -> None:
         size = max(1e-3, float(np.abs(expected).max(initial=0)))

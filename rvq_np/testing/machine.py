@@ -127,6 +127,8 @@ def machine_of(make: Callable[[], Any], dimension: int, masked: bool) -> None:
     run_state_machine_as_test(
         Training,
         settings=settings(
-            stateful_step_count=STEPS, max_examples=max(1, settings.default.max_examples // 2)
+            deadline=None,
+            stateful_step_count=STEPS,
+            max_examples=max(1, settings.default.max_examples // 2),
         ),
     )

@@ -3,7 +3,8 @@
 The residual starts as the vector.  At each stage the code is the index of the codeword ``c`` with
 the smallest ``|c|^2 / 2 - <residual, c>``, in exact arithmetic, the lowest index on a tie; then the
 residual less that codeword is rounded, element by element, to the working float type.  Decoding
-adds the codewords to zero in the order of the stages, rounding after each.
+adds the codewords to zero in the order of the stages, rounding after each; a code of -1 is dropped
+and adds nothing.
 """
 
 from fractions import Fraction
@@ -43,6 +44,8 @@ def decode(codes, codebooks, float_type="float32"):
     """Return the decoded vector of `codes`, a list of D floats."""
     total = [Fraction(0)] * len(codebooks[0][0])
     for code, codebook in zip(codes, codebooks, strict=False):
+        if code == -1:
+            continue
         total = [
             rounded(part + Fraction(float(number)), float_type)
             for part, number in zip(total, codebook[code], strict=True)

@@ -12,11 +12,12 @@ from typing import Any, Protocol
 
 import numpy as np
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 
+from .. import arguments
 from .machine import machine_of, refused
 from .parts import masks, training_batches
+from .properties import given
 from .snapshots import Snapshot, box, inside
 
 FAR = 30.0  # distance from zero, in standard deviations, of vectors that codewords stay among
@@ -68,11 +69,19 @@ def training_tests(*, make: Callable[[], Trainee], dimension: int, masked: bool 
         As `rvq_tests`. `test_any_order_of_steps` is a Hypothesis state machine over training,
         evaluation, batches with NaN or infinity, masks, dead-code replacement, saving and loading.
 
+    Raises
+    ------
+    ParameterError
+        If an argument is not what it may be.
+
     Examples
     --------
     >>> from rvq_np.testing import training_tests
     >>> TestMine = training_tests(make=object, dimension=3)
     """
+    arguments.function("training_tests", "make", make)
+    dimension = arguments.whole("training_tests", "dimension", dimension, 1)
+    masked = arguments.flag("training_tests", "masked", masked)
     batches = training_batches(dimension, centre=FAR)
     seeds = st.integers(0, 2**31 - 1)
 

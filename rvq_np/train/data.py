@@ -24,15 +24,12 @@ class Data:
     Parameters
     ----------
     x : array (N, D)
-        A NumPy array, a memory map, or of a library that `lookup.stays` where it is; so does what
-        is read of it.
+        Finite: a NumPy array, a memory map, or of a library that `core.stays` where it is; so
+        does what is read of it.
     rows : numpy.ndarray (n,), int, or None
         Which of them to read; None: all.
     projections : sequence of (Linear, Linear) or None
         Into and out of the space each stage searches.
-    finite : bool
-        Whether all numbers of `x` are known to be.  If not, rows are looked at when they are
-        first read, and never again.
     """
 
     def __init__(
@@ -40,12 +37,10 @@ class Data:
         x: Any,
         rows: np.ndarray | None,
         projections: Sequence[tuple[Linear, Linear] | None],
-        finite: bool,
     ):
         self.x, self.rows = x, rows
         self.n_rows = x.shape[0] if rows is None else len(rows)
         self.projections = projections
-        self.known = self.n_rows if finite else 0  # rows that are known to be finite
         self.norm: float | None = None  # of all that the stage quantizes, and how many numbers
         self.numbers = 0
         self.states: list[CodebookState] = []  # of the finished stages
@@ -96,6 +91,18 @@ class Data:
         for start in range(0, self.n_rows, ROWS):
             yield self.read(slice(start, min(start + ROWS, self.n_rows)))
 
+    def distinct(self, most: int) -> int:
+        """Return how many distinct vectors there are, or `most` if there are as many or more."""
+        seen: set[bytes] = set()
+        start, step = 0, min(ROWS, 2 * most)
+        while start < self.n_rows and len(seen) < most:
+            part = self._taken(slice(start, min(start + step, self.n_rows)))
+            rows = arrays.to_numpy(_single(part))
+            rows = np.ascontiguousarray(rows) + np.float32(0.0)  # -0.0 equals 0.0
+            seen.update(np.unique(rows.view(np.dtype((np.void, rows.strides[0]))).ravel()).tolist())
+            start, step = start + step, ROWS
+        return min(len(seen), most)
+
     def passes(self) -> Callable[[], Iterator[Any]] | list[Any]:
         """Return the batches as `lloyd` takes them."""
         return self.batches if self.held is None else list(self.batches())
@@ -121,30 +128,34 @@ class Data:
         self.before = codebooks_of(self.states, self.projections[: len(self.states)])
 
     def _taken(self, places: np.ndarray | slice) -> Any:
-        batch = arrays.take(self.x, places if self.rows is None else self.rows[places])
-        if isinstance(places, slice) and places.start == self.known < places.stop:
-            check_finite(batch, self.rows, places.start)
-            self.known = places.stop
-        return batch
+        return arrays.take(self.x, places if self.rows is None else self.rows[places])
 
 
-def check_finite(x: Any, rows: np.ndarray | None = None, first: int = 0) -> None:
-    """Raise NonFiniteError if a number is NaN or infinite, naming the first.
+def check_finite(x: Any) -> None:
+    """Raise NonFiniteError if a number is NaN, infinite or beyond float32, naming the first.
 
-    `rows`: which rows of all data those from `first` on are; by default these themselves.
+    All of `x` is read, a block of rows at a time: the answer must not depend on which rows are
+    drawn later.
     """
+    limit = float(np.finfo(np.float32).max)
+    wide = arrays.float_type(x) == np.float64
     for start in range(0, x.shape[0], ROWS):
-        batch = x[start : start + ROWS, :]
+        batch = x[start : start + ROWS, ...]
         xp = arrays.namespace(batch)
-        finite = xp.isfinite(batch)
-        if not bool(xp.all(finite)):
-            n, d = (int(i) for i in np.argwhere(~arrays.to_numpy(finite))[0])
-            place = first + start + n
-            place = place if rows is None else int(rows[place])
+        fine = xp.abs(batch) <= limit if wide else xp.isfinite(batch)
+        if bool(xp.all(fine)):
+            continue
+        first = tuple(int(i) for i in np.argwhere(~arrays.to_numpy(fine))[0])
+        found, place = float(batch[first]), (start + first[0], *first[1:])
+        if math.isfinite(found):
             raise NonFiniteError(
-                f"fit: x holds {float(batch[n, d])} at {(place, d)}; expected finite numbers only. "
-                "Nothing was changed. Drop such vectors."
+                f"fit: x holds {found:g} at {place}, beyond float32 (3.4e38). Nothing was "
+                "changed. Scale x down."
             )
+        raise NonFiniteError(
+            f"fit: x holds {found} at {place}; expected finite numbers only. Nothing was "
+            "changed. Drop such vectors."
+        )
 
 
 def _single(rows: Any) -> Any:

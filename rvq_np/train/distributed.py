@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import arguments
 from ..errors import ParameterError
 
 
@@ -50,15 +51,15 @@ class AllReduce:
     size: int
 
     def __post_init__(self) -> None:
-        whole = all(
-            isinstance(each, (int, np.integer)) and not isinstance(each, bool)
-            for each in (self.rank, self.size)
-        )
-        if not (callable(self.function) and whole and 0 <= self.rank < self.size):
+        rank, size = map(arguments.whole_of, (self.rank, self.size))
+        fits = rank is not None and size is not None and 0 <= rank < size
+        if not (callable(self.function) and fits):
             raise ParameterError(
                 f"AllReduce: got function {self.function!r}, rank {self.rank!r} of {self.size!r}; "
                 "expected a callable and a rank from 0 to size - 1."
             )
+        object.__setattr__(self, "rank", rank)
+        object.__setattr__(self, "size", size)
 
     def __call__(self, buffer: np.ndarray) -> np.ndarray:
         summed = np.asarray(self.function(np.ascontiguousarray(buffer, dtype=np.float64)))

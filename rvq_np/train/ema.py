@@ -68,7 +68,13 @@ def ema(
     _check_tally("ema", state, counts, sums)
     decay = arguments.number("ema", "decay", decay, 0, 1)
     epsilon = arguments.number("ema", "epsilon", epsilon, 0)
-    return _state(*_averaged(state, counts, sums, decay, epsilon), state.initialized)
+    moved = _state(*_averaged(state, counts, sums, decay, epsilon), state.initialized)
+    return moved.knowing(_decayed(state, decay))
+
+
+def _decayed(state: CodebookState, decay: float) -> np.ndarray:
+    """Return what is left of the counts that no vector stands for, rounded as counts are."""
+    return (decay * state.placed.astype(np.float64)).astype(np.float32)
 
 
 def _check_tally(call: str, state: CodebookState, counts: Any, sums: Any) -> None:
@@ -190,14 +196,18 @@ def expire(
     if relative is not None:
         relative = arguments.number("expire", "relative", relative, 0)
     codewords, sums, counts = state.codebook.copy(), state.sums.copy(), state.counts.copy()
-    largest = _replace(codewords, sums, counts, vectors, threshold, relative)
-    return state if largest is None else _state(codewords, sums, counts, largest, state.initialized)
+    placed = state.placed.copy()
+    largest = _replace(codewords, sums, counts, placed, vectors, threshold, relative)
+    if largest is None:
+        return state
+    return _state(codewords, sums, counts, largest, state.initialized).knowing(placed)
 
 
 def _replace(
     codewords: np.ndarray,
     sums: np.ndarray,
     counts: np.ndarray,
+    placed: np.ndarray,
     vectors: Any,
     threshold: float,
     relative: float | None,
@@ -206,6 +216,7 @@ def _replace(
     dead, start = _expired(counts, threshold, relative)
     if not len(dead):
         return None
+    placed[dead] = start
     fresh = np.ascontiguousarray(vectors(len(dead)))
     fresh = fresh if fresh.dtype in (np.float32, np.float64) else fresh.astype(np.float64)
     return max(float(steps.replace(codewords, sums, dead, fresh, start)), start)
@@ -303,6 +314,7 @@ def step_of(
     relative: float | None,
 ) -> CodebookState:
     """Do for one stage what `step` does for all: `ema`, then `expire`, in one set of arrays."""
+    placed = _decayed(state, decay)
     if isinstance(sums, steps.Tally) and sums.small and isinstance(vectors, Drawn):
         new_counts, averaging = _counted(state, counts, decay, epsilon)
         dead, start = _expired(new_counts, threshold, relative)
@@ -311,9 +323,12 @@ def step_of(
             state.codebook, state.sums, sums, averaging, dead, vectors.rows, chosen, start
         )
         largest = max(largest, float(new_counts.max(initial=0)))
-        return _state(codewords, new_sums, new_counts, largest, state.initialized)
+        placed[dead] = start
+        moved = _state(codewords, new_sums, new_counts, largest, state.initialized)
+        return moved.knowing(placed)
     codewords, new_sums, new_counts, largest = _averaged(state, counts, sums, decay, epsilon)
     if largest < np.inf:
-        most = _replace(codewords, new_sums, new_counts, vectors, threshold, relative)
+        most = _replace(codewords, new_sums, new_counts, placed, vectors, threshold, relative)
         largest = max(largest, most or 0.0)
-    return _state(codewords, new_sums, new_counts, largest, state.initialized)
+    moved = _state(codewords, new_sums, new_counts, largest, state.initialized)
+    return moved.knowing(placed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ import numpy as np
 from .. import arguments, arrays, backends
 from ..codebooks import Codebooks, Linear
 from ..codec import core, validation
-from ..errors import ShapeError
+from ..errors import FewVectorsWarning, ShapeError
 from .data import Data, check_finite
 from .kmeans import Clusters, lloyd, sample_rows, state_of
 from .resume import Checkpoint
@@ -58,7 +59,7 @@ def fit(
     ----------
     x : array or numpy.memmap (N, D), floating, N >= 1
         Read in batches, never copied whole. On a GPU that CuPy computes on it stays there. All
-        numbers of an array are looked at once; of a memory map those that are read, when they are.
+        numbers are looked at once, first of all, whichever rows are drawn later.
     n_q, size : int
         Stages, and codewords per stage.
     iterations : int
@@ -86,11 +87,17 @@ def fit(
     Raises
     ------
     ShapeError, DtypeError, NonFiniteError, BackendError
-        If `x` is not (N, D), not floating, or holds NaN or infinity; if projections do not fit.
+        If `x` is not (N, D), not floating, or a number in any row is NaN, infinite or beyond
+        float32; if projections do not fit.
     ParameterError
         If another argument is not what it may be; it is named.
     ModelFileError, StateError
         If `checkpoint` is no such file, or of another fit.
+
+    Warns
+    -----
+    FewVectorsWarning
+        Once, if the rows to train on hold fewer distinct vectors than there are codewords.
 
     Notes
     -----
@@ -133,20 +140,27 @@ def fit(
         "widths": [len(pair[0].weight) if pair else x.shape[1]
                    for pair in projections or [None] * n_q],
     }  # fmt: skip
-    streamed = isinstance(x, np.memmap)  # looked at as it is read
     x = x if core.stays(x) else arrays.to_numpy(x)
     with entered.there():
-        if not streamed:
-            check_finite(x)
+        check_finite(x)
         kept = Checkpoint(checkpoint, x, rng, asked)
         rows = None
         if rows_per_codeword is not None and x.shape[0] > rows_per_codeword * size:
             rows = np.sort(sample_rows(x.shape[0], rows_per_codeword * size, rng))
-        data = Data(x, rows, projections or [None] * n_q, finite=not streamed)
+        data = Data(x, rows, projections or [None] * n_q)
         for state in kept.states:
             data.begin()
             data.end(state)
         kept.resume()
+        distinct = data.distinct(size)
+        if distinct < size:
+            warnings.warn(
+                f"fit: x holds {distinct} distinct vectors for {size} codewords a stage: the other "
+                f"{size - distinct} of the first stage can never be chosen. Give more vectors, or "
+                "fewer codewords.",
+                FewVectorsWarning,
+                stacklevel=2,
+            )
         for stage in range(len(kept.states), n_q):
             data.begin()
             watch = _Watch(stage, n_q, iterations, data, tolerance, callback)

@@ -10,7 +10,7 @@ import numpy as np
 from .. import arguments, arrays, backends
 from ..codebooks import Codebooks
 from ..codec import core, validation
-from ..errors import ShapeError
+from ..errors import DtypeError, ShapeError
 from .ema import smoothed
 from .state import CodebookState
 
@@ -113,7 +113,9 @@ def kmeans(
     epsilon = arguments.number("kmeans", "epsilon", epsilon, 0)
     rng = arguments.generator("kmeans", "rng", rng)
     if start is not None:
-        start = arrays.to_numpy(start)
+        start = arrays.numbers(start)
+        if start is None:
+            raise DtypeError(f"kmeans: start are no numbers; expected {arrays.FLOATS}.")
         if start.shape != (size, x.shape[1]):
             raise ShapeError(
                 f"kmeans: start has shape {start.shape}; expected ({size}, {x.shape[1]}), first "
@@ -212,4 +214,5 @@ def state_of(found: Clusters, epsilon: float) -> CodebookState:
     sums = np.where(used[:, None], found.sums, found.codebook)
     codewords = sums / smoothed(counts, epsilon)[:, None]
     codewords[~used] = found.codebook[~used]
-    return CodebookState(codewords, sums, counts, initialized=True)
+    made = CodebookState(codewords, sums, counts, initialized=True)
+    return made.knowing(np.where(used, 0.0, 1.0))

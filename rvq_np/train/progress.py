@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from .. import arguments
+from ..kernels import compiling
 from .fit import FitProgress
 
 Report = Callable[[FitProgress], None]
@@ -22,21 +23,28 @@ def reporting(callback: Report | None, progress: bool) -> Iterator[Report | None
         yield callback
         return
     with tqdm(desc="fit", unit="iteration", leave=False) as bar:
+        name = "fit"
+
+        def compiles(begins: bool) -> None:
+            bar.set_description(f"{name}: compiling" if begins else name)
 
         def report(info: FitProgress) -> None:
+            nonlocal name
+            name = f"fit stage {info.stage + 1}/{info.n_q}"
             bar.total = info.n_q * info.iterations
             bar.n = info.stage * info.iterations + info.iteration
-            bar.set_description(f"fit stage {info.stage + 1}/{info.n_q}", refresh=False)
+            bar.set_description(name, refresh=False)
             bar.set_postfix(error=f"{info.error:.4g}", used=f"{info.utilisation:.0%}")
             if callback is not None:
                 callback(info)
 
-        yield report
+        with compiling.watched(compiles):
+            yield report
 
 
 def _tqdm() -> Any:
     try:
-        from tqdm import tqdm
+        from tqdm.auto import tqdm
     except ImportError:
         return None
     return tqdm

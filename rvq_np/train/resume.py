@@ -7,7 +7,6 @@ bit as if it had never stopped.  When the fit is done the file is removed.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -19,7 +18,7 @@ import numpy as np
 
 from .. import arrays
 from ..errors import ModelFileError, StateError
-from ..files import safetensors
+from ..files import atomic, safetensors
 from .state import CodebookState
 
 LOOKED_AT = 64  # rows of the data that tell it from other data
@@ -42,6 +41,7 @@ class Checkpoint:
             return
         self.asked = {**asked, "data": _reported(x)}
         self.begin = _plain(rng.bit_generator.state)
+        atomic.check(path)  # now, not after the first stage
         if Path(path).exists():
             self._load(path)
             rng.bit_generator.state = self.begin
@@ -81,7 +81,9 @@ class Checkpoint:
             if [each.shape for each in parts] != list(shapes.values()):
                 raise ValueError(f"stage {stage} has shapes {[each.shape for each in parts]}")
             codebook, sums, counts = parts
-            states.append(CodebookState(codebook, sums, counts, True))
+            state = CodebookState(codebook, sums, counts, True)
+            placed = tensors.get(f"{stage}.placed")
+            states.append(state if placed is None else state.knowing(placed.reshape(size)))
         return states
 
     def resume(self) -> None:
@@ -97,7 +99,7 @@ class Checkpoint:
         tensors = {
             f"{stage}.{name}": getattr(each, name)
             for stage, each in enumerate(self.states)
-            for name in ("codebook", "sums", "counts")
+            for name in ("codebook", "sums", "counts", "placed")
         }
         about = {
             "kind": "fit", "asked": _plain(self.asked), "begin": self.begin,
@@ -108,8 +110,7 @@ class Checkpoint:
     def finish(self) -> None:
         """Remove the file: the fit is done."""
         if self.path is not None:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self.path)
+            atomic.remove(self.path)
 
 
 def _reported(x: Any) -> str:

@@ -10,9 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .. import arrays
 from ..codebooks import Codebooks, Linear, Stage
-from ..codebooks.stage import Value, add_to
-from ..errors import NonFiniteError, ParameterError, ShapeError
+from ..codebooks.stage import Value, add_to, freeze
+from ..errors import DtypeError, NonFiniteError, ParameterError, ShapeError
+from ..kernels.tables import repeats
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -32,6 +34,8 @@ class CodebookState(Value):
 
     Raises
     ------
+    DtypeError
+        If an array does not hold numbers, or long doubles.
     NonFiniteError
         If a number is NaN or infinite in float32.
     """
@@ -41,17 +45,22 @@ class CodebookState(Value):
     counts: np.ndarray
     initialized: bool
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("codebook", "sums", "counts"):
+            given = arrays.numbers(getattr(self, name))
+            if given is None:
+                raise DtypeError(
+                    f"CodebookState: {name} have dtype {np.asarray(getattr(self, name)).dtype}; "
+                    f"expected {arrays.FLOATS}. Convert with .astype(numpy.float32)."
+                )
             with np.errstate(over="ignore"):
-                frozen = np.array(getattr(self, name), dtype=np.float32, order="C")
+                frozen = np.array(given, dtype=np.float32, order="C")
             if frozen.size and not (np.isfinite(frozen.min()) and np.isfinite(frozen.max())):
                 raise NonFiniteError(
                     f"CodebookState: {name} are beyond float32 (3.4e38). Nothing was changed. "
                     "Scale the vectors down."
                 )
-            frozen.setflags(write=False)
-            object.__setattr__(self, name, frozen)
+            object.__setattr__(self, name, freeze(frozen))
 
     @classmethod
     def of(
@@ -60,13 +69,40 @@ class CodebookState(Value):
         """Return the state of arrays that are known to be finite, float32 and not shared."""
         self = object.__new__(cls)
         for name, array in (("codebook", codebook), ("sums", sums), ("counts", counts)):
-            array.setflags(write=False)
-            object.__setattr__(self, name, array)
+            object.__setattr__(self, name, freeze(array))
         object.__setattr__(self, "initialized", initialized)
         return self
 
     def made_of(self) -> tuple[Any, ...]:
         return self.codebook, self.sums, self.counts, self.initialized
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _again, (*self.made_of(), vars(self).get("placed"))
+
+    def knowing(self, placed: np.ndarray) -> CodebookState:
+        """Return the state itself, which is new, and now knows what `placed` is."""
+        vars(self)["placed"] = freeze(np.array(placed, dtype=np.float32))
+        return self
+
+    @cached_property
+    def placed(self) -> np.ndarray:
+        """How much of each count no vector stands for, float32 (K,).
+
+        A codeword that is placed, not chosen, starts with a count all the same: ESPnet's arrays
+        have no other place for "not yet", and averages need one. Training carries this along. Of
+        arrays from elsewhere it is what they let one find: a count of exactly one with a sum
+        that is exactly the codeword, or a codeword that repeats an earlier one and never wins.
+        """
+        if not self.initialized:
+            return self.counts
+        alone = (self.sums == self.counts[:, None] * self.codebook).all(axis=1)
+        alone &= (self.counts == 1) & self.codebook.any(axis=1) & bool((self.counts != 1).any())
+        return freeze(np.where(alone | repeats(self.codebook), self.counts, np.float32(0)))
+
+    @property
+    def chosen(self) -> np.ndarray:
+        """How often vectors chose each codeword, in moving average: `counts` less `placed`."""
+        return np.maximum(self.counts - self.placed, 0)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -81,6 +117,15 @@ class CodebookState(Value):
         return f"CodebookState({shape}, {'' if self.initialized else 'not '}initialized)"
 
 
+def _again(
+    codebook: np.ndarray, sums: np.ndarray, counts: np.ndarray, initialized: bool,
+    placed: np.ndarray | None,
+) -> CodebookState:  # fmt: skip
+    """Return a state that was pickled."""
+    state = CodebookState(codebook, sums, counts, initialized)
+    return state if placed is None else state.knowing(placed)
+
+
 def random_state(size: int, dim: int, rng: np.random.Generator, initialized: bool) -> CodebookState:
     """Return small random codewords, each with a count of one.
 
@@ -89,7 +134,7 @@ def random_state(size: int, dim: int, rng: np.random.Generator, initialized: boo
     """
     bound = np.sqrt(6.0 / dim)
     codebook = rng.uniform(-bound, bound, (size, dim)).astype(np.float32)
-    return CodebookState(codebook, codebook, np.ones(size), initialized)
+    return CodebookState(codebook, codebook, np.ones(size), initialized).knowing(np.ones(size))
 
 
 def random_projections(wide: int, narrow: int, rng: np.random.Generator) -> tuple[Linear, Linear]:

@@ -11,31 +11,29 @@ from typing import Any
 
 import numpy as np
 
-from .. import arguments, arrays
+from .. import arguments, arrays, names
 from ..codebooks import Linear
 from ..config import Config
 from ..errors import StateError
 from .state import CodebookState
 from .training import Projections
 
-BOOK = ("embed", "embed_avg", "cluster_size", "inited")
-
 
 def entries(
     states: Sequence[CodebookState], projections: Projections = None
 ) -> dict[str, np.ndarray]:
     """Return all arrays under ESPnet's names, not copied, in the order torch lists them."""
-    named = {}
+    named: dict[str, np.ndarray] = {}
     for stage, state in enumerate(states):
-        layer = f"vq.layers.{stage}."
         pair = None if projections is None else projections[stage]
-        for name, linear in zip(("project_in", "project_out"), pair or (), strict=False):
-            named[f"{layer}{name}.weight"] = linear.weight
-            named[f"{layer}{name}.bias"] = linear.bias
-        named[f"{layer}_codebook.inited"] = np.array([state.initialized], dtype=np.float32)
-        named[f"{layer}_codebook.cluster_size"] = state.counts
-        named[f"{layer}_codebook.embed"] = state.codebook
-        named[f"{layer}_codebook.embed_avg"] = state.sums
+        if pair is not None:
+            parts = [part for linear in pair for part in (linear.weight, linear.bias)]
+            named.update(zip(names.maps(stage), parts, strict=True))
+        initialized = np.array([state.initialized], dtype=np.float32)
+        named[names.book(stage, names.INITIALIZED)] = initialized
+        named[names.book(stage, names.COUNTS)] = state.counts
+        named[names.book(stage, names.CODEWORDS)] = state.codebook
+        named[names.book(stage, names.SUMS)] = state.sums
     return named
 
 
@@ -75,14 +73,15 @@ def from_state_dict(
     for name, shape in expected.items():
         if name not in given or name in same:
             continue
-        array = arrays.to_numpy(given[name])
-        if array.shape != shape:
+        array = arrays.numbers(given[name])
+        if array is None:
+            kind = getattr(given[name], "dtype", type(given[name]).__name__)
+            problems.append(f"{name} has dtype {kind}, expected float32")
+        elif array.shape != shape:
             problems.append(f"{name} has shape {array.shape}, expected {shape}")
-        elif array.dtype.kind not in "fbiu":
-            problems.append(f"{name} has dtype {array.dtype}, expected float32")
         elif not np.isfinite(array).all():
             problems.append(f"{name} holds NaN or infinity")
-        elif name.endswith("cluster_size") and (array < 0).any():
+        elif name.endswith(names.COUNTS) and (array < 0).any():
             problems.append(f"{name} holds negative counts")
         else:
             fitting[name] = array
@@ -98,19 +97,20 @@ def from_state_dict(
     known: Any = projections
     made = []
     for stage in range(config.n_q):
-        layer = f"vq.layers.{stage}._codebook."
-        if all(f"{layer}{name}" in same for name in BOOK):
+        book = [names.book(stage, name) for name in names.BOOK]
+        if all(name in same for name in book):
             made.append(states[stage])
             continue
-        codewords, sums, counts, initialized = (taken[f"{layer}{name}"] for name in BOOK)
+        codewords, sums, counts, initialized = (taken[name] for name in book)
         made.append(CodebookState(codewords, sums, counts, bool(initialized[0])))
     if not config.projects:
         return tuple(made), None
     maps = []
     for stage in range(config.n_q):
         pair = []
-        for place, name in enumerate(("project_in", "project_out")):
-            parts = [f"vq.layers.{stage}.{name}.{part}" for part in ("weight", "bias")]
+        every = names.maps(stage)
+        for place in range(2):
+            parts = every[2 * place : 2 * place + 2]
             if all(part in same for part in parts):
                 pair.append(known[stage][place])
             else:
@@ -124,14 +124,11 @@ def shapes(config: Config) -> dict[str, tuple[int, ...]]:
     assert narrow is not None
     shapes: dict[str, tuple[int, ...]] = {}
     for stage in range(config.n_q):
-        layer = f"vq.layers.{stage}."
         if config.projects:
-            shapes[f"{layer}project_in.weight"] = (narrow, wide)
-            shapes[f"{layer}project_in.bias"] = (narrow,)
-            shapes[f"{layer}project_out.weight"] = (wide, narrow)
-            shapes[f"{layer}project_out.bias"] = (wide,)
-        shapes[f"{layer}_codebook.inited"] = (1,)
-        shapes[f"{layer}_codebook.cluster_size"] = (size,)
-        shapes[f"{layer}_codebook.embed"] = (size, narrow)
-        shapes[f"{layer}_codebook.embed_avg"] = (size, narrow)
+            theirs = [(narrow, wide), (narrow,), (wide, narrow), (wide,)]
+            shapes.update(zip(names.maps(stage), theirs, strict=True))
+        shapes[names.book(stage, names.INITIALIZED)] = (1,)
+        shapes[names.book(stage, names.COUNTS)] = (size,)
+        shapes[names.book(stage, names.CODEWORDS)] = (size, narrow)
+        shapes[names.book(stage, names.SUMS)] = (size, narrow)
     return shapes

@@ -4,8 +4,8 @@ from ._fault import Fault
 
 BITSTREAM, CHECKPOINTS = "tests/test_bitstream.py", "tests/test_checkpoints"
 FAMILIES = f"{CHECKPOINTS}_families.py"
-FLIPPED = f"{BITSTREAM}::test_no_bit_of_a_file_goes_unchecked"
-LET_THROUGH = f"{BITSTREAM}::test_what_the_checksums_let_through_is_refused"
+FLIPPED = "tests/test_bitstream_refused.py::test_no_bit_of_a_file_goes_unchecked"
+LET_THROUGH = "tests/test_bitstream_refused.py::test_what_the_checksums_let_through_is_refused"
 
 CONTAINER = (
     Fault(
@@ -118,7 +118,7 @@ CONTAINER = (
         "_decode",
         "if read != len(uint32s) or (states != START).any():",
         "if read < 0:",
-        f"{BITSTREAM}::test_a_range_coded_stage_ends_with_its_last_codeword_and_where_it_began",
+        "tests/test_bitstream_refused.py::test_a_range_coded_stage_ends_with_its_last_codeword_and_where_it_began",
     ),
 )
 
@@ -132,21 +132,21 @@ MODELS = (
     ),
     Fault(
         "bfloat16 is shifted by one bit too few",
-        "Tensors.__getitem__",
+        "Entry.read",
         "(halves << 16)",
         "(halves << 15)",
         f"{CHECKPOINTS}_families.py::test_other_float_types_are_read_exactly",
     ),
     Fault(
         "tensors that overlap are accepted",
-        "_entries",
+        "read_header",
         "if entry.start < end:",
         "if entry.stop < end:",
         f"{CHECKPOINTS}_files.py::test_tensors_that_overlap_are_refused",
     ),
     Fault(
         "a header as long as it likes is read",
-        "_entries",
+        "read_header",
         "or length > HEADER_LIMIT:",
         ":",
         f"{CHECKPOINTS}_files.py::test_a_huge_header_is_not_read_even_if_the_file_is_as_large",
@@ -154,7 +154,7 @@ MODELS = (
     Fault(
         "a pickle is opened",
         "_files",
-        "if path.suffix in PICKLES:",
+        'if path.suffix.lower() in PICKLES or kinds.of(path).name == "pickle":',
         'if path.suffix == ".pickle":',
         f"{CHECKPOINTS}_files.py::test_a_pickle_is_refused_unread_with_the_code_that_converts_it",
     ),
@@ -216,7 +216,7 @@ MODELS = (
     ),
     Fault(
         "a model file of a later version is read",
-        "load",
+        "load_whole",
         'if about["version"] != VERSION:',
         'if about["version"] < VERSION:',
         "tests/test_modelfile.py::test_a_later_version_is_refused",
@@ -278,10 +278,121 @@ COMMANDS = (
     ),
     Fault(
         "a sound is as long as its header says",
-        "_open",
-        "yield file, max(0, min(file.getnframes(), there))",
-        "yield file, file.getnframes()",
+        "_standard",
+        "return Sound(rate, max(0, min(file.getnframes(), there)), next_samples)",
+        "return Sound(rate, file.getnframes(), next_samples)",
         "tests/test_cli_files.py::test_a_sound_is_as_long_as_its_file_whatever_it_claims",
+    ),
+)
+
+WRITER = (
+    Fault(
+        "a new file takes the place of a device or a pipe",
+        "is_replaced",
+        "return stat.S_ISREG(found.st_mode) and _descriptor(path) is None",
+        "return _descriptor(path) is None",
+        "tests/test_files.py::test_a_pipe_receives_everything",
+    ),
+    Fault(
+        "a new file takes the place of a link",
+        "NewFile.__init__",
+        "self._place = os.path.realpath(path)",
+        "self._place = os.path.abspath(path)",
+        "tests/test_files.py::test_a_link_stays_and_its_target_is_replaced",
+    ),
+    Fault(
+        "a file that is replaced gets the mode of a new one",
+        "NewFile.commit",
+        "os.chmod(self._name, _owned(self._name, self._old))",
+        "os.chmod(self._name, 0o644)",
+        "tests/test_files.py::test_mode_stays_and_new_files_have_that_of_the_process",
+    ),
+    Fault(
+        "errors name the temporary file",
+        "_named",
+        "raise OSError(error.errno, error.strerror, os.fsdecode(path)) from error",
+        "raise",
+        "tests/test_files.py::test_errors_name_what_the_user_named",
+    ),
+    Fault(
+        "an output may be one of the inputs",
+        "_refuse_inputs",
+        "if any(_is_same(one, path) for one in held):",
+        "if path in held:",
+        "tests/test_cli_outputs.py::test_an_input_is_never_the_output",
+    ),
+    Fault(
+        "an ending is what it is in small letters only",
+        "_ending",
+        "own = os.path.splitext(path)[1].lower()",
+        "own = os.path.splitext(path)[1]",
+        "tests/test_cli_outputs.py::test_endings_are_the_same_in_any_case_of_letters",
+    ),
+    Fault(
+        "what a command prints goes into its own output",
+        "of",
+        "return Output(atomic.STDOUT, endings[0], sys.stderr)",
+        "return Output(atomic.STDOUT, endings[0], sys.stdout)",
+        "tests/test_cli_outputs.py::test_standard_output_holds_what_a_file_would",
+    ),
+)
+
+SOUNDS = (
+    Fault(
+        "a sound of another rate is taken for one of the model's",
+        "source",
+        "expected = front.rate if front.rate is not None else rate",
+        "expected = rate",
+        "tests/test_sounds.py::test_another_rate_is_refused_or_resampled_never_taken_for_the_models",
+    ),
+    Fault(
+        "an unknown front end is one of samples",
+        "front_end",
+        "if recorded is None:",
+        "recorded = recorded or FrontEnd('samples', dim)\nif recorded is None:",
+        "tests/test_frontend.py::test_what_cannot_be_applied_is_refused_with_what_is_missing",
+    ),
+    Fault(
+        "every part of a sound begins with silence",
+        "Analysis.__call__",
+        "self._last = content[-dim:].copy()",
+        "self._last = np.zeros(dim)",
+        "tests/test_frontend.py::test_parts_of_any_size_are_the_whole",
+    ),
+    Fault(
+        "half a window is lost between two parts of a decoded sound",
+        "Synthesis.__call__",
+        "samples[0] += self._half",
+        "pass",
+        "tests/test_frontend.py::test_parts_of_any_size_are_the_whole",
+    ),
+    Fault(
+        "a model that is saved again loses its front end",
+        "ResidualVectorQuantizer.load",
+        "quantizer._front_end = front_end",
+        "pass",
+        "tests/test_frontend.py::test_a_record_comes_back_from_every_file",
+    ),
+    Fault(
+        "whole numbers of 24 bits are read as of 32",
+        "_samples",
+        "padded[:, 4 - width :] = raw",
+        "padded[:, :width] = raw",
+        "tests/test_sounds.py::test_the_forms_that_recorders_write_are_read",
+    ),
+    Fault(
+        "a Faiss index with other contents is taken for a residual quantizer",
+        "parse",
+        "if code not in (*SERVED, *WRAPPERS):",
+        "if not code.isalnum():",
+        "tests/test_kinds.py::test_another_faiss_index_is_named_with_what_to_do",
+    ),
+    Fault(
+        "info prints bars that the terminal cannot show",
+        "bars",
+        "return PLAIN",
+        "return BARS",
+        "tests/test_terminal.py::test_info_prints_what_the_terminal_has",
     ),
 )
 
@@ -302,4 +413,4 @@ KERNELS = (
     ),
 )
 
-FAULTS = (*CONTAINER, *MODELS, *CLAIMS, *COMMANDS, *KERNELS)
+FAULTS = (*CONTAINER, *MODELS, *CLAIMS, *COMMANDS, *WRITER, *SOUNDS, *KERNELS)

@@ -123,7 +123,7 @@ BANDWIDTH = (
     ),
     Fault(
         "a negative bandwidth is accepted",
-        "Config.stages_for",
+        "Config.budget",
         "if spent is None or spent < 0:",
         "if spent is None:",
         f"{QUANTIZER}::test_refused_input_leaves_everything_as_it_was",
@@ -137,7 +137,7 @@ BANDWIDTH = (
     ),
     Fault(
         "training uses all stages whatever the bandwidth",
-        "ResidualVectorQuantizer.passed",
+        "ResidualVectorQuantizer._passed",
         "self.config.stages_for(sample_rate, bandwidth, call)",
         "self.config.stages_for(sample_rate, None if self.training else bandwidth, call)",
         f"{QUANTIZER}::test_bandwidth_is_obeyed_in_training_too",
@@ -171,8 +171,8 @@ CLASS = (
     Fault(
         "a name of the state dict is another than ESPnet's",
         "entries",
-        'named[f"{layer}_codebook.embed_avg"] = state.sums',
-        'named[f"{layer}_codebook.embedding_avg"] = state.sums',
+        "named[names.book(stage, names.SUMS)] = state.sums",
+        'named[names.book(stage, "embedding_avg")] = state.sums',
         f"{QUANTIZER}::test_the_names_and_shapes_are_espnets",
     ),
     Fault(
@@ -198,7 +198,7 @@ CLASS = (
     ),
     Fault(
         "a batch that is refused has drawn random numbers",
-        "ResidualVectorQuantizer.passed",
+        "ResidualVectorQuantizer._passed",
         "batch = layout.Batch(call, x, self.codebooks, mask)\n"
         "seed = None\n"
         "if self.training:\n"
@@ -213,10 +213,10 @@ CLASS = (
     ),
     Fault(
         "eval learns from the batch",
-        "ResidualVectorQuantizer.passed",
+        "ResidualVectorQuantizer._passed",
         "if self.training:\n    seed",
         "if self is not None:\n    seed",
-        f"{QUANTIZER}::test_a_fresh_quantizer_trains_as_in_torch_and_eval_never_does",
+        "tests/test_quantizer_training.py::test_a_fresh_quantizer_trains_as_in_torch_and_eval_never_does",
     ),
 )
 

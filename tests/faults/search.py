@@ -49,14 +49,14 @@ TIES = (
         "measure",
         "if hashes[other] == hashes[k] and same(codewords, other * width, k * width, width):",
         "if hashes[other] & 15 == hashes[k] & 15:",
-        f"{KERNELS}::test_repeats_are_those_of_numpy_whatever_the_hash",
+        "tests/test_kernels_bounds.py::test_repeats_are_those_of_numpy_whatever_the_hash",
     ),
     Fault(
         "compiled: a codeword of minus zeros is no repeat of one of zeros",
         "_hash",
         "if number == sign:",
         "if number == sign and number < 1:",
-        f"{KERNELS}::test_repeats_are_those_of_numpy_whatever_the_hash",
+        "tests/test_kernels_bounds.py::test_repeats_are_those_of_numpy_whatever_the_hash",
     ),
     Fault(
         "a stage with two codewords is not searched",
@@ -129,21 +129,21 @@ BOUND = (
         "_round",
         "slack = rest + (norm + rest) * share + distant",
         "slack = (norm + rest) * share + distant",
-        f"{KERNELS}::test_no_bound_is_above_the_score",
+        "tests/test_kernels_bounds.py::test_no_bound_is_above_the_score",
     ),
     Fault(
         "whole numbers: half norms are not lowered by what float32 rounds",
         "_Packed.finish",
         "self.lowered = 8 * U",
         "self.lowered = 0.0",
-        f"{KERNELS}::test_no_bound_is_above_the_score",
+        "tests/test_kernels_bounds.py::test_no_bound_is_above_the_score",
     ),
     Fault(
         "float32 screen: its sums are taken for exact",
         "_Packed.finish",
         "self.lowered = terms / (1 - terms) if terms < 0.5 else np.inf",
         "self.lowered = 0.0",
-        f"{KERNELS}::test_no_bound_is_above_the_score",
+        "tests/test_kernels_bounds.py::test_no_bound_is_above_the_score",
     ),
     Fault(
         "the bound of float32 sums counts one rounding only",
@@ -157,7 +157,7 @@ BOUND = (
         "error_bounds",
         "gamma(wide_info, wide_terms) * (1 + 1e-9)",
         "gamma(wide_info, 1) * (1 + 1e-9)",
-        f"{KERNELS}::test_scores_of_a_far_row_may_round_one_way_all_along",
+        "tests/test_kernels_bounds.py::test_scores_of_a_far_row_may_round_one_way_all_along",
     ),
     Fault(
         "squares that underflow are taken for nothing",
@@ -169,16 +169,16 @@ BOUND = (
     Fault(
         "a far row's slack forgets the half norms it counts too much",
         "_round",
-        "distant = 0.5 * real[q, 12]",
+        "distant = 0.5 * real[q, col.HEAVIEST]",
         "distant = 0.0",
-        f"{KERNELS}::test_no_bound_is_above_the_score_at_any_two_norms",
+        "tests/test_kernels_bounds.py::test_no_bound_is_above_the_score_at_any_two_norms",
     ),
     Fault(
         "codewords are packed without taking the centre away",
-        "_pack",
+        "pack",
         "move(codewords, k * width, centre, 0, moved, 0, unit, width)",
         "move(codewords, k * width, 0.0 * centre, 0, moved, 0, unit, width)",
-        f"{KERNELS}::test_no_bound_is_above_the_score",
+        "tests/test_kernels_bounds.py::test_no_bound_is_above_the_score",
     ),
     Fault(
         "distances in float64 are taken for exact",
@@ -186,7 +186,7 @@ BOUND = (
         "share = (width + 4) * U64 * (1.0 + 1e-9)",
         "share = 0.0",
         f"{NUMBA}::test_codes_near_ties_are_those_of_the_definition "
-        f"{KERNELS}::test_codes_where_all_but_coincides_are_those_of_the_definition",
+        "tests/test_kernels_bounds.py::test_codes_where_all_but_coincides_are_those_of_the_definition",
     ),
     Fault(
         "without Numba: distances in float64 are taken for exact",
@@ -200,14 +200,14 @@ BOUND = (
         "on_grid",
         "bits = (53 - math.frexp(np.float64(width))[1]) // 2",
         "bits = 40",
-        f"{KERNELS}::test_whole_numbers_beyond_the_grid_are_not_said_to_be_exact",
+        "tests/test_kernels_bounds.py::test_whole_numbers_beyond_the_grid_are_not_said_to_be_exact",
     ),
     Fault(
         "without Numba: a sum of squares of any length is taken for exact on a grid",
         "on_grid",
         "bits = (53 - math.frexp(left.shape[1])[1]) // 2",
         "bits = 40",
-        f"{KERNELS}::test_whole_numbers_beyond_the_grid_are_not_said_to_be_exact",
+        "tests/test_kernels_bounds.py::test_whole_numbers_beyond_the_grid_are_not_said_to_be_exact",
     ),
     Fault(
         "the error of a far row's score counts the codeword shortened as well",
@@ -225,10 +225,10 @@ BOUND = (
     ),
     Fault(
         "whole numbers: the bound forgets what rounding a codeword left",
-        "_sides",
+        "sides",
         "bounding = max(bounding, (missed[k] * (1.0 + 1e-9) + 2.0**-1000) / ratio)",
         "bounding = max(bounding, 0.0)",
-        f"{KERNELS}::test_no_bound_is_above_the_score_of_a_codeword_that_is_rounded_unlike_the_others",
+        "tests/test_kernels_bounds.py::test_no_bound_is_above_the_score_of_a_codeword_that_is_rounded_unlike_the_others",
     ),
 )
 
@@ -300,7 +300,7 @@ EDGES = (
         "_screen",
         "end = min(begin + run, n_panels)",
         "end = max(begin + 1, min(begin + run, n_panels) - 1)",
-        f"{KERNELS}::test_no_bound_is_above_the_score",
+        "tests/test_kernels_bounds.py::test_no_bound_is_above_the_score",
     ),
     Fault(
         "without Numba: a block ends one row too early",
@@ -338,28 +338,28 @@ WAYS = (
         "_best",
         "expected = min(beam, count)",
         "expected = max(1, min(beam, count) - 1)",
-        f"{CODEC}::test_the_beam_search_is_that_of_its_definition",
+        "tests/test_codec_beams.py::test_the_beam_search_is_that_of_its_definition",
     ),
     Fault(
         "a compiled beam keeps one hypothesis too few",
         "_select",
         "return min(kept, beam)",
         "return min(kept, max(1, beam - 1))",
-        f"{CODEC}::test_beams_on_compiled_screens_are_those_of_numpy",
+        "tests/test_codec_beams.py::test_beams_on_compiled_screens_are_those_of_numpy",
     ),
     Fault(
         "hypotheses of a beam that tie come in the wrong order",
         "ranked",
         "key=lambda n: (keys[n], n)",
         "key=lambda n: (keys[n], -n)",
-        f"{CODEC}::test_the_beam_search_is_that_of_its_definition",
+        "tests/test_codec_beams.py::test_the_beam_search_is_that_of_its_definition",
     ),
     Fault(
         "a compiled beam does not ask whether float64 can order its hypotheses",
         "_select",
         "if not errors[i] - errors[i - 1] > ",
         "if 0.0 > ",
-        f"{CODEC}::test_the_beam_search_is_that_of_its_definition",
+        "tests/test_codec_beams.py::test_the_beam_search_is_that_of_its_definition",
     ),
     Fault(
         "rows whose other codewords moved are not searched again",
@@ -390,21 +390,21 @@ PROJECTIONS = (
         "search_beams",
         "plain.search_beams(x, stages, beam_size, codes, project)",
         "plain.search_beams(x, stages, beam_size, codes)",
-        f"{KERNELS}::test_a_beam_over_projections_does_not_depend_on_the_rows_beside",
+        "tests/test_kernels_maps.py::test_a_beam_over_projections_does_not_depend_on_the_rows_beside",
     ),
     Fault(
         "the next panel of a map begins with the last column of the one before",
         "map_rows",
         "size = (dim + 1) * width",
         "size = dim * width",
-        f"{KERNELS}::test_maps_are_numpys_on_a_grid",
+        "tests/test_kernels_maps.py::test_maps_are_numpys_on_a_grid",
     ),
     Fault(
         "rows that fill a block are taken from beside the last",
         "_panel_code",
         'b.select(b.icmp_signed("<", here, last), here, last)',
         'b.select(b.icmp_signed("<", here, last), here, number(0))',
-        f"{KERNELS}::test_maps_are_numpys_on_a_grid",
+        "tests/test_kernels_maps.py::test_maps_are_numpys_on_a_grid",
     ),
     Fault(
         "folded: what a map rounds of a row is not allowed for",
@@ -429,7 +429,7 @@ PROJECTIONS = (
     ),
     Fault(
         "folded: rows that are left open go to the first codeword",
-        "_pick_folded",
+        "pick_folded",
         "near = left\nif near == 1:",
         "near = left\nif near >= 1:",
         "tests/test_folded_maps.py",
@@ -451,7 +451,7 @@ PROJECTIONS = (
     Fault(
         "a few rows are mapped by what the block before them gave",
         "encode",
-        "searched, place = mapped, place * whole[q, 1]",
+        "searched, place = mapped, place * whole[q, col.WIDTH]",
         "searched, place = mapped, 0",
         f"{KERNELS}",
     ),
@@ -530,10 +530,24 @@ DECODE = (
     ),
     Fault(
         "a code one beyond the last codeword is let through",
-        "_names_codewords",
+        "_some_dropped",
         "int(xp.max(row)) < size",
         "int(xp.max(row)) <= size",
-        f"{CODEC}::test_decode_says_what_is_wrong",
+        "tests/test_codec_refused.py::test_decode_says_what_is_wrong",
+    ),
+    Fault(
+        "a dropped code adds the first codeword",
+        "decode",
+        "lambda stage: codes[stage, :] >= 0",
+        "lambda stage: codes[stage, :] >= -1",
+        "tests/test_dropped.py",
+    ),
+    Fault(
+        "the bias of a map stands for stages that are all dropped",
+        "_apart",
+        "if not (dropped and quantizer.maps()):",
+        "if not (dropped and quantizer.maps() and False):",
+        "tests/test_dropped.py",
     ),
 )
 

@@ -18,9 +18,9 @@ import numpy as np
 import rvq_np
 from rvq_np.kernels import dispatch
 
-from . import models, targets
+from . import models, places, targets
 
-TARGETS = {**targets.TARGETS, **models.TARGETS}
+TARGETS = {**targets.TARGETS, **models.TARGETS, **places.TARGETS}
 RECORD = Path(__file__).parents[2] / "docs" / "reliability.json"
 GROWTH = 1 << 30  # bytes an input may make the process grow by, before it is out of memory
 SHOWN = 5  # findings that are printed

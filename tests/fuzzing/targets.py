@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from helpers import rvq_reader
 
-from rvq_np import Codebooks, Stage, bitstream, checkpoints, cli
+from rvq_np import Codebooks, FrontEnd, Stage, bitstream, checkpoints, cli
 from rvq_np.errors import BitstreamError, CheckpointError
 from rvq_np.files import wav
 
@@ -108,7 +108,8 @@ class CommandLine:
         self.bad = Path(self.folder.name, "bad")
         self.good = Path(self.folder.name, "good.safetensors")
         rng = np.random.default_rng(0)
-        checkpoints.save(self.good, rng.standard_normal((2, 9, 3)).astype(np.float32))
+        books = rng.standard_normal((2, 9, 3)).astype(np.float32)
+        checkpoints.save(self.good, books, front_end=FrontEnd("samples", 3))
         file = io.BytesIO()
         np.save(file, rng.standard_normal((20, 3)).astype(np.float32))
         self.vectors = [file.getvalue()]
@@ -125,6 +126,7 @@ class CommandLine:
         )
         stages = {f"level_{n}": rng.integers(0, 9, (20, 40)[n]) for n in range(2)}
         self.stages = [_saved(np.savez, **stages), _saved(np.savez_compressed, **stages)]
+        self.tables = [b"stage_0,stage_1\n1,2\n3,-1\n", b"1,2\n3,4\n"]
         self.arrays = [_saved(np.save, rng.integers(0, 9, (2, 20)))]
 
     def close(self):
@@ -144,6 +146,18 @@ class CommandLine:
                 ("decode {bad} -m {good} -o {out}.npy", "npy", self.arrays),
                 ("info {good} --codes {bad}", "npy", self.arrays),
                 ("decode {bad} -m {strided} -o {out}.npy", "npz", self.stages),
+                ("decode {bad} -m {good} -o {out}.npy", "csv", self.tables),
+                ("decode {bad} -m {good} -o {out}.wav", "rvq", self.codes),
+                (
+                    "fit {bad} -o {out}.safetensors --n-q 1 --bins 4 --iterations 1 --dim 3",
+                    "wav",
+                    self.sounds,
+                ),
+                (
+                    "fit {bad} -o {out}.safetensors --n-q 1 --bins 4 --iterations 1",
+                    "npz",
+                    self.archives,
+                ),
                 (
                     "fit {bad} -o {out}.safetensors --n-q 1 --bins 4 --iterations 1",
                     "npy",

@@ -289,14 +289,24 @@ def test_decode_of_no_stages_keeps_its_shape_in_ours_only():
 
 @pytest.mark.parametrize(
     ("codes", "error"),
-    [([[[-1]]], CodeRangeError), ([[[8]]], CodeRangeError), ([[[0]]] * 4, LevelsError)],
+    [([[[-2]]], CodeRangeError), ([[[8]]], CodeRangeError), ([[[0]]] * 4, LevelsError)],
 )
 def test_codes_that_name_no_codeword_raise_in_both_and_ours_says_which(codes, error):
     ours, theirs = parity.pair(6, 6, 3, 8)
     with pytest.raises(IndexError):
         theirs.decode(torch.tensor(codes))
-    with pytest.raises(error, match=r"code (-1|8) at \(0, 0, 0\)|4 rows.*3 stages"):
+    with pytest.raises(error, match=r"code (-2|8) at \(0, 0, 0\)|4 rows.*3 stages"):
         ours.decode(np.array(codes))
+
+
+def test_a_dropped_code_adds_nothing_in_ours_and_raises_in_theirs(rng):
+    ours, theirs = parity.pair(6, 6, 3, 8)
+    codes = rng.integers(0, 8, (3, 2, 5))
+    without = codes.copy()
+    without[1:] = -1
+    with pytest.raises(IndexError):
+        theirs.decode(torch.from_numpy(without))
+    np.testing.assert_array_equal(ours.decode(without), ours.decode(codes[:1]))
 
 
 def test_a_start_beyond_the_stages_in_use_raises_in_both_and_ours_says_why(rng):

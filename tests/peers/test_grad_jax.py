@@ -245,7 +245,7 @@ def test_values_that_cannot_be_quantized_poison_the_result_where_nothing_can_be_
 
     result, after = step(jnp.asarray(bad))
     assert np.isnan(result.quantized).all()
-    assert (np.asarray(result.codes) == -1).all()
+    assert (np.asarray(result.codes) == -2).all()
     if training:
         assert np.isnan(result.penalty)
     for name, value in state.items():

@@ -606,3 +606,50 @@ def test_a_quantizer_held_by_numpy_trains_from_its_first_batch_on(codebook_dim, 
         np.testing.assert_allclose(x.grad.numpy(), found, rtol=1e-4, atol=2e-6)
         for name, value in theirs.state_dict().items():
             np.testing.assert_array_equal(ours.state_dict()[name], value)
+
+
+WAYS_TO_HALF = {
+    "half": lambda module: module.half(),
+    "bfloat16": lambda module: module.bfloat16(),
+    "to": lambda module: module.to(torch.float16),
+    "inside another": lambda module: nn.Sequential(module).half()[0],
+    "assigned": lambda module: _assigned(module),
+}
+
+
+def _assigned(module):
+    state = {name: each.half() for name, each in module.state_dict().items()}
+    module.load_state_dict(state, assign=True)
+    return module
+
+
+@pytest.mark.parametrize("way", WAYS_TO_HALF.values(), ids=WAYS_TO_HALF)
+@pytest.mark.parametrize("narrow", [4, 3])
+def test_statistics_stay_float32_in_a_module_of_half_precision(way, narrow):
+    """A float16 count of 70,000 equal vectors overflowed, and the state was lost.
+
+    lucidrains/vector-quantize-pytorch#10
+    """
+    torch.manual_seed(0)
+    rvq = ResidualVectorQuantizer(4, narrow, n_q=2, bins=8, decay=0.0, kmeans_iters=2)
+    x = torch.randn(1, 4, 100)
+    rvq(x, 50)
+    before = {name: each.clone() for name, each in rvq.named_buffers()}
+    rvq = way(rvq)
+    for name, buffer in rvq.named_buffers():
+        assert buffer.dtype == torch.float32
+        if way is not WAYS_TO_HALF["assigned"]:  # that is what was rounded
+            torch.testing.assert_close(buffer, before[name], rtol=0, atol=0)
+    given = next(iter(rvq.parameters())).dtype if narrow == 3 else torch.float16
+    one = x[:, :, :1].repeat(1, 1, 70000).to(given)
+    result = rvq(one, 50)
+    assert result.quantized.dtype == given
+    counts = rvq.vq.layers[0]._codebook.cluster_size
+    assert counts.max() == 70000
+    assert all(torch.isfinite(each).all() for each in rvq.buffers())
+    rvq(one, 50)
+    state = rvq.state_dict()
+    again = ResidualVectorQuantizer(4, narrow, n_q=2, bins=8)
+    again.load_state_dict(state)
+    ours, theirs = (each.eval()(one.float(), 50).codes for each in (rvq, again))
+    torch.testing.assert_close(ours, theirs)

@@ -17,13 +17,19 @@ screen.
 
 import numpy as np
 
+from . import columns as col
 from .differences import distance, move
 from .exact import on_grid
 from .jit import kernel
-from .packing import TINY, U
-from .search import IN_PANEL, WIDTH, _quantize, _screen
-from .simd import LANES, ROWS, apart, collect, dot, lowest, subtract_from
+from .packing import aligned_empty
+from .panels import TINY, U
+from .rows import quantize
+from .screens import collect, lowest
+from .search import IN_PANEL, WIDTH, _screen
+from .simd import apart, dot, subtract_from
+from .target import LANES, ROWS
 
+PARAMS, OFFS = len(col.PARAMS), len(col.OFFS)
 LARGEST = np.float32(np.finfo(np.float32).max)  # below infinity, which marks padding and repeats
 
 
@@ -32,42 +38,23 @@ TOGETHER = 8 * ROWS  # hypotheses of several rows that meet a stage together, ab
 
 @kernel
 def encode(
-    x, beam, codewords, table, half, panels, side, maps, centres, whole, real, blank, codes, start
+    x, beam, codewords, table, half, panels, side, maps, centres, whole, real,
+    quantized, params, starts, norms, energies, offs, powers, moved, bounds, residuals, following,
+    history, later, alive, few, lanes, found, parents, codewords_found, values,
+    best_codewords, best_parents, best_errors, codes, start,
 ):  # fmt: skip
     n_stages, dim = whole.shape[0], x.shape[1]
-    group = max(1, min(ROWS, TOGETHER // beam))
-    space = -(-group * beam // ROWS) * ROWS
-    width, n_panels = 1, 1
-    for q in range(n_stages):
-        width = max(width, whole[q, 2] * 4 // blank.itemsize)
-        n_panels = max(n_panels, whole[q, 3])
-    quantized = np.zeros((space, width), blank.dtype)
-    params = np.zeros((space, 4), np.float32)
-    starts = params.view(np.int32)
-    norms, energies, offs = np.zeros(space), np.zeros(space), np.zeros((space, 2))
-    powers, moved = np.zeros(space), np.empty(dim)
-    store = np.empty(space * n_panels * WIDTH + 16, np.float32)
-    first = (-store.ctypes.data % 64) // 4
-    bounds = store[first : first + space * n_panels * WIDTH].reshape(space, n_panels * WIDTH)
-    residuals, following = np.empty(space * dim, x.dtype), np.empty(space * dim, x.dtype)
-    history, later = np.empty((space, n_stages), np.int32), np.empty((space, n_stages), np.int32)
-    alive = np.empty(group, np.int64)
-    few, lanes = np.empty(beam, np.float64), np.empty(LANES, np.float32)
-    found = np.empty(n_panels * IN_PANEL, np.int32)
-    parents = np.empty(beam * n_panels * IN_PANEL, np.int32)
-    codewords_found = np.empty(beam * n_panels * IN_PANEL, np.int32)
-    values = np.empty(beam * n_panels * IN_PANEL, np.float64)
-    best_codewords, best_parents = np.empty(beam + 1, np.int64), np.empty(beam + 1, np.int64)
-    best_errors = np.empty(beam + 1, np.float64)
+    group = alive.shape[0]
     lost = 0
     for low in range(0, x.shape[0], group):
         rows = min(group, x.shape[0] - low)
         for n in range(rows):
-            residuals[n * dim : n * dim + dim] = x[low + n]
+            for d in range(dim):
+                residuals[n * dim + d] = x[low + n, d]
             alive[n] = 1
         for q in range(n_stages):
             total = alive[:rows].sum()
-            _quantize(
+            quantize(
                 residuals, 0, total, centres, moved, whole, real, q,
                 quantized, params, starts, norms, powers,
             )  # fmt: skip
@@ -90,8 +77,10 @@ def encode(
                 for i in range(alive[n]):
                     parent, codeword = best_parents[i], best_codewords[i]
                     at = parent * dim
-                    following[to * dim : to * dim + dim] = residuals[at : at + dim]
-                    subtract_from(following, to * dim, table, whole[q, 5] + codeword * dim, dim)
+                    for d in range(dim):
+                        following[to * dim + d] = residuals[at + d]
+                    codeword_at = whole[q, col.TABLE_AT] + codeword * dim
+                    subtract_from(following, to * dim, table, codeword_at, dim)
                     for earlier in range(q):
                         later[to, earlier] = history[parent, earlier]
                     later[to, q] = codeword
@@ -107,6 +96,41 @@ def encode(
     return lost
 
 
+def workspace(plan, beam, rows):
+    """Return what `encode` writes into besides its results, for rows of the type of `rows`."""
+    (n_stages, dim), dtype = (len(plan.whole), rows.shape[1]), rows.dtype
+    group = max(1, min(ROWS, TOGETHER // beam))  # rows that meet a stage together
+    space = -(-group * beam // ROWS) * ROWS  # hypotheses
+    width = max(1, int(plan.whole[:, col.STEPS].max()) * 4 // plan.blank.itemsize)
+    n_panels = max(1, int(plan.whole[:, col.PANELS].max()))
+    params, reached = np.zeros((space, PARAMS), np.float32), n_panels * IN_PANEL
+    return (
+        np.zeros((space, width), plan.blank.dtype),
+        params,
+        params.view(np.int32),
+        np.zeros(space),
+        np.zeros(space),
+        np.zeros((space, OFFS)),
+        np.zeros(space),
+        np.empty(dim),
+        aligned_empty(space, n_panels * WIDTH),
+        np.empty(space * dim, dtype),
+        np.empty(space * dim, dtype),
+        np.empty((space, n_stages), np.int32),
+        np.empty((space, n_stages), np.int32),
+        np.empty(group, np.int64),
+        np.empty(beam),
+        np.empty(LANES, np.float32),
+        np.empty(reached, np.int32),
+        np.empty(beam * reached, np.int32),
+        np.empty(beam * reached, np.int32),
+        np.empty(beam * reached),
+        np.empty(beam + 1, np.int64),
+        np.empty(beam + 1, np.int64),
+        np.empty(beam + 1),
+    )
+
+
 @kernel(inner=True)
 def _reach(
     residuals, first, alive, dim, bounds, centres, moved, whole, real, q, params, norms, powers,
@@ -115,28 +139,32 @@ def _reach(
     """Return what errors, in the stage's units, may be kept at most; -1: unknown.
 
     Sets the `energies` of the residuals, half their squares, rounded down, and `offs`, how far a
-    bound may be off: that of a codeword of norm w by ``(offs[h, 0] + grain * w) * w + offs[h, 1]``.
+    bound may be off: that of a codeword of norm w by ``(per_norm + grain * w) * w
+    + at_least``, see `columns.OFFS`.
     """
-    count, n_panels, unit, heaviest = 0, np.uint64(whole[q, 3]), real[q, 7], real[q, 12]
-    grain = 2.0 * real[q, 9] + 16.0 * U
+    count, n_panels = 0, np.uint64(whole[q, col.PANELS])
+    unit, heaviest = real[q, col.UNIT], real[q, col.HEAVIEST]
+    grain = 2.0 * real[q, col.LOWERED] + 16.0 * U
     for h in range(first, first + alive):
         if not norms[h] < np.inf or powers[h] != 1.0:
             return -1.0
-        if whole[q, 11] < 0:
+        if whole[q, col.CENTRE_AT] < 0:
             square = dot(residuals, h * dim, residuals, h * dim, dim) * unit * unit
         else:
-            move(residuals, h * dim, centres, whole[q, 11], moved, 0, unit, dim)
+            move(residuals, h * dim, centres, whole[q, col.CENTRE_AT], moved, 0, unit, dim)
             square = dot(moved, 0, moved, 0, dim)
         energies[h] = 0.5 * square * (1.0 - 1e-11)
         # A bound is below the score by two slacks at most, and as much again of the half norm.
-        offs[h, 0] = -2.0 * np.float64(params[h, 1]) + grain * norms[h] + 2.0**-90
-        offs[h, 1] = 2.0**-90 + 2e-11 * square
-        off = energies[h] + (offs[h, 0] + grain * heaviest) * heaviest + offs[h, 1]
+        slack = -2.0 * np.float64(params[h, col.MINUS_SLACK])
+        offs[h, col.PER_NORM] = slack + grain * norms[h] + 2.0**-90
+        offs[h, col.AT_LEAST] = 2.0**-90 + 2e-11 * square
+        off = (offs[h, col.PER_NORM] + grain * heaviest) * heaviest
+        off = energies[h] + off + offs[h, col.AT_LEAST]
         if h > first:
-            count = _keep(off + lowest(bounds, h, whole[q, 3]), few, count)
+            count = _keep(off + lowest(bounds, h, whole[q, col.PANELS]), few, count)
             continue
         # The one with the best codewords: the least of each lane over some runs of panels.
-        run = np.uint64(max(1, whole[q, 3] * LANES // (4 * few.shape[0])))
+        run = np.uint64(max(1, whole[q, col.PANELS] * LANES // (4 * few.shape[0])))
         for begin in range(np.uint64(0), n_panels, run):
             lanes[:] = np.inf
             for p in range(begin, min(begin + run, n_panels)):
@@ -173,8 +201,9 @@ def _select(
     """
     if reach < 0.0:
         return -1
-    beam, n_panels, codewords_at, side_at = few.shape[0], whole[q, 3], whole[q, 4], whole[q, 8]
-    grain, unit = 2.0 * real[q, 9] + 16.0 * U, real[q, 7]
+    beam, n_panels = few.shape[0], whole[q, col.PANELS]
+    codewords_at, side_at = whole[q, col.CODEWORDS_AT], whole[q, col.SIDE_AT]
+    grain, unit = 2.0 * real[q, col.LOWERED] + 16.0 * U, real[q, col.UNIT]
     listed = seen = 0
     for h in range(first, first + alive):
         count = collect(bounds, h, n_panels, _above(reach - energies[h]), found)
@@ -184,8 +213,9 @@ def _select(
                 energies[h] + bounds[h, codeword // IN_PANEL * WIDTH + LANES + codeword % IN_PANEL]
             )
             parents[listed], codewords_found[listed], values[listed] = h, codeword, value
-            weight = np.float64(side[2, side_at + codeword])
-            seen = _keep(value + (offs[h, 0] + grain * weight) * weight + offs[h, 1], few, seen)
+            weight = np.float64(side[col.NORM, side_at + codeword])
+            off = (offs[h, col.PER_NORM] + grain * weight) * weight
+            seen = _keep(value + off + offs[h, col.AT_LEAST], few, seen)
             listed += 1
         if seen == beam:
             reach = min(reach, few[beam - 1])

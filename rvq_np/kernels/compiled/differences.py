@@ -8,11 +8,8 @@ A difference of two numbers of T is rounded to float64 once, before anything is 
 is a power of two, so that nothing else is rounded unless it leaves float64.
 """
 
-from llvmlite import ir
-from numba.core import types
-from numba.extending import intrinsic
-
-from .simd import _Build, _pieces, _Running, _stretch
+from .build import Build, Running, pieces, stretch
+from .jit import intrinsic, ir, types
 
 
 @intrinsic
@@ -20,14 +17,14 @@ def move(context, rows, at, centres, centre_at, out, out_at, scale, length):
     """Write ``(row - centre) * scale``."""
 
     def code(context, builder, signature, arguments):
-        build, b = _Build(builder), builder
-        row, centre, target = (_stretch(context, build, signature, arguments, n) for n in (0, 2, 4))
+        build, b = Build(builder), builder
+        row, centre, target = (stretch(context, build, signature, arguments, n) for n in (0, 2, 4))
 
         def body(place, lanes):
             left = b.fsub(_wide(b, row(place, lanes)), centre(place, lanes))
             target(place, lanes, b.fmul(left, build.spread(arguments[6], left.type)))
 
-        _pieces(build, arguments[7], body)
+        pieces(build, arguments[7], body)
         return context.get_dummy_value()
 
     whole = types.intp
@@ -39,18 +36,18 @@ def dot_moved(context, moved, at, codewords, codeword_at, centres, centre_at, sc
     """Return ``<moved, (codeword - centre) * scale>``."""
 
     def code(context, builder, signature, arguments):
-        build, b = _Build(builder), builder
+        build, b = Build(builder), builder
         row, codeword, centre = (
-            _stretch(context, build, signature, arguments, n) for n in (0, 2, 4)
+            stretch(context, build, signature, arguments, n) for n in (0, 2, 4)
         )
-        total = _Running(build, ir.DoubleType(), lambda x, y: build.contracted(b.fadd(x, y)))
+        total = Running(build, ir.DoubleType(), lambda x, y: build.contracted(b.fadd(x, y)))
 
         def body(place, lanes):
             right = b.fsub(_wide(b, codeword(place, lanes)), centre(place, lanes))
             right = b.fmul(right, build.spread(arguments[6], right.type))
             total.join(build.contracted(b.fmul(row(place, lanes), right)))
 
-        _pieces(build, arguments[7], body)
+        pieces(build, arguments[7], body)
         return total.total()
 
     whole = types.intp
@@ -62,16 +59,16 @@ def distance(context, rows, at, codewords, codeword_at, scale, length):
     """Return the sum of ``((row - codeword) * scale)**2``."""
 
     def code(context, builder, signature, arguments):
-        build, b = _Build(builder), builder
-        row, codeword = (_stretch(context, build, signature, arguments, n) for n in (0, 2))
-        total = _Running(build, ir.DoubleType(), lambda x, y: build.contracted(b.fadd(x, y)))
+        build, b = Build(builder), builder
+        row, codeword = (stretch(context, build, signature, arguments, n) for n in (0, 2))
+        total = Running(build, ir.DoubleType(), lambda x, y: build.contracted(b.fadd(x, y)))
 
         def body(place, lanes):
             left = b.fsub(_wide(b, row(place, lanes)), _wide(b, codeword(place, lanes)))
             left = b.fmul(left, build.spread(arguments[4], left.type))
             total.join(build.contracted(b.fmul(left, left)))
 
-        _pieces(build, arguments[5], body)
+        pieces(build, arguments[5], body)
         return total.total()
 
     whole = types.intp

@@ -11,8 +11,9 @@ from ..plain import exact, fold
 from . import averages, beam, gather, maps, packing, search
 from . import bits as bits
 from . import measure as measuring
+from .columns import SPENT
 from .follow import Followed
-from .simd import LANES, PER_STEP, TARGET, VECTORS
+from .target import LANES, PER_STEP, TARGET, VECTORS
 
 SCREENS = TARGET.screens
 ROWS = 768  # rows a tile: 384 kB of float32 at D = 128
@@ -36,7 +37,11 @@ def measure(codewords):
     codewords = (
         codewords if codewords.flags.writeable else codewords.copy()
     )  # read-only: another type to Numba
-    measuring.measure(codewords, codewords.ravel().view(f"u{codewords.itemsize}"), half, repeat)
+    bits, space = (
+        codewords.ravel().view(f"u{codewords.itemsize}"),
+        measuring.workspace(*codewords.shape),
+    )
+    measuring.measure(codewords, bits, *space, half, repeat)
     return half, repeat
 
 
@@ -53,7 +58,7 @@ def encode(x, stages, codes, before=None):
             before(start, stop)
         # All stages but the last use rows up; Numba knows read-only arrays as another type.
         rows = x[start:stop] if kept else np.array(x[start:stop], dtype=dtype, order="C")
-        spent = np.zeros(2, np.int64)
+        spent = np.zeros(len(SPENT), np.int64)
         lost = run(rows, plan, codes, start, spent)
         if lost:
             for n in start + np.flatnonzero((codes[:, start:stop] < 0).any(axis=0)):
@@ -92,7 +97,8 @@ def search_beams(x, stages, beam_size, codes):
 
     def tile(start, stop):
         rows = np.array(x[start:stop], dtype=dtype, order="C")
-        if beam.encode(rows, beam_size, *plan.arrays, plan.blank, codes, start):
+        space = beam.workspace(plan, beam_size, rows)
+        if beam.encode(rows, beam_size, *plan.arrays, *space, codes, start):
             lost = start + np.flatnonzero(codes[0, start:stop] < 0)
             few = np.empty((len(codes), len(lost)), np.int32)
             plain.search_beams(x[lost], stages, beam_size, few)
@@ -117,7 +123,7 @@ def search_one(x, rows, stages):
 
     def tile(start, stop):
         some = x[start:stop] if rows is None else x[rows[start:stop]]
-        spent = np.zeros(2, np.int64)
+        spent = np.zeros(len(SPENT), np.int64)
         if run(some, plan, codes, start, spent, bounds[start:stop]):
             for n in start + np.flatnonzero(codes[0, start:stop] < 0):
                 codes[:, n] = by_hand(x[n if rows is None else rows[n]].copy(), stages)
@@ -349,7 +355,7 @@ def by_hand(row, stages):
         searched = project(row[None], stage)
         code = np.empty(1, np.int32)
         plan = packed(stage.alone)
-        if run(searched.copy(), plan, code[None], 0, np.zeros(2, np.int64)):
+        if run(searched.copy(), plan, code[None], 0, np.zeros(len(SPENT), np.int64)):
             usable = np.flatnonzero(stage.half < np.inf).tolist()
             code[0] = exact.nearest_of(searched[0], stage.codebook, usable)
         codes[q] = code[0]

@@ -1,5 +1,9 @@
 """The one decorator of the compiled kernels, and why it is as it is.
 
+Where a library of kernels that were compiled ahead of time serves (`prebuilt`), a kernel that
+Python calls is the library's, no other is ever called, and Numba is not imported: what the modules
+of the kernels take from it, they take from here.
+
 ``nogil``: threads are ours (`tiles`), so a kernel must let go of the interpreter.
 ``cache``: a cold compile costs seconds.  Where nothing is writable Numba raises while
 decorating ("no locator available"), which must not make the import die: compile uncached.
@@ -17,7 +21,33 @@ import os
 from pathlib import Path
 from typing import Any
 
-import numba
+from .. import prebuilt
+
+LIBRARY = prebuilt.library()
+
+
+class _Unused:
+    """Stands for what only a compiler needs: whatever is taken from it or made of it."""
+
+    def __getattr__(self, name):
+        return self
+
+    def __call__(self, *arguments, **options):
+        return self
+
+
+if LIBRARY is None:
+    import numba
+    from llvmlite import ir
+    from numba.core import cgutils, types
+    from numba.core.registry import cpu_target
+    from numba.extending import intrinsic
+else:
+    ir = types = cgutils = cpu_target = _Unused()  # type: ignore
+
+    def intrinsic(function):
+        return function
+
 
 _log = logging.getLogger("rvq_np")
 
@@ -30,6 +60,10 @@ def kernel(function=None, *, fastmath=False, inner=False):
     """
     if function is None:
         return lambda each: kernel(each, fastmath=fastmath, inner=inner)
+    if LIBRARY is not None:
+        function.py_func = function  # as Numba's have it
+        module = function.__module__.rpartition(".")[2]
+        return function if inner else LIBRARY.entry(f"{module}.{function.__name__}")
     options = {"nogil": True, "fastmath": fastmath, "error_model": "numpy"}
     if inner:
         return numba.njit(_nrt=False, **options)(function)
@@ -79,3 +113,9 @@ def _sources():
     for path in sorted(Path(__file__).parents[1].rglob("*.py")):
         digest.update(path.read_bytes())
     return digest.digest()
+
+
+def processor():
+    """Return the triple and the features, as LLVM writes them, of what Numba compiles for."""
+    triple, _, features = cpu_target.target_context.codegen().magic_tuple()
+    return triple, features

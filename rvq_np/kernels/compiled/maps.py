@@ -19,18 +19,16 @@ reading the weights, so it meets `TOGETHER` panels at a time where one would wai
 """
 
 import numpy as np
-from llvmlite import ir
-from numba.core import cgutils, types
-from numba.extending import intrinsic
 
-from .jit import kernel
-from .simd import LANES, TARGET, VECTORS, _Build
+from .build import Build
+from .jit import cgutils, intrinsic, ir, kernel, types
+from .target import LANES, TARGET, VECTORS
 
 ROWS = 6  # as in `simd`: 24 sums, 4 vectors and a number of a row
 TILE = 96  # rows that meet a panel while it stays in the L2 cache
 FEW = 2  # rows that are cheaper one by one
 TOGETHER = max(1, 4 // VECTORS)  # panels of a single row: four sums hide what an addition takes
-_I8, _I32, _I64 = (ir.IntType(bits) for bits in (8, 32, 64))
+I8, I32, I64 = (ir.IntType(bits) for bits in (8, 32, 64))
 
 
 @kernel(inner=True)
@@ -81,7 +79,7 @@ def _panel(n_rows, n_panels, narrow):
 
 
 def _panel_code(context, builder, signature, arguments, n_rows, n_panels, narrow):
-    build, b = _Build(builder), builder
+    build, b = Build(builder), builder
     rows, panels, out = (signature.args[n] for n in (0, 4, 6))
     packed, given = (context.get_value_type(each.dtype) for each in (panels, out))
     bits = max(rows.dtype.bitwidth, panels.dtype.bitwidth)
@@ -149,7 +147,7 @@ def _panel_code(context, builder, signature, arguments, n_rows, n_panels, narrow
 
 
 def _store(b, value, to, place, align):
-    pointer = b.bitcast(b.gep(to, [ir.Constant(_I64, place)]), value.type.as_pointer())
+    pointer = b.bitcast(b.gep(to, [ir.Constant(I64, place)]), value.type.as_pointer())
     b.store(value, pointer).align = align
 
 

@@ -15,21 +15,19 @@ from .simd import dot, item
 
 
 @kernel
-def measure(codewords, bits, half, repeat):
-    """Write `half` and `repeat`; `bits` (K * C,) are those of the codewords, uint32 or uint64."""
+def measure(codewords, bits, factors, first, hashes, half, repeat):
+    """Write `half` and `repeat`; `bits` (K * C,) are those of the codewords, uint32 or uint64.
+
+    `factors`, `first` and `hashes` are a `workspace`.
+    """
     n_codewords, width = codewords.shape
-    factors = np.empty(width, np.uint64)
     state = np.uint64(0)
     for d in range(width):  # splitmix64 (Steele, Lea, Flood, OOPSLA 2014)
         state += np.uint64(0x9E3779B97F4A7C15)
         z = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         factors[d] = z | np.uint64(1)
-    space = 2
-    while space < 2 * n_codewords:
-        space *= 2
-    first = np.full(space, -1, np.int64)  # the codewords that were there first, by hash
-    hashes = np.empty(n_codewords, np.uint64)
+    space = first.shape[0]
     for k in range(n_codewords):
         half[k] = 0.5 * dot(codewords, k * width, codewords, k * width, width)
         hashes[k] = _hash(bits, np.uint64(k) * np.uint64(width), factors)
@@ -43,6 +41,13 @@ def measure(codewords, bits, half, repeat):
             place = (place + 1) & (space - 1)
         if not repeat[k]:
             first[place] = k
+
+
+def workspace(n_codewords, width):
+    """Return what `measure` writes into besides its results."""
+    space = 1 << max(1, (2 * n_codewords - 1).bit_length())
+    first = np.full(space, -1, np.int64)  # the codewords that were there first, by hash
+    return np.empty(width, np.uint64), first, np.empty(n_codewords, np.uint64)
 
 
 @kernel(inner=True)

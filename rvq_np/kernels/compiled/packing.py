@@ -48,17 +48,16 @@ from typing import NamedTuple
 import numpy as np
 
 from .. import tiles
+from ..columns import BOUNDS
 from ..plain.fold import foldable, folded
 from ..plain.places import place_of
-from .differences import distance, move
-from .jit import kernel
+from . import columns as col
 from .maps import panels_of
-from .simd import TARGET, dot, largest
+from .panels import TINY, U, largest_of, mean_bits, pack, sides, squares_of
+from .target import TARGET
 
 FOLDED = "folded"  # the screen that maps are folded into codewords for; FOLDS is what it packs
 FOLDS = TARGET.screens[0]
-U = 2.0**-24  # unit roundoff of float32
-TINY = 2.0**-60  # rows and codewords below this count as rest
 FAR = 2.0**50  # a row that reaches so far has a power of two of its own
 HIGHEST = 56  # the binary logarithm of the largest norm, at most
 # A stage is seen from zero where its unit is so near to one that no factor of a row leaves T.
@@ -66,7 +65,6 @@ NEAR = {4: 40, 8: 400}
 FULL_SCALE = {"uint8": 127, "int16": 32767}
 PER_ROW = 32  # products that each number of a row, and each codeword, costs besides
 PACKED = 1 << 17  # numbers packed that are worth a thread
-NORM = 46000.0  # int16: |q| and |p| at most, so that no sum of products leaves int32
 
 
 class Plan(NamedTuple):
@@ -83,15 +81,8 @@ class Plan(NamedTuple):
     folds: tuple  # what `search` reads of stages whose map is folded: codewords, T, flat, and
     # (3, +) float64 `scores`, `away` and `apart` of each, see `fold`; None if there are none
     narrow: np.ndarray | None  # the memory of `maps` as float32, which large maps are
-    whole: np.ndarray  # (Q, 17) int64: codewords, their length, steps, panels, then where the stage
-    # begins in `codewords`, `table`, `half`, `panels`, `side` and, unless it is -1, `maps`; whether
-    # mapped rows are divided by their norms; where it begins in `centres`, -1: it is seen from
-    # zero; the only codeword that can be chosen, -1 where there are more; what is packed, in
-    # numbers; where it begins in the codewords of `folds` and in the rest of it, -1: its map is not
-    # folded; whether its panels are float32 and begin there in `narrow`
-    real: np.ndarray  # (Q, 13) float64: `tables.error_bounds`, then `unit`, `ratio`, the share by
-    # which half norms are lowered, whether the screen can be used, the largest whole number and
-    # the largest of the norms in `side`
+    whole: np.ndarray  # (Q, 17) int64, see `columns.WHOLE`
+    real: np.ndarray  # (Q, 13) float64, see `columns.REAL`
     workspaces: list  # idle `search.workspace`s for a few rows
     arrays: tuple = ()  # what kernels take of these: all up to `blank`, without it
     of_maps: tuple = ()  # what the search takes besides, for stages with maps
@@ -103,7 +94,7 @@ class Plan(NamedTuple):
 
     def ready(self):
         """Return the plan with what is derived from it."""
-        sizes, widths = self.whole[:, 0], self.whole[:, 1]
+        sizes, widths = self.whole[:, col.SIZE], self.whole[:, col.WIDTH]
         return self._replace(
             workspaces=[],
             arrays=(*self[:7], self.whole, self.real),
@@ -125,8 +116,8 @@ def plan(stages, screen, lanes, vectors, per_step):
     exponents = stages.kept.get("exponents", [None] * len(stages))
     parts = tiles.spread(part_of, zip(stages, exponents, strict=True))
     stages.kept["exponents"] = [part.exponent for part in parts]
-    whole = np.zeros((len(stages), 17), np.int64)
-    real = np.zeros((len(stages), 13), np.float64)
+    whole = np.zeros((len(stages), len(col.WHOLE)), np.int64)
+    real = np.zeros((len(stages), len(col.REAL)), np.float64)
     codewords_at = table_at = half_at = panels_at = side_at = maps_at = centres_at = 0
     folds_at = folded_at = 0
     maps = []
@@ -137,14 +128,19 @@ def plan(stages, screen, lanes, vectors, per_step):
         if into is not None and stage.codebook.dtype == np.float64:
             into = into.astype(np.float64)
         narrow = into is not None and into.dtype == np.float32
-        counts[:] = (
-            n_codewords, width, part.steps, part.n_panels, codewords_at, table_at, half_at,
-            panels_at, side_at, -1 if into is None else maps_at * (1 + narrow), stage.unit,
-            -1 if part.centre is None else centres_at, part.only,
-            part.width, *((folds_at, folded_at) if isinstance(part, _Folded) else (-1, -1)),
-            narrow,
-        )  # fmt: skip
-        if isinstance(part, _Folded):
+        is_folded = isinstance(part, _Folded)
+        counts[col.SIZE], counts[col.WIDTH] = n_codewords, width
+        counts[col.STEPS], counts[col.PANELS] = part.steps, part.n_panels
+        counts[col.CODEWORDS_AT], counts[col.TABLE_AT] = codewords_at, table_at
+        counts[col.HALF_AT], counts[col.PANELS_AT] = half_at, panels_at
+        counts[col.SIDE_AT] = side_at
+        counts[col.MAP_AT] = -1 if into is None else maps_at * (1 + narrow)
+        counts[col.UNIT_ROWS], counts[col.NARROW] = stage.unit, narrow
+        counts[col.CENTRE_AT] = -1 if part.centre is None else centres_at
+        counts[col.ONLY], counts[col.PACKED] = part.only, part.width
+        counts[col.FOLDS_AT] = folds_at if is_folded else -1
+        counts[col.FOLDED_AT] = folded_at if is_folded else -1
+        if is_folded:
             folds_at += part.stage.codebook.size
             folded_at += n_codewords
         codewords_at += stage.codebook.size
@@ -160,18 +156,23 @@ def plan(stages, screen, lanes, vectors, per_step):
             maps_at += into.size
     kind = np.dtype(screen)
     panels = aligned_empty(1, panels_at, kind)[0]
-    side = np.empty((3, side_at), np.float32)
+    side = np.empty((len(col.SIDE), side_at), np.float32)
     half = np.empty(half_at)
     jobs = [
         (part, at, first, last)
-        for part, at in zip(parts, whole[:, 7], strict=True)
+        for part, at in zip(parts, whole[:, col.PANELS_AT], strict=True)
         for first, last in part.shares()
     ]
     tiles.spread(lambda job: job[0].pack(panels, *job[1:]), jobs)
     for stage, part, counts, numbers in zip(stages, parts, whole, real, strict=True):
-        part.finish(side[:, counts[8] :], half[counts[6] : counts[6] + counts[0]])
-        numbers[:7] = stage.bounds
-        numbers[7:] = part.unit, part.ratio, part.lowered, 1.0, full_scale, part.heaviest
+        own = slice(counts[col.HALF_AT], counts[col.HALF_AT] + counts[col.SIZE])
+        part.finish(side[:, counts[col.SIDE_AT] :], half[own])
+        numbers[: len(BOUNDS)] = stage.bounds
+        numbers[col.UNIT], numbers[col.RATIO], numbers[col.LOWERED] = (
+            part.unit, part.ratio, part.lowered,
+        )  # fmt: skip
+        numbers[col.USABLE], numbers[col.FULL_SCALE] = 1.0, full_scale
+        numbers[col.HEAVIEST] = part.heaviest
     centres = [part.centre for part in parts if part.centre is not None]
     folds = [part.stage for part in parts if isinstance(part, _Folded)]
     together = np.concatenate(maps) if maps else None
@@ -215,8 +216,9 @@ class _Packed:
         zero = np.zeros(width) if self.centre is None else self.centre
         # All squares in a unit in which none overflows; the centre is no longer than the codewords.
         self.squares = np.empty(n_codewords)
-        coarse = max(_exponent(_largest(stage.codebook)) + _exponent(width) // 2 + 2, -1000)
-        _squares(stage.codebook, zero, math.ldexp(1.0, -coarse), self.squares)
+        coarse = max(_exponent(largest_of(stage.codebook)) + _exponent(width) // 2 + 2, -1000)
+        scale = math.ldexp(1.0, -coarse)
+        squares_of(stage.codebook, zero, scale, np.empty(width), self.squares)
         top = self.squares[usable].max(initial=0.0)
         exponent = max(exponent, _exponent(math.sqrt(top)) + coarse - HIGHEST) if top > 0.0 else 0
         exponent = min(max(exponent, -1000), 1000)
@@ -228,7 +230,7 @@ class _Packed:
 
     def place(self, usable):
         """Return the centre and the exponent that codewords are seen from."""
-        return place_of(self.stage.codebook, usable, _mean_bits)
+        return place_of(self.stage.codebook, usable, mean_bits)
 
     def shares(self):
         """Return which panels, first and end, are worth a thread of their own."""
@@ -241,7 +243,7 @@ class _Packed:
         padded = self.steps * self.per_step
         row = np.full(padded, 128 if self.screen == "uint8" else 0, self.screen)
         stage_panels = panels[at : at + self.n_panels * self.in_panel * padded].view(np.uint32)
-        _pack(
+        pack(
             self.stage.codebook, np.zeros(width) if self.centre is None else self.centre, self.unit,
             FULL_SCALE.get(self.screen, 0), self.in_panel, np.empty(width), row,
             row.view(np.uint32), stage_panels, self.steps_of, self.missed, first, last,
@@ -259,11 +261,11 @@ class _Packed:
             counted = self.steps_of > 0.0
             ratios = np.sort(self.missed[counted] / np.sqrt(self.squares[counted]))
             self.ratio = max(float(ratios[len(ratios) // 2]), U) if len(ratios) else 1.0
-        _sides(
+        sides(
             self.squares, self.steps_of, self.missed, stage.half, self.ratio, self.lowered,
             (stage.codebook.shape[1] + 16) * 2.0**-124, side, self.n_panels * self.in_panel, half,
         )  # fmt: skip
-        self.heaviest = float(side[2, :n_codewords].max())
+        self.heaviest = float(side[col.NORM, :n_codewords].max())
         if self.centre is None:
             half[:] = stage.usable_half
 
@@ -279,7 +281,7 @@ class _Folded(_Packed):
         self.width, self.exponent = stage.into.shape[0], None  # which is of folded codewords
 
     def place(self, usable):
-        return None, place_of(self.stage.codebook, usable, _mean_bits).exponent
+        return None, place_of(self.stage.codebook, usable, mean_bits).exponent
 
     def heaviest_norm(self):
         return float(np.sqrt(self.squares.max(initial=0.0)))
@@ -291,17 +293,18 @@ class _Folded(_Packed):
         super().finish(side, half)
         usable, unit = folded.half < np.inf, self.unit
         away = folded.away * unit  # by the norm of a row in its units, what a score may be off
-        more = float(np.median(away[usable] / np.maximum(side[2, :n_codewords][usable], TINY)))
+        norms = side[col.NORM, :n_codewords]
+        more = float(np.median(away[usable] / np.maximum(norms[usable], TINY)))
         more = max(more, U)
-        side[2, :n_codewords] = _up(np.maximum(side[2, :n_codewords], away / more))
-        self.heaviest = float(side[2, :n_codewords].max())
+        norms[:] = _up(np.maximum(norms, away / more))
+        self.heaviest = float(norms.max())
         self.ratio += more + 2 * U
         lost = (folded.codebook.shape[1] + 16) * 2.0**-124 * np.maximum(np.sqrt(self.squares), 1.0)
         scores = folded.scores * unit * unit
         lowest = scores - self.lowered * np.abs(scores) - folded.apart * unit * unit - lost
         lowest[~usable] = np.inf
         with np.errstate(over="ignore"):
-            side[0, :n_codewords] = _down(lowest)
+            side[col.LOWERED_HALF, :n_codewords] = _down(lowest)
         half[:] = self.own.usable_half
         if self.screen == "float32":  # whose slack is a share of the norm, this one
             self.lowered += more + 2 * U
@@ -309,136 +312,6 @@ class _Folded(_Packed):
 
 def _exponent(value):
     return math.frexp(value)[1]
-
-
-@kernel
-def _largest(codewords):
-    """Return the largest size of a number of some codewords (K, C)."""
-    return np.float64(largest(codewords, 0, codewords.size))
-
-
-@kernel
-def _squares(codewords, centre, scale, out):
-    """Write the squared norm of ``(codeword - centre) * scale`` of each codeword (K, C)."""
-    width = codewords.shape[1]
-    moved = np.empty(width)
-    for k in range(codewords.shape[0]):
-        move(codewords, k * width, centre, 0, moved, 0, scale, width)
-        out[k] = dot(moved, 0, moved, 0, width)
-
-
-@kernel
-def _pack(
-    codewords, centre, unit, full_scale, in_panel, moved, row, row32, panels, steps, missed,
-    start, stop,
-):  # fmt: skip
-    """Write panels ``start ... stop``, and of their codewords the steps and the norms of the rests.
-
-    codewords   (K, C)  T        ``(codeword - centre) * unit`` is what is packed
-    row     (S * n,) the screen's type, in which padding is zero; `row32` the same by 32 bits
-    panels  (panels, S, in_panel)  uint32, flat
-    """
-    width, n_steps = codewords.shape[1], row32.shape[0]
-    for p in range(start, stop):
-        for place in range(in_panel):
-            k = p * in_panel + place
-            first = p * n_steps * in_panel + place
-            if k >= codewords.shape[0]:
-                for d in range(width):
-                    row[d] = row.dtype.type(128 if full_scale == 127 else 0)
-            else:
-                move(codewords, k * width, centre, 0, moved, 0, unit, width)
-                if full_scale == 0:
-                    steps[k], missed[k] = 1.0, 0.0
-                    for d in range(width):
-                        row[d] = row.dtype.type(moved[d])
-                else:
-                    steps[k], missed[k] = _round_codeword(moved, full_scale, row)
-            for s in range(n_steps):
-                panels[first + s * in_panel] = row32[s]
-
-
-@kernel
-def _sides(squares, steps, missed, usable_half, ratio, lowered, lost, side, places, half):
-    """Write `side` and `half` of a stage: what its panels are short of a bound.
-
-    squares, steps, missed  (K,)     float64  squared norms, steps and norms of rests, in units
-    usable_half             (K,)     T        inf marks a repeat
-    side                    (3, +)   float32  the first `places` columns: padding never comes near
-    half                    (K,)     float64  half of `squares`, inf for a repeat
-    """
-    for k in range(places):
-        side[0, k], side[1, k], side[2, k] = np.inf, 0.0, 0.0
-    for k in range(squares.shape[0]):
-        norm = np.sqrt(squares[k]) * (1.0 + 1e-9)
-        bounding = max(norm, TINY)
-        if ratio > 0.0:
-            bounding = max(bounding, (missed[k] * (1.0 + 1e-9) + 2.0**-1000) / ratio)
-        side[1, k], side[2, k] = steps[k], _up_of(bounding)
-        half[k] = np.inf
-        if usable_half[k] < np.inf:
-            half[k] = 0.5 * squares[k]
-            side[0, k] = _down_of(half[k] * (1.0 - lowered) - lost * max(norm, 1.0))
-
-
-@kernel(inner=True)
-def _up_of(value):
-    """Return the next float32 that is not below `value`."""
-    rounded = np.float32(value)
-    return np.nextafter(rounded, np.float32(np.inf)) if rounded < value else rounded
-
-
-@kernel(inner=True)
-def _down_of(value):
-    """Return the next float32 that is not above `value`."""
-    rounded = np.float32(value)
-    return np.nextafter(rounded, np.float32(-np.inf)) if rounded > value else rounded
-
-
-@kernel(inner=True, fastmath={"reassoc", "contract", "nsz"})
-def _round_codeword(moved, full_scale, row):
-    """Write a codeword as whole numbers of a step; return that and the norm of what is left."""
-    width = np.uint64(moved.shape[0])  # unsigned: a negative index would be looked up from the end
-    offset = np.int32(128 if full_scale == 127 else 0)
-    most, square = largest(moved, 0, moved.shape[0]), dot(moved, 0, moved, 0, moved.shape[0])
-    if most < TINY:
-        for d in range(width):
-            row[d] = row.dtype.type(offset)
-        return 0.0, np.sqrt(square)
-    step = most / full_scale
-    if full_scale > 127:
-        step = max(step, np.sqrt(square) * (1.0 + 1e-9) / NORM)
-    step = np.float64(np.float32(step))
-    inverse, left = 1.0 / step, 0.0
-    for d in range(
-        width
-    ):  # the step is rounded by 2^-24 at most: no whole number is above `full_scale`
-        whole = np.rint(moved[d] * inverse)
-        rest = moved[d] - whole * step
-        left += rest * rest
-        row[d] = row.dtype.type(np.int32(whole) + offset)
-    return step, np.sqrt(left)
-
-
-@kernel
-def _mean_bits(rows, point):
-    """As `places.mean_bits`."""
-    width = rows.shape[1]
-    total, counted = 0.0, 0
-    for k in range(rows.shape[0]):
-        square = distance(rows, k * width, point, 0, 1.0, width)
-        if square > 0.0 or not _equal(rows[k], point):
-            total += 0.5 * np.log2(max(square, 2.0**-1000))
-            counted += 1
-    return total / counted if counted else 0.0
-
-
-@kernel(inner=True)
-def _equal(a, b):
-    for d in range(a.shape[0]):
-        if a[d] != b[d]:
-            return False
-    return True
 
 
 def aligned_empty(rows, columns, dtype=np.float32):

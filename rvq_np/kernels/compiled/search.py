@@ -11,7 +11,7 @@
 The score of a codeword is half the squared distance less a part no codeword can change.  Each tier
 passes on only what it cannot rule out:
 
-1. the screen (`simd`, `packing`) bounds every codeword's score from below, seen from the stage's
+1. the screen (`screens`, `packing`) bounds every codeword's score from below, seen from the stage's
    centre
    where it has one;
 2. the codeword with the lowest bound is scored in float64: what is bounded above that is out.  Most
@@ -27,31 +27,20 @@ About ``2 * n * K * D`` operations a stage, in the arithmetic of the screen.  A 
 all stages, so that it stays in the cache; blocks of it meet one run of panels after the other.
 """
 
-import math
-
 import numpy as np
 
+from . import columns as col
 from .differences import dot_moved, move
 from .exact import PARTIALS, settle
-from .gather import normalize
+from .fold import pick_folded
 from .jit import kernel
-from .maps import map_rows, width_of
 from .measure import same
-from .packing import FAR, NORM, TINY, U, aligned_empty
-from .simd import (
-    LANES,
-    ROWS,
-    VECTORS,
-    collect,
-    dot,
-    largest,
-    lowest,
-    nearest,
-    round_row,
-    screen_block,
-    screen_row,
-    subtract_from,
-)
+from .packing import aligned_empty
+from .panels import TINY, U
+from .rows import project_rows, quantize
+from .screens import collect, lowest, nearest, screen_block, screen_row
+from .simd import dot, subtract_from
+from .target import LANES, ROWS, VECTORS
 
 TILE = 384  # rows that pass a stage together
 SMALL = 1 << 19  # bytes of a stage's panels that stay in L2 while rows pass
@@ -77,31 +66,31 @@ def encode(
         for q in range(n_stages):
             for low in range(first, last, group):
                 count, at = min(group, last - low), low * dim
-                if whole[q, 12] >= 0:  # the only codeword there is
+                if whole[q, col.ONLY] >= 0:  # the only codeword there is
                     for i in range(count):
-                        codes[q, start + low + i] = whole[q, 12]
+                        codes[q, start + low + i] = whole[q, col.ONLY]
                         if others is not None:
                             others[low + i] = MOST
-                elif folds is not None and whole[q, 14] >= 0:
-                    _quantize(
+                elif folds is not None and whole[q, col.FOLDS_AT] >= 0:
+                    quantize(
                         rows, at, count, centres, moved, whole, real, q,
                         quantized, params, starts, norms, powers,
                     )  # fmt: skip
                     _screen(quantized, count, panels, whole, q, side, params, bounds)
-                    _pick_folded(
+                    pick_folded(
                         rows, at, count, norms, powers, bounds, folds, folded, maps, narrow, mapped,
                         codewords, half, centres, moved, whole, real, q, codes, start + low,
                         found, scores, partials, spent,
                     )  # fmt: skip
                 else:
                     searched, place = rows, at
-                    if maps is not None and whole[q, 9] >= 0:
+                    if maps is not None and whole[q, col.MAP_AT] >= 0:
                         place = (low - first) % space
                         if place == 0:
                             some = min(space, last - low)
-                            _project(rows, at, some, dim, maps, narrow, whole, q, mapped)
-                        searched, place = mapped, place * whole[q, 1]
-                    _quantize(
+                            project_rows(rows, at, some, dim, maps, narrow, whole, q, mapped)
+                        searched, place = mapped, place * whole[q, col.WIDTH]
+                    quantize(
                         searched, place, count, centres, moved, whole, real, q,
                         quantized, params, starts, norms, powers,
                     )  # fmt: skip
@@ -117,7 +106,7 @@ def encode(
                             whole, real, q, codes, start + low, others, low,
                         )  # fmt: skip
                 lost += _subtract(
-                    rows, at, count, dim, table, whole[q, 5], codes, q, start + low,
+                    rows, at, count, dim, table, whole[q, col.TABLE_AT], codes, q, start + low,
                     q + 1 < n_stages,
                 )  # fmt: skip
     return lost
@@ -125,11 +114,11 @@ def encode(
 
 def workspace(plan, rows):
     """Return what `encode` writes into besides its results: arrays for blocks of `rows` rows."""
-    n_panels = int(plan.whole[:, 3].max())
-    width = int(plan.whole[:, 2].max()) * 4 // plan.blank.itemsize
+    n_panels = int(plan.whole[:, col.PANELS].max())
+    width = int(plan.whole[:, col.STEPS].max()) * 4 // plan.blank.itemsize
     dtype = plan.codebook.dtype
-    widest = int(plan.whole[:, 1].max()) if plan.maps is not None else 0
-    params = np.empty((rows, 4), np.float32)
+    widest = int(plan.whole[:, col.WIDTH].max()) if plan.maps is not None else 0
+    params = np.empty((rows, len(col.PARAMS)), np.float32)
     return (
         np.zeros((rows, width), plan.blank.dtype),
         params,
@@ -138,7 +127,7 @@ def workspace(plan, rows):
         np.empty(rows),
         aligned_empty(rows, n_panels * WIDTH),
         np.empty((-(-MAPPED // max(1, rows)) * rows, widest), dtype),
-        np.empty(int(plan.whole[:, 1].max())),
+        np.empty(int(plan.whole[:, col.WIDTH].max())),
         np.empty(n_panels * IN_PANEL, np.int32),
         np.empty(n_panels * IN_PANEL),
         np.empty(PARTIALS),
@@ -150,8 +139,9 @@ def block(plan, n_rows):
 
     As many as keep their bounds in L1, or, where panels leave L2, share one reading of them.
     """
-    panels = int((plan.whole[:, 2] * plan.whole[:, 3]).max()) * IN_PANEL * 4
-    a_block = int(plan.whole[:, 3].max()) * WIDTH * 4 * ROWS  # bytes of the bounds of ROWS rows
+    panels = int((plan.whole[:, col.STEPS] * plan.whole[:, col.PANELS]).max()) * IN_PANEL * 4
+    # Bytes of the bounds of ROWS rows.
+    a_block = int(plan.whole[:, col.PANELS].max()) * WIDTH * 4 * ROWS
     blocks = (BOUNDS if panels > SMALL else NEAR) // a_block
     return ROWS * max(1, min(8, blocks, -(-n_rows // ROWS)))
 
@@ -159,7 +149,8 @@ def block(plan, n_rows):
 @kernel(inner=True)
 def _screen(quantized, count, panels, whole, q, side, params, bounds):
     """Bound the scores of `count` rows with all codewords of a stage."""
-    steps, n_panels, at, side_at = whole[q, 2], whole[q, 3], whole[q, 7], whole[q, 8]
+    steps, n_panels = whole[q, col.STEPS], whole[q, col.PANELS]
+    at, side_at = whole[q, col.PANELS_AT], whole[q, col.SIDE_AT]
     run = n_panels
     if steps * n_panels * IN_PANEL * 4 > SMALL:
         run = max(1, RUN // (steps * IN_PANEL * 4))
@@ -175,87 +166,15 @@ def _screen(quantized, count, panels, whole, q, side, params, bounds):
 
 
 @kernel(inner=True)
-def _quantize(
-    rows, at, count, centres, moved, whole, real, q, quantized, params, starts, norms, powers
-):  # fmt: skip
-    """Write rows as the screen reads them, with their `params`, norms and powers of two.
-
-    See `packing` for what is promised; norms are in the units of the row and inf if out of range.
-    """
-    width, centre, unit = whole[q, 13], whole[q, 11], real[q, 7]
-    if centre < 0:
-        _round(
-            rows, at, 0, count, unit, whole, real, q, quantized, params, starts, norms, powers
-        )  # fmt: skip
-        return
-    for i in range(count):
-        move(rows, at + i * width, centres, centre, moved, 0, unit, width)
-        _round(moved, 0, i, i + 1, 1.0, whole, real, q, quantized, params, starts, norms, powers)
-
-
-@kernel(inner=True)
-def _round(
-    rows, at, begin, end, stage_unit, whole, real, q, quantized, params, starts, norms, powers
-):  # fmt: skip
-    """Write rows `begin` to `end`, whose numbers times a unit begin at element `at` of `rows`."""
-    width, padded = whole[q, 13], whole[q, 2] * 4 // quantized.itemsize
-    ratio, lowered, usable, full_scale = real[q, 8], real[q, 9], real[q, 10] > 0.0, real[q, 11]
-    grown = 1.0 + (width + 8) * U  # of a float32 sum of squares
-    share = lowered if full_scale == 0.0 else ratio + 8.0 * U * (1.0 + ratio)
-    for i in range(begin, end):
-        row, out = at + (i - begin) * width, i * quantized.shape[1]
-        unit = stage_unit
-        reach = np.float64(largest(rows, row, width)) * unit
-        powers[i], distant = 1.0, 0.0
-        if not (usable and reach < np.inf):
-            norms[i] = np.inf
-            continue
-        for d in range(width, padded):
-            quantized[i, d] = 0
-        if reach >= FAR:
-            power = math.ldexp(1.0, 50 - math.frexp(reach)[1])
-            powers[i], reach, unit = power, reach * power, unit * power
-            distant = 0.5 * real[q, 12]
-        step = 0.0
-        if full_scale == 0.0:
-            step = 1.0
-        elif reach >= TINY:
-            step = reach / full_scale
-            if full_scale > 127.0:  # int16: the norm, too, must fit
-                size = np.sqrt(dot(rows, row, rows, row, width)) * unit
-                if not size < np.inf:  # squares of float64 in no unit
-                    size = reach * np.sqrt(np.float64(width))
-                step = max(step, size / NORM)
-            step = np.float64(np.float32(step))
-        total = np.int32(0)
-        norm = rest = reach * np.sqrt(np.float64(width)) * (1.0 + 4.0 * U)
-        if step > 0.0:
-            factor = rows.dtype.type(unit / step)
-            squares, lefts, total = round_row(rows, row, width, factor, quantized, out)
-            if reach >= 2.0**10 * TINY:  # else float32 might lose the squares
-                norm = step * np.sqrt(squares * grown) * (1.0 + 4.0 * U)
-            rest = step * (np.sqrt(lefts * grown) + 4.0 * U * np.sqrt(squares * grown))
-        else:  # next to nothing: all of it is rest
-            for d in range(width):
-                quantized[i, d] = 0
-        if full_scale == 0.0:
-            rest = 0.0
-        slack = rest + (norm + rest) * share + distant
-        params[i, 0] = -step
-        params[i, 1] = -slack * (1.0 + 4.0 * U)
-        starts[i, 2] = -128 * total if full_scale == 127.0 else 0
-        norms[i] = norm
-
-
-@kernel(inner=True)
 def _pick(
     rows, at, count, norms, powers, bounds, codewords, half, side, centres, moved,
     whole, real, q, codes, start, found, scores, partials, spent,
 ):  # fmt: skip
     """Write the nearest codeword of each row."""
-    size, width, n_panels = whole[q, 0], whole[q, 1], whole[q, 3]
-    codewords_at, half_at, centre = whole[q, 4], whole[q, 6], whole[q, 11]
-    share, least, unit, side_at = real[q, 4], real[q, 5], real[q, 7], whole[q, 8]
+    size, width, n_panels = whole[q, col.SIZE], whole[q, col.WIDTH], whole[q, col.PANELS]
+    codewords_at, half_at = whole[q, col.CODEWORDS_AT], whole[q, col.HALF_AT]
+    centre, side_at = whole[q, col.CENTRE_AT], whole[q, col.SIDE_AT]
+    share, least, unit = real[q, col.WIDE_SHARE], real[q, col.WIDE_LEAST], real[q, col.UNIT]
     scale = 1.0 / unit / unit
     scored = 0
     for i in range(count):
@@ -263,7 +182,7 @@ def _pick(
         near, norm = 0, norms[i]
         if norm < np.inf:
             first = nearest(bounds, i, n_panels)
-            own, weight = half[half_at + first], np.float64(side[2, side_at + first])
+            own, weight = half[half_at + first], np.float64(side[col.NORM, side_at + first])
             place = codewords_at + first * width
             # As `error_of`, with a norm that need not be computed: it is not below the codeword's.
             if centre < 0:
@@ -296,73 +215,8 @@ def _pick(
             rows, row, norm, moved, centres, centre, unit, power, codewords, codewords_at, width,
             half, half_at, share, least, found, near, scores, partials,
         )  # fmt: skip
-    spent[0] += count
-    spent[1] += scored
-
-
-@kernel(inner=True)
-def _pick_folded(
-    rows, at, count, norms, powers, bounds, folds, folded, maps, narrow, mapped, codewords, half,
-    centres, moved, whole, real, q, codes, start, found, scores, partials, spent,
-):  # fmt: skip
-    """Write the nearest codeword of each row, by a map folded into the codewords; see `fold`."""
-    size, width, dim, n_panels = whole[q, 0], whole[q, 1], whole[q, 13], whole[q, 3]
-    codewords_at, half_at, unit = whole[q, 4], whole[q, 6], real[q, 7]
-    folds_at, side_at = whole[q, 14], whole[q, 15]
-    scored = 0
-    for i in range(count):
-        row, near = at + i * dim, 0
-        norm = norms[i] / unit
-        if norm < np.inf and powers[i] == 1.0:
-            first = nearest(bounds, i, n_panels)
-            limit = _folded_score(rows, row, folds, folds_at, folded, side_at, first, norm, dim)[1]
-            limit = limit * unit * unit
-            rounded = np.float32(limit + abs(limit) * (4.0 * U) + TINY * TINY)  # never below
-            if rounded < np.inf:
-                near = collect(bounds, i, n_panels, rounded, found)
-                scored += near
-                if near == 1:
-                    codes[q, start + i] = first
-                    continue
-        if near == 0:  # numbers too large for the screen: every codeword may be the one
-            scored += size
-            for k in range(size):
-                if half[half_at + k] < np.inf:
-                    found[near] = k
-                    near += 1
-        elif near > 1:
-            best = np.inf
-            for n in range(near):
-                low, high = _folded_score(
-                    rows, row, folds, folds_at, folded, side_at, found[n], norm, dim
-                )
-                scores[n], best = low, min(best, high)
-            left = 0
-            for n in range(near):
-                if not scores[n] > best:
-                    found[left] = found[n]
-                    left += 1
-            near = left
-            if near == 1:
-                codes[q, start + i] = found[0]
-                continue
-        _project(rows, row, 1, dim, maps, narrow, whole, q, mapped)
-        codes[q, start + i] = settle(
-            mapped, 0, np.inf, moved, centres, -1, 1.0, 1.0, codewords, codewords_at, width,
-            half, half_at, 0.0, 0.0, found, near, scores, partials,
-        )  # fmt: skip
-    spent[0] += count
-    spent[1] += scored
-
-
-@kernel(inner=True)
-def _folded_score(rows, row, folds, folds_at, folded, side_at, k, norm, dim):
-    """Return what the score of a codeword is not below, and not above."""
-    product = dot(rows, row, folds, folds_at + k * dim, dim)
-    score, k = folded[0, side_at + k] - product, side_at + k
-    off = (norm * folded[1, k] + folded[2, k]) * (1.0 + 1e-9)
-    off += (abs(product) + abs(score)) * 2.0**-50 + norm * 2.0**-120
-    return score - off, score + off
+    spent[col.ROWS] += count
+    spent[col.SCORED] += scored
 
 
 @kernel(inner=True)
@@ -371,7 +225,7 @@ def _bound_others(
     codes, start, others, to,
 ):  # fmt: skip
     """Write a lower bound on half the squared distance to all codewords but the one chosen."""
-    width, unit = whole[q, 1], real[q, 7]
+    width, unit = whole[q, col.WIDTH], real[q, col.UNIT]
     off = (width + 8) * 2.0**-51  # of a sum of squares in float64, and of what is made of it
     for i in range(count):
         others[to + i] = 0.0
@@ -383,30 +237,16 @@ def _bound_others(
             for v in range(VECTORS):
                 least = min(least, bounds[i, first + (v + 1) * LANES + lane])
             bounds[i, first + lane] = least
-            row, bound = at + i * width, np.float64(lowest(bounds, i, whole[q, 3])) / powers[i]
-            if whole[q, 11] < 0:
+            row = at + i * width
+            bound = np.float64(lowest(bounds, i, whole[q, col.PANELS])) / powers[i]
+            if whole[q, col.CENTRE_AT] < 0:
                 energy = 0.5 * dot(rows, row, rows, row, width) * unit * unit
             else:
-                move(rows, row, centres, whole[q, 11], moved, 0, unit, width)
+                move(rows, row, centres, whole[q, col.CENTRE_AT], moved, 0, unit, width)
                 energy = 0.5 * dot(moved, 0, moved, 0, width)
             value = energy + bound - (energy + abs(bound)) * off
             # Not a number where a square or the bound left float64: nothing is known then.
             others[to + i] = min(value / unit / unit, MOST) if value > 0.0 else 0.0
-
-
-@kernel(inner=True)
-def _project(rows, at, count, dim, maps, narrow, whole, q, out):
-    """Write what the stage searches, (count, C), from the first element of `out` on."""
-    width = whole[q, 1]
-    if whole[q, 16]:
-        panels = width_of(narrow.itemsize, width)
-        map_rows(rows, at, count, dim, narrow, whole[q, 9], panels, width, out, 0, width)
-    else:
-        panels = width_of(maps.itemsize, width)
-        map_rows(rows, at, count, dim, maps, whole[q, 9], panels, width, out, 0, width)
-    if whole[q, 10]:
-        for i in range(count):
-            normalize(out, i * width, width)
 
 
 @kernel(inner=True)

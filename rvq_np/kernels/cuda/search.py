@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 import cupy
 import numpy as np
 
+from . import columns
 from .launch import FAR, PARALLEL, cast, launch, register_bytes, shape
 
 FAR_OFF = 2.0**86  # half squared norm of no codeword, see encode.cu
-REAL = 4  # columns of `real`, see stage.cuh
 PADDING = 16  # numbers of a codeword in half precision are padded to a multiple of this
 PAD = 256  # codewords are padded to a multiple of this, so that every shape can read whole tiles
 
@@ -21,8 +21,8 @@ class Screen(NamedTuple):
     screen: Any  # the same in half precision, as uint16, padded
     half: Any  # float32: half squared norms, in the unit of the screen
     centre: Any  # T: the mean codeword of each stage
-    whole: Any  # (Q, 5) int64: sizes and where a stage begins
-    real: Any  # (Q, 4) float64: the unit, and what bounds the error
+    whole: Any  # (Q, 5) int64: see `columns.WHOLE`
+    real: Any  # (Q, 4) float64: see `columns.REAL`
     padded: int  # numbers of a codeword in `screen`, zeros among them
 
     def first(self, stages: slice) -> "Screen":
@@ -63,7 +63,7 @@ def screen(codewords, useless=None):
     half = cupy.empty(starts[-1], np.float32)
     centres = cupy.empty(len(codewords) * width, dtype)
     spread = cupy.empty(width, np.float64)
-    real = cupy.empty((len(codewords), REAL), np.float64)
+    real = cupy.empty((len(codewords), len(columns.REAL)), np.float64)
     for q, each in enumerate(codewords):
         own = slice(starts[q], starts[q + 1])
         centre = centres[q * width : (q + 1) * width]
@@ -90,9 +90,13 @@ def _places(device, width, padded, sizes):
     rows = -(-sizes // PAD) * PAD
     before = np.cumsum(sizes) - sizes
     starts = np.cumsum(rows) - rows
-    places = [sizes, before * width, starts * padded, starts, np.arange(len(sizes)) * width]
-    whole = cupy.asarray(np.stack(places, axis=1).astype(np.int64))
-    return whole, rows.tolist(), [0, *np.cumsum(rows).tolist()]
+    whole = np.empty((len(sizes), len(columns.WHOLE)), np.int64)
+    whole[:, columns.SIZE] = sizes
+    whole[:, columns.CODEWORDS_AT] = before * width
+    whole[:, columns.SCREEN_AT] = starts * padded
+    whole[:, columns.HALF_AT] = starts
+    whole[:, columns.CENTRE_AT] = np.arange(len(sizes)) * width
+    return cupy.asarray(whole), rows.tolist(), [0, *np.cumsum(rows).tolist()]
 
 
 def search(rows, screen, stages, codes):

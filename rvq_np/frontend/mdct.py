@@ -11,7 +11,7 @@ import numpy as np
 
 
 @functools.cache
-def _basis(dim):
+def _basis(dim: int) -> np.ndarray:
     """Return the windowed cosines (2D, D)."""
     n, k = np.arange(2 * dim), np.arange(dim)
     window = np.sin(np.pi * (n + 0.5) / (2 * dim))
@@ -19,7 +19,7 @@ def _basis(dim):
     return np.sqrt(2 / dim) * cosines * window[:, None]
 
 
-def forward(samples, dim, offset=0):
+def forward(samples: np.ndarray, dim: int, offset: int = 0) -> np.ndarray:
     """Return the vectors (T, D), float32, of `samples` (N,), beginning `offset` samples late.
 
     ``T`` is ``ceil((N + offset) / D) + 1``: half of the first and last windows is outside.
@@ -28,15 +28,25 @@ def forward(samples, dim, offset=0):
     n_vectors = -(-length // dim) + 1
     padded = np.zeros((n_vectors + 1) * dim)
     padded[dim + offset : dim + length] = samples
-    windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * dim)[::dim]
-    return (windows @ _basis(dim)).astype(np.float32)
+    return of_windows(padded, dim)
 
 
-def inverse(vectors, length):
+def of_windows(samples: np.ndarray, dim: int) -> np.ndarray:
+    """Return the vectors (T, D), float32, of windows of 2D samples, one every D samples."""
+    cut = np.lib.stride_tricks.sliding_window_view(samples, 2 * dim)[::dim]
+    return (cut @ _basis(dim)).astype(np.float32)
+
+
+def inverse(vectors: np.ndarray, length: int) -> np.ndarray:
     """Return `length` samples, float64, from the result of `forward` without offset."""
     dim = vectors.shape[1]
-    windows = vectors.astype(np.float64) @ _basis(dim).T
+    halves = windows(vectors)
     samples = np.zeros((len(vectors) + 1, dim))
-    samples[:-1] += windows[:, :dim]
-    samples[1:] += windows[:, dim:]
+    samples[:-1] += halves[:, :dim]
+    samples[1:] += halves[:, dim:]
     return samples.reshape(-1)[dim : dim + length]
+
+
+def windows(vectors: np.ndarray) -> np.ndarray:
+    """Return the windows (T, 2D), float64, whose overlapping sum is the signal."""
+    return vectors.astype(np.float64) @ _basis(vectors.shape[1]).T

@@ -1,0 +1,33 @@
+"""``rvq-np compile``: the kernels as a shared library, for processes that shall start at once."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+
+def add_to(commands: Any) -> None:
+    """Add the command to the parser of all commands."""
+    parser = commands.add_parser(
+        "compile",
+        help="compile all kernels ahead of time into a shared library",
+        description="Compile all kernels into a shared library. Put it into the folder of the "
+        "package as _kernels.so (.dylib, .dll), or name it in RVQ_NP_KERNELS: the first call "
+        "then needs no compiler, and Numba is not imported. Needs Numba and a C compiler.",
+    )
+    parser.add_argument(
+        "--target", nargs="+", default=["native"], metavar="TARGET",
+        help="processors to compile for: native, x86-64-v4+vnni, x86-64-v4, x86-64-v3, x86-64-v2, "
+        "or aarch64; several of one machine may be in a library (default: native)",
+    )  # fmt: skip
+    parser.add_argument("-o", "--output", required=True, help="library to write")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Compile, and print what was written."""
+    from ..kernels import ahead
+
+    about = ahead.build(options.target, options.output)
+    names = ", ".join(each["name"] for each in about["targets"])
+    print(f"{options.output}: kernels for {names} on {about['system']}")

@@ -1,0 +1,35 @@
+"""What a command reads: files of another kind are named as what they are."""
+
+from __future__ import annotations
+
+from ..errors import InputFileError
+from ..files import kinds
+
+MODELS = ("safetensors", "faiss", "npz", "folder", "pickle")  # pickles: the library says what to do
+READ = {
+    "vectors": (("npy", "npz", *sorted(kinds.SOUNDS)), "reads vectors: .npy, .npz and sound files"),
+    "codes": (("rvq", "npy", "npz", "csv"), "reads codes: .rvq, .npy, .npz and .csv files"),
+    "model": (MODELS, "needs a model: a file of rvq_np, a published checkpoint or a Faiss index"),
+    "info": ((*MODELS, "rvq"), "reads models and .rvq files"),
+    "verify": (("rvq",), "reads .rvq files"),
+}
+
+
+def kind(command: str, path: str, what: str) -> str:
+    """Return the kind of an input; "unknown" and "empty" are for its reader to judge.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is nothing.
+    InputFileError
+        If it is of a kind that is not read as `what`, a key of `READ`.
+    """
+    found = kinds.of(path)
+    read, said = READ[what]
+    if found.name == "zip" and path.lower().endswith(".npz") and "npz" in read:
+        return "npz"  # its reader says what it lacks
+    is_index = found.name == "json" and path.endswith(".index.json") and "safetensors" in read
+    if found.name in (*read, "unknown", "empty") or is_index:
+        return found.name
+    raise InputFileError(f"{path!r} is {found.said}; {command} {said}.")

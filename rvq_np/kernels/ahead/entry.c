@@ -1,0 +1,149 @@
+/* What Python calls of a kernel library: arguments become addresses, sizes and numbers.
+
+   A call looks at each argument, writes a token for it as `compiled/entries.py` describes them, and
+   picks the function of that signature; the interpreter lock is released while it runs.  The few
+   functions of Python are declared here, not included: all are in its stable interface since 3.11,
+   so one library serves every version. */
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+#if defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+#endif
+
+typedef struct Object Object;
+typedef struct {
+  void *data; Object *owner; intptr_t bytes, itemsize; int readonly, ndim;
+  char *format; intptr_t *shape, *strides, *suboffsets; void *internal;
+} Buffer;
+extern Object _Py_NoneStruct, PyFloat_Type;
+extern Object *PyExc_TypeError;
+extern int PyObject_GetBuffer(Object *, Buffer *, int);
+extern void PyBuffer_Release(Buffer *);
+extern int PyObject_CheckBuffer(Object *), PyObject_IsInstance(Object *, Object *);
+extern intptr_t PyTuple_Size(Object *);
+extern Object *PyTuple_GetItem(Object *, intptr_t);
+extern double PyFloat_AsDouble(Object *);
+extern long long PyLong_AsLongLong(Object *);
+extern Object *PyErr_Occurred(void), *PyFloat_FromDouble(double);
+extern Object *PyLong_FromLongLong(long long), *PyLong_FromUnsignedLongLong(unsigned long long);
+extern Object *PyErr_Format(Object *, const char *, ...);
+extern void *PyEval_SaveThread(void);
+extern void PyEval_RestoreThread(void *);
+extern void Py_IncRef(Object *);
+
+enum { MOST = 64, WORDS = 5 * MOST, FLAGS = 0x10 | 0x08 | 0x04 }; /* strides, shape, format */
+
+/* Numba's own calling convention: where the result goes, where an error goes, the arguments. */
+typedef int Kernel(void **, void **, int64_t *, int64_t *, double *);
+typedef struct { const char *signature; char result; Kernel *run; } Variant;
+typedef struct { const char *name; int count; const Variant *variants; } Entry;
+typedef struct { int (*supported)(void); const Entry *entries; } Target;
+
+#include "table.c"
+
+int rvq_np_supported(int target) { return targets[target].supported(); }
+
+const Entry *rvq_np_entry(int target, const char *name) {
+  for (const Entry *each = targets[target].entries; each->name; each++)
+    if (!strcmp(each->name, name)) return each;
+  return 0;
+}
+
+static char letter_of(const char *format, intptr_t itemsize) {
+  while (*format == '@' || *format == '=' || *format == '<') format++;
+  if (*format == 'f' || *format == 'd' || *format == '?') return format[1] ? 0 : *format;
+  const char *kind = strchr("bhilqBHILQ", *format);
+  if (!*format || format[1] || !kind || itemsize > 8) return 0;
+  return (*format >= 'a' ? "?bh?i???l" : "?BH?I???L")[itemsize];
+}
+
+static int contiguous(const Buffer *b) {
+  intptr_t step = b->itemsize;
+  for (int n = b->ndim - 1; n >= 0; n--) {
+    if (b->shape[n] == 0) return 1;
+    if (b->shape[n] != 1 && b->strides[n] != step) return 0;
+    step *= b->shape[n];
+  }
+  return 1;
+}
+
+static int64_t bits_of(double number) {
+  int64_t bits;
+  memcpy(&bits, &number, 8);
+  return bits;
+}
+
+Object *rvq_np_call(const Entry *entry, Object *arguments) {
+  Buffer buffers[MOST];
+  int64_t words[WORDS], whole = 0;
+  double real = 0;
+  char signature[4 * MOST + 1], *end = signature;
+  int held = 0, at = 0;
+  Object *result = 0;
+  intptr_t count = PyTuple_Size(arguments);
+  if (count > MOST) return PyErr_Format(PyExc_TypeError, "%s: too many arguments", entry->name);
+  for (intptr_t n = 0; n < count; n++) {
+    Object *each = PyTuple_GetItem(arguments, n);
+    if (end != signature) *end++ = ' ';
+    if (each == &_Py_NoneStruct) {
+      *end++ = 'n';
+    } else if (PyObject_CheckBuffer(each)) {
+      Buffer *b = &buffers[held];
+      if (PyObject_GetBuffer(each, b, FLAGS)) goto done;
+      held++;
+      char letter = letter_of(b->format ? b->format : "B", b->itemsize);
+      if (!letter || b->ndim > 2) {
+        PyErr_Format(PyExc_TypeError, "%s: argument %d has a type of no kernel", entry->name, (int)n);
+        goto done;
+      }
+      *end++ = letter;
+      if (b->ndim == 0) { /* a number of NumPy's */
+        if (letter == 'd' || letter == 'l' || letter == 'L') memcpy(&words[at], b->data, 8);
+        else if (letter == '?') { words[at] = *(char *)b->data; end[-1] = 'l'; }
+        else if (letter == 'f') { words[at] = bits_of(*(float *)b->data); end[-1] = 'd'; }
+        else if (letter == 'i') { words[at] = *(int32_t *)b->data; end[-1] = 'l'; }
+        if (letter == 'L') end[-1] = 'l';
+        at++;
+        continue;
+      }
+      *end++ = '0' + b->ndim;
+      if (!contiguous(b)) *end++ = 'A';
+      words[at++] = (int64_t)(intptr_t)b->data;
+      for (int d = 0; d < b->ndim; d++) words[at++] = b->shape[d];
+      for (int d = 0; d < b->ndim; d++) words[at++] = b->strides[d];
+    } else if (PyObject_IsInstance(each, &PyFloat_Type)) {
+      words[at++] = bits_of(PyFloat_AsDouble(each));
+      *end++ = 'd';
+    } else {
+      words[at++] = PyLong_AsLongLong(each);
+      if (PyErr_Occurred()) goto done;
+      *end++ = 'l';
+    }
+  }
+  *end = 0;
+  const Variant *found = 0;
+  for (int n = 0; n < entry->count && !found; n++)
+    if (!strcmp(entry->variants[n].signature, signature)) found = &entry->variants[n];
+  if (!found) {
+    PyErr_Format(PyExc_TypeError, "%s was not compiled for (%s); RVQ_NP_KERNELS=0 uses no library",
+                 entry->name, signature);
+    goto done;
+  }
+  void *state = PyEval_SaveThread(), *nothing = 0, *error = 0;
+  found->run(&nothing, &error, words, &whole, &real);
+  PyEval_RestoreThread(state);
+  if (found->result == 'd') result = PyFloat_FromDouble(real);
+  else if (found->result == 'l') result = PyLong_FromLongLong(whole);
+  else if (found->result == 'L') result = PyLong_FromUnsignedLongLong((uint64_t)whole);
+  else { Py_IncRef(&_Py_NoneStruct); result = &_Py_NoneStruct; }
+done:
+  while (held) PyBuffer_Release(&buffers[--held]);
+  return result;
+}
+
+/* What Numba calls for a few functions of the C library. */
+double numba_frexp(double x, int *exponent) { return frexp(x, exponent); }
+double numba_ldexp(double x, int exponent) { return ldexp(x, exponent); }
+float numba_nextafterf(float x, float towards) { return nextafterf(x, towards); }
+double numba_nextafter(double x, double towards) { return nextafter(x, towards); }

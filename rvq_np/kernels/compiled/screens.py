@@ -1,0 +1,263 @@
+"""Vector micro-kernels as LLVM IR: lower bounds on the scores of many codewords, sums in registers.
+
+    rows    (n, S)  int8, int16 or float32   rows as `quantize` leaves them, padded with zeros
+    panels  (...)   uint8, int16 or float32  codewords, see `packing`; the type names the kernel
+    side    (3, +)  float32                  per codeword: half, step and norm, see `packing`
+    params  (n, 4)  float32                  per row: -step, -slack, start of the sums (as int32)
+    bounds  (n, B)  float32                  out; see `collect` for the layout
+
+A block of `ROWS` rows meets a panel of ``VECTORS * LANES`` codewords.  Each step loads the panel's
+vectors once, repeats 32 bits of every row over the lanes and adds the products to
+``ROWS * VECTORS`` sums that never leave the registers; the panel's last act turns sums into lower
+bounds, takes their least over the vectors and stores both.  Per step and lane that is one product
+in float32, two in int16 (``vpmaddwd``), four in bytes (``vpdpbusd``).
+"""
+
+from . import columns as col
+from .build import BYTES, F32, FLOATS, I8, I16, I32, I64, INTS, Build, row_of
+from .jit import cgutils, intrinsic, ir, types
+from .target import LANES, ROWS, VECTORS
+
+
+def _products(build, kind, total, codewords, row):
+    """Return `total` plus the products of one step; `codewords`, `row` are vectors of 32 bits."""
+    if kind == "float32":
+        return build.add_product(row, codewords, total)
+    if kind == "uint8":
+        return build.call(f"llvm.x86.avx512.vpdpbusd.{32 * LANES}", INTS, total, codewords, row)
+    pairs = ir.VectorType(I16, 2 * LANES)
+    name = {16: "llvm.x86.avx512.pmaddw.d.512", 8: "llvm.x86.avx2.pmadd.wd"}
+    products = build.call(
+        name.get(LANES, "llvm.x86.sse2.pmadd.wd"),
+        INTS,
+        build.b.bitcast(codewords, pairs),
+        build.b.bitcast(row, pairs),
+    )
+    return build.b.add(total, products)
+
+
+def _screen(n_rows):
+    @intrinsic
+    def screen(context, rows, first, panels, at, steps, begin, end, side, side_at, params, bounds):
+        """Bound the scores of rows ``first...`` with the codewords of panels `begin` to `end`.
+
+        The stage's panels begin at element `at` of `panels`, its codewords at column `side_at`.
+        """
+        kind = str(panels.dtype)
+        whole = types.intp
+        arguments = (rows, whole, panels, *[whole] * 4, side, whole, params, bounds)
+        return types.void(*arguments), _screen_code(kind, n_rows)
+
+    return screen
+
+
+def _screen_code(kind, n_rows):
+    codewords_type = FLOATS if kind == "float32" else INTS
+
+    def code(context, builder, signature, arguments):
+        build = Build(builder)
+        b, number, offset = builder, build.number, build.offset
+
+        def array(place):
+            made = context.make_array(signature.args[place])(context, b, arguments[place])
+            width = b.extract_value(made.shape, 1) if signature.args[place].ndim == 2 else None
+            return b.bitcast(made.data, I8.as_pointer()), width
+
+        (rows, row_width), (panels, _), (side, side_width) = array(0), array(2), array(7)
+        (params, _), (bounds, bounds_width) = array(9), array(10)
+        first, at, steps, begin, end, side_at = (arguments[n] for n in (1, 3, 4, 5, 6, 8))
+        item = {"float32": 4, "int16": 2, "uint8": 1}[kind]
+        row_bytes, bound_bytes = b.mul(row_width, number(item)), b.mul(bounds_width, number(4))
+        row_at, bound_at, step, slack, start = [], [], [], [], []
+        for i in range(n_rows):
+            row = b.add(first, number(i))
+            row_at.append(b.gep(rows, [b.mul(row, row_bytes)]))
+            bound_at.append(b.gep(bounds, [b.mul(row, bound_bytes)]))
+            param = b.mul(row, number(4 * len(col.PARAMS)))
+            given = [(col.MINUS_STEP, F32), (col.MINUS_SLACK, F32), (col.START, I32)]
+            values = [
+                build.load(params, offset(param, 4 * n), number_type) for n, number_type in given
+            ]
+            step.append(build.spread(values[0], FLOATS))
+            slack.append(build.spread(values[1], FLOATS))
+            start.append(values[2])
+        half, size, norm = (
+            b.gep(side, [b.mul(b.add(b.mul(side_width, number(n)), side_at), number(4))])
+            for n in (col.LOWERED_HALF, col.STEP, col.NORM)
+        )
+        panels = b.gep(panels, [b.mul(at, number(item))])
+        panel_bytes = b.mul(steps, number(VECTORS * BYTES))
+
+        each_panel = build.loop(end, begin)
+        panel = each_panel[0]
+        codewords_at = b.gep(panels, [b.mul(panel, panel_bytes)])
+        codewords = b.mul(panel, number(VECTORS * BYTES))  # in `side`
+        if kind == "float32":
+            initial = [[build.load(half, offset(codewords, v * BYTES), FLOATS)
+                        for v in range(VECTORS)]] * n_rows  # fmt: skip
+        else:
+            initial = [[build.spread(each, INTS)] * VECTORS for each in start]
+        each_step = build.loop(steps)
+        position, entry = each_step[0], each_step[2]
+        sums = [[b.phi(codewords_type) for _ in range(VECTORS)] for _ in range(n_rows)]
+        here = b.mul(position, number(VECTORS * BYTES))
+        loaded = [
+            build.load(codewords_at, offset(here, v * BYTES), codewords_type, BYTES)
+            for v in range(VECTORS)
+        ]
+        totals = []
+        for i in range(n_rows):
+            four = build.load(
+                row_at[i], b.mul(position, number(4)), F32 if kind == "float32" else I32
+            )
+            row = build.spread(four, codewords_type)
+            totals.append([_products(build, kind, sums[i][v], loaded[v], row)
+                           for v in range(VECTORS)])  # fmt: skip
+        places = [(i, v) for i in range(n_rows) for v in range(VECTORS)]
+        for i, v in places:
+            sums[i][v].add_incoming(initial[i][v], entry)
+        build.close(each_step, [(sums[i][v], totals[i][v]) for i, v in places])
+        group = b.mul(panel, number((VECTORS + 1) * BYTES))  # in `bounds`
+        for i in range(n_rows):
+            least = None
+            for v in range(VECTORS):
+                bound = totals[i][v]
+                place = offset(codewords, v * BYTES)
+                if kind != "float32":
+                    total = b.fmul(b.sitofp(bound, FLOATS), build.load(size, place, FLOATS))
+                    bound = build.add_product(total, step[i], build.load(half, place, FLOATS))
+                bound = build.add_product(build.load(norm, place, FLOATS), slack[i], bound)
+                build.store(bound, bound_at[i], offset(group, (v + 1) * BYTES))
+                least = bound if least is None else build.least(bound, least)
+            build.store(least, bound_at[i], group)
+        build.close(each_panel)
+        return context.get_dummy_value()
+
+    return code
+
+
+screen_block = _screen(ROWS)
+
+screen_row = _screen(1)
+
+
+@intrinsic
+def lowest(context, bounds, row, panels):
+    """Return the least bound of a row, float32."""
+
+    def code(context, builder, signature, arguments):
+        build, b = Build(builder), builder
+        data, _ = row_of(context, b, signature, arguments)
+        each = build.loop(arguments[2])
+        least = b.phi(FLOATS)
+        least.add_incoming(ir.Constant(FLOATS, [float("inf")] * LANES), each[2])
+        place = b.mul(each[0], build.number((VECTORS + 1) * BYTES))
+        lower = build.least(build.load(data, place, FLOATS), least)
+        build.close(each, [(least, lower)])
+        return build.folded(lower, build.least)
+
+    return types.float32(bounds, types.intp, types.intp), code
+
+
+@intrinsic
+def nearest(context, bounds, row, panels):
+    """Return the codeword of the least bound of a row, one of them if several share it."""
+
+    def code(context, builder, signature, arguments):
+        build, b = Build(builder), builder
+        data, _ = row_of(context, b, signature, arguments)
+        each = build.loop(arguments[2])
+        least, which = b.phi(FLOATS), b.phi(INTS)
+        least.add_incoming(ir.Constant(FLOATS, [float("inf")] * LANES), each[2])
+        which.add_incoming(ir.Constant(INTS, None), each[2])
+        group = b.mul(each[0], build.number((VECTORS + 1) * BYTES))
+        bound = build.load(data, group, FLOATS)
+        less = b.fcmp_ordered("<", bound, least)
+        lower = b.select(less, bound, least)
+        panel = b.select(less, build.spread(b.trunc(each[0], I32), INTS), which)
+        build.close(each, [(least, lower), (which, panel)])
+        low = build.spread(build.folded(lower, build.least), FLOATS)
+        lane = build.first(build.bits(b.fcmp_ordered("==", lower, low)))
+        panel = b.zext(b.extract_element(panel, b.trunc(lane, I32)), I64)
+        group = b.mul(panel, build.number((VECTORS + 1) * BYTES))
+        bits = build.number(0)
+        for v in range(VECTORS):
+            bound = build.load(data, build.offset(group, (v + 1) * BYTES), FLOATS)
+            part = build.bits(b.fcmp_ordered("==", bound, low))
+            bits = b.or_(bits, b.shl(part, build.number(v * LANES)))
+        return b.add(b.mul(panel, build.number(VECTORS * LANES)), build.first(bits))
+
+    return types.intp(bounds, types.intp, types.intp), code
+
+
+@intrinsic
+def collect(context, bounds, row, panels, limit, found):
+    """Write into `found` the codewords of a row whose bound is at most `limit`, ascending; count
+    them.
+
+    Per panel, `bounds` holds the least over its vectors in each lane, then the vectors.  The least
+    of 64 panels become 64 bits without a branch; then one turn a bit, and one a codeword: a
+    processor cannot guess where the few codewords are.
+    """
+
+    def code(context, builder, signature, arguments):
+        build, b = Build(builder), builder
+        data, _ = row_of(context, b, signature, arguments)
+        out = context.make_array(signature.args[4])(context, b, arguments[4]).data
+        limit = build.spread(arguments[3], FLOATS)
+        count = cgutils.alloca_once_value(b, build.number(0))  # not on the stack of each call
+        one = build.number(1)
+
+        def within(place):
+            """Return a bit a lane: whether the bound there is at most the limit."""
+            return build.bits(b.fcmp_ordered("<=", build.load(data, place, FLOATS), limit))
+
+        def group(panel):
+            return b.mul(panel, build.number((VECTORS + 1) * BYTES))
+
+        def each_bit(bits, body):
+            """Call ``body(place)`` for each bit of an int64 that is set, from the lowest."""
+            with b.if_then(b.icmp_unsigned("!=", bits, build.number(0))):
+                entry, turn = b.block, b.append_basic_block("turn")
+                b.branch(turn)
+                b.position_at_end(turn)
+                left = b.phi(I64)
+                left.add_incoming(bits, entry)
+                body(build.first(left))
+                rest = b.and_(left, b.sub(left, one))
+                left.add_incoming(rest, b.block)
+                after = b.append_basic_block("after")
+                b.cbranch(b.icmp_unsigned("!=", rest, build.number(0)), turn, after)
+                b.position_at_end(after)
+
+        runs = build.loop(b.udiv(build.offset(arguments[2], 63), build.number(64)))
+        begin = b.mul(runs[0], build.number(64))
+        left = b.sub(arguments[2], begin)
+        some = b.select(b.icmp_signed("<", left, build.number(64)), left, build.number(64))
+        panels = build.loop(some)
+        hits = b.phi(I64)
+        hits.add_incoming(build.number(0), panels[2])
+        hit = b.icmp_unsigned("!=", within(group(b.add(begin, panels[0]))), build.number(0))
+        more = b.or_(hits, b.shl(b.zext(hit, I64), panels[0]))
+        build.close(panels, [(hits, more)])
+
+        def panel_hit(place):
+            panel = b.add(begin, place)
+            bits = build.number(0)
+            for v in range(VECTORS):
+                part = within(build.offset(group(panel), (v + 1) * BYTES))
+                bits = b.or_(bits, b.shl(part, build.number(v * LANES)))
+            codeword = b.mul(panel, build.number(VECTORS * LANES))
+
+            def codeword_hit(lane):
+                so_far = b.load(count)
+                b.store(b.trunc(b.add(codeword, lane), I32), b.gep(out, [so_far]))
+                b.store(b.add(so_far, one), count)
+
+            each_bit(bits, codeword_hit)
+
+        each_bit(more, panel_hit)
+        build.close(runs)
+        return b.load(count)
+
+    return types.intp(bounds, types.intp, types.intp, types.float32, found), code

@@ -1,0 +1,230 @@
+"""Kernels compiled ahead of time: a library is checked first, and gives the same codes."""
+
+import importlib
+import json
+import logging
+import os
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rvq_np import errors
+from rvq_np.kernels import ahead, compiled, prebuilt
+from rvq_np.kernels.compiled import entries
+
+HERE = Path(__file__).parent
+
+
+def about(**changes):
+    machine = "x86_64" if prebuilt.machine() != "x86_64" else "aarch64"
+    own = {
+        "system": sys.platform, "machine": prebuilt.machine(), "kernels": prebuilt.sources(),
+        "targets": [{"name": "x86-64-v2", "shape": [4, 2, ["float32"], False]}],
+    }  # fmt: skip
+    return {
+        **own,
+        **{name: machine if value == "other" else value for name, value in changes.items()},
+    }
+
+
+@pytest.fixture
+def folder(tmp_path):
+    tmp_path.chmod(0o755)
+    return tmp_path
+
+
+def found(path, monkeypatch, caplog):
+    """Return the library that a process with this one would use, and what it was warned of."""
+    monkeypatch.setenv("RVQ_NP_KERNELS", str(path))
+    caplog.clear()
+    with caplog.at_level(logging.WARNING, logger="rvq_np"):
+        library = prebuilt.library.__wrapped__()
+    return library, [each.getMessage() for each in caplog.records]
+
+
+def test_what_is_sealed_is_read_again(folder):
+    path = folder / "kernels.so"
+    path.write_bytes(prebuilt.sealed(b"binary", about()))
+    assert prebuilt.contents(path) == about()
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda data: data[:-1], "not a whole one"),
+        (lambda data: data[1:], "damaged"),
+        (lambda data: b"B" + data[1:], "damaged"),
+        (lambda data: b"\x7fELF" + bytes(100), "no kernel library"),
+        (lambda data: b"", "no kernel library"),
+        (lambda data: prebuilt.MAGIC, "damaged"),
+    ],
+)
+def test_a_library_that_is_damaged_or_none_of_ours_is_left_alone(
+    damage, reason, folder, monkeypatch, caplog
+):
+    path = folder / "kernels.so"
+    path.write_bytes(damage(prebuilt.sealed(b"binary", about())))
+    library, warned = found(path, monkeypatch, caplog)
+    assert library is None
+    (message,) = warned
+    assert str(path) in message
+    assert reason in message
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"machine": "other"}, "this is"),
+        ({"system": "amiga"}, "amiga"),
+        ({"kernels": "of last year"}, "rvq-np compile again"),
+        ({}, "invalid ELF header" if sys.platform == "linux" else ""),
+    ],
+)
+def test_a_library_of_other_kernels_or_another_machine_is_left_alone(
+    changes, reason, folder, monkeypatch, caplog
+):
+    path = folder / "kernels.so"
+    path.write_bytes(prebuilt.sealed(b"binary", about(**changes)))
+    library, warned = found(path, monkeypatch, caplog)
+    assert library is None
+    (message,) = warned
+    assert str(path) in message
+    assert reason in message
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="modes are of POSIX")
+@pytest.mark.parametrize("open_to_all", ["file", "folder"])
+def test_nothing_is_loaded_from_where_others_can_write(open_to_all, folder, monkeypatch, caplog):
+    path = folder / "kernels.so"
+    path.write_bytes(prebuilt.sealed(b"binary", about()))
+    (path if open_to_all == "file" else folder).chmod(0o777)
+    library, warned = found(path, monkeypatch, caplog)
+    assert library is None
+    (message,) = warned
+    assert "others can write" in message
+
+
+def test_a_library_that_is_named_but_not_there_is_one_warning(folder, monkeypatch, caplog):
+    library, warned = found(folder / "none.so", monkeypatch, caplog)
+    assert library is None
+    assert len(warned) == 1
+    assert "none.so" in warned[0]
+    assert "No such file" in warned[0]
+
+
+def test_no_library_is_no_warning(monkeypatch, caplog):
+    assert found("0", monkeypatch, caplog) == (None, [])
+
+
+@pytest.mark.quick
+def test_every_kernel_that_python_calls_is_compiled_ahead_of_time():
+    called = set()
+    for module in pkgutil.iter_modules(compiled.__path__):
+        code = importlib.import_module(f"{compiled.__name__}.{module.name}")
+        for name, kernel in vars(code).items():
+            own = getattr(getattr(kernel, "py_func", None), "__module__", None) == code.__name__
+            if own and kernel.targetoptions.get("_nrt", True):
+                called.add(f"{module.name}.{name}")
+    assert called == set(entries.ENTRIES)
+
+
+def test_signatures_are_those_of_the_screens_there_are():
+    of_all = list(entries.signatures("beam.encode", ("uint8", "int16", "float32")))
+    assert len(of_all) == len(set(of_all)) == 6
+    (only, wide) = entries.signatures("beam.encode", ("float32",))
+    assert only in of_all
+    assert wide in of_all
+    assert only.startswith("f2 l f1 f1 d1 f1 f2 n")
+    assert wide.startswith("d2 l d1 d1 d1 f1 f2 n")
+    assert list(entries.signatures("bits.pack", ("int16",))) == ["i1 l l I1"]
+
+
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        (["i386"], r"got target i386; expected native, x86-64-v4\+vnni"),
+        ([], "got target none"),
+        (["aarch64", "x86-64-v2"], "a library is for one"),
+    ],
+)
+def test_targets_that_cannot_be_are_refused_by_name(targets, message, tmp_path):
+    with pytest.raises(errors.ParameterError, match=message):
+        ahead.build(targets, tmp_path / "kernels.so")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_compiler_that_is_not_there_is_named_before_any_work(tmp_path, monkeypatch):
+    monkeypatch.setenv("CC", "no-such-compiler")
+    with pytest.raises(errors.BackendError, match=r"no C compiler no-such-compiler; install"):
+        ahead.build(["native"], tmp_path / "kernels.so")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    """A library for this processor, made by the command."""
+    folder = tmp_path_factory.mktemp("kernels")
+    folder.chmod(0o755)
+    path = folder / "kernels.so"
+    line = [sys.executable, "-m", "rvq_np", "compile", "-o", str(path)]
+    done = subprocess.run(line, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert str(path) in done.stdout
+    return path
+
+
+def run(library, *arguments):
+    environment = {**os.environ, "RVQ_NP_KERNELS": str(library)}
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=HERE.parent, env=environment, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+FIRST_CALLS = """
+import json, sys
+import numpy as np
+import rvq_np
+from rvq_np.kernels import prebuilt
+rng = np.random.default_rng(0)
+answers = []
+for dtype in (np.float32, np.float64):
+    x = rng.standard_normal((70, 9)).astype(dtype)
+    books = rng.standard_normal((3, 40, 9)).astype(dtype)
+    x[1], x[2] = (books[0, 0] + books[0, 1]) / 2, 0
+    books = rvq_np.Codebooks(list(books))
+    codes = rvq_np.encode(x, books)
+    answers += [codes, rvq_np.encode(x, books, beam_size=4), rvq_np.decode(codes, books)]
+    for width in (9, 4, 20):
+        rvq = rvq_np.ResidualVectorQuantizer(9, codebook_dim=width, n_q=2, bins=16, rng=0)
+        rvq(x, 50), rvq(x, 50)
+        answers += [rvq.fit(x).eval().encode(x, 50), *rvq.state_dict().values()]
+compiler = sorted({"numba", "llvmlite"} & set(sys.modules))
+answers = [each.tobytes().hex() for each in answers]
+print(json.dumps([compiler, prebuilt.library() is not None, answers]))
+"""
+
+
+@pytest.mark.slow
+def test_a_library_gives_the_same_bits_and_needs_no_compiler(library):
+    compiler, used, answers = json.loads(run(library, "-c", FIRST_CALLS))
+    assert used
+    assert compiler == []
+    compiler, used, expected = json.loads(run("0", "-c", FIRST_CALLS))
+    assert not used
+    assert compiler == ["llvmlite", "numba"]
+    assert answers == expected
+
+
+@pytest.mark.slow
+def test_what_holds_for_compiled_kernels_holds_for_those_of_a_library(library):
+    files = ["test_backends.py::TestNumba", "test_backends.py::TestNumbaFloat64", "test_codec.py"]
+    files += ["test_train.py", "test_quantizer.py", "test_bitstream.py", "test_folded_maps.py"]
+    said = run(library, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider",
+               *(str(HERE / each) for each in files))  # fmt: skip
+    assert " passed" in said
