@@ -382,9 +382,9 @@ SOUNDS = (
     ),
     Fault(
         "a Faiss index with other contents is taken for a residual quantizer",
-        "parse",
-        "if code not in (*SERVED, *WRAPPERS):",
-        "if not code.isalnum():",
+        "_index",
+        "if kind not in SERVED or depth > DEEPEST:",
+        "if not kind.isalnum() or depth > DEEPEST:",
         "tests/test_kinds.py::test_another_faiss_index_is_named_with_what_to_do",
     ),
     Fault(
