@@ -16,6 +16,7 @@ from . import (
     packing,
     process,
     searching,
+    semantic_ids,
     shims,
     streaming,
     training,
@@ -60,4 +61,7 @@ QUESTIONS = {
     "dac-training": Question(defaults.dac),
     "snac-training": Question(defaults.snac),
     "soundstream": Question(home.soundstream),
+    "ids-quality": Question(semantic_ids.quality),
+    "ids-scale": Question(semantic_ids.scale),
+    "ids-wide": Question(semantic_ids.wide),
 }

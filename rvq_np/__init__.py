@@ -19,6 +19,7 @@ A map of the modules and packages, from the ground up; imports only point down.
 `rvq_np.frontend`      what vectors are made of: samples, an MDCT, latents of an encoder
 `rvq_np.bitstream`     the container for codes
 `rvq_np.quantizer`     `ResidualVectorQuantizer`: the class, torch-free
+`rvq_np.semantic_ids`  unique IDs of items, tokens, a trie, their files
 `rvq_np.grad`          one file per autograd framework
 `rvq_np.testing`       the oracle, for proving any implementation right
 `rvq_np.cli`           the command ``rvq-np``
@@ -74,6 +75,7 @@ _MODULES = (
     "names",
     "plot",
     "quantizer",
+    "semantic_ids",
     "sklearn",
     "testing",
     "train",

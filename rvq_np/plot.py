@@ -78,6 +78,30 @@ def _save(figure: Figure, path: str | os.PathLike[str], dpi: int) -> None:
         figure.savefig(new.file, dpi=dpi, format="png")
 
 
+def buckets(codes: np.ndarray, sizes: Sequence[int], path: str | os.PathLike[str]) -> None:
+    """Draw how many items share an ID, and how often each codeword is used, into a PNG file.
+
+    Parameters
+    ----------
+    codes : numpy.ndarray (Q, N), integer
+        IDs, one column an item.
+    sizes : sequence of Q int
+        Codewords per stage.
+    path : path
+        Where to write.
+    """
+    figure, axes = _figure(7.0, 2.2 * (len(codes) + 1), len(codes) + 1)
+    keys = np.unique(codes.T, axis=0, return_counts=True)[1] if codes.size else np.empty(0, int)
+    counts = np.bincount(keys)[1:] if len(keys) else np.zeros(1, int)
+    axes[0].bar(np.arange(1, len(counts) + 1), counts)
+    axes[0].set(xlabel="items that share an ID", ylabel="IDs", yscale="log")
+    for axis, row, size, stage in zip(axes[1:], codes, sizes, range(len(codes)), strict=True):
+        used = np.sort(np.bincount(row, minlength=size))[::-1]
+        axis.fill_between(np.arange(size), used, step="mid")
+        axis.set(xlabel=f"codewords of stage {stage}, most used first", ylabel="items")
+    figure.savefig(path, dpi=110)
+
+
 def _decibels(samples: np.ndarray, window: int = 512, hop: int = 128) -> np.ndarray:
     padded = np.pad(samples, (0, max(window, window - len(samples))))
     frames = np.lib.stride_tricks.sliding_window_view(padded, window)[::hop]

@@ -39,6 +39,14 @@ MODULES = [
     if each.name not in ELSEWHERE and not each.name.endswith("__main__")
 ]
 
+IDS = tuple(
+    getattr(rvq_np.semantic_ids, name)
+    for name in (
+        "assign", "balance", "candidates", "fit_balanced", "from_tokens", "pack", "resolve",
+        "shared_prefixes", "stats", "to_tokens", "unpack",
+    )
+)  # fmt: skip
+
 
 @pytest.mark.parametrize("name", ["rvq_np", *MODULES])
 def test_examples_in_docstrings_run(name):
@@ -52,7 +60,7 @@ def test_the_public_functions_have_examples():
         rvq_np.encode, rvq_np.decode, rvq_np.Codebooks, rvq_np.Stage,
         rvq_np.ResidualVectorQuantizer, rvq_np.train.kmeans, rvq_np.train.ema,
         rvq_np.train.expire, rvq_np.train.fit, rvq_np.testing.rvq_tests,
-        rvq_np.grad.quantize, rvq_np.grad.quantize_vjp,
+        rvq_np.grad.quantize, rvq_np.grad.quantize_vjp, *IDS,
     ):  # fmt: skip
         assert ">>>" in inspect.getdoc(thing), thing
 
@@ -63,7 +71,7 @@ def test_public_functions_say_what_they_take_give_and_refuse():
         rvq_np.encode, rvq_np.decode, rvq_np.train.kmeans, rvq_np.train.fit,
         rvq_np.ResidualVectorQuantizer.encode, rvq_np.ResidualVectorQuantizer.decode,
         rvq_np.ResidualVectorQuantizer.forward, rvq_np.ResidualVectorQuantizer.fit,
-        rvq_np.grad.quantize, rvq_np.grad.quantize_vjp,
+        rvq_np.grad.quantize, rvq_np.grad.quantize_vjp, *IDS,
     ):  # fmt: skip
         text = inspect.getdoc(function)
         for section in ("Parameters", "Returns", "Raises"):

@@ -1,5 +1,5 @@
-"""The command ``rvq-np``: fit, encode, decode, info, verify, convert, warmup,
-compile, bench, demo.
+"""The command ``rvq-np``: fit, encode, decode, info, verify, convert, ids,
+warmup, compile, bench, demo.
 
 Vectors are ``.npy`` or ``.npz`` files, or sounds, codes ``.rvq``, ``.npy``, ``.npz`` or ``.csv``,
 models safetensors: ours, or published checkpoints.  ``-o -`` is standard output.  Files may be
@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import RvqError
-from . import commands, compile, terminal
+from . import commands, compile, ids, terminal
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -136,6 +136,8 @@ def _parser() -> argparse.ArgumentParser:
         help="what a faiss index keeps of norms (default: qint8 with codes, else float)",
     )  # fmt: skip
     convert.set_defaults(run=commands.convert)
+
+    ids.add_parser(every)
 
     warmup = every.add_parser(
         "warmup", help="compile all kernels, for example when an image is built"

@@ -13,6 +13,7 @@ decoding and sums     gather.py             gather.py                 gather.cu
 training steps        averages.py           averages.py               CuPy
 linear maps           maps.py, fold.py      maps.py, fold.py          cuBLAS, by CuPy
 codes in bits         bits.py               bits.py                   none
+semantic IDs          ids.py                ids.py                    none
 ====================  ====================  ========================  ====================
 
 `dispatch` is what backends call for arrays in host memory: it chooses between the engines of

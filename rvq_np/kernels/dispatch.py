@@ -144,10 +144,29 @@ def encode(x, stages, beam_size=1, codes=None):
         codes = np.empty((len(stages), len(x)), np.int32)
     using = kernels or kernels_for(len(x) * len(stages) * stages[0].codebook.size)
     if beam_size > 1:
-        using.search_beams(x, stages, beam_size, codes)
+        using.search_beams(x, stages, beam_size, codes[None])
     else:
         using.encode(x, stages, codes)
     return codes
+
+
+def paths(x, stages, count):
+    """Return int32 codes (count, Q, N): all hypotheses of a beam search, best first.
+
+    `x` (N, D), finite, of any float type.  -1 where a row has fewer than `count` hypotheses.
+    """
+    codes = np.empty((count, len(stages), len(x)), np.int32)
+    products = count * len(x) * len(stages) * stages[0].codebook.size
+    kernels_for(products).search_beams(x, stages, count, codes)
+    return codes
+
+
+def ids(numbers: int) -> Any:
+    """Return the functions of semantic IDs for so many numbers: compiled or plain.
+
+    Plain ones are loops in Python: a number costs as much as some thousand products.
+    """
+    return kernels_for(10_000 * numbers).ids
 
 
 def follow(x, dtype):

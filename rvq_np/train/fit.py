@@ -42,7 +42,7 @@ class FitProgress(NamedTuple):
 def fit(
     x: Any,
     n_q: int,
-    size: int,
+    size: int | Sequence[int],
     iterations: int,
     rng: np.random.Generator,
     *,
@@ -60,8 +60,10 @@ def fit(
     x : array or numpy.memmap (N, D), floating, N >= 1
         Read in batches, never copied whole. On a GPU that CuPy computes on it stays there. All
         numbers are looked at once, first of all, whichever rows are drawn later.
-    n_q, size : int
-        Stages, and codewords per stage.
+    n_q : int
+        Stages.
+    size : int or sequence of n_q int
+        Codewords per stage: the same for all, or one number a stage.
     iterations : int
         Rounds of k-means per stage, at most.
     rng : int or numpy.random.Generator
@@ -121,7 +123,8 @@ def fit(
         )
     validation.floating("fit", x)
     n_q = arguments.whole("fit", "n_q", n_q, 1)
-    size = arguments.whole("fit", "size", size, 1)
+    sizes = _sizes(size, n_q)
+    largest = max(sizes)
     iterations = arguments.whole("fit", "iterations", iterations, 0)
     rng = arguments.generator("fit", "rng", rng)
     check_projections("fit", projections, n_q, x.shape[1])
@@ -134,7 +137,8 @@ def fit(
     if checkpoint is not None:
         checkpoint = arguments.path("fit", "checkpoint", checkpoint)
     asked = {
-        "n_q": n_q, "size": size, "iterations": iterations, "epsilon": epsilon,
+        "n_q": n_q, "size": sizes[0] if len(set(sizes)) == 1 else sizes,
+        "iterations": iterations, "epsilon": epsilon,
         "rows_per_codeword": rows_per_codeword, "tolerance": tolerance,
         "projections": _reported(projections),
         "widths": [len(pair[0].weight) if pair else x.shape[1]
@@ -145,19 +149,19 @@ def fit(
         check_finite(x)
         kept = Checkpoint(checkpoint, x, rng, asked)
         rows = None
-        if rows_per_codeword is not None and x.shape[0] > rows_per_codeword * size:
-            rows = np.sort(sample_rows(x.shape[0], rows_per_codeword * size, rng))
+        if rows_per_codeword is not None and x.shape[0] > rows_per_codeword * largest:
+            rows = np.sort(sample_rows(x.shape[0], rows_per_codeword * largest, rng))
         data = Data(x, rows, projections or [None] * n_q)
         for state in kept.states:
             data.begin()
             data.end(state)
         kept.resume()
-        distinct = data.distinct(size)
-        if distinct < size:
+        distinct = data.distinct(sizes[0])
+        if distinct < sizes[0]:
             warnings.warn(
-                f"fit: x holds {distinct} distinct vectors for {size} codewords a stage: the other "
-                f"{size - distinct} of the first stage can never be chosen. Give more vectors, or "
-                "fewer codewords.",
+                f"fit: x holds {distinct} distinct vectors for {sizes[0]} codewords a stage: the "
+                f"other {sizes[0] - distinct} of the first stage can never be chosen. Give more "
+                "vectors, or fewer codewords.",
                 FewVectorsWarning,
                 stacklevel=2,
             )
@@ -166,7 +170,7 @@ def fit(
             watch = _Watch(stage, n_q, iterations, data, tolerance, callback)
             found = lloyd(
                 data.passes(),
-                _first_codewords(data, size, rng),
+                _first_codewords(data, sizes[stage], rng),
                 iterations,
                 refill=lambda count: data.read(rng.integers(0, data.n_rows, size=count)),
                 watch=watch,
@@ -175,6 +179,16 @@ def fit(
             data.end(kept.states[-1])
     kept.finish()
     return tuple(kept.states)
+
+
+def _sizes(size: Any, n_q: int) -> list[int]:
+    """Return how many codewords each stage gets."""
+    if not isinstance(size, (Sequence, np.ndarray)) or isinstance(size, str):
+        return [arguments.whole("fit", "size", size, 1)] * n_q
+    sizes = [arguments.whole("fit", "size", each, 1) for each in size]
+    if len(sizes) != n_q:
+        raise arguments.refused("fit", "size", size, f"a whole number, or {n_q} of them")
+    return sizes
 
 
 def _reported(projections: Sequence[tuple[Linear, Linear] | None] | None) -> str | None:

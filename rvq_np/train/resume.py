@@ -75,7 +75,8 @@ class Checkpoint:
         if type(count) is not int or not 1 <= count <= n_q:
             raise ValueError(f"{count!r} stages of {n_q}")
         states = []
-        for stage, width in enumerate(widths[:count]):
+        sizes = size if isinstance(size, list) else [size] * n_q
+        for stage, (width, size) in enumerate(zip(widths[:count], sizes, strict=False)):
             shapes = {"codebook": (size, width), "sums": (size, width), "counts": (size,)}
             parts = [tensors[f"{stage}.{name}"] for name in shapes]
             if [each.shape for each in parts] != list(shapes.values()):

@@ -4,7 +4,7 @@ Each list is of one part of the package.  ``python -m faults``, in `tests`, appl
 of the checkout and shows which test kills each; docs/faults.json keeps the answers.
 """
 
-from . import files, gpu, gradients, quantizers, search, training
+from . import files, gpu, gradients, ids, quantizers, search, training
 from ._fault import Fault as Fault
 
 FAULTS = (
@@ -13,5 +13,6 @@ FAULTS = (
     *training.FAULTS,
     *gradients.FAULTS,
     *files.FAULTS,
+    *ids.FAULTS,
     *gpu.FAULTS,
 )

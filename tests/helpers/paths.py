@@ -177,6 +177,6 @@ def beam_of_one():
     def encode(x, books):
         stages = dispatch.prepare(rvq_np.Codebooks(books), x.dtype)
         rows = np.array(x, dtype=stages[0].codebook.dtype)
-        return beam.search(rows, stages, 1, dispatch.kernels.project)
+        return beam.search(rows, stages, 1, dispatch.kernels.project)[0]
 
     return {"encode": encode, "decode": rvq_np.decode}

@@ -28,7 +28,7 @@ types: Any = jit.types
 LETTERS = {
     "f": types.float32, "d": types.float64, "?": types.boolean,
     "b": types.int8, "h": types.int16, "i": types.int32, "l": types.int64,
-    "B": types.uint8, "I": types.uint32, "L": types.uint64,
+    "B": types.uint8, "H": types.uint16, "I": types.uint32, "L": types.uint64,
 }  # fmt: skip
 RESULTS = {
     types.none: "n", types.int64: "l", types.uint64: "L", types.float32: "d", types.float64: "d",

@@ -32,7 +32,7 @@ extern void *PyEval_SaveThread(void);
 extern void PyEval_RestoreThread(void *);
 extern void Py_IncRef(Object *);
 
-enum { MOST = 64, WORDS = 5 * MOST, FLAGS = 0x10 | 0x08 | 0x04 }; /* strides, shape, format */
+enum { MOST = 64, WORDS = 7 * MOST, FLAGS = 0x10 | 0x08 | 0x04 }; /* strides, shape, format */
 
 /* Numba's own calling convention: where the result goes, where an error goes, the arguments. */
 typedef int Kernel(void **, void **, int64_t *, int64_t *, double *);
@@ -93,7 +93,7 @@ Object *rvq_np_call(const Entry *entry, Object *arguments) {
       if (PyObject_GetBuffer(each, b, FLAGS)) goto done;
       held++;
       char letter = letter_of(b->format ? b->format : "B", b->itemsize);
-      if (!letter || b->ndim > 2) {
+      if (!letter || b->ndim > 3) {
         PyErr_Format(PyExc_TypeError, "%s: argument %d has a type of no kernel", entry->name, (int)n);
         goto done;
       }

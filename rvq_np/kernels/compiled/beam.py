@@ -2,8 +2,9 @@
 
     x       (n, D)  T      the vectors
     plan                   the arrays of a `pack.Plan` whose stages have no projections
-    codes   (Q, N)  int32  out, columns ``start ... start + n``; -1 where float64 could not order
-                           the hypotheses: `beam` decides there
+    codes   (B, Q, N)  int32  out, columns ``start ... start + n``: the B best hypotheses, B from 1
+                           to `beam`, best first; -1 where a row has fewer, and all -1 where float64
+                           could not order them: `plain.beam` decides there
 
 What stays of all hypotheses and codewords are the `beam` with the smallest error, half the squared
 distance of a hypothesis' residual to a codeword; no hypothesis can have more than `beam` codewords
@@ -90,8 +91,10 @@ def encode(
         here = 0
         for n in range(rows):
             lost += alive[n] == 0
-            for q in range(n_stages):
-                codes[q, start + low + n] = history[here, q] if alive[n] > 0 else -1
+            for place in range(codes.shape[0]):
+                for q in range(n_stages):
+                    code = history[here + place, q] if place < alive[n] else -1
+                    codes[place, q, start + low + n] = code
             here += alive[n]
     return lost
 

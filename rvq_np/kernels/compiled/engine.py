@@ -10,6 +10,7 @@ from ..plain import engine as plain
 from ..plain import exact, fold
 from . import averages, beam, gather, maps, packing, search
 from . import bits as bits
+from . import ids as ids
 from . import measure as measuring
 from .columns import SPENT
 from .follow import Followed
@@ -87,7 +88,10 @@ def run(rows, plan, codes, start, spent, others=None):
 
 
 def search_beams(x, stages, beam_size, codes):
-    """Write the codes (Q, n) that a beam search finds for `x` (n, D), of any float type."""
+    """Write the codes (B, Q, n) of the B best hypotheses of a beam search, best first.
+
+    For `x` (n, D), of any float type; -1 where a row has fewer hypotheses.
+    """
     dtype = stages[0].codebook.dtype
     projects = any(stage.into is not None for stage in stages)
     if projects or beam_size * max(len(stage.codebook) for stage in stages) > BEAMED:
@@ -99,10 +103,10 @@ def search_beams(x, stages, beam_size, codes):
         rows = np.array(x[start:stop], dtype=dtype, order="C")
         space = beam.workspace(plan, beam_size, rows)
         if beam.encode(rows, beam_size, *plan.arrays, *space, codes, start):
-            lost = start + np.flatnonzero(codes[0, start:stop] < 0)
-            few = np.empty((len(codes), len(lost)), np.int32)
+            lost = start + np.flatnonzero(codes[0, 0, start:stop] < 0)
+            few = np.empty((*codes.shape[:2], len(lost)), np.int32)
             plain.search_beams(x[lost], stages, beam_size, few)
-            codes[:, lost] = few
+            codes[:, :, lost] = few
 
     tiles.over_rows(tile, len(x), ROWS // 4)
 

@@ -4,11 +4,12 @@ A signature has one token an argument: a letter and the number of dimensions of 
 or a letter alone for a number.
 
     f d         float32, float64            b h i l     int8, int16, int32, int64
-    ?           bool                        B I L       uint8, uint32, uint64
+    ?           bool                        B H I L     uint8, uint16, uint32, uint64
     n           None                        A after it  strides of any kind
 
 ``T`` stands for float32 and then for float64, ``P`` and ``Q`` for the types of a screen's panels
-and of the rows it reads, together; ``M`` and ``V`` for float32 and float64, each on its own.
+and of the rows it reads, together; ``M`` and ``V`` for float32 and float64, each on its own;
+``U`` for the types of codes in a trie, and ``W`` for int32 and int64.
 """
 
 import itertools
@@ -32,7 +33,7 @@ ENTRIES: dict[str, tuple[str, ...]] = {
         _ENCODE.format(maps="d1", folds="n n f1", others="n"),
         _ENCODE.format(maps="d1", folds="T1 d2 f1", others="n"),
     ),
-    "beam.encode": (f"T2 l {_PLAN.format(maps='n')} {_BEAMS} i2 l",),
+    "beam.encode": (f"T2 l {_PLAN.format(maps='n')} {_BEAMS} i3 l",),
     "gather.decode": ("i2 T1 l1 T2 l l",),
     "gather.subtract": ("T2 T2 i1",),
     "gather.normalize_rows": ("T2 l l",),
@@ -56,18 +57,23 @@ ENTRIES: dict[str, tuple[str, ...]] = {
     "bits.encode": ("i1 l l1 l1 L1 I1",),
     "bits.decode": ("I1 L1 i1 l1 l1 l i1",),
     "fingerprints.fingerprint": ("L1 L1 L2",),
+    "ids.take": ("l1 l1 l1 l1 l1",),
+    "ids.descend": ("U1 W1 l l2 l1",),
+    "ids.allow": ("U1 W1 l1 ?2",),
+    "ids.auction": ("l1 l1 i2 d2 d1 d1 l d l2 d2 l1 l l1",),
 }
 
 
 def signatures(name: str, screens: tuple[str, ...]) -> Iterator[str]:
     """Yield the signatures of a kernel where a processor has these screens, each once."""
-    seen = set()
     for template in ENTRIES[name]:
-        for kind, screen, one, two in itertools.product("fd", screens, "fd", "fd"):
+        several = {"T": "fd", "P": screens, "M": "fd", "V": "fd", "U": "BHI", "W": "il"}
+        there = [letter for letter in several if letter in template]
+        for chosen in itertools.product(*(several[letter] for letter in there)):
             found = template
-            stand_for = (kind, *SCREENS[screen], one, two)
-            for letter, stands_for in zip("TPQMV", stand_for, strict=True):
+            stand_for = dict(zip(there, chosen, strict=True))
+            if "P" in stand_for:
+                stand_for["P"], stand_for["Q"] = SCREENS[stand_for["P"]]
+            for letter, stands_for in stand_for.items():
                 found = found.replace(letter, stands_for)
-            if found not in seen:
-                seen.add(found)
-                yield found
+            yield found

@@ -2,7 +2,7 @@
 
 At each stage every hypothesis proposes its `beam` nearest codewords; of all proposals of a row the
 `beam` with the smallest exact ``|residual - codeword|^2`` stay, ties in the order of the
-hypothesis, then of the codeword.  The codes are those of the best hypothesis after the last stage.
+hypothesis, then of the codeword.  The codes are those of the best hypotheses after the last stage.
 With a beam of one this is the greedy search.  Float64 screens carry a bound here too, and what they
 cannot order is ordered exactly, so the answer depends on neither BLAS nor the batch.
 
@@ -19,18 +19,22 @@ SCORES = 1 << 20  # float64 scores held at once
 LOST = 2.0**-900  # more than all products that underflow
 
 
-def search(rows, stages, beam, project):
-    """Return int32 codes (Q, n); `rows` (n, D) in T; `project(rows, tables)` maps into a stage."""
+def search(rows, stages, beam, project, best=1):
+    """Return int32 codes (best, Q, n) of the best hypotheses, -1 where a row has fewer.
+
+    `rows` (n, D) in T; `project(rows, tables)` maps into a stage.
+    """
     widest = max(len(tables.codebook) for tables in stages)
     step = max(1, SCORES // (beam * widest))
     parts = [
-        _search_block(rows[start : start + step], stages, beam, project)
+        _search_block(rows[start : start + step], stages, beam, project, best)
         for start in range(0, len(rows), step)
     ]
-    return np.concatenate(parts, axis=1) if parts else np.empty((len(stages), 0), np.int32)
+    none = np.empty((best, len(stages), 0), np.int32)
+    return np.concatenate(parts, axis=2) if parts else none
 
 
-def _search_block(rows, stages, beam, project):
+def _search_block(rows, stages, beam, project, best):
     n_rows, dim = rows.shape
     residuals = rows[:, None, :]  # (n, hypotheses, D)
     history = np.empty((0, n_rows, 1), np.int32)
@@ -48,7 +52,10 @@ def _search_block(rows, stages, beam, project):
         history = np.concatenate(
             [history[:, every, parents], codewords[None].astype(np.int32)], axis=0
         )
-    return history[:, :, 0]
+    codes = np.full((best, len(stages), n_rows), -1, np.int32)
+    found = history[:, :, :best].transpose(2, 0, 1)
+    codes[: len(found)] = found
+    return codes
 
 
 def _proposals(rows, tables, beam):

@@ -8,6 +8,7 @@ import numpy as np
 from ..tables import measured as measure
 from . import beam
 from . import bits as bits
+from . import ids as ids
 from .averages import advance as advance
 from .averages import average as average
 from .averages import move as move
@@ -19,8 +20,8 @@ from .maps import project, transform
 from .search import nearest
 
 __all__ = [
-    "SCREENS", "add_rows", "advance", "average", "bits", "decode", "encode", "follow", "measure",
-    "move", "nearest", "project", "project_and_search", "replace", "search_beams",
+    "SCREENS", "add_rows", "advance", "average", "bits", "decode", "encode", "follow", "ids",
+    "measure", "move", "nearest", "project", "project_and_search", "replace", "search_beams",
     "squared_distances", "subtract", "tally", "transform",
 ]  # fmt: skip
 
@@ -39,10 +40,15 @@ def encode(x, stages, codes):
 
 
 def search_beams(x, stages, beam_size, codes, into=None):
-    """Write the codes (Q, n) that a beam search finds for `x` (n, D), of any float type."""
+    """Write the codes (B, Q, n) of the B best hypotheses of a beam search, best first.
+
+    For `x` (n, D), of any float type; -1 where a row has fewer hypotheses.
+    """
+    best, project_rows = codes.shape[0], into or project
     for start in range(0, len(x), ROWS):
         rows = np.array(x[start : start + ROWS], dtype=stages[0].codebook.dtype, order="C")
-        codes[:, start : start + ROWS] = beam.search(rows, stages, beam_size, into or project)
+        found = beam.search(rows, stages, beam_size, project_rows, best)
+        codes[:, :, start : start + ROWS] = found
 
 
 def follow(x):

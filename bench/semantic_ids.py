@@ -1,0 +1,336 @@
+"""Semantic IDs: quality and time beside other packages, and the sizes of a large catalogue."""
+
+from __future__ import annotations
+
+import functools
+import math
+import sys
+import threading
+import time
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rvq_np import decode, semantic_ids, train
+from rvq_np.kernels import dispatch
+from rvq_np.semantic_ids import Candidates, Trie
+
+from .report import Answer, Check, Table, duration, ratio
+from .setting import Setting
+from .threads import fixed_threads
+
+SIZES, ITERATIONS = (256, 256, 256), 25
+OURS, FAISS = "rvq_np", "faiss.Kmeans per stage"
+SKLEARN, SEMANTIC_ID = "scikit-learn KMeans per stage", "semantic-id RQKMeans"
+PAGE = Path("/proc/self/statm")
+
+
+@functools.cache
+def embeddings() -> np.ndarray:
+    """Return the token embeddings that the package wordllama ships: (32000, 256)."""
+    import wordllama
+    from safetensors.numpy import load_file
+
+    folder = Path(wordllama.__file__).parent / "weights"
+    (tensor,) = load_file(folder / "l2_supercat_256.safetensors").values()
+    return np.ascontiguousarray(tensor, dtype=np.float32)
+
+
+def quality(setting: Setting, threads: int) -> Answer:
+    """How good are IDs of real embeddings, and how long do they take, from fit to unique IDs?"""
+    x = embeddings()[:4000] if setting.quick else embeddings()
+    near = _neighbours(x)
+    ways: dict[str, Callable[[Any], Any]] = {OURS: _ours, FAISS: _faiss, SKLEARN: _sklearn,
+                                             SEMANTIC_ID: _semantic_id}  # fmt: skip
+    rows, seconds, errors = [], {}, {}
+    dispatch.load()
+    train.fit(x[:2000], 1, 8, 1, 0)
+    with fixed_threads(threads):
+        for name, way in ways.items():
+            if any(not find_spec(each) for each in NEEDS.get(name, ())):
+                print(f"skipped {name}: not installed", file=sys.stderr)
+                continue
+            with _Peak() as peak:
+                codes, books, unique, moved = way(x)
+            seconds[name] = peak.seconds
+            plain = _error(x, codes, books)
+            errors[name] = plain
+            found = semantic_ids.stats(codes, SIZES)
+            shares = semantic_ids.shared_prefixes(codes, near)
+            resolved = "" if moved is None else f"{_error(x, moved, books):.4f}"
+            rows.append((
+                name, duration(seconds[name]), duration(peak.busy), f"{peak.mib:.0f} MiB",
+                f"{plain:.4f}", resolved,
+                f"{found.collision_rate[-1]:.2%}", f"{unique:.1%}",
+                " / ".join(f"{each:.1%}" for each in shares),
+            ))  # fmt: skip
+            if name == OURS:
+                more = _error(x, moved, books) / plain - 1
+                kept = semantic_ids.shared_prefixes(moved, near)
+    rng = np.random.default_rng(0)
+    chance = semantic_ids.shared_prefixes(codes, rng.integers(0, len(x), near.shape))
+    note = (
+        f"Embeddings of wordllama, {len(x)} x {x.shape[1]}, sizes {SIZES}, {ITERATIONS} "
+        "iterations of k-means a stage on all rows, one start. Time from the embeddings to unique "
+        "IDs. Relative error: squared error by squared length, of the codes and of the unique IDs "
+        "with as many codes. Neighbours: the 10 nearest by cosine; how many share the first 1, 2, "
+        f"3 codes; of random pairs {' / '.join(f'{each:.1%}' for each in chance)}; of the unique "
+        f"IDs of {OURS} {' / '.join(f'{each:.1%}' for each in kept)}. faiss and scikit-learn have "
+        "no step for unique IDs; that of semantic-id adds a suffix."
+    )
+    header = ("package", "time", "processors", "memory", "relative error", "of unique IDs",
+              "collision rate", "unique IDs", "neighbours that share 1 / 2 / 3 codes")  # fmt: skip
+    work = "IDs of wordllama's embeddings"
+    checks = [
+        Check(work, "unique IDs add at most 2 % error", threads, 100 * more, 2, False,
+              f"{more:.2%}"),
+        Check(work, f"time of {FAISS}, at least as fast", threads,
+              ratio(seconds.get(FAISS), seconds[OURS]), 1),
+    ]  # fmt: skip
+    return Answer([Table("Semantic IDs: quality", note, header, rows)], checks)
+
+
+def scale(setting: Setting, threads: int) -> Answer:
+    """How long do a million items take, and ten million IDs?"""
+    count, many = (20_000, 200_000) if setting.quick else (1_000_000, 10_000_000)
+    with fixed_threads(threads):
+        rows, checks = _million(count, threads)
+        more, others = _ten_million(many, threads)
+    title = "Semantic IDs: a large catalogue"
+    note = (
+        "Items: wordllama's embeddings drawn again with Gaussian noise of half their standard "
+        "deviation, 256 numbers. Memory: the most above what was there before, the embeddings "
+        "among it."
+    )
+    return Answer([Table(title, note, ("work", "result"), [*rows, *more])], [*checks, *others])
+
+
+def _million(count: int, threads: int) -> tuple[list[Any], list[Check]]:
+    rng, known = np.random.default_rng(0), embeddings()
+    x = known[rng.integers(0, len(known), count)]
+    spread = np.float32(known.std() / 2)
+    for start in range(0, count, 1 << 16):
+        part = x[start : start + (1 << 16)]
+        part += rng.standard_normal(part.shape, np.float32) * spread
+    old = count - count // 100
+    books = train.codebooks_of(train.fit(x[:old], 3, SIZES, 10, 0))
+    semantic_ids.assign(x[:3000], books)
+    with _Peak() as peak:
+        found = semantic_ids.assign(x[:old], books)
+    taken = peak.seconds
+    free = semantic_ids.stats(semantic_ids.candidates(x[:old], books, 1, last=True).codes[0], SIZES)
+    with _Peak() as adding:
+        new = semantic_ids.assign(x[old:], books, prior=found.codes)
+    every = np.concatenate([found.codes, new.codes], axis=1)
+    unique = semantic_ids.stats(every[:, every[0] >= 0], SIZES)
+    base = _error(x[:old], semantic_ids.candidates(x[:old], books, 1, last=True).codes[0], books)
+    after = _error(x[:old], found.codes, books) if not len(found.unplaced) else math.nan
+    rows = [
+        (f"encode and resolve {old} items", peak.shown),
+        ("memory above the embeddings", f"{peak.mib:.0f} MiB"),
+        ("collision rate before", f"{free.collision_rate[-1]:.2%}"),
+        ("items moved; without an ID", f"{len(found.moved)}; {len(found.unplaced)}"),
+        ("relative error before; after", f"{base:.4f}; {after:.4f}"),
+        (f"add {count - old} items, none of the others moves", adding.shown),
+        ("unique IDs then", f"{unique.unique_share:.2%}"),
+    ]
+    work = f"{old} x 256 items, 3 x 256"
+    checks = [
+        Check(work, "encode and resolve in 60 s", threads, taken, 60, False, duration(taken)),
+        Check(work, "1 GiB above the embeddings", threads, peak.mib, 1024, False,
+              f"{peak.mib:.0f} MiB"),
+        Check(work, "100 % unique", threads, unique.unique_share, 1,
+              needs=not len(found.unplaced) + len(new.unplaced)),
+    ]  # fmt: skip
+    return rows, checks
+
+
+def _ten_million(count: int, threads: int) -> tuple[list[Any], list[Check]]:
+    rng = np.random.default_rng(1)
+    codes = np.stack([rng.integers(0, size, count, dtype=np.int32) for size in SIZES])
+    before, k = semantic_ids.stats(codes, SIZES), 8
+    crowded = np.flatnonzero(np.bincount(semantic_ids.pack(codes, SIZES))[
+        semantic_ids.pack(codes, SIZES)] > 1)  # fmt: skip
+    there = np.repeat(codes[None, :, crowded], k, axis=0)
+    for place in range(1, k):  # other codewords of the last stage, each once
+        there[place, 2] = (there[0, 2] + 31 * place) % SIZES[2]
+    distances = rng.random((k, len(crowded))).cumsum(axis=0)
+    with _Peak() as peak:
+        found = semantic_ids.resolve(codes, Candidates(there, distances, crowded))
+    del there, distances
+    with _Peak() as suffixed:
+        semantic_ids.resolve(codes, suffix=True)
+    codes = found.codes[:, found.codes[0] >= 0]
+    with _Peak() as built:
+        trie = Trie(codes, SIZES)
+    prefixes = codes[:2, :20_000].T.tolist()
+    steps = []
+    for start in range(0, len(prefixes), 500):  # the fastest: other work may interrupt one
+        begun = time.perf_counter()
+        for prefix in prefixes[start : start + 500]:
+            trie.next(prefix)
+        steps.append((time.perf_counter() - begun) / 500)
+    step = min(steps)
+    many = np.ascontiguousarray(codes[:2, :4096].T)
+    trie.mask(many)
+    begun = time.perf_counter()
+    trie.mask(many)
+    masks = (time.perf_counter() - begun) / len(many)
+    rows = [
+        (f"resolve {count} items, {k} candidates of each in a full ID, collision rate "
+         f"{before.collision_rate[-1]:.1%}", f"{peak.shown}, {peak.mib:.0f} MiB"),
+        ("moved; without an ID", f"{len(found.moved)}; {len(found.unplaced)}"),
+        (f"number {count} items with a suffix", f"{suffixed.shown}, {suffixed.mib:.0f} MiB"),
+        (f"build a trie of {trie.n_items} items", f"{built.shown}, {built.mib:.0f} MiB"),
+        ("memory of the trie", f"{trie.nbytes / 2**20:.0f} MiB"),
+        ("next of one prefix; of 4096 as masks, each", f"{duration(step)}; {duration(masks)}"),
+    ]  # fmt: skip
+    work = f"trie of {trie.n_items} items"
+    checks = [
+        Check(work, "300 MB", threads, trie.nbytes / 1e6, 300, False,
+              f"{trie.nbytes / 1e6:.0f} MB"),
+        Check(work, "next in 5 µs", threads, step * 1e6, 5, False, duration(step)),
+    ]  # fmt: skip
+    return rows, checks
+
+
+def wide(setting: Setting, threads: int) -> Answer:
+    """How long from embeddings to unique IDs with K 8192 and D 512, beside faiss.Kmeans?"""
+    size, count, stages = (256, 4096, 1) if setting.quick else (8192, 40_960, 1)
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((count, 512), np.float32)
+    x *= np.exp(-np.arange(512, dtype=np.float32) / 100)  # a spectrum that falls, as embeddings'
+    x += 2 * x[rng.integers(0, count // 8, count)]
+    sizes, taken, errors = (size,) * stages, {}, {}
+    dispatch.load()
+    train.fit(x[:2000], 1, 8, 1, 0)
+    ways: dict[str, Callable[[Any, Any, int], Any]] = {OURS: _ours, FAISS: _faiss}
+    with fixed_threads(threads):
+        for name in ways:
+            with _Peak() as taken[name]:
+                codes, books, _, _ = ways[name](x, sizes, 10)
+            errors[name] = _error(x, codes, books)
+    reached = ratio(taken[FAISS].seconds, taken[OURS].seconds)
+    rows = [(name, each.shown, f"{errors[name]:.4f}") for name, each in taken.items()]
+    note = (
+        f"{count} x 512, {stages} stage of {size}, 10 iterations on all rows; once each, in turn. "
+        f"{OURS} also resolves."
+    )
+    title = "Semantic IDs: many wide codewords"
+    check = Check(title, f"{FAISS}, 4 times as fast", threads, reached, 4)
+    return Answer([Table(title, note, ("package", "time", "relative error"), rows)], [check])
+
+
+NEEDS = {FAISS: ("faiss",), SKLEARN: ("sklearn",), SEMANTIC_ID: ("semantic_id",)}
+Made = tuple[np.ndarray, Any, float, Any]  # codes, codebooks, share of unique IDs, unique IDs
+
+
+def _ours(x: np.ndarray, sizes: Any = SIZES, iterations: int = ITERATIONS) -> Made:
+    states = train.fit(x, len(sizes), sizes, iterations, 0, rows_per_codeword=None)
+    books = train.codebooks_of(states)
+    found = semantic_ids.assign(x, books)
+    unique = np.unique(found.codes[:, found.codes[0] >= 0], axis=1).shape[1] / len(x)
+    return semantic_ids.candidates(x, books, 1, last=True).codes[0], books, unique, found.codes
+
+
+def _per_stage(x: np.ndarray, sizes: Any, fitted: Callable[[Any, int], Any]) -> Made:
+    """Return codes by k-means on the residuals, stage by stage, and the unique share of them."""
+    left, codes, books = x.copy(), [], []
+    for size in sizes:
+        codebook, chosen = fitted(left, size)
+        left -= codebook[chosen]
+        codes.append(chosen)
+        books.append(codebook)
+    made = np.stack(codes).astype(np.int32)
+    return made, np.stack(books), np.unique(made, axis=1).shape[1] / len(x), None
+
+
+def _faiss(x: np.ndarray, sizes: Any = SIZES, iterations: int = ITERATIONS) -> Made:
+    import faiss
+
+    def fitted(left: Any, size: int) -> Any:
+        kmeans = faiss.Kmeans(left.shape[1], size, niter=iterations, seed=0,
+                              max_points_per_centroid=len(left))  # fmt: skip
+        kmeans.train(left)
+        return kmeans.centroids, kmeans.index.search(left, 1)[1][:, 0]
+
+    return _per_stage(x, sizes, fitted)
+
+
+def _sklearn(x: np.ndarray) -> Made:
+    from sklearn.cluster import KMeans
+
+    def fitted(left: Any, size: int) -> Any:
+        kmeans = KMeans(size, n_init=1, max_iter=ITERATIONS, random_state=0).fit(left)
+        return kmeans.cluster_centers_, kmeans.labels_
+
+    return _per_stage(x, SIZES, fitted)
+
+
+def _semantic_id(x: np.ndarray) -> Made:
+    from semantic_id import RQKMeans, UniqueIdResolver
+
+    model = RQKMeans(len(SIZES), list(SIZES), max_iter=ITERATIONS, n_init=1, random_state=0)
+    model.fit(x)
+    codes = np.asarray(model.encode(x))
+    ids = UniqueIdResolver().assign(model.semantic_id(codes))
+    return codes.T.astype(np.int32), np.stack(model.codebooks_), len(set(ids)) / len(x), None
+
+
+def _error(x: np.ndarray, codes: np.ndarray, books: Any) -> float:
+    off = total = 0.0
+    for start in range(0, len(x), 1 << 16):
+        part = slice(start, start + (1 << 16))
+        made = decode(np.ascontiguousarray(codes[:, part]), np.asarray(books, np.float32)
+                      if isinstance(books, np.ndarray) else books)  # fmt: skip
+        off += float(np.square(x[part] - made, dtype=np.float64).sum())
+        total += float(np.square(x[part], dtype=np.float64).sum())
+    return off / total
+
+
+def _neighbours(x: np.ndarray, k: int = 10) -> np.ndarray:
+    unit = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+    found = np.empty((len(x), k), np.int64)
+    for start in range(0, len(x), 2048):
+        scores = unit[start : start + 2048] @ unit.T
+        scores[np.arange(len(scores)), start + np.arange(len(scores))] = -np.inf
+        found[start : start + 2048] = np.argpartition(-scores, k, axis=1)[:, :k]
+    return found
+
+
+class _Peak:
+    """The most memory of this process above what it had at the beginning, in MiB."""
+
+    mib = math.nan
+    seconds = math.nan  # by the clock
+    busy = math.nan  # of processors, all threads: what other work on the machine changes little
+
+    def __enter__(self) -> _Peak:
+        self.begun = time.perf_counter(), time.process_time()
+        self.stop = threading.Event()
+        self.first = self.most = _resident()
+        self.thread = threading.Thread(target=self._watch, daemon=True)
+        self.thread.start()
+        return self
+
+    def _watch(self) -> None:
+        while not self.stop.wait(0.005):
+            self.most = max(self.most, _resident())
+
+    @property
+    def shown(self) -> str:
+        return f"{duration(self.seconds)} ({duration(self.busy)} of processors)"
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds = time.perf_counter() - self.begun[0]
+        self.busy = time.process_time() - self.begun[1]
+        self.stop.set()
+        self.thread.join()
+        self.mib = (self.most - self.first) / 2**20
+
+
+def _resident() -> int:
+    return int(PAGE.read_text().split()[1]) * 4096 if PAGE.exists() else 0

@@ -1,0 +1,9 @@
+"""Semantic IDs: the loops of `plain.ids`, compiled by Numba."""
+
+from ..plain import ids as plain
+from .jit import kernel
+
+take = kernel(plain.take)
+descend = kernel(plain.descend)
+allow = kernel(plain.allow)
+auction = kernel(plain.auction)

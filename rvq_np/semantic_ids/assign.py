@@ -1,0 +1,146 @@
+"""Unique IDs from embeddings and codebooks: encode, find candidates for crowded items, resolve."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .. import arguments, arrays, backends
+from ..codebooks import Codebooks
+from ..codec import core, validation
+from ..errors import ParameterError, ShapeError
+from . import _codes
+from .candidates import Candidates, candidates, finite
+from .resolve import Resolved, resolve
+
+BLOCK = 1 << 24  # numbers of vectors encoded at once
+ROUNDS = ((16, True), (256, True), (64, False), (1024, False))  # candidates, of the last stage only
+HELD = 1 << 26  # numbers of candidates held at once
+
+
+def assign(
+    x: Any,
+    codebooks: Any,
+    *,
+    capacity: int = 1,
+    suffix: bool = False,
+    prior: Any = None,
+) -> Resolved:
+    """Give every embedding an ID that at most `capacity` items share.
+
+    Encodes, finds candidates for the items of IDs that are too full, and resolves; what could not
+    be placed gets more candidates: more codewords of the last stage first, then wider beams.
+
+    Parameters
+    ----------
+    x : array (N, D), floating
+    codebooks : Codebooks or array (Q, K, D)
+        Without strides.
+    capacity : int, optional
+        How many items may share an ID.
+    suffix : bool, optional
+        Add a stage that numbers the items of each ID, instead of moving any.
+    prior : array (Q, M), integer, optional
+        Published IDs of other items, which take places; with a suffix (Q + 1, M).
+
+    Returns
+    -------
+    resolved : Resolved
+        As `resolve`. Few or no items are unplaced, unless nearly all IDs are taken.
+
+    Raises
+    ------
+    ShapeError, DtypeError, NonFiniteError, BackendError, CodeRangeError
+        As `rvq_np.encode` and `resolve`. NaN is named with its row.
+    ParameterError
+        If there are more items than places; says how many, and which sizes would do.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> codebooks = np.float32([[[0], [8]], [[0], [1]]])
+    >>> x = np.float32([[0], [0.1], [8.2]])
+    >>> assign(x, codebooks).codes
+    array([[0, 0, 1],
+           [0, 1, 0]], dtype=int32)
+    """
+    call = "assign"
+    x = arrays.to_numpy(backends.enter(x).array)
+    books = validation.plain(call, Codebooks.of(codebooks))
+    capacity = arguments.whole(call, "capacity", capacity, 1)
+    if x.ndim != 2:
+        raise ShapeError(f"{call}: x has shape {x.shape}; expected (N, {books.dim}).")
+    codes = np.empty((books.n_q, len(x)), np.int32)
+    step = max(1, BLOCK // books.dim)
+    for start in range(0, len(x), step):
+        block = np.asarray(x[start : start + step])
+        finite(call, block, start)
+        validation.vectors(call, block, books)
+        codes[:, start : start + step] = core.encode(block, books, books.n_q)
+    if suffix:
+        return resolve(codes, suffix=True, prior=prior)
+    empty = np.empty((books.n_q, 0), np.int32)
+    published = empty if prior is None else _codes.checked(call, prior, "prior")
+    check_room(call, len(x) + published.shape[1], books.sizes, capacity)
+    return _moved(x, codes, books, capacity, published)
+
+
+def _moved(
+    x: np.ndarray, codes: np.ndarray, books: Codebooks, capacity: int, published: np.ndarray
+) -> Resolved:
+    """Return IDs by relocation, with more candidates from round to round."""
+    crowded = _crowded(codes, published, capacity)
+    found, added, waiting = codes.copy(), 0.0, np.empty(0, np.int64)
+    for turn, (k, last) in enumerate(ROUNDS):
+        items = crowded if turn == 0 else waiting
+        k = min(k, books.sizes[-1]) if last else k
+        if not len(items) or (turn and last and k <= ROUNDS[0][0]):
+            continue
+        # In parts, or candidates of many items with many each would not be linear in memory.
+        part = len(items) if turn == 0 else max(1, HELD // (k * (books.n_q + 2)))
+        left = []
+        for start in range(0, len(items), part):
+            some = items[start : start + part]
+            there = candidates(x, books, k, last=last, items=some)
+            if turn == 0:
+                answer = resolve(codes, there, capacity=capacity, prior=published)
+                found, waiting = answer.codes, answer.unplaced
+                added += answer.added
+                left.append(waiting)
+                continue
+            settled = np.concatenate([published, found[:, found[0] >= 0]], axis=1)
+            own = Candidates(there.codes, there.distances)
+            answer = resolve(codes[:, some], own, capacity=capacity, prior=settled)
+            found[:, some] = answer.codes
+            added += answer.added
+            left.append(some[answer.unplaced])
+        waiting = np.concatenate(left)
+    moved = np.flatnonzero((found != codes).any(axis=0) & (found[0] >= 0))
+    return Resolved(found, moved, waiting, added)
+
+
+def _crowded(codes: np.ndarray, published: np.ndarray, capacity: int) -> np.ndarray:
+    """Return the items whose ID has more than its capacity, ascending."""
+    both = np.concatenate([published, codes], axis=1)
+    ordered = _codes.order(both)
+    begin = _codes.starts(both, ordered)
+    length = np.diff(begin, append=len(ordered))
+    items = ordered[np.repeat(length > capacity, length)] - published.shape[1]
+    return np.sort(items[items >= 0])
+
+
+def check_room(call: str, count: int, sizes: tuple[int, ...], capacity: int) -> None:
+    """Raise ParameterError, with sizes that would do, if so many items have no IDs."""
+    places = _codes.space(sizes) * capacity
+    if count <= places:
+        return
+    larger = list(sizes)
+    while _codes.space(larger) * capacity < count:
+        place = larger.index(min(larger))
+        larger[place] *= 2
+    raise ParameterError(
+        f"{call}: there are {count} items, but IDs of the sizes {','.join(map(str, sizes))} with a "
+        f"capacity of {capacity} have {places} places; {count - places} are too many. Sizes "
+        f"{','.join(map(str, larger))} would do, or a suffix."
+    )

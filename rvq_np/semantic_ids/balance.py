@@ -1,0 +1,306 @@
+"""A stage whose codewords have a capacity: an auction, in blocks, deterministic."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .. import arguments, arrays, backends
+from ..codebooks import Codebooks, Stage
+from ..codec import core, validation
+from ..errors import ParameterError, ShapeError
+from ..kernels import dispatch
+from .candidates import finite, squares
+
+NEAR = 16  # codewords an item knows at a time
+BLOCK = 1 << 22  # numbers of vectors, and of codewords by items, held at once
+PATIENCE = 20  # offers an item, on average, before the auction gets coarser
+COARSER = 1.01  # by so much every time that items look for more codewords
+FEW = 1 << 22  # numbers of codewords, by items, for which all distances are computed
+
+
+class Balanced(NamedTuple):
+    """What `balance` assigned, and what it cost.
+
+    Attributes
+    ----------
+    codes : numpy.ndarray (Q, N), int32
+    counts : numpy.ndarray (K,), int64
+        Items of each codeword of the balanced stage; none is above the capacity.
+    error : float
+        Mean squared distance of an item to what the codes up to the balanced stage decode to.
+    free_error : float
+        The same where every item gets the codeword nearest to it.
+    """
+
+    codes: np.ndarray
+    counts: np.ndarray
+    error: float
+    free_error: float
+
+
+def balance(
+    x: Any,
+    codebooks: Any,
+    capacity: int | None = None,
+    *,
+    stage: int = -1,
+    epsilon: float = 0.02,
+) -> Balanced:
+    """Assign items to the codewords of a stage so that none gets more than `capacity`.
+
+    Parameters
+    ----------
+    x : array (N, D), floating
+        Embeddings.
+    codebooks : Codebooks or array (Q, K, D)
+        Without projections and strides.
+    capacity : int, optional
+        Items that a codeword may get; by default ``ceil(N / K)``, the least there is.
+    stage : int, optional
+        Which stage, the last by default. Earlier stages take the nearest codewords; later ones the
+        nearest to what the balanced one leaves over.
+    epsilon : float, optional
+        By how much of the mean squared distance without capacities, an item, the result may be
+        worse than the best there is. Smaller takes longer.
+
+    Returns
+    -------
+    balanced : Balanced
+
+    Raises
+    ------
+    ShapeError, DtypeError, NonFiniteError, BackendError
+        As `rvq_np.encode`.
+    ParameterError
+        If `capacity` is too small for all items, says how many there are, or another argument is
+        not what it may be.
+
+    Notes
+    -----
+    An auction (Bertsekas, 1988): items offer for codewords, a codeword keeps the highest offers and
+    its price rises; an item chooses the smallest sum of squared distance and price. Each item
+    knows its 16 best codewords and asks for others only when prices reach them, so memory is linear
+    in items and codewords, never their product. The offers are made in the order of the items and
+    all numbers are float64 in one order: the same answer on every machine and number of threads.
+    Should an auction be long, `epsilon` grows: twofold after every 20 offers an item, and by 1 %
+    every time that items had to look for more codewords. The cost is reported either way.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.float32([[0], [0.1], [0.2], [5]])
+    >>> found = balance(x, np.float32([[[0], [4]]]), 2)
+    >>> found.codes, found.counts
+    (array([[0, 0, 1, 1]], dtype=int32), array([2, 2]))
+    """
+    call = "balance"
+    x = arrays.to_numpy(backends.enter(x).array)
+    books = validation.plain(call, Codebooks.of(codebooks))
+    if any(each.project_in is not None for each in books):
+        raise ParameterError(f"{call}: the codebooks have projections; expected none.")
+    if x.ndim != 2:
+        raise ShapeError(f"{call}: x has shape {x.shape}; expected (N, {books.dim}).")
+    place = arguments.whole(call, "stage", stage, -books.n_q, books.n_q - 1) % books.n_q
+    size = books.sizes[place]
+    epsilon = arguments.number(call, "epsilon", epsilon, 1e-9)
+    least = -(-len(x) // size)
+    capacity = max(1, least) if capacity is None else arguments.whole(call, "capacity", capacity, 1)
+    if capacity < least:
+        raise ParameterError(
+            f"{call}: capacity is {capacity} for {size} codewords and {len(x)} items; expected "
+            f"at least {least}."
+        )
+    step = max(1, BLOCK // books.dim)
+    codes = np.empty((books.n_q, len(x)), np.int32)
+    for start in range(0, len(x), step):
+        block = x[start : start + step]
+        finite(call, block, start)
+        validation.vectors(call, block, books)
+        if place:
+            codes[:place, start : start + step] = core.encode(block, books[:place], place)
+    market = _Market(x, codes[:place], books, place, min(capacity, max(1, len(x))))
+    assigned, error, free = market.run(epsilon)
+    codes[place] = assigned
+    for start in range(0, len(x) if place + 1 < books.n_q else 0, step):
+        part = slice(start, start + step)
+        given = np.ascontiguousarray(codes[: place + 1, part])
+        left = core.residual(x[part], given, books[: place + 1])
+        codes[place + 1 :, part] = core.encode(left, books[place + 1 :], books.n_q - place - 1)
+    return Balanced(codes, np.bincount(assigned, minlength=size), error, free)
+
+
+class _Market:
+    """The items, what they know of the codewords, and their prices."""
+
+    def __init__(
+        self, x: np.ndarray, before: np.ndarray, books: Codebooks, place: int, capacity: int
+    ):
+        self.x, self.before, self.books, self.place = x, before, books, place
+        self.codebook, self.capacity = books[place].codebook, capacity
+        self.n_near = min(NEAR, len(self.codebook))
+        self.near = np.empty((len(x), self.n_near), np.int32)
+        self.apart = np.empty((len(x), self.n_near))
+        self.bounds = np.empty(len(x))
+        self.prices = np.zeros(len(self.codebook))
+        self.twins = _twins(self.codebook)
+
+    def run(self, epsilon: float) -> tuple[np.ndarray, float, float]:
+        """Return the codeword (N,) of each item, the mean error, and that without capacities."""
+        n_items, size = len(self.x), len(self.codebook)
+        if n_items == 0:
+            return np.empty(0, np.int32), 0.0, 0.0
+        self.look(np.arange(n_items))
+        free = float(self.apart[:, 0].mean())
+        scale = free or float(self.apart.max()) or 1.0
+        heap, offers = np.zeros((size, self.capacity), np.int64), np.zeros((size, self.capacity))
+        filled, left = np.zeros(size, np.int64), np.empty(n_items, np.int64)
+        queue, state = np.arange(n_items), np.array([0, n_items, 0])
+        bids, grain = PATIENCE * n_items, epsilon * scale
+        auction = dispatch.ids(PATIENCE * n_items).auction
+        while state[1]:
+            lost = auction(
+                queue, state, self.near, self.apart, self.bounds, self.prices, self.capacity, grain,
+                heap, offers, filled, bids, left,
+            )  # fmt: skip
+            if state[2] >= bids:
+                grain, bids = 2 * grain, bids + PATIENCE * n_items
+            if lost:
+                again = left[:lost].copy()
+                self.look(again)
+                grain *= COARSER
+                places = (state[0] + state[1] + np.arange(lost)) % n_items
+                queue[places] = again
+                state[1] += lost
+        assigned = np.empty(n_items, np.int32)
+        for codeword in range(size):
+            assigned[heap[codeword, : filled[codeword]]] = codeword
+        return assigned, self.error(assigned), free
+
+    def look(self, items: np.ndarray) -> None:
+        """Let items know the codewords with the smallest sums of distance and price."""
+        if len(items) * self.codebook.size <= FEW:
+            self.look_at_all(items)
+            return
+        root = np.sqrt(self.prices).astype(np.float32)  # exact: prices are squares of float32
+        dtype = self.books.dtype
+        more = np.stack([root, self.twins], axis=1).astype(dtype)
+        priced = Codebooks([Stage(np.concatenate([self.codebook, more], axis=1))])
+        step = max(1, BLOCK // max(self.books.dim, self.n_near))
+        for start in range(0, len(items), step):
+            some = items[start : start + step]
+            rows = self.rows(some)
+            asked = np.concatenate([rows, np.zeros((len(rows), 2), rows.dtype)], axis=1)
+            found = dispatch.paths(asked, core.tables(asked, priced), self.n_near)[:, 0]
+            self.near[some] = found.T
+            for nth, codewords in enumerate(found):
+                self.apart[some, nth] = squares(rows - self.codebook[codewords])
+            # What is not listed is not below what is, but for the last bits of float64. The
+            # largest, as a second best value above its bound would be looked for again and again.
+            listed = (self.apart[some] + self.prices[self.near[some]]).max(axis=1)
+            self.bounds[some] = np.inf if self.n_near == len(self.codebook) else listed
+
+    def look_at_all(self, items: np.ndarray) -> None:
+        """Do what `look` does, by all distances: of few items, for which tables take longer."""
+        rows = self.rows(items)
+        distances = np.zeros((len(rows), len(self.codebook)))
+        for mine, theirs in zip(rows.T, self.codebook.T, strict=True):
+            apart = (mine[:, None] - theirs).astype(np.float64)
+            distances += apart * apart
+        values = distances + self.prices
+        found = np.argsort(values, axis=1, kind="stable")[:, : self.n_near]
+        self.near[items] = found
+        self.apart[items] = np.take_along_axis(distances, found, axis=1)
+        listed = np.take_along_axis(values, found, axis=1).max(axis=1)
+        self.bounds[items] = np.inf if self.n_near == len(self.codebook) else listed
+
+    def rows(self, items: np.ndarray) -> np.ndarray:
+        """Return what the stage quantizes of some items."""
+        block = self.x[items]
+        if not self.place:
+            return block.astype(np.result_type(np.float32, block.dtype, self.books.dtype))
+        before = np.ascontiguousarray(self.before[:, items])
+        return np.asarray(core.residual(block, before, self.books[: self.place]))
+
+    def error(self, assigned: np.ndarray) -> float:
+        """Return the mean squared distance of the items to their codewords."""
+        total, step = 0.0, max(1, BLOCK // self.books.dim)
+        for start in range(0, len(assigned), step):
+            items = np.arange(start, min(start + step, len(assigned)))
+            total += float(squares(self.rows(items) - self.codebook[assigned[items]]).sum())
+        return total / len(assigned)
+
+
+def _twins(codebook: np.ndarray) -> np.ndarray:
+    """Return a tiny number (K,) that differs among equal codewords: a search leaves out repeats."""
+    _, group = np.unique(codebook + 0.0, axis=0, return_inverse=True)  # -0.0 is 0.0
+    ordered = np.argsort(group.ravel(), kind="stable")
+    new = np.diff(group.ravel()[ordered], prepend=-1) > 0
+    places = np.arange(len(ordered))
+    nth = np.empty(len(ordered))
+    nth[ordered] = places - np.maximum.accumulate(np.where(new, places, 0))
+    return nth * 2.0**-60
+
+
+def fit_balanced(
+    x: Any,
+    codebooks: Any,
+    capacity: int | None = None,
+    *,
+    iterations: int = 5,
+    epsilon: float = 0.02,
+) -> Codebooks:
+    """Train the codebook of the last stage for items that are assigned by `balance`.
+
+    Parameters
+    ----------
+    x : array (N, D), floating
+    codebooks : Codebooks or array (Q, K, D)
+        Fitted ones, of which the last stage is trained further.
+    capacity, epsilon : int and float, optional
+        As in `balance`.
+    iterations : int, optional
+        Each assigns the items and moves every codeword to the mean of those it got.
+
+    Returns
+    -------
+    codebooks : Codebooks
+        Those with the least balanced error; a codeword that got no item stays where it is.
+
+    Raises
+    ------
+    ShapeError, DtypeError, NonFiniteError, BackendError, ParameterError
+        As `balance`; also if `iterations` is not a whole number from 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.float32([[0], [1], [2], [9]])
+    >>> found = fit_balanced(x, np.float32([[[0], [9]]]), 2)
+    >>> found[0].codebook.ravel()
+    array([0.5, 5.5], dtype=float32)
+    """
+    iterations = arguments.whole("fit_balanced", "iterations", iterations, 0)
+    books = validation.plain("fit_balanced", Codebooks.of(codebooks))
+    found = balance(x, books, capacity, epsilon=epsilon)
+    rows, best = arrays.to_numpy(backends.enter(x).array), (found.error, books)
+    for _ in range(iterations):
+        stage, dtype = books[-1], books[-1].codebook.dtype
+        sums = np.zeros(stage.codebook.shape)
+        step = max(1, BLOCK // books.dim)
+        for start in range(0, len(rows), step):
+            part = slice(start, start + step)
+            left = rows[part]
+            if books.n_q > 1:
+                left = core.residual(left, np.ascontiguousarray(found.codes[:-1, part]), books[:-1])
+            codes = np.ascontiguousarray(found.codes[-1:, part])
+            sums += core.tally(left, codes, Codebooks([stage]))[1][0]
+        used = found.counts > 0
+        codebook = stage.codebook.copy()
+        codebook[used] = (sums[used] / found.counts[used, None]).astype(dtype)
+        books = Codebooks([*books.stages[:-1], Stage(codebook)])
+        found = balance(rows, books, capacity, epsilon=epsilon)
+        if found.error < best[0]:
+            best = (found.error, books)
+    return best[1]

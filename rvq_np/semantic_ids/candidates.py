@@ -1,0 +1,164 @@
+"""The best few code sequences of each item, with their squared distances."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .. import arguments, arrays, backends
+from ..codebooks import Codebooks
+from ..codec import core, validation
+from ..errors import NonFiniteError, ShapeError
+from ..kernels import dispatch
+
+NUMBERS = 1 << 22  # of vectors and hypotheses, held at once
+
+
+class Candidates(NamedTuple):
+    """Where items may move: the best code sequences of each, best first.
+
+    Attributes
+    ----------
+    codes : numpy.ndarray (k, Q, n), int32
+        -1 in all stages where an item has fewer than k.
+    distances : numpy.ndarray (k, n), float64
+        Squared, of the item to what the codes decode to; infinite where codes are -1.
+    items : numpy.ndarray (n,), int64, optional
+        Which of the items these are of; None: all, in order.
+    """
+
+    codes: np.ndarray
+    distances: np.ndarray
+    items: np.ndarray | None = None
+
+
+def candidates(
+    x: Any, codebooks: Any, k: int, *, last: bool = False, items: Any = None
+) -> Candidates:
+    """Find the k best code sequences of each item.
+
+    Parameters
+    ----------
+    x : array (N, D), floating
+        Embeddings.
+    codebooks : Codebooks or array (Q, K, D)
+        Without strides.
+    k : int
+        How many, from 1.
+    last : bool, optional
+        Keep the codes of all stages but the last, as `rvq_np.encode` chooses them, and take the k
+        best codewords of the last stage: the items that a move brings together share their prefix,
+        and it costs not much more than `encode`. By default the candidates are what a beam search
+        with `k` hypotheses ends with, at about k times the cost.
+    items : array (n,), integer, optional
+        Only these rows of `x`.
+
+    Returns
+    -------
+    candidates : Candidates
+        Ordered by the exact distances of the last stage, ties by the hypothesis, then by the
+        codeword. With ``last=True`` the first is what `encode` returns, otherwise what
+        ``encode(beam_size=k)`` returns. Codewords that repeat an earlier one are left out.
+
+    Raises
+    ------
+    ShapeError, DtypeError, NonFiniteError, BackendError
+        As `rvq_np.encode`; also if `items` are not numbers of rows.
+    ParameterError
+        If `k` is not a whole number from 1, or the codebooks have strides.
+
+    Notes
+    -----
+    Distances are sums, in the order of the numbers, in float64, of squares of the residual after
+    the last stage. Rows are taken in blocks; what is held at once beside the result does not grow
+    with N.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> codebooks = np.float32([[[0, 0], [4, 4]], [[0, 0], [1, 0]]])
+    >>> found = candidates(np.float32([[4.5, 4.25]]), codebooks, 2)
+    >>> found.codes[:, :, 0], found.distances[:, 0]
+    (array([[1, 0],
+           [1, 1]], dtype=int32), array([0.3125, 0.3125]))
+    """
+    call = "candidates"
+    x = arrays.to_numpy(backends.enter(x).array)
+    books = validation.plain(call, Codebooks.of(codebooks))
+    k = arguments.whole(call, "k", k, 1)
+    arguments.kind(call, "last", last, bool)
+    if x.ndim != 2:
+        raise ShapeError(f"{call}: x has shape {x.shape}; expected (N, {books.dim}).")
+    rows = None if items is None else rows_of(call, items, len(x))
+    count = len(x) if rows is None else len(rows)
+    codes = np.empty((k, books.n_q, count), np.int32)
+    distances = np.empty((k, count))
+    step = max(1, NUMBERS // (books.dim * (1 if last else k)))
+    for start in range(0, count, step):
+        part = slice(start, min(start + step, count))
+        block = x[part] if rows is None else x[rows[part]]
+        finite(call, block, start if rows is None else rows[part])
+        validation.vectors(call, block, books)
+        paths(block, books, codes[:, :, part], distances[:, part], last)
+    return Candidates(codes, distances, rows)
+
+
+def rows_of(call: str, items: Any, n_rows: int) -> np.ndarray:
+    """Return numbers of rows as int64, or raise."""
+    rows = np.asarray(items)
+    if rows.size == 0:
+        rows = rows.astype(np.int64)
+    if rows.ndim != 1 or rows.dtype.kind not in "iu":
+        raise ShapeError(
+            f"{call}: items is {rows.dtype} of shape {rows.shape}; expected numbers of rows (n,)."
+        )
+    if rows.size and (rows.min() < 0 or rows.max() >= n_rows):
+        raise ShapeError(
+            f"{call}: items reach from {rows.min()} to {rows.max()}; expected 0 to {n_rows - 1}."
+        )
+    return rows.astype(np.int64)
+
+
+def finite(call: str, block: np.ndarray, rows: Any) -> None:
+    """Raise NonFiniteError, naming its row, if a number of a block is not finite.
+
+    `rows`: the number of the first row, or of each.
+    """
+    good = np.isfinite(block).all(axis=1) if block.dtype.kind == "f" else np.ones(len(block), bool)
+    if not good.all():
+        first = int(np.argmin(good))
+        row = int(rows[first]) if isinstance(rows, np.ndarray) else rows + first
+        raise NonFiniteError(
+            f"{call}: row {row} of x holds NaN or infinity; expected finite numbers only. Drop "
+            "such items."
+        )
+
+
+def paths(
+    block: np.ndarray, books: Codebooks, codes: np.ndarray, distances: np.ndarray, last: bool
+) -> None:
+    """Write the best codes (k, Q, n) of a block of valid rows, and their distances (k, n)."""
+    k = len(codes)
+    if last and books.n_q > 1:
+        codes[:, :-1] = core.encode(block, books[:-1], books.n_q - 1)
+        left = core.residual(block, codes[0, :-1], books[:-1])
+        codes[:, -1:] = dispatch.paths(left, core.tables(left, books)[books.n_q - 1 :], k)
+        codes[:, :-1][np.broadcast_to(codes[:, -1:] < 0, codes[:, :-1].shape)] = -1
+    else:
+        codes[:] = dispatch.paths(block, core.tables(block, books), k)
+    for place in range(k):
+        there = np.flatnonzero(codes[place, 0] >= 0)
+        distances[place] = np.inf
+        if len(there):
+            some = np.ascontiguousarray(codes[place][:, there])
+            distances[place, there] = squares(core.residual(block[there], some, books))
+
+
+def squares(rows: np.ndarray) -> np.ndarray:
+    """Return the squared length (n,) of each row, float64: the same sum on every machine."""
+    total = np.zeros(len(rows))
+    for column in np.ascontiguousarray(rows.T):
+        wide = column.astype(np.float64)
+        total += wide * wide
+    return total
