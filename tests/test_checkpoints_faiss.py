@@ -203,7 +203,7 @@ def test_wrappers_without_end_are_refused(tmp_path):
         content = around(b"IxMp", content)
     path = tmp_path / "a.faissindex"
     path.write_bytes(content)
-    refused(path, "of kind IndexIDMap, kind IndexIDMap; expected .*, at most 8 of these")
+    refused(path, "around one of kind IndexIDMap; expected .*, at most 8 of these")
 
 
 @given(data=st.data())
