@@ -136,7 +136,7 @@ def test_the_decoder_in_the_docs_gives_the_bits_of_decode(rng, tmp_path):
     for n in range(1, 5):
         expected = rvq_np.decode(codes[:n], books)
         assert decode(codes[:n]).tobytes() == expected.tobytes()
-    for bad in (-1, 3):
+    for bad in (-2, 3):
         codes[1, 5] = bad
         decode(codes, status=4)
     decode(np.zeros((5, 1), np.int32), status=4)
@@ -151,6 +151,25 @@ def test_maps_are_applied_beforehand(make, rng, tmp_path):
     for n in range(1, quantizer.n_q + 1):
         expected = rvq_np.decode(codes[:n], quantizer)
         np.testing.assert_allclose(decode(codes[:n]), expected, atol=1e-5)
+
+
+def nested(rng):
+    return Projected(mimi(rng), linear(rng, 5, 6), linear(rng, 6, 5))
+
+
+@pytest.mark.parametrize("make", [mapped, mimi, nested])
+def test_a_dropped_code_adds_nothing_in_c(make, rng, tmp_path):
+    """No bias stands for a part without codes, and a part with some has its own."""
+    quantizer = make(rng)
+    export.c_header(tmp_path / "rvq.h", quantizer)
+    decode = compiled(tmp_path)
+    codes = rvq_np.encode(normal(rng, 200, quantizer.dim), quantizer)
+    codes = np.where(rng.random(codes.shape) < 0.6, -1, codes)
+    assert (codes < 0).all(axis=0).any()
+    assert ((codes[0] < 0) & (codes[1:] >= 0).any(axis=0)).any()
+    for n in range(1, quantizer.n_q + 1):
+        expected = rvq_np.decode(codes[:n], quantizer)
+        np.testing.assert_allclose(decode(codes[:n]), expected, atol=2e-5)
 
 
 def test_bytes_are_off_by_half_a_scale_a_stage(rng, tmp_path):

@@ -123,7 +123,10 @@ def _parser() -> argparse.ArgumentParser:
 
     convert = every.add_parser("convert", help="write a model's codebooks to a small file")
     _add_model(convert)
-    convert.add_argument("-o", "--output", required=True, help="file to write, .safetensors")
+    convert.add_argument(
+        "-o", "--output", required=True,
+        help="file to write: .safetensors; for --to faiss .faissindex, .faiss or .index",
+    )  # fmt: skip
     convert.add_argument("--n-q", type=int, help="stages to keep (default: all)")
     convert.add_argument(
         "--to", metavar="FAMILY",

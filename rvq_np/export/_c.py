@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from ..files.atomic import NewFile
 
 DTYPES = ("float32", "int8")
 A_LINE = 8  # numbers
+Bias = tuple[np.ndarray, list[int]]  # (D,), and the stages that bring it along
 
 
 def c_header(
@@ -61,43 +62,47 @@ def c_header(
             f"export.c_header: dtype is {dtype!r} and name {name!r}; expected one of "
             f"{', '.join(DTYPES)}, and a name in C of lower-case letters, digits and _."
         )
-    tables = _tables(quantizer)
+    tables, biases = _tables(quantizer)
     with NewFile(path) as new:
-        for line in _lines(quantizer, tables, dtype, name):
+        for line in _lines(quantizer, tables, biases, dtype, name):
             new.file.write(f"{line}\n".encode("ascii"))
 
 
-def _tables(quantizer: Any) -> list[np.ndarray]:
-    """Return per stage what each code adds to a vector, float32 (K, D).
-
-    What is added once for a part, the bias of a map out, is added by its first stage.
-    """
+def _tables(quantizer: Any) -> tuple[list[np.ndarray], list[Bias]]:
+    """Return per stage what each code adds to a vector, float32 (K, D), and the biases."""
     if quantizer.block > 1:
         raise ParameterError(
             f"export.c_header: {quantizer!r} has stages of several rates; expected stride 1."
         )
+    tables, biases = _wide(quantizer, quantizer.n_q)
     with np.errstate(over="ignore"):
-        tables = [each.astype(np.float32) for each in _wide(quantizer, quantizer.n_q)]
-    if not all(np.isfinite(each).all() for each in tables):
+        tables = [each.astype(np.float32) for each in tables]
+        biases = [(each.astype(np.float32), stages) for each, stages in biases]
+    if not all(np.isfinite(each).all() for each in [*tables, *(bias for bias, _ in biases)]):
         raise ParameterError("export.c_header: a codeword has numbers beyond float32.")
-    return tables
+    return tables, biases
 
 
-def _wide(quantizer: Any, n_q: int) -> list[np.ndarray]:
+def _wide(quantizer: Any, n_q: int) -> tuple[list[np.ndarray], list[Bias]]:
     if isinstance(quantizer, Codebooks):
-        return [_of_stage(stage) for stage in list(quantizer)[:n_q]]
+        return [_of_stage(stage) for stage in list(quantizer)[:n_q]], []
     shares = quantizer.shares(n_q)
     if isinstance(quantizer, Projected):
-        weight, bias = (
-            each.astype(np.float64)
-            for each in (quantizer.project_out.weight, quantizer.project_out.bias)
-        )
-        tables = [each @ weight.T for each in _wide(quantizer.parts[0], shares[0])]
-        tables[0] = tables[0] + bias
-        return tables
+        weight = quantizer.project_out.weight.astype(np.float64)
+        tables, biases = _wide(quantizer.parts[0], shares[0])
+        tables = [each @ weight.T for each in tables]
+        biases = [(each @ weight.T, stages) for each, stages in biases]
+        if quantizer.project_out.bias.any():
+            every = list(range(len(tables)))
+            biases.append((quantizer.project_out.bias.astype(np.float64), every))
+        return tables, biases
     if isinstance(quantizer, Parallel):
-        pairs = zip(quantizer.parts, shares, strict=True)
-        return [table for part, share in pairs if share for table in _wide(part, share)]
+        tables, biases = [], []
+        for part, share in zip(quantizer.parts, shares, strict=True):
+            theirs, own = _wide(part, share) if share else ([], [])
+            biases += [(bias, [len(tables) + q for q in stages]) for bias, stages in own]
+            tables += theirs
+        return tables, biases
     raise ParameterError(
         f"export.c_header: cannot hold {quantizer!r}; expected Codebooks, Projected or Parallel. "
         "Export the groups one by one."
@@ -114,11 +119,14 @@ def _of_stage(stage: Any) -> np.ndarray:
     return codebook @ weight.T + bias
 
 
-def _lines(quantizer: Any, tables: list[np.ndarray], dtype: str, name: str) -> Iterator[str]:
+def _lines(
+    quantizer: Any, tables: list[np.ndarray], biases: list[Bias], dtype: str, name: str
+) -> Iterator[str]:
     upper, sizes = name.upper(), [len(each) for each in tables]
     offsets = np.cumsum([0, *sizes])
     yield f"/* {' '.join(repr(quantizer).split())}, fingerprint {quantizer.fingerprint[:16]}."
-    yield "   A code of stage q is the row offsets[q] + code; a vector is the sum of its rows. */"
+    yield "   A code of stage q is the row offsets[q] + code; a vector is the sum of its rows,"
+    yield "   and of each bias of which some stage has a code. A code of -1, dropped, has no row. */"
     yield f"#ifndef {upper}_H"
     yield f"#define {upper}_H"
     yield "#include <stdint.h>"
@@ -128,6 +136,14 @@ def _lines(quantizer: Any, tables: list[np.ndarray], dtype: str, name: str) -> I
     for what, values in (("sizes", sizes), ("offsets", offsets[:-1])):
         numbers = ", ".join(map(str, values))
         yield f"static const uint32_t {name}_{what}[{upper}_STAGES] = {{{numbers}}};"
+    yield f"#define {upper}_BIASES {len(biases)}"
+    if biases:
+        yield f"static const float {name}_biases[{upper}_BIASES][{upper}_DIM] = {{"
+        yield from _rows(bias for bias, _ in biases)
+        yield "};"
+        yield f"static const uint8_t {name}_biased[{upper}_BIASES][{upper}_STAGES] = {{"
+        yield from _rows(np.isin(np.arange(len(tables)), stages) * 1 for _, stages in biases)
+        yield "};"
     rows = np.concatenate(tables)
     if dtype == "int8":
         largest = np.abs(rows).max(axis=1)
@@ -138,13 +154,17 @@ def _lines(quantizer: Any, tables: list[np.ndarray], dtype: str, name: str) -> I
         rows = np.clip(np.rint(rows / scales[:, None]), -127, 127).astype(np.int8)
     kind = "float" if dtype == "float32" else "int8_t"
     yield f"static const {kind} {name}_codewords[{len(rows)}][{upper}_DIM] = {{"
+    yield from _rows(rows)
+    yield "};"
+    yield "#endif"
+
+
+def _rows(rows: Iterable[np.ndarray]) -> Iterator[str]:
     for row in rows:
         lines = list(_numbers(row))
         lines[-1] = lines[-1].rstrip(",") + "},"
         yield "{" + lines[0]
         yield from lines[1:]
-    yield "};"
-    yield "#endif"
 
 
 def _numbers(values: np.ndarray) -> Iterator[str]:

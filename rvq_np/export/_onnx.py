@@ -328,11 +328,30 @@ def _decoded(graph: _Graph, codes: list[str], quantizer: Any) -> str:
         _decoded(graph, some, part) for some, part in zip(own, quantizer.parts, strict=True) if some
     ]
     if isinstance(quantizer, Projected):
-        return graph.mapped(vectors[0], quantizer.project_out)
+        return _out_of_map(graph, vectors[0], own[0], quantizer)
     if isinstance(quantizer, Grouped):
         joined: str = graph.add("Concat", *vectors, axis=-1)
         return joined
     return _sum(graph, vectors)
+
+
+def _out_of_map(graph: _Graph, inner: str, codes: list[str], quantizer: Projected) -> str:
+    """Return mapped vectors, zeros where all codes are dropped: no bias stands for them."""
+    out = graph.mapped(inner, quantizer.project_out)
+    if not quantizer.project_out.bias.any():
+        return out
+    named = []
+    for row, stride in zip(codes, quantizer.strides, strict=False):
+        if stride > 1:
+            each = graph.add("Unsqueeze", row, graph.shape(-1))
+            each = graph.add("Tile", each, graph.shape(1, 1, stride))
+            row = graph.add("Reshape", each, graph.shape(0, -1), allowzero=0)
+        named.append(row)
+    largest = graph.add("Max", *named)
+    some = graph.add("GreaterOrEqual", largest, graph.constant(np.int64(0), "zero"))
+    chosen = graph.add("Unsqueeze", some, graph.shape(-1))
+    nothing: str = graph.add("Where", chosen, out, graph.constant(np.float32(0), "nothing"))
+    return nothing
 
 
 def _sum(graph: _Graph, parts: list[str]) -> str:
