@@ -16,6 +16,7 @@ A map of the modules and packages, from the ground up; imports only point down.
 `rvq_np.codec`         `encode`, `decode`, `StreamEncoder`: what the rest is built on
 `rvq_np.train`         k-means, moving averages, dead codewords; state in, new state out
 `rvq_np.checkpoints`   one file per family of published models
+`rvq_np.export`        codebooks and codes for other programs, one file per format
 `rvq_np.frontend`      what vectors are made of: samples, an MDCT, latents of an encoder
 `rvq_np.bitstream`     the container for codes
 `rvq_np.quantizer`     `ResidualVectorQuantizer`: the class, torch-free
@@ -70,6 +71,7 @@ _MODULES = (
     "config",
     "demo",
     "errors",
+    "export",
     "files",
     "forks",
     "frontend",
