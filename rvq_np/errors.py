@@ -54,6 +54,25 @@ class CheckpointError(RvqError, ValueError):
     """The file of a published model is damaged, of another format, or of no known family."""
 
 
+class PartsError(CheckpointError):
+    """A checkpoint holds several quantizers, and none was chosen.
+
+    Attributes
+    ----------
+    family : str or None
+        The family of the file, if it was detected.
+    parts : tuple of str
+        What ``load(path, part=...)`` takes.
+    """
+
+    def __init__(self, message: str, parts: tuple[str, ...] = (), family: str | None = None):
+        super().__init__(message)
+        self.parts, self.family = parts, family
+
+    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
+        return type(self), (*self.args, self.parts, self.family)
+
+
 class BitstreamError(RvqError, ValueError):
     """A file of codes is truncated, damaged, of another format, or of other codebooks."""
 
@@ -71,8 +90,22 @@ class ClusterError(RvqError, RuntimeError):
 
 
 class FewVectorsWarning(UserWarning):
-    """There are fewer distinct vectors to train on than codewords: some can never be chosen."""
+    """There are fewer distinct vectors to train on than codewords: some can never be chosen.
+
+    Training is done all the same; see `TooFewVectorsWarning` for what is left out.
+    """
 
 
 class NotInitializedWarning(UserWarning):
     """Codebooks are used that were never trained or loaded: their codewords are random."""
+
+
+class TooFewVectorsWarning(UserWarning):
+    """Refinement was asked for and left out: fewer vectors to refit to than codewords.
+
+    The codebooks are those of k-means. `FewVectorsWarning` is about k-means itself.
+    """
+
+
+class UnstableTrainingWarning(UserWarning):
+    """Training replaces most codewords at every step, and so learns nothing."""

@@ -30,6 +30,7 @@ LEVELS = {
     "codec": 4,
     "bitstream": 5,
     "checkpoints": 5,
+    "export": 5,
     "train": 5,
     "quantizer": 6,
     "semantic_ids": 6,

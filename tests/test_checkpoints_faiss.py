@@ -10,7 +10,8 @@ from helpers.checkpoint_files import assert_holds, load_or_refuse, numbers, refu
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rvq_np import checkpoints
+import rvq_np
+from rvq_np import checkpoints, export
 
 pytestmark = pytest.mark.quick
 
@@ -104,3 +105,119 @@ def test_a_mutated_faiss_index_loads_or_is_a_checkpoint_error(data, tmp_path_fac
         where = data.draw(st.integers(4, len(content) - 1))
         content[where] = data.draw(st.integers(0, 255))
     load_or_refuse(tmp_path_factory, bytes(content))
+
+
+# Indexes around such, and other kinds. Faiss's own files: tests/peers/test_checkpoints_of_faiss.py.
+
+
+def around(kind, content, dim=3, extra=b""):
+    return kind + struct.pack("<iqqqBi", dim, 3, 1 << 20, 1 << 20, 1, 1) + extra + content
+
+
+def transform(weight, bias=None, kind=b"LTra", before=b""):
+    weight = np.asarray(weight, "<f4")
+    vector = np.asarray([] if bias is None else bias, "<f4")
+    content = kind + before + bytes([bias is not None])
+    for each in (weight.ravel(), vector):
+        content += struct.pack("<Q", each.size) + each.tobytes()
+    return content + struct.pack("<iiB", weight.shape[1], weight.shape[0], 1)
+
+
+ROTATION = np.float32([[0, 1, 0, 0], [0, 0, 0, -1], [1, 0, 0, 0]])  # of 4 numbers, 3 are kept
+CENTRE = b"VCnt" + struct.pack("<Q4fiiB", 4, 1, 2, 3, 4, 4, 4, 1)
+PCA = transform(ROTATION, [5, 6, 7], b"Pcam", struct.pack("<ffBiQQQ", 0, 0, 0, 0, 0, 0, 0))
+
+
+@pytest.mark.parametrize("kind", [b"IxMp", b"IxM2", b"IxRF"])
+def test_what_is_around_an_index_without_changing_vectors_is_passed(kind, tmp_path):
+    content, stages, _ = faiss()
+    (tmp_path / "a.faissindex").write_bytes(around(kind, around(b"IxMp", content)))
+    family, codebooks = checkpoints.load_as(tmp_path / "a.faissindex")
+    assert family == "faiss"
+    assert_holds(codebooks, [(each, None, None) for each in stages])
+
+
+@pytest.mark.parametrize("maps", [[PCA], [CENTRE, transform(ROTATION)], []])
+def test_maps_before_an_index_are_around_its_codebooks(maps, tmp_path):
+    content, stages, _ = faiss()
+    chain = struct.pack("<i", len(maps)) + b"".join(maps)
+    dim = 4 if maps else 3
+    (tmp_path / "a.faissindex").write_bytes(around(b"IxPT", content, dim, chain))
+    quantizer = checkpoints.load(tmp_path / "a.faissindex")
+    assert quantizer.dim == dim
+    x = np.random.default_rng(0).standard_normal((20, 4)).astype(np.float32)
+    inside = {1: x @ ROTATION.T + [5, 6, 7], 2: (x - [1, 2, 3, 4]) @ ROTATION.T, 0: x[:, :3]}
+    books = rvq_np.Codebooks(stages)
+    expected = rvq_np.encode(inside[len(maps)].astype(np.float32), books)
+    codes = rvq_np.encode(x if maps else x[:, :3], quantizer)
+    np.testing.assert_array_equal(codes, expected)
+    inner = rvq_np.decode(codes, books)
+    back = {1: (inner - [5, 6, 7]) @ ROTATION, 2: inner @ ROTATION + [1, 2, 3, 4], 0: inner}
+    np.testing.assert_allclose(rvq_np.decode(codes, quantizer), back[len(maps)], atol=1e-5)
+
+
+def test_inverted_lists_and_groups_come_back_as_they_went(tmp_path):
+    path = tmp_path / "a.faissindex"
+    books = rvq_np.Codebooks([numbers(1, 4, 4), numbers(2, 8, 4)])
+    lists = numbers(3, 5, 4)
+    export.faiss(path, books, lists=lists)
+    assert checkpoints.load(path) == rvq_np.Codebooks([lists, *books])
+    content = bytearray(path.read_bytes())
+    at = content.index(b"ilar") - 5
+    content[at] = 0  # by residual
+    path.write_bytes(content)
+    assert checkpoints.load(path) == books
+    halves = rvq_np.Grouped([numbers(4, 8, 2).reshape(2, 4, 2), numbers(5, 8, 2).reshape(2, 4, 2)])
+    export.faiss(path, halves)
+    assert checkpoints.load(path) == halves
+    export.faiss(path, halves, lists=lists)
+    refused(path, "a product quantizer within inverted lists; expected a residual quantizer")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (around(b"IxFI", b""), "of kind IndexFlatIP; expected a residual"),
+        (
+            around(b"IxMp", around(b"IwPQ", b"")),
+            "of kind IndexIDMap, around one of kind IndexIVFPQ",
+        ),
+        (around(b"IxMp", b"nope"), "of kind IndexIDMap, around one of kind 'nope'; expected"),
+        (around(b"IxPT", b"", 3, struct.pack("<i", -1)), "with -1 maps; expected 0 to 8"),
+        (around(b"IxPT", b"", 3, struct.pack("<i", 1) + b"VNrm"), "transform of kind 'VNrm'"),
+        (around(b"IxPT", b"", 3, struct.pack("<i", 1) + transform(2 * ROTATION)), "orthonormal"),
+        (around(b"IxPT", b"", 3, struct.pack("<i", 1) + transform(ROTATION, [1])), "map from 4 to"),
+        (around(b"IxPT", faiss()[0], 3, struct.pack("<i", 1) + PCA), "dimension 3 around one of 4"),
+        (around(b"IxMp", faiss()[0], 5), "dimension 5 around one of 3"),
+    ],
+)
+def test_other_kinds_are_refused_by_name(content, message, tmp_path):
+    path = tmp_path / "a.faissindex"
+    path.write_bytes(content)
+    refused(path, message)
+
+
+def test_wrappers_without_end_are_refused(tmp_path):
+    content = faiss()[0]
+    for _ in range(5000):
+        content = around(b"IxMp", content)
+    path = tmp_path / "a.faissindex"
+    path.write_bytes(content)
+    refused(path, "around one of kind IndexIDMap; expected .*, at most 8 of these")
+
+
+@given(data=st.data())
+def test_a_mutated_wrapper_loads_or_is_a_checkpoint_error(data, tmp_path_factory):
+    path = tmp_path_factory.getbasetemp() / "whole.faissindex"
+    books = rvq_np.Codebooks([numbers(1, 4, 4), numbers(2, 2, 4)])
+    kind = data.draw(st.sampled_from(["lists", "groups", "maps"]))
+    if kind == "lists":
+        export.faiss(path, books, lists=numbers(3, 3, 4))
+    elif kind == "groups":
+        export.faiss(path, rvq_np.Grouped([books, books]))
+    else:
+        path.write_bytes(around(b"IxPT", faiss()[0], 4, struct.pack("<i", 1) + PCA))
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(4, len(content) - 1))] = data.draw(st.integers(0, 255))
+    load_or_refuse(tmp_path_factory, bytes(content[: data.draw(st.integers(4, len(content)))]))

@@ -24,6 +24,7 @@ from helpers.checkpoint_files import (
     stack,
     write,
 )
+from helpers.codecs_of_2026 import REFERENCED
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -143,11 +144,12 @@ def test_no_file_is_the_builtin_error(tmp_path):
 
 def test_a_family_that_is_none_is_a_parameter_error(tmp_path):
     with pytest.raises(
-        ParameterError, match="family is 'wavenet'; expected one of audiocraft, dac, "
+        ParameterError, match="family is 'wavenet'; expected one of audiocraft, audiodec, dac, "
     ):
         checkpoints.load(tmp_path / "whatever", "wavenet")
     assert checkpoints.families() == sorted(
-        {family for family, _ in FORMS.values()} | {"audiocraft", "faiss", "rvq_np", "snac"}
+        {family for family, _ in FORMS.values()}
+        | {"audiocraft", "faiss", "rvq_np", "snac", *REFERENCED}
     )
 
 
@@ -157,12 +159,18 @@ def test_a_family_it_is_not_of_is_refused(form, tmp_path):
     path = write(tmp_path, make()[0])
     alike = {family}
     if family in ("encodec", "espnet", "speechtokenizer") and "port" not in form:
-        alike = {"audiocraft", "encodec", "espnet", "speechtokenizer"}  # the names are the same
+        alike = {  # the names are the same
+            "audiocraft", "encodec", "espnet", "higgs_audio", "mimo_audio", "speechtokenizer"
+        }  # fmt: skip
     if "hificodec" in form:
         alike = {family}
+    if family == "xcodec":
+        alike |= {"higgs_audio"}
     for other in set(checkpoints.families()) - alike:
         refused(
-            path, "expected one|is not |has no tensor|vq_strides of|format of rvq_np", family=other
+            path,
+            "expected one|is not |has no tensor|vq_strides of|format of rvq_np|beside its code",
+            family=other,
         )
 
 

@@ -109,14 +109,15 @@ def test_checks_ask_a_quantizer_for_what_is_listed_only():
 @pytest.mark.parametrize("name", checkpoints.families())
 def test_a_family_has_what_its_contract_lists(name):
     module = checkpoints._module(name)
-    contracts = [checkpoints.SuitedFamily, checkpoints.NamedFamily, checkpoints.Exporter]
-    binary = isinstance(module, checkpoints.BinaryFamily)
-    contracts.append(checkpoints.BinaryFamily if binary else checkpoints.Family)
-    for contract in contracts:
+    optional = [checkpoints.NamedFamily, checkpoints.Exporter, checkpoints.OfVectors,
+                checkpoints._accounts.Beside, checkpoints._accounts.Configured]  # fmt: skip
+    whole = checkpoints.Family
+    for one in (checkpoints.BinaryFamily, checkpoints.FamilyOfParts):
+        whole = one if isinstance(module, one) else whole
+    for contract in (whole, *optional):
         for member, parameters in members(contract).items():
             value = getattr(module, member, None)
-            if contract in (checkpoints.SuitedFamily, checkpoints.NamedFamily,
-                            checkpoints.Exporter) and value is None:  # fmt: skip
+            if contract in optional and value is None:
                 continue
             assert value is not None, member
             if parameters is not None:

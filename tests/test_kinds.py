@@ -118,15 +118,15 @@ def test_any_bytes_have_a_kind(content, before):
 
 
 COMMANDS = {  # what each reads, and what it says it reads
-    "info {}": ("rvq pickle", "info reads models and .rvq files"),
+    "info {}": ("rvq npz pickle", "info reads models and .rvq files"),
     "encode {} -m m.safetensors -o o.npy": ("npy npz wav", "encode reads vectors: .npy, .npz and"),
     "fit {} -o o.safetensors": ("npy npz wav", "fit reads vectors: .npy, .npz and"),
     "decode {} -m m.safetensors -o o.npy": ("rvq npy npz csv", "decode reads codes: .rvq, .npy"),
     "verify {}": ("rvq", "verify reads .rvq files"),
     "info m.safetensors --codes {}": ("rvq npy npz csv", "info --codes reads codes"),
-    "encode x.npy -m {} -o o.npy": ("pickle", "encode needs a model: a file of rvq_np"),
-    "decode x.npy -m {} -o o.npy": ("pickle", "decode needs a model: a file of rvq_np"),
-    "convert {} -o o.safetensors": ("pickle", "convert needs a model: a file of rvq_np"),
+    "encode x.npy -m {} -o o.npy": ("npz pickle", "encode needs a model: a file of rvq_np"),
+    "decode x.npy -m {} -o o.npy": ("npz pickle", "decode needs a model: a file of rvq_np"),
+    "convert {} -o o.safetensors": ("npz pickle", "convert needs a model: a file of rvq_np"),
 }
 
 
@@ -157,7 +157,10 @@ def test_the_library_names_it_as_well(name, folder):
     said = CONTENTS[name][1]
     with pytest.raises(ModelFileError, match=f"'{name} file' is {said}, not a readable safetens"):
         rvq_np.ResidualVectorQuantizer.load(f"{name} file")
-    if "pickle" not in name:
+    if name == "npz":  # which may be a checkpoint
+        with pytest.raises(CheckpointError, match="has 1 tensors, such as 'x', and is of none"):
+            checkpoints.load(f"{name} file")
+    elif "pickle" not in name:
         with pytest.raises(CheckpointError, match=f"'{name} file' is {said}, not a safetensors"):
             checkpoints.load(f"{name} file")
     else:
@@ -193,25 +196,55 @@ def test_a_faiss_index_with_the_same_quantizer_is_served(name):
 
 
 @pytest.mark.quick
+@pytest.mark.parametrize("name", ["PCA4-RQ3x3", "OPQ4-RQ3x3"])
+def test_the_quantizer_behind_a_map_is_the_one_within(name):
+    found = checkpoints.load(FAISS / f"{name}.faissindex")
+    inner = checkpoints.load(FAISS / f"{name}-inner.faissindex")
+    assert isinstance(found, rvq_np.Projected)
+    assert found.parts == (inner,)
+
+
+@pytest.mark.quick
+def test_the_quantizer_behind_inverted_lists_has_their_centroids_in_front():
+    found = checkpoints.load(FAISS / "IVF4-RQ3x3.faissindex")
+    inner = checkpoints.load(FAISS / "IVF4-RQ3x3-inner.faissindex")
+    assert found.sizes == (4, 8, 8, 8)
+    assert found.stages[1:] == inner.stages
+
+
+@pytest.mark.quick
 @pytest.mark.parametrize(
-    ("name", "kind", "advice"),
+    ("code", "kind"),
     [
-        ("PCA4-RQ3x3", "IndexPreTransform", "apply the transform yourself"),
-        ("OPQ4-RQ3x3", "IndexPreTransform", "apply the transform yourself"),
-        ("IVF4-RQ3x3", "IndexIVFResidualQuantizer", "differences to the centroids of the lists"),
+        (b"IRfs", "IndexResidualQuantizerFastScan"),
+        (b"IxF2", "IndexFlatL2"),
+        (b"IwPQ", "IndexIVFPQ"),
     ],
 )
-def test_another_faiss_index_is_named_with_what_to_do(name, kind, advice, capsys):
-    path = FAISS / f"{name}.faissindex"
-    with pytest.raises(CheckpointError, match=f"is a Faiss index of kind {kind}; ") as caught:
+def test_another_faiss_index_is_named_with_what_to_do(code, kind, tmp_path, capsys):
+    content = bytearray((FAISS / "RCQ3x3.faissindex").read_bytes())
+    content[:4] = code
+    path = tmp_path / "other.faissindex"
+    path.write_bytes(content)
+    message = f"is a Faiss index of kind {kind}; expected a residual or additive quantizer"
+    with pytest.raises(CheckpointError, match=message) as caught:
         checkpoints.load(path)
-    assert advice in str(caught.value)
-    assert "index = faiss.read_index(PATH)" in str(caught.value)
-    assert "faiss.write_index(" in str(caught.value)
+    assert "write the plain index it was made of" in str(caught.value)
     assert cli.main(["info", str(path)]) == 1
     err = capsys.readouterr().err
     assert f"is a Faiss index of kind {kind}; " in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.quick
+def test_what_is_behind_a_map_that_cannot_be_undone_comes_with_the_lines_that_take_it_out(tmp_path):
+    content = bytearray((FAISS / "PCA4-RQ3x3.faissindex").read_bytes())
+    content[content.index(b"Pcam") : content.index(b"Pcam") + 4] = b"VNrm"
+    (tmp_path / "normed").write_bytes(content)
+    with pytest.raises(CheckpointError, match="behind a transform of kind 'VNrm'; ") as caught:
+        checkpoints.load(tmp_path / "normed")
+    assert "index = faiss.read_index(PATH)" in str(caught.value)
+    assert "faiss.write_index(" in str(caught.value)
 
 
 @pytest.mark.quick
@@ -224,7 +257,7 @@ def test_a_faiss_index_of_a_kind_to_come_is_a_faiss_index(tmp_path):
     wrapped = bytearray((FAISS / "IDMap-RQ3x3.faissindex").read_bytes())
     wrapped[37:41] = b"IxF2"
     (tmp_path / "wrapped").write_bytes(bytes(wrapped))
-    with pytest.raises(CheckpointError, match=r"kind IndexIDMap, around one of kind b'IxF2'"):
+    with pytest.raises(CheckpointError, match="kind IndexIDMap, around one of kind IndexFlatL2"):
         checkpoints.load(tmp_path / "wrapped")
 
 

@@ -1,9 +1,9 @@
 """Codebooks of published models: one file per family, named after it.
 
 The contracts of such a file are below: a module is a `Family`, or, if its files are not
-safetensors, a `BinaryFamily`.  A family that others share the names of is a `SuitedFamily`, one
-whose names a message may list a `NamedFamily`, and one that codebooks can be exported to an
-`Exporter`.
+safetensors, a `BinaryFamily`.  One whose files have several quantizers is a `FamilyOfParts`, one
+whose names a message may list a `NamedFamily`, one that codebooks can be exported to an `Exporter`.
+What a family does not read is accounted for: see `_accounts`, with `Beside` and `Configured`.
 
 A pickle is never opened: ``.pt``, ``.pth``, ``.th`` and ``.bin`` files can run code.  For models of
 this library see `rvq_np.ResidualVectorQuantizer.load`.
@@ -22,36 +22,48 @@ import numpy as np
 
 from .. import arguments
 from ..codebooks import Quantizer, composed
-from ..errors import CheckpointError, ParameterError, ShapeError
+from ..errors import CheckpointError, ParameterError, PartsError, ShapeError
 from ..files import kinds, safetensors
 from ..frontend import FrontEnd
-from . import _file, _nearest
+from . import _accounts, _archive, _file, _nearest
 
 
 class Family(Protocol):
     """A family of safetensors checkpoints."""
 
-    def matches(self, names: set[str]) -> bool:
-        """Whether a checkpoint with these tensor names may be of the family.
+    def matches(self, tensors: Any, config: dict[str, Any]) -> int:
+        """Return how many marks of the family a checkpoint has, 0 if one is missing that all have.
 
-        Called only where the caller named no family.
+        Marks are kinds of names of tensors, and settings of the JSON config beside it, ``{}`` if
+        there is none. The family with the most marks has the file, so that a special case wins over
+        what it is a case of, and no family needs to know of others. Called only where the caller
+        named no family.
         """
 
-    def build(self, tensors: Any, config: dict[str, Any]) -> Quantizer | None:
-        """Return the quantizer, from the tensors of the file and the JSON config beside it.
+    def build(self, tensors: Any, config: dict[str, Any]) -> Quantizer:
+        """Return the quantizer.
 
-        `config`: ``{}`` if there is none. `tensors`: a mapping that reads a tensor when it is
-        accessed, as float32 or float64; a missing name raises `CheckpointError`. None if they are
-        of another family after all.
+        `tensors`: a mapping that reads a tensor when it is accessed, as float32 or float64; a
+        missing name raises `CheckpointError`. What it does not read is accounted for afterwards: a
+        tensor beside the codebooks, within what `_stack.one_prefix` or `_stack.scope` noted as
+        theirs, that is not of training (`_accounts.TRAINING`), has the file refused by name.
         """
 
 
 @runtime_checkable
-class SuitedFamily(Protocol):
-    """A family that others share the names of."""
+class FamilyOfParts(Protocol):
+    """A family whose files have several quantizers; it is a `Family` but for ``build``."""
 
-    def suits(self, tensors: Any, config: dict[str, Any]) -> bool:
-        """Whether config and shapes are those of the family, as its names are."""
+    NAMES: _nearest.Forms  # as of a `NamedFamily`
+
+    def matches(self, tensors: Any, config: dict[str, Any]) -> int:
+        """Return how many marks of the family a checkpoint has, as a `Family` does."""
+
+    def parts(self, tensors: Any, config: dict[str, Any]) -> dict[str, str]:
+        """Return what each quantizer is, by the name that ``load(part=)`` takes."""
+
+    def build(self, tensors: Any, config: dict[str, Any], part: str) -> Quantizer:
+        """Return the quantizer of that name."""
 
 
 @runtime_checkable
@@ -109,17 +121,23 @@ def families() -> list[str]:
     return sorted(each.name for each in pkgutil.iter_modules(__path__) if each.name[0] != "_")
 
 
-def load(path: str | os.PathLike[str], family: str | None = None) -> Any:
+def load(
+    path: str | os.PathLike[str], family: str | None = None, *, part: str | None = None
+) -> Any:
     """Return the quantizer of a published model.
 
     Parameters
     ----------
     path : str or os.PathLike
         A safetensors file, an index of shards (``*.index.json``), a directory with either, a
-        Faiss index, or what `save` wrote. A ``config.json`` beside the weights is read.
+        Faiss index, a NumPy archive (``.npz``) with the same names, or what `save` wrote. A
+        ``config.json`` beside the weights is read.
     family : str, optional
         One of `families`; by default it is detected from the names of the tensors. This works for
         all but audiocraft, which has the names of EnCodec.
+    part : str, optional
+        Which quantizer of a file with several: one of `parts`, or how the names of its tensors
+        begin.
 
     Returns
     -------
@@ -133,10 +151,13 @@ def load(path: str | os.PathLike[str], family: str | None = None) -> Any:
     FileNotFoundError
         If there is no such file.
     CheckpointError
-        If it is a pickle, damaged, of no known family, or does not fit `family`. The message names
-        the file and the tensor.
+        If it is a pickle, damaged, of no known family, does not fit `family`, or has a tensor or a
+        setting beside the codebooks with which the family does not compute. The message names the
+        file and the tensor.
+    PartsError
+        If it has several quantizers and `part` chooses none. It is a `CheckpointError`.
     ParameterError
-        If `family` is not one of `families`.
+        If `family` is not one of `families`, or the file has no such `part`.
 
     Notes
     -----
@@ -148,15 +169,47 @@ def load(path: str | os.PathLike[str], family: str | None = None) -> Any:
     >>> codebooks[:8]  # doctest: +SKIP
     Codebooks(8 stages, 1024 codewords of 128)
     """
-    return load_as(path, family)[1]
+    return load_whole(path, family, part)[1]
 
 
-def front_end(path: str | os.PathLike[str], family: str | None = None) -> FrontEnd | None:
-    """Return what the vectors of a published model, or of a file of `save`, are made of.
+def parts(path: str | os.PathLike[str], family: str | None = None) -> tuple[str, ...]:
+    """Return the names of the quantizers of a checkpoint, for ``load(path, part=...)``.
 
     Parameters
     ----------
     path, family
+        As in `load`.
+
+    Returns
+    -------
+    tuple of str
+        Empty where the file has one quantizer, which `load` returns without `part`.
+
+    Raises
+    ------
+    FileNotFoundError, CheckpointError, ParameterError
+        As `load`.
+
+    Examples
+    --------
+    >>> parts("dualcodec/model.safetensors")  # doctest: +SKIP
+    ('semantic', 'acoustic')
+    """
+    try:
+        load_whole(path, family)
+    except PartsError as error:
+        return error.parts
+    return ()
+
+
+def front_end(
+    path: str | os.PathLike[str], family: str | None = None, *, part: str | None = None
+) -> FrontEnd | None:
+    """Return what the vectors of a published model, or of a file of `save`, are made of.
+
+    Parameters
+    ----------
+    path, family, part
         As in `load`.
 
     Returns
@@ -166,7 +219,7 @@ def front_end(path: str | os.PathLike[str], family: str | None = None) -> FrontE
 
     Raises
     ------
-    FileNotFoundError, CheckpointError, ParameterError
+    FileNotFoundError, CheckpointError, PartsError, ParameterError
         As `load`.
 
     Examples
@@ -174,42 +227,100 @@ def front_end(path: str | os.PathLike[str], family: str | None = None) -> FrontE
     >>> print(front_end("encodec_24khz/model.safetensors"))  # doctest: +SKIP
     latents of the encodec encoder
     """
-    return load_whole(path, family)[2]
+    return load_whole(path, family, part)[2]
 
 
-def load_as(path: str | os.PathLike[str], family: str | None = None) -> tuple[str, Any]:
+def load_as(
+    path: str | os.PathLike[str], family: str | None = None, part: str | None = None
+) -> tuple[str, Any]:
     """Return the name of the detected family, and what `load` returns."""
-    path = arguments.path("load", "path", path)
-    return load_whole(path, family)[:2]
+    return load_whole(path, family, part)[:2]
 
 
 def load_whole(
-    path: str | os.PathLike[str], family: str | None = None
+    path: str | os.PathLike[str], family: str | None = None, part: str | None = None
 ) -> tuple[str, Any, FrontEnd | None]:
     """Return the name of the detected family, what `load` returns, and what `front_end` does."""
+    place = Path(arguments.path("load", "path", path))
     every = families()
     if family is not None and not (isinstance(family, str) and family in every):
         raise ParameterError(f"load: family is {family!r}; expected one of {', '.join(every)}.")
+    if part is not None:
+        arguments.kind("load", "part", part, str)
     chosen = {name: _module(name) for name in ([family] if family else every)}
-    found = _recognized(Path(path), chosen)
+    found = _recognized(place, chosen)
     if found:
         return *found, None
-    tensors, config = _file.read(path)
-    names = set(tensors)
-    for name, module in chosen.items():
-        if isinstance(module, BinaryFamily):
-            continue
-        if family or _may_be(module, tensors, config):
-            codebooks = module.build(tensors, config)
-            if codebooks is not None:
-                return name, codebooks, _front_end(name, tensors)
+    tensors, config = _read(place)
+    readers = {name: each for name, each in chosen.items() if not isinstance(each, BinaryFamily)}
+    if not family:
+        readers = _most_specific(place, readers, tensors, config)
+    for name, module in readers.items():
+        try:
+            quantizer = _built(name, module, tensors, config, part)
+        except PartsError as error:
+            raise PartsError(str(error), error.parts, name) from None
+        return name, quantizer, _front_end(name, tensors)
     raise CheckpointError(
-        f"load: {str(path)!r} has {len(names)} tensors, such as {_some(names)}, and is "
+        f"load: {str(path)!r} has {len(tensors)} tensors, such as {_some(tensors)}, and is "
         + (f"not of family {family}." if family else f"of none of the families {', '.join(every)}.")
-        + _nearest.report(names, _names(chosen))
+        + _nearest.report(set(tensors), _names(chosen))
         + " Pass family= if you know it; load a state dict of this library with "
         "ResidualVectorQuantizer.load."
     )
+
+
+def _read(path: Path) -> tuple[Any, dict[str, Any]]:
+    """Return the tensors of a checkpoint and its config."""
+    if _archive.is_one(path):
+        return _archive.read(path), _file.config(path.parent / "config.json")
+    return _file.read(path)
+
+
+def _most_specific(
+    path: Path, modules: dict[str, Any], tensors: Any, config: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the family with the most marks of its own in the checkpoint, or none."""
+    marks = {name: module.matches(tensors, config) for name, module in modules.items()}
+    most = max(marks.values(), default=0)
+    best = [name for name, count in marks.items() if count == most] if most else []
+    if len(best) > 1:
+        raise CheckpointError(
+            f"load: {str(path)!r} may be of the families {' or '.join(best)}, by the names of its "
+            "tensors. Pass family=."
+        )
+    return {name: modules[name] for name in best}
+
+
+def _built(family: str, module: Any, tensors: Any, config: dict[str, Any], part: str | None) -> Any:
+    """Return the quantizer, or that of a part, once all that lies beside it is accounted for."""
+    known = module.parts(tensors, config) if isinstance(module, FamilyOfParts) else {}
+    if isinstance(module, FamilyOfParts) and not known:
+        raise CheckpointError(
+            f"load: {str(tensors.source)!r} is not of family {family}: it has none of the tensors "
+            + " and none of ".join(repr(name) for form in module.NAMES for name in form)
+            + "."
+        )
+    if known and part in known:
+        quantizer = module.build(tensors, config, part)
+    elif known and part is None:
+        listed = "; ".join(f"{name!r}, {about}" for name, about in known.items())
+        raise PartsError(
+            f"load: {str(tensors.source)!r} of family {family} has {len(known)} quantizers: "
+            f"{listed}. Pass part=.",
+            tuple(known),
+        )
+    else:
+        some = tensors if part is None else tensors.under(f"{part.rstrip('.')}.")
+        if part is not None and not (some and not known):
+            raise ParameterError(
+                f"load: {str(tensors.source)!r} of family {family} has no part {part!r}; expected "
+                + (f"one of {', '.join(map(repr, known))}." if known else "how names begin.")
+            )
+        tensors = some
+        quantizer = module.build(tensors, config)
+    _accounts.check(family, module, tensors, config, alone=part is None)
+    return quantizer
 
 
 def save(
@@ -326,12 +437,6 @@ def _front_end(name: str, tensors: Any) -> FrontEnd | None:
     return (
         module.front_end(tensors) if isinstance(module, OfVectors) else FrontEnd("latents", of=name)
     )
-
-
-def _may_be(module: Family, tensors: Any, config: dict[str, Any]) -> bool:
-    if not module.matches(set(tensors)):
-        return False
-    return not isinstance(module, SuitedFamily) or module.suits(tensors, config)
 
 
 def _names(chosen: dict[str, Any]) -> dict[str, _nearest.Forms]:

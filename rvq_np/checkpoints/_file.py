@@ -23,10 +23,20 @@ SHARDS = "model.safetensors.index.json"
 
 
 class Tensors(Mapping[str, np.ndarray]):
-    """The tensors of a checkpoint by name; reading one gives float32, or float64 for float64."""
+    """The tensors of a checkpoint by name; reading one gives float32, or float64 for float64.
+
+    Attributes
+    ----------
+    read : set of str
+        The names of the tensors that were read.
+    scopes : list of str
+        What the names of all tensors of the quantizers that were found begin with.
+    """
 
     def __init__(self, entries: Mapping[str, Entry], source: Path, metadata: Any = ()):
         self.entries, self.source, self.metadata = dict(entries), source, dict(metadata)
+        self.read: set[str] = set()
+        self.scopes: list[str] = []
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.entries)
@@ -42,25 +52,20 @@ class Tensors(Mapping[str, np.ndarray]):
         return self._entry(name).shape
 
     def under(self, prefix: str) -> Tensors:
-        """Return the tensors whose names begin with `prefix`, by their names without it."""
-        return Tensors(
-            {
-                name.removeprefix(prefix): entry
-                for name, entry in self.entries.items()
-                if name.startswith(prefix)
-            },
-            self.source,
-        )
+        """Return the tensors whose names begin with `prefix`, by the same names."""
+        some = {name: each for name, each in self.entries.items() if name.startswith(prefix)}
+        return type(self)(some, self.source, self.metadata)
 
     def __getitem__(self, name: str) -> np.ndarray:
         entry = self._entry(name)
+        self.read.add(name)
         if 0 in entry.shape:
             raise CheckpointError(f"load: {name!r} in {str(entry.path)!r} is empty.")
         if entry.dtype not in FLOATS:
             raise CheckpointError(
                 f"load: {name!r} in {str(entry.path)!r} has type {entry.dtype}; expected floats."
             )
-        values = entry.read()
+        values = self.content(name, entry)
         wide = np.float64 if entry.dtype == "F64" else np.float32
         values = values.astype(wide, copy=False)
         if not np.isfinite(values).all():
@@ -69,6 +74,10 @@ class Tensors(Mapping[str, np.ndarray]):
                 "damaged, or its training diverged."
             )
         return values
+
+    def content(self, name: str, entry: Entry) -> np.ndarray:
+        """Return a tensor in its own type."""
+        return entry.read()
 
     def _entry(self, name: str) -> Entry:
         try:
@@ -109,7 +118,7 @@ def read(path: str | os.PathLike[str]) -> tuple[Tensors, dict[str, Any]]:
             entries[name] = entry
     for name in sorted(set(indexed) - set(entries)):
         raise CheckpointError(f"load: the index of {str(path)!r} has {name!r}, no shard has it.")
-    return Tensors(entries, path, metadata), _config(folder / "config.json")
+    return Tensors(entries, path, metadata), config(folder / "config.json")
 
 
 def _files(path: Path) -> tuple[list[Path], Iterable[str]]:
@@ -157,5 +166,6 @@ def _shards(index: Path) -> tuple[list[Path], Iterable[str]]:
     return [index.parent / name for name in names], shards
 
 
-def _config(path: Path) -> dict[str, Any]:
+def config(path: Path) -> dict[str, Any]:
+    """Return what a JSON config holds, an empty dict if there is none."""
     return safetensors.json_object(path, path.read_bytes()) if path.is_file() else {}

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..codebooks import Codebooks, Linear, Stage
 from ..codebooks.composed import Composed, Grouped, Projected
-from ..errors import CheckpointError, ParameterError, RvqError
+from ..errors import CheckpointError, ParameterError, PartsError, RvqError
 from ._file import Tensors
 
 FACTORIZED = "quantizers.{}.codebook.weight"
@@ -24,6 +24,12 @@ def prefixes(names: Iterable[str], pattern: str) -> list[str]:
     tail = re.compile(rf"(?:^|(?<=\.)){re.escape(pattern.format(0))}$")
     found = {name[: match.start()] for name in names if (match := tail.search(name))}
     return sorted(found, key=lambda each: (len(each), each))
+
+
+def marks(names: Iterable[str], *patterns: str) -> int:
+    """Return how many of the patterns the beginning of some name matches."""
+    every = list(names)
+    return sum(any(re.match(each, name) for name in every) for each in patterns)
 
 
 def n_stages(tensors: Tensors, prefix: str, pattern: str) -> int:
@@ -45,13 +51,27 @@ def _count(tensors: Tensors, what: str, names: Iterable[str], pattern: str) -> i
 def one_prefix(tensors: Tensors, patterns: Iterable[str]) -> tuple[str, str]:
     """Return the prefix and the pattern of the only quantizer, or raise."""
     found = [(prefix, each) for each in patterns for prefix in prefixes(tensors, each)]
-    if len(found) != 1:
-        where = [prefix + pattern.format(0) for prefix, pattern in found]
-        raise CheckpointError(
-            f"load: {str(tensors.source)!r} has {len(found)} quantizers {where[:4]}; expected one. "
-            "Save the tensors of each quantizer to its own file, and load these."
-        )
-    return found[0]
+    if len(found) == 1:
+        scope(tensors, found[0][0])
+        return found[0]
+    where = [prefix + pattern.format(0) for prefix, pattern in found]
+    message = (
+        f"load: {str(tensors.source)!r} has {len(found)} quantizers {where[:4]}; expected one."
+    )
+    parts = tuple(dict.fromkeys(prefix.rstrip(".") for prefix, _ in found if prefix))
+    if len(parts) < 2:
+        raise CheckpointError(message)
+    raise PartsError(f"{message} Pass part=, one of {', '.join(map(repr, parts))}.", parts)
+
+
+def scope(tensors: Tensors, prefix: str) -> None:
+    """Note that what begins with `prefix` belongs to the quantizer, with what surrounds it.
+
+    A prefix such as ``encoder.quantizer.rq.`` has maps of the quantizer outside of its last part,
+    so the scope ends with the first part of the name that calls itself a quantizer.
+    """
+    ends = re.match(r"(?:[^.]+\.)*?[^.]*quantiz[^.]*\.", prefix)
+    tensors.scopes.append(ends.group() if ends else prefix)
 
 
 def groups(tensors: Tensors, group: str, pattern: str) -> list[str]:
@@ -181,15 +201,6 @@ def factorized(tensors: Tensors, prefix: str, strides: Sequence[Any]) -> Codeboo
         codebook = tensors[prefix + FACTORIZED.format(q)]
         stages.append(stage(tensors, name, codebook, maps, "cosine", stride))
     return codebooks(tensors, prefix, stages)
-
-
-def may_be_strided(tensors: Tensors, config: dict[str, Any]) -> bool:
-    """Whether factorized stages may have strides: the config says so, or there is no config.
-
-    Without config the size of the first codebook decides: 4096 with strides, 1024 without.
-    """
-    shapes = [tensors.shape(p + FACTORIZED.format(0)) for p in prefixes(tensors, FACTORIZED)]
-    return "vq_strides" in config or (not config and any(4096 in shape[:1] for shape in shapes))
 
 
 def plain(tensors: Tensors, patterns: Iterable[str]) -> Codebooks:

@@ -18,11 +18,8 @@ BARE = "layers.{}.codebook.embed"
 NAMES = ((EMBED.format(0),), (BARE.format(0),))
 
 
-def matches(names: set[str]) -> bool:
-    mine = _stack.prefixes(names, EMBED) or _stack.prefixes(names, BARE)
-    # ESPnet, SpeechTokenizer and vector-quantize-pytorch have these names as well.
-    others = ("codec.generator.", "project_in.", "transform.weight", ".initted", "quantizer0.")
-    return bool(mine) and not any(other in name for other in others for name in names)
+def matches(tensors: Any, config: dict[str, Any]) -> int:
+    return int(any(_stack.prefixes(tensors, each) for each in (EMBED, BARE)))
 
 
 def build(tensors: Any, config: dict[str, Any]) -> Any:

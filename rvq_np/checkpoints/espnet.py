@@ -8,6 +8,7 @@ the stages of both alternate, so that ``codes.reshape(n_q, 2, B, T)`` has the sa
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from ..errors import CheckpointError
@@ -20,16 +21,12 @@ FIRST = EMBED.format(0)
 NAMES = ((FIRST, f"{linear(0, MAPS[0])}.weight"), (HALF.format(0) + FIRST,))
 
 
-def matches(names: set[str]) -> bool:
-    mine = _stack.prefixes(names, EMBED)
-    whole = any(name.startswith("codec.generator.") for name in names)
-    halves = any("quantizer0.vq." in name for name in names)
-    projects = any(f"{linear(0, MAPS[0])}." in name for name in names)
-    return (
-        bool(mine)
-        and (whole or halves or projects)
-        and not any(".initted" in name for name in names)
-    )
+def matches(tensors: Any, config: dict[str, Any]) -> int:
+    if not _stack.prefixes(tensors, EMBED):
+        return 0
+    projects = rf".*\b{re.escape(linear(0, MAPS[0]))}\."
+    signs = (r"codec\.generator\.", r".*\bquantizer0\.vq\.", projects)
+    return _stack.marks(tensors, *signs) and 2
 
 
 def front_end(tensors: Any) -> FrontEnd | None:

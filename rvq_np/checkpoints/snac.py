@@ -11,14 +11,16 @@ from typing import Any
 from ..errors import CheckpointError
 from . import _stack
 
-
-def matches(names: set[str]) -> bool:
-    projects = any("quantizers.0.in_proj." in name for name in names)
-    return projects and bool(_stack.prefixes(names, _stack.FACTORIZED))
+SETTINGS = ("vq_strides",)
 
 
-def suits(tensors: Any, config: dict[str, Any]) -> bool:
-    return _stack.may_be_strided(tensors, config)
+def matches(tensors: Any, config: dict[str, Any]) -> int:
+    found = _stack.prefixes(tensors, _stack.FACTORIZED)
+    if not found or not any("quantizers.0.in_proj." in name for name in tensors):
+        return 0
+    # Without a config the size of the first codebook decides: its packages have 4096.
+    sizes = [tensors.shape(prefix + _stack.FACTORIZED.format(0))[:1] for prefix in found]
+    return 3 if "vq_strides" in config or (not config and (4096,) in sizes) else 0
 
 
 def build(tensors: Any, config: dict[str, Any]) -> Any:

@@ -11,11 +11,12 @@ from typing import Any
 from ..names import EMBED
 from . import _stack
 
+BESIDE = (r"^transform\.",)
 NAMES = ((EMBED.format(0), "transform.weight"),)
 
 
-def matches(names: set[str]) -> bool:
-    return "transform.weight" in names and bool(_stack.prefixes(names, EMBED))
+def matches(tensors: Any, config: dict[str, Any]) -> int:
+    return 2 if "transform.weight" in tensors and _stack.prefixes(tensors, EMBED) else 0
 
 
 def build(tensors: Any, config: dict[str, Any]) -> Any:

@@ -21,13 +21,14 @@ from ..errors import CheckpointError, ParameterError
 from . import _stack
 
 PATTERN = "layers.{}._codebook.embed"
+SETTINGS = ("use_cosine_sim",)
 GROUP = "rvqs.{}."
 NAMES = ((PATTERN.format(0), "layers.0._codebook.initted"),)
 
 
-def matches(names: set[str]) -> bool:
-    mine = _stack.prefixes(names, PATTERN)
-    return any(f"{prefix}layers.0._codebook.initted" in names for prefix in mine)
+def matches(tensors: Any, config: dict[str, Any]) -> int:
+    mine = _stack.prefixes(tensors, PATTERN)
+    return 2 if any(f"{prefix}layers.0._codebook.initted" in tensors for prefix in mine) else 0
 
 
 def front_end(tensors: Any) -> None:

@@ -10,8 +10,8 @@ PATTERN = "quantizers.{}.codebook.embed"
 NAMES = ((PATTERN.format(0),),)
 
 
-def matches(names: set[str]) -> bool:
-    return bool(_stack.prefixes(names, PATTERN))
+def matches(tensors: Any, config: dict[str, Any]) -> int:
+    return int(bool(_stack.prefixes(tensors, PATTERN)))
 
 
 def build(tensors: Any, config: dict[str, Any]) -> Any:

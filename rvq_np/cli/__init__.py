@@ -126,11 +126,20 @@ def _parser() -> argparse.ArgumentParser:
 
     convert = every.add_parser("convert", help="write a model's codebooks to a small file")
     _add_model(convert)
-    convert.add_argument("-o", "--output", required=True, help="file to write, .safetensors")
+    convert.add_argument(
+        "-o", "--output", required=True,
+        help="file to write: .safetensors; for --to faiss .faissindex, .faiss or .index",
+    )  # fmt: skip
     convert.add_argument("--n-q", type=int, help="stages to keep (default: all)")
     convert.add_argument(
         "--to", metavar="FAMILY",
-        help="write tensor names of espnet, encodec or vector_quantize_pytorch instead of ours",
+        help="write tensor names of espnet, encodec or vector_quantize_pytorch instead of ours, or "
+        "a faiss index",
+    )  # fmt: skip
+    convert.add_argument("--codes", help=".rvq or .npy file of codes to put into a faiss index")
+    convert.add_argument(
+        "--norms", choices=["qint8", "float", "none"],
+        help="what a faiss index keeps of norms (default: qint8 with codes, else float)",
     )  # fmt: skip
     convert.set_defaults(run=commands.convert)
 
@@ -183,6 +192,7 @@ def _add_model(
     else:
         parser.add_argument(flag, "--model", required=required, help=help)
     parser.add_argument("--family", help="checkpoint family (default: auto-detect)")
+    parser.add_argument("--part", help="which quantizer of a checkpoint with several: see info")
 
 
 def _one_line(error: BaseException) -> str:

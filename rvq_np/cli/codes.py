@@ -65,6 +65,14 @@ def source(path: str, quantizer: Quantizer) -> Codes:
     return Codes(codes.shape[1:-1], codes.shape[-1], None, pieces)
 
 
+def whole(path: str, quantizer: Quantizer) -> np.ndarray:
+    """Return all codes (Q, N) of a file, of all streams one after another."""
+    found = source(path, quantizer)
+    parts = [np.asarray(some) for _, some in found.pieces()]
+    codes = np.concatenate(parts, axis=-1) if parts else np.empty((quantizer.n_q, 0), np.int32)
+    return codes.reshape(len(codes), -1)
+
+
 def load(path: str, found: str) -> np.ndarray:
     """Return the codes (n, ..., T) of an .npy or a .csv file."""
     return _csv(path) if found == "csv" else files.load(path, "codes", "iu", (2, 3))

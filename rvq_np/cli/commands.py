@@ -9,7 +9,7 @@ import time
 from fractions import Fraction
 
 from .. import bitstream
-from ..errors import ParameterError
+from ..errors import ParameterError, PartsError
 from . import codes, folder, inputs, outputs, report, vectors
 from .models import Model
 
@@ -46,12 +46,12 @@ def fit(options: argparse.Namespace) -> None:
 
 def encode(options: argparse.Namespace) -> None:
     if folder.is_one(options.vectors):
-        model = Model.of("encode", options.model, options.family)
+        model = Model.of("encode", options.model, options.family, options.part)
         model.warn_if_random()
         folder.encode(options, model.first(options.n_q))
         return
     out = outputs.of("encode", options.output, [options.vectors, options.model])
-    model = Model.of("encode", options.model, options.family)
+    model = Model.of("encode", options.model, options.family, options.part)
     quantizer = model.first(options.n_q)
     x = vectors.source(options.vectors, model, options.front_end, options.resample)
     model.warn_if_random()
@@ -65,7 +65,7 @@ def encode(options: argparse.Namespace) -> None:
 
 def decode(options: argparse.Namespace) -> None:
     out = outputs.of("decode", options.output, [options.codes, options.model])
-    model = Model.of("decode", options.model, options.family)
+    model = Model.of("decode", options.model, options.family, options.part)
     quantizer = model.quantizer
     found = codes.source(options.codes, quantizer)
     model.warn_if_random()
@@ -80,7 +80,7 @@ def verify(options: argparse.Namespace) -> None:
     inputs.kind("verify", options.codes, "verify")
     with bitstream.Reader(options.codes) as reader:
         if options.model:
-            reader.check(Model.of("verify", options.model, options.family).quantizer)
+            reader.check(Model.of("verify", options.model, options.family, options.part).quantizer)
         reader.verify()
         chunks = "1 chunk" if reader.chunks == 1 else f"{reader.chunks} chunks"
         size = f"{chunks}, {reader.n_q} stages, {reader.frames} frames"
@@ -97,24 +97,36 @@ def _rate(text: str) -> Fraction:
 
 
 def convert(options: argparse.Namespace) -> None:
-    from .. import checkpoints
+    from .. import checkpoints, export
 
-    out = outputs.of("convert", options.output, [options.model])
-    model = Model.of("convert", options.model, options.family)
+    to = options.to
+    if to != "faiss" and (options.codes or options.norms):
+        raise ParameterError("convert: --codes and --norms are for --to faiss.")
+    read = [options.model, options.codes]
+    out = outputs.of("convert --to faiss" if to == "faiss" else "convert", options.output, read)
+    model = Model.of("convert", options.model, options.family, options.part)
     quantizer = model.first(options.n_q)
-    counts = model.counts[: quantizer.n_q] if model.counts and options.to else None
-    checkpoints.save(out.path, quantizer, options.to, counts=counts, front_end=model.front_end)
+    if to == "faiss":
+        stored = codes.whole(options.codes, quantizer) if options.codes else None
+        export.faiss(out.path, quantizer, stored, options.norms)
+    else:
+        counts = model.counts[: quantizer.n_q] if model.counts and to else None
+        checkpoints.save(out.path, quantizer, to, counts=counts, front_end=model.front_end)
     print(f"{options.model}: {model.kind}, {quantizer!r}", file=out.said)
     size = f"{os.path.getsize(out.path):,} bytes, " if os.path.isfile(out.path) else ""
-    print(f"{options.output}: {size}{options.to or 'rvq_np'} format", file=out.said)
+    print(f"{options.output}: {size}{to or 'rvq_np'} format", file=out.said)
 
 
 def info(options: argparse.Namespace) -> None:
     if codes.kind("info", options.model, "info") == "rvq":
         report.of_codes(options.model)
     else:
-        model = Model.of("info", options.model, options.family)
-        report.of_model(options.model, model, options.codes)
+        try:
+            model = Model.of("info", options.model, options.family, options.part)
+        except PartsError as error:
+            report.of_parts(options.model, error)
+        else:
+            report.of_model(options.model, model, options.codes)
 
 
 def warmup(options: argparse.Namespace) -> None:

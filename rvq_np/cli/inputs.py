@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..errors import InputFileError
 from ..files import kinds
 
-MODELS = ("safetensors", "faiss", "folder", "pickle")  # pickles: the library says what to do
+MODELS = ("safetensors", "faiss", "npz", "folder", "pickle")  # pickles: the library says what to do
 READ = {
     "vectors": (("npy", "npz", *sorted(kinds.SOUNDS)), "reads vectors: .npy, .npz and sound files"),
     "codes": (("rvq", "npy", "npz", "csv"), "reads codes: .rvq, .npy, .npz and .csv files"),

@@ -35,8 +35,10 @@ class Model:
     rvq: Any = None
 
     @classmethod
-    def of(cls, command: str, path: str, family: str | None = None) -> Model:
-        """Return the model of a file, or of a directory with weights, for `command`."""
+    def of(
+        cls, command: str, path: str, family: str | None = None, part: str | None = None
+    ) -> Model:
+        """Return the model of a file, or of a directory with weights, or its `part`."""
         inputs.kind(command, path, "info" if command == "info" else "model")
         if family is None and safetensors.is_model(path):
             from ..quantizer import ResidualVectorQuantizer
@@ -46,7 +48,7 @@ class Model:
             return cls(rvq.codebooks, kind, path, rvq.front_end, rvq)
         from .. import checkpoints
 
-        found, quantizer, front_end = checkpoints.load_whole(path, family)
+        found, quantizer, front_end = checkpoints.load_whole(path, family, part)
         return cls(quantizer, found, path, front_end)
 
     @property

@@ -21,6 +21,7 @@ ENDINGS = {
     "encode": (".rvq", ".npy", ".npz", ".csv"),
     "decode": (".npy", ".wav"),
     "convert": (".safetensors",),
+    "convert --to faiss": (".faissindex", ".faiss", ".index"),
 }
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from .. import bitstream
 from ..codebooks import Quantizer
 from ..codec import validation
+from ..errors import PartsError
 from . import codes as codes_files
 from . import files, terminal
 from .models import Model
@@ -44,6 +45,15 @@ def of_model(path: str, model: Model, counted: str | None) -> None:
         _print_stages(quantizer)
     if usage:
         _print_usage(usage, quantizer, source)
+
+
+def of_parts(path: str, error: PartsError) -> None:
+    """Print which quantizers a checkpoint has, for ``--part``."""
+    print(f"model                {path}")
+    print(f"family               {error.family}")
+    for part in error.parts:
+        print(f"part                 {part}")
+    print("Choose one with --part.")
 
 
 def _print_stages(quantizer: Quantizer) -> None:

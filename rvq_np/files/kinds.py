@@ -72,6 +72,17 @@ FAISS = {
     b"IxPq": "IndexPQ",
     b"IxSQ": "IndexScalarQuantizer",
     b"IPfs": "IndexPQFastScan",
+    b"IwPL": "IndexIVFProductLocalSearchQuantizer",
+    b"IwQR": "IndexIVFPQR",
+    b"Iwrq": "IndexIVFRaBitQ",
+    b"Ixrq": "IndexRaBitQ",
+    b"IxHe": "IndexLSH",
+    b"IxHE": "IndexLSH",
+    b"IxPQ": "IndexPQ",
+    b"ILfs": "IndexLocalSearchQuantizerFastScan",
+    b"IPRf": "IndexProductResidualQuantizerFastScan",
+    b"IPLf": "IndexProductLocalSearchQuantizerFastScan",
+    b"IVLf": "IndexIVFLocalSearchQuantizerFastScan",
     b"IHNf": "IndexHNSWFlat",
     b"IHNp": "IndexHNSWPQ",
     b"IHNs": "IndexHNSWSQ",
@@ -152,8 +163,18 @@ def _faiss(head: bytes, size: int) -> Kind | None:
             return None
         if struct.unpack_from("<qq", head, 16) != (MOVED, MOVED):
             return None
-    name = FAISS.get(code, repr(code.decode("ascii")))
-    return Kind("faiss", f"a Faiss index of kind {name}")
+    return Kind("faiss", f"a Faiss index of kind {of_faiss(code)}")
+
+
+def of_faiss(code: bytes) -> str:
+    """Return the name of the class of Faiss whose files begin with `code`, or `code` itself.
+
+    Examples
+    --------
+    >>> of_faiss(b"IxMp")
+    'IndexIDMap'
+    """
+    return FAISS.get(code) or repr(code.decode("latin-1"))
 
 
 def _zip(head: bytes, size: int) -> Kind | None:

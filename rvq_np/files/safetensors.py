@@ -59,7 +59,10 @@ class Entry(NamedTuple):
         """
         with open(self.path, "rb") as file:
             file.seek(self.start)
-            content = file.read(self.stop - self.start)
+            return self.values(file.read(self.stop - self.start))
+
+    def values(self, content: bytes) -> np.ndarray:
+        """Return the tensor whose bytes are `content`; errors as of `read`."""
         if len(content) != self.stop - self.start:
             raise CheckpointError(
                 f"load: {str(self.path)!r} ended while a tensor was read: the file was changed."

@@ -1,15 +1,16 @@
 """A verification kit for residual quantizers, this library's and others.
 
-=================== ==================================================================
-`oracle`            the codes and vectors of the definition, slowly and exactly, in pure
-                    Python; imports nothing of rvq_np, so it shares no defect
-`strategies`        Hypothesis strategies for difficult inputs, each with its reason
-`rvq_tests`         properties of any pair of encode and decode
-`backend_tests`     properties of rvq_np on the arrays of a library
-`gradient_tests`    properties of the gradients through any quantizer
-`training_tests`    properties of the training of a quantizer, in any order of steps
-`container_tests`   properties of a file format for codes
-=================== ==================================================================
+========================== ==================================================================
+`oracle`                   the codes and vectors of the definition, slowly and exactly, in pure
+                           Python; imports nothing of rvq_np, so it shares no defect
+`strategies`               Hypothesis strategies for difficult inputs, each with its reason
+`rvq_tests`                properties of any pair of encode and decode
+`backend_tests`            properties of rvq_np on the arrays of a library
+`gradient_tests`           properties of the gradients through any quantizer
+`training_tests`           properties of the training of a quantizer, in any order of steps
+`container_tests`          properties of a file format for codes
+`batch_invariance_tests`   whether a codec's codes depend on what is in the batch
+========================== ==================================================================
 
 Each factory returns a new pytest class on each call.  The last line of the docstring of a property
 names a published bug that it would have found.  All but the oracle need ``rvq-np[test]``.
@@ -32,12 +33,14 @@ _FACTORIES = {
     "gradient_tests": "gradients",
     "training_tests": "training",
     "container_tests": "containers",
+    "batch_invariance_tests": "batches",
 }
 
 _MODULES = ("strategies", "parts")
 
 __all__ = [
     "backend_tests",
+    "batch_invariance_tests",
     "container_tests",
     "gradient_tests",
     "rvq_tests",

@@ -323,7 +323,9 @@ def _bad(chunk: Any) -> tuple[tuple[int, ...], float] | None:
 
 
 def _block(pieces: list[Any], projections: Any, states: list[CodebookState]) -> Block:
-    data = Data(joined([single(each) for each in pieces]), None, projections)
+    with np.errstate(over="ignore"):  # the checks of the chunks find such numbers
+        rows = joined([single(each) for each in pieces])
+    data = Data(rows, None, projections)
     with sharing():
         for state in states:
             data.begin()

@@ -139,7 +139,7 @@ class Data:
         return arrays.take(self.x, places if self.rows is None else self.rows[places])
 
 
-def check_finite(x: Any) -> None:
+def check_finite(x: Any, call: str = "fit") -> None:
     """Raise NonFiniteError if a number is NaN, infinite or beyond float32, naming the first.
 
     All of `x` is read, a block of rows at a time: the answer must not depend on which rows are
@@ -147,7 +147,7 @@ def check_finite(x: Any) -> None:
     """
     found = first_bad(x)
     if found is not None:
-        raise bad_number(*found)
+        raise bad_number(*found, call)
 
 
 def first_bad(x: Any) -> tuple[tuple[int, ...], float] | None:
@@ -164,15 +164,15 @@ def first_bad(x: Any) -> tuple[tuple[int, ...], float] | None:
     return None
 
 
-def bad_number(place: tuple[int, ...], value: float) -> NonFiniteError:
+def bad_number(place: tuple[int, ...], value: float, call: str = "fit") -> NonFiniteError:
     """Return the error for what `first_bad` found."""
     if math.isfinite(value):
         return NonFiniteError(
-            f"fit: x holds {value:g} at {place}, beyond float32 (3.4e38). Nothing was changed. "
+            f"{call}: x holds {value:g} at {place}, beyond float32 (3.4e38). Nothing was changed. "
             "Scale x down."
         )
     return NonFiniteError(
-        f"fit: x holds {value} at {place}; expected finite numbers only. Nothing was changed. "
+        f"{call}: x holds {value} at {place}; expected finite numbers only. Nothing was changed. "
         "Drop such vectors."
     )
 

@@ -1,0 +1,138 @@
+"""NumPy archives of all arrays of a quantizer, and code files in the forms that others read."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+import numpy as np
+
+from ..arrays import to_numpy
+from ..codebooks import Codebooks, composed
+from ..errors import DtypeError, ParameterError, ShapeError
+from ..files import safetensors
+from ..files.atomic import NewFile
+
+MAPS = ("project_in", "project_out")
+
+
+def npz(path: str | os.PathLike[str], quantizer: Any) -> None:
+    """Write all arrays of a quantizer to a NumPy archive, by plain names.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+        Written atomically. For ``numpy.load``, which needs no pickle for it.
+    quantizer : Codebooks, Composed or array (Q, K, D)
+        Any. ``stages.0.codebook`` and, where a stage has maps, ``stages.0.project_in.weight``,
+        ``.bias`` and the same of ``project_out``; of a composed quantizer ``parts.0.stages...``,
+        and ``project_in.weight`` and so on for maps around a part. ``description`` is JSON that
+        says how they belong together: kinds, metrics, strides, and the order of the stages.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import numpy as np
+    >>> from rvq_np import export
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "small.npz")
+    ...     export.npz(path, np.ones((2, 4, 3), np.float32))
+    ...     with np.load(path) as archive:
+    ...         print(sorted(archive), archive["stages.1.codebook"].shape)
+    ['description', 'stages.0.codebook', 'stages.1.codebook'] (4, 3)
+    """
+    quantizer = composed.of(quantizer)
+    arrays: dict[str, Any] = {}
+    about = _described(quantizer, "", arrays)
+    about["fingerprint"] = quantizer.fingerprint
+    with NewFile(path) as new:
+        np.savez(new.file, description=np.array(json.dumps(about)), **arrays)
+
+
+def _described(value: Any, place: str, arrays: dict[str, Any]) -> dict[str, Any]:
+    """Return what describes a quantizer, and add its arrays by name."""
+    if isinstance(value, Codebooks):
+        stages = []
+        for q, stage in enumerate(value):
+            at = f"{place}stages.{q}."
+            arrays[f"{at}codebook"] = stage.codebook
+            maps = [(way, getattr(stage, way)) for way in MAPS]
+            _add(arrays, at, [(way, linear) for way, linear in maps if linear is not None])
+            stages.append({"metric": stage.metric, "stride": stage.stride})
+        return {"kind": "stages", "stages": stages}
+    _add(arrays, place, list(zip(MAPS, value.maps(), strict=False)))
+    parts = [_described(part, f"{place}parts.{n}.", arrays) for n, part in enumerate(value.parts)]
+    return {"kind": value.KIND, "parts": parts, "order": list(value.order)}
+
+
+def _add(arrays: dict[str, Any], place: str, maps: list[tuple[str, Any]]) -> None:
+    for way, linear in maps:
+        arrays[f"{place}{way}.weight"] = linear.weight
+        arrays[f"{place}{way}.bias"] = linear.bias
+
+
+FORMS = ("candle", "codec.cpp")
+
+
+def codes(path: str | os.PathLike[str], codes: Any, form: str) -> None:
+    """Write codes as another program reads them.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+        Written atomically.
+    codes : integer array (Q, T) or (Q, B, T)
+        As `rvq_np.encode` returns them, no code dropped.
+    form : {"candle", "codec.cpp"}
+        "candle": safetensors with ``codes`` (B, Q, T), uint32, for its examples' ``code-to-audio``.
+        "codec.cpp": ``.npy`` of (T, Q), int32, as it reads them; of one signal. It writes (Q, T).
+
+    Raises
+    ------
+    ParameterError
+        If `form` is neither, or "codec.cpp" is to hold several signals.
+    ShapeError, DtypeError
+        If `codes` are no integers >= 0 of two or three axes.
+    OSError
+        If the file cannot be written.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import numpy as np
+    >>> from rvq_np import export
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "codes.npy")
+    ...     export.codes(path, np.int32([[1, 2, 3], [4, 5, 6]]), "codec.cpp")
+    ...     np.load(path)
+    array([[1, 4],
+           [2, 5],
+           [3, 6]], dtype=int32)
+    """
+    rows = to_numpy(codes)
+    if rows.dtype.kind not in "iu" or (rows.size and rows.min() < 0):
+        raise DtypeError(
+            f"export.codes: codes has dtype {rows.dtype}; expected integers >= 0, none dropped."
+        )
+    if rows.ndim not in (2, 3):
+        raise ShapeError(
+            f"export.codes: codes has shape {rows.shape}; expected (Q, T) or (Q, B, T)."
+        )
+    batch = rows if rows.ndim == 3 else rows[:, None]
+    if form == "candle":
+        tensor = np.ascontiguousarray(batch.swapaxes(0, 1)).astype(np.uint32)
+        safetensors.write(path, {"codes": tensor}, {})
+    elif form == "codec.cpp" and batch.shape[1] == 1:
+        with NewFile(path) as new:
+            np.save(new.file, np.ascontiguousarray(batch[:, 0].T).astype(np.int32))
+    else:
+        raise ParameterError(
+            f"export.codes: form is {form!r} for {batch.shape[1]} signals; expected one of "
+            f"{', '.join(FORMS)}, the last for one signal."
+        )
