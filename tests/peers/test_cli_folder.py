@@ -18,7 +18,7 @@ from rvq_np.cli import folder
 @pytest.fixture
 def files(tmp_path, rng, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli.commands.files, "ROWS", 24)  # so that everything comes in pieces
+    monkeypatch.setattr(cli.files, "ROWS", 24)  # so that everything comes in pieces
     checkpoints.save("m.safetensors", rng.standard_normal((3, 16, 6)).astype(np.float32))
     checkpoints.save("other.safetensors", rng.standard_normal((3, 16, 6)).astype(np.float32))
     Path("in/deep").mkdir(parents=True)
@@ -145,6 +145,9 @@ def test_what_cannot_be_is_refused(files, capsys):
     failed(capsys, "encode full -m m.safetensors -o out2", "holds no file that ends in .npy")
     failed(capsys, "encode in -m m.safetensors -o no/where", "there is no folder")
     failed(capsys, "encode in -m m.safetensors -o out3 --frame-rate 75", "are for one file")
+    failed(capsys, "encode in -m m.safetensors -o -", "are for one file")
+    failed(capsys, "encode in -m m.safetensors -o out3 --front-end mdct", "are for one file")
+    assert not Path("out3").exists()
     checkpoints.save("s.safetensors", Codebooks([Stage(np.ones((2, 6), np.float32), stride=2)]))
     failed(capsys, "encode in -m s.safetensors -o out3", "models with strides")
     np.save("in/c.npy", files[:3])

@@ -90,6 +90,16 @@ def test_any_quantizer_and_any_chunks(data, quantizer, seed):
     vectors = rvq_np.decode(found, quantizer)
     assert vectors.shape == x.shape
     np.testing.assert_array_equal(get(vectors), rvq_np.decode(expected, quantizer))
+    rng = np.random.default_rng(seed)  # some codes are dropped
+    if quantizer.block == 1:
+        expected = np.where(rng.random(expected.shape) < 0.3, np.int32(-1), expected)
+        later = da.from_array(expected, chunks=(1, *array.chunks[:-1]))
+    else:
+        expected = [np.where(rng.random(q.shape) < 0.3, np.int32(-1), q) for q in expected]
+        later = [da.from_array(q, chunks=1) for q in expected]
+    np.testing.assert_array_equal(
+        get(rvq_np.decode(later, quantizer)), rvq_np.decode(expected, quantizer)
+    )
 
 
 def test_chunks_dtypes_and_metas_are_what_comes_out():

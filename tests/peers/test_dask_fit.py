@@ -13,8 +13,10 @@ from rvq_np.codebooks import Linear
 from rvq_np.errors import (
     BackendError,
     DtypeError,
+    FewVectorsWarning,
     InputFileError,
     NonFiniteError,
+    ParameterError,
     ShapeError,
     StateError,
 )
@@ -68,7 +70,7 @@ def test_tallies_are_those_of_memory_to_the_last_bit(persist, scheduler):
     """In float64: codewords are rounded to float32, which hides most orders of a sum."""
     x = vectors()
     array = da.from_array(x, chunks=((1, 450, 2000, N - 2451), DIM))
-    here = data.Data(x, None, [None], True)
+    here = data.Data(x, None, [None])
     there = chunked.ChunkedData(chunked.Chunks("fit", array), None, [None], persist)
     found = []
     for each in (here, there):
@@ -117,8 +119,38 @@ def test_so_do_dead_codewords_and_chunks_of_unknown_size(scheduler):
     x = np.repeat(vectors(n=10), 300, axis=0)
     array = da.from_array(x, chunks=(800, DIM))
     array = array[array[:, 0] > -np.inf]
+    with pytest.warns(FewVectorsWarning, match="holds 10 distinct vectors for 16 codewords"):
+        expected = fitted(x)
     for persist in (True, False):
-        assert fitted(array, persist=persist) == fitted(x)
+        with pytest.warns(FewVectorsWarning, match="holds 10 distinct vectors for 16 codewords"):
+            assert fitted(array, persist=persist) == expected
+
+
+def test_distinct_vectors_are_looked_for_in_all_blocks(scheduler):
+    x = np.repeat(vectors(n=1), N, axis=0)
+    x[-20:] = vectors(n=20)
+    assert fitted(da.from_array(x, chunks=(800, DIM))) == fitted(x)
+
+
+@pytest.mark.parametrize("persist", [True, False])
+def test_so_do_sizes_of_stages_warm_starts_and_frozen_stages(persist, scheduler):
+    x = vectors()
+    array = da.from_array(x, chunks=(800, DIM))
+    start = np.stack([state.codebook for state in train.fit(x[:900], 2, SIZE, 3, 1)])
+    for size, options in (([8, 5], {}), (SIZE, {"start": start}),
+                          (SIZE, {"start": start, "freeze": [0], "hold": 0.5})):  # fmt: skip
+        here = train.fit(x, 2, size, 4, 1, **options)
+        there = train.fit(array, 2, size, 4, 1, persist=persist, **options)
+        assert here == there
+        assert [state.placed.tolist() for state in here] == [
+            state.placed.tolist() for state in there
+        ]
+
+
+def test_refinement_is_refused():
+    array = da.from_array(vectors(), chunks=(800, DIM))
+    with pytest.raises(ParameterError, match=r"read by tasks of Dask.*Leave refine away"):
+        fitted(array, refine=True)
 
 
 def test_the_class_fits_both_layouts(scheduler):
@@ -168,11 +200,9 @@ def test_the_first_bad_number_is_named_by_its_place(bad, persist, scheduler):
 def test_numbers_beyond_float32_are_refused(scheduler):
     x = vectors("float64")
     x[7] = 1e300
-    with (
-        pytest.warns(RuntimeWarning, match="overflow"),
-        pytest.raises(NonFiniteError, match=r"3\.4e38"),
-    ):
-        fitted(da.from_array(x, chunks=(5000, DIM)))
+    for each in (x, da.from_array(x, chunks=(4, DIM))):
+        with pytest.raises(NonFiniteError, match=r"holds 1e\+300 at \(7, 0\), beyond float32"):
+            fitted(each)
 
 
 def test_what_cannot_be_fitted_is_refused():
@@ -300,5 +330,9 @@ def test_the_transformer_of_scikit_learn_takes_dask_arrays(dtype, scheduler):
     np.testing.assert_array_equal(codes.compute(), here.transform(x))
     decoded = there.inverse_transform(codes)
     np.testing.assert_array_equal(decoded.compute(), here.inverse_transform(codes.compute()))
+    assert there.score(array) == pytest.approx(here.score(x), rel=1e-9)
+    with pytest.raises(BackendError, match="computed later"):
+        there.partial_fit(array)
+    assert there.codebooks_ == here.codebooks_
     with pytest.raises(ValueError, match="X has 5 features"):
         there.transform(array[:, :5])
