@@ -294,7 +294,7 @@ FIRST_CODEWORDS = (
     ),
     Fault(
         "offline: the last rows are not looked at",
-        "check_finite",
+        "first_bad",
         "range(0, x.shape[0], ROWS)",
         "range(0, x.shape[0] - ROWS, ROWS)",
         f"{ONCE}::test_one_bad_number_gives_the_same_answer_whatever_rows_are_drawn",
