@@ -126,7 +126,7 @@ def _lines(
     offsets = np.cumsum([0, *sizes])
     yield f"/* {' '.join(repr(quantizer).split())}, fingerprint {quantizer.fingerprint[:16]}."
     yield "   A code of stage q is the row offsets[q] + code; a vector is the sum of its rows,"
-    yield "   and of each bias of which some stage has a code. A code of -1, dropped, has no row. */"
+    yield "   and of each bias of which some stage has a code. A dropped code, -1, has no row. */"
     yield f"#ifndef {upper}_H"
     yield f"#define {upper}_H"
     yield "#include <stdint.h>"
