@@ -4,6 +4,7 @@ A map of the modules and packages, from the ground up; imports only point down.
 
 =====================  =======================================================================
 `rvq_np.errors`        every exception raised on purpose
+`rvq_np.forks`         locks that no child process inherits while they are held
 `rvq_np.files`         files that are written whole or not at all, safetensors, audio
 `rvq_np.arguments`     numbers, functions and paths among arguments, checked by name
 `rvq_np.names`         the names of arrays in a state dict
@@ -40,6 +41,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Codebooks": "codebooks",
+    "FewVectorsWarning": "errors",
     "FrontEnd": "frontend",
     "Grouped": "codebooks",
     "Linear": "codebooks",
@@ -51,6 +53,8 @@ _HOME = {
     "RvqError": "errors",
     "Stage": "codebooks",
     "StreamEncoder": "codec.streaming",
+    "TooFewVectorsWarning": "errors",
+    "UnstableTrainingWarning": "errors",
     "decode": "codec",
     "encode": "codec",
     "warmup": "codec",
@@ -69,6 +73,7 @@ _MODULES = (
     "errors",
     "export",
     "files",
+    "forks",
     "frontend",
     "grad",
     "kernels",
@@ -94,8 +99,11 @@ if TYPE_CHECKING:
     from .codec import encode as encode
     from .codec import warmup as warmup
     from .codec.streaming import StreamEncoder as StreamEncoder
+    from .errors import FewVectorsWarning as FewVectorsWarning
     from .errors import NotInitializedWarning as NotInitializedWarning
     from .errors import RvqError as RvqError
+    from .errors import TooFewVectorsWarning as TooFewVectorsWarning
+    from .errors import UnstableTrainingWarning as UnstableTrainingWarning
     from .frontend import FrontEnd as FrontEnd
     from .quantizer import QuantizedResult as QuantizedResult
     from .quantizer import ResidualVectorQuantizer as ResidualVectorQuantizer

@@ -33,7 +33,7 @@ class Config:
     decay: float = 0.99
     kmeans_init: bool = True
     kmeans_iters: int = 50
-    threshold_ema_dead_code: float = 2
+    threshold_ema_dead_code: float | None = 2
     quantizer_dropout: bool | float = False
     commitment_weight: float = 1.0
     epsilon: float = 1e-5
@@ -54,6 +54,8 @@ class Config:
         for name in ("decay", "quantizer_dropout"):
             self._number(name, 1, "a number from 0 to 1")
         for name in ("threshold_ema_dead_code", "commitment_weight", "epsilon"):
+            if name == "threshold_ema_dead_code" and self.threshold_ema_dead_code is None:
+                continue
             self._number(name, math.inf, "a finite number from 0")
         if self.relative_threshold is not None:
             self._number("relative_threshold", 1, "None or a number from 0 to 1")
@@ -65,6 +67,11 @@ class Config:
         if found is None or not 0 <= found <= highest:
             _refuse(name, value, expected)
         object.__setattr__(self, name, arguments.plain(value))
+
+    @property
+    def paced(self) -> bool:
+        """Whether first codewords wait for enough vectors, and the rule for dead ones is ours."""
+        return self.threshold_ema_dead_code is None and self.relative_threshold is None
 
     @property
     def projects(self) -> bool:

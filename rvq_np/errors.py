@@ -86,8 +86,22 @@ class InputFileError(RvqError, ValueError):
 
 
 class FewVectorsWarning(UserWarning):
-    """There are fewer distinct vectors to train on than codewords: some can never be chosen."""
+    """There are fewer distinct vectors to train on than codewords: some can never be chosen.
+
+    Training is done all the same; see `TooFewVectorsWarning` for what is left out.
+    """
 
 
 class NotInitializedWarning(UserWarning):
     """Codebooks are used that were never trained or loaded: their codewords are random."""
+
+
+class TooFewVectorsWarning(UserWarning):
+    """Refinement was asked for and left out: fewer vectors to refit to than codewords.
+
+    The codebooks are those of k-means. `FewVectorsWarning` is about k-means itself.
+    """
+
+
+class UnstableTrainingWarning(UserWarning):
+    """Training replaces most codewords at every step, and so learns nothing."""

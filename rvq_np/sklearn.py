@@ -117,7 +117,7 @@ class ResidualQuantizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
             If a parameter is not what it may be; it is named.
         """
         self._check_parameters("partial_fit")
-        first = not ("_quantizer" in vars(self))
+        first = "_quantizer" not in vars(self)
         X = self._vectors("partial_fit", X, reset=first)
         quantizer: Any = None if first else self._quantizer
         if first:

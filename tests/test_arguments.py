@@ -224,6 +224,9 @@ class Scalar:
     def __bool__(self):
         return bool(self.value)
 
+    def __repr__(self):
+        return f"Scalar({self.value!r}, {self.dtype!r})"
+
 
 KINDS = {
     "Fraction": lambda v: Fraction(v), "Decimal": lambda v: Decimal(v), "float": float,

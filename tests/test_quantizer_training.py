@@ -209,7 +209,8 @@ def test_fit_shows_a_progress_bar_only_when_asked(capsys):
 def test_fit_without_tqdm_is_quiet(monkeypatch, capsys):
     import sys
 
-    monkeypatch.setitem(sys.modules, "tqdm", None)
+    for name in ("tqdm", "tqdm.auto"):  # another test may have imported it
+        monkeypatch.setitem(sys.modules, name, None)
     assert small().fit(batch(), iterations=3, progress=True).is_initialized
     assert capsys.readouterr().err == ""
 

@@ -412,6 +412,7 @@ def test_usage_after_a_fit_is_of_the_codewords_that_vectors_chose(path, narrow, 
         assert each.utilisation <= max(expected[stage].utilisation, last[stage].utilisation)
 
 
+@pytest.mark.filterwarnings("ignore::rvq_np.UnstableTrainingWarning")  # of 5 distinct vectors
 @pytest.mark.parametrize("options", [{}, {"relative_threshold": 0.1}])
 @pytest.mark.parametrize("rows", [100, 20000])
 def test_codewords_that_were_replaced_do_not_count_as_used(rng, options, rows):

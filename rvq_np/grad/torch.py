@@ -147,7 +147,7 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         decay: float = 0.99,
         kmeans_init: bool = True,
         kmeans_iters: int = 50,
-        threshold_ema_dead_code: float = 2,
+        threshold_ema_dead_code: float | None = 2,
         quantizer_dropout: bool | float = False,
         *,
         commitment_weight: float = 1.0,

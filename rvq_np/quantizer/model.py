@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, overload
 
 import numpy as np
@@ -27,12 +27,15 @@ from ..errors import (
     RvqError,
     ShapeError,
     StateError,
+    UnstableTrainingWarning,
 )
 from ..files import safetensors
 from ..frontend import FrontEnd
 from ..train.data import check_finite
 from . import layout, passes
 from .layout import QuantizedResult
+
+UNSTABLE = 5  # steps running in which most codewords were replaced, before a warning
 
 
 class ResidualVectorQuantizer:
@@ -58,7 +61,9 @@ class ResidualVectorQuantizer:
         Rounds of that k-means, and at most of `fit`'s.
     threshold_ema_dead_code : float, optional
         In training, a codeword chosen less often than this per step, on average, is replaced by a
-        vector of the batch. 0: never.
+        vector of the batch. 0: never. None: right for small batches, too. First codewords are made
+        once more when there were four vectors for each, see `vectors_awaited`, and a codeword is
+        replaced that is chosen less often than 3 % of the mean.
     quantizer_dropout : bool or float, optional
         In training, quantize rows of a batch with a random number of stages: True for each row,
         a number for that share of them.
@@ -110,7 +115,11 @@ class ResidualVectorQuantizer:
     ((2, 2, 100), (2, 16, 100))
     """
 
-    _front_end: FrontEnd | None = None  # also of objects pickled before there was one
+    # Also of objects pickled before there were such attributes.
+    _front_end: FrontEnd | None = None
+    _collected: training.Collected | None = None
+    _frozen: frozenset[int] = frozenset()
+    _warned_unstable = False
 
     def __init__(
         self,
@@ -121,7 +130,7 @@ class ResidualVectorQuantizer:
         decay: float = 0.99,
         kmeans_init: bool = True,
         kmeans_iters: int = 50,
-        threshold_ema_dead_code: float = 2,
+        threshold_ema_dead_code: float | None = 2,
         quantizer_dropout: bool | float = False,
         *,
         commitment_weight: float = 1.0,
@@ -149,9 +158,9 @@ class ResidualVectorQuantizer:
         return {name: value for name, value in vars(self).items() if name not in left_out}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
+        vars(self).update({"_churn": [0] * state["n_q"], **state})
         self._turn = forks.renewed(self)
-        self._use(self._states, self._projections)
+        self._use(self._states, self._projections, collected=self._collected)
 
     def __repr__(self) -> str:
         arguments = ", ".join(f"{name}={value!r}" for name, value in self.config.as_dict().items())
@@ -273,9 +282,11 @@ class ResidualVectorQuantizer:
             passed = passes.forward(
                 self._states, self._projections, self.codebooks, batch, self.config, n_q,
                 per_stage, seed=seed, all_reduce=self.all_reduce or training.ALONE,
+                collected=self._collected, frozen=self._frozen,
             )  # fmt: skip
         if passed.trained:
-            self._use(passed.states, self._projections, passed.codebooks)
+            self._use(passed.states, self._projections, passed.codebooks, passed.collected)
+            self._warn_if_replaced(passed.replaced)
         return passed
 
     @overload
@@ -401,6 +412,10 @@ class ResidualVectorQuantizer:
         callback: Callable[[training.FitProgress], None] | None = None,
         progress: bool = False,
         checkpoint: str | os.PathLike[str] | None = None,
+        refine: bool | Mapping[str, Any] = False,
+        start: Any = None,
+        freeze: Sequence[int] = (),
+        hold: float = 0.9,
     ) -> ResidualVectorQuantizer:
         """Train offline: k-means stage by stage, replacing whatever codewords there were.
 
@@ -422,6 +437,17 @@ class ResidualVectorQuantizer:
         checkpoint : str or os.PathLike, optional
             A file for the stages that are finished. A fit that was interrupted goes on from it, to
             the same codewords as if it had never stopped; when the fit is done, it is removed.
+        refine : bool or dict, optional
+            Move all codebooks together afterwards, for a smaller error of codes found by a beam
+            search (``encode(..., beam_size=16)``); a dictionary holds arguments of
+            `rvq_np.train.refine`. Not where `codebook_dim` is not `dimension`.
+        start : ResidualVectorQuantizer, Codebooks or array (Q, K, D), optional
+            Go on from these codebooks, ``rvq.fit(x, start=rvq)`` from its own.
+        freeze : sequence of int, optional
+            Stages of `start` that stay exactly as they are.
+        hold : float from 0 to 1, optional
+            With `start`: how far codewords stay behind their means. At 0.9, 98 % of 20,000 vectors
+            that `start` was fitted to kept all codes when 1 % were new; 0: they are free.
 
         Returns
         -------
@@ -455,6 +481,7 @@ class ResidualVectorQuantizer:
         with entered.there():
             rows = layout.as_rows(entered.array)
         iterations = self.config.kmeans_iters if iterations is None else iterations
+        first = start.codebooks if isinstance(start, ResidualVectorQuantizer) else start
         try:
             with (
                 self._turn,
@@ -465,7 +492,8 @@ class ResidualVectorQuantizer:
                     rows, self.n_q, self.bins, iterations, self._rng, projections=self._projections,
                     epsilon=self.config.epsilon, rows_per_codeword=rows_per_codeword,
                     tolerance=tolerance,
-                    callback=report, checkpoint=checkpoint,
+                    callback=report, checkpoint=checkpoint, refine=refine,
+                    start=first, freeze=freeze, hold=hold,
                 )  # fmt: skip
                 self._use(states, self._projections)
         except NonFiniteError:
@@ -586,13 +614,89 @@ class ResidualVectorQuantizer:
         self.training = True
         self.all_reduce = None
         self._rng = arguments.generator("ResidualVectorQuantizer", "rng", rng)
-        self._warned = False
+        self._warned = self._warned_unstable = False
+        self._churn = [0] * config.n_q
+        self._frozen = frozenset()
         self._turn = forks.renewed(self)
 
-    def _use(self, states: Any, projections: training.Projections, before: Any = None) -> None:
+    def _use(
+        self, states: Any, projections: training.Projections, before: Any = None,
+        collected: training.Collected | None = None,
+    ) -> None:  # fmt: skip
         """Take over new values, all at once and after everything that can fail."""
         codebooks = training.codebooks_of(states, projections, before)
+        self._collected = collected
         self._states, self._projections, self.codebooks = tuple(states), projections, codebooks
+
+    def freeze(self, stages: Sequence[int] = ()) -> ResidualVectorQuantizer:
+        """Keep the codebooks of some stages as they are in training; return the quantizer.
+
+        Parameters
+        ----------
+        stages : sequence of int, optional
+            All that are to stay, of stages that have codewords; by default none, so that all learn
+            again. `fit` and `load_state_dict` replace them all the same.
+
+        Raises
+        ------
+        ParameterError
+            If there is no such stage.
+        StateError
+            If a stage was never trained or loaded.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> x = np.random.default_rng(0).standard_normal((200, 8)).astype(np.float32)
+        >>> rvq = ResidualVectorQuantizer(8, 8, n_q=2, bins=8, rng=0).fit(x).freeze([0])
+        >>> before = rvq.codebooks
+        >>> _ = rvq(x, sample_rate=50)
+        >>> [old == new for old, new in zip(before, rvq.codebooks)]
+        [True, False]
+        """
+        frozen = training.stages_of("freeze", stages, self.n_q)
+        with self._turn:
+            for stage in sorted(frozen):
+                if not self._states[stage].initialized:
+                    raise StateError(
+                        f"freeze: stage {stage} has random codewords; expected a stage that was "
+                        "trained or loaded. Call fit first."
+                    )
+            if frozen:
+                self._collected = None  # first codewords are not made once more
+            self._frozen = frozen
+        return self
+
+    @property
+    def frozen(self) -> tuple[int, ...]:
+        """The stages that training leaves as they are, see `freeze`."""
+        return tuple(sorted(self._frozen))
+
+    @property
+    def vectors_awaited(self) -> int:
+        """How many more vectors training needs before it makes its first codewords once more.
+
+        0 but with ``threshold_ema_dead_code=None`` and after batches that are smaller than
+        ``4 * bins``. The codewords until then are provisional: they come from the first batch.
+        """
+        return 0 if self._collected is None else self._collected.missing(self.config)
+
+    def _warn_if_replaced(self, replaced: tuple[int, ...]) -> None:
+        """Warn once if most codewords of a stage are replaced in several steps running."""
+        for stage, count in enumerate(replaced):
+            most = 2 * count > self.bins
+            self._churn[stage] = self._churn[stage] + 1 if most else 0
+            if self._churn[stage] == UNSTABLE and not self._warned_unstable:
+                self._warned_unstable = True
+                warnings.warn(
+                    f"forward: {count} of {self.bins} codewords of stage {stage} were replaced in "
+                    f"this step, and more than half in each of the last {UNSTABLE}: the codebook "
+                    "does not learn. Batches hold too few distinct vectors for "
+                    f"threshold_ema_dead_code={self.config.threshold_ema_dead_code}; pass None, "
+                    "which is right for any.",
+                    UnstableTrainingWarning,
+                    stacklevel=5,
+                )
 
     def _warn_if_random(self, start: int, stop: int) -> None:
         used = self._states[start:stop]

@@ -44,6 +44,10 @@ class Pass:
         Stages given to each row by dropout; None: all in use.
     trained : bool
         Whether losses mean anything.
+    collected : Collected or None
+        Vectors that wait for more of them, for better first codewords.
+    replaced : tuple of int
+        Codewords of each stage that got a new vector.
     """
 
     batch: Batch
@@ -55,6 +59,8 @@ class Pass:
     bandwidth: Any
     per_row: np.ndarray | None
     trained: bool
+    collected: Any = None
+    replaced: tuple[int, ...] = ()
 
     def active(self) -> np.ndarray:
         """Return how many stages make up each row (N,), int32: none where there is padding."""
@@ -93,6 +99,8 @@ def forward(
     seed: Sequence[int] | None = None,
     all_reduce: training.AllReduce = training.ALONE,
     moving: bool = True,
+    collected: Any = None,
+    frozen: frozenset[int] = frozenset(),
 ) -> Pass:
     """Quantize a batch and, given a seed, train on it.
 
@@ -106,7 +114,7 @@ def forward(
         Stages in use.
     per_stage : float
         kb/s of one stage.
-    seed, all_reduce, moving
+    seed, all_reduce, moving, collected, frozen
         See `rvq_np.train.learn`; without `seed` nothing is trained or dropped.
 
     Returns
@@ -122,9 +130,10 @@ def forward(
     learned = training.learn(
         states, batch.rows, batch.valid, n_q, config, seed, projections,
         groups=batch.groups, all_reduce=all_reduce, moving=moving, codebooks=codebooks,
+        collected=collected, frozen=frozen,
     )  # fmt: skip
     spent = per_stage * (n_q if learned.stages is None else learned.stages)
     return Pass(
         batch, learned.codes, learned.quantized, learned.codebooks, learned.states, learned.loss,
-        spent, learned.per_row, True,
+        spent, learned.per_row, True, learned.collected, learned.replaced,
     )  # fmt: skip

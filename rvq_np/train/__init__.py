@@ -8,12 +8,16 @@ way: k-means stage by stage on what earlier stages leave over, on data of any si
 All of them stand on `rvq_np.codec.tally`; nothing here makes an array of vectors by codewords.
 """
 
+from .collect import Collected
 from .distributed import ALONE, AllReduce
 from .ema import ema, expire, step
 from .fit import FitProgress, fit
 from .initial import initialize
+from .joint import JointTally, joint_tally, refit
 from .kmeans import kmeans, sample_rows
 from .progress import reporting
+from .refine import RefineProgress, refine
+from .start import stages_of
 from .state import CodebookState, Usage, codebooks_of, usage
 from .state_dict import entries, from_state_dict, shapes, state_dict
 from .training import Learned, Projections, draw_stages, fresh, learn
@@ -22,9 +26,12 @@ __all__ = [
     "ALONE",
     "AllReduce",
     "CodebookState",
+    "Collected",
     "FitProgress",
+    "JointTally",
     "Learned",
     "Projections",
+    "RefineProgress",
     "Usage",
     "codebooks_of",
     "draw_stages",
@@ -35,11 +42,15 @@ __all__ = [
     "fresh",
     "from_state_dict",
     "initialize",
+    "joint_tally",
     "kmeans",
     "learn",
+    "refine",
+    "refit",
     "reporting",
     "sample_rows",
     "shapes",
+    "stages_of",
     "state_dict",
     "step",
     "usage",

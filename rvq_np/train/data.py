@@ -131,7 +131,7 @@ class Data:
         return arrays.take(self.x, places if self.rows is None else self.rows[places])
 
 
-def check_finite(x: Any) -> None:
+def check_finite(x: Any, call: str = "fit") -> None:
     """Raise NonFiniteError if a number is NaN, infinite or beyond float32, naming the first.
 
     All of `x` is read, a block of rows at a time: the answer must not depend on which rows are
@@ -149,11 +149,11 @@ def check_finite(x: Any) -> None:
         found, place = float(batch[first]), (start + first[0], *first[1:])
         if math.isfinite(found):
             raise NonFiniteError(
-                f"fit: x holds {found:g} at {place}, beyond float32 (3.4e38). Nothing was "
+                f"{call}: x holds {found:g} at {place}, beyond float32 (3.4e38). Nothing was "
                 "changed. Scale x down."
             )
         raise NonFiniteError(
-            f"fit: x holds {found} at {place}; expected finite numbers only. Nothing was "
+            f"{call}: x holds {found} at {place}; expected finite numbers only. Nothing was "
             "changed. Drop such vectors."
         )
 

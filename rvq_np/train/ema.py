@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +12,9 @@ from .. import arguments, arrays
 from ..errors import ShapeError
 from ..kernels import steps
 from .state import CodebookState, check_states
+
+SHARE = 0.03  # of the mean count, below which a codeword is dead where no threshold is given
+GRACE = 1.5  # times that: what a new codeword starts with; unused, it lasts 40 steps at decay 0.99
 
 
 def smoothed(counts: np.ndarray, epsilon: float) -> np.ndarray:
@@ -154,7 +157,7 @@ def _state(
 def expire(
     state: CodebookState,
     vectors: Any,
-    threshold: float,
+    threshold: float | None,
     *,
     relative: float | None = None,
 ) -> CodebookState:
@@ -165,8 +168,10 @@ def expire(
     state : CodebookState
     vectors : callable
         ``vectors(n)`` returns n vectors (n, C) of the batch, as `numpy.ndarray`.
-    threshold : float
-        Hits per step, in moving average. A new codeword starts with this count. 0: never.
+    threshold : float or None
+        Hits per step, in moving average. A new codeword starts with this count. 0: never. None: 3 %
+        of the mean count, right for batches of any size; a new codeword starts at 4.5 % of it, and
+        one that is never chosen is replaced after 40 steps at a decay of 0.99.
     relative : float, optional
         Instead of `threshold`: this share of the mean count; a new codeword starts at the mean. An
         absolute threshold of 2 replaces 45 of 64 codewords every step when a batch has one vector
@@ -192,7 +197,7 @@ def expire(
     """
     arguments.kind("expire", "state", state, CodebookState)
     arguments.function("expire", "vectors", vectors)
-    threshold = arguments.number("expire", "threshold", threshold, 0)
+    threshold = _threshold("expire", threshold)
     if relative is not None:
         relative = arguments.number("expire", "relative", relative, 0)
     codewords, sums, counts = state.codebook.copy(), state.sums.copy(), state.counts.copy()
@@ -203,13 +208,17 @@ def expire(
     return _state(codewords, sums, counts, largest, state.initialized).knowing(placed)
 
 
+def _threshold(call: str, value: Any) -> float | None:
+    return None if value is None else arguments.number(call, "threshold", value, 0)
+
+
 def _replace(
     codewords: np.ndarray,
     sums: np.ndarray,
     counts: np.ndarray,
     placed: np.ndarray,
     vectors: Any,
-    threshold: float,
+    threshold: float | None,
     relative: float | None,
 ) -> float | None:
     """Do in place what `expire` does; return the largest number written, or None."""
@@ -233,16 +242,26 @@ class Drawn(NamedTuple):
 
 
 def _expired(
-    counts: np.ndarray, threshold: float, relative: float | None
+    counts: np.ndarray, threshold: float | None, relative: float | None
 ) -> tuple[np.ndarray, float]:
     """Return which codewords are dead, and the count they start with, written already."""
-    start = float(threshold)
     if relative is not None:
         start = float(counts.mean(dtype=np.float64))
         threshold = relative * start
+    elif threshold is not None:
+        start = float(threshold)
+    else:
+        threshold = SHARE * float(counts.mean(dtype=np.float64))
+        start = GRACE * threshold
     dead = np.flatnonzero(counts < threshold)
     counts[dead] = start
     return dead, start
+
+
+def replaced(state: CodebookState, counts: np.ndarray, rule: Mapping[str, Any]) -> int:
+    """Return how many codewords `step_of` replaces by a rule: its four keyword arguments."""
+    moved, _ = _counted(state, counts, rule["decay"], rule["epsilon"])
+    return len(_expired(moved, rule["threshold"], rule["relative"])[0])
 
 
 def step(
@@ -253,7 +272,7 @@ def step(
     *,
     decay: float,
     epsilon: float = 1e-5,
-    threshold: float = 2,
+    threshold: float | None = 2,
     relative: float | None = None,
 ) -> tuple[CodebookState, ...]:
     """Move every stage that was used along with one batch, then expire its dead codewords.
@@ -288,7 +307,7 @@ def step(
     arguments.function("step", "draw", draw)
     decay = arguments.number("step", "decay", decay, 0, 1)
     epsilon = arguments.number("step", "epsilon", epsilon, 0)
-    threshold = arguments.number("step", "threshold", threshold, 0)
+    threshold = _threshold("step", threshold)
     if relative is not None:
         relative = arguments.number("step", "relative", relative, 0)
     moved = []
@@ -310,7 +329,7 @@ def step_of(
     *,
     decay: float,
     epsilon: float,
-    threshold: float,
+    threshold: float | None,
     relative: float | None,
 ) -> CodebookState:
     """Do for one stage what `step` does for all: `ema`, then `expire`, in one set of arrays."""

@@ -151,6 +151,7 @@ def lloyd(
     *,
     refill: Callable[[int], np.ndarray] | None = None,
     watch: Callable[[int, Clusters], bool] | None = None,
+    hold: float = 0.0,
 ) -> Clusters:
     """Alternate between assigning every row to its nearest codeword and moving codewords to the
     means.
@@ -160,11 +161,14 @@ def lloyd(
     library can do all of it stay there, codewords and sums included; see `lookup.assign`.
     ``refill(n)`` gives vectors, of any library, for n unused codewords; without it they keep what
     they have. ``watch(iteration, clusters)`` sees each iteration and may end it by returning True.
+    `hold`: share of the way from the mean back to its first codeword that a codeword goes.
     """
     codewords = np.array(codewords, dtype=np.float32)
+    anchors, held = codewords.astype(np.float64), np.full((len(codewords), 1), hold)
     found = Clusters(codewords, np.zeros(len(codewords)), np.zeros(codewords.shape))
     passes = [] if callable(batches) else [core.assign(each) for each in batches]
     for iteration in range(iterations):
+        before = codewords
         if callable(batches):
             parts = _once(batches(), codewords)
         else:
@@ -176,19 +180,31 @@ def lloyd(
             xp = arrays.namespace(counts)
             used = counts > 0
             means = sums / xp.where(used, counts, 1.0)[:, None]
+            if hold:
+                back = arrays.asarray(held, counts)
+                means = means + back * (arrays.asarray(anchors, counts) - means)
             if not isinstance(counts, np.ndarray) and isinstance(codewords, np.ndarray):
                 codewords = arrays.asarray(codewords.astype(np.float64), counts)
             codewords = xp.where(used[:, None], means, codewords)
             if isinstance(codewords, np.ndarray):
                 codewords = codewords.astype(np.float32)  # elsewhere the search rounds them
         found = Clusters(codewords, counts, sums)
-        last = iteration == iterations - 1
+        # Codewords that stay to the bit stay for ever: so do counts and sums.
+        still = refill is None and _same(codewords, before)
+        last = iteration == iterations - 1 or still
         if (watch is not None and watch(iteration, found)) or last:
             break
         if refill is not None:
+            held[~arrays.to_numpy(used)] = 0.0  # they are others from now on
             codewords = _refilled(codewords, arrays.to_numpy(used), refill)
     codewords, counts, sums = (arrays.to_numpy(each) for each in found)
     return Clusters(codewords.astype(np.float32), counts, sums)
+
+
+def _same(codewords: Any, before: Any) -> bool:
+    """Return whether codewords in host memory are equal to the bit; False elsewhere."""
+    here = isinstance(codewords, np.ndarray) and isinstance(before, np.ndarray)
+    return here and np.array_equal(codewords, before)
 
 
 def _refilled(codewords: Any, used: np.ndarray, refill: Callable[[int], Any]) -> Any:

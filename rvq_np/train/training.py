@@ -13,8 +13,9 @@ from ..codebooks import Codebooks, Linear
 from ..codec import core, validation
 from ..config import Config
 from ..kernels import steps
+from .collect import Collected, begin, made_again
 from .distributed import ALONE, AllReduce, Ranks
-from .ema import Drawn, step, step_of
+from .ema import Drawn, replaced, step, step_of
 from .initial import first_codewords
 from .kmeans import sample_rows
 from .state import CodebookState, codebooks_of, random_projections, random_state
@@ -36,6 +37,8 @@ class Learned(NamedTuple):
     loss: float  # mean squared distance to the chosen codeword, averaged over the stages used
     stages: np.ndarray | None  # (groups,) given to each by dropout
     per_row: np.ndarray | None  # the same (N,)
+    collected: Collected | None = None  # vectors that wait for more of them
+    replaced: tuple[int, ...] = ()  # codewords of each stage in use that got a new vector
 
 
 def fresh(
@@ -98,6 +101,8 @@ def learn(
     all_reduce: AllReduce = ALONE,
     moving: bool = True,
     codebooks: Codebooks | None = None,
+    collected: Collected | None = None,
+    frozen: frozenset[int] = frozenset(),
 ) -> Learned:
     """Train all stages on one batch.
 
@@ -124,6 +129,10 @@ def learn(
         False: find first codewords, but leave moving and replacing them to others.
     codebooks : Codebooks, optional
         Those of `states` and `projections`, if they are there already.
+    collected : Collected, optional
+        Of the step before.
+    frozen : frozenset of int, optional
+        Stages that stay as they are.
     """
     stages = None
     if config.quantizer_dropout:
@@ -151,6 +160,15 @@ def learn(
             projections, config.epsilon,
         )  # fmt: skip
         codebooks = None
+        collected = begin(ranks, config, n_q) if config.paced and moving else None
+    if ranks.total and collected is not None:
+        collected = collected.more(seen, ranks.counts)
+        if not collected.missing(config):
+            states = made_again(
+                tuple(states), collected, ranks, config, ranks.generator(FIRST_CODEWORDS),
+                projections,
+            )  # fmt: skip
+            codebooks, collected, fresh_codewords = None, None, True
     if codebooks is None:
         codebooks = codebooks_of(states, projections)
     if len(places) and fresh_codewords:
@@ -165,6 +183,7 @@ def learn(
         "threshold": config.threshold_ema_dead_code, "relative": config.relative_threshold,
     }  # fmt: skip
     losses: list[float] = []
+    churn: list[int] = []
     added: list[tuple[Any, Any]] = []
     moved = list(states)
     for stage, part in enumerate(passage):
@@ -176,6 +195,10 @@ def learn(
             added.append((part.counts, arrays.to_numpy(sums)))
             continue
 
+        if stage in frozen:
+            churn.append(0)
+            continue
+        churn.append(replaced(states[stage], part.counts, rule))
         choose = functools.partial(sample_rows, ranks.total, rng=rng)
         drawn = Drawn(part.searched, choose)
         moved[stage] = step_of(states[stage], part.counts, part.sums, drawn, **rule)
@@ -195,9 +218,15 @@ def learn(
             return ranks.rows(chosen, states[stage].codebook.shape[1], quantized)
 
         together = ranks.add_up([*(each for each, _ in added), *(each for _, each in added)])
+        churn = [replaced(*each, rule) for each in zip(states, together[:n_q], strict=False)]
         moved = list(step(states, together[:n_q], together[n_q:], drawn_from_all, **rule))
+        for stage in frozen:
+            moved[stage] = states[stage]
     loss = float(np.mean(losses)) if losses else 0.0
-    return Learned(tuple(moved), codebooks, codes, passage.quantized, loss, stages, per_row)
+    return Learned(
+        tuple(moved), codebooks, codes, passage.quantized, loss, stages, per_row, collected,
+        tuple(churn),
+    )  # fmt: skip
 
 
 def _loss(part: core.Part, stages: np.ndarray | None, stage: int) -> list[float]:

@@ -126,6 +126,27 @@ EXPIRY = (
         "return core.searched(seen[rows], codebooks, stage)",
         f"{ONCE}::test_codewords_are_replaced_by_what_their_stage_quantizes_with_several_ranks_too",
     ),
+    Fault(
+        "vectors of a joint tally are not rounded to its grid, so that a split shows",
+        "Adder.add",
+        "rounded = np.rint(x.astype(np.float64) / self.grid) * self.grid",
+        "rounded = x.astype(np.float64)",
+        "tests/test_train_refine.py::test_any_split_and_any_order_of_adding_gives_the_same_bits",
+    ),
+    Fault(
+        "a frozen stage moves where several processes train",
+        "learn",
+        "moved[stage] = states[stage]",
+        "pass",
+        "tests/test_train_start.py::test_processes_freeze_together",
+    ),
+    Fault(
+        "vectors that wait are not copied",
+        "Collected.more",
+        "rows = arrays.namespace(rows).asarray(rows, copy=True)",
+        "rows = arrays.namespace(rows).asarray(rows)",
+        "tests/test_train_online.py::test_an_array_that_is_used_again_is_collected_as_it_was",
+    ),
 )
 
 MASKS = (

@@ -2,7 +2,7 @@
 
 ``python -m rvq_np.kernels.ahead.emit TARGET FOLDER SHARE SHARES`` makes one share of them.  In a
 process of its own, because LLVM ends the one in which it meets code it cannot translate, and
-because the shape of the kernels is that of the processor Numba is told about (`target.target_of`).
+because the shape of the kernels is that of the processor Numba compiles for (`target.target_of`).
 Writes an object a kernel and signature, and a table: their names, signatures and results.
 """
 
@@ -82,16 +82,16 @@ def _compiler() -> Any:
                 arguments.append("None")
                 kinds.append(types.none)
                 continue
-            reader, kind, words = readers.setdefault(token, _reader(token))
+            reader, kind, cells = readers.setdefault(token, _reader(token))
             scope[f"read{place}"] = reader
-            arguments.append(f"read{place}(words, {at})")
+            arguments.append(f"read{place}(cells, {at})")
             kinds.append(kind)
-            at += words
+            at += cells
         body.compile(tuple(kinds))
         result = RESULTS[body.overloads[tuple(kinds)].signature.return_type]
         call = f"body({', '.join(arguments)})"
         line = {"n": call, "d": f"put_real(real, {call})"}.get(result, f"put_whole(whole, {call})")
-        exec(f"def wrapper(words, whole, real):\n    {line}\n", scope)
+        exec(f"def wrapper(cells, whole, real):\n    {line}\n", scope)
         made = numba.njit(
             [WRAPPER], _nrt=False, nogil=True, error_model="numpy",
             no_cpython_wrapper=True, no_cfunc_wrapper=True,
@@ -102,7 +102,7 @@ def _compiler() -> Any:
 
 
 def _reader(token: str) -> tuple[Any, Any, int]:
-    """Return what reads an argument from the words of a call, its type, and how many it takes."""
+    """Return what reads an argument from the cells of a call, its type, and how many it takes."""
     number = LETTERS[token[0]]
     if len(token) == 1:
         return _number(number), number, 1
@@ -111,29 +111,29 @@ def _reader(token: str) -> tuple[Any, Any, int]:
     return _array(kind), kind, 1 + 2 * ndim
 
 
-def _word(builder: Any, arguments: Any, more: int) -> Any:
-    """Return a word of the call, `more` after the place that the arguments of a reader say."""
-    words, place = arguments
-    return builder.load(builder.gep(words, [builder.add(place, ir.Constant(_I64, more))]))
+def _cell(builder: Any, arguments: Any, more: int) -> Any:
+    """Return a cell of the call, `more` after the place that the arguments of a reader say."""
+    cells, place = arguments
+    return builder.load(builder.gep(cells, [builder.add(place, ir.Constant(_I64, more))]))
 
 
 def _number(kind: Any) -> Any:
     @intrinsic
-    def read(context: Any, words: Any, place: Any) -> Any:
+    def read(context: Any, cells: Any, place: Any) -> Any:
         def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            word = _word(builder, arguments, 0)
-            return builder.bitcast(word, context.get_value_type(kind))
+            number = _cell(builder, arguments, 0)
+            return builder.bitcast(number, context.get_value_type(kind))
 
-        return kind(words, types.int64), code
+        return kind(cells, types.int64), code
 
     return read
 
 
 def _array(kind: Any) -> Any:
     @intrinsic
-    def read(context: Any, words: Any, place: Any) -> Any:
+    def read(context: Any, cells: Any, place: Any) -> Any:
         def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            found = [_word(builder, arguments, n) for n in range(1 + 2 * kind.ndim)]
+            found = [_cell(builder, arguments, n) for n in range(1 + 2 * kind.ndim)]
             item = context.get_data_type(kind.dtype)
             made = make_array(kind)(context, builder)
             populate_array(
@@ -146,7 +146,7 @@ def _array(kind: Any) -> Any:
             )
             return made._getvalue()
 
-        return kind(words, types.int64), code
+        return kind(cells, types.int64), code
 
     return read
 

@@ -136,9 +136,9 @@ def _compiler(machine: str) -> str:
     named = os.environ.get("CC") or ("cc" if own else CROSS.get(machine, "cc"))
     compiler = shutil.which(named)
     if compiler is None:
-        wanted = "gcc or clang" if own else f"{named} (Debian: gcc-aarch64-linux-gnu)"
+        needed = "gcc or clang" if own else f"{named} (Debian: gcc-aarch64-linux-gnu)"
         raise BackendError(
-            f"compile: there is no C compiler {named}; install {wanted}, or name one in CC."
+            f"compile: there is no C compiler {named}; install {needed}, or name one in CC."
         )
     return compiler
 

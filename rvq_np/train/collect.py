@@ -1,0 +1,103 @@
+"""Vectors of the first batches, kept until there are enough for good first codewords.
+
+K-means on fewer vectors than codewords makes codewords of single vectors: each later vector is far
+from all of them, and most are never chosen.  So the codebooks that the first batch gives serve only
+until enough vectors were seen, and are then made once more, of all of those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .. import arrays
+from ..codebooks import Linear
+from ..config import Config
+from .distributed import Ranks
+from .initial import first_codewords
+from .state import CodebookState
+
+ENOUGH = 4  # vectors per codeword
+
+
+class Collected(NamedTuple):
+    """What was seen since the first batch, while there is not enough."""
+
+    parts: tuple[Any, ...]  # arrays (n, D) of this process
+    counts: tuple[np.ndarray, ...]  # a batch (processes,): vectors of each
+    n_q: int  # stages whose codewords are provisional
+
+    def more(self, rows: Any, counts: np.ndarray) -> Collected:
+        """Return these and a copy of the rows of one more batch, so many of each process.
+
+        A copy: callers write their next batch into the same array.
+        """
+        with arrays.there(rows):
+            rows = arrays.namespace(rows).asarray(rows, copy=True)
+        return Collected((*self.parts, rows), (*self.counts, counts), self.n_q)
+
+    def missing(self, config: Config) -> int:
+        """Return how many vectors are still needed."""
+        return max(0, ENOUGH * config.bins - int(sum(each.sum() for each in self.counts)))
+
+    def order(self) -> np.ndarray:
+        """Return the numbers of all rows, process by process, in the order they were seen in.
+
+        So k-means draws the same rows however a batch was split among processes.
+        """
+        counts = np.array(self.counts)  # (batches, processes)
+        first = np.cumsum(counts, axis=0) - counts  # among the rows of that process
+        first += np.cumsum(counts.sum(axis=0)) - counts.sum(axis=0)
+        starts = zip(first.ravel(), counts.ravel(), strict=True)
+        return np.concatenate([np.arange(start, start + count) for start, count in starts])
+
+
+def begin(ranks: Ranks, config: Config, n_q: int) -> Collected | None:
+    """Return what is collected before the first batch, None if that is enough by itself."""
+    none = Collected((), (), n_q)
+    return none if ranks.total < none.missing(config) else None
+
+
+def made_again(
+    states: tuple[CodebookState, ...],
+    found: Collected,
+    ranks: Ranks,
+    config: Config,
+    rng: np.random.Generator,
+    projections: Sequence[tuple[Linear, Linear] | None] | None,
+) -> tuple[CodebookState, ...]:
+    """Return the states with first codewords from all that was collected.
+
+    Counts and sums are those of one step: of all vectors, divided by the number of steps.
+    """
+    parts = list(found.parts)
+    if len({type(each) for each in parts}) > 1:  # batches of several libraries
+        parts = [arrays.to_numpy(each) for each in parts]
+    with arrays.there(parts):
+        rows = arrays.namespace(*parts).concat(parts)
+    together = Ranks(ranks.all_reduce, np.array(found.counts).sum(axis=0), ranks.seed)
+    if ranks.all_reduce.size > 1:
+        there = together.rows(
+            found.order(), rows.shape[1], lambda some: arrays.to_numpy(arrays.take(rows, some))
+        )
+        rows = there.astype(arrays.to_numpy(rows[:0, :]).dtype)
+    blank = tuple(
+        CodebookState.of(each.codebook, each.sums, each.counts, stage >= found.n_q)
+        for stage, each in enumerate(states)
+    )
+    made = first_codewords(
+        "forward", blank, rows, found.n_q, config.kmeans_iters, rng, projections, config.epsilon
+    )
+    share = ranks.total / together.total
+    return tuple(
+        _shared(each, share) if stage < found.n_q else states[stage]
+        for stage, each in enumerate(made)
+    )
+
+
+def _shared(state: CodebookState, share: float) -> CodebookState:
+    """Return the state with that share of its counts and sums."""
+    made = CodebookState(state.codebook, state.sums * share, state.counts * share, True)
+    return made.knowing(state.placed * share)

@@ -1,0 +1,336 @@
+"""What refitting all codebooks together needs to know of the data: a tally of pairs of codewords.
+
+With the codes fixed, the codewords that leave the smallest squared error are the solution of linear
+equations.  Their matrix says how often two codewords were chosen together, their right side is the
+sum of the vectors that chose each codeword.  Both are sums over rows, and exact: counts are whole
+numbers, and vectors are rounded to a grid so coarse that no sum of them is rounded.  So the same
+bits come out however the rows are split, ordered or merged.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+
+from .. import arguments, arrays, backends
+from ..codebooks import Codebooks, Stage
+from ..codebooks.stage import Value, add_to
+from ..codec import validation
+from ..errors import ParameterError, ShapeError
+from ..kernels import steps
+
+BITS = 53  # of a float64: whole numbers below 2**53 add up exactly
+LEAST_RIDGE = 1e-6  # without a ridge the equations have no single solution
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class JointTally(Value):
+    """How often each two codewords were chosen together, and the sum of what chose each.
+
+    Parameters
+    ----------
+    pairs : numpy.ndarray (M, M), float64
+        Of all M codewords of all stages, one stage after the other. On and above the diagonal:
+        how many rows chose both codewords. Below it: zeros.
+    sums : numpy.ndarray (M, D), float64
+        Per codeword the sum of the vectors, not of the residuals, that chose it.
+    sizes : tuple of int
+        Codewords of each stage.
+    grid : float
+        Vectors were rounded to whole multiples of this power of two.
+    """
+
+    pairs: np.ndarray
+    sums: np.ndarray
+    sizes: tuple[int, ...]
+    grid: float
+
+    def __post_init__(self) -> None:
+        for name in ("pairs", "sums"):
+            frozen = np.array(getattr(self, name), dtype=np.float64, order="C")
+            frozen.setflags(write=False)
+            object.__setattr__(self, name, frozen)
+
+    @classmethod
+    def of(
+        cls, pairs: np.ndarray, sums: np.ndarray, sizes: tuple[int, ...], grid: float
+    ) -> JointTally:
+        """Return the tally of arrays that are float64 and not shared: `pairs` can be large."""
+        self = object.__new__(cls)
+        for array in (pairs, sums):
+            array.setflags(write=False)
+        vars(self).update(pairs=pairs, sums=sums, sizes=sizes, grid=grid)
+        return self
+
+    def made_of(self) -> tuple[Any, ...]:
+        return self.pairs, self.sums, self.sizes, self.grid
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over all of it."""
+        digest = hashlib.sha256(f"{self.sizes} {self.grid}".encode())
+        for array in (self.pairs, self.sums):
+            add_to(digest, array)
+        return digest.hexdigest()
+
+    @property
+    def rows(self) -> int:
+        """How many vectors it is the tally of."""
+        return int(np.trace(self.pairs[: self.sizes[0], : self.sizes[0]]))
+
+    @property
+    def counts(self) -> np.ndarray:
+        """How often each codeword was chosen, float64 (M,)."""
+        return np.diagonal(self.pairs)
+
+    def __add__(self, other: JointTally) -> JointTally:
+        """Return the tally of the rows of both: the same bits in any order.
+
+        Raises
+        ------
+        ParameterError
+            If they are of other codebooks, or rounded to another grid.
+        """
+        if not isinstance(other, JointTally):
+            return NotImplemented
+        mine, theirs = ((each.sizes, each.sums.shape, each.grid) for each in (self, other))
+        if mine != theirs:
+            raise ParameterError(
+                f"JointTally: got tallies of {mine} and {theirs} (sizes, shape of sums, grid); "
+                "expected the same. Make both with the same codebooks, reach and capacity."
+            )
+        return self.of(self.pairs + other.pairs, self.sums + other.sums, self.sizes, self.grid)
+
+    def __repr__(self) -> str:
+        return f"JointTally({self.rows} rows, {sum(self.sizes)} codewords)"
+
+
+def joint_tally(
+    x: Any, codes: Any, codebooks: Any, *, reach: float, capacity: int = 1 << 28
+) -> JointTally:
+    """Count which codewords were chosen together, and sum the vectors that chose each.
+
+    Parameters
+    ----------
+    x : array (N, D), floating
+        The vectors that were encoded.
+    codes : array (Q, N), integer
+        Their codes, for all stages.
+    codebooks : Codebooks or array (Q, K, D), floating
+        Stages without projections, strides or cosine metric.
+    reach : float
+        No number of any vector, here or in tallies to be added, is larger than this.
+    capacity : int, optional
+        Nor are there more vectors than this in all of them together. The smaller both are, the
+        finer is the grid that numbers are rounded to, ``reach * capacity * 2**-53`` about: at the
+        default half the spacing of float32 at `reach`.
+
+    Returns
+    -------
+    tally : JointTally
+        Tallies of the same codebooks, `reach` and `capacity` add up with ``+``, exactly: any split
+        of the rows, any order of adding gives the same bits.
+
+    Raises
+    ------
+    BackendError, ShapeError, DtypeError, NonFiniteError, LevelsError, CodeRangeError
+        As `rvq_np.codec.tally`.
+    ParameterError
+        If the codebooks are of another kind, `reach` is below a number of `x`, or `capacity` below
+        N.
+
+    Notes
+    -----
+    ``N * Q**2 / 2`` additions for the pairs, ``N * Q * D`` for the sums. Memory: the tally.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> codewords = np.float32([[[0, 0], [4, 4]], [[0, 0], [1, 0]]])
+    >>> x = np.float32([[5, 4], [0, 1], [4, 4]])
+    >>> made = joint_tally(x, np.int32([[1, 0, 1], [1, 0, 0]]), codewords, reach=8)
+    >>> made.pairs
+    array([[1., 0., 1., 0.],
+           [0., 2., 1., 1.],
+           [0., 0., 2., 0.],
+           [0., 0., 0., 1.]])
+    """
+    codebooks = plain("joint_tally", codebooks)
+    entered, given = backends.enter_all(x, codes)
+    x, codes = entered.array, given.array
+    with entered.there():
+        validation.vectors("joint_tally", x, codebooks)
+        validation.codes("joint_tally", codes, codebooks)
+        x, codes = arrays.to_numpy(x), arrays.to_numpy(codes)
+    if x.ndim != 2 or codes.shape != (codebooks.n_q, len(x)):
+        raise ShapeError(
+            f"joint_tally: x has shape {x.shape}, codes {codes.shape}; expected (N, D) and "
+            f"({codebooks.n_q}, N), the codes of all stages."
+        )
+    reach = arguments.number("joint_tally", "reach", reach, 0)
+    capacity = arguments.whole("joint_tally", "capacity", capacity, max(1, len(x)))
+    largest = float(np.abs(x).max(initial=0))
+    if largest > reach:
+        raise ParameterError(
+            f"joint_tally: reach is {reach:g}, but x holds {largest:g}; expected a number that no "
+            "vector is beyond."
+        )
+    return tallied(x, codes, codebooks.sizes, grid_of(reach, capacity))
+
+
+def grid_of(reach: float, capacity: int) -> float:
+    """Return the spacing at which `capacity` numbers up to `reach` add up exactly."""
+    if reach == 0:
+        return 1.0
+    power = math.frexp(reach)[1] + (capacity - 1).bit_length() - BITS
+    return math.ldexp(1.0, max(power, -1022))
+
+
+def tallied(x: np.ndarray, codes: np.ndarray, sizes: Sequence[int], grid: float) -> JointTally:
+    """Do what `joint_tally` does, without a look at its arguments."""
+    adder = Adder(sizes, x.shape[1], grid)
+    adder.add(x, codes)
+    return adder.tally()
+
+
+class Adder:
+    """A joint tally under way: blocks are added in place."""
+
+    def __init__(self, sizes: Sequence[int], dim: int, grid: float):
+        self.sizes, self.grid = tuple(sizes), grid
+        self.starts = [0, *accumulate(self.sizes)]
+        self.pairs = np.zeros((self.starts[-1], self.starts[-1]))
+        self.sums = np.zeros((self.starts[-1], dim))
+
+    def add(self, x: np.ndarray, codes: np.ndarray) -> None:
+        """Add vectors (n, D) and their codes (Q, n)."""
+        rounded = np.rint(x.astype(np.float64) / self.grid) * self.grid
+        chosen = np.ascontiguousarray(codes, dtype=np.int32)
+        for q, size in enumerate(self.sizes):
+            own = slice(self.starts[q], self.starts[q + 1])
+            counts, sums = steps.sums(rounded, chosen[q], size)
+            self.sums[own] += sums
+            self.pairs[own, own][np.diag_indices(size)] += counts
+            for p, other in enumerate(self.sizes[:q]):
+                both = chosen[p].astype(np.int64) * size + chosen[q]
+                met = np.bincount(both, minlength=other * size).reshape(other, size)
+                self.pairs[self.starts[p] : self.starts[p + 1], own] += met
+
+    def tally(self) -> JointTally:
+        """Return the tally of all that was added; nothing can be added then."""
+        return JointTally.of(self.pairs, self.sums, self.sizes, self.grid)
+
+
+def refit(
+    tally: JointTally, codebooks: Any, *, ridge: float = 1.0, prefixes: Any = 0.0
+) -> Codebooks:
+    """Return the codewords, of all stages together, that leave the smallest error for given codes.
+
+    Parameters
+    ----------
+    tally : JointTally
+        Of the vectors and their codes.
+    codebooks : Codebooks or array (Q, K, D), floating
+        The codebooks that the codes name.
+    ridge : float, optional
+        Weight of the squared distance to the old codewords, in rows: a codeword that r rows chose
+        moves as if `ridge` more rows kept it where it was. At least 1e-6.
+    prefixes : float or sequence of Q - 1 floats, optional
+        Weight of the squared error of each shorter prefix, ``decode(codes[:n])`` for n from 1 to
+        Q - 1, where that of all stages is 1. The larger, the better are prefixes, and the worse
+        is the whole.
+
+    Returns
+    -------
+    codebooks : Codebooks
+        Codewords that no row chose are unchanged.
+
+    Raises
+    ------
+    ParameterError
+        If an argument is not what it may be; it is named.
+    ShapeError
+        If tally and codebooks have other sizes.
+
+    Notes
+    -----
+    Minimizes ``sum over rows and n of weight_n * |x - decode(codes[:n])|**2 + ridge * |c -
+    old|**2``. ``2 * M**3 / 3`` operations for M codewords of all stages, memory for three (M, M).
+    Babenko and Lempitsky, Additive Quantization, CVPR 2014.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> codewords = np.float32([[[0.0], [4.0]], [[0.0], [1.0]]])
+    >>> x, codes = np.float32([[0.0], [2.0], [5.0], [7.0]]), np.int32([[0, 0, 1, 1], [0, 1, 0, 1]])
+    >>> better = refit(joint_tally(x, codes, codewords, reach=8), codewords, ridge=1e-6)
+    >>> from rvq_np import decode
+    >>> decode(codes, better).round(3).tolist()
+    [[0.0], [2.0], [5.0], [7.0]]
+    """
+    arguments.kind("refit", "tally", tally, JointTally)
+    codebooks = plain("refit", codebooks)
+    if tally.sizes != codebooks.sizes or tally.sums.shape[1] != codebooks.dim:
+        raise ShapeError(
+            f"refit: tally is of codebooks of sizes {tally.sizes} and dimension "
+            f"{tally.sums.shape[1]}; expected {codebooks.sizes} and {codebooks.dim}."
+        )
+    ridge = arguments.number("refit", "ridge", ridge, LEAST_RIDGE)
+    old = np.concatenate([stage.codebook.astype(np.float64) for stage in codebooks])
+    moved = solved(tally, old, ridge, prefix_weights("refit", prefixes, codebooks.n_q))
+    return with_codewords(moved, codebooks)
+
+
+def prefix_weights(call: str, prefixes: Any, n_q: int) -> np.ndarray:
+    """Return the weight of each prefix (n_q,), the last 1, or raise ParameterError."""
+    if np.ndim(prefixes) == 0:
+        prefixes = [arguments.number(call, "prefixes", prefixes, 0)] * (n_q - 1)
+    if len(prefixes) != n_q - 1:
+        raise arguments.refused(
+            call, "prefixes", prefixes, f"a number, or {n_q - 1} numbers: stages less one"
+        )
+    given = [arguments.number(call, f"prefixes[{n}]", each, 0) for n, each in enumerate(prefixes)]
+    return np.array([*given, 1.0])
+
+
+def solved(tally: JointTally, old: np.ndarray, ridge: float, weights: np.ndarray) -> np.ndarray:
+    """Return the codewords (M, D), float64, for a weight (Q,) of each prefix."""
+    # Stage q counts in all prefixes that are longer than q; two stages in those of the later one.
+    later = np.repeat(np.cumsum(weights[::-1])[::-1], tally.sizes)
+    matrix = tally.pairs + np.triu(tally.pairs, 1).T
+    matrix *= np.minimum(later[:, None], later[None, :])
+    # For the change, not for the codewords: rounding then is a share of the change.
+    right = tally.sums * later[:, None] - matrix @ old
+    matrix[np.diag_indices(len(matrix))] += ridge
+    return old + np.linalg.solve(matrix, right)
+
+
+def with_codewords(codewords: np.ndarray, like: Codebooks) -> Codebooks:
+    """Return codebooks of these codewords (M, D), of the sizes and float types of others."""
+    parts = np.split(codewords, list(accumulate(like.sizes))[:-1])
+    pairs = zip(parts, like, strict=True)
+    return Codebooks([Stage(part.astype(stage.codebook.dtype)) for part, stage in pairs])
+
+
+def plain(call: str, codebooks: Any) -> Codebooks:
+    """Return codebooks whose decoding is a plain sum of codewords, or raise ParameterError."""
+    codebooks = validation.plain(call, Codebooks.of(codebooks))
+    for q, stage in enumerate(codebooks):
+        if stage.project_in is not None or stage.project_out is not None:
+            kind = "projections"
+        elif stage.metric != "euclidean":
+            kind = f"the metric {stage.metric}"
+        else:
+            continue
+        raise ParameterError(
+            f"{call}: stage {q} has {kind}; expected stages whose codewords are added up as they "
+            "are. Train such stages with fit or a training step."
+        )
+    return codebooks

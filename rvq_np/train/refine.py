@@ -1,0 +1,354 @@
+"""Joint refinement: all codebooks of a fitted quantizer moved together, checked on held-out rows.
+
+`fit` makes each codebook for what the stages before it leave, as if nothing came after.  Refinement
+alternates between encoding by beam search, which looks at all stages, and a refit of all codewords
+to the codes (`rvq_np.train.joint`).  Decoding stays what it is, a sum of codewords.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .. import arguments, arrays, backends
+from ..codebooks import Codebooks
+from ..codec import core, validation
+from ..errors import ParameterError, ShapeError, TooFewVectorsWarning
+from . import joint
+from .data import check_finite
+from .kmeans import Clusters, sample_rows
+from .start import state_held
+from .state import CodebookState
+
+ROWS = 1 << 14  # rows encoded and added to a tally at once
+HELD_OUT = 1 << 14  # rows that tell how good codebooks are, at most
+STEP = 1.5  # times the way to the refitted codewords: after 8 iterations SIFT is where 12 were
+NOISE = 0.25  # of a stage's spread, added to its codewords for the first search, then less
+QUIET = 0.8  # share of the iterations after which there is no more noise
+SURE = 2.0  # standard errors that the held-out error must have fallen by
+PREFIXES = 0.1  # weight of each shorter prefix, see docs/quality.md for what it costs and gives
+
+
+class RefineProgress(NamedTuple):
+    """What `refine` tells its callback: first of the codebooks it was given, as iteration 0.
+
+    ``error`` is the mean squared distance, per number, of held-out vectors to what their codes
+    decode to, ``prefixes`` the same for the first stage, the first two, and so on; ``best`` says
+    whether these codebooks are the best so far.
+    """
+
+    iteration: int
+    iterations: int
+    error: float
+    prefixes: tuple[float, ...]
+    best: bool
+
+
+def refine(
+    x: Any,
+    codebooks: Any,
+    *,
+    iterations: int = 40,
+    beam_size: int = 8,
+    ridge: float = 1.0,
+    prefixes: Any = PREFIXES,
+    held_out: float = 0.1,
+    patience: int = 3,
+    rows_per_codeword: int | None = 256,
+    rng: Any = 0,
+    callback: Callable[[RefineProgress], None] | None = None,
+) -> Codebooks:
+    """Move all codebooks together, so that their sums come nearer to the vectors.
+
+    Parameters
+    ----------
+    x : array or numpy.memmap (N, D), floating
+        Vectors like those to be encoded later. Read in blocks, never copied whole.
+    codebooks : Codebooks or array (Q, K, D), floating
+        Fitted ones, without projections, strides or cosine metric.
+    iterations : int, optional
+        Encode and refit at most so often. More are better, as noise then fades more slowly.
+    beam_size : int, optional
+        Hypotheses kept while encoding. The larger, the better for codes found by a beam search
+        later, and the longer it takes.
+    ridge, prefixes
+        See `refit`.
+    held_out : float between 0 and 1, optional
+        Share of the vectors that the codebooks are not refitted to (16,384 vectors at most). Their
+        error decides which codebooks are returned.
+    patience : int, optional
+        Stop after so many iterations in a row without a smaller error. They count in the last
+        fifth of `iterations` only: before, noise is added to the codebooks for the search.
+    rows_per_codeword : int or None, optional
+        Use at most this many random vectors per codeword of all stages; None: all.
+    rng : int or numpy.random.Generator, optional
+        Draws which vectors are used, and which are held out.
+    callback : callable, optional
+        Called with a `RefineProgress`; what it raises ends the refinement.
+
+    Returns
+    -------
+    codebooks : Codebooks
+        Those with the smallest error of the held-out vectors. The given ones themselves, if none
+        are better by two standard errors at least: few vectors do not tell.
+
+    Raises
+    ------
+    ShapeError, DtypeError, NonFiniteError, BackendError
+        If `x` is not (N, D), not floating, or a number in any row is NaN, infinite or beyond
+        float32.
+    ParameterError
+        If another argument is not what it may be; it is named.
+
+    Warns
+    -----
+    TooFewVectorsWarning
+        If there are fewer vectors to refit to than codewords; nothing is refined then.
+
+    Notes
+    -----
+    An iteration costs encoding with `beam_size` and a refit. Statistics are exact sums: block
+    sizes and threads do not show in them. Memory: three times M squared float64 for M codewords
+    of all stages, and a block of vectors. The refit is that of additive quantization (Babenko and
+    Lempitsky, CVPR 2014), each step made half as long again (`STEP`).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> parts = rng.standard_normal((3, 12, 8), dtype=np.float32)
+    >>> x = sum(part[rng.integers(12, size=3000)] for part in parts)
+    >>> from rvq_np.train import fit
+    >>> states = fit(x[:2000], 3, 12, 10, 0)
+    >>> plain = np.stack([state.codebook for state in states])
+    >>> better = refine(x[:2000], plain)
+    >>> from rvq_np import decode, encode
+    >>> def error(books):
+    ...     return np.square(x[2000:] - decode(encode(x[2000:], books, beam_size=8), books)).mean()
+    >>> bool(error(better) < 0.9 * error(plain))
+    True
+    """
+    codebooks = joint.plain("refine", codebooks)
+    entered = backends.enter(x)
+    x = entered.array
+    if x.ndim != 2 or x.shape[0] == 0 or x.shape[1] != codebooks.dim:
+        raise ShapeError(
+            f"refine: x has shape {tuple(x.shape)}; expected (N, {codebooks.dim}) with at least "
+            "one vector."
+        )
+    validation.floating("refine", x)
+    way = options("refine", codebooks.n_q, {
+        "iterations": iterations, "beam_size": beam_size, "ridge": ridge, "prefixes": prefixes,
+        "held_out": held_out, "patience": patience, "rows_per_codeword": rows_per_codeword,
+        "callback": callback,
+    })  # fmt: skip
+    rng = arguments.generator("refine", "rng", rng)
+    with entered.there():
+        check_finite(x, "refine")
+        return refined("refine", x, codebooks, way, rng)
+
+
+class Way(NamedTuple):
+    """How to refine: the arguments of `refine`, checked."""
+
+    iterations: int = 40
+    beam_size: int = 8
+    ridge: float = 1.0
+    weights: Any = None  # (Q,), of the prefixes
+    held_out: float = 0.1
+    patience: int = 3
+    rows_per_codeword: int | None = 256
+    callback: Callable[[RefineProgress], None] | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what the result depends on."""
+        return {**self._asdict(), "callback": None}
+
+
+def options(call: str, n_q: int, given: Mapping[str, Any]) -> Way:
+    """Return checked arguments of `refine`, defaults where one is not given."""
+    known = {*Way._fields, "prefixes"} - {"weights"}
+    for name in given:
+        if name not in known:
+            raise ParameterError(
+                f"{call}: refine has no argument {name!r}; expected some of {sorted(known)}."
+            )
+    values = {**Way()._asdict(), "prefixes": PREFIXES, **given}
+    rows = values["rows_per_codeword"]
+    if rows is not None:
+        rows = arguments.whole(call, "rows_per_codeword", rows, 1)
+    if values["callback"] is not None:
+        arguments.function(call, "callback", values["callback"])
+    held_out = arguments.number(call, "held_out", values["held_out"], 0, 1)
+    if not 0 < held_out < 1:
+        raise arguments.refused(
+            call, "held_out", held_out,
+            "a share of the vectors above 0 and below 1: without held-out vectors nothing says "
+            "when to stop",
+        )  # fmt: skip
+    return Way(
+        arguments.whole(call, "iterations", values["iterations"], 0),
+        arguments.whole(call, "beam_size", values["beam_size"], 1),
+        arguments.number(call, "ridge", values["ridge"], joint.LEAST_RIDGE),
+        joint.prefix_weights(call, values["prefixes"], n_q),
+        held_out,
+        arguments.whole(call, "patience", values["patience"], 1),
+        rows,
+        values["callback"],
+    )
+
+
+def refined(
+    call: str,
+    x: Any,
+    codebooks: Codebooks,
+    way: Way,
+    rng: np.random.Generator,
+    seen: np.ndarray | None = None,
+) -> Codebooks:
+    """Do what `refine` does, without a look at its arguments.
+
+    `seen`: rows that the codebooks were made of; others are held out first.
+    """
+    total, most = x.shape[0], sum(codebooks.sizes)
+    rows = np.arange(total)
+    if way.rows_per_codeword is not None and total > way.rows_per_codeword * most:
+        rows = sample_rows(total, way.rows_per_codeword * most, rng)
+    count = min(HELD_OUT, round(way.held_out * len(rows)))
+    if count == 0 or len(rows) - count < most:
+        warnings.warn(
+            f"{call}: there are {len(rows) - count} vectors to refit {most} codewords to, and "
+            f"{count} held out; expected at least {most} and 1. The codebooks are not refined. "
+            "Pass more vectors, or fit fewer codewords.",
+            TooFewVectorsWarning,
+            stacklevel=4,
+        )
+        return codebooks
+    rows = rng.permutation(rows)
+    if seen is not None:
+        rows = rows[np.argsort(np.isin(rows, seen), kind="stable")]
+    judge, learn = _Rows(x, np.sort(rows[:count])), _Rows(x, np.sort(rows[count:]))
+    given = best = codebooks
+    first = least = judge.errors(codebooks, way.beam_size)
+    _tell(way, 0, first, True)
+    grid = joint.grid_of(learn.reach(), len(learn.rows))
+    idle = 0
+    for iteration in range(1, way.iterations + 1):
+        shaken = _shaken(codebooks, iteration - 1, way.iterations, rng)
+        tally = learn.tally(shaken, way.beam_size, grid)
+        old = np.concatenate([stage.codebook.astype(np.float64) for stage in codebooks])
+        moved = joint.solved(tally, old, way.ridge, way.weights)
+        noisy = shaken is not codebooks
+        codebooks = joint.with_codewords(old + STEP * (moved - old), codebooks)
+        errors = judge.errors(codebooks, way.beam_size)
+        better = errors.mean[-1] < least.mean[-1]
+        if better:
+            best, least = codebooks, errors
+        idle = 0 if better or noisy else idle + 1
+        _tell(way, iteration, errors, better)
+        if idle == way.patience:
+            break
+    return best if _surely_less(least.rows, first.rows) else given
+
+
+def _shaken(
+    codebooks: Codebooks, iteration: int, iterations: int, rng: np.random.Generator
+) -> Codebooks:
+    """Return codebooks with noise for the search, the less the later; themselves in the end.
+
+    Rows then choose codewords that they would not choose otherwise, and the refit finds codebooks
+    that are better for all rows, as stochastic relaxation in LSQ++ (Martinez et al., ECCV 2018).
+    """
+    share = NOISE * (1.0 - iteration / (QUIET * iterations))
+    if share <= 0:
+        return codebooks
+    moved = []
+    for stage in codebooks:
+        spread = stage.codebook.std(axis=0, dtype=np.float64)
+        moved.append(stage.codebook + share * spread * rng.standard_normal(stage.codebook.shape))
+    return joint.with_codewords(np.concatenate(moved), codebooks)
+
+
+def _surely_less(these: np.ndarray, those: np.ndarray) -> bool:
+    """Return whether errors of the same rows are smaller, and not by the choice of the rows."""
+    less = those - these
+    return bool(less.mean() > SURE * less.std() / math.sqrt(len(less)))
+
+
+def states_of(
+    codebooks: Codebooks, x: Any, rows: np.ndarray, epsilon: float
+) -> list[CodebookState]:
+    """Return the states of refined codebooks, with the counts of a greedy search of some rows.
+
+    An `ema` step on the same counts starts from these codewords.
+    """
+    totals = [np.zeros(size) for size in codebooks.sizes]
+    for _, codes in _Rows(x, rows).encoded(codebooks, 1):
+        for total, chosen in zip(totals, codes, strict=True):
+            total += np.bincount(chosen, minlength=len(total))
+    return [
+        state_held(Clusters(stage.codebook, total, total), epsilon)
+        for stage, total in zip(codebooks, totals, strict=True)
+    ]
+
+
+def _tell(way: Way, iteration: int, errors: _Errors, best: bool) -> None:
+    if way.callback is not None:
+        way.callback(RefineProgress(iteration, way.iterations, errors.mean[-1], errors.mean, best))
+
+
+class _Errors(NamedTuple):
+    """Squared errors of some rows."""
+
+    rows: np.ndarray  # (n,), of all stages, summed over the numbers of a row
+    mean: tuple[float, ...]  # of each prefix, per number
+
+
+class _Rows:
+    """Some rows of the data, read in blocks as float32 in host memory."""
+
+    def __init__(self, x: Any, rows: np.ndarray):
+        self.x, self.rows = x, rows
+
+    def blocks(self) -> Iterator[Any]:
+        """Yield the rows where they are."""
+        for start in range(0, len(self.rows), ROWS):
+            places = self.rows[start : start + ROWS]
+            block = arrays.take(self.x, places)
+            if isinstance(block, np.ndarray):
+                yield np.asarray(block, dtype=np.float32, order="C")
+            else:
+                xp = arrays.namespace(block)
+                yield xp.astype(block, xp.float32)
+
+    def reach(self) -> float:
+        """Return the largest of all numbers, without their signs."""
+        return max(float(np.abs(arrays.to_numpy(block)).max()) for block in self.blocks())
+
+    def encoded(self, codebooks: Codebooks, beam: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield blocks and their codes, in host memory."""
+        for block in self.blocks():
+            codes = core.encode(block, codebooks, codebooks.n_q, beam)
+            yield arrays.to_numpy(block), arrays.to_numpy(codes)
+
+    def tally(self, codebooks: Codebooks, beam: int, grid: float) -> joint.JointTally:
+        """Return the joint tally of all rows."""
+        found = joint.Adder(codebooks.sizes, codebooks.dim, grid)
+        for block, codes in self.encoded(codebooks, beam):
+            found.add(block, codes)
+        return found.tally()
+
+    def errors(self, codebooks: Codebooks, beam: int) -> _Errors:
+        """Return how far what the codes decode to is from the rows."""
+        totals: list[list[float]] = [[] for _ in codebooks]
+        for block, codes in self.encoded(codebooks, beam):
+            left = block.astype(np.float64)
+            for total, stage, chosen in zip(totals, codebooks, codes, strict=True):
+                left -= stage.codebook[chosen]
+                total.extend(core.energies(left).tolist())
+        numbers = len(self.rows) * codebooks.dim
+        return _Errors(np.array(totals[-1]), tuple(math.fsum(total) / numbers for total in totals))
