@@ -138,7 +138,8 @@ def test_no_argument_ends_in_an_error_that_was_not_raised_on_purpose(call, name)
 @pytest.mark.parametrize("call", PATHS)
 def test_what_is_no_path_is_refused_by_name(call):
     for bad in (-7, 1.5, None, True, [1], NOTHING, np.ones(3), float("nan"), (), {}):
-        with pytest.raises(
+        name = call.removeprefix("rvq.")
+        with pytest.raises(ParameterError, match=rf"^{name}: path is .* the path"):
             ParameterError, match=rf"^{call.removeprefix('rvq.')}: path is .* the path"
         ):
             PATHS[call](bad)
