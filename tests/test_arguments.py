@@ -140,8 +140,6 @@ def test_what_is_no_path_is_refused_by_name(call):
     for bad in (-7, 1.5, None, True, [1], NOTHING, np.ones(3), float("nan"), (), {}):
         name = call.removeprefix("rvq.")
         with pytest.raises(ParameterError, match=rf"^{name}: path is .* the path"):
-            ParameterError, match=rf"^{call.removeprefix('rvq.')}: path is .* the path"
-        ):
             PATHS[call](bad)
 
 
