@@ -18,6 +18,7 @@ from rvq_np import (
     bitstream,
     checkpoints,
     codec,
+    export,
     testing,
     train,
 )
@@ -108,6 +109,11 @@ NOTHING = object()
 PATHS = {  # beside what can be a path but names no file
     "load": checkpoints.load,
     "save": lambda path: checkpoints.save(path, BOOKS),
+    "export.faiss": lambda path: export.faiss(path, BOOKS),
+    "export.onnx": lambda path: export.onnx(path, BOOKS),
+    "export.npz": lambda path: export.npz(path, BOOKS),
+    "export.c_header": lambda path: export.c_header(path, BOOKS),
+    "export.codes": lambda path: export.codes(path, np.zeros((2, 3), int), "candle"),
     "rvq.load": ResidualVectorQuantizer.load,
     "rvq.save": lambda path: rvq().save(path),
 }
@@ -132,7 +138,8 @@ def test_no_argument_ends_in_an_error_that_was_not_raised_on_purpose(call, name)
 @pytest.mark.parametrize("call", PATHS)
 def test_what_is_no_path_is_refused_by_name(call):
     for bad in (-7, 1.5, None, True, [1], NOTHING, np.ones(3), float("nan"), (), {}):
-        with pytest.raises(ParameterError, match=rf"^{call.split('.')[-1]}: path is .* the path"):
+        name = call.removeprefix("rvq.")
+        with pytest.raises(ParameterError, match=rf"^{name}: path is .* the path"):
             PATHS[call](bad)
 
 
@@ -140,6 +147,7 @@ def test_what_is_no_path_is_refused_by_name(call):
     ("call", "message"),
     [
         (lambda: checkpoints.load("a", 3), "load: family is 3; expected one of audiocraft, "),
+        (lambda: checkpoints.load("a", part=3), "load: part is 3; expected a str"),
         (lambda: checkpoints.save("a", BOOKS, 3), "state_dict: family is 3; expected one of enc"),
         (lambda: checkpoints.state_dict(BOOKS, "encodec", counts="a"),
          "state_dict: counts is 'a'; expected one array of numbers a stage"),

@@ -38,10 +38,11 @@ LINES = {
     "encode": "encode x.npy -m m.safetensors -o {}",
     "decode": "decode c.rvq -m m.safetensors -o {}",
     "convert": "convert m.safetensors -o {}",
+    "convert --to faiss": "convert m.safetensors --to faiss -o {}",
 }
 WRITTEN = {
     "fit": ".safetensors", "encode": ".rvq .npy .npz .csv", "decode": ".npy .wav",
-    "convert": ".safetensors",
+    "convert": ".safetensors", "convert --to faiss": ".faissindex .faiss .index",
 }  # fmt: skip
 OTHERS = "ids.csv d.mp3 x.onnx m.pt t.parquet o.npz o.rvq o.wav o.npy o.txt noending .rvq o. o.rvq~"
 
@@ -90,6 +91,7 @@ def test_endings_are_the_same_in_any_case_of_letters(command, files):
         ("encode link.npy -m m.safetensors -o x.npy", "x.npy"),
         ("decode c.npy -m m.safetensors -o c.npy", "c.npy"),
         ("convert m.safetensors -o m.safetensors", "m.safetensors"),
+        ("convert m.safetensors --to faiss --codes c.faiss -o c.faiss", "c.faiss"),
         ("convert folder -o folder/model.safetensors", "folder/model.safetensors"),
         ("fit x.npy -o f.safetensors --checkpoint f.safetensors", None),
     ],
@@ -97,6 +99,7 @@ def test_endings_are_the_same_in_any_case_of_letters(command, files):
 def test_an_input_is_never_the_output(line, lost, files, capsys):
     os.symlink("x.npy", "link.npy")
     os.link("x.npy", "hard.npy")
+    os.link("c.npy", "c.faiss")
     os.mkdir("folder")
     checkpoints.save("folder/model.safetensors", BOOKS)
     content = lost and Path(lost).read_bytes()

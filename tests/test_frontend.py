@@ -10,10 +10,11 @@ import pytest
 from helpers.checkpoint_files import ORIGINAL, stack, write
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.numpy import save_file
 
 import rvq_np
 from rvq_np import FrontEnd, bitstream, checkpoints, cli
-from rvq_np.errors import CheckpointError, ModelFileError, ParameterError
+from rvq_np.errors import CheckpointError, ModelFileError, ParameterError, PartsError
 from rvq_np.files import safetensors, wav
 from rvq_np.frontend import Analysis, Synthesis, mdct
 
@@ -129,6 +130,26 @@ def test_the_families_name_their_encoder():
     assert {"dac", "mimi", "speechtokenizer", "xcodec"} <= set(found)
     assert all(said == {f"latents of the {family} encoder"} for family, said in found.items())
     assert checkpoints.front_end(DATA / "checkpoints" / "faiss.faissindex") is None
+
+
+@pytest.mark.quick
+def test_vectors_that_are_no_latents_of_one_encoder_are_not_called_so(tmp_path):
+    save_file({"centroids.0": BOOKS[0]}, tmp_path / "items")
+    assert str(checkpoints.front_end(tmp_path / "items", "onerec")) == "embeddings of items"
+    tensors = {
+        f"{home}quantizers.0.{name}": value
+        for home in ("semantic_vq.", "dac.quantizer.")
+        for name, value in (
+            ("codebook.weight", BOOKS[0]),
+            ("in_proj.weight", np.ones((BOOKS.shape[2], 5), np.float32)),
+            ("out_proj.weight", np.ones((5, BOOKS.shape[2]), np.float32)),
+        )
+    }
+    save_file(tensors, tmp_path / "dual")
+    assert checkpoints.load_as(tmp_path / "dual", part="acoustic")[0] == "dualcodec"
+    assert checkpoints.front_end(tmp_path / "dual", part="acoustic") is None
+    with pytest.raises(PartsError, match="has 2 quantizers"):
+        checkpoints.front_end(tmp_path / "dual")
 
 
 # The transforms in parts.

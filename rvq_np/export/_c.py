@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import arguments
 from ..codebooks import Codebooks, Parallel, Projected, composed
 from ..errors import ParameterError
 from ..files.atomic import NewFile
@@ -56,7 +57,7 @@ def c_header(
     ...         [line.strip() for line in file if line.startswith("#define RVQ_DIM")]
     ['#define RVQ_DIM 3']
     """
-    quantizer = composed.of(quantizer)
+    path, quantizer = arguments.path("export.c_header", "path", path), composed.of(quantizer)
     if dtype not in DTYPES or not re.fullmatch(r"[a-z][a-z0-9_]*", str(name)):
         raise ParameterError(
             f"export.c_header: dtype is {dtype!r} and name {name!r}; expected one of "

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .. import arguments
 from ..arrays import to_numpy
 from ..codebooks import Codebooks, Grouped, composed
 from ..codec import decode, validation
@@ -91,7 +92,7 @@ def faiss(
     ...     checkpoints.load(path)
     Codebooks(3 stages, 16 codewords of 4)
     """
-    quantizer = composed.of(codebooks)
+    path, quantizer = arguments.path("export.faiss", "path", path), composed.of(codebooks)
     parts, order = _parts(quantizer)
     packed = _Codes.of(quantizer, codes, norms, lists, order)
     with NewFile(path) as new:

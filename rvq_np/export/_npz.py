@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import arguments
 from ..arrays import to_numpy
 from ..codebooks import Codebooks, composed
 from ..errors import DtypeError, ParameterError, ShapeError
@@ -47,7 +48,7 @@ def npz(path: str | os.PathLike[str], quantizer: Any) -> None:
     ...         print(sorted(archive), archive["stages.1.codebook"].shape)
     ['description', 'stages.0.codebook', 'stages.1.codebook'] (4, 3)
     """
-    quantizer = composed.of(quantizer)
+    path, quantizer = arguments.path("export.npz", "path", path), composed.of(quantizer)
     arrays: dict[str, Any] = {}
     about = _described(quantizer, "", arrays)
     about["fingerprint"] = quantizer.fingerprint
@@ -115,7 +116,7 @@ def codes(path: str | os.PathLike[str], codes: Any, form: str) -> None:
            [2, 5],
            [3, 6]], dtype=int32)
     """
-    rows = to_numpy(codes)
+    path, rows = arguments.path("export.codes", "path", path), to_numpy(codes)
     if rows.dtype.kind not in "iu" or (rows.size and rows.min() < 0):
         raise DtypeError(
             f"export.codes: codes has dtype {rows.dtype}; expected integers >= 0, none dropped."

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import arguments
 from ..codebooks import Codebooks, Grouped, Linear, Projected, Stage, composed
 from ..errors import MissingExtraError, ParameterError
 from ..files.atomic import NewFile
@@ -74,7 +75,7 @@ def onnx(
     >>> from rvq_np import export
     >>> export.onnx("encode.onnx", np.ones((8, 1024, 128), np.float32))  # doctest: +SKIP
     """
-    quantizer = composed.of(quantizer)
+    path, quantizer = arguments.path("export.onnx", "path", path), composed.of(quantizer)
     if part not in PARTS or dtype not in DTYPES or (dtype == "float16" and part == "encode"):
         raise ParameterError(
             f"export.onnx: part is {part!r} and dtype {dtype!r}; expected part 'encode' or "
