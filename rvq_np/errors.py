@@ -5,6 +5,22 @@ would expect, so ``except ValueError`` keeps working.  A message says which call
 is expected and what to do.  When one of these is raised, no state has changed.
 """
 
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+
+_PACKAGE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "")
+
+
+def warn(message: str, category: type[Warning]) -> None:
+    """Warn of the line of the user's program, however many calls of ours are in between."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)
+
 
 class RvqError(Exception):
     """Base of every error raised on purpose."""

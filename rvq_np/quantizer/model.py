@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import os
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, overload
 
@@ -28,6 +27,7 @@ from ..errors import (
     ShapeError,
     StateError,
     UnstableTrainingWarning,
+    warn,
 )
 from ..files import safetensors
 from ..frontend import FrontEnd
@@ -698,23 +698,21 @@ class ResidualVectorQuantizer:
             self._churn[stage] = self._churn[stage] + 1 if most else 0
             if self._churn[stage] == UNSTABLE and not self._warned_unstable:
                 self._warned_unstable = True
-                warnings.warn(
+                warn(
                     f"forward: {count} of {self.bins} codewords of stage {stage} were replaced in "
                     f"this step, and more than half in each of the last {UNSTABLE}: the codebook "
                     "does not learn. Batches hold too few distinct vectors for "
                     f"threshold_ema_dead_code={self.config.threshold_ema_dead_code}; pass None, "
                     "which is right for any.",
                     UnstableTrainingWarning,
-                    stacklevel=5,
                 )
 
     def _warn_if_random(self, start: int, stop: int) -> None:
         used = self._states[start:stop]
         if not self._warned and not all(state.initialized for state in used):
             self._warned = True
-            warnings.warn(
+            warn(
                 "these codebooks were never trained or loaded: their codewords are random. Train "
                 "them with fit() or in train mode, or load a model.",
                 NotInitializedWarning,
-                stacklevel=3,
             )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -13,7 +12,7 @@ import numpy as np
 from .. import arguments, arrays, backends
 from ..codebooks import Codebooks, Linear
 from ..codec import core, validation
-from ..errors import FewVectorsWarning, ParameterError, ShapeError
+from ..errors import FewVectorsWarning, ParameterError, ShapeError, warn
 from . import sources
 from .chunked import ChunkedData, Chunks
 from .data import Data, check_finite
@@ -221,12 +220,11 @@ def fit(
         states = kept.states
         distinct = data.distinct(sizes[0])
         if distinct < sizes[0]:
-            warnings.warn(
+            warn(
                 f"fit: x holds {distinct} distinct vectors for {sizes[0]} codewords a stage: the "
                 f"other {sizes[0] - distinct} of the first stage can never be chosen. Give more "
                 "vectors, or fewer codewords.",
                 FewVectorsWarning,
-                stacklevel=2,
             )
         for stage in range(len(kept.states), n_q):
             data.begin()

@@ -8,7 +8,6 @@ to the codes (`rvq_np.train.joint`).  Decoding stays what it is, a sum of codewo
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -17,7 +16,7 @@ import numpy as np
 from .. import arguments, arrays, backends
 from ..codebooks import Codebooks
 from ..codec import core, validation
-from ..errors import ParameterError, ShapeError, TooFewVectorsWarning
+from ..errors import ParameterError, ShapeError, TooFewVectorsWarning, warn
 from . import joint
 from .data import check_finite
 from .kmeans import Clusters, sample_rows
@@ -220,12 +219,11 @@ def refined(
         rows = sample_rows(total, way.rows_per_codeword * most, rng)
     count = min(HELD_OUT, round(way.held_out * len(rows)))
     if count == 0 or len(rows) - count < most:
-        warnings.warn(
+        warn(
             f"{call}: there are {len(rows) - count} vectors to refit {most} codewords to, and "
             f"{count} held out; expected at least {most} and 1. The codebooks are not refined. "
             "Pass more vectors, or fit fewer codewords.",
             TooFewVectorsWarning,
-            stacklevel=4,
         )
         return codebooks
     rows = rng.permutation(rows)

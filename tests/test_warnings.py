@@ -1,0 +1,45 @@
+"""Warnings name the line of the user's program, whichever call of ours found the reason."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+import rvq_np
+from rvq_np import ResidualVectorQuantizer, errors, train
+
+FEW = np.repeat(np.random.default_rng(0).standard_normal((3, 4)).astype(np.float32), 20, 0)
+MANY = np.random.default_rng(1).standard_normal((40, 4)).astype(np.float32)
+
+
+def made(**options):
+    return ResidualVectorQuantizer(4, 4, 2, 16, rng=0, **options)
+
+
+CALLS = {
+    "encode": (errors.NotInitializedWarning, lambda: made().eval().encode(MANY, 50)),
+    "decode": (errors.NotInitializedWarning, lambda: made().decode(np.zeros((2, 3), np.int32))),
+    "fit of the class": (errors.FewVectorsWarning, lambda: made().fit(FEW)),
+    "train.fit": (errors.FewVectorsWarning, lambda: train.fit(FEW, 2, 16, 3, 0)),
+    "refine": (errors.TooFewVectorsWarning, lambda: made().fit(MANY[:16], refine=True)),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_warning_names_the_line_of_the_caller(name):
+    category, call = CALLS[name]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        call()
+    (warned,) = [each for each in caught if issubclass(each.category, category)]
+    assert warned.filename == __file__
+
+
+def test_a_warning_of_training_names_the_line_of_the_step():
+    quantizer = made(kmeans_init=False)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(60):
+            quantizer(FEW, 50)
+    (warned,) = [e for e in caught if issubclass(e.category, rvq_np.UnstableTrainingWarning)]
+    assert warned.filename == __file__
