@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import rvq_np
-from rvq_np import ResidualVectorQuantizer, errors, train
+from rvq_np import ResidualVectorQuantizer, cli, errors, train
 
 FEW = np.repeat(np.random.default_rng(0).standard_normal((3, 4)).astype(np.float32), 20, 0)
 MANY = np.random.default_rng(1).standard_normal((40, 4)).astype(np.float32)
@@ -43,3 +43,12 @@ def test_a_warning_of_training_names_the_line_of_the_step():
             quantizer(FEW, 50)
     (warned,) = [e for e in caught if issubclass(e.category, rvq_np.UnstableTrainingWarning)]
     assert warned.filename == __file__
+
+
+def test_the_command_line_warns_in_one_line(tmp_path, capsys):
+    np.save(tmp_path / "few.npy", FEW)
+    model = str(tmp_path / "m.safetensors")
+    line = ["fit", str(tmp_path / "few.npy"), "-o", model, "--n-q", "1", "--bins", "16"]
+    assert cli.main(line) == 0
+    (warned,) = capsys.readouterr().err.splitlines()
+    assert warned.startswith("rvq-np: warning: fit: x holds 3 distinct vectors for 16 codewords")

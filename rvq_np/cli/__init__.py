@@ -11,19 +11,32 @@ invalid command line.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any
 
-from ..errors import RvqError
+from ..errors import (
+    FewVectorsWarning,
+    NotInitializedWarning,
+    RvqError,
+    TooFewVectorsWarning,
+    UnstableTrainingWarning,
+)
 from . import commands, compile, folder, ids, terminal
+
+WARNINGS = (
+    FewVectorsWarning, NotInitializedWarning, TooFewVectorsWarning, UnstableTrainingWarning,
+)  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code."""
     options = _parser().parse_args(arguments)
     try:
-        with terminal.any_text():
+        with terminal.any_text(), _warned_in_one_line():
             options.run(options)
     except (RvqError, OSError, MemoryError) as error:
         if isinstance(error, BrokenPipeError) and error.filename is None:
@@ -36,6 +49,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("rvq-np: interrupted", file=sys.stderr)
         return 130
     return 0
+
+
+@contextlib.contextmanager
+def _warned_in_one_line() -> Iterator[None]:
+    """Show each warning of ours as a line of its own, without the place in the program."""
+
+    def show(message: Any, category: Any, *place: Any, **more: Any) -> None:
+        if issubclass(category, WARNINGS):
+            print(f"rvq-np: warning: {_one_line(message)}", file=sys.stderr)
+        else:
+            before(message, category, *place, **more)
+
+    with warnings.catch_warnings():
+        before, warnings.showwarning = warnings.showwarning, show
+        for category in WARNINGS:
+            warnings.simplefilter("always", category)
+        yield
 
 
 def _parser() -> argparse.ArgumentParser:

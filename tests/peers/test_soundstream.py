@@ -97,7 +97,8 @@ def test_where_nothing_differs_on_purpose_the_curves_are_one(state, audio):
     """Projections held, nothing expires: rounding is what is left.
 
     It is some 1e-6 for eight steps and 1e-3 after thirty (a run here), as Adam divides gradients
-    by their size and a vector between two codewords may get the other one.
+    by their size and a vector between two codewords may get the other one. So the first loss,
+    before any step, is compared closely; after one step processors differ (1e-6 and 1.4e-5 on two).
     """
     curves, states = [], []
     for each in both(state, quantizer_threshold_ema_dead_code=0):
@@ -105,7 +106,8 @@ def test_where_nothing_differs_on_purpose_the_curves_are_one(state, audio):
         states.append(each.state_dict())
     ours, theirs = curves
     apart = np.abs(ours / theirs - 1)
-    assert apart[:2].max() < 1e-5
+    assert apart[0].max() < 1e-6
+    assert apart[1].max() < 1e-4
     assert statistics.median(apart[:, 0]) < 1e-5
     assert apart[:, 0].max() < 1e-3
     assert ours[-1, 0] < 0.7 * ours[0, 0]

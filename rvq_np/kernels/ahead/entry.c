@@ -6,6 +6,7 @@
    so one library serves every version. */
 #include <math.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 #if defined(__aarch64__) && defined(__linux__)
 #include <sys/auxv.h>
@@ -20,6 +21,9 @@ extern Object _Py_NoneStruct, PyFloat_Type;
 extern Object *PyExc_TypeError;
 extern int PyObject_GetBuffer(Object *, Buffer *, int);
 extern void PyBuffer_Release(Buffer *);
+extern int PyBuffer_ToContiguous(void *, const Buffer *, intptr_t, char);
+extern int PyBuffer_FromContiguous(const Buffer *, const void *, intptr_t, char);
+extern Object *PyErr_NoMemory(void);
 extern int PyObject_CheckBuffer(Object *), PyObject_IsInstance(Object *, Object *);
 extern intptr_t PyTuple_Size(Object *);
 extern Object *PyTuple_GetItem(Object *, intptr_t);
@@ -68,6 +72,12 @@ static int contiguous(const Buffer *b) {
   return 1;
 }
 
+static const Variant *variant_of(const Entry *entry, const char *signature) {
+  for (int n = 0; n < entry->count; n++)
+    if (!strcmp(entry->variants[n].signature, signature)) return &entry->variants[n];
+  return 0;
+}
+
 static int64_t bits_of(double number) {
   int64_t bits;
   memcpy(&bits, &number, 8);
@@ -76,6 +86,8 @@ static int64_t bits_of(double number) {
 
 Object *rvq_np_call(const Entry *entry, Object *arguments) {
   Buffer buffers[MOST];
+  void *copies[MOST] = {0}; /* in C order, of arrays of other strides */
+  int places[MOST], strided = 0; /* where the words of an array begin; -1: it is in C order */
   int64_t words[WORDS], whole = 0;
   double real = 0;
   char signature[4 * MOST + 1], *end = signature;
@@ -91,7 +103,7 @@ Object *rvq_np_call(const Entry *entry, Object *arguments) {
     } else if (PyObject_CheckBuffer(each)) {
       Buffer *b = &buffers[held];
       if (PyObject_GetBuffer(each, b, FLAGS)) goto done;
-      held++;
+      places[held++] = -1;
       char letter = letter_of(b->format ? b->format : "B", b->itemsize);
       if (!letter || b->ndim > 3) {
         PyErr_Format(PyExc_TypeError, "%s: argument %d has a type of no kernel", entry->name, (int)n);
@@ -108,7 +120,11 @@ Object *rvq_np_call(const Entry *entry, Object *arguments) {
         continue;
       }
       *end++ = '0' + b->ndim;
-      if (!contiguous(b)) *end++ = 'A';
+      if (!contiguous(b)) {
+        *end++ = 'A';
+        places[held - 1] = at;
+        strided++;
+      }
       words[at++] = (int64_t)(intptr_t)b->data;
       for (int d = 0; d < b->ndim; d++) words[at++] = b->shape[d];
       for (int d = 0; d < b->ndim; d++) words[at++] = b->strides[d];
@@ -122,9 +138,24 @@ Object *rvq_np_call(const Entry *entry, Object *arguments) {
     }
   }
   *end = 0;
-  const Variant *found = 0;
-  for (int n = 0; n < entry->count && !found; n++)
-    if (!strcmp(entry->variants[n].signature, signature)) found = &entry->variants[n];
+  const Variant *found = variant_of(entry, signature);
+  if (!found && strided) { /* of arrays in C order: such copies are made, and copied back */
+    char *kept = signature;
+    for (const char *each = signature; each <= end; each++)
+      if (*each != 'A') *kept++ = *each;
+    found = variant_of(entry, signature);
+    for (int n = 0; found && n < held; n++) {
+      if (places[n] < 0) continue;
+      Buffer *b = &buffers[n];
+      copies[n] = malloc(b->bytes ? b->bytes : 1);
+      if (!copies[n]) { PyErr_NoMemory(); goto done; }
+      if (PyBuffer_ToContiguous(copies[n], b, b->bytes, 'C')) goto done;
+      words[places[n]] = (int64_t)(intptr_t)copies[n];
+      int64_t step = b->itemsize;
+      for (int d = b->ndim - 1; d >= 0; step *= b->shape[d], d--)
+        words[places[n] + 1 + b->ndim + d] = step;
+    }
+  }
   if (!found) {
     PyErr_Format(PyExc_TypeError, "%s was not compiled for (%s); RVQ_NP_KERNELS=0 uses no library",
                  entry->name, signature);
@@ -133,12 +164,18 @@ Object *rvq_np_call(const Entry *entry, Object *arguments) {
   void *state = PyEval_SaveThread(), *nothing = 0, *error = 0;
   found->run(&nothing, &error, words, &whole, &real);
   PyEval_RestoreThread(state);
+  for (int n = 0; n < held; n++)
+    if (copies[n] && !buffers[n].readonly &&
+        PyBuffer_FromContiguous(&buffers[n], copies[n], buffers[n].bytes, 'C')) goto done;
   if (found->result == 'd') result = PyFloat_FromDouble(real);
   else if (found->result == 'l') result = PyLong_FromLongLong(whole);
   else if (found->result == 'L') result = PyLong_FromUnsignedLongLong((uint64_t)whole);
   else { Py_IncRef(&_Py_NoneStruct); result = &_Py_NoneStruct; }
 done:
-  while (held) PyBuffer_Release(&buffers[--held]);
+  while (held) {
+    free(copies[--held]);
+    PyBuffer_Release(&buffers[held]);
+  }
   return result;
 }
 

@@ -7,6 +7,8 @@ or a letter alone for a number.
     ?           bool                        B H I L     uint8, uint16, uint32, uint64
     n           None                        A after it  strides of any kind
 
+Where an array has other strides and no signature says so, a copy in C order is used in its place.
+
 ``T`` stands for float32 and then for float64, ``P`` and ``Q`` for the types of a screen's panels
 and of the rows it reads, together; ``M`` and ``V`` for float32 and float64, each on its own;
 ``U`` for the types of codes in a trie, and ``W`` for int32 and int64.
