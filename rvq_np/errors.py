@@ -16,10 +16,10 @@ _PACKAGE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "")
 
 def warn(message: str, category: type[Warning]) -> None:
     """Warn of the line of the user's program, however many calls of ours are in between."""
-    level, frame = 1, sys._getframe()
+    depth, frame = 1, sys._getframe()
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
-        level, frame = level + 1, frame.f_back
-    warnings.warn(message, category, stacklevel=level)
+        depth, frame = depth + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=depth)
 
 
 class RvqError(Exception):
