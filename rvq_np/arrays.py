@@ -29,6 +29,17 @@ Codes = NDArray[np.int32]
 Integers = NDArray[np.integer]
 
 
+class WithCodes:
+    """What holds `codes`, as an array or a list of them: calls that take codes take it, too."""
+
+    codes: Any
+
+
+def codes_of(codes: Any) -> Any:
+    """Return codes as they are, or those of what holds them."""
+    return codes.codes if isinstance(codes, WithCodes) else codes
+
+
 def namespace(*arrays: Any) -> Any:
     """Return the array API namespace of `arrays`, which must be of one library.
 

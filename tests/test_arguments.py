@@ -362,3 +362,23 @@ def test_reading_takes_the_same_arguments_from_a_path_and_a_reader():
     assert list(ours)[1:] == [name for name in theirs if name not in ("path", "codebooks")]
     for name in ("n_q", "start", "stop"):
         assert (ours[name].kind, ours[name].default) == (theirs[name].kind, theirs[name].default)
+
+
+def test_what_holds_codes_is_taken_where_codes_are(tmp_path):
+    rvq = rvq_np.ResidualVectorQuantizer(4, 4, 2, 8, rng=0).fit(X).eval()
+    result = rvq(X, 50)
+    books, path = rvq.codebooks, tmp_path / "codes.rvq"
+    bitstream.write(path, result, codebooks=books, frame_rate=Fraction(44100, 512))
+    content = bitstream.read(path)
+    np.testing.assert_array_equal(content.codes, result.codes)
+    for held in (content, result):
+        np.testing.assert_array_equal(rvq.decode(held), rvq.decode(result.codes))
+        np.testing.assert_array_equal(rvq_np.decode(held, books), rvq.decode(result.codes))
+        counts, sums = codec.tally(X, held, books)
+        expected = codec.tally(X, result.codes, books)
+        np.testing.assert_array_equal(counts, expected[0])
+        np.testing.assert_array_equal(sums, expected[1])
+    bitstream.write(tmp_path / "again.rvq", content)  # sizes and frame rate are in it
+    again = bitstream.read(tmp_path / "again.rvq")
+    assert (again.sizes, again.frame_rate) == ((8, 8), Fraction(44100, 512))
+    np.testing.assert_array_equal(again.codes, result.codes)

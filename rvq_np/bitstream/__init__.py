@@ -67,6 +67,10 @@ def write(
     (array([[ 5,  7, -1],
            [ 0,  0,  3]], dtype=int32), array([[ 5,  7, -1]], dtype=int32), Fraction(11025, 128))
     """
+    if isinstance(codes, Content):
+        sizes = codes.sizes if sizes is None and codebooks is None else sizes
+        strides = codes.strides if strides is None else strides
+        frame_rate = codes.frame_rate if frame_rate is None else frame_rate
     stages = stages_of(codes)
     count, batch = len(stages), stages[0].shape[:-1] if len(stages) else ()
     if codebooks is not None:

@@ -77,6 +77,7 @@ class Body:
 
 def stages_of(codes: Any) -> list[np.ndarray]:
     """Return one array per stage of an array (n, ..., T) or a list of arrays, or raise."""
+    codes = arrays.codes_of(codes)
     if hasattr(codes, "shape"):
         codes = arrays.to_numpy(codes)
     elif not isinstance(codes, Iterable):

@@ -12,7 +12,7 @@ from zlib import crc32
 
 import numpy as np
 
-from .. import arguments
+from .. import arguments, arrays
 from ..codebooks import Quantizer, composed
 from ..codec import validation
 from ..errors import BitstreamError, ShapeError
@@ -21,7 +21,7 @@ from . import _format, _stages
 
 
 @dataclass(frozen=True)
-class Content:
+class Content(arrays.WithCodes):
     """The codes that were read, and what they are codes of.
 
     Attributes

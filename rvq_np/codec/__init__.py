@@ -149,7 +149,7 @@ def decode(
         One row a stage, the first n of them, ``0 <= n <= Q``: a prefix is always legal. A code of
         -1 is dropped: its stage adds nothing to that vector. Of any library `rvq_np.backends`
         serves; of a Dask array the vectors are one, computed later. Where stages have strides, a
-        list of n arrays.
+        list of n arrays. A `QuantizedResult` or `bitstream.Content` stands for its codes.
     codebooks : Codebooks, Composed or array (Q, K, D), floating
     out : numpy.ndarray (..., D), optional
         Where to write the vectors of NumPy codes, in the float type of the codebooks; returned.
@@ -193,6 +193,7 @@ def decode(
     array([[5., 4.],
            [0., 0.]], dtype=float32)
     """
+    codes = arrays.codes_of(codes)
     first = codes[0] if isinstance(codes, (list, tuple)) and codes else codes
     if later := backends.chunked(first):
         return chunks.decode(later, decode, codes, codebooks, out, threads)
@@ -239,7 +240,7 @@ def tally(x: Any, codes: Any, codebooks: Any) -> tuple[list[np.ndarray], list[np
     (array([1., 2.]), array([[0., 1.],
            [8., 8.]]))
     """
-    entered, given = backends.enter_all(x, codes)
+    entered, given = backends.enter_all(x, arrays.codes_of(codes))
     with entered.there():
         return _tally(entered.array, given.array, composed.of(codebooks))
 

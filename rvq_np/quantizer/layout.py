@@ -21,7 +21,7 @@ CodeArray = TypeVar("CodeArray")
 
 
 @dataclass(eq=False)
-class QuantizedResult(Generic[VectorArray, CodeArray]):
+class QuantizedResult(arrays.WithCodes, Generic[VectorArray, CodeArray]):
     """What quantizing a batch gives; unpacks like the tuple ESPnet returns.
 
     Two are equal if all their arrays are: of the same shapes and numbers, whatever the library.

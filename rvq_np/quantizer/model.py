@@ -391,6 +391,7 @@ class ResidualVectorQuantizer:
         NotInitializedWarning
             As `encode`.
         """
+        codes = arrays.codes_of(codes)
         later = backends.chunked(codes)
         entered = None if later else backends.enter(codes)
         codes = entered.array if entered else codes
