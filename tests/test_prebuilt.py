@@ -226,6 +226,6 @@ def test_a_library_gives_the_same_bits_and_needs_no_compiler(library):
 def test_what_holds_for_compiled_kernels_holds_for_those_of_a_library(library):
     files = ["test_backends.py::TestNumba", "test_backends.py::TestNumbaFloat64", "test_codec.py"]
     files += ["test_train.py", "test_quantizer.py", "test_bitstream.py", "test_folded_maps.py"]
-    said = run(library, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider",
+    said = run(library, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-m", "not slow",
                *(str(HERE / each) for each in files))  # fmt: skip
     assert " passed" in said
