@@ -406,6 +406,15 @@ def test_fitting_leaves_the_vectors_where_they_are(rng):
     assert 0 < more == few < 6 * 4 * 2 * 1500 / 2
 
 
+def test_averages_are_of_sums_on_any_device(rng):
+    """Called by itself, `ema` chooses the device of the sums; none has done so before."""
+    codewords, sums = (rng.standard_normal((4, 3)).astype(np.float32) for _ in range(2))
+    state = train.CodebookState(codewords, codewords, np.ones(4, np.float32), True)
+    counts, put = np.arange(4.0), on_device(1)
+    found = train.ema(state, counts, put(sums.astype(np.float64)), 0.9)
+    assert found == train.ema(state, counts, sums.astype(np.float64), 0.9)
+
+
 def test_fitting_unused_codewords_and_too_few_rows(rng):
     x = np.repeat(rng.standard_normal((5, 6)), 20, axis=0).astype(np.float32)
     with pytest.warns(FewVectorsWarning, match="5 distinct vectors for 8"):

@@ -216,7 +216,7 @@ OTHERS = (
         "there",
         "return nullcontext() if device is None else device",
         "return nullcontext()",
-        f"{CUPY}::TestOtherDevice",
+        f"{CUPY}::test_averages_are_of_sums_on_any_device",
     ),
     Fault(
         "k-means on the GPU waits in every round",
