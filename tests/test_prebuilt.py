@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from rvq_np import errors
+from rvq_np import cli, errors
 from rvq_np.kernels import ahead, compiled, prebuilt
 from rvq_np.kernels.compiled import entries
 
@@ -151,17 +151,35 @@ def test_signatures_are_those_of_the_screens_there_are():
         (["aarch64", "x86-64-v2"], "a library is for one"),
     ],
 )
-def test_targets_that_cannot_be_are_refused_by_name(targets, message, tmp_path):
+def test_targets_that_cannot_be_are_refused_by_name(targets, message):
     with pytest.raises(errors.ParameterError, match=message):
-        ahead.build(targets, tmp_path / "kernels.so")
-    assert not list(tmp_path.iterdir())
+        ahead.build(targets)
 
 
-def test_a_compiler_that_is_not_there_is_named_before_any_work(tmp_path, monkeypatch):
+def test_a_compiler_that_is_not_there_is_named_before_any_work(monkeypatch):
     monkeypatch.setenv("CC", "no-such-compiler")
     with pytest.raises(errors.BackendError, match=r"no C compiler no-such-compiler; install"):
-        ahead.build(["native"], tmp_path / "kernels.so")
+        ahead.build(["native"])
+
+
+@pytest.mark.parametrize("output", ["kernels", "kernels.txt", "nowhere/kernels.so"])
+def test_a_library_that_cannot_be_written_is_refused_before_any_work(
+    output, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(ahead, "build", lambda targets: pytest.fail("it was compiled"))
+    assert cli.main(["compile", "-o", str(tmp_path / output)]) == 1
+    assert output.split("/")[0] in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_what_is_compiled_takes_its_place_as_a_whole(folder, monkeypatch, capsys):
+    made = {"targets": [{"name": "native"}], "system": "linux"}
+    monkeypatch.setattr(ahead, "build", lambda targets: (b"new", made))
+    path = folder / "kernels.so"
+    path.write_bytes(b"the old one")
+    path.chmod(0o600)
+    assert cli.main(["compile", "-o", str(path)]) == 0
+    assert (path.read_bytes(), path.stat().st_mode & 0o777) == (b"new", 0o600)
 
 
 @pytest.fixture(scope="module")
@@ -205,6 +223,11 @@ for dtype in (np.float32, np.float64):
         rvq = rvq_np.ResidualVectorQuantizer(9, codebook_dim=width, n_q=2, bins=16, rng=0)
         rvq(x, 50), rvq(x, 50)
         answers += [rvq.fit(x).eval().encode(x, 50), *rvq.state_dict().values()]
+from rvq_np.kernels.compiled import averages
+rows, apart = np.arange(24.0).reshape(6, 4)[::2], np.zeros(6)  # strides of no signature
+averages.squared_distances(rows, np.ones((1, 4)), np.zeros(3, np.int32), apart[::2], 0, 3)
+answers.append(apart)
+assert apart.tolist() == [6.0, 0.0, 294.0, 0.0, 1094.0, 0.0], apart
 compiler = sorted({"numba", "llvmlite"} & set(sys.modules))
 answers = [each.tobytes().hex() for each in answers]
 print(json.dumps([compiler, prebuilt.library() is not None, answers]))

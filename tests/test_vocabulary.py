@@ -30,7 +30,7 @@ RIGHT = (
 # Files of bits are in machine words; the glossary has the names that others use; entries of a
 EXEMPT = {"bits.py", "glossary.md"}
 ENTRIES = r"[\"'](words|levels)[\"']|\.words\b|\}words\b|KeyError\W+levels"
-KINDS = {".py", ".md", ".rst", ".toml", ".cu", ".cuh", ".hpp"}
+KINDS = {".py", ".md", ".rst", ".toml", ".c", ".cu", ".cuh", ".hpp"}
 
 
 def texts():

@@ -5,6 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from ..files.atomic import NewFile
+from . import outputs
+
 
 def add_to(commands: Any) -> None:
     """Add the command to the parser of all commands."""
@@ -20,7 +23,9 @@ def add_to(commands: Any) -> None:
         help="processors to compile for: native, x86-64-v4+vnni, x86-64-v4, x86-64-v3, x86-64-v2, "
         "or aarch64; several of one machine may be in a library (default: native)",
     )  # fmt: skip
-    parser.add_argument("-o", "--output", required=True, help="library to write")
+    parser.add_argument(
+        "-o", "--output", required=True, help="library to write: .so, .dylib or .dll"
+    )
     parser.set_defaults(run=run)
 
 
@@ -28,6 +33,9 @@ def run(options: argparse.Namespace) -> None:
     """Compile, and print what was written."""
     from ..kernels import ahead
 
-    about = ahead.build(options.target, options.output)
+    out = outputs.of("compile", options.output, [])
+    library, about = ahead.build(options.target)
+    with NewFile(out.path) as new:
+        new.file.write(library)
     names = ", ".join(each["name"] for each in about["targets"])
-    print(f"{options.output}: kernels for {names} on {about['system']}")
+    print(f"{options.output}: kernels for {names} on {about['system']}", file=out.said)

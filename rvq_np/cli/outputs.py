@@ -20,6 +20,7 @@ ENDINGS = {
     "fit": (".safetensors",),
     "encode": (".rvq", ".npy", ".npz", ".csv"),
     "decode": (".npy", ".wav"),
+    "compile": (".so", ".dylib", ".dll"),
     "convert": (".safetensors",),
     "convert --to faiss": (".faissindex", ".faiss", ".index"),
 }

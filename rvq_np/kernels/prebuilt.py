@@ -115,7 +115,7 @@ def sealed(binary: bytes, about: dict[str, Any]) -> bytes:
 
 @functools.cache
 def sources() -> str:
-    """Return a hash of the sources of all kernels, by which a library is known to be of these."""
+    """Return a hash of the sources of all kernels: a library, or a cache, of others is outdated."""
     digest = hashlib.sha256()
     folder = Path(__file__).parent
     for path in sorted(folder.rglob("*.py")) + sorted(folder.rglob("*.c")):

@@ -36,7 +36,7 @@ extern void *PyEval_SaveThread(void);
 extern void PyEval_RestoreThread(void *);
 extern void Py_IncRef(Object *);
 
-enum { MOST = 64, WORDS = 7 * MOST, FLAGS = 0x10 | 0x08 | 0x04 }; /* strides, shape, format */
+enum { MOST = 64, CELLS = 7 * MOST, FLAGS = 0x10 | 0x08 | 0x04 }; /* strides, shape, format */
 
 /* Numba's own calling convention: where the result goes, where an error goes, the arguments. */
 typedef int Kernel(void **, void **, int64_t *, int64_t *, double *);
@@ -87,8 +87,8 @@ static int64_t bits_of(double number) {
 Object *rvq_np_call(const Entry *entry, Object *arguments) {
   Buffer buffers[MOST];
   void *copies[MOST] = {0}; /* in C order, of arrays of other strides */
-  int places[MOST], strided = 0; /* where the words of an array begin; -1: it is in C order */
-  int64_t words[WORDS], whole = 0;
+  int places[MOST], strided = 0; /* where the cells of an array begin; -1: it is in C order */
+  int64_t cells[CELLS], whole = 0;
   double real = 0;
   char signature[4 * MOST + 1], *end = signature;
   int held = 0, at = 0;
@@ -111,10 +111,10 @@ Object *rvq_np_call(const Entry *entry, Object *arguments) {
       }
       *end++ = letter;
       if (b->ndim == 0) { /* a number of NumPy's */
-        if (letter == 'd' || letter == 'l' || letter == 'L') memcpy(&words[at], b->data, 8);
-        else if (letter == '?') { words[at] = *(char *)b->data; end[-1] = 'l'; }
-        else if (letter == 'f') { words[at] = bits_of(*(float *)b->data); end[-1] = 'd'; }
-        else if (letter == 'i') { words[at] = *(int32_t *)b->data; end[-1] = 'l'; }
+        if (letter == 'd' || letter == 'l' || letter == 'L') memcpy(&cells[at], b->data, 8);
+        else if (letter == '?') { cells[at] = *(char *)b->data; end[-1] = 'l'; }
+        else if (letter == 'f') { cells[at] = bits_of(*(float *)b->data); end[-1] = 'd'; }
+        else if (letter == 'i') { cells[at] = *(int32_t *)b->data; end[-1] = 'l'; }
         if (letter == 'L') end[-1] = 'l';
         at++;
         continue;
@@ -125,14 +125,14 @@ Object *rvq_np_call(const Entry *entry, Object *arguments) {
         places[held - 1] = at;
         strided++;
       }
-      words[at++] = (int64_t)(intptr_t)b->data;
-      for (int d = 0; d < b->ndim; d++) words[at++] = b->shape[d];
-      for (int d = 0; d < b->ndim; d++) words[at++] = b->strides[d];
+      cells[at++] = (int64_t)(intptr_t)b->data;
+      for (int d = 0; d < b->ndim; d++) cells[at++] = b->shape[d];
+      for (int d = 0; d < b->ndim; d++) cells[at++] = b->strides[d];
     } else if (PyObject_IsInstance(each, &PyFloat_Type)) {
-      words[at++] = bits_of(PyFloat_AsDouble(each));
+      cells[at++] = bits_of(PyFloat_AsDouble(each));
       *end++ = 'd';
     } else {
-      words[at++] = PyLong_AsLongLong(each);
+      cells[at++] = PyLong_AsLongLong(each);
       if (PyErr_Occurred()) goto done;
       *end++ = 'l';
     }
@@ -150,10 +150,10 @@ Object *rvq_np_call(const Entry *entry, Object *arguments) {
       copies[n] = malloc(b->bytes ? b->bytes : 1);
       if (!copies[n]) { PyErr_NoMemory(); goto done; }
       if (PyBuffer_ToContiguous(copies[n], b, b->bytes, 'C')) goto done;
-      words[places[n]] = (int64_t)(intptr_t)copies[n];
+      cells[places[n]] = (int64_t)(intptr_t)copies[n];
       int64_t step = b->itemsize;
       for (int d = b->ndim - 1; d >= 0; step *= b->shape[d], d--)
-        words[places[n] + 1 + b->ndim + d] = step;
+        cells[places[n] + 1 + b->ndim + d] = step;
     }
   }
   if (!found) {
@@ -162,7 +162,7 @@ Object *rvq_np_call(const Entry *entry, Object *arguments) {
     goto done;
   }
   void *state = PyEval_SaveThread(), *nothing = 0, *error = 0;
-  found->run(&nothing, &error, words, &whole, &real);
+  found->run(&nothing, &error, cells, &whole, &real);
   PyEval_RestoreThread(state);
   for (int n = 0; n < held; n++)
     if (copies[n] && !buffers[n].readonly &&

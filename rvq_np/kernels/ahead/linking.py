@@ -19,11 +19,13 @@ from .targets import TARGETS
 CROSS = {"aarch64": "aarch64-linux-gnu-gcc"}
 
 
-def build(targets: Sequence[str], file: str | os.PathLike[str]) -> dict[str, Any]:
-    """Compile all kernels for `targets`, of one machine, into the shared library `file`.
+def build(targets: Sequence[str]) -> tuple[bytes, dict[str, Any]]:
+    """Compile all kernels for `targets`, of one machine.
 
     Returns
     -------
+    library : bytes
+        The content of a shared library.
     about : dict
         What `prebuilt.contents` reads from it.
 
@@ -60,8 +62,7 @@ def build(targets: Sequence[str], file: str | os.PathLike[str]) -> dict[str, Any
         "system": sys.platform, "machine": machine, "kernels": prebuilt.sources(),
         "targets": [{"name": each, "shape": tables[each]["shape"]} for each in ordered],
     }  # fmt: skip
-    Path(file).write_bytes(prebuilt.sealed(binary, about))
-    return about
+    return prebuilt.sealed(binary, about), about
 
 
 def _native() -> str:

@@ -14,11 +14,8 @@ Fast-math is never on as a whole.  A kernel whose error bound covers it may name
 """
 
 import contextlib
-import functools
-import hashlib
 import logging
 import os
-from pathlib import Path
 from typing import Any
 
 from .. import prebuilt
@@ -83,7 +80,7 @@ def _stamp(made):
     """Let a change in any kernel's file outdate the cache: Numba looks at one file only."""
     file: Any = getattr(getattr(made, "_cache", None), "_cache_file", None)
     if hasattr(file, "_source_stamp"):
-        file._source_stamp = (file._source_stamp, _sources())
+        file._source_stamp = (file._source_stamp, prebuilt.sources())
 
 
 def _spare(made):
@@ -105,14 +102,6 @@ def _or_nothing(function, after):
             return None
 
     return call
-
-
-@functools.cache
-def _sources():
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parents[1].rglob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.digest()
 
 
 def processor():
