@@ -21,8 +21,9 @@ def prefixes(names: Iterable[str], pattern: str) -> list[str]:
 
     `pattern` has ``{}`` for the number of the stage.
     """
-    tail = re.compile(rf"(?:^|(?<=\.)){re.escape(pattern.format(0))}$")
-    found = {name[: match.start()] for name in names if (match := tail.search(name))}
+    ending = pattern.format(0)
+    before = {name.removesuffix(ending) for name in names if name.endswith(ending)}
+    found = [each for each in before if not each or each.endswith(".")]
     return sorted(found, key=lambda each: (len(each), each))
 
 
