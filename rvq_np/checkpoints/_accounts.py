@@ -8,9 +8,10 @@ config that choose between two ways to compute.
 from __future__ import annotations
 
 import re
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from ..errors import CheckpointError
+from ._contract import Beside, Configured
 from ._file import Tensors
 
 # The last part of names of tensors that only training reads.
@@ -26,26 +27,6 @@ SETTINGS = {
     "codec_range", "q0_ds_ratio",
 }  # fmt: skip
 NESTED = ("quantizer_kwargs", "quantizer_config", "quantizer_conf", "quantizer")
-
-
-@runtime_checkable
-class Beside(Protocol):
-    """A family with further tensors beside its codebooks.
-
-    ``BESIDE``: regular expressions of names of tensors that do not change what is computed.
-    """
-
-    BESIDE: tuple[str, ...]
-
-
-@runtime_checkable
-class Configured(Protocol):
-    """A family that settings of the config change.
-
-    ``SETTINGS``: those of `_accounts.SETTINGS` that ``build`` reads.
-    """
-
-    SETTINGS: tuple[str, ...]
 
 
 def settings(config: dict[str, Any]) -> dict[str, Any]:
