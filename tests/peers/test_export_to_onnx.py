@@ -221,6 +221,7 @@ def test_unknown_options_are_refused(options, message, rng, tmp_path):
     [
         (np.full((1, 2, 2), 1e5, np.float32), {"part": "decode", "dtype": "float16"}, "float16"),
         (np.full((1, 2, 2), 1e300), {}, "beyond float32"),
+        (np.full((1, 2, 2), 1e20, np.float32), {}, "a squared norm has numbers beyond float32"),
         (Grouped([np.ones((1, 2, 2)), np.ones((1, 2, 2))])[:1], {"part": "decode"}, "a group"),
     ],
 )
