@@ -169,6 +169,14 @@ def test_codes_and_options_that_do_not_fit_are_refused(options, error, message, 
     assert os.listdir(tmp_path) == []
 
 
+def test_one_norm_or_none_has_a_scale_with_a_width(tmp_path):
+    for codes, low in ((CODES[:, 1:2], 5.0), (CODES[:, :0], 0.0)):
+        content = written(tmp_path, BOOKS, codes)
+        search, least, largest = struct.unpack_from("<iff", content, 4 + len(HEADER + ADDITIVE))
+        assert (search, least) == (4, low)
+        assert largest > low
+
+
 @pytest.mark.parametrize("norms", ["qint8", "float"])
 def test_norms_beyond_float32_are_refused(norms, tmp_path):
     books = Codebooks([np.float32([[1, 1], [1e20, 1]])])
