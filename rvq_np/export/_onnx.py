@@ -280,8 +280,8 @@ def _scores(graph: _Graph, target: str, stage: Stage) -> str:
         norms = (norms > 0).astype(np.float64)
     else:
         book = stored
-    halves = narrowed("export.onnx", "squared norm", np.square(norms) / 2)
-    halves = graph.constant(halves, "half_norms")
+    squares = narrowed("export.onnx", "squared norm", np.square(norms) / 2)
+    halves = graph.constant(squares, "half_norms")
     products = graph.add("MatMul", target, graph.add("Transpose", book, perm=[1, 0]))
     return graph.add("Sub", products, halves)
 
