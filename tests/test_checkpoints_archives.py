@@ -51,7 +51,7 @@ def test_float_types_are_kept_or_widened(dtype, tmp_path):
 )
 def test_arrays_that_cannot_be_codebooks_are_refused(value, message, tmp_path):
     np.savez(tmp_path / "a.npz", **{"centroids.0": value})
-    refused(tmp_path / "a.npz", message)
+    refused(tmp_path / "a.npz", message, tensor="'centroids.0'")
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\3\4nothing", bytes(99)])

@@ -2,6 +2,7 @@
 
 import os
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from hypothesis import strategies as st
 
 import rvq_np
 from rvq_np import checkpoints, export
+
+FAISS = Path(__file__).parent / "data" / "faiss"  # written by Faiss itself
 
 pytestmark = pytest.mark.quick
 
@@ -195,6 +198,15 @@ def test_other_kinds_are_refused_by_name(content, message, tmp_path):
     path = tmp_path / "a.faissindex"
     path.write_bytes(content)
     refused(path, message)
+
+
+@pytest.mark.parametrize("place", [33, 86])  # the metric of the index, and that of its lists
+def test_lists_chosen_by_inner_product_are_refused(place, tmp_path):
+    content = bytearray((FAISS / "IVF4-RQ3x3.faissindex").read_bytes())
+    assert content[place : place + 4] == struct.pack("<i", 1)
+    content[place : place + 4] = struct.pack("<i", 0)
+    (tmp_path / "a.faissindex").write_bytes(content)
+    refused(tmp_path / "a.faissindex", "lists are chosen by inner product")
 
 
 def test_wrappers_without_end_are_refused(tmp_path):

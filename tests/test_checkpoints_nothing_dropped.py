@@ -20,7 +20,7 @@ from helpers.checkpoint_files import (
 )
 
 from rvq_np import checkpoints, cli
-from rvq_np.checkpoints import _accounts
+from rvq_np.checkpoints import _accounts, _stack
 from rvq_np.errors import CheckpointError, ParameterError, PartsError
 
 pytestmark = pytest.mark.quick
@@ -89,6 +89,12 @@ def test_a_special_case_wins_over_what_it_is_a_case_of(monkeypatch, tmp_path):
         names = order(checkpoints.families())
         monkeypatch.setattr(checkpoints, "families", lambda names=names: names)
         assert checkpoints.load_as(path)[0] == "espnet"
+
+
+def test_a_pattern_begins_where_a_part_of_a_name_does():
+    """`myquantizers.0` is not `quantizers.0` with something before."""
+    names = ["b.quantizers.0.codebook", "quantizers.0.codebook", "a.myquantizers.0.codebook"]
+    assert _stack.prefixes(names, "quantizers.{}.codebook") == ["", "b."]
 
 
 def test_what_may_be_of_two_families_alike_is_refused(tmp_path):

@@ -4,6 +4,7 @@ Where a package runs here, tests/peers/test_checkpoints_of_2026.py compares with
 """
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -99,6 +100,28 @@ def test_a_missing_tensor_is_named(case, tmp_path):
             ), gone
 
 
+FLAGS = ("inited", "initialized", "_initialized")
+FLAGGED = {"funcodec", "higgs_audio", "mimo_audio", "nemo", "qwen3_tts", "qwen3_tts_25hz",
+           "wavtokenizer", "xy_tokenizer"}  # fmt: skip
+
+
+@cases
+def test_a_stage_that_was_never_initialized_is_refused(case, tmp_path):
+    if case.family == "qwen3_tts":
+        books = [name.rpartition(".")[0] for name in case.tensors if name.endswith("_usage")]
+        case.tensors |= {f"{book}.initialized": np.ones(1, np.float32) for book in books}
+    flags = [name for name in case.tensors if name.rpartition(".")[2] in FLAGS]
+    assert bool(flags) == (case.family in FLAGGED)
+    for flag in flags:
+        path = saved(case, tmp_path, case.tensors | {flag: np.zeros_like(case.tensors[flag])})
+        if case.part is None or flag.startswith(case.part):
+            message = f"{re.escape(flag.rpartition('.')[0])} was never initialized"
+            with pytest.raises(CheckpointError, match=message):
+                checkpoints.load(path, part=case.part)
+        else:
+            assert checkpoints.load(path, part=case.part)
+
+
 @pytest.mark.parametrize(
     ("name", "parts"),
     [("qwen3_tts, encoder", ("encoder", "decoder")),
@@ -119,6 +142,15 @@ def test_the_encoder_of_qwen_is_cut_to_the_stages_that_are_used(tmp_path):
         case.config = {"encoder_valid_num_quantizers": used}
         with pytest.raises(CheckpointError, match=r"encoder_valid_num_quantizers is .*1 to 6"):
             checkpoints.load(saved(case, tmp_path), part="encoder")
+
+
+def test_the_setting_of_the_quantizer_wins_over_that_of_the_model(tmp_path):
+    """Each moss loads by the nested setting, whatever the outer one is."""
+    case = reference.moss_audio("rvq")
+    case.config = {"quantizer_type": "rlfq", "quantizer_kwargs": {"quantizer_type": "rvq"}}
+    quantizer = checkpoints.load(saved(case, tmp_path))
+    case.config = {"quantizer_type": "rvq"}
+    assert quantizer.fingerprint == checkpoints.load(saved(case, tmp_path)).fingerprint
 
 
 @pytest.mark.parametrize("config", [{}, {"quantizer_type": "vq"}, {"quantizer_kwargs": {}}])

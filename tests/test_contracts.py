@@ -15,6 +15,7 @@ import rvq_np
 from rvq_np import backends, checkpoints
 from rvq_np.backends import _array_api
 from rvq_np.backends import numpy as host
+from rvq_np.checkpoints import _contract
 from rvq_np.codebooks import Quantizer
 
 pytestmark = pytest.mark.quick
@@ -109,10 +110,10 @@ def test_checks_ask_a_quantizer_for_what_is_listed_only():
 @pytest.mark.parametrize("name", checkpoints.families())
 def test_a_family_has_what_its_contract_lists(name):
     module = checkpoints._module(name)
-    optional = [checkpoints.NamedFamily, checkpoints.Exporter, checkpoints.OfVectors,
-                checkpoints._accounts.Beside, checkpoints._accounts.Configured]  # fmt: skip
-    whole = checkpoints.Family
-    for one in (checkpoints.BinaryFamily, checkpoints.FamilyOfParts):
+    optional = [_contract.NamedFamily, _contract.Exporter, _contract.OfVectors, _contract.Beside,
+                _contract.Configured]  # fmt: skip
+    whole = _contract.Family
+    for one in (_contract.BinaryFamily, _contract.FamilyOfParts):
         whole = one if isinstance(module, one) else whole
     for contract in (whole, *optional):
         for member, parameters in members(contract).items():

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import rvq_np
 from rvq_np import Codebooks, Grouped, Linear, Parallel, Projected, Stage, checkpoints, cli, export
-from rvq_np.errors import CodeRangeError, ParameterError, ShapeError
+from rvq_np.errors import CodeRangeError, NonFiniteError, ParameterError, ShapeError
 
 pytestmark = pytest.mark.quick
 
@@ -156,6 +156,9 @@ def test_what_an_index_cannot_hold_is_refused(quantizer, message, tmp_path):
         ({"codes": CODES, "lists": np.ones((3, 2))}, ShapeError, "behind the row of lists"),
         ({"codes": CODES + 1}, CodeRangeError, "export.faiss"),
         ({"codes": CODES - 1}, CodeRangeError, "code -1 at .* names no codeword"),
+        ({"norms": ["none"]}, ParameterError, "expected one of none, float, qint8"),
+        ({"lists": np.full((3, 2), 1e39)}, ParameterError, "a centroid has numbers beyond float32"),
+        ({"lists": np.full((3, 2), np.nan)}, NonFiniteError, "holds nan"),
         ({"lists": np.ones((3, 3))}, ShapeError, r"lists has shape \(3, 3\); expected the cent"),
         ({"codes": [[3], [0], [0]], "lists": np.ones((3, 2))}, CodeRangeError, "export.faiss"),
     ],
@@ -164,6 +167,23 @@ def test_codes_and_options_that_do_not_fit_are_refused(options, error, message, 
     with pytest.raises(error, match=message):
         written(tmp_path, BOOKS, **options)
     assert os.listdir(tmp_path) == []
+
+
+def test_one_norm_or_none_has_a_scale_with_a_width(tmp_path):
+    for codes, low in ((CODES[:, 1:2], 5.0), (CODES[:, :0], 0.0)):
+        content = written(tmp_path, BOOKS, codes)
+        search, least, largest = struct.unpack_from("<iff", content, 4 + len(HEADER + ADDITIVE))
+        assert (search, least) == (4, low)
+        assert largest > low
+
+
+@pytest.mark.parametrize("norms", ["qint8", "float"])
+def test_norms_beyond_float32_are_refused(norms, tmp_path):
+    books = Codebooks([np.float32([[1, 1], [1e20, 1]])])
+    with pytest.raises(ParameterError, match="a squared norm has numbers beyond float32"):
+        written(tmp_path, books, np.array([[0, 1]]), norms)
+    assert os.listdir(tmp_path) == []
+    assert written(tmp_path, books, np.array([[0, 1]]), "none")
 
 
 @pytest.mark.parametrize("name", ["c.rvq", "c.npy"])

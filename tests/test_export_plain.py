@@ -233,7 +233,9 @@ def test_codes_for_codec_cpp_are_time_first(rng, tmp_path):
     ("codes", "form", "error", "message"),
     [
         (np.zeros((2, 3)), "candle", DtypeError, "float64; expected integers"),
-        (np.full((2, 3), -1), "candle", DtypeError, "none dropped"),
+        (np.full((2, 3), -1), "candle", DtypeError, "from -1 to -1; expected .*none dropped"),
+        (np.full((2, 3), 2**31), "codec.cpp", DtypeError, "expected integers from 0 to 2147483647"),
+        (np.full((2, 3), 2**63, np.uint64), "candle", DtypeError, "to 9223372036854775808; expect"),
         (np.zeros(3, int), "candle", ShapeError, r"\(3,\); expected \(Q, T\)"),
         (np.zeros((2, 2, 3), int), "codec.cpp", ParameterError, "for 2 signals"),
         (np.zeros((2, 3), int), "gguf", ParameterError, "expected one of candle, codec.cpp"),

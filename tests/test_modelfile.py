@@ -122,6 +122,11 @@ def test_any_truncation_is_refused(tmp_path_factory, cut):
     refused(path, "may be truncated")
 
 
+def test_a_file_with_more_than_its_tensors_is_refused(path):
+    path.write_bytes(path.read_bytes() + b"\0")
+    refused(path, "its data do not end with its tensors")
+
+
 @pytest.mark.parametrize(
     "content", [b"PK\x03\x04" + bytes(200), bytes(100), b"\x80\x04pickle" * 30, b"\xff" * 64]
 )

@@ -112,6 +112,16 @@ def test_the_class_fails_with_the_report():
         made.test_codes_do_not_depend_on_the_variant()
 
 
+def test_codes_of_padding_are_found():
+    def padded(batch):
+        longest = max(each.shape[1] for each in batch)
+        return encode([np.pad(each, ((0, 0), (0, longest - each.shape[1]))) for each in batch])
+
+    made = batch_invariance_tests(encode=padded, signals=SIGNALS)()
+    with pytest.raises(AssertionError):
+        made.test_a_signal_has_as_many_frames_in_a_batch_as_alone()
+
+
 @pytest.mark.parametrize(
     ("encode", "signals", "options", "error", "message"),
     [

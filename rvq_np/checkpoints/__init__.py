@@ -1,9 +1,6 @@
 """Codebooks of published models: one file per family, named after it.
 
-The contracts of such a file are below: a module is a `Family`, or, if its files are not
-safetensors, a `BinaryFamily`.  One whose files have several quantizers is a `FamilyOfParts`, one
-whose names a message may list a `NamedFamily`, one that codebooks can be exported to an `Exporter`.
-What a family does not read is accounted for: see `_accounts`, with `Beside` and `Configured`.
+What such a file has is in `_contract`; what a family does not read is accounted for in `_accounts`.
 
 A pickle is never opened: ``.pt``, ``.pth``, ``.th`` and ``.bin`` files can run code.  For models of
 this library see `rvq_np.ResidualVectorQuantizer.load`.
@@ -16,96 +13,17 @@ import pkgutil
 from collections.abc import Iterable, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 
 from .. import arguments
-from ..codebooks import Quantizer, composed
+from ..codebooks import composed
 from ..errors import CheckpointError, ParameterError, PartsError, ShapeError
 from ..files import kinds, safetensors
 from ..frontend import FrontEnd
 from . import _accounts, _archive, _file, _nearest
-
-
-class Family(Protocol):
-    """A family of safetensors checkpoints."""
-
-    def matches(self, tensors: Any, config: dict[str, Any]) -> int:
-        """Return how many marks of the family a checkpoint has, 0 if one is missing that all have.
-
-        Marks are kinds of names of tensors, and settings of the JSON config beside it, ``{}`` if
-        there is none. The family with the most marks has the file, so that a special case wins over
-        what it is a case of, and no family needs to know of others. Called only where the caller
-        named no family.
-        """
-
-    def build(self, tensors: Any, config: dict[str, Any]) -> Quantizer:
-        """Return the quantizer.
-
-        `tensors`: a mapping that reads a tensor when it is accessed, as float32 or float64; a
-        missing name raises `CheckpointError`. What it does not read is accounted for afterwards: a
-        tensor beside the codebooks, within what `_stack.one_prefix` or `_stack.scope` noted as
-        theirs, that is not of training (`_accounts.TRAINING`), has the file refused by name.
-        """
-
-
-@runtime_checkable
-class FamilyOfParts(Protocol):
-    """A family whose files have several quantizers; it is a `Family` but for ``build``."""
-
-    NAMES: _nearest.Forms  # as of a `NamedFamily`
-
-    def matches(self, tensors: Any, config: dict[str, Any]) -> int:
-        """Return how many marks of the family a checkpoint has, as a `Family` does."""
-
-    def parts(self, tensors: Any, config: dict[str, Any]) -> dict[str, str]:
-        """Return what each quantizer is, by the name that ``load(part=)`` takes."""
-
-    def build(self, tensors: Any, config: dict[str, Any], part: str) -> Quantizer:
-        """Return the quantizer of that name."""
-
-
-@runtime_checkable
-class NamedFamily(Protocol):
-    """A family whose names the message lists where no family matches.
-
-    ``NAMES``: per form of the family, how the names of the first stage end.
-    """
-
-    NAMES: _nearest.Forms
-
-
-@runtime_checkable
-class BinaryFamily(Protocol):
-    """A family whose files are not safetensors."""
-
-    def recognizes(self, head: bytes) -> bool:
-        """Whether a file that begins with these bytes is of the program."""
-
-    def parse(self, file: BinaryIO, path: Path) -> Quantizer:
-        """Return the quantizer from the open file, at its beginning."""
-
-
-@runtime_checkable
-class OfVectors(Protocol):
-    """A family that is no neural codec; the vectors of a codec are the latents of its encoder."""
-
-    def front_end(self, tensors: Any) -> FrontEnd | None:
-        """Return what the vectors are, None where that is unknown."""
-
-
-@runtime_checkable
-class Exporter(Protocol):
-    """A family to which codebooks can be exported."""
-
-    def entries(self, quantizer: Any, counts: list[np.ndarray]) -> dict[str, np.ndarray]:
-        """Return the tensors, by the names that ``load_state_dict`` of its quantizer expects.
-
-        `counts` has one array (K,) per stage: how often each codeword was chosen, as a moving
-        average. Raises `ParameterError` where the family cannot hold such a quantizer.
-        """
-
+from ._contract import BinaryFamily, Exporter, FamilyOfParts, NamedFamily, OfVectors
 
 COUNT = 100.0  # of a codeword, where the caller passes no counts
 

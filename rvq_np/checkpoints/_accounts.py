@@ -8,9 +8,10 @@ config that choose between two ways to compute.
 from __future__ import annotations
 
 import re
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from ..errors import CheckpointError
+from ._contract import Beside, Configured
 from ._file import Tensors
 
 # The last part of names of tensors that only training reads.
@@ -26,26 +27,6 @@ SETTINGS = {
     "codec_range", "q0_ds_ratio",
 }  # fmt: skip
 NESTED = ("quantizer_kwargs", "quantizer_config", "quantizer_conf", "quantizer")
-
-
-@runtime_checkable
-class Beside(Protocol):
-    """A family with further tensors beside its codebooks.
-
-    ``BESIDE``: regular expressions of names of tensors that do not change what is computed.
-    """
-
-    BESIDE: tuple[str, ...]
-
-
-@runtime_checkable
-class Configured(Protocol):
-    """A family that settings of the config change.
-
-    ``SETTINGS``: those of `_accounts.SETTINGS` that ``build`` reads.
-    """
-
-    SETTINGS: tuple[str, ...]
 
 
 def settings(config: dict[str, Any]) -> dict[str, Any]:
@@ -66,7 +47,7 @@ def check(
 
     `alone`: the file should hold one quantizer, so that a second one is something left out.
     """
-    left = [name for name in sorted(tensors) if _left_out(name, module, tensors, alone)]
+    left = _left_out(module, tensors, alone)
     if left:
         more = f" and {len(left) - 1} more" if len(left) > 1 else ""
         raise CheckpointError(
@@ -84,19 +65,28 @@ def check(
         )
 
 
-def _left_out(name: str, module: Any, tensors: Tensors, alone: bool) -> bool:
-    if name in tensors.read or name.rpartition(".")[2] in TRAINING:
-        return False
+def _left_out(module: Any, tensors: Tensors, alone: bool) -> list[str]:
+    """Return the names of a quantizer that nothing read and that are not known to be of training.
+
+    A checkpoint has thousands of names, so what is the same for all is found once.
+    """
     beside = module.BESIDE if isinstance(module, Beside) else ()
-    if any(re.search(each, name) for each in beside):
-        return False
-    if alone and "quantizer" in name.rpartition(".")[0]:
-        return True
-    return any(_within(name, each, tensors.read) for each in tensors.scopes)
+    firsts = {each.partition(".")[0] for each in tensors.read}
+    left = []
+    for name in sorted(tensors):
+        where, _, last = name.rpartition(".")
+        theirs = (alone and "quantizer" in where) or any(
+            _within(name, scope, firsts) for scope in tensors.scopes
+        )
+        known = name in tensors.read or last in TRAINING
+        if theirs and not known and not any(re.search(each, name) for each in beside):
+            left.append(name)
+    return left
 
 
-def _within(name: str, scope: str, read: set[str]) -> bool:
+def _within(name: str, scope: str, firsts: set[str]) -> bool:
+    """Whether a name is of the scope; `firsts`: the first parts of the names that were read."""
     if scope:
         return name.startswith(scope)
     first = name.partition(".")[0]
-    return first in {each.partition(".")[0] for each in read} or bool(MAPS.search(first))
+    return first in firsts or bool(MAPS.search(first))

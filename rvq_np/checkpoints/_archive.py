@@ -56,8 +56,8 @@ def read(path: Path) -> Arrays:
             for member in archive.infolist():
                 if member.filename.endswith(".npy"):
                     with archive.open(member) as file:
-                        entry = _entry(path, member.file_size, file)
-                    entries[member.filename.removesuffix(".npy")] = entry
+                        name = member.filename.removesuffix(".npy")
+                        entries[name] = _entry(path, name, member.file_size, file)
     except CheckpointError:
         raise
     except Exception as error:  # headers are parsed as Python: any exception is possible
@@ -68,7 +68,7 @@ def read(path: Path) -> Arrays:
     return Arrays(entries, path)
 
 
-def _entry(path: Path, size: int, file: Any) -> Entry:
+def _entry(path: Path, name: str, size: int, file: Any) -> Entry:
     version = np.lib.format.read_magic(file)
     header = {
         (1, 0): np.lib.format.read_array_header_1_0,
@@ -78,13 +78,13 @@ def _entry(path: Path, size: int, file: Any) -> Entry:
     start = file.tell()
     if dtype.hasobject or dtype.byteorder == ">" or (columns_first and len(shape) > 1):
         raise CheckpointError(
-            f"load: {str(path)!r} has an array {dtype.str} of objects, of another byte order, or "
-            "column by column; expected floats as numpy.savez writes them: call "
+            f"load: {name!r} in {str(path)!r} is an array {dtype.str} of objects, of another byte "
+            "order, or column by column; expected floats as numpy.savez writes them: call "
             "numpy.ascontiguousarray first."
         )
     if len(shape) > RANK_LIMIT or start + math.prod(shape) * dtype.itemsize != size:
         raise CheckpointError(
-            f"load: {str(path)!r} has an array of shape {shape} in {size - start} bytes; the "
+            f"load: {name!r} in {str(path)!r} has shape {shape} in {size - start} bytes; the "
             "archive is damaged."
         )
     return Entry(path, TYPES.get(dtype.str[1:], OTHERS), shape, start, size)

@@ -37,11 +37,6 @@ def home(tensors: Tensors, start: str, pattern: str) -> str:
     return prefix + start
 
 
-def has(tensors: Tensors, name: str) -> bool:
-    """Whether there is a map of this name, in any form of weight norm."""
-    return any(each.startswith(f"{name}.") for each in tensors)
-
-
 def stages(
     tensors: Tensors,
     prefix: str,
@@ -61,7 +56,7 @@ def stages(
         name = prefix + pattern.format(q)
         layer = prefix + pattern[: pattern.index("{}") + 2].format(q)
         _stack.initialized(tensors, layer, "inited")
-        present = everywhere or any(has(tensors, f"{layer}.{way}") for way in ways)
+        present = everywhere or any(_stack.has(tensors, f"{layer}.{way}") for way in ways)
         maps = [_stack.linear(tensors, f"{layer}.{way}") for way in ways] if present else []
         made.append(_stack.stage(tensors, layer, tensors[name], maps, metric))
     return made
@@ -72,10 +67,11 @@ def around(
 ) -> Codebooks | Composed:
     """Return `inner` between the maps of these names; where one is absent, the sizes agree."""
     names = [prefix + way for way in (into, out)]
-    if not any(has(tensors, name) for name in names):
+    if not any(_stack.has(tensors, name) for name in names):
         return inner
     maps = [
-        _stack.linear(tensors, name) if has(tensors, name) else _identity(inner) for name in names
+        _stack.linear(tensors, name) if _stack.has(tensors, name) else _identity(inner)
+        for name in names
     ]
     where = f"maps of {prefix or 'the file'}"
     if maps[0].weight.shape[1] != maps[1].weight.shape[0]:

@@ -21,8 +21,9 @@ def prefixes(names: Iterable[str], pattern: str) -> list[str]:
 
     `pattern` has ``{}`` for the number of the stage.
     """
-    tail = re.compile(rf"(?:^|(?<=\.)){re.escape(pattern.format(0))}$")
-    found = {name[: match.start()] for name in names if (match := tail.search(name))}
+    ending = pattern.format(0)
+    before = {name.removesuffix(ending) for name in names if name.endswith(ending)}
+    found = [each for each in before if not each or each.endswith(".")]
     return sorted(found, key=lambda each: (len(each), each))
 
 
@@ -92,6 +93,11 @@ def made(tensors: Tensors, where: str, kind: Callable[..., Any], *arguments: Any
         return kind(*arguments)
     except RvqError as error:
         raise CheckpointError(f"load: {str(tensors.source)!r}, {where}: {error}") from error
+
+
+def has(tensors: Tensors, name: str) -> bool:
+    """Whether there is a map of this name, in any form of weight norm."""
+    return any(each.startswith(f"{name}.") for each in tensors)
 
 
 def linear(tensors: Tensors, name: str) -> Linear:
@@ -168,7 +174,7 @@ def between(
     tensors: Tensors, prefix: str, inner: Codebooks, into: str, out: str
 ) -> Codebooks | Composed:
     """Return `inner` between the maps of these names under `prefix`, or alone if there are none."""
-    if not any(name.startswith((f"{prefix}{into}.", f"{prefix}{out}.")) for name in tensors):
+    if not any(has(tensors, prefix + way) for way in (into, out)):
         return inner
     maps = [linear(tensors, prefix + way) for way in (into, out)]
     return made(tensors, f"maps of {prefix or 'the file'}", Projected, inner, *maps)
@@ -221,7 +227,7 @@ def averaged(tensors: Tensors, prefix: str, pattern: str, flag: str) -> list[Sta
         initialized(tensors, book, flag)
         layer = book.rpartition(".")[0]
         maps = []
-        if any(each.startswith(f"{layer}.project_in.") for each in tensors):
+        if has(tensors, f"{layer}.project_in"):
             maps = [linear(tensors, f"{layer}.{way}") for way in ("project_in", "project_out")]
         codebook = tensors[name]
         if codebook.ndim == 3 and len(codebook) == 1:  # a leading axis of heads

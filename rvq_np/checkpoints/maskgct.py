@@ -17,7 +17,7 @@ NAMES = ((PATTERN.format(0), "quantizers.0.in_project.bias", "quantizers.0.out_p
 
 def matches(tensors: Any, config: dict[str, Any]) -> int:
     found = _stack.prefixes(tensors, PATTERN)
-    return 2 if any(_layers.has(tensors, f"{each}quantizers.0.in_project") for each in found) else 0
+    return 2 if any(_stack.has(tensors, f"{each}quantizers.0.in_project") for each in found) else 0
 
 
 def build(tensors: Any, config: dict[str, Any]) -> Any:

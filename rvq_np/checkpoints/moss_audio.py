@@ -22,7 +22,7 @@ NAMES = ((PATTERN.format(0), "input_proj.bias", "output_proj.bias"),)
 def matches(tensors: Any, config: dict[str, Any]) -> int:
     found = _stack.prefixes(tensors, PATTERN)
     around = any(
-        _layers.has(tensors, prefix + way)
+        _stack.has(tensors, prefix + way)
         for prefix in found
         for way in ("input_proj", "output_proj")
     )

@@ -21,7 +21,7 @@ def matches(tensors: Any, config: dict[str, Any]) -> int:
 def build(tensors: Any, config: dict[str, Any]) -> Any:
     prefix, pattern = _stack.one_prefix(tensors, (PATTERN,))
     ways = ("in_project", "out_project")
-    if any(_layers.has(tensors, f"{prefix}quantizers.0.{way}") for way in ("in_proj", "out_proj")):
+    if any(_stack.has(tensors, f"{prefix}quantizers.0.{way}") for way in ("in_proj", "out_proj")):
         ways = ("in_proj", "out_proj")
     stages = _layers.stages(tensors, prefix, pattern, ways)
     inner = _stack.codebooks(tensors, prefix, stages)

@@ -13,6 +13,7 @@ from .. import arguments
 from ..codebooks import Codebooks, Parallel, Projected, composed
 from ..errors import ParameterError
 from ..files.atomic import NewFile
+from ._floats import narrowed
 
 DTYPES = ("float32", "int8")
 A_LINE = 8  # numbers
@@ -76,12 +77,9 @@ def _tables(quantizer: Any) -> tuple[list[np.ndarray], list[Bias]]:
             f"export.c_header: {quantizer!r} has stages of several rates; expected stride 1."
         )
     tables, biases = _wide(quantizer, quantizer.n_q)
-    with np.errstate(over="ignore"):
-        tables = [each.astype(np.float32) for each in tables]
-        biases = [(each.astype(np.float32), stages) for each, stages in biases]
-    if not all(np.isfinite(each).all() for each in [*tables, *(bias for bias, _ in biases)]):
-        raise ParameterError("export.c_header: a codeword has numbers beyond float32.")
-    return tables, biases
+    call = "export.c_header"
+    tables = [narrowed(call, "codeword", each) for each in tables]
+    return tables, [(narrowed(call, "bias", each), stages) for each, stages in biases]
 
 
 def _wide(quantizer: Any, n_q: int) -> tuple[list[np.ndarray], list[Bias]]:
@@ -147,8 +145,8 @@ def _lines(
         yield "};"
     rows = np.concatenate(tables)
     if dtype == "int8":
-        largest = np.abs(rows).max(axis=1)
-        scales = np.where(largest > 0, largest / np.float32(127), np.float32(1))
+        scales = np.abs(rows).max(axis=1) / np.float32(127)
+        scales = np.where(scales > 0, scales, np.float32(1))  # zeros, and what is next to it
         yield f"static const float {name}_scales[{len(rows)}] = {{"
         yield from _numbers(scales.astype(np.float32))
         yield "};"

@@ -28,6 +28,7 @@ from ..codebooks import Codebooks, Grouped, composed
 from ..codec import decode, validation
 from ..errors import ParameterError, ShapeError
 from ..files.atomic import NewFile
+from ._floats import narrowed
 
 NORMS = {"none": (0, 0), "float": (3, 32), "qint8": (4, 8)}  # search type, bits of a norm
 MOST_BITS = 24  # of a stage; Faiss counts codewords in 32 bits, and adds those of all stages
@@ -67,7 +68,8 @@ def faiss(
     Raises
     ------
     ParameterError
-        If the index cannot hold such a quantizer, or `norms` is none of these or needs codes.
+        If the index cannot hold such a quantizer, `norms` is none of these or needs codes, or a
+        number that is stored is beyond float32.
     ShapeError, DtypeError, CodeRangeError
         If `codes` or `lists` do not fit the codebooks; -1, a dropped code, does not.
     OSError
@@ -102,7 +104,7 @@ def faiss(
         write(_header(quantizer.dim, packed.total))
         if coarse is not None:
             write(struct.pack("<QQ", len(coarse), 1) + b"IxF2")
-            write(_header(quantizer.dim, len(coarse)) + _vector(coarse.astype("<f4").ravel()))
+            write(_header(quantizer.dim, len(coarse)) + _vector(coarse.ravel()))
             write(struct.pack("<bQ", 0, 0))  # no direct map from numbers to places
             write(struct.pack("<Q", packed.size))
         for each in _quantizers(quantizer, parts, packed):
@@ -134,7 +136,7 @@ class _Codes(NamedTuple):
     def of(cls, quantizer: Any, codes: Any, norms: Any, lists: Any, order: list[int]) -> _Codes:
         if norms is None:
             norms = "float" if codes is None else "qint8"
-        if norms not in NORMS or (norms == "qint8" and codes is None):
+        if norms not in (*NORMS,) or (norms == "qint8" and codes is None):
             raise ParameterError(
                 f"export.faiss: norms is {norms!r}; expected one of {', '.join(NORMS)}, and codes "
                 "with 'qint8', as they set its scale."
@@ -148,6 +150,7 @@ class _Codes(NamedTuple):
                     f"{quantizer.dim})."
                 )
             Codebooks([lists])  # refuses what is no finite number
+            lists = narrowed("export.faiss", "centroid", lists, "<f4")
         rows = members = None
         if codes is not None:
             rows, members = _checked(quantizer, codes, lists)
@@ -175,8 +178,10 @@ class _Codes(NamedTuple):
             yield np.asarray(self.rows[:, chosen])
 
     def norms(self, codes: np.ndarray) -> np.ndarray:
-        decoded = decode(codes, self.quantizer).astype(np.float32)
-        return np.square(decoded, dtype=np.float64).sum(axis=1).astype(np.float32)
+        call, decoded = "export.faiss", decode(codes, self.quantizer)
+        decoded = narrowed(call, "decoded vector", decoded)
+        squares = np.square(decoded, dtype=np.float64).sum(axis=1)
+        return narrowed(call, "squared norm", squares)
 
     def measured(self) -> tuple[float, float]:
         """Return the smallest and the largest norm."""
@@ -303,12 +308,7 @@ def _additive(
 
 def _filled(codebook: np.ndarray, bits: int) -> np.ndarray:
     """Return 2**bits codewords; those that were missing are far from whatever is quantized."""
-    with np.errstate(over="ignore"):
-        books = codebook.astype("<f4")
-    if not np.isfinite(books).all():
-        raise ParameterError(
-            "export.faiss: a codebook has numbers beyond float32, in which Faiss holds them."
-        )
+    books = narrowed("export.faiss", "codebook", codebook, "<f4")
     missing = (1 << bits) - len(books)
     if not missing:
         return books

@@ -79,6 +79,7 @@ def _add(arrays: dict[str, Any], place: str, maps: list[tuple[str, Any]]) -> Non
 
 
 FORMS = ("candle", "codec.cpp")
+LARGEST = 2**31 - 1  # code
 
 
 def codes(path: str | os.PathLike[str], codes: Any, form: str) -> None:
@@ -99,7 +100,7 @@ def codes(path: str | os.PathLike[str], codes: Any, form: str) -> None:
     ParameterError
         If `form` is neither, or "codec.cpp" is to hold several signals.
     ShapeError, DtypeError
-        If `codes` are no integers >= 0 of two or three axes.
+        If `codes` are no integers >= 0, or beyond int32, or not of two or three axes.
     OSError
         If the file cannot be written.
 
@@ -117,9 +118,12 @@ def codes(path: str | os.PathLike[str], codes: Any, form: str) -> None:
            [3, 6]], dtype=int32)
     """
     path, rows = arguments.path("export.codes", "path", path), to_numpy(codes)
-    if rows.dtype.kind not in "iu" or (rows.size and rows.min() < 0):
+    whole = rows.dtype.kind in "iu"
+    if not whole or (rows.size and not 0 <= rows.min() <= rows.max() <= LARGEST):
         raise DtypeError(
-            f"export.codes: codes has dtype {rows.dtype}; expected integers >= 0, none dropped."
+            f"export.codes: codes has dtype {rows.dtype}"
+            + (f" and numbers from {rows.min()} to {rows.max()}" if whole else "")
+            + f"; expected integers from 0 to {LARGEST}, none dropped."
         )
     if rows.ndim not in (2, 3):
         raise ShapeError(

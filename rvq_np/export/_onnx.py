@@ -18,6 +18,7 @@ from .. import arguments
 from ..codebooks import Codebooks, Grouped, Linear, Projected, Stage, composed
 from ..errors import MissingExtraError, ParameterError
 from ..files.atomic import NewFile
+from ._floats import narrowed
 
 PARTS, DTYPES = ("encode", "decode"), ("float32", "float16")
 OPSET, IR = 18, 8
@@ -131,13 +132,7 @@ class _Graph:
         """Return a constant of the stored type, as float32."""
         key = (id(array), about)
         if key not in self.named:
-            with np.errstate(over="ignore", under="ignore"):
-                values = array.astype(self.dtype)
-            if not np.isfinite(values).all():
-                raise ParameterError(
-                    f"export.onnx: a {about} has numbers beyond {self.dtype}; expected smaller "
-                    "ones, or dtype 'float32'."
-                )
+            values = narrowed("export.onnx", about, array, self.dtype)
             self.named[key] = self.constant(values, about)
             self.kept.append(array)
         return self.named[key]
@@ -285,7 +280,8 @@ def _scores(graph: _Graph, target: str, stage: Stage) -> str:
         norms = (norms > 0).astype(np.float64)
     else:
         book = stored
-    halves = graph.constant((np.square(norms) / 2).astype(np.float32), "half_norms")
+    squares = narrowed("export.onnx", "squared norm", np.square(norms) / 2)
+    halves = graph.constant(squares, "half_norms")
     products = graph.add("MatMul", target, graph.add("Transpose", book, perm=[1, 0]))
     return graph.add("Sub", products, halves)
 

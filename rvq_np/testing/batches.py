@@ -18,7 +18,6 @@ import numpy as np
 from ..errors import ParameterError, ShapeError
 
 Encode = Callable[[list[Any]], Sequence[Any]]
-Pair = tuple[str, list[Any], list[Any]]
 
 
 @dataclass(frozen=True)

@@ -176,6 +176,16 @@ def test_whole_numbers_have_the_defined_codes_ties_included(rng, tmp_path):
     np.testing.assert_array_equal(codes, rvq_np.encode(x, codewords))
 
 
+def test_a_vector_of_zeros_has_the_codeword_of_zeros_by_cosine(rng, tmp_path):
+    codewords = normal(rng, 5, 4)
+    codewords[3] = 0
+    quantizer = Codebooks([Stage(codewords, metric="cosine")])
+    x = np.concatenate([np.zeros((1, 1, 4), np.float32), normal(rng, 1, 9, 4)], axis=1)
+    codes = Session(tmp_path, quantizer, "encode").encode(x)
+    assert codes[0, 0, 0] == 3
+    np.testing.assert_array_equal(codes, rvq_np.encode(x, quantizer))
+
+
 def test_a_codebook_is_stored_once(rng, tmp_path):
     big = Codebooks([Stage(normal(rng, 512, 32))] * 6)
     for part in ("encode", "decode"):
@@ -221,6 +231,7 @@ def test_unknown_options_are_refused(options, message, rng, tmp_path):
     [
         (np.full((1, 2, 2), 1e5, np.float32), {"part": "decode", "dtype": "float16"}, "float16"),
         (np.full((1, 2, 2), 1e300), {}, "beyond float32"),
+        (np.full((1, 2, 2), 1e20, np.float32), {}, "a squared norm has numbers beyond float32"),
         (Grouped([np.ones((1, 2, 2)), np.ones((1, 2, 2))])[:1], {"part": "decode"}, "a group"),
     ],
 )
