@@ -361,7 +361,7 @@ class Trie:
                 setattr(made, name, entry.mapped() if mapped else entry.read())
             made.n_ids = made._starts[-1] - made._starts[-2]
             made._check()
-        except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             what = str(error).removeprefix("load: ")
             raise InputFileError(
                 f"Trie.load: {str(path)!r} is no whole file of Trie.save ({what}). Write it again."
