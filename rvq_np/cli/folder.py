@@ -296,7 +296,7 @@ def _read_parquet(path: str, dim: int, column: str | None) -> tuple[int, Iterato
             import pyarrow as pa
 
             table = pa.Table.from_batches([batch])
-            some = sources.vectors_of(path, table, names)
+            some = sources.vectors_of("encode", path, table, names, start)
             _check_shape(path, some.shape, dim)
             yield start, some, table.drop_columns(names)
             start += len(some)
