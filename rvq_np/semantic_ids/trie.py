@@ -345,7 +345,9 @@ class Trie:
         made = cls.__new__(cls)
         try:
             entries, metadata = safetensors.read_header(Path(path))
-            known = json.loads(metadata[safetensors.KEY])
+            known = json.loads(metadata.get(safetensors.KEY, "{}"))
+            if "trie" not in known:
+                raise ValueError("it holds no trie")
             if known["version"] != safetensors.VERSION:
                 raise ValueError(
                     f"it has version {known['version']!r}; this release reads {safetensors.VERSION}"
