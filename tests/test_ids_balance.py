@@ -153,6 +153,20 @@ def test_training_a_balanced_stage_lowers_its_error(rng):
     assert balance(x, trained, 25).error < 0.9 * before.error
 
 
+def test_of_all_trained_codebooks_those_with_the_least_error_are_returned(rng, monkeypatch):
+    x = rng.standard_normal((60, 2)).astype(np.float32)
+    books = rvq_np.Codebooks(rng.standard_normal((2, 4, 2)).astype(np.float32))
+    once = fit_balanced(x, books, iterations=1)
+    assert once != books
+    market = balance_module()._Market
+    real, errors = market.run, iter([1.0, 0.5, 0.7, 0.6])
+    monkeypatch.setattr(
+        market, "run", lambda self, grain: (real(self, grain)[0], next(errors), 0.0)
+    )
+    assert fit_balanced(x, books, iterations=3) == once
+    assert next(errors, None) is None
+
+
 X, BOOKS = np.zeros((4, 2), np.float32), np.zeros((1, 2, 2), np.float32)
 MAP = rvq_np.Linear(np.eye(2), np.zeros(2))
 PROJECTED = rvq_np.Codebooks([rvq_np.Stage(BOOKS[0], MAP, MAP)])

@@ -1,6 +1,7 @@
 """The trie: what may follow, who has an ID; equal to sets of tuples in plain Python."""
 
 import collections
+import json
 import time
 
 import numpy as np
@@ -16,6 +17,7 @@ from rvq_np.errors import (
     ParameterError,
     ShapeError,
 )
+from rvq_np.files import safetensors
 from rvq_np.semantic_ids import Trie, Vocabulary
 
 
@@ -106,6 +108,27 @@ def test_a_damaged_file_is_refused_or_read_the_same(rng, tmp_path):
             Trie.load(path)
     with pytest.raises(FileNotFoundError):
         Trie.load(tmp_path / "none")
+
+
+@pytest.mark.parametrize(("change", "text"), [
+    (lambda arrays, _: arrays.update(_first=arrays["_first"].view(np.float32)), "whole numbers"),
+    (lambda arrays, _: arrays.update(_first=arrays["_first"][None]), "whole numbers"),
+    (lambda arrays, _: arrays.pop("_items"), "_items"),
+    (lambda arrays, about: about["trie"].update(n_items=7), "other lengths"),
+    (lambda arrays, about: about.update(version=2), "version 2; this release reads 1"),
+    (lambda arrays, about: about.pop("trie"), "it holds no trie"),
+])  # fmt: skip
+def test_a_file_of_other_arrays_is_refused(tmp_path, change, text):
+    path = tmp_path / "ids.trie"
+    Trie(np.array([[0, 0, 2], [1, 3, 3]])).save(path)
+    entries, metadata = safetensors.read_header(path)
+    arrays = {name: entry.read() for name, entry in entries.items()}
+    about = json.loads(metadata["rvq_np"])
+    change(arrays, about)
+    safetensors.write(path, arrays, {"rvq_np": json.dumps(about)})
+    for mapped in (True, False):
+        with pytest.raises(InputFileError, match=rf"Trie\.load: .* is no whole file .*{text}"):
+            Trie.load(path, mapped=mapped)
 
 
 def test_a_trie_that_cannot_be_written_leaves_the_old_one(rng, tmp_path, monkeypatch):

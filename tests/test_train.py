@@ -323,6 +323,27 @@ def test_fit_reads_a_memory_map_in_batches_and_gives_what_it_gives_in_memory(
         np.testing.assert_array_equal(one.counts, other.counts)
 
 
+@pytest.mark.filterwarnings("ignore::rvq_np.FewVectorsWarning")
+def test_fit_stops_where_no_error_is_left(rng):
+    """Codewords that nothing chooses get other vectors for ever, unless there is nothing to win."""
+    x, seen = np.repeat(rng.standard_normal((6, 4)), 50, axis=0).astype(np.float32), []
+    train.fit(x, 2, 8, 60, rng, callback=seen.append)
+    for stage in (0, 1):
+        assert len([each for each in seen if each.stage == stage]) <= 3
+    assert seen[-1].error < 1e-12
+
+
+def test_fit_stops_where_nothing_moves(rng):
+    """Three codewords are the same, and other vectors for them are nearly always that one, too."""
+    x, seen = np.zeros((100_000, 1), np.float32), []
+    x[:8] = np.arange(1, 9)[:, None]
+    start = np.float32([[[0], [0], [0], [0], [1.5], [4], [7]]])
+    train.fit(x, 1, 7, 60, 3, start=start, hold=0, rows_per_codeword=None, callback=seen.append)
+    assert 5 < len(seen) < 15
+    assert seen[-1].utilisation < 1
+    assert seen[-1].error > 0
+
+
 def test_fit_draws_its_rows_from_all_there_are(rng):
     x = np.float32([[0, 0]] * 400 + [[7, 7]] * 400)
     states = train.fit(x, 1, 2, 5, rng, rows_per_codeword=20)

@@ -167,6 +167,24 @@ def test_an_error_that_few_rows_show_by_chance_is_no_reason_to_change():
     assert not refining._surely_less(np.zeros(400), apart - 1)
 
 
+def test_codebooks_that_are_not_surely_better_are_not_returned(monkeypatch):
+    x = clustered(1500, 0)
+    books = train.codebooks_of(train.fit(x, 3, 8, 10, 0))
+    assert train.refine(x, books, iterations=3) != books
+    monkeypatch.setattr(refining, "SURE", np.inf)
+    seen = []
+    assert train.refine(x, books, iterations=3, callback=seen.append) is books
+    assert any(each.best for each in seen[1:])
+
+
+def test_codewords_go_half_as_far_again_as_the_refit_says(monkeypatch):
+    """To 1.5 and 11.5, from 0 and 10, where all vectors are at 1 and 11."""
+    monkeypatch.setattr(refining, "NOISE", 0.0)
+    x = np.tile(np.float32([[1], [11]]), (500, 1))
+    found = train.refine(x, np.float32([[[0], [10]]]), iterations=1, ridge=1e-6)
+    assert found[0].codebook.ravel() == pytest.approx([1.5, 11.5], rel=1e-6)
+
+
 def test_what_is_returned_has_the_smallest_held_out_error_reported():
     x = clustered(1500, 0)
     books = train.codebooks_of(train.fit(x, 4, 16, 20, 0))

@@ -10,6 +10,7 @@ others.  The manifest says which codebooks the codes are of, and at last that al
 from __future__ import annotations
 
 import argparse
+import collections
 import contextlib
 import hashlib
 import json
@@ -105,7 +106,8 @@ def _parts(source: Path, target: Path, to: str | None) -> dict[str, str]:
         raise InputFileError(
             f"encode: {str(source)!r} holds no file that ends in {', '.join(SUFFIXES)}."
         )
-    twice = [name for name, out in parts.items() if list(parts.values()).count(out) > 1]
+    times = collections.Counter(parts.values())
+    twice = [name for name, out in parts.items() if times[out] > 1]
     if twice:
         raise InputFileError(f"encode: {twice} would become one file. Rename one of them.")
     return parts
@@ -294,7 +296,7 @@ def _read_parquet(path: str, dim: int, column: str | None) -> tuple[int, Iterato
             import pyarrow as pa
 
             table = pa.Table.from_batches([batch])
-            some = sources.vectors_of(path, table, names)
+            some = sources.vectors_of("encode", path, table, names, start)
             _check_shape(path, some.shape, dim)
             yield start, some, table.drop_columns(names)
             start += len(some)

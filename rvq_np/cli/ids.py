@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import os
 import sys
 import time
@@ -103,7 +102,7 @@ def _make(path: str, options: argparse.Namespace) -> None:
             "moved": len(found.moved), "added_error": found.added / max(1, len(x)),
         }  # fmt: skip
         statistics = semantic_ids.stats(found.codes, sizes)
-        about["statistics"] = dataclasses.asdict(statistics)
+        about["statistics"] = statistics.to_dict()
         files.write(options.output, items, found.codes, sizes, template=options.template,
                     about=about)  # fmt: skip
     print(f"{options.output}: {len(x)} items, {len(found.moved)} moved")
@@ -134,7 +133,7 @@ def _add(path: str, options: argparse.Namespace) -> None:
     sizes = _with_suffix(books.sizes, every, chosen["suffix"])
     statistics = semantic_ids.stats(every, sizes)
     name = files.append(options.to, items, found.codes, about={
-        "sizes": list(sizes), "statistics": dataclasses.asdict(statistics),
+        "sizes": list(sizes), "statistics": statistics.to_dict(),
     })  # fmt: skip
     print(f"{name}: {len(x)} items, {len(found.moved)} moved; no ID of before changed")
     print(statistics)

@@ -61,6 +61,16 @@ class Entry(NamedTuple):
             file.seek(self.start)
             return self.values(file.read(self.stop - self.start))
 
+    def mapped(self) -> np.ndarray:
+        """Return the tensor, which stays in the file until it is looked at; errors as of `read`.
+
+        One of a type that needs conversion is read.
+        """
+        if self.dtype[0] not in KINDS or self.dtype.startswith("F8") or self.stop == self.start:
+            return self.read()
+        kind = f"<{KINDS[self.dtype[0]]}{SIZES[self.dtype]}"
+        return np.asarray(np.memmap(self.path, kind, "r", self.start, self.shape))
+
     def values(self, content: bytes) -> np.ndarray:
         """Return the tensor whose bytes are `content`; errors as of `read`."""
         if len(content) != self.stop - self.start:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -73,13 +73,22 @@ def order(codes: np.ndarray) -> np.ndarray:
     return found
 
 
-def starts(codes: np.ndarray, ordered: np.ndarray) -> np.ndarray:
-    """Return the places (n,) in an order where the codes (Q, N) differ from those before."""
+def beginnings(codes: np.ndarray, ordered: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield for the first 1, 2, … Q codes (Q, N) where, in an order, they differ from those before.
+
+    One array (N,) of bool, in which each step sets more.
+    """
     new = np.zeros(len(ordered), bool)
     new[:1] = True
     for row in codes:
         sorted_row = row[ordered]
         new[1:] |= sorted_row[1:] != sorted_row[:-1]
+        yield new
+
+
+def starts(codes: np.ndarray, ordered: np.ndarray) -> np.ndarray:
+    """Return the places (n,) in an order where the codes (Q, N) differ from those before."""
+    *_, new = beginnings(codes, ordered)
     return np.flatnonzero(new)
 
 

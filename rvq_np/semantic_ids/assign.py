@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from .. import arguments, arrays, backends
+from .. import arguments
 from ..codebooks import Codebooks
-from ..codec import core, validation
-from ..errors import ParameterError, ShapeError
+from ..codec import core
+from ..errors import ParameterError
 from . import _codes
-from .candidates import Candidates, candidates, finite
+from .candidates import Candidates, candidates, check, entered
 from .resolve import Resolved, resolve
 
 BLOCK = 1 << 24  # numbers of vectors encoded at once
@@ -66,17 +66,13 @@ def assign(
            [0, 1, 0]], dtype=int32)
     """
     call = "assign"
-    x = arrays.to_numpy(backends.enter(x).array)
-    books = validation.plain(call, Codebooks.of(codebooks))
+    x, books = entered(call, x, codebooks)
     capacity = arguments.whole(call, "capacity", capacity, 1)
-    if x.ndim != 2:
-        raise ShapeError(f"{call}: x has shape {x.shape}; expected (N, {books.dim}).")
     codes = np.empty((books.n_q, len(x)), np.int32)
     step = max(1, BLOCK // books.dim)
     for start in range(0, len(x), step):
         block = np.asarray(x[start : start + step])
-        finite(call, block, start)
-        validation.vectors(call, block, books)
+        check(call, block, books, start)
         codes[:, start : start + step] = core.encode(block, books, books.n_q)
     if suffix:
         return resolve(codes, suffix=True, prior=prior)

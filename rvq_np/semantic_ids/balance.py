@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import arguments, arrays, backends
+from .. import arguments
 from ..codebooks import Codebooks, Stage
-from ..codec import core, validation
-from ..errors import ParameterError, ShapeError
+from ..codec import core
+from ..errors import ParameterError
 from ..kernels import dispatch
-from .candidates import finite, squares
+from .candidates import check, entered, squares
 
 NEAR = 16  # codewords an item knows at a time
 BLOCK = 1 << 22  # numbers of vectors, and of codewords by items, held at once
@@ -96,31 +96,21 @@ def balance(
     (array([[0, 0, 1, 1]], dtype=int32), array([2, 2]))
     """
     call = "balance"
-    x = arrays.to_numpy(backends.enter(x).array)
-    books = validation.plain(call, Codebooks.of(codebooks))
+    x, books = entered(call, x, codebooks)
     if any(each.project_in is not None for each in books):
         raise ParameterError(f"{call}: the codebooks have projections; expected none.")
-    if x.ndim != 2:
-        raise ShapeError(f"{call}: x has shape {x.shape}; expected (N, {books.dim}).")
     place = arguments.whole(call, "stage", stage, -books.n_q, books.n_q - 1) % books.n_q
     size = books.sizes[place]
     epsilon = arguments.number(call, "epsilon", epsilon, 1e-9)
-    least = -(-len(x) // size)
-    capacity = max(1, least) if capacity is None else arguments.whole(call, "capacity", capacity, 1)
-    if capacity < least:
-        raise ParameterError(
-            f"{call}: capacity is {capacity} for {size} codewords and {len(x)} items; expected "
-            f"at least {least}."
-        )
+    capacity = _capacity(call, capacity, len(x), size)
     step = max(1, BLOCK // books.dim)
     codes = np.empty((books.n_q, len(x)), np.int32)
     for start in range(0, len(x), step):
         block = x[start : start + step]
-        finite(call, block, start)
-        validation.vectors(call, block, books)
+        check(call, block, books, start)
         if place:
             codes[:place, start : start + step] = core.encode(block, books[:place], place)
-    market = _Market(x, codes[:place], books, place, min(capacity, max(1, len(x))))
+    market = _Market(x, codes[:place], books, place, capacity)
     assigned, error, free = market.run(epsilon)
     codes[place] = assigned
     for start in range(0, len(x) if place + 1 < books.n_q else 0, step):
@@ -129,6 +119,20 @@ def balance(
         left = core.residual(x[part], given, books[: place + 1])
         codes[place + 1 :, part] = core.encode(left, books[place + 1 :], books.n_q - place - 1)
     return Balanced(codes, np.bincount(assigned, minlength=size), error, free)
+
+
+def _capacity(call: str, capacity: int | None, count: int, size: int) -> int:
+    """Return how many of the items a codeword may get, or raise ParameterError."""
+    least = -(-count // size)
+    if capacity is None:
+        return max(1, least)
+    capacity = arguments.whole(call, "capacity", capacity, 1)
+    if capacity < least:
+        raise ParameterError(
+            f"{call}: capacity is {capacity} for {size} codewords and {count} items; expected "
+            f"at least {least}."
+        )
+    return min(capacity, max(1, count))
 
 
 class _Market:
@@ -281,26 +285,29 @@ def fit_balanced(
     >>> found[0].codebook.ravel()
     array([0.5, 5.5], dtype=float32)
     """
-    iterations = arguments.whole("fit_balanced", "iterations", iterations, 0)
-    books = validation.plain("fit_balanced", Codebooks.of(codebooks))
-    found = balance(x, books, capacity, epsilon=epsilon)
-    rows, best = arrays.to_numpy(backends.enter(x).array), (found.error, books)
+    call = "fit_balanced"
+    iterations = arguments.whole(call, "iterations", iterations, 0)
+    rows, books = entered(call, x, codebooks)
+    found = balance(rows, books, capacity, epsilon=epsilon)
+    before, assigned, best = found.codes[:-1], found.codes[-1], (found.error, books)
+    capacity = _capacity(call, capacity, len(rows), books.sizes[-1])
+    step = max(1, BLOCK // books.dim)
     for _ in range(iterations):
         stage, dtype = books[-1], books[-1].codebook.dtype
         sums = np.zeros(stage.codebook.shape)
-        step = max(1, BLOCK // books.dim)
         for start in range(0, len(rows), step):
             part = slice(start, start + step)
             left = rows[part]
             if books.n_q > 1:
-                left = core.residual(left, np.ascontiguousarray(found.codes[:-1, part]), books[:-1])
-            codes = np.ascontiguousarray(found.codes[-1:, part])
-            sums += core.tally(left, codes, Codebooks([stage]))[1][0]
-        used = found.counts > 0
+                left = core.residual(left, np.ascontiguousarray(before[:, part]), books[:-1])
+            sums += core.tally(left, assigned[None, part], Codebooks([stage]))[1][0]
+        counts = np.bincount(assigned, minlength=len(sums))
+        used = counts > 0
         codebook = stage.codebook.copy()
-        codebook[used] = (sums[used] / found.counts[used, None]).astype(dtype)
+        codebook[used] = (sums[used] / counts[used, None]).astype(dtype)
         books = Codebooks([*books.stages[:-1], Stage(codebook)])
-        found = balance(rows, books, capacity, epsilon=epsilon)
-        if found.error < best[0]:
-            best = (found.error, books)
+        # Only the last stage moves: what the others chose stays.
+        assigned, error, _ = _Market(rows, before, books, books.n_q - 1, capacity).run(epsilon)
+        if error < best[0]:
+            best = (error, books)
     return best[1]

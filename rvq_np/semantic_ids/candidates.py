@@ -84,12 +84,9 @@ def candidates(
            [1, 1]], dtype=int32), array([0.3125, 0.3125]))
     """
     call = "candidates"
-    x = arrays.to_numpy(backends.enter(x).array)
-    books = validation.plain(call, Codebooks.of(codebooks))
+    x, books = entered(call, x, codebooks)
     k = arguments.whole(call, "k", k, 1)
     arguments.kind(call, "last", last, bool)
-    if x.ndim != 2:
-        raise ShapeError(f"{call}: x has shape {x.shape}; expected (N, {books.dim}).")
     rows = None if items is None else rows_of(call, items, len(x))
     count = len(x) if rows is None else len(rows)
     codes = np.empty((k, books.n_q, count), np.int32)
@@ -98,8 +95,7 @@ def candidates(
     for start in range(0, count, step):
         part = slice(start, min(start + step, count))
         block = x[part] if rows is None else x[rows[part]]
-        finite(call, block, start if rows is None else rows[part])
-        validation.vectors(call, block, books)
+        check(call, block, books, start if rows is None else rows[part])
         paths(block, books, codes[:, :, part], distances[:, part], last)
     return Candidates(codes, distances, rows)
 
@@ -120,19 +116,32 @@ def rows_of(call: str, items: Any, n_rows: int) -> np.ndarray:
     return rows.astype(np.int64)
 
 
-def finite(call: str, block: np.ndarray, rows: Any) -> None:
-    """Raise NonFiniteError, naming its row, if a number of a block is not finite.
+def entered(call: str, x: Any, codebooks: Any) -> tuple[np.ndarray, Codebooks]:
+    """Return embeddings (N, D) in host memory and codebooks without strides, or raise."""
+    x = arrays.to_numpy(backends.enter(x).array)
+    books = validation.plain(call, Codebooks.of(codebooks))
+    if x.ndim != 2:
+        raise ShapeError(f"{call}: x has shape {x.shape}; expected (N, {books.dim}).")
+    return x, books
 
-    `rows`: the number of the first row, or of each.
+
+def check(call: str, block: np.ndarray, books: Codebooks, rows: Any) -> None:
+    """Raise as `validation.vectors`, but name the row of `x` that holds a bad number.
+
+    `rows`: the number of the first row of the block, or of each.
     """
-    good = np.isfinite(block).all(axis=1) if block.dtype.kind == "f" else np.ones(len(block), bool)
-    if not good.all():
-        first = int(np.argmin(good))
+    try:
+        validation.vectors(call, block, books)
+    except NonFiniteError as error:
+        bad = ~np.isfinite(block).all(axis=1)
+        if not bad.any():  # residuals may overflow
+            raise
+        first = int(np.argmax(bad))
         row = int(rows[first]) if isinstance(rows, np.ndarray) else rows + first
         raise NonFiniteError(
             f"{call}: row {row} of x holds NaN or infinity; expected finite numbers only. Drop "
             "such items."
-        )
+        ) from error
 
 
 def paths(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DtypeError, InputFileError, NonFiniteError, ShapeError
+from ..files import arrow as files
 
 ROWS = 1 << 14  # of a Parquet file, read at once
 
@@ -38,10 +39,8 @@ def embeddings(column: Any) -> np.ndarray:
     """
     if hasattr(column, "to_arrow"):  # polars
         column = column.to_arrow()
-    if hasattr(column, "combine_chunks"):
-        column = column.combine_chunks()
     if type(column).__module__.partition(".")[0] == "pyarrow":
-        return _of_arrow(column)
+        return files.vectors("embeddings", column)
     if not isinstance(column, np.ndarray) and hasattr(column, "to_numpy"):  # pandas
         column = column.to_numpy()
     if isinstance(column, np.ndarray) and column.dtype != object:
@@ -49,7 +48,7 @@ def embeddings(column: Any) -> np.ndarray:
     else:
         rows = [None if each is None else np.asarray(each) for each in column]
         lengths = [-1 if each is None or each.ndim != 1 else len(each) for each in rows]
-        _one_length(np.array(lengths, np.int64))
+        files.one_length("embeddings", np.array(lengths, np.int64))
         found = np.array(rows) if rows else np.empty((0, 0), np.float32)
     if found.ndim != 2:
         raise ShapeError(f"embeddings: got the shape {found.shape}; expected (N, D).")
@@ -58,35 +57,6 @@ def embeddings(column: Any) -> np.ndarray:
     if found.dtype.kind != "f":
         raise DtypeError(f"embeddings: got {found.dtype}; expected numbers.")
     return found
-
-
-def _of_arrow(column: Any) -> np.ndarray:
-    import pyarrow as pa
-
-    kind = column.type
-    lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
-    if not any(each(kind) for each in lists):
-        raise DtypeError(f"embeddings: the column holds {kind}; expected lists of numbers.")
-    lengths = column.value_lengths().fill_null(-1).to_numpy(zero_copy_only=False)
-    _one_length(lengths)
-    values = column.flatten()
-    if values.null_count:
-        row = int(np.argmin(values.is_valid().to_numpy(zero_copy_only=False))) // int(lengths[0])
-        raise NonFiniteError(f"embeddings: row {row} has a missing number; expected none.")
-    numbers = values.to_numpy(zero_copy_only=False)
-    if numbers.dtype.kind not in "fiu":
-        raise DtypeError(f"embeddings: the column holds {kind}; expected lists of numbers.")
-    numbers = numbers if numbers.dtype.kind == "f" else numbers.astype(np.float32)
-    return numbers.reshape(len(column), -1 if len(column) else 0)
-
-
-def _one_length(lengths: np.ndarray) -> None:
-    if len(lengths) and ((lengths != lengths[0]).any() or lengths[0] < 1):
-        row = int(np.argmax((lengths != lengths[0]) | (lengths < 1)))
-        got = "is missing" if lengths[row] < 0 else f"has {lengths[row]} numbers"
-        raise ShapeError(
-            f"embeddings: row {row} {got}, row 0 has {lengths[0]}; expected one length from 1."
-        )
 
 
 def item_ids(call: str, column: Any, first: int = 0) -> np.ndarray:
@@ -172,9 +142,9 @@ def read_parquet(
         x, ids, at = None, [], 0
         for batch in file.iter_batches(ROWS, columns=columns):
             try:
-                part = embeddings(batch.column(columns.index(column)))
+                part = files.vectors(f"{call}: {str(path)!r}", batch.column(len(columns) - 1), at)
             except (ShapeError, DtypeError, NonFiniteError) as error:
-                raise InputFileError(f"{call}: {str(path)!r}, rows from {at}: {error}") from error
+                raise InputFileError(str(error)) from error
             if x is None:
                 dtype = np.float64 if part.dtype == np.float64 else np.float32
                 x = np.empty((file.metadata.num_rows, part.shape[1]), dtype)

@@ -154,7 +154,7 @@ def read(path: str | os.PathLike[str]) -> Ids:
         if not place.is_file():
             raise InputFileError(f"read: {str(place)!r} is missing, which the manifest lists.")
         with open(place, "rb") as file:
-            digest = _digest(file)
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
         if digest != part["sha256"]:
             raise InputFileError(
                 f"read: {str(place)!r} is not the file that was written: its checksum differs from "
@@ -237,7 +237,7 @@ def _write_part(
         else:
             _write_tensor(new.file, items, codes, first)
         new.file.seek(0)
-        digest = _digest(new.file)
+        digest = hashlib.file_digest(new.file, "sha256").hexdigest()
     return {"file": Path(path).name, "items": len(items), "sha256": digest}
 
 
@@ -306,10 +306,3 @@ def _read_part(path: str, manifest: Mapping[str, Any]) -> tuple[np.ndarray, Any]
 def _write_json(path: str, content: Any) -> None:
     with NewFile(path) as new:
         new.file.write(json.dumps(content, indent=1, ensure_ascii=False).encode() + b"\n")
-
-
-def _digest(file: Any) -> str:
-    digest = hashlib.sha256()
-    while block := file.read(1 << 20):
-        digest.update(block)
-    return digest.hexdigest()

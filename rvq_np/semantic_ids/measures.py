@@ -113,14 +113,8 @@ def stats(codes: Any, sizes: Sequence[int]) -> Statistics:
     sizes = _codes.sizes_of("stats", sizes, found)
     n_items = found.shape[1]
     ordered = _codes.order(found)
-    new = np.zeros(n_items, bool)
-    new[:1] = True
-    prefixes = []
-    for row in found:
-        sorted_row = row[ordered]
-        new[1:] |= sorted_row[1:] != sorted_row[:-1]
-        prefixes.append(int(new.sum()))
-    buckets = np.diff(np.flatnonzero(new), append=n_items)
+    prefixes = [int(new.sum()) for new in _codes.beginnings(found, ordered)]
+    buckets = np.diff(_codes.starts(found, ordered), append=n_items)
     counts = [np.bincount(row, minlength=size) for row, size in zip(found, sizes, strict=True)]
     whole = _entropy(buckets)
     return Statistics(

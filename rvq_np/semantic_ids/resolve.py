@@ -261,11 +261,7 @@ def _numbers(
         for start in range(0, len(each), PAIRS):
             part = each[start : start + PAIRS]
             place = np.searchsorted(asked_once, part)
-            hit = (
-                asked_once[np.minimum(place, len(asked_once) - 1)] == part
-                if len(asked_once)
-                else place < 0
-            )
+            hit = asked_once[np.minimum(place, len(asked_once) - 1)] == part
             held += np.bincount(place[hit], minlength=len(asked_once))
     return np.searchsorted(asked_once, asked), np.maximum(capacity - held, 0)
 

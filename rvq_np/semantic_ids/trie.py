@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .. import arguments
 from ..errors import CodeRangeError, InputFileError, LevelsError, ShapeError
+from ..files import safetensors
 from ..kernels import dispatch
-from . import _arrayfile, _codes, generate
+from . import _codes, generate
 from .vocabulary import Vocabulary
 
 ARRAYS = ("_codes", "_first", "_items", "_begins", "_leaf_of")
@@ -77,20 +80,16 @@ class Trie:
         self.n_items = found.shape[1]
         ordered = _codes.order(found)
         index = np.int32 if self.n_items * len(found) < 1 << 31 else np.int64
-        new = np.zeros(self.n_items, bool)
-        new[:1] = True
         kind = np.min_scalar_type(max(self.sizes) - 1)
         nodes, first, total = [], [], 0
         place = None  # of each item, in order: its node at the depth above
-        for row in found:
-            sorted_row = row[ordered]
-            new[1:] |= sorted_row[1:] != sorted_row[:-1]
+        for row, new in zip(found, _codes.beginnings(found, ordered), strict=True):
             here = np.flatnonzero(new)
             if place is not None:
                 above = place[here]  # the nodes above, in order, each as often as it has children
                 begins = np.flatnonzero(np.diff(above, prepend=-1))
                 first.append((begins + total).astype(index))
-            nodes.append(sorted_row[here].astype(kind))
+            nodes.append(row[ordered[here]].astype(kind))
             total += len(here)
             place = (np.cumsum(new) - 1).astype(index)
         assert place is not None
@@ -325,9 +324,11 @@ class Trie:
         return generate.OnlyIds(self, vocabulary, prompt, end)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the trie to a file: arrays behind a JSON header, no pickle; whole or not at all."""
+        """Write the trie to a safetensors file, whole or not at all."""
+        path = arguments.path("Trie.save", "path", path)
         about = {"sizes": self.sizes, "starts": self._starts, "n_items": self.n_items}
-        _arrayfile.write("Trie.save", path, about, {name: getattr(self, name) for name in ARRAYS})
+        contents = {name: getattr(self, name) for name in ARRAYS}
+        safetensors.write(path, contents, {safetensors.KEY: safetensors.description(trie=about)})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, mapped: bool = True) -> Trie:
@@ -340,19 +341,32 @@ class Trie:
         InputFileError
             If it is no file of `save`, truncated, damaged, or of a later version.
         """
-        about, found = _arrayfile.read("Trie.load", path, mapped)
+        path = arguments.path("Trie.load", "path", path)
         made = cls.__new__(cls)
         try:
+            entries, metadata = safetensors.read_header(Path(path))
+            known = json.loads(metadata.get(safetensors.KEY, "{}"))
+            if "trie" not in known:
+                raise ValueError("it holds no trie")
+            if known["version"] != safetensors.VERSION:
+                raise ValueError(
+                    f"it has version {known['version']!r}; this release reads {safetensors.VERSION}"
+                )
+            if max(entry.stop for entry in entries.values()) != os.path.getsize(path):
+                raise ValueError("its bytes do not end with its arrays")
+            about = known["trie"]
             made.sizes = _codes.sizes_of("Trie.load", about["sizes"])
             made._starts = tuple(int(each) for each in about["starts"])
             made.n_items = int(about["n_items"])
             for name in ARRAYS:
-                setattr(made, name, found[name])
+                entry = entries[name]
+                setattr(made, name, entry.mapped() if mapped else entry.read())
             made.n_ids = made._starts[-1] - made._starts[-2]
             made._check()
-        except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            what = str(error).removeprefix("load: ")
             raise InputFileError(
-                f"Trie.load: {str(path)!r} is damaged ({error}). Write it with Trie.save."
+                f"Trie.load: {str(path)!r} is no whole file of Trie.save ({what}). Write it again."
             ) from error
         return made
 
@@ -363,7 +377,10 @@ class Trie:
                    self.n_items]  # fmt: skip
         if len(starts) != len(self.sizes) + 1 or starts[0] != 0 or self.n_ids < 1:
             raise ValueError("its depths are not those of its sizes")
-        if [len(getattr(self, each)) for each in ARRAYS] != lengths:
+        arrays = [getattr(self, each) for each in ARRAYS]
+        if any(each.ndim != 1 or each.dtype.kind not in "iu" for each in arrays):
+            raise ValueError("its arrays are not of whole numbers")
+        if [len(each) for each in arrays] != lengths:
             raise ValueError("its arrays have other lengths than its header says")
         for low, high, size in zip(starts[:-1], starts[1:], self.sizes, strict=True):
             if low >= high or self._codes[low:high].max() >= size:

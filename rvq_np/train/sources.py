@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from .. import arrays, backends
-from ..errors import DtypeError, InputFileError, ShapeError
+from ..errors import DtypeError, InputFileError, NonFiniteError, ShapeError
+from ..files import arrow
 from .chunked import Chunks
 from .tasks import same_versions
 
@@ -162,11 +163,11 @@ def _parquet(call: str, path: Path, column: str | None) -> Any:
             f"{call}: {str(path)!r} is not a readable Parquet file ({error})."
         ) from error
     names = columns(call, path, file.schema_arrow, column)
-    first = rows_of_parquet(str(path), 0, names) if file.num_row_groups else np.empty((0, 0))
+    first = rows_of_parquet(call, str(path), 0, names) if file.num_row_groups else np.empty((0, 0))
     read = dask.delayed(rows_of_parquet, pure=True)
     return da.concatenate([
         da.from_delayed(
-            read(str(path.absolute()), group, names),
+            read(call, str(path.absolute()), group, names),
             (file.metadata.row_group(group).num_rows, first.shape[1]), first.dtype,
         )
         for group in range(file.num_row_groups)
@@ -196,37 +197,28 @@ def columns(call: str, path: Path, schema: Any, column: str | None) -> list[str]
     return found
 
 
-def rows_of_parquet(path: str, group: int, names: list[str]) -> np.ndarray:
+def rows_of_parquet(call: str, path: str, group: int, names: list[str]) -> np.ndarray:
     """Return the vectors of a row group (n, D)."""
     import pyarrow.parquet as pq
 
-    table = pq.ParquetFile(path).read_row_group(group, columns=names)
-    return vectors_of(path, table, names)
+    file = pq.ParquetFile(path)
+    first = sum(file.metadata.row_group(each).num_rows for each in range(group))
+    return vectors_of(call, path, file.read_row_group(group, columns=names), names, first)
 
 
-def vectors_of(path: str, table: Any, names: list[str]) -> np.ndarray:
-    """Return the vectors (n, D) of columns of an Arrow table."""
+def vectors_of(call: str, path: str, table: Any, names: list[str], first: int) -> np.ndarray:
+    """Return the vectors (n, D) of columns of an Arrow table; `first`: the row of the first."""
     if any(table[name].null_count for name in names):
         raise InputFileError(
-            f"fit: {path!r} has missing values in {names}; expected a number everywhere. Drop "
+            f"{call}: {path!r} has missing values in {names}; expected a number everywhere. Drop "
             "those rows."
         )
     if len(names) > 1 or not hasattr(table[names[0]].type, "value_type"):
         return np.column_stack([table[name].to_numpy() for name in names])
-    column = table[names[0]].combine_chunks()
-    numbers = column.flatten().to_numpy(zero_copy_only=False)
-    if len(column) == 0:
-        return np.zeros((0, getattr(column.type, "list_size", 0)), numbers.dtype)
-    width, rest = divmod(len(numbers), len(column))
-    lengths = {len(each) for each in (column[0], column[len(column) - 1])}
-    if hasattr(column, "offsets"):
-        lengths |= set(np.unique(np.diff(column.offsets.to_numpy())).tolist())
-    if rest or lengths != {width}:
-        raise InputFileError(
-            f"fit: {path!r} has lists of lengths {sorted(lengths)} in {names[0]!r}; expected one "
-            "length."
-        )
-    return np.asarray(numbers.reshape(len(column), width))
+    try:
+        return arrow.vectors(f"{call}: {path!r}", table[names[0]], first)
+    except (ShapeError, DtypeError, NonFiniteError) as error:
+        raise InputFileError(str(error)) from error
 
 
 def _spooled(call: str, batches: Iterator[Any]) -> np.ndarray:

@@ -134,6 +134,19 @@ def test_a_bad_number_is_named_and_leaves_no_file(files, capsys):
     assert manifest()["complete"] is False
 
 
+def test_codes_of_a_file_that_changed_while_it_was_read_are_removed(files, capsys, monkeypatch):
+    real = folder.to_codes
+
+    def touched(some, *others, **options):
+        os.utime("in/a.npy", ns=(0, 0))
+        return real(some, *others, **options)
+
+    monkeypatch.setattr(folder, "to_codes", touched)
+    failed(capsys, "encode in -m m.safetensors -o out", "in/a.npy' changed while it was read")
+    assert not Path("out/a.npy").exists()
+    assert manifest()["complete"] is False
+
+
 def test_what_cannot_be_is_refused(files, capsys):
     run("encode in -m m.safetensors -o out")
     failed(capsys, "encode in -m other.safetensors -o out", "holds codes of another run")

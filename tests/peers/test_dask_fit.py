@@ -20,8 +20,8 @@ from rvq_np.errors import (
     ShapeError,
     StateError,
 )
-from rvq_np.train import chunked, data
-from rvq_np.train.kmeans import lloyd
+from rvq_np.train import chunked, data, tasks
+from rvq_np.train.kmeans import lloyd, sample_rows
 
 N, DIM, SIZE = 3000, 6, 16
 
@@ -145,6 +145,14 @@ def test_so_do_sizes_of_stages_warm_starts_and_frozen_stages(persist, scheduler)
         assert [state.placed.tolist() for state in here] == [
             state.placed.tolist() for state in there
         ]
+
+
+def test_a_task_that_runs_again_draws_the_same():
+    """As after the death of a worker: threads share the generator with the process that called."""
+    rng = np.random.default_rng(3)
+    once, again = (tasks._called(sample_rows, (1000, 5, rng)) for _ in range(2))
+    assert once[0].tolist() == again[0].tolist()
+    assert once[1] == again[1] != rng.bit_generator.state
 
 
 def test_refinement_is_refused():
@@ -303,7 +311,7 @@ def test_files_that_cannot_be_used_are_named(tmp_path):
     with pytest.raises(InputFileError, match=r"columns \['n'\]; expected one of lists"):
         fitted(tmp_path / "ints.parquet")
     pq.write_table(pa.table({"v": [[1.0, 2.0], [3.0]]}), tmp_path / "ragged.parquet")
-    with pytest.raises(InputFileError, match="lists of lengths"):
+    with pytest.raises(InputFileError, match=r"ragged\.parquet': row 1 has 1 numbers, row 0 has 2"):
         fitted(tmp_path / "ragged.parquet")
     pq.write_table(pa.table({"v": [1.0, None]}), tmp_path / "missing.parquet")
     with pytest.raises(InputFileError, match="missing values"):

@@ -107,7 +107,7 @@ def test_a_missing_id_or_embedding_is_named_with_its_row(tmp_path, monkeypatch, 
     rows = [[1.0], [2.0], [3.0], [4.0]]
     for ids, vectors, text in (
         (["a", "b", "c", None], rows, "the id of row 3 is missing"),
-        (["a", "b", "c", "d"], [*rows[:3], None], "row 1 is missing"),
+        (["a", "b", "c", "d"], [*rows[:3], None], "row 3 is missing"),
         (["a", "b", "c", "d"], [*rows[:2], [1.0, 2], [1.0, 2]], "row 2 has 2 numbers"),
         (["a", "b", "c", "d"], [*rows[:3], [float("nan")]], "item 'd', row 3, holds NaN"),
         (["a", "b", "a", "d"], rows, "item 'a' is in rows 0 and 2"),
