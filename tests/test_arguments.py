@@ -19,6 +19,7 @@ from rvq_np import (
     checkpoints,
     codec,
     export,
+    semantic_ids,
     testing,
     train,
 )
@@ -382,3 +383,11 @@ def test_what_holds_codes_is_taken_where_codes_are(tmp_path):
     again = bitstream.read(tmp_path / "again.rvq")
     assert (again.sizes, again.frame_rate) == ((8, 8), Fraction(44100, 512))
     np.testing.assert_array_equal(again.codes, result.codes)
+    assert semantic_ids.to_tokens(held) == semantic_ids.to_tokens(result.codes)
+    written = []
+    for number, codes in enumerate((held, result, result.codes)):
+        places = [tmp_path / f"{number}{ending}" for ending in (".npy", ".faissindex")]
+        export.codes(places[0], codes, "codec.cpp")
+        export.faiss(places[1], books, codes)
+        written.append([place.read_bytes() for place in places])
+    assert written[0] == written[1] == written[2]

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import arguments
-from ..arrays import to_numpy
+from ..arrays import codes_of, to_numpy
 from ..codebooks import Codebooks, Grouped, composed
 from ..codec import decode, validation
 from ..errors import ParameterError, ShapeError
@@ -96,7 +96,7 @@ def faiss(
     """
     path, quantizer = arguments.path("export.faiss", "path", path), composed.of(codebooks)
     parts, order = _parts(quantizer)
-    packed = _Codes.of(quantizer, codes, norms, lists, order)
+    packed = _Codes.of(quantizer, codes_of(codes), norms, lists, order)
     with NewFile(path) as new:
         write = new.file.write
         coarse = packed.lists

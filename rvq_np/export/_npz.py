@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .. import arguments
-from ..arrays import to_numpy
+from ..arrays import codes_of, to_numpy
 from ..codebooks import Codebooks, composed
 from ..errors import DtypeError, ParameterError, ShapeError
 from ..files import safetensors
@@ -117,7 +117,7 @@ def codes(path: str | os.PathLike[str], codes: Any, form: str) -> None:
            [2, 5],
            [3, 6]], dtype=int32)
     """
-    path, rows = arguments.path("export.codes", "path", path), to_numpy(codes)
+    path, rows = arguments.path("export.codes", "path", path), to_numpy(codes_of(codes))
     whole = rows.dtype.kind in "iu"
     if not whole or (rows.size and not 0 <= rows.min() <= rows.max() <= LARGEST):
         raise DtypeError(

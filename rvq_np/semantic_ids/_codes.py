@@ -16,6 +16,7 @@ LARGEST = np.iinfo(np.int32).max
 
 def checked(call: str, codes: Any, name: str = "codes", dropped: bool = False) -> np.ndarray:
     """Return codes (Q, N) as int32 in host memory, or raise; `dropped`: whether -1 is a code."""
+    codes = arrays.codes_of(codes)
     found = arrays.to_numpy(codes) if hasattr(codes, "shape") else np.asarray(codes)
     if found.ndim != 2 or not len(found):
         raise ShapeError(
