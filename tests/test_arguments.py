@@ -24,6 +24,7 @@ from rvq_np import (
 )
 from rvq_np.config import Config
 from rvq_np.errors import ParameterError, RvqError
+from rvq_np.testing.batches import batch_drifts
 
 X = np.random.default_rng(0).standard_normal((50, 4)).astype(np.float32)
 BOOKS = Codebooks(X[:8].reshape(1, 8, 4))
@@ -107,6 +108,14 @@ CALLS = {
     "gradient_tests": (testing.gradient_tests, {"value_and_gradients": print, "tolerance": None,
                                                 "codebook_loss_gradient": None,
                                                 "dtype": np.float64}),
+    "batch_drifts": (batch_drifts, {
+        "encode": lambda batch: [np.zeros((1, len(each)), int) for each in batch],
+        "signals": [X[0], X[1, :2]], "latents": None, "quantizer": None, "variants": None,
+    }),
+    "batch_invariance_tests": (testing.batch_invariance_tests, {
+        "encode": print, "signals": [X[0], X[1, :2]], "latents": None, "quantizer": None,
+        "variants": None, "tolerance": 0.1,
+    }),
     "training_tests": (testing.training_tests, {"make": object, "dimension": 3, "masked": True}),
 }  # fmt: skip
 NOTHING = object()
