@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import os
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -94,7 +95,7 @@ class ResidualQuantizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         self._check_parameters("fit")
         X = self._vectors("fit", X, reset=True)
         rng = self._generator()
-        iterations = [0] * self.n_q
+        iterations: Counter[int] = Counter()
 
         def count(info: train.FitProgress) -> None:
             iterations[info.stage] += 1
@@ -103,7 +104,7 @@ class ResidualQuantizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
             X, self.n_q, self.bins, self.max_iter, rng, tolerance=self.tol, callback=count
         )
         self._use(ResidualVectorQuantizer.made_of(self._config(X), states, None, rng=rng))
-        self.n_iter_ = max(iterations)
+        self.n_iter_ = max(iterations.values())
         return self
 
     def partial_fit(self, X: Any, y: Any = None) -> ResidualQuantizer:

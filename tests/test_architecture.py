@@ -1,6 +1,7 @@
 """Imports point down, importing is light, and a machine without Numba is served as well."""
 
 import ast
+import copy
 import itertools
 import os
 import subprocess
@@ -285,6 +286,20 @@ busy = rvq_np.warmup
 
 
 @needs_fork
+def test_a_child_of_a_process_that_was_compiling_compiles():
+    pytest.importorskip("numba")
+    meanwhile = """
+from numba.core.compiler_lock import global_compiler_lock
+def busy():
+    with global_compiler_lock:
+        inside.set()
+        time.sleep(0.5)
+"""
+    child = "with global_compiler_lock: pass"
+    assert run_python(FORKED.format(meanwhile=meanwhile, child=child)).strip() == "0"
+
+
+@needs_fork
 def test_a_child_of_a_process_that_was_training_trains():
     """The lock of a quantizer is new in the child, and so are those of cached properties."""
     meanwhile = """
@@ -335,6 +350,25 @@ def test_threads_that_train_one_quantizer_take_turns(monkeypatch):
         codes = [rvq.decode(rvq.encode(x, 1)) for _ in range(3)]  # need no turn
         fitted.result()
     assert len(codes) == 3
+
+
+@pytest.mark.parametrize("call", ["fit", "load_state_dict"])
+def test_what_replaces_codebooks_waits_for_a_step(call):
+    from concurrent.futures import ThreadPoolExecutor
+
+    rvq = rvq_np.ResidualVectorQuantizer(4, 4, 2, 8, kmeans_init=False, rng=0)
+    given = {"fit": np.eye(16, 4, dtype=np.float32) + np.arange(16, dtype=np.float32)[:, None],
+             "load_state_dict": rvq.state_dict()}[call]  # fmt: skip
+    getattr(copy.copy(rvq), call)(given)  # whatever is loaded at a first call
+    before = rvq.codebooks
+    with ThreadPoolExecutor(1) as pool:
+        with rvq._turn:
+            done = pool.submit(getattr(rvq, call), given)
+            time.sleep(0.3)
+            assert not done.done()
+            assert rvq.codebooks is before
+        done.result()
+    assert rvq.codebooks is not before
 
 
 def test_many_python_threads_may_call_at_once():

@@ -25,6 +25,7 @@ from rvq_np import (
 )
 from rvq_np.config import Config
 from rvq_np.errors import ParameterError, RvqError
+from rvq_np.testing.batches import batch_drifts
 
 X = np.random.default_rng(0).standard_normal((50, 4)).astype(np.float32)
 BOOKS = Codebooks(X[:8].reshape(1, 8, 4))
@@ -55,10 +56,13 @@ CALLS = {
                               "start": None}),
     "fit": (train.fit, {"x": X, "n_q": 1, "size": 4, "iterations": 1, "rng": 0, "epsilon": 1e-5,
                         "rows_per_codeword": None, "tolerance": 1e-4, "callback": None,
-                        "checkpoint": None, "projections": None}),
+                        "checkpoint": None, "projections": None, "refine": False,
+                        "start": None, "freeze": (), "hold": 0.9, "persist": None}),
     "rvq.fit": (lambda **given: rvq().fit(**given),
                 {"x": X, "iterations": 1, "rows_per_codeword": 9, "tolerance": 0, "callback": None,
-                 "checkpoint": None}),
+                 "checkpoint": None, "progress": False, "refine": False, "start": None,
+                 "freeze": (), "hold": 0.9, "persist": None}),
+    "rvq.freeze": (lambda stages: rvq(kmeans_init=False).freeze(stages), {"stages": [0]}),
     "rvq.encode": (lambda **given: rvq(kmeans_init=False).encode(**given),
                    {"x": X, "sample_rate": 50, "bandwidth": 1, "st": 0, "beam_size": 1}),
     "rvq": (lambda **given: rvq()(**given),
@@ -79,12 +83,12 @@ CALLS = {
     "StreamEncoder": (StreamEncoder, {"codebooks": BOOKS, "n_q": 1, "beam_size": 1, "threads": 1}),
     "write": (bitstream.write, {"path": io.BytesIO(), "codes": CODES, "sizes": (8,),
                                 "frame_rate": 75, "codebooks": None, "strides": None,
-                                "chunk_frames": None}),
+                                "chunk_frames": None, "compress": False}),
     "read": (lambda **given: bitstream.read(**{"path": container(), **given}),
              {"n_q": 1, "start": 0, "stop": 10, "codebooks": None}),
     "Reader.codes": (lambda stage: bitstream.Reader(container()).codes(stage), {"stage": 0}),
     "append": (lambda **given: bitstream.append(**{"target": container(), **given}),
-               {"codes": CODES, "chunk_frames": None}),
+               {"codes": CODES, "chunk_frames": None, "compress": False}),
     "state_dict": (checkpoints.state_dict, {"quantizer": BOOKS, "family": "encodec",
                                             "counts": None}),
     "rvq.load_state_dict": (lambda state: rvq().load_state_dict(state),
@@ -94,16 +98,25 @@ CALLS = {
     "ResidualVectorQuantizer": (ResidualVectorQuantizer, {
         "dimension": 4, "codebook_dim": 4, "n_q": 1, "bins": 4, "decay": 0.9, "kmeans_init": True,
         "kmeans_iters": 1, "threshold_ema_dead_code": 2, "quantizer_dropout": False, "rng": 0,
+        "commitment_weight": 1, "epsilon": 1e-5, "relative_threshold": None, "all_reduce": None,
     }),
     "rvq_tests": (testing.rvq_tests, {"encode": print, "decode": print, "dtype": np.float32,
-                                      "tolerance": 1.0}),
+                                      "tolerance": 1.0, "range": None, "dropped": False}),
     "backend_tests": (testing.backend_tests, {"put": print, "get": print, "device": print,
-                                              "dtypes": ("float32",)}),
+                                              "dtypes": ("float32",), "later": False}),
     "container_tests": (testing.container_tests, {"write": print, "read": print, "drops": True,
                                                   "error": ValueError}),
     "gradient_tests": (testing.gradient_tests, {"value_and_gradients": print, "tolerance": None,
                                                 "codebook_loss_gradient": None,
                                                 "dtype": np.float64}),
+    "batch_drifts": (batch_drifts, {
+        "encode": lambda batch: [np.zeros((1, len(each)), int) for each in batch],
+        "signals": [X[0], X[1, :2]], "latents": None, "quantizer": None, "variants": None,
+    }),
+    "batch_invariance_tests": (testing.batch_invariance_tests, {
+        "encode": print, "signals": [X[0], X[1, :2]], "latents": None, "quantizer": None,
+        "variants": None, "tolerance": 0.1,
+    }),
     "training_tests": (testing.training_tests, {"make": object, "dimension": 3, "masked": True}),
 }  # fmt: skip
 NOTHING = object()
@@ -134,6 +147,17 @@ def test_no_argument_ends_in_an_error_that_was_not_raised_on_purpose(call, name)
         except RvqError:
             refused += 1
     assert refused >= 3
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_the_table_of_calls_names_every_argument(call):
+    function, given = CALLS[call]
+    of = {"rvq.fit": ResidualVectorQuantizer.fit, "rvq.encode": ResidualVectorQuantizer.encode,
+          "rvq.decode": ResidualVectorQuantizer.decode, "rvq": ResidualVectorQuantizer.forward,
+          "read": bitstream.read, "append": bitstream.append}  # fmt: skip
+    found = set(inspect.signature(of.get(call, function)).parameters)
+    ours = {"same", "states", "projections"} if call == "from_state_dict" else set()
+    assert found - set(given) - ours <= {"self", "given", "target", "path"}
 
 
 @pytest.mark.parametrize("call", PATHS)

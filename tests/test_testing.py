@@ -327,7 +327,7 @@ def test_outside_of_its_range_it_fails_and_inside_faults_are_noticed():
     lost = {"encode": faulty.ENCODERS["no last stage"], "decode": rvq_np.decode}
     noticed(rvq_tests, "codes_of_ordinary_vectors_are_those_of_the_definition", **lost,
             tolerance=1000, range=RANGE)  # fmt: skip
-    for bad in ((2, 4), (1e-3, 0.5), (-1, 1), (float("nan"), 1)):
+    for bad in ((2, 4), (1e-3, 0.5), (-1, 1), (float("nan"), 1), 3, (0.5,), (0.5, 1, 2)):
         with pytest.raises(ParameterError, match="rvq_tests: range is "):
             rvq_tests(encode=print, decode=print, range=bad)
 

@@ -472,6 +472,7 @@ def test_averages_carry_along_what_was_placed(rng):
     again = train.ema(replaced, np.zeros(8), np.zeros((8, 4)), 0.9)
     assert not again.chosen[dead].any()  # to the last bit: no rounding makes a use of it
     assert (again.chosen[~dead] > 0).all()
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(again)).placed, again.placed)
     one = np.zeros(8)
     one[np.flatnonzero(dead)[0]] = 1
     assert train.ema(again, one, np.zeros((8, 4)), 0.9).chosen[np.flatnonzero(dead)[0]] > 0
@@ -482,7 +483,8 @@ def test_fewer_distinct_vectors_than_codewords_are_said_once_with_both_numbers(
     distinct, warns, rng, tmp_path
 ):
     few = rng.standard_normal((distinct, 4)).astype(np.float32)
-    x = np.concatenate([few, few[rng.integers(distinct, size=300)], -0.0 * few[:0]])
+    few[0] = 0.0
+    x = np.concatenate([few, few[rng.integers(distinct, size=300)], -few[:1]])  # -0.0 is 0.0
     np.save(tmp_path / "x.npy", x)
     for vectors in (x, np.load(tmp_path / "x.npy", mmap_mode="r"), x.T[None]):
         rvq = ResidualVectorQuantizer(4, 4, n_q=3, bins=16, rng=0)

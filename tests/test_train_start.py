@@ -13,6 +13,7 @@ from rvq_np import (
     codec,
     train,
 )
+from rvq_np.config import Config
 from rvq_np.errors import NonFiniteError, ParameterError, ShapeError, StateError
 
 RATE = 50
@@ -193,6 +194,18 @@ def test_bad_starts_and_stages_are_named():
     with pytest.raises(ParameterError, match=r"freeze: freeze\[0\] is -1"):
         rvq.freeze([-1])
     assert rvq.frozen == ()
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_nothing_is_replaced_in_a_frozen_stage_with_several_processes_either(size):
+    states = train.fit(clusters(300, 0), 2, 16, 2, 0)
+    config = Config(8, 8, 2, 16, threshold_ema_dead_code=1000)
+    learned = train.learn(
+        states, clusters(40, 1), None, 2, config, (1, 2), frozen=frozenset([0]),
+        all_reduce=train.AllReduce(lambda numbers: numbers, 0, size),
+    )  # fmt: skip
+    assert learned.replaced == (0, 16)
+    assert learned.states[0] is states[0]
 
 
 def test_counts_of_held_and_frozen_stages_are_of_what_vectors_chose():

@@ -45,6 +45,17 @@ def test_a_warning_of_training_names_the_line_of_the_step():
     assert warned.filename == __file__
 
 
+def test_it_takes_more_than_half_of_a_codebook_in_five_steps_running():
+    quantizer = made()
+    for replaced in ([(8, 8)] * 6, [(9, 0)] * 4, [(8, 9)], [(9, 9)] * 3, [(0, 0)]):
+        for each in replaced:
+            quantizer._warn_if_replaced(each)  # warnings are errors here
+    for _ in range(4):
+        quantizer._warn_if_replaced((0, 9))
+    with pytest.warns(rvq_np.UnstableTrainingWarning, match="9 of 16 codewords of stage 1"):
+        quantizer._warn_if_replaced((0, 9))
+
+
 def test_the_command_line_warns_in_one_line(tmp_path, capsys):
     np.save(tmp_path / "few.npy", FEW)
     model = str(tmp_path / "m.safetensors")

@@ -80,6 +80,7 @@ class Writer:
         compress: bool = True,
     ):
         arguments.is_path("write", "path", target, "wb")
+        compress = arguments.flag("write", "compress", compress)
         header = header_of(sizes, batch, strides, frame_rate, codebooks)
         content = header.to_bytes()
         self._slots = len(content)
@@ -163,6 +164,7 @@ def append(
     -----
     One process may append at a time.
     """
+    compress = arguments.flag("append", "compress", compress)
     if arguments.is_path("append", "target", target, "r+b"):
         Reader(target).close()  # append does not create a file
         with open(target, "r+b") as file:

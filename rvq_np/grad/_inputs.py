@@ -9,6 +9,7 @@ from typing import Any
 from ..config import Config
 from ..errors import BackendError, ParameterError, ShapeError, StateError
 from ..quantizer import ResidualVectorQuantizer
+from ..train import AllReduce
 from ._names import all_names
 
 ESTIMATORS = ("straight-through", "rotation")
@@ -20,9 +21,13 @@ def config_of(arguments: Mapping[str, Any]) -> Config:
     return Config(**{each.name: arguments[each.name] for each in fields(Config)})
 
 
-def check_options(codebook_training: Any, estimator: Any) -> None:
+def check_options(codebook_training: Any, estimator: Any, all_reduce: Any = None) -> None:
     """Raise ParameterError unless codewords can be trained so, and there is the estimator."""
     check_estimator(estimator)
+    if all_reduce is not None and not isinstance(all_reduce, AllReduce):
+        raise ParameterError(
+            f"ResidualVectorQuantizer: all_reduce is {all_reduce!r}; expected an AllReduce."
+        )
     if codebook_training not in WAYS:
         raise ParameterError(
             f"ResidualVectorQuantizer: codebook_training is {codebook_training!r}; expected 'ema' "

@@ -43,6 +43,8 @@ class _MlxOps:
 
 
 OPS = _MlxOps()
+HALF = (mx.float16, mx.bfloat16)
+CODEBOOK = names.PART.lstrip("_")  # MLX would hide a name with an underscore
 
 
 def quantize(x: Any, rvq: Any, sample_rate: Any, bandwidth: Any, mask: Any, estimator: Any) -> Any:
@@ -81,8 +83,9 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
     Notes
     -----
     Draws follow ``mx.random.seed``. Vectors are computed in float32 at least and come back in
-    the type of the input. Under ``mx.checkpoint``, which calls again for the gradient, a call in
-    train mode trains twice.
+    the type of the input. Codewords that are no trainable parameters and their statistics stay
+    float32 after ``set_dtype``; all others follow. Under ``mx.checkpoint``, which calls again for
+    the gradient, a call in train mode trains twice.
 
     Examples
     --------
@@ -120,22 +123,20 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
     ):
         super().__init__()
         self.config = _inputs.config_of(locals())
-        _inputs.check_options(codebook_training, estimator)
+        _inputs.check_options(codebook_training, estimator, all_reduce)
         self.codebook_training, self.estimator = codebook_training, estimator
         self.all_reduce = all_reduce
         start = training.entries(*training.fresh(self.config, np.random.default_rng(_draw())))
+        moved = {names.INITIALIZED, names.COUNTS, names.SUMS}
+        if codebook_training == "ema":
+            moved.add(names.CODEWORDS)
         self.vq = nn.Module()
         self.vq.layers = [nn.Module() for _ in range(n_q)]
         for name, value in start.items():
             layer, part, _ = self._place(name)
             if part not in layer:
-                layer[part] = nn.Module()
+                layer[part] = _Codebook(moved) if part == CODEBOOK else nn.Module()
             self._put(name, value)
-        moved = {names.INITIALIZED, names.COUNTS, names.SUMS}
-        if codebook_training == "ema":
-            moved.add("embed")
-        for layer in self.vq.layers:
-            layer.codebook._no_grad = _Frozen(moved)
 
     @classmethod
     def of(cls, rvq: Any, **options: Any) -> ResidualVectorQuantizer:
@@ -238,6 +239,28 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         return prepared(self.config, names, [_numpy(named[name]) for name in names]).quantizer
 
 
+class _Codebook(nn.Module):
+    """The arrays of one codebook. Those that training on the host changes stay float32 or wider.
+
+    In half precision a count would overflow at 65504, and what an average gains in a step would be
+    rounded away.
+    """
+
+    def __init__(self, moved: Any) -> None:
+        super().__init__()
+        self._no_grad = _Frozen(moved)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        frozen = vars(self).get("_no_grad")  # not there yet while a pickle is read
+        moved = frozen.always if isinstance(frozen, _Frozen) else ()
+        if name in moved and isinstance(value, mx.array) and value.dtype in HALF:
+            before = self.get(name)
+            if before is not None and mx.array_equal(before.astype(value.dtype), value):
+                return  # as it was: nothing is rounded
+            value = value.astype(mx.float32)
+        super().__setitem__(name, value)
+
+
 class _Frozen(set):
     """Names of arrays that no ``unfreeze`` frees, not of a model around it either.
 
@@ -263,7 +286,7 @@ def _draw() -> Any:
 def _numpy(x: Any) -> Any:
     """Return the values, half precision as float32."""
     try:
-        return np.asarray(x.astype(mx.float32) if x.dtype in (mx.float16, mx.bfloat16) else x)
+        return np.asarray(x.astype(mx.float32) if x.dtype in HALF else x)
     except ValueError as error:
         if "transformation" not in str(error):
             raise

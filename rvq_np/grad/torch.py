@@ -161,7 +161,7 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         self.config = _inputs.config_of(locals())
         for name, value in self.config.as_dict().items():  # ESPnet's code reads some of them
             setattr(self, name, value)
-        _inputs.check_options(codebook_training, estimator)
+        _inputs.check_options(codebook_training, estimator, all_reduce or None)
         self.codebook_training, self.estimator = codebook_training, estimator
         self.all_reduce = all_reduce
         rng = np.random.default_rng(draw().tolist())

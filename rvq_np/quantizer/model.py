@@ -145,6 +145,8 @@ class ResidualVectorQuantizer:
             relative_threshold,
         )  # fmt: skip
         self._begin(config, rng)
+        if all_reduce is not None:
+            arguments.kind("ResidualVectorQuantizer", "all_reduce", all_reduce, training.AllReduce)
         self.all_reduce = all_reduce
         self._use(*training.fresh(config, self._rng))
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import arguments
 from ..errors import ParameterError, ShapeError
 
 Encode = Callable[[list[Any]], Sequence[Any]]
@@ -95,7 +96,8 @@ def batch_drifts(
     Raises
     ------
     ParameterError
-        If there are fewer than two signals or lengths, or one of `latents` and `quantizer`.
+        If there are fewer than two signals or lengths, or one of `latents` and `quantizer`, or an
+        argument is not what it may be.
     ShapeError
         If `encode` returns other than one array (Q, frames) a signal, of as many frames each time.
 
@@ -112,14 +114,7 @@ def batch_drifts(
     in another place: none of 4 frames changed
     beside longer ones: none of 6 frames changed
     """
-    lengths = {np.shape(each)[-1] for each in signals}
-    if len(signals) < 2 or len(lengths) < 2:
-        raise ParameterError(
-            f"batch_drifts: got {len(signals)} signals of lengths {sorted(lengths)}; expected two "
-            "or more, of two lengths at least."
-        )
-    if (latents is None) != (quantizer is None):
-        raise ParameterError("batch_drifts: expected both of latents and quantizer, or neither.")
+    lengths = _check("batch_drifts", encode, signals, latents, quantizer, variants)
     ways = _ways(list(signals), min(lengths))
     drifts = [_drift(way, encode, one, encode, other, latents, quantizer)
               for way, one, other in ways]  # fmt: skip
@@ -127,6 +122,30 @@ def batch_drifts(
     for name, variant in (variants or {}).items():
         drifts.append(_drift(name, encode, alone, variant, alone, None, None))
     return drifts
+
+
+def _check(
+    call: str, encode: Any, signals: Any, latents: Any, quantizer: Any, variants: Any
+) -> set[int]:
+    """Return the lengths of the signals; raise if an argument is not what it may be."""
+    arguments.function(call, "encode", encode)
+    if latents is not None:
+        arguments.function(call, "latents", latents)
+    if variants is not None:
+        arguments.kind(call, "variants", variants, Mapping)
+        for name, variant in variants.items():
+            arguments.function(call, f"variants[{name!r}]", variant)
+    if not isinstance(signals, Sequence) or not all(map(np.ndim, signals)):
+        raise arguments.refused(call, "signals", signals, "a list of arrays")
+    lengths = {np.shape(each)[-1] for each in signals}
+    if len(lengths) < 2:
+        raise ParameterError(
+            f"{call}: got {len(signals)} signals of lengths {sorted(lengths)}; expected two "
+            "or more, of two lengths at least."
+        )
+    if (latents is None) != (quantizer is None):
+        raise ParameterError(f"{call}: expected both of latents and quantizer, or neither.")
+    return lengths
 
 
 def _ways(signals: list[Any], shortest: int) -> Iterator[tuple[str, list[Any], list[Any]]]:
@@ -222,6 +241,11 @@ def batch_invariance_tests(
     tests : type
         One test a way, whose failure is the report of `Drift`.
 
+    Raises
+    ------
+    ParameterError
+        If an argument is not what it may be.
+
     Examples
     --------
     >>> import numpy as np
@@ -234,6 +258,8 @@ def batch_invariance_tests(
     >>> sorted(name for name in vars(TestMine) if name.startswith("test"))[0]
     'test_a_signal_has_as_many_frames_in_a_batch_as_alone'
     """
+    _check("batch_invariance_tests", encode, signals, latents, quantizer, variants)
+    tolerance = arguments.number("batch_invariance_tests", "tolerance", tolerance, 0, 1)
     found: list[Drift] = []
 
     def check(way: str) -> None:

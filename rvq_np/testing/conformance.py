@@ -74,7 +74,10 @@ def rvq_tests(
     arguments.function("rvq_tests", "decode", decode)
     kind = arguments.float_type("rvq_tests", "dtype", dtype)
     tolerance = arguments.number("rvq_tests", "tolerance", tolerance, 0.0)
+    dropped = arguments.flag("rvq_tests", "dropped", dropped)
     if range is not None:
+        if np.shape(range) != (2,):
+            raise arguments.refused("rvq_tests", "range", range, "two numbers, or None")
         low, high = range
         low = arguments.number("rvq_tests", "range", low, 0, 1)
         range = (low, arguments.number("rvq_tests", "range", high, 1))

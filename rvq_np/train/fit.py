@@ -174,6 +174,8 @@ def fit(
         arguments.function("fit", "callback", callback)
     if checkpoint is not None:
         checkpoint = arguments.path("fit", "checkpoint", checkpoint)
+    if persist is not None:
+        persist = arguments.flag("fit", "persist", persist)
     asked: dict[str, Any] = {
         "n_q": n_q, "size": sizes[0] if len(set(sizes)) == 1 else sizes,
         "iterations": iterations, "epsilon": epsilon,
@@ -182,7 +184,8 @@ def fit(
         "widths": [len(pair[0].weight) if pair else x.shape[1]
                    for pair in projections or [None] * n_q],
     }  # fmt: skip
-    hold = 0.0 if start is None else arguments.number("fit", "hold", hold, 0, 1)
+    hold = arguments.number("fit", "hold", hold, 0, 1)
+    hold = 0.0 if start is None else hold
     first, frozen = start_of("fit", start, freeze, n_q, sizes, projections, x.shape[1])
     if first is not None:
         asked["start"] = [first.fingerprint, sorted(frozen), hold]

@@ -18,7 +18,7 @@ def reporting(callback: Report | None, progress: bool) -> Iterator[Report | None
     """Yield a callback that draws a bar on standard error, if asked for, and calls `callback`."""
     if callback is not None:
         arguments.function("fit", "callback", callback)
-    tqdm = _tqdm() if progress else None
+    tqdm = _tqdm() if arguments.flag("fit", "progress", progress) else None
     if tqdm is None:
         yield callback
         return

@@ -218,7 +218,10 @@ def learn(
             return ranks.rows(chosen, states[stage].codebook.shape[1], quantized)
 
         together = ranks.add_up([*(each for each, _ in added), *(each for _, each in added)])
-        churn = [replaced(*each, rule) for each in zip(states, together[:n_q], strict=False)]
+        churn = [
+            0 if stage in frozen else replaced(states[stage], counts, rule)
+            for stage, counts in enumerate(together[:n_q])
+        ]
         moved = list(step(states, together[:n_q], together[n_q:], drawn_from_all, **rule))
         for stage in frozen:
             moved[stage] = states[stage]

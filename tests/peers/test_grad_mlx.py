@@ -163,6 +163,28 @@ def test_half_precision_in_and_out_codes_of_single(module, dtype):
     assert module.to_numpy().state_dict()["vq.layers.0._codebook.embed"].dtype == np.float32
 
 
+@pytest.mark.parametrize("dtype", [mx.float16, mx.bfloat16])
+@pytest.mark.parametrize("outer", [lambda each: each, lambda each: nn.Sequential(each)])
+def test_statistics_stay_float32_in_a_module_of_half_precision(module, dtype, outer):
+    """A float16 count of 70,000 equal vectors overflowed, and the state was lost.
+
+    lucidrains/vector-quantize-pytorch#10
+    """
+    module(batch(), RATE)
+    module._put("vq.layers.0._codebook.cluster_size", np.float32([70000, *range(1, 8)]))
+    before = named(module.parameters())
+    outer(module).set_dtype(dtype)
+    trainable = dict(tree_flatten(module.trainable_parameters()))
+    learned = {name.replace("codebook", "_codebook") for name in trainable}
+    for name, value in module._named().items():
+        assert value.dtype == (dtype if name in learned else mx.float32)
+        if name not in learned:
+            np.testing.assert_array_equal(as_numpy(value), before[name])
+    module.update({"vq": {"layers": [{"codebook": {"embed_avg": mx.ones((8, 1), dtype)}}]}})
+    assert module.vq.layers[0].codebook.embed_avg.dtype == mx.float32
+    assert module.vq.layers[0].codebook.embed_avg.shape == (8, 1)
+
+
 def test_it_goes_to_the_class_without_mlx_and_back(module):
     x = batch()
     module(x, RATE)

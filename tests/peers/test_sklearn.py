@@ -70,8 +70,11 @@ def test_parameters_are_refused_by_name_before_any_work(name, value, call):
 
 def test_parameters_may_be_any_whole_numbers():
     x = vectors()
-    ours = ResidualQuantizer(n_q=np.int64(2), bins=np.array(8), random_state=0).fit(x)
-    assert ours.codebooks_ == ResidualQuantizer(n_q=2, bins=8, random_state=0).fit(x).codebooks_
+    expected = ResidualQuantizer(n_q=2, bins=8, random_state=0).fit(x)
+    for n_q in (np.int64(2), np.array(2)):
+        ours = ResidualQuantizer(n_q=n_q, bins=np.array(8), random_state=0).fit(x)
+        assert ours.codebooks_ == expected.codebooks_
+        assert ours.n_iter_ == expected.n_iter_ > 1
 
 
 def test_the_score_is_the_negative_error_and_chooses_among_parameters():
