@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from ..files.atomic import NewFile
+
 
 def add_to(commands: Any) -> None:
     """Add the command to the parser of all commands."""
@@ -28,6 +30,7 @@ def run(options: argparse.Namespace) -> None:
     """Compile, and print what was written."""
     from ..kernels import ahead
 
-    about = ahead.build(options.target, options.output)
+    with NewFile(options.output) as new:  # processes may have the old library in their memory
+        about = ahead.build(options.target, new.file)
     names = ", ".join(each["name"] for each in about["targets"])
     print(f"{options.output}: kernels for {names} on {about['system']}")

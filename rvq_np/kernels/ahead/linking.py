@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from ...errors import BackendError, ParameterError
 from .. import prebuilt, tiles
@@ -19,8 +19,8 @@ from .targets import TARGETS
 CROSS = {"aarch64": "aarch64-linux-gnu-gcc"}
 
 
-def build(targets: Sequence[str], file: str | os.PathLike[str]) -> dict[str, Any]:
-    """Compile all kernels for `targets`, of one machine, into the shared library `file`.
+def build(targets: Sequence[str], file: BinaryIO) -> dict[str, Any]:
+    """Compile all kernels for `targets`, of one machine, and write the shared library to `file`.
 
     Returns
     -------
@@ -60,7 +60,7 @@ def build(targets: Sequence[str], file: str | os.PathLike[str]) -> dict[str, Any
         "system": sys.platform, "machine": machine, "kernels": prebuilt.sources(),
         "targets": [{"name": each, "shape": tables[each]["shape"]} for each in ordered],
     }  # fmt: skip
-    Path(file).write_bytes(prebuilt.sealed(binary, about))
+    file.write(prebuilt.sealed(binary, about))
     return about
 
 
