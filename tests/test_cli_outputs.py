@@ -229,6 +229,9 @@ def test_tables_without_rows_and_without_titles(files):
         ("decode high.csv -m m.safetensors -o y.npy", "names no codeword"),
         ("decode huge.csv -m m.safetensors -o y.npy", "'huge.csv' is not a .csv file of codes"),
         ("decode empty.csv -m m.safetensors -o y.npy", "its first line is empty"),
+        ("convert s.safetensors --to faiss --codes s.npz -o o.faiss", "have strides (4, 2, 1)"),
+        ("convert m.safetensors --to faiss --codes m.safetensors -o o.faiss", "; convert reads"),
+        ("info m.safetensors --codes high.csv", "info: code 16 at (2, 1) names no codeword"),
     ],
 )
 def test_tables_that_cannot_be_are_one_line(line, said, files, capsys):
@@ -237,6 +240,7 @@ def test_tables_that_cannot_be_are_one_line(line, said, files, capsys):
     Path("high.csv").write_text("1,2,3\n4,5,16\n")
     Path("huge.csv").write_text(f"1,2,3\n4,5,{10**30}\n")
     Path("empty.csv").write_text("")
+    run("encode x.npy -m s.safetensors -o s.npz")
     before = sorted(os.listdir())
     capsys.readouterr()
     run(line, status=1)
