@@ -51,8 +51,8 @@ OTHERS = "ids.csv d.mp3 x.onnx m.pt t.parquet o.npz o.rvq o.wav o.npy o.txt noen
 def test_an_ending_that_a_command_cannot_write_is_refused_before_the_work(
     command, files, monkeypatch, capsys
 ):
-    for where in ("rvq_np.codec.encode", "rvq_np.codec.decode", "rvq_np.checkpoints.load_as"):
-        monkeypatch.setattr(where, lambda *_, **__: pytest.fail("it began to work"))
+    for where in ("cli.vectors.whole", "checkpoints.load_whole", "codec.encode", "codec.decode"):
+        monkeypatch.setattr(f"rvq_np.{where}", lambda *_, **__: pytest.fail("it began to work"))
     before = {name: Path(name).read_bytes() for name in os.listdir()}
     listed = WRITTEN[command].split()
     for name in OTHERS.split():
