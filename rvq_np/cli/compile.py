@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from ..files.atomic import NewFile
+from . import outputs
 
 
 def add_to(commands: Any) -> None:
@@ -22,7 +23,7 @@ def add_to(commands: Any) -> None:
         help="processors to compile for: native, x86-64-v4+vnni, x86-64-v4, x86-64-v3, x86-64-v2, "
         "or aarch64; several of one machine may be in a library (default: native)",
     )  # fmt: skip
-    parser.add_argument("-o", "--output", required=True, help="library to write")
+    parser.add_argument("-o", "--output", required=True, help="library to write: .so, .dylib, .dll")
     parser.set_defaults(run=run)
 
 
@@ -30,7 +31,8 @@ def run(options: argparse.Namespace) -> None:
     """Compile, and print what was written."""
     from ..kernels import ahead
 
-    with NewFile(options.output) as new:  # processes may have the old library in their memory
+    out = outputs.of("compile", options.output, [])
+    with NewFile(out.path) as new:  # processes may have the old library in their memory
         about = ahead.build(options.target, new.file)
     names = ", ".join(each["name"] for each in about["targets"])
-    print(f"{options.output}: kernels for {names} on {about['system']}")
+    print(f"{options.output}: kernels for {names} on {about['system']}", file=out.said)

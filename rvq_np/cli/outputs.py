@@ -22,6 +22,7 @@ ENDINGS = {
     "decode": (".npy", ".wav"),
     "convert": (".safetensors",),
     "convert --to faiss": (".faissindex", ".faiss", ".index"),
+    "compile": (".so", ".dylib", ".dll"),
 }
 
 
