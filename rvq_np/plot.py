@@ -73,11 +73,6 @@ def spectrograms(
     _save(figure, path, 110)
 
 
-def _save(figure: Figure, path: str | os.PathLike[str], dpi: int) -> None:
-    with NewFile(path) as new:
-        figure.savefig(new.file, dpi=dpi, format="png")
-
-
 def buckets(codes: np.ndarray, sizes: Sequence[int], path: str | os.PathLike[str]) -> None:
     """Draw how many items share an ID, and how often each codeword is used, into a PNG file.
 
@@ -99,7 +94,12 @@ def buckets(codes: np.ndarray, sizes: Sequence[int], path: str | os.PathLike[str
         used = np.sort(np.bincount(row, minlength=size))[::-1]
         axis.fill_between(np.arange(size), used, step="mid")
         axis.set(xlabel=f"codewords of stage {stage}, most used first", ylabel="items")
-    figure.savefig(path, dpi=110)
+    _save(figure, path, 110)
+
+
+def _save(figure: Figure, path: str | os.PathLike[str], dpi: int) -> None:
+    with NewFile(path) as new:
+        figure.savefig(new.file, dpi=dpi, format="png")
 
 
 def _decibels(samples: np.ndarray, window: int = 512, hop: int = 128) -> np.ndarray:

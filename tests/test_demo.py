@@ -2,6 +2,7 @@
 
 import wave
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -246,6 +247,11 @@ def test_a_recording_uses_the_model_that_is_there(tmp_path, monkeypatch, capsys)
     assert "Using the model heard/model.safetensors, trained before" in out
     assert "SNR mine" in out
     assert (tmp_path / "heard" / "model.safetensors").read_bytes() == content
+    other = rvq_np.ResidualVectorQuantizer.load("heard/model.safetensors")
+    for front in (None, rvq_np.FrontEnd("samples", 64, 16000)):  # of the same sizes
+        other.front_end = front
+        other.save("heard/model.safetensors")
+        assert demo._trained(Path("heard/model.safetensors")) is None
     monkeypatch.setattr(demo, "STAGES", 1)  # a model of another demo is none of this one
     assert main(["demo", "--wav", "mine.wav", "-o", "heard"]) == 0
     assert "Training 1 stages" in capsys.readouterr().out

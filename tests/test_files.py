@@ -28,6 +28,14 @@ def run(line, status=0):
     assert cli.main([str(each) for each in line]) == status
 
 
+def pictures():
+    return pytest.importorskip("rvq_np.plot", exc_type=ImportError)
+
+
+def compiled(targets):
+    return bytes(50), {"targets": [], "system": "any"}
+
+
 def interrupted_fit(path):
     """Leave the resume file of a fit of which the first stage is done."""
 
@@ -42,6 +50,7 @@ def interrupted_fit(path):
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("rvq_np.kernels.ahead.build", compiled)
     checkpoints.save("m.safetensors", BOOKS, front_end=rvq_np.FrontEnd("samples", 4))
     np.save("x.npy", X)
     np.save("c.npy", CODES)
@@ -68,6 +77,9 @@ WRITERS = {
     "vectors": (".npy", lambda path: run(["decode", "c.npy", "-m", "m.safetensors", "-o", path])),
     "samples": (".wav", lambda path: run(["decode", "c.rvq", "-m", "m.safetensors", "-o", path])),
     "convert": (".safetensors", lambda path: run(["convert", "m.safetensors", "-o", path])),
+    "kernels": (".so", lambda path: run(["compile", "-o", path])),
+    "curves": (".png", lambda path: pictures().rate_distortion([1, 2], {"a": [3, 4]}, path)),
+    "bars": (".png", lambda path: pictures().buckets(CODES, (8, 8), path)),
 }  # fmt: skip
 every_writer = pytest.mark.parametrize("kind", WRITERS)
 

@@ -99,7 +99,8 @@ def test_a_model_takes_a_front_end_of_its_dimension_only(value, tmp_path):
 
 
 LIES = ([], "mdct", {}, {"kind": "mdct"}, {"kind": 3}, {"kind": "mdct", "dim": 8, "hop": 4},
-        {"kind": "mdct", "dim": "8"}, {"kind": "samples", "dim": 2**70})  # fmt: skip
+        {"kind": "mdct", "dim": "8"}, {"kind": "samples", "dim": 2**70},
+        {"kind": "mdct", "dim": 64})  # fmt: skip
 
 
 @pytest.mark.quick
@@ -108,13 +109,13 @@ def test_a_record_that_lies_is_refused(lie, tmp_path):
     rvq = quantizer()
     path = tmp_path / "class"
     safetensors.save(path, rvq.state_dict(), rvq.config.as_dict(), lie)
-    with pytest.raises(ModelFileError, match="contradicts itself: FrontEnd: "):
+    with pytest.raises(ModelFileError, match=r"contradicts itself: (FrontEnd: |.* front_end is)"):
         rvq_np.ResidualVectorQuantizer.load(path)
     checkpoints.save(path, BOOKS)
     tensors, about = checkpoints.rvq_np.written(rvq.codebooks, None)
     about = json.dumps({**json.loads(about), "front_end": lie})
     safetensors.write(path, tensors, {safetensors.KEY: about})
-    with pytest.raises(CheckpointError, match="inconsistent metadata: FrontEnd: "):
+    with pytest.raises(CheckpointError, match=r"inconsistent metadata: (FrontEnd: |it records)"):
         checkpoints.front_end(path)
 
 

@@ -96,6 +96,16 @@ def test_the_content_tells_the_kind(name, folder):
 
 
 @pytest.mark.quick
+@pytest.mark.parametrize("begin", range(4))
+def test_a_text_is_one_wherever_what_is_looked_at_ends(begin, folder):
+    content = b"x" * begin + "\U0001d11e".encode() * kinds.HEAD  # four bytes each
+    Path("long").write_bytes(content)
+    assert kinds.of("long").name == "text"
+    Path("cut").write_bytes(content[: kinds.HEAD // 2 + begin + 1])  # the file itself ends in one
+    assert kinds.of("cut") == kinds.UNKNOWN
+
+
+@pytest.mark.quick
 def test_what_is_no_regular_file_is_not_opened(folder):
     os.mkfifo("pipe")
     server = socket.socket(socket.AF_UNIX)

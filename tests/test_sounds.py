@@ -207,6 +207,24 @@ def test_another_rate_is_refused_or_resampled_never_taken_for_the_models(files, 
     assert "44100 samples; the model is for 8000" in capsys.readouterr().err
 
 
+def test_a_sound_is_resampled_once_and_its_length_is_known_before(files, monkeypatch):
+    from scipy import signal
+
+    real, calls = signal.resample_poly, []
+    monkeypatch.setattr(signal, "resample_poly", lambda *given: calls.append(1) or real(*given))
+    for length in (0, 1, 2, 1001):
+        for rate, to in ((44100, 8000), (8000, 44100), (11025, 8000), (16000, 8000)):
+            wav.write("x.wav", np.zeros(length), rate)
+            with wav.opened("x.wav", to) as sound:
+                assert not calls
+                assert len(sound.read(1 << 20)) == sound.count
+            calls.clear()
+    wav.write("x.wav", np.zeros(5000), 16000)
+    monkeypatch.setattr(cli.files, "ROWS", 24)
+    run("encode x.wav -m m.safetensors -o c.npy --resample")
+    assert len(calls) == 1
+
+
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 def test_fit_takes_archives(save, files, rng):
     for shape in ((100, 6), (3, 6, 40)):

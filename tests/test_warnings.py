@@ -63,3 +63,23 @@ def test_the_command_line_warns_in_one_line(tmp_path, capsys):
     assert cli.main(line) == 0
     (warned,) = capsys.readouterr().err.splitlines()
     assert warned.startswith("rvq-np: warning: fit: x holds 3 distinct vectors for 16 codewords")
+
+
+def test_the_command_line_says_once_that_a_model_was_never_trained(tmp_path, capsys):
+    np.save(tmp_path / "x.npy", MANY)
+    made().save(tmp_path / "m.safetensors")
+    line = ["encode", "x.npy", "-m", "m.safetensors", "-o", "c.npy"]
+    assert cli.main([each if each[0] == "-" or "." not in each else str(tmp_path / each)
+                     for each in line]) == 0  # fmt: skip
+    said = "rvq-np: warning: this model was never trained: its codewords are random.\n"
+    assert capsys.readouterr().err == said
+
+
+@pytest.mark.parametrize("name", sorted(each for each in vars(errors) if each.endswith("Warning")))
+def test_the_command_line_shows_every_warning_of_ours_in_one_line(name, monkeypatch, capsys):
+    def warned(options):
+        errors.warn("a\nb", getattr(errors, name))
+
+    monkeypatch.setattr(cli.commands, "warmup", warned)
+    assert cli.main(["warmup"]) == 0
+    assert capsys.readouterr().err == "rvq-np: warning: a b\n"

@@ -178,7 +178,13 @@ def load_whole(
             quantizer = _built(name, module, tensors, config, part)
         except PartsError as error:
             raise PartsError(str(error), error.parts, name) from None
-        return name, quantizer, _front_end(name, tensors)
+        front = _front_end(name, tensors)
+        if front is not None and front.dim not in (None, quantizer.dim):
+            raise CheckpointError(
+                f"load: {str(path)!r} has inconsistent metadata: it records {front}, but its "
+                f"dimension is {quantizer.dim}."
+            )
+        return name, quantizer, front
     raise CheckpointError(
         f"load: {str(path)!r} has {len(tensors)} tensors, such as {_some(tensors)}, and is "
         + (f"not of family {family}." if family else f"of none of the families {', '.join(every)}.")

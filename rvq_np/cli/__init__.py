@@ -18,18 +18,13 @@ import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ..errors import (
-    FewVectorsWarning,
-    NotInitializedWarning,
-    RvqError,
-    TooFewVectorsWarning,
-    UnstableTrainingWarning,
-)
+from .. import errors
+from ..errors import RvqError
 from . import commands, compile, folder, ids, terminal
 
-WARNINGS = (
-    FewVectorsWarning, NotInitializedWarning, TooFewVectorsWarning, UnstableTrainingWarning,
-)  # fmt: skip
+WARNINGS = tuple(
+    each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, Warning)
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -29,6 +29,7 @@ Put = Callable[[int, Any], None]
 class Codes(NamedTuple):
     """The codes of a file: ``pieces()`` yields (first frame, codes as for `rvq_np.decode`)."""
 
+    n_q: int
     batch: tuple[int, ...]
     frames: int
     rate: Fraction | None
@@ -46,58 +47,56 @@ def kind(command: str, path: str, what: str = "codes") -> str:
     return found
 
 
-def source(path: str, quantizer: Quantizer) -> Codes:
-    """Return the codes of a file, checked to be codes of `quantizer`."""
-    found = kind("decode", path)
+def source(command: str, path: str, quantizer: Quantizer) -> Codes:
+    """Return the codes of a file.
+
+    Those of ``.rvq`` files and of stages with strides are checked to be codes of `quantizer`.
+    """
+    found = kind(command, path)
     if found == "rvq":
-        return _container(path, quantizer)
+        return _container(command, path, quantizer)
     if found == "npz" or quantizer.block > 1:
-        stages = stages_of("decode", path, quantizer)
+        listed = validation.listed(command, files.load_stages(path), quantizer, None)
+        stages = validation.ragged(command, listed, quantizer)
         frames = _frames(stages, quantizer.strides)
         whole = stages if quantizer.block > 1 else np.stack(stages)
-        return Codes(stages[0].shape[:-1], frames, None, lambda: iter([(0, whole)]))
-    codes = load(path, found)
+        return Codes(len(stages), stages[0].shape[:-1], frames, None, lambda: iter([(0, whole)]))
+    codes = _csv(path) if found == "csv" else files.load(path, "codes", "iu", (2, 3))
 
     def pieces() -> Iterator[tuple[int, Any]]:
-        for rows in files.batches(codes.shape[-1], "decode", 1, math.prod(codes.shape[1:-1])):
+        for rows in files.batches(codes.shape[-1], command, 1, math.prod(codes.shape[1:-1])):
             yield rows.start, np.asarray(codes[..., rows])
 
-    return Codes(codes.shape[1:-1], codes.shape[-1], None, pieces)
+    return Codes(len(codes), codes.shape[1:-1], codes.shape[-1], None, pieces)
 
 
-def whole(path: str, quantizer: Quantizer) -> np.ndarray:
+def whole(command: str, path: str, quantizer: Quantizer) -> np.ndarray:
     """Return all codes (Q, N) of a file, of all streams one after another."""
-    found = source(path, quantizer)
+    if quantizer.block > 1:
+        raise InputFileError(
+            f"{command}: the stages have strides {quantizer.strides}, so the codes of {path!r} "
+            "are of several lengths; expected one length."
+        )
+    found = source(command, path, quantizer)
     parts = [np.asarray(some) for _, some in found.pieces()]
-    codes = np.concatenate(parts, axis=-1) if parts else np.empty((quantizer.n_q, 0), np.int32)
+    codes = np.concatenate(parts, axis=-1) if parts else np.empty((found.n_q, 0), np.int32)
     return codes.reshape(len(codes), -1)
 
 
-def load(path: str, found: str) -> np.ndarray:
-    """Return the codes (n, ..., T) of an .npy or a .csv file."""
-    return _csv(path) if found == "csv" else files.load(path, "codes", "iu", (2, 3))
-
-
-def stages_of(call: str, path: str, quantizer: Any) -> list[np.ndarray]:
-    """Return the codes of an .npz file, one array per stage, checked to be of `quantizer`."""
-    listed = validation.listed(call, files.load_stages(path), quantizer, None)
-    return validation.ragged(call, listed, quantizer)
-
-
-def _container(path: str, quantizer: Any) -> Codes:
+def _container(command: str, path: str, quantizer: Any) -> Codes:
     with bitstream.Reader(path) as reader:
         reader.check(quantizer)
         reader.stage_bytes()  # checks the chunk headers before the output is created
-        batch, frames, rate = reader.batch, reader.frames, reader.frame_rate
+        n_q, batch, frames, rate = reader.n_q, reader.batch, reader.frames, reader.frame_rate
 
     def read() -> Iterator[tuple[int, Any]]:
         with bitstream.Reader(path) as reader:
             start = 0
-            for content in terminal.shown(reader, "decode", reader.chunks, "chunk"):
+            for content in terminal.shown(reader, command, reader.chunks, "chunk"):
                 yield start, content.codes
                 start += _frames(content.codes, content.strides)
 
-    return Codes(batch, frames, rate, read)
+    return Codes(n_q, batch, frames, rate, read)
 
 
 def _csv(path: str) -> np.ndarray:

@@ -67,7 +67,7 @@ def decode(options: argparse.Namespace) -> None:
     out = outputs.of("decode", options.output, [options.codes, options.model])
     model = Model.of("decode", options.model, options.family, options.part)
     quantizer = model.quantizer
-    found = codes.source(options.codes, quantizer)
+    found = codes.source("decode", options.codes, quantizer)
     model.warn_if_random()
     from ..codec import decode
 
@@ -107,7 +107,7 @@ def convert(options: argparse.Namespace) -> None:
     model = Model.of("convert", options.model, options.family, options.part)
     quantizer = model.first(options.n_q)
     if to == "faiss":
-        stored = codes.whole(options.codes, quantizer) if options.codes else None
+        stored = codes.whole("convert", options.codes, quantizer) if options.codes else None
         export.faiss(out.path, quantizer, stored, options.norms)
     else:
         counts = model.counts[: quantizer.n_q] if model.counts and to else None

@@ -35,7 +35,7 @@ def run(options: argparse.Namespace) -> None:
 
     out = outputs.of("compile", options.output, [])
     library, about = ahead.build(options.target)
-    with NewFile(out.path) as new:
+    with NewFile(out.path) as new:  # processes may have the old library in their memory
         new.file.write(library)
     names = ", ".join(each["name"] for each in about["targets"])
     print(f"{options.output}: kernels for {names} on {about['system']}", file=out.said)

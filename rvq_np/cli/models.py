@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from typing import Any
 
 from .. import names
 from ..codebooks import Quantizer
+from ..errors import NotInitializedWarning, warn
 from ..files import safetensors
 from . import inputs
 
@@ -69,7 +69,4 @@ class Model:
 
     def warn_if_random(self) -> None:
         if self.rvq is not None and not self.rvq.is_initialized:
-            print(
-                "rvq-np: warning: this model was never trained: its codewords are random.",
-                file=sys.stderr,
-            )
+            warn("this model was never trained: its codewords are random.", NotInitializedWarning)

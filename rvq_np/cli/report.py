@@ -11,7 +11,7 @@ from ..codebooks import Quantizer
 from ..codec import validation
 from ..errors import PartsError
 from . import codes as codes_files
-from . import files, terminal
+from . import terminal
 from .models import Model
 
 MOST_COUNTED = 1 << 20  # codewords per stage: a file may have any size
@@ -85,24 +85,13 @@ def _span(sizes: tuple[int, ...]) -> str:
 def _usage_of_codes(path: str, quantizer: Quantizer) -> list[tuple[float, float]]:
     from ..train import usage
 
-    found = codes_files.kind("info --codes", path)
-    if found == "rvq":
-        with bitstream.Reader(path) as reader:
-            reader.check(quantizer)
-            counts, _ = _counted(reader)
-        return [usage(each * 1.0) for each in counts if each is not None]
-    if found == "npz" or quantizer.block > 1:
-        stages = codes_files.stages_of("info", path, quantizer)
-        pairs = zip(stages, quantizer.sizes, strict=False)
-        return [usage(np.bincount(_present(row), minlength=size) * 1.0) for row, size in pairs]
-    codes = codes_files.load(path, found)
-    flat = codes.reshape(codes.shape[0], -1)
-    counts = [np.zeros(size) for size in quantizer.sizes[: len(flat)]]
-    for rows in files.batches(flat.shape[1], "count"):
-        part = np.asarray(flat[:, rows])
-        validation.codes("info", np.where(part == -1, 0, part), quantizer)  # -1: dropped
-        for q, total in enumerate(counts):
-            total += np.bincount(_present(part[q]), minlength=len(total))
+    found = codes_files.source("info --codes", path, quantizer)
+    counts = [np.zeros(size) for size in quantizer.sizes[: found.n_q]]
+    for _, part in found.pieces():
+        if isinstance(part, np.ndarray):
+            validation.codes_later("info", part, quantizer)()
+        for total, codes in zip(counts, part, strict=True):
+            total += np.bincount(_present(codes), minlength=len(total))
     return [usage(total) for total in counts]
 
 

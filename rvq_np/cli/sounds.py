@@ -48,11 +48,6 @@ def front_end(command: str, path: str, model: Any, asked: str | None) -> FrontEn
         )
     if not recorded.is_of_sound:
         raise ParameterError(_missing(command, path, model.path, recorded))
-    if recorded.dim != dim:
-        raise ParameterError(
-            f"{command}: {model.path!r} records {recorded}, but its dimension is {dim}: the file "
-            "contradicts itself."
-        )
     return recorded
 
 

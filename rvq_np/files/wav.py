@@ -8,6 +8,7 @@ soundfile, or, if it is WAV, by SciPy: the extra ``audio``.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import warnings
 import wave
@@ -197,10 +198,14 @@ def _resampled(path: Any, sound: Sound, rate: int | None) -> Sound:
             f"resampled to {rate}."
         )
     shared = gcd(rate, sound.rate)
-    samples = sound.read(sound.count)
-    if len(samples):
-        samples = resample_poly(samples, rate // shared, sound.rate // shared)
-    return _held(rate, samples)
+    up, down = rate // shared, sound.rate // shared
+
+    @functools.cache
+    def whole() -> Sound:  # when it is read: whoever asks for the length alone does not wait
+        samples = sound.read(sound.count)
+        return _held(rate, resample_poly(samples, up, down) if len(samples) else samples)
+
+    return Sound(rate, -(-sound.count * up // down), lambda count: whole().read(count))
 
 
 def _mean(samples: np.ndarray) -> np.ndarray:

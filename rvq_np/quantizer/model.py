@@ -562,10 +562,10 @@ class ResidualVectorQuantizer:
             if config.n_q > len(tensors):  # before anything is made for each of them
                 raise StateError(f"it claims {config.n_q} stages and has {len(tensors)} arrays")
             states, projections = training.from_state_dict(tensors, config)
+            quantizer = cls.made_of(config, states, projections, rng=rng).eval()
+            quantizer.front_end = front_end
         except (RvqError, TypeError) as error:
             raise ModelFileError(f"load: {str(path)!r} contradicts itself: {error}") from error
-        quantizer = cls.made_of(config, states, projections, rng=rng).eval()
-        quantizer._front_end = front_end
         return quantizer
 
     @classmethod

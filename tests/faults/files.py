@@ -369,7 +369,7 @@ SOUNDS = (
     Fault(
         "a model that is saved again loses its front end",
         "ResidualVectorQuantizer.load",
-        "quantizer._front_end = front_end",
+        "quantizer.front_end = front_end",
         "pass",
         "tests/test_frontend.py::test_a_record_comes_back_from_every_file",
     ),
