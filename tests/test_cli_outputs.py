@@ -275,3 +275,15 @@ def test_a_pipe_with_the_ending_of_something_else_is_refused(command, files, cap
     os.mkfifo("pipe.mp3")
     run(LINES[command].format("pipe.mp3"), status=1)
     assert f"{command}: 'pipe.mp3' ends in .mp3; expected" in capsys.readouterr().err
+
+
+def test_options_of_sounds_are_refused_where_there_is_none(files, capsys):
+    for line in ("encode x.npy -m m.safetensors -o e.npy --resample",
+                 "encode x.npy -m m.safetensors -o e.npy --front-end mdct",
+                 "decode expected.npy -m m.safetensors -o e.npy --front-end samples"):  # fmt: skip
+        run("encode x.npy -m m.safetensors -o expected.npy")
+        capsys.readouterr()
+        run(line, 1)
+        option = line.split()[-1] if line.endswith("--resample") else "--front-end"
+        assert f"{option} is for sounds" in capsys.readouterr().err
+        assert not Path("e.npy").exists()

@@ -252,6 +252,15 @@ def test_a_recording_uses_the_model_that_is_there(tmp_path, monkeypatch, capsys)
         other.front_end = front
         other.save("heard/model.safetensors")
         assert demo._trained(Path("heard/model.safetensors")) is None
+    kept = (tmp_path / "heard" / "model.safetensors").read_bytes()
+    with monkeypatch.context() as patched:
+        patched.setattr(demo, "train", lambda *_, **__: pytest.fail("it trained"))
+        for line in (["demo", "-o", "heard"], ["demo", "--wav", "mine.wav", "-o", "heard"]):
+            assert main(line) == 1
+            assert "heard/model.safetensors' is no model of the demo" in capsys.readouterr().err
+    assert (tmp_path / "heard" / "model.safetensors").read_bytes() == kept
+    other.front_end = demo.FRONT_END
+    other.save("heard/model.safetensors")
     monkeypatch.setattr(demo, "STAGES", 1)  # a model of another demo is none of this one
     assert main(["demo", "--wav", "mine.wav", "-o", "heard"]) == 0
     assert "Training 1 stages" in capsys.readouterr().out

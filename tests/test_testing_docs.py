@@ -7,6 +7,7 @@ import inspect
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from rvq_np import testing
@@ -28,7 +29,7 @@ FACTORIES = {
     training_tests: {"make": print, "dimension": 3},
     container_tests: {"write": print, "read": print, "error": ValueError},
     backend_tests: {"put": print, "get": print},
-    batch_invariance_tests: {"encode": print, "signals": ()},
+    batch_invariance_tests: {"encode": print, "signals": (np.zeros(1), np.zeros(2))},
 }
 REPORT = re.compile(r"([\w.-]+/[\w.-]+)#(\d+)")
 

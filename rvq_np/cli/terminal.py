@@ -43,7 +43,7 @@ def any_text() -> Iterator[None]:
 
 def shown(items: Iterable[Item], name: str, total: int, unit: str = "batch") -> Iterator[Item]:
     """Yield `items` with a progress bar where standard error is a terminal and tqdm installed."""
-    tqdm = _tqdm() if sys.stderr.isatty() else None
+    tqdm = compiling.tqdm_class() if sys.stderr.isatty() else None
     if tqdm is None:
         yield from items
         return
@@ -56,11 +56,3 @@ def shown(items: Iterable[Item], name: str, total: int, unit: str = "batch") -> 
             for item in items:
                 yield item
                 bar.update()
-
-
-def _tqdm() -> Any:
-    try:
-        from tqdm.auto import tqdm
-    except ImportError:
-        return None
-    return tqdm

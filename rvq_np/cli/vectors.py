@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import InputFileError, RvqError, ShapeError
+from ..errors import InputFileError, ParameterError, RvqError, ShapeError
 from ..files import kinds
 from ..frontend import FrontEnd
 from . import files, inputs, sounds
@@ -40,6 +40,12 @@ def source(path: str, model: Any, front_end: str | None = None, resample: bool =
         front = sounds.front_end("encode", path, model, front_end)
         frames, rate, pieces = sounds.source(path, front, resample)
         return Vectors((), frames, rate, pieces)
+    for option, given in (("--front-end", front_end), ("--resample", resample)):
+        if given:
+            raise ParameterError(
+                f"encode: {option} is for sounds, and {path!r} holds vectors; expected a sound, or "
+                f"no {option}."
+            )
     if kind == "npz":
         return _npz(path, dim)
     return _array(files.load(path, "vectors", "f", (2, 3)), dim)
@@ -177,6 +183,11 @@ def sink(
         with sounds.sink(out.path, front, batch, rate) as put:
             yield put
         return
+    if front_end:
+        raise ParameterError(
+            f"decode: --front-end is for sounds, and {str(out.path)!r} gets vectors; expected the "
+            "name of a .wav file, or no --front-end."
+        )
     shape = (frames, dim) if not batch else (*batch, dim, frames)
     with files.written(out.path, shape, dtype) as array:
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import RvqError
+from ..errors import ParameterError, RvqError
 from ..files import wav
 from ..frontend import FrontEnd, mdct
 from ..quantizer import ResidualVectorQuantizer
@@ -138,6 +138,7 @@ def run(
     """
     heldout = shipped_clips("heldout") if path is None else [load_clip(path)]
     Path(out).mkdir(parents=True, exist_ok=True)  # or fail before the work
+    _check_place(Path(out) / MODEL)
     rvq = None if path is None else _trained(Path(out) / MODEL)
     if rvq is None:
         rvq = _training(sys.stderr.isatty() if progress is None else progress)
@@ -147,6 +148,23 @@ def run(
     print(f"with beam_size={BEAM} and all stages: {', '.join(f'{each:.1f} dB' for each in best)}\n")
     write_files(rvq, heldout, stages, Path(out))
     return stages
+
+
+def _check_place(path: Path) -> None:
+    """Raise ParameterError where a file that is no model of the demo would be replaced."""
+    if not path.exists():
+        return
+    try:
+        found = ResidualVectorQuantizer.load(path)
+        shape = (found.front_end, found.dimension, found.n_q, found.bins)
+    except (OSError, RvqError):
+        shape = (None, 0, 0, 0)
+    # Files from before there was a front end are known by their sizes.
+    if shape[0] != FRONT_END and shape != (None, DIM, STAGES, CODEWORDS):
+        raise ParameterError(
+            f"demo: {str(path)!r} is no model of the demo, and would be replaced; expected another "
+            "folder, by -o."
+        )
 
 
 def _training(progress: bool) -> ResidualVectorQuantizer:

@@ -1,4 +1,4 @@
-"""Whether a kernel is being compiled just now: for those who show progress."""
+"""Progress bars, and whether a kernel is being compiled just now, which they show."""
 
 from __future__ import annotations
 
@@ -7,6 +7,15 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from . import prebuilt
+
+
+def tqdm_class() -> Any:
+    """Return the class of tqdm's bars for this terminal or notebook; None: it is not installed."""
+    try:
+        from tqdm.auto import tqdm
+    except ImportError:
+        return None
+    return tqdm
 
 
 @contextlib.contextmanager

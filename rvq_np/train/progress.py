@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from .. import arguments
 from ..kernels import compiling
@@ -18,7 +17,7 @@ def reporting(callback: Report | None, progress: bool) -> Iterator[Report | None
     """Yield a callback that draws a bar on standard error, if asked for, and calls `callback`."""
     if callback is not None:
         arguments.function("fit", "callback", callback)
-    tqdm = _tqdm() if arguments.flag("fit", "progress", progress) else None
+    tqdm = compiling.tqdm_class() if arguments.flag("fit", "progress", progress) else None
     if tqdm is None:
         yield callback
         return
@@ -40,11 +39,3 @@ def reporting(callback: Report | None, progress: bool) -> Iterator[Report | None
 
         with compiling.watched(compiles):
             yield report
-
-
-def _tqdm() -> Any:
-    try:
-        from tqdm.auto import tqdm
-    except ImportError:
-        return None
-    return tqdm
