@@ -134,12 +134,29 @@ def test_bars_are_those_of_the_notebook_where_there_is_one(monkeypatch):
     from rvq_np.cli import terminal
     from rvq_np.train import progress
 
+    made = []
+
     class Notebook:
-        pass
+        def __init__(self, *_, **options):
+            made.append(options.get("desc"))
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def update(self, *_):
+            pass
+
+        set_description = update
 
     monkeypatch.setattr(auto, "tqdm", Notebook)
-    assert terminal._tqdm() is Notebook
-    assert progress._tqdm() is Notebook
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    assert list(terminal.shown("abc", "encode", 3)) == ["a", "b", "c"]
+    with progress.reporting(None, True):
+        pass
+    assert made == ["encode", "fit"]
 
 
 @pytest.mark.slow
