@@ -114,23 +114,31 @@ class ResidualQuantizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         codewords by k-means, unless `fit` has, so give it several vectors a codeword; codewords
         that are hardly chosen are replaced by vectors of the batch.
 
+        Of a Dask array each chunk of rows is a batch, one after the other, in the memory of this
+        process, as in ``dask_ml.wrappers.Incremental``: the codewords depend on the chunks. If a
+        chunk is refused, nothing has changed.
+
         Raises
         ------
         ParameterError
             If a parameter is not what it may be; it is named.
         """
         self._check_parameters("partial_fit")
-        if backends.chunked(X):
-            backends.enter(X)  # says that batches must be there
         first = "_quantizer" not in vars(self)
         X = self._vectors("partial_fit", X, reset=first)
         quantizer: Any = None if first else self._quantizer
         if first:
             config, rng = self._config(X), self._generator()
             quantizer = ResidualVectorQuantizer.made_of(config, *train.fresh(config, rng), rng=rng)
-            self.n_iter_ = self.max_iter
-        quantizer.train()(X, 1.0)
+        if backends.chunked(X):
+            quantizer = copy.deepcopy(quantizer)
+            for batch in train.Chunks("ResidualQuantizer.partial_fit", X).batches():
+                quantizer.train()(batch, 1.0)
+        else:
+            quantizer.train()(X, 1.0)
         self._use(quantizer)
+        if first:
+            self.n_iter_ = self.max_iter
         return self
 
     def transform(self, X: Any) -> Any:

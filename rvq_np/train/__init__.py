@@ -8,6 +8,7 @@ way: k-means stage by stage on what earlier stages leave over, on data of any si
 All of them stand on `rvq_np.codec.tally`; nothing here makes an array of vectors by codewords.
 """
 
+from .chunked import Chunks
 from .collect import Collected
 from .distributed import ALONE, AllReduce
 from .ema import ema, expire, step
@@ -26,6 +27,7 @@ from .training import Learned, Projections, draw_stages, fresh, learn
 __all__ = [
     "ALONE",
     "AllReduce",
+    "Chunks",
     "CodebookState",
     "Collected",
     "FitProgress",

@@ -16,7 +16,7 @@ import itertools
 import math
 import threading
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -96,6 +96,16 @@ class Chunks:
         import dask
 
         return [dask.delayed(_bad)(part) for part in self.parts]
+
+    def batches(self) -> Iterator[np.ndarray]:
+        """Yield the rows of one chunk after the other; a chunk without rows is left out."""
+        for start, part in zip(self.starts, self.parts, strict=False):
+            rows = arrays.to_numpy(computed(self.call, [part])[0])
+            if (bad := first_bad(rows)) is not None:
+                place, value = bad
+                raise bad_number((start + place[0], *place[1:]), value)
+            if len(rows):
+                yield rows
 
     def refuse(self, bad: Sequence[Any]) -> None:
         """Raise NonFiniteError for the first number that `checks` found."""

@@ -339,8 +339,36 @@ def test_the_transformer_of_scikit_learn_takes_dask_arrays(dtype, scheduler):
     decoded = there.inverse_transform(codes)
     np.testing.assert_array_equal(decoded.compute(), here.inverse_transform(codes.compute()))
     assert there.score(array) == pytest.approx(here.score(x), rel=1e-9)
-    with pytest.raises(BackendError, match="computed later"):
-        there.partial_fit(array)
-    assert there.codebooks_ == here.codebooks_
     with pytest.raises(ValueError, match="X has 5 features"):
         there.transform(array[:, :5])
+
+
+def test_partial_fit_takes_chunk_after_chunk(scheduler):
+    from rvq_np.sklearn import ResidualQuantizer
+
+    x = vectors("float16").astype(np.float32)
+    array = da.from_array(x, chunks=(700, DIM))
+    unknown = array[da.from_array(np.ones(N, bool), chunks=700)]
+    for later in (array, unknown, array.to_dask_dataframe()):
+        here = ResidualQuantizer(n_q=2, bins=16, random_state=3)
+        there = ResidualQuantizer(n_q=2, bins=16, random_state=3).partial_fit(later)
+        for start in range(0, N, 700):
+            here.partial_fit(x[start : start + 700])
+        assert there.codebooks_ == here.codebooks_
+        assert there.partial_fit(later).codebooks_ != here.codebooks_
+
+
+def test_partial_fit_of_a_bad_chunk_changes_nothing(scheduler):
+    from rvq_np.sklearn import ResidualQuantizer
+
+    x = vectors("float16").astype(np.float32)
+    fresh, fitted = (ResidualQuantizer(n_q=2, bins=16, random_state=3) for _ in range(2))
+    before = fitted.fit(x).to_quantizer().state_dict()
+    x[2100, 4] = np.nan
+    array = da.from_array(x, chunks=(700, DIM))
+    for each in (fresh, fitted):
+        with pytest.raises(NonFiniteError, match=r"nan at \(2100, 4\)"):
+            each.partial_fit(array)
+    after = fitted.to_quantizer().state_dict()
+    assert all((after[name] == before[name]).all() for name in before)
+    assert not {"codebooks_", "_quantizer", "n_iter_"} & set(vars(fresh))
