@@ -103,7 +103,7 @@ class Chunks:
             rows = arrays.to_numpy(computed(self.call, [part])[0])
             if (bad := first_bad(rows)) is not None:
                 place, value = bad
-                raise bad_number((start + place[0], *place[1:]), value)
+                raise bad_number((start + place[0], *place[1:]), value, self.call)
             if len(rows):
                 yield rows
 
@@ -112,7 +112,7 @@ class Chunks:
         for start, found in zip(self.starts, bad, strict=False):
             if found is not None:
                 place, value = found
-                raise bad_number((start + place[0], *place[1:]), value)
+                raise bad_number((start + place[0], *place[1:]), value, self.call)
 
 
 class ChunkedData:
@@ -161,7 +161,7 @@ class ChunkedData:
             return
         for state in self.states[self.advanced :]:
             shared = one_key(state)
-            self.blocks = self._each(dask.delayed(_advanced), shared)
+            self.blocks = self.each(dask.delayed(_advanced), shared)
         self.advanced = len(self.states)
         checks = self.x.checks() if fresh else []
         kept = kept_on_workers("fit", [*self.blocks, *checks])
@@ -178,7 +178,7 @@ class ChunkedData:
         import dask
 
         total, self.numbers = 0.0, 0
-        for energy, numbers in computed("fit", self._each(dask.delayed(_energy))):
+        for energy, numbers in computed("fit", self.each(dask.delayed(_energy))):
             total += energy
             self.numbers += numbers
         if not total < math.inf:
@@ -197,7 +197,7 @@ class ChunkedData:
         if self.norm * (1 + 1e-6) + largest < float(np.finfo(np.float32).max):
             return
         shared = one_key(codewords)
-        computed("fit", self._each(dask.delayed(_within), shared))
+        computed("fit", self.each(dask.delayed(_within), shared))
 
     def distinct(self, most: int) -> int:
         """Return how many distinct vectors there are, or `most` if there are as many or more."""
@@ -205,7 +205,7 @@ class ChunkedData:
 
         if not self.blocks:
             self.begin()  # bad numbers come first
-        tasks = self._each(dask.delayed(_seen), most)
+        tasks = self.each(dask.delayed(_seen), most)
         seen: set[bytes] = set()
         for some in (tasks[:1], *(tasks[n : n + FOLDED] for n in range(1, len(tasks), FOLDED))):
             seen.update(*computed("fit", some))
@@ -222,7 +222,7 @@ class ChunkedData:
         def again(codewords: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             shared = one_key(codewords)
             tally, total = dask.delayed(_tally), None
-            parts = self._each(tally, shared, following)
+            parts = self.each(tally, shared, following)
             for start in range(0, len(parts), FOLDED):
                 total = dask.delayed(_added)(total, parts[start : start + FOLDED])
             counts, sums = computed("fit", [total])[0]
@@ -241,7 +241,7 @@ class ChunkedData:
         """
         return elsewhere("fit", function, self._rows_at(places), *others)
 
-    def _each(self, task: Callable[..., Any], *others: Any) -> list[Any]:
+    def each(self, task: Callable[..., Any], *others: Any) -> list[Any]:
         """Return a task for each block, on the worker where that block is."""
         made = []
         for number, block in enumerate(self.blocks):

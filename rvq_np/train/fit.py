@@ -197,11 +197,6 @@ def fit(
     if way is not None:
         asked["refine"] = way.as_dict()
     remote = isinstance(x, Chunks)
-    if way is not None and remote:
-        raise ParameterError(
-            "fit: refine is asked for, and x is read by tasks of Dask; expected vectors in this "
-            "process. Leave refine away, or call rvq_np.train.refine with some of the vectors."
-        )
     if not remote:
         x = x if core.stays(x) else arrays.to_numpy(x)
     with entered.there():
@@ -250,22 +245,22 @@ def fit(
             kept.keep(state_of(found, epsilon) if not hold else state_held(found, epsilon))
             data.end(kept.states[-1])
         if way is not None:
-            states = _refined(x, rows, kept.states, way, rng, epsilon)
+            states = _refined(x, rows, kept.states, way, rng, epsilon, persist)
     kept.finish()
     return tuple(states)
 
 
 def _refined(
     x: Any, rows: np.ndarray | None, states: list[CodebookState], way: Way,
-    rng: np.random.Generator, epsilon: float,
+    rng: np.random.Generator, epsilon: float, keep: bool | None,
 ) -> list[CodebookState]:  # fmt: skip
     """Return the states of refined codebooks, or `states` if none are better."""
     codebooks = codebooks_of(states)
     own = np.random.default_rng(rng.integers(1 << 32, size=2))  # drawn after all of k-means
-    better = refined("fit", x, codebooks, way, own, seen=rows)
+    better = refined("fit", x, codebooks, way, own, seen=rows, keep=keep)
     if better is codebooks:
         return states
-    return states_of(better, x, np.arange(x.shape[0]) if rows is None else rows, epsilon)
+    return states_of(better, x, np.arange(x.shape[0]) if rows is None else rows, epsilon, keep)
 
 
 def _way(

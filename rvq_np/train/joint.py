@@ -15,14 +15,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .. import arguments, arrays, backends
 from ..codebooks import Codebooks, Stage
 from ..codebooks.stage import Value, add_to
-from ..codec import validation
+from ..codec import core, validation
 from ..errors import ParameterError, ShapeError
 from ..kernels import steps
 
@@ -211,21 +211,54 @@ class Adder:
 
     def add(self, x: np.ndarray, codes: np.ndarray) -> None:
         """Add vectors (n, D) and their codes (Q, n)."""
+        self.add_sums(x, codes)
+        self.add_pairs(codes)
+
+    def add_sums(self, x: np.ndarray, codes: np.ndarray) -> None:
+        """Add vectors to the sums only."""
         rounded = np.rint(x.astype(np.float64) / self.grid) * self.grid
         chosen = np.ascontiguousarray(codes, dtype=np.int32)
         for q, size in enumerate(self.sizes):
+            _, sums = steps.sums(rounded, chosen[q], size)
+            self.sums[self.starts[q] : self.starts[q + 1]] += sums
+
+    def add_pairs(self, codes: np.ndarray) -> None:
+        """Count which codewords were chosen together, and no more."""
+        chosen = codes.astype(np.int64)
+        for q, size in enumerate(self.sizes):
             own = slice(self.starts[q], self.starts[q + 1])
-            counts, sums = steps.sums(rounded, chosen[q], size)
-            self.sums[own] += sums
+            counts = np.bincount(chosen[q], minlength=size)
             self.pairs[own, own][np.diag_indices(size)] += counts
             for p, other in enumerate(self.sizes[:q]):
-                both = chosen[p].astype(np.int64) * size + chosen[q]
+                both = chosen[p] * size + chosen[q]
                 met = np.bincount(both, minlength=other * size).reshape(other, size)
                 self.pairs[self.starts[p] : self.starts[p + 1], own] += met
 
     def tally(self) -> JointTally:
         """Return the tally of all that was added; nothing can be added then."""
         return JointTally.of(self.pairs, self.sums, self.sizes, self.grid)
+
+
+class Errors(NamedTuple):
+    """Squared errors of some rows."""
+
+    rows: np.ndarray  # (n,), of all stages, summed over the numbers of a row
+    mean: tuple[float, ...]  # of each prefix, per number
+
+    @classmethod
+    def of(cls, energies: np.ndarray, dim: int) -> Errors:
+        """Return the errors of what `energies_left` gave of all rows."""
+        numbers = energies.shape[1] * dim
+        return cls(energies[-1], tuple(math.fsum(prefix.tolist()) / numbers for prefix in energies))
+
+
+def energies_left(x: np.ndarray, codes: np.ndarray, codebooks: Codebooks) -> np.ndarray:
+    """Return (Q, n): the squared length of what each prefix of the codes leaves of each row."""
+    left, found = x.astype(np.float64), []
+    for stage, chosen in zip(codebooks, codes, strict=True):
+        left -= stage.codebook[chosen]
+        found.append(core.energies(left))
+    return np.array(found)
 
 
 def refit(

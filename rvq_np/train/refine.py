@@ -17,11 +17,14 @@ from .. import arguments, arrays, backends
 from ..codebooks import Codebooks
 from ..codec import core, validation
 from ..errors import ParameterError, ShapeError, TooFewVectorsWarning, warn
-from . import joint
+from . import joint, sources
+from .chunked import Chunks
+from .chunked_rows import ChunkedRows
 from .data import check_finite
 from .kmeans import Clusters, sample_rows
 from .start import state_held
 from .state import CodebookState
+from .tasks import computed, elsewhere
 
 ROWS = 1 << 14  # rows encoded and added to a tally at once
 HELD_OUT = 1 << 14  # rows that tell how good codebooks are, at most
@@ -65,8 +68,9 @@ def refine(
 
     Parameters
     ----------
-    x : array or numpy.memmap (N, D), floating
-        Vectors like those to be encoded later. Read in blocks, never copied whole.
+    x : array, numpy.memmap, dask.array.Array (N, D), floating, or files, see `opened`
+        Vectors like those to be encoded later. Read in blocks, never copied whole; a Dask array is
+        encoded by tasks of its scheduler, and gives the codebooks it gives in memory.
     codebooks : Codebooks or array (Q, K, D), floating
         Fitted ones, without projections, strides or cosine metric.
     iterations : int, optional
@@ -132,14 +136,16 @@ def refine(
     True
     """
     codebooks = joint.plain("refine", codebooks)
-    entered = backends.enter(x)
+    x = sources.opened("refine", x)
+    remote = isinstance(x, Chunks)
+    entered = backends.uncomputed(x) if remote else backends.enter(x)
     x = entered.array
     if x.ndim != 2 or x.shape[0] == 0 or x.shape[1] != codebooks.dim:
         raise ShapeError(
             f"refine: x has shape {tuple(x.shape)}; expected (N, {codebooks.dim}) with at least "
             "one vector."
         )
-    validation.floating("refine", x)
+    validation.floating("refine", x.meta if remote else x)
     way = options("refine", codebooks.n_q, {
         "iterations": iterations, "beam_size": beam_size, "ridge": ridge, "prefixes": prefixes,
         "held_out": held_out, "patience": patience, "rows_per_codeword": rows_per_codeword,
@@ -147,7 +153,10 @@ def refine(
     })  # fmt: skip
     rng = arguments.generator("refine", "rng", rng)
     with entered.there():
-        check_finite(x, "refine")
+        if remote:
+            x.refuse(computed("refine", x.checks()))
+        else:
+            check_finite(x, "refine")
         return refined("refine", x, codebooks, way, rng)
 
 
@@ -208,15 +217,19 @@ def refined(
     way: Way,
     rng: np.random.Generator,
     seen: np.ndarray | None = None,
+    keep: bool | None = None,
 ) -> Codebooks:
     """Do what `refine` does, without a look at its arguments.
 
-    `seen`: rows that the codebooks were made of; others are held out first.
+    `seen`: rows that the codebooks were made of; others are held out first. `keep`: whether the
+    workers of a cluster keep the rows, see `ChunkedData`.
     """
     total, most = x.shape[0], sum(codebooks.sizes)
     rows = np.arange(total)
     if way.rows_per_codeword is not None and total > way.rows_per_codeword * most:
-        rows = sample_rows(total, way.rows_per_codeword * most, rng)
+        asked_for = (total, way.rows_per_codeword * most, rng)
+        remote = isinstance(x, Chunks)
+        rows = elsewhere(call, sample_rows, *asked_for) if remote else sample_rows(*asked_for)
     count = min(HELD_OUT, round(way.held_out * len(rows)))
     if count == 0 or len(rows) - count < most:
         warn(
@@ -229,7 +242,10 @@ def refined(
     rows = rng.permutation(rows)
     if seen is not None:
         rows = rows[np.argsort(np.isin(rows, seen), kind="stable")]
-    judge, learn = _Rows(x, np.sort(rows[:count])), _Rows(x, np.sort(rows[count:]))
+    judge, learn = (
+        _rows_of(call, x, np.sort(some), codebooks.n_q, keep)
+        for some in (rows[:count], rows[count:])
+    )
     given = best = codebooks
     first = least = judge.errors(codebooks, way.beam_size)
     _tell(way, 0, first, True)
@@ -278,32 +294,28 @@ def _surely_less(these: np.ndarray, those: np.ndarray) -> bool:
 
 
 def states_of(
-    codebooks: Codebooks, x: Any, rows: np.ndarray, epsilon: float
+    codebooks: Codebooks, x: Any, rows: np.ndarray, epsilon: float, keep: bool | None = None
 ) -> list[CodebookState]:
     """Return the states of refined codebooks, with the counts of a greedy search of some rows.
 
     An `ema` step on the same counts starts from these codewords.
     """
-    totals = [np.zeros(size) for size in codebooks.sizes]
-    for _, codes in _Rows(x, rows).encoded(codebooks, 1):
-        for total, chosen in zip(totals, codes, strict=True):
-            total += np.bincount(chosen, minlength=len(total))
+    totals = _rows_of("fit", x, rows, codebooks.n_q, keep).counts(codebooks)
     return [
         state_held(Clusters(stage.codebook, total, total), epsilon)
         for stage, total in zip(codebooks, totals, strict=True)
     ]
 
 
-def _tell(way: Way, iteration: int, errors: _Errors, best: bool) -> None:
+def _tell(way: Way, iteration: int, errors: joint.Errors, best: bool) -> None:
     if way.callback is not None:
         way.callback(RefineProgress(iteration, way.iterations, errors.mean[-1], errors.mean, best))
 
 
-class _Errors(NamedTuple):
-    """Squared errors of some rows."""
-
-    rows: np.ndarray  # (n,), of all stages, summed over the numbers of a row
-    mean: tuple[float, ...]  # of each prefix, per number
+def _rows_of(call: str, x: Any, rows: np.ndarray, n_q: int, keep: bool | None) -> Any:
+    if isinstance(x, Chunks):
+        return ChunkedRows(call, x, rows, n_q, keep)
+    return _Rows(x, rows)
 
 
 class _Rows:
@@ -340,13 +352,15 @@ class _Rows:
             found.add(block, codes)
         return found.tally()
 
-    def errors(self, codebooks: Codebooks, beam: int) -> _Errors:
+    def errors(self, codebooks: Codebooks, beam: int) -> joint.Errors:
         """Return how far what the codes decode to is from the rows."""
-        totals: list[list[float]] = [[] for _ in codebooks]
-        for block, codes in self.encoded(codebooks, beam):
-            left = block.astype(np.float64)
-            for total, stage, chosen in zip(totals, codebooks, codes, strict=True):
-                left -= stage.codebook[chosen]
-                total.extend(core.energies(left).tolist())
-        numbers = len(self.rows) * codebooks.dim
-        return _Errors(np.array(totals[-1]), tuple(math.fsum(total) / numbers for total in totals))
+        parts = [joint.energies_left(*each, codebooks) for each in self.encoded(codebooks, beam)]
+        return joint.Errors.of(np.concatenate(parts, axis=1), codebooks.dim)
+
+    def counts(self, codebooks: Codebooks) -> list[np.ndarray]:
+        """Return how many rows a greedy search gives to each codeword, float64, for each stage."""
+        totals = [np.zeros(size) for size in codebooks.sizes]
+        for _, codes in self.encoded(codebooks, 1):
+            for total, chosen in zip(totals, codes, strict=True):
+                total += np.bincount(chosen, minlength=len(total))
+        return totals

@@ -16,7 +16,6 @@ from rvq_np.errors import (
     FewVectorsWarning,
     InputFileError,
     NonFiniteError,
-    ParameterError,
     ShapeError,
     StateError,
 )
@@ -155,10 +154,40 @@ def test_a_task_that_runs_again_draws_the_same():
     assert once[1] == again[1] != rng.bit_generator.state
 
 
-def test_refinement_is_refused():
-    array = da.from_array(vectors(), chunks=(800, DIM))
-    with pytest.raises(ParameterError, match=r"read by tasks of Dask.*Leave refine away"):
-        fitted(array, refine=True)
+def clustered(n=N):
+    """Vectors that three stages describe well: refinement makes their codebooks better."""
+    rng = np.random.default_rng(2)
+    parts = [rng.standard_normal((SIZE, DIM)) * scale for scale in (2.0, 1.0, 0.6)]
+    x = sum(part[rng.integers(0, SIZE, n)] for part in parts)
+    return (x + 0.2 * rng.standard_normal((n, DIM))).astype(np.float32)
+
+
+@pytest.mark.parametrize("persist", [True, False])
+@pytest.mark.parametrize("rows", [None, 50], ids=["all", "sampled"])
+def test_refined_codebooks_are_those_of_memory(rows, persist, scheduler):
+    x, options = clustered(), {"iterations": 12, "rows_per_codeword": rows}
+    array = da.from_array(x, chunks=((1, 450, 2000, N - 2451), DIM))
+    here, there = (
+        train.fit(each, 3, SIZE, 4, 1, refine=options, persist=how)
+        for each, how in ((x, None), (array, persist))
+    )
+    assert here == there
+    assert here != train.fit(x, 3, SIZE, 4, 1)
+    books, told = train.codebooks_of(train.fit(x, 3, SIZE, 4, 1)), []
+    better, same = (
+        train.refine(each, books, **options, rng=3, callback=told.append) for each in (x, array)
+    )
+    assert books != better == same
+    half = len(told) // 2
+    assert told[:half] == told[half:]
+
+
+def test_a_bad_number_is_named_by_the_call_that_refines(scheduler):
+    x = clustered()
+    books = train.codebooks_of(train.fit(x, 3, SIZE, 2, 1))
+    x[2000, 3] = np.inf
+    with pytest.raises(NonFiniteError, match=r"refine: x holds inf at \(2000, 3\)"):
+        train.refine(da.from_array(x, chunks=(800, DIM)), books)
 
 
 def test_the_class_fits_both_layouts(scheduler):
