@@ -173,13 +173,13 @@ def test_refined_codebooks_are_those_of_memory(rows, persist, scheduler):
     )
     assert here == there
     assert here != train.fit(x, 3, SIZE, 4, 1)
-    books, told = train.codebooks_of(train.fit(x, 3, SIZE, 4, 1)), []
+    books, reports = train.codebooks_of(train.fit(x, 3, SIZE, 4, 1)), []
     better, same = (
-        train.refine(each, books, **options, rng=3, callback=told.append) for each in (x, array)
+        train.refine(each, books, **options, rng=3, callback=reports.append) for each in (x, array)
     )
     assert books != better == same
-    half = len(told) // 2
-    assert told[:half] == told[half:]
+    half = len(reports) // 2
+    assert reports[:half] == reports[half:]
 
 
 def test_a_bad_number_is_named_by_the_call_that_refines(scheduler):
