@@ -105,6 +105,34 @@ def test_stages_with_projections_have_candidates(rng):
     assert (found.codes[0] == rvq_np.encode(x, rvq_np.Codebooks(stages), beam_size=3)).all()
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("projected", [False, True])
+@pytest.mark.parametrize("last", [False, True])
+def test_distances_are_rounded_as_the_definition_says(rng, dtype, projected, last):
+    """What is left is rounded at each stage; its squares are added one after the other."""
+    codewords = rng.standard_normal((3, 5, 6)).astype(dtype)
+    maps = [(), (rvq_np.Linear(np.eye(6), np.zeros(6)),
+                 rvq_np.Linear(rng.standard_normal((6, 6)), np.ones(6)))]  # fmt: skip
+    x = rng.standard_normal((7, 6)).astype(dtype)
+    for numba in (True, False):
+        with paths.inside_of(numba):  # maps are rounded by Numba or BLAS, and kept with codebooks
+            books = rvq_np.Codebooks([rvq_np.Stage(each, *maps[projected]) for each in codewords])
+            found = candidates(x, books, 8, last=last)
+            codewords_of = [rvq_np.decode(np.arange(5)[None], books[q : q + 1]) for q in range(3)]
+        assert (found.codes[:, 0] < 0).any() == last  # a codebook of five has no eight
+        for place, n in np.ndindex(8, 7):
+            codes = found.codes[place, :, n]
+            if codes[0] < 0:
+                assert found.distances[place, n] == np.inf
+                continue
+            left, total = x[n], 0.0
+            for q, code in enumerate(codes):
+                left = left - codewords_of[q][code]
+            for number in left.tolist():
+                total += number * number
+            assert found.distances[place, n] == total
+
+
 X, BOOKS = np.zeros((4, 2), np.float32), np.zeros((1, 2, 2), np.float32)
 
 

@@ -161,6 +161,17 @@ def paths(x, stages, count):
     return codes
 
 
+def path_distances(x, stages, codes, out):
+    """Write into `out` (K, N) how far rows are from what each of their paths decodes to, squared.
+
+    `x` (N, D), of any float type; `codes` (K, Q, N) int32, -1 where a row has fewer paths: infinity
+    there.  What is left is rounded at each stage, as in a search; its squares are added in their
+    order, in float64: the same number on every machine.
+    """
+    rows = _as_working(x, stages)
+    kernels_for(codes.size * rows.shape[1]).path_distances(rows, stages, codes, out)
+
+
 def ids(numbers: int) -> Any:
     """Return the functions of semantic IDs for so many numbers: compiled or plain.
 

@@ -143,6 +143,7 @@ class _Market:
     ):
         self.x, self.before, self.books, self.place = x, before, books, place
         self.codebook, self.capacity = books[place].codebook, capacity
+        self.own = Codebooks([Stage(self.codebook)])
         self.n_near = min(NEAR, len(self.codebook))
         self.near = np.empty((len(x), self.n_near), np.int32)
         self.apart = np.empty((len(x), self.n_near))
@@ -198,8 +199,9 @@ class _Market:
             asked = np.concatenate([rows, np.zeros((len(rows), 2), rows.dtype)], axis=1)
             found = dispatch.paths(asked, core.tables(asked, priced), self.n_near)[:, 0]
             self.near[some] = found.T
-            for nth, codewords in enumerate(found):
-                self.apart[some, nth] = squares(rows - self.codebook[codewords])
+            near = np.empty(found.shape)
+            dispatch.path_distances(rows, core.tables(rows, self.own), found[:, None], near)
+            self.apart[some] = near.T
             # What is not listed is not below what is, but for the last bits of float64. The
             # largest, as a second best value above its bound would be looked for again and again.
             listed = (self.apart[some] + self.prices[self.near[some]]).max(axis=1)

@@ -148,20 +148,19 @@ def paths(
     block: np.ndarray, books: Codebooks, codes: np.ndarray, distances: np.ndarray, last: bool
 ) -> None:
     """Write the best codes (k, Q, n) of a block of valid rows, and their distances (k, n)."""
-    k = len(codes)
+    k, stages, rows, whole = len(codes), core.tables(block, books), block, codes
     if last and books.n_q > 1:
         codes[:, :-1] = core.encode(block, books[:-1], books.n_q - 1)
-        left = core.residual(block, codes[0, :-1], books[:-1])
-        codes[:, -1:] = dispatch.paths(left, core.tables(left, books)[books.n_q - 1 :], k)
-        codes[:, :-1][np.broadcast_to(codes[:, -1:] < 0, codes[:, :-1].shape)] = -1
-    else:
-        codes[:] = dispatch.paths(block, core.tables(block, books), k)
-    for place in range(k):
-        there = np.flatnonzero(codes[place, 0] >= 0)
-        distances[place] = np.inf
-        if len(there):
-            some = np.ascontiguousarray(codes[place][:, there])
-            distances[place, there] = squares(core.residual(block[there], some, books))
+        rows = core.residual(block, codes[0, :-1], books[:-1])
+        stages, codes = stages[books.n_q - 1 :], codes[:, -1:]
+    found = dispatch.paths(rows, stages, k)
+    codes[:] = found
+    none = found[:, :1] < 0
+    if none.any():
+        whole[np.broadcast_to(none, whole.shape)] = -1
+    near = np.empty(distances.shape)
+    dispatch.path_distances(rows, stages, found, near)
+    distances[:] = near
 
 
 def squares(rows: np.ndarray) -> np.ndarray:

@@ -142,15 +142,33 @@ def decode(codes, stages, out):
     if not len(codes):
         out[:] = 0
         return
-    if "first" not in stages.kept:
-        sizes = [stage.table.size for stage in stages.whole]
-        stages.kept["first"] = np.cumsum(sizes) - sizes
-    first = stages.kept["first"][stages.part]
+    first = _first(stages)
 
     def tile(start, stop):
         gather.decode(codes, stages.table, first, out, start, stop)
 
     tiles.over_rows(tile, len(out), DECODE_ROWS)
+
+
+def _first(stages):
+    """Return where in ``stages.table`` the codewords of each stage begin."""
+    if "first" not in stages.kept:
+        sizes = [stage.table.size for stage in stages.whole]
+        stages.kept["first"] = np.cumsum(sizes) - sizes
+    return stages.kept["first"][stages.part]
+
+
+def path_distances(x, stages, codes, out):
+    """Write into `out` (K, N) how far rows are from what each of their paths (K, Q, N) decodes to.
+
+    Squared, float64, infinite where codes are -1.
+    """
+    first = _first(stages)
+
+    def part(start, stop):
+        gather.path_distances(x, stages.table, first, codes, out, start, stop)
+
+    _parts(part, len(x), codes.shape[0] * codes.shape[1] * x.shape[1])
 
 
 def nearest(rows, stage, codes):

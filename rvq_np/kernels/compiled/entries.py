@@ -40,6 +40,7 @@ ENTRIES: dict[str, tuple[str, ...]] = {
     "gather.subtract": ("T2 T2 i1",),
     "gather.normalize_rows": ("T2 l l",),
     "gather.tally": ("T2 i1 d1 d2",),
+    "gather.path_distances": ("T2 T1 l1 i3 d2 l l",),
     "gather.squared_distances": ("T2 l1 T2 i1 d1 l l",),
     "maps.transform": ("T2 M1 V2 l l",),
     "measure.measure": ("f2 I1 L1 l1 L1 d1 ?1", "d2 L1 L1 l1 L1 d1 ?1"),

@@ -76,3 +76,29 @@ def squared_distances(x, rows, codewords, codes, out, start, stop):
     dim = x.shape[1]
     for i in range(start, stop):
         out[i] = distance(x, rows[i] * dim, codewords, codes[i] * dim, 1.0, dim)
+
+
+@kernel
+def path_distances(x, table, first, codes, out, start, stop):
+    """Write the squared distances (K, N) of rows ``start ... stop`` of `x` (N, D) to what each of
+    their paths decodes to, `codes` (K, Q, N): infinity where there is none.
+
+    What is left is rounded at each stage, as in a search; its squares are added in their order, in
+    float64.
+    """
+    n_paths, n_q, n_rows = codes.shape
+    dim = x.shape[1]
+    for n in range(start, stop):
+        for path in range(n_paths):
+            if codes[path, 0, n] < 0:
+                out[path, n] = np.inf
+                continue
+            total = 0.0
+            for d in range(dim):
+                left = item(x, n * dim + d)
+                for q in range(n_q):
+                    chosen = item(codes, (path * n_q + q) * n_rows + n)
+                    left = left - item(table, first[q] + chosen * dim + d)
+                wide = np.float64(left)
+                total += wide * wide
+            out[path, n] = total
