@@ -25,6 +25,13 @@ from ..frontend import FrontEnd
 from . import _accounts, _archive, _file, _gguf, _nearest, _renaming
 from ._contract import BinaryFamily, Exporter, FamilyOfParts, NamedFamily, OfVectors
 
+# Marks of what `rvq_np.export` writes for other programs, and what is said of it.
+EXPORTED = {
+    "description": "arrays of export.npz, for NumPy; expected a checkpoint. Read it with "
+    "numpy.load, and write codebooks that are to be read here with checkpoints.save.",
+    "codes": "codes of export.codes, or of candle's examples, and no codebooks; expected a "
+    "checkpoint. Codes that are to be read here are .rvq files, see rvq_np.bitstream.",
+}
 COUNT = 100.0  # of a codeword, where the caller passes no counts
 
 
@@ -217,6 +224,9 @@ def load_whole(
                 f"dimension is {quantizer.dim}."
             )
         return name, quantizer, front
+    for named, about in EXPORTED.items():
+        if named in tensors:
+            raise CheckpointError(f"load: {str(path)!r} holds {about}")
     raise CheckpointError(
         f"load: {str(path)!r} has {len(tensors)} tensors, such as {_some(tensors)}, and is "
         + (f"not of family {family}." if family else f"of none of the families {', '.join(every)}.")
