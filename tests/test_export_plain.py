@@ -14,8 +14,8 @@ from hypothesis import given
 from safetensors.numpy import load_file
 
 import rvq_np
-from rvq_np import Codebooks, Grouped, Linear, Parallel, Projected, Stage, export
-from rvq_np.errors import DtypeError, ParameterError, ShapeError
+from rvq_np import Codebooks, Grouped, Linear, Parallel, Projected, Stage, checkpoints, export
+from rvq_np.errors import CheckpointError, DtypeError, ParameterError, ShapeError
 
 DOCS = Path(__file__).parents[1] / "docs" / "export.md"
 
@@ -245,3 +245,17 @@ def test_codes_that_do_not_fit_are_refused(codes, form, error, message, tmp_path
     with pytest.raises(error, match=message):
         export.codes(tmp_path / "a", codes, form)
     assert os.listdir(tmp_path) == []
+
+
+def test_what_is_for_other_programs_is_named_and_not_read_as_a_checkpoint(rng, tmp_path):
+    books = Codebooks(rng.standard_normal((2, 5, 3)).astype(np.float32))
+    export.npz(tmp_path / "a.npz", books)
+    export.codes(tmp_path / "codes.safetensors", np.zeros((2, 4), int), "candle")
+    export.c_header(tmp_path / "a.h", books)
+    for name, said in {
+        "a.npz": r"holds arrays of export\.npz, for NumPy; .*checkpoints\.save",
+        "codes.safetensors": "holds codes of .* and no codebooks",
+        "a.h": "is C source, not a safetensors file",
+    }.items():
+        with pytest.raises(CheckpointError, match=said):
+            checkpoints.load(tmp_path / name)

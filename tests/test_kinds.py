@@ -73,6 +73,9 @@ CONTENTS = {
               "a Faiss index of kind IndexIVFResidualQuantizer"),
     "parquet": (b"PAR1" + bytes(20) + b"PAR1", "a Parquet file"),
     "hdf5": (b"\x89HDF\r\n\x1a\n" + bytes(30), "an HDF5 file"),
+    "onnx": (b"\x08\x08\x12\x07pytorch\x1a\x05" + bytes(60), "an ONNX graph"),
+    "gguf": (b"GGUF\3\0\0\0" + bytes(16), "a GGUF file"),
+    "c header": (b"/* a, b */\n#define A 1\n", "C source"),
     "png": (b"\x89PNG\r\n\x1a\n" + bytes(30), "a PNG picture"),
 }  # fmt: skip
 
@@ -128,15 +131,15 @@ def test_any_bytes_have_a_kind(content, before):
 
 
 COMMANDS = {  # what each reads, and what it says it reads
-    "info {}": ("rvq npz pickle", "info reads models and .rvq files"),
+    "info {}": ("rvq npz pickle gguf", "info reads models and .rvq files"),
     "encode {} -m m.safetensors -o o.npy": ("npy npz wav", "encode reads vectors: .npy, .npz and"),
     "fit {} -o o.safetensors": ("npy npz wav", "fit reads vectors: .npy, .npz and"),
     "decode {} -m m.safetensors -o o.npy": ("rvq npy npz csv", "decode reads codes: .rvq, .npy"),
     "verify {}": ("rvq", "verify reads .rvq files"),
     "info m.safetensors --codes {}": ("rvq npy npz csv", "info --codes reads codes"),
-    "encode x.npy -m {} -o o.npy": ("npz pickle", "encode needs a model: a file of rvq_np"),
-    "decode x.npy -m {} -o o.npy": ("npz pickle", "decode needs a model: a file of rvq_np"),
-    "convert {} -o o.safetensors": ("npz pickle", "convert needs a model: a file of rvq_np"),
+    "encode x.npy -m {} -o o.npy": ("npz pickle gguf", "encode needs a model: a file of rvq_np"),
+    "decode x.npy -m {} -o o.npy": ("npz pickle gguf", "decode needs a model: a file of rvq_np"),
+    "convert {} -o o.safetensors": ("npz pickle gguf", "convert needs a model: a file of rvq_np"),
 }
 
 
@@ -169,6 +172,9 @@ def test_the_library_names_it_as_well(name, folder):
         rvq_np.ResidualVectorQuantizer.load(f"{name} file")
     if name == "npz":  # which may be a checkpoint
         with pytest.raises(CheckpointError, match="has 1 tensors, such as 'x', and is of none"):
+            checkpoints.load(f"{name} file")
+    elif name == "gguf":
+        with pytest.raises(CheckpointError, match="has 0 tensors, such as none, and is of none"):
             checkpoints.load(f"{name} file")
     elif "pickle" not in name:
         with pytest.raises(CheckpointError, match=f"'{name} file' is {said}, not a safetensors"):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import pkgutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,16 @@ from ..codebooks import composed
 from ..errors import CheckpointError, ParameterError, PartsError, ShapeError
 from ..files import kinds, safetensors
 from ..frontend import FrontEnd
-from . import _accounts, _archive, _file, _nearest
+from . import _accounts, _archive, _file, _gguf, _nearest, _renaming
 from ._contract import BinaryFamily, Exporter, FamilyOfParts, NamedFamily, OfVectors
 
+# Marks of what `rvq_np.export` writes for other programs, and what is said of it.
+EXPORTED = {
+    "description": "arrays of export.npz, for NumPy; expected a checkpoint. Read it with "
+    "numpy.load, and write codebooks that are to be read here with checkpoints.save.",
+    "codes": "codes of export.codes, or of candle's examples, and no codebooks; expected a "
+    "checkpoint. Codes that are to be read here are .rvq files, see rvq_np.bitstream.",
+}
 COUNT = 100.0  # of a codeword, where the caller passes no counts
 
 
@@ -40,7 +47,11 @@ def families() -> list[str]:
 
 
 def load(
-    path: str | os.PathLike[str], family: str | None = None, *, part: str | None = None
+    path: str | os.PathLike[str],
+    family: str | None = None,
+    *,
+    part: str | None = None,
+    names: Mapping[str, str | None] | None = None,
 ) -> Any:
     """Return the quantizer of a published model.
 
@@ -48,14 +59,18 @@ def load(
     ----------
     path : str or os.PathLike
         A safetensors file, an index of shards (``*.index.json``), a directory with either, a
-        Faiss index, a NumPy archive (``.npz``) with the same names, or what `save` wrote. A
-        ``config.json`` beside the weights is read.
+        Faiss index, a NumPy archive (``.npz``) or GGUF file with the same names, or what `save`
+        wrote. A ``config.json`` beside the weights is read.
     family : str, optional
         One of `families`; by default it is detected from the names of the tensors. This works for
         all but audiocraft, which has the names of EnCodec.
     part : str, optional
         Which quantizer of a file with several: one of `parts`, or how the names of its tensors
         begin.
+    names : mapping of str to str or None, optional
+        The names that the family has for tensors of the file, by their names in the file; ``{}``
+        stands for a number. None: the tensor does not change the codes. A tensor beside named ones
+        that has no name here has the file refused.
 
     Returns
     -------
@@ -75,7 +90,8 @@ def load(
     PartsError
         If it has several quantizers and `part` chooses none. It is a `CheckpointError`.
     ParameterError
-        If `family` is not one of `families`, or the file has no such `part`.
+        If `family` is not one of `families`, the file has no such `part`, or `names` do not fit
+        the file.
 
     Notes
     -----
@@ -87,15 +103,20 @@ def load(
     >>> codebooks[:8]  # doctest: +SKIP
     Codebooks(8 stages, 1024 codewords of 128)
     """
-    return load_whole(path, family, part)[1]
+    return load_whole(path, family, part, names)[1]
 
 
-def parts(path: str | os.PathLike[str], family: str | None = None) -> tuple[str, ...]:
+def parts(
+    path: str | os.PathLike[str],
+    family: str | None = None,
+    *,
+    names: Mapping[str, str | None] | None = None,
+) -> tuple[str, ...]:
     """Return the names of the quantizers of a checkpoint, for ``load(path, part=...)``.
 
     Parameters
     ----------
-    path, family
+    path, family, names
         As in `load`.
 
     Returns
@@ -114,20 +135,24 @@ def parts(path: str | os.PathLike[str], family: str | None = None) -> tuple[str,
     ('semantic', 'acoustic')
     """
     try:
-        load_whole(path, family)
+        load_whole(path, family, None, names)
     except PartsError as error:
         return error.parts
     return ()
 
 
 def front_end(
-    path: str | os.PathLike[str], family: str | None = None, *, part: str | None = None
+    path: str | os.PathLike[str],
+    family: str | None = None,
+    *,
+    part: str | None = None,
+    names: Mapping[str, str | None] | None = None,
 ) -> FrontEnd | None:
     """Return what the vectors of a published model, or of a file of `save`, are made of.
 
     Parameters
     ----------
-    path, family, part
+    path, family, part, names
         As in `load`.
 
     Returns
@@ -145,18 +170,24 @@ def front_end(
     >>> print(front_end("encodec_24khz/model.safetensors"))  # doctest: +SKIP
     latents of the encodec encoder
     """
-    return load_whole(path, family, part)[2]
+    return load_whole(path, family, part, names)[2]
 
 
 def load_as(
-    path: str | os.PathLike[str], family: str | None = None, part: str | None = None
+    path: str | os.PathLike[str],
+    family: str | None = None,
+    part: str | None = None,
+    names: Mapping[str, str | None] | None = None,
 ) -> tuple[str, Any]:
     """Return the name of the detected family, and what `load` returns."""
-    return load_whole(path, family, part)[:2]
+    return load_whole(path, family, part, names)[:2]
 
 
 def load_whole(
-    path: str | os.PathLike[str], family: str | None = None, part: str | None = None
+    path: str | os.PathLike[str],
+    family: str | None = None,
+    part: str | None = None,
+    names: Mapping[str, str | None] | None = None,
 ) -> tuple[str, Any, FrontEnd | None]:
     """Return the name of the detected family, what `load` returns, and what `front_end` does."""
     place = Path(arguments.path("load", "path", path))
@@ -166,10 +197,18 @@ def load_whole(
     if part is not None:
         arguments.kind("load", "part", part, str)
     chosen = {name: _module(name) for name in ([family] if family else every)}
+    given = None if names is None else _renaming.checked(names)
     found = _recognized(place, chosen)
-    if found:
+    if found and given is None:
         return *found, None
+    if found:
+        raise ParameterError(
+            f"load: names is given for {str(path)!r} of family {found[0]}, whose arrays have no "
+            "names; expected none."
+        )
     tensors, config = _read(place)
+    if given is not None:
+        tensors = _renaming.renamed(tensors, given)
     readers = {name: each for name, each in chosen.items() if not isinstance(each, BinaryFamily)}
     if not family:
         readers = _most_specific(place, readers, tensors, config)
@@ -185,10 +224,14 @@ def load_whole(
                 f"dimension is {quantizer.dim}."
             )
         return name, quantizer, front
+    for named, about in EXPORTED.items():
+        if named in tensors:
+            raise CheckpointError(f"load: {str(path)!r} holds {about}")
     raise CheckpointError(
         f"load: {str(path)!r} has {len(tensors)} tensors, such as {_some(tensors)}, and is "
         + (f"not of family {family}." if family else f"of none of the families {', '.join(every)}.")
         + _nearest.report(set(tensors), _names(chosen))
+        + (" Pass names= for names of its own." if isinstance(tensors, _gguf.Blocks) else "")
         + " Pass family= if you know it; load a state dict of this library with "
         "ResidualVectorQuantizer.load."
     )
@@ -198,6 +241,8 @@ def _read(path: Path) -> tuple[Any, dict[str, Any]]:
     """Return the tensors of a checkpoint and its config."""
     if _archive.is_one(path):
         return _archive.read(path), _file.config(path.parent / "config.json")
+    if _gguf.is_one(path):
+        return _gguf.read(path), _file.config(path.parent / "config.json")
     return _file.read(path)
 
 

@@ -31,10 +31,15 @@ class Tensors(Mapping[str, np.ndarray]):
         The names of the tensors that were read.
     scopes : list of str
         What the names of all tensors of the quantizers that were found begin with.
+    own : dict of str to str
+        The names that the file has for tensors, where they were given others.
     """
+
+    REMEDY = ""  # what to do about a tensor that is not of floats
 
     def __init__(self, entries: Mapping[str, Entry], source: Path, metadata: Any = ()):
         self.entries, self.source, self.metadata = dict(entries), source, dict(metadata)
+        self.own: dict[str, str] = {}
         self.read: set[str] = set()
         self.scopes: list[str] = []
 
@@ -53,17 +58,26 @@ class Tensors(Mapping[str, np.ndarray]):
 
     def under(self, prefix: str) -> Tensors:
         """Return the tensors whose names begin with `prefix`, by the same names."""
-        some = {name: each for name, each in self.entries.items() if name.startswith(prefix)}
-        return type(self)(some, self.source, self.metadata)
+        return self.under_names({name: name for name in self if name.startswith(prefix)})
+
+    def under_names(self, names: Mapping[str, str]) -> Tensors:
+        """Return tensors under other names; `names` has for each that of this object."""
+        some = {new: self.entries[name] for new, name in names.items()}
+        made = type(self)(some, self.source, self.metadata)
+        given = {new: self.own.get(name, name) for new, name in names.items()}
+        made.own = {new: name for new, name in given.items() if new != name}
+        return made
 
     def __getitem__(self, name: str) -> np.ndarray:
         entry = self._entry(name)
         self.read.add(name)
+        name = self.own.get(name, name)
         if 0 in entry.shape:
             raise CheckpointError(f"load: {name!r} in {str(entry.path)!r} is empty.")
         if entry.dtype not in FLOATS:
             raise CheckpointError(
                 f"load: {name!r} in {str(entry.path)!r} has type {entry.dtype}; expected floats."
+                + self.REMEDY
             )
         values = self.content(name, entry)
         wide = np.float64 if entry.dtype == "F64" else np.float32
@@ -76,7 +90,7 @@ class Tensors(Mapping[str, np.ndarray]):
         return values
 
     def content(self, name: str, entry: Entry) -> np.ndarray:
-        """Return a tensor in its own type."""
+        """Return a tensor in its own type; `name` is that in the file."""
         return entry.read()
 
     def _entry(self, name: str) -> Entry:

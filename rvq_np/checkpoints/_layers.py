@@ -106,7 +106,8 @@ def summed(
 ) -> list[Stage]:
     """Return stages whose codewords are stored as sums of vectors and their counts.
 
-    They are divided in float32, whatever the precision of the file.
+    They are divided in float32, whatever the precision of the file.  Where a converter did that,
+    and called the codewords `DIVIDED`, they are taken as they are.
     """
     made = []
     for q in range(_stack.n_stages(tensors, prefix, pattern)):
@@ -114,6 +115,9 @@ def summed(
         book = name.rpartition(".")[0]
         for flag in flags:
             _stack.initialized(tensors, book, flag)
+        if name.endswith(f".{DIVIDED}"):
+            made.append(_stack.stage(tensors, book, tensors[name]))
+            continue
         usage = next((each for each in usages if f"{book}.{each}" in tensors), usages[0])
         sums, counts = tensors[name], tensors[f"{book}.{usage}"]
         if counts.shape != sums.shape[:-1]:
@@ -128,6 +132,7 @@ def summed(
 
 
 SUMS = ("embedding_sum", "embed_sum", "embed_avg")
+DIVIDED = "embed"
 USAGES = ("cluster_usage", "cluster_size")
 FLAGS = ("_initialized", "initialized", "inited")
 

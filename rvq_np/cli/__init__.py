@@ -139,7 +139,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_front_end(decode)
     decode.set_defaults(run=commands.decode)
 
-    info = every.add_parser("info", help="describe a model, or a file of codes")
+    info = every.add_parser("info", help="describe a model, a file of codes, or a GGUF file")
     _add_model(info, help="model file, checkpoint, or .rvq file of codes")
     info.add_argument("--codes", help="count how often each codeword is used in this file of codes")
     info.set_defaults(run=commands.info)
@@ -218,6 +218,10 @@ def _add_model(
         parser.add_argument(flag, "--model", required=required, help=help)
     parser.add_argument("--family", help="checkpoint family (default: auto-detect)")
     parser.add_argument("--part", help="which quantizer of a checkpoint with several: see info")
+    parser.add_argument(
+        "--names", metavar="FILE",
+        help="JSON file: the names that the family has for the tensors of the model, by theirs",
+    )  # fmt: skip
 
 
 def _one_line(error: BaseException) -> str:

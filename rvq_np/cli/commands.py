@@ -46,12 +46,12 @@ def fit(options: argparse.Namespace) -> None:
 
 def encode(options: argparse.Namespace) -> None:
     if folder.is_one(options.vectors):
-        model = Model.of("encode", options.model, options.family, options.part)
+        model = Model.asked("encode", options)
         model.warn_if_random()
         folder.encode(options, model.first(options.n_q))
         return
     out = outputs.of("encode", options.output, [options.vectors, options.model])
-    model = Model.of("encode", options.model, options.family, options.part)
+    model = Model.asked("encode", options)
     quantizer = model.first(options.n_q)
     x = vectors.source(options.vectors, model, options.front_end, options.resample)
     model.warn_if_random()
@@ -65,7 +65,7 @@ def encode(options: argparse.Namespace) -> None:
 
 def decode(options: argparse.Namespace) -> None:
     out = outputs.of("decode", options.output, [options.codes, options.model])
-    model = Model.of("decode", options.model, options.family, options.part)
+    model = Model.asked("decode", options)
     quantizer = model.quantizer
     found = codes.source("decode", options.codes, quantizer)
     model.warn_if_random()
@@ -80,7 +80,7 @@ def verify(options: argparse.Namespace) -> None:
     inputs.kind("verify", options.codes, "verify")
     with bitstream.Reader(options.codes) as reader:
         if options.model:
-            reader.check(Model.of("verify", options.model, options.family, options.part).quantizer)
+            reader.check(Model.asked("verify", options).quantizer)
         reader.verify()
         chunks = "1 chunk" if reader.chunks == 1 else f"{reader.chunks} chunks"
         size = f"{chunks}, {reader.n_q} stages, {reader.frames} frames"
@@ -104,7 +104,7 @@ def convert(options: argparse.Namespace) -> None:
         raise ParameterError("convert: --codes and --norms are for --to faiss.")
     read = [options.model, options.codes]
     out = outputs.of("convert --to faiss" if to == "faiss" else "convert", options.output, read)
-    model = Model.of("convert", options.model, options.family, options.part)
+    model = Model.asked("convert", options)
     quantizer = model.first(options.n_q)
     if to == "faiss":
         stored = codes.whole("convert", options.codes, quantizer) if options.codes else None
@@ -118,11 +118,14 @@ def convert(options: argparse.Namespace) -> None:
 
 
 def info(options: argparse.Namespace) -> None:
-    if codes.kind("info", options.model, "info") == "rvq":
+    kind = codes.kind("info", options.model, "info")
+    if kind == "rvq":
         report.of_codes(options.model)
+    elif kind == "gguf" and not (options.names or options.family or options.part):
+        report.of_tensors(options.model)
     else:
         try:
-            model = Model.of("info", options.model, options.family, options.part)
+            model = Model.asked("info", options)
         except PartsError as error:
             report.of_parts(options.model, error)
         else:

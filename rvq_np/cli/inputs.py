@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import Any
+
 from ..errors import InputFileError
 from ..files import kinds
 
-MODELS = ("safetensors", "faiss", "npz", "folder", "pickle")  # pickles: the library says what to do
+# Pickles are among them: the library says what to do.
+MODELS = ("safetensors", "faiss", "npz", "gguf", "folder", "pickle")
 READ = {
     "vectors": (("npy", "npz", *sorted(kinds.SOUNDS)), "reads vectors: .npy, .npz and sound files"),
     "codes": (("rvq", "npy", "npz", "csv"), "reads codes: .rvq, .npy, .npz and .csv files"),
@@ -33,3 +38,24 @@ def kind(command: str, path: str, what: str) -> str:
     if found.name in (*read, "unknown", "empty") or is_index:
         return found.name
     raise InputFileError(f"{path!r} is {found.said}; {command} {said}.")
+
+
+def names(command: str, path: str) -> Any:
+    """Return the JSON object of ``--names``, which `rvq_np.checkpoints.load` checks.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is nothing.
+    InputFileError
+        If it is no JSON.
+    """
+    found = kinds.of(path)
+    if found.name not in ("json", "text", "csv"):  # by their first line; the reader judges
+        raise InputFileError(f"{path!r} is {found.said}; --names of {command} reads a JSON file.")
+    try:
+        return json.loads(Path(path).read_text("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise InputFileError(
+            f"--names of {command}: {path!r} is not valid JSON ({error})."
+        ) from error

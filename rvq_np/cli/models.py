@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,11 +37,20 @@ class Model:
 
     @classmethod
     def of(
-        cls, command: str, path: str, family: str | None = None, part: str | None = None
+        cls,
+        command: str,
+        path: str,
+        family: str | None = None,
+        part: str | None = None,
+        names: str | None = None,
     ) -> Model:
-        """Return the model of a file, or of a directory with weights, or its `part`."""
+        """Return the model of a file, or of a directory with weights, or its `part`.
+
+        `names`: a JSON file of the names that the family has for tensors of the file.
+        """
         inputs.kind(command, path, "info" if command == "info" else "model")
-        if family is None and safetensors.is_model(path):
+        given = None if names is None else inputs.names(command, names)
+        if family is None and given is None and safetensors.is_model(path):
             from ..quantizer import ResidualVectorQuantizer
 
             rvq = ResidualVectorQuantizer.load(path)
@@ -48,8 +58,13 @@ class Model:
             return cls(rvq.codebooks, kind, path, rvq.front_end, rvq)
         from .. import checkpoints
 
-        found, quantizer, front_end = checkpoints.load_whole(path, family, part)
+        found, quantizer, front_end = checkpoints.load_whole(path, family, part, given)
         return cls(quantizer, found, path, front_end)
+
+    @classmethod
+    def asked(cls, command: str, options: argparse.Namespace) -> Model:
+        """Return the model of the options that every command with a model has."""
+        return cls.of(command, options.model, options.family, options.part, options.names)
 
     @property
     def counts(self) -> list[Any] | None:

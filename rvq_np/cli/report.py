@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .. import bitstream
+from .. import bitstream, checkpoints
 from ..codebooks import Quantizer
 from ..codec import validation
-from ..errors import PartsError
+from ..errors import CheckpointError, PartsError
+from ..files import gguf
 from . import codes as codes_files
 from . import terminal
 from .models import Model
 
 MOST_COUNTED = 1 << 20  # codewords per stage: a file may have any size
 BUCKETS = 32
+MOST_SHOWN = 80  # characters of a value
 
 
 def of_model(path: str, model: Model, counted: str | None) -> None:
@@ -54,6 +57,31 @@ def of_parts(path: str, error: PartsError) -> None:
     for part in error.parts:
         print(f"part                 {part}")
     print("Choose one with --part.")
+
+
+def of_tensors(path: str) -> None:
+    """Print what is in a GGUF file, and the family that its names are of, if they are of one."""
+    entries, about = gguf.read_header(Path(path))
+    print(f"file                 {path}")
+    print("kind                 GGUF")
+    try:
+        print(f"family               {checkpoints.load_as(path)[0]}")
+    except PartsError as error:
+        print(f"family               {error.family}, with the parts {', '.join(error.parts)}")
+    except CheckpointError:
+        print("family               not recognised: --names gives tensors the names of a family")
+    print(f"tensors              {len(entries)}")
+    for key, value in about.items():
+        if value is not None:
+            print(f"value                {_printable(key)} = {_printable(str(value)[:MOST_SHOWN])}")
+    print("type      shape                 tensor")
+    for name, entry in entries.items():
+        shape = " x ".join(map(str, entry.shape))
+        print(f"{entry.dtype:<8}  {shape:<20}  {_printable(name)}")
+
+
+def _printable(text: str) -> str:
+    return text if text.isprintable() else repr(text)
 
 
 def _print_stages(quantizer: Quantizer) -> None:

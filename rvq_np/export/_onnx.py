@@ -155,11 +155,20 @@ class _Graph:
     def rename(self, name: str, to: str) -> None:
         self.nodes.append(self.package.helper.make_node("Identity", [name], [to]))
 
+    def _needed(self, outputs: Any, name: str, inputs: Any) -> tuple[Any, ...]:
+        """Return the parts of a graph, without what no output needs: the last codewords, say."""
+        needed = {each.name for each in outputs}
+        nodes = []
+        for node in reversed(self.nodes):
+            if needed.intersection(node.output):
+                nodes.append(node)
+                needed.update(node.input)
+        constants = [each for key, each in self.constants.items() if key in needed]
+        return nodes[::-1], name, inputs, outputs, constants
+
     def model(self, part: str, quantizer: Any, inputs: Any, outputs: Any) -> bytes:
         helper = self.package.helper
-        graph = helper.make_graph(
-            self.nodes, f"rvq_np_{part}", inputs, outputs, list(self.constants.values())
-        )
+        graph = helper.make_graph(*self._needed(outputs, f"rvq_np_{part}", inputs))
         model = helper.make_model(
             graph,
             opset_imports=[helper.make_opsetid("", OPSET)],

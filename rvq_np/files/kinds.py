@@ -130,7 +130,7 @@ def of_bytes(head: bytes, size: int) -> Kind:
     for beginning, kind in BEGINNINGS:
         if head.startswith(beginning):
             return kind
-    for named in (_container, _safetensors, _faiss, _zip, _pickle, _text):
+    for named in (_container, _safetensors, _faiss, _zip, _pickle, _onnx, _text):
         found = named(head, size)
         if found is not None:
             return found
@@ -196,6 +196,14 @@ def _pickle(head: bytes, size: int) -> Kind | None:
     return Kind("pickle", "a pickle") if is_one else None
 
 
+def _onnx(head: bytes, size: int) -> Kind | None:
+    """A version below 32, then the name of what wrote the graph, as every exporter begins."""
+    begins = head[:1] == b"\x08" and head[1:2] < b"\x20" and head[2:3] == b"\x12"
+    name = head[4 : 4 + head[3]] if begins and len(head) > 3 else b""
+    printable = all(32 <= each < 127 for each in name)
+    return Kind("onnx", "an ONNX graph") if name and printable else None
+
+
 def _text(head: bytes, size: int) -> Kind | None:
     if any(each < 32 and each not in b"\t\n\f\r" for each in head):
         return None
@@ -207,6 +215,8 @@ def _text(head: bytes, size: int) -> Kind | None:
         text = head[: error.start].decode("utf-8")
     if text.lstrip("\ufeff \t\r\n")[:1] in ("{", "["):
         return Kind("json", "a JSON file")
+    if text.lstrip().startswith(("/*", "//", "#include", "#ifndef", "#pragma")):
+        return Kind("c", "C source")
     line = text.split("\n", 1)[0]
     if "," in line and "\n" in text:
         return Kind("csv", "a CSV file")

@@ -2,6 +2,7 @@
 
 Each package is driven by its own classes on a CPU, in float32, with the codebooks that the kit
 draws put in place of its own.  Written are ``docs/conformance.json``, which the tests compare
-with, and ``docs/conformance.md``, which is made of it.  Hypothesis is derandomized: the same
-versions give the same file.
+with, ``docs/batches.json``, whether codes depend on the batch, and ``docs/conformance.md``, which
+is made of both.  Hypothesis is derandomized: the same versions give the same file.  The counts of
+frames in the second also depend on the processor.
 """

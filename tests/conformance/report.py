@@ -128,8 +128,8 @@ def title(name: str) -> str:
     return name.removeprefix("test_").replace("_", " ")
 
 
-def page(everything: dict[str, Any], examples: int = 60) -> str:
-    """Return the page, in Markdown."""
+def page(everything: dict[str, Any], batches: str, examples: int = 60) -> str:
+    """Return the page, in Markdown; `batches` is the section on what depends on the batch."""
     packages = sorted({f"{about['package']} {about['version']}" for about in everything.values()})
     lines = [HEAD.format(packages=", ".join(packages), examples=examples)]
     for kit, heading in (("codes", "Codes and vectors"), ("gradients", "Gradients")):
@@ -145,7 +145,7 @@ def page(everything: dict[str, Any], examples: int = 60) -> str:
             cells = [cell(each, kit, name) for each in shown.values()]
             lines += [f"| {title(name)} | {' | '.join(cells)} |"]
         lines += [""]
-    lines += ["## Counter-examples", ""]
+    lines += [batches, "## Counter-examples", ""]
     lines += ["Numbers are float32, printed as briefly as tells them apart.", ""]
     for about in everything.values():
         lines += [f"### {about['title']}", ""]

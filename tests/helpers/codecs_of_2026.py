@@ -1,9 +1,9 @@
 """Checkpoints of the families of 2026, and what their own code computes, written by hand.
 
-No package on PyPI that runs here has these quantizers alone, so the arithmetic is read from their
-repositories and written again in float64, with loops that a reader can compare: a reference, not
-the original.  Each case has the tensors by their published names, the config, and the chains of
-stages that encode; `tests/peers/test_checkpoints_of_2026.py` has those that do run.
+The arithmetic is read from their repositories and written again in float64, with loops that a
+reader can compare: a reference, not the original, which needs torch.  Each case has the tensors by
+their published names, the config, and the chains of stages that encode.  The originals are run in
+`tests/peers`, `test_checkpoints_of_2026.py` and `test_checkpoints_of_servers.py`.
 """
 
 from collections.abc import Callable

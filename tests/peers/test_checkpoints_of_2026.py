@@ -1,9 +1,9 @@
 """Quantizers of 2026 that run here, from their own packages: the same codes and vectors.
 
-The others are compared with arithmetic written by hand, in tests/test_checkpoints_of_2026.py.
+Those that servers carry are in test_checkpoints_of_servers.py; all are compared with arithmetic
+written by hand as well, in tests/test_checkpoints_of_2026.py.
 """
 
-import importlib.util
 import sys
 import warnings
 from importlib import import_module
@@ -13,68 +13,15 @@ import numpy as np
 import pytest
 import torch
 from helpers import regret
-from safetensors.torch import save_file
+from helpers.imports import imported
+from helpers.modules import assert_equal, randomize, saved
 from transformers import MimiConfig
 from transformers.models.mimi import modeling_mimi
 from transformers.models.wavtokenizer import modeling_wavtokenizer
 
-import rvq_np
 from rvq_np import checkpoints
 
 torch.set_num_threads(1)
-
-
-def imported(name, *packages):
-    """Import a module past the ``__init__`` of packages, which would import sound libraries."""
-    for each in packages:
-        if each not in sys.modules:
-            spec = importlib.util.find_spec(each)
-            assert spec is not None, f"{each} is not installed"
-            stand_in = ModuleType(each)
-            stand_in.__path__ = list(spec.submodule_search_locations or [])
-            sys.modules[each] = stand_in
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return import_module(name)
-
-
-def randomize(module, names=("embed", "embed_sum")):
-    for name, value in module.state_dict().items():
-        last = name.rpartition(".")[2]
-        if last in ("inited", "initialized"):
-            value.fill_(1)
-        elif last in ("cluster_size", "cluster_usage"):
-            value.copy_(0.5 + torch.rand_like(value))
-        else:
-            width = value.shape[1] if value.ndim > 1 and last == "weight" else 1
-            value.copy_(torch.randn_like(value) * max(width, 1) ** -0.5)
-
-
-def saved(folder, prefix, module, **beside):
-    tensors = {f"{prefix}{name}": value for name, value in module.state_dict().items()} | beside
-    tensors = {name: value.clone().contiguous() for name, value in tensors.items()}
-    save_file(tensors, folder / "model.safetensors")
-    return folder / "model.safetensors"
-
-
-def assert_equal(quantizer, x, codes, decode, *, through=False, cdist=False):
-    """Assert that codes (Q, B, T) of `x` (B, D, T), and what any decode to, are those of ours."""
-    rows = np.moveaxis(x.numpy(), 1, 2)
-    mine = rvq_np.encode(rows, quantizer)
-    theirs = codes.numpy()
-    assert mine.shape == theirs.shape
-    flat = rows.reshape(-1, rows.shape[2])
-    for each in (mine, theirs):
-        some = [stage.reshape(-1) for stage in each]
-        regret.assert_nearest(flat, some, quantizer, through=through, cdist=cdist)
-    assert (mine != theirs).any(axis=0).mean() <= 0.01
-    drawn = np.stack([np.random.default_rng(q).integers(0, size, theirs.shape[1:])
-                      for q, size in enumerate(quantizer.sizes)])  # fmt: skip
-    with torch.no_grad():
-        vectors = np.moveaxis(decode(torch.from_numpy(drawn)).numpy(), 1, 2)
-    some = [stage.reshape(-1) for stage in drawn]
-    for each in (vectors, rvq_np.decode(drawn, quantizer)):
-        regret.assert_decodes(each.reshape(-1, quantizer.dim), some, quantizer)
 
 
 @pytest.fixture

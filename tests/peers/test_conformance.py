@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from conformance import report, run
+from conformance import batches, report, run
 
 KNOWN = json.loads(run.KNOWN.read_text())
 
@@ -19,7 +19,8 @@ def test_the_verdicts_are_those_that_are_written(key):
 def test_the_page_is_made_of_what_was_found():
     assert set(KNOWN) == set(run.PACKAGES)
     page = (run.DOCS / "conformance.md").read_text()
-    assert page == report.page(KNOWN)
+    facts = json.loads(batches.KNOWN.read_text())
+    assert page == report.page(KNOWN, batches.section(facts))
 
 
 def test_each_failure_has_a_counter_example():

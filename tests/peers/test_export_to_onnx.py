@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 import rvq_np
 from rvq_np import Codebooks, Grouped, Linear, Parallel, Projected, Stage, export
 from rvq_np.errors import ParameterError
+from rvq_np.files import kinds
 
 onnxruntime.set_default_logger_severity(3)
 
@@ -239,3 +240,15 @@ def test_what_a_graph_cannot_hold_is_refused(quantizer, options, message, tmp_pa
     with pytest.raises(ParameterError, match=message):
         export.onnx(tmp_path / "a.onnx", quantizer, **options)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("part", ["encode", "decode"])
+@pytest.mark.parametrize("name", MADE)
+def test_a_graph_has_nothing_that_its_results_do_not_need(name, part, rng, tmp_path):
+    export.onnx(tmp_path / "a.onnx", MADE[name](rng), part)
+    assert kinds.of(tmp_path / "a.onnx").name == "onnx"
+    graph = onnx.load(tmp_path / "a.onnx").graph
+    used = {each for node in graph.node for each in node.input}
+    results = {each.name for each in graph.output}
+    assert {each.name for each in graph.initializer} <= used
+    assert all(used.intersection(node.output) or results & set(node.output) for node in graph.node)
