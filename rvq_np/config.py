@@ -33,7 +33,7 @@ class Config:
     decay: float = 0.99
     kmeans_init: bool = True
     kmeans_iters: int = 50
-    threshold_ema_dead_code: float | None = 2
+    threshold_ema_dead_code: float | None = None
     quantizer_dropout: bool | float = False
     commitment_weight: float = 1.0
     epsilon: float = 1e-5
@@ -72,6 +72,11 @@ class Config:
     def paced(self) -> bool:
         """Whether first codewords wait for enough vectors, and the rule for dead ones is ours."""
         return self.threshold_ema_dead_code is None and self.relative_threshold is None
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """K of each stage."""
+        return (self.bins,) * self.n_q
 
     @property
     def projects(self) -> bool:

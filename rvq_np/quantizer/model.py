@@ -59,11 +59,12 @@ class ResidualVectorQuantizer:
         they are small random vectors.
     kmeans_iters : int, optional
         Rounds of that k-means, and at most of `fit`'s.
-    threshold_ema_dead_code : float, optional
+    threshold_ema_dead_code : float or None, optional
         In training, a codeword chosen less often than this per step, on average, is replaced by a
-        vector of the batch. 0: never. None: right for small batches, too. First codewords are made
-        once more when there were four vectors for each, see `vectors_awaited`, and a codeword is
-        replaced that is chosen less often than 3 % of the mean.
+        vector of the batch. 0: never; 2 is ESPnet's default. None, ours: right for batches of any
+        size. First codewords are made once more when there were four vectors for each, see
+        `vectors_awaited`, and a codeword is replaced that is chosen less often than 3 % of the
+        mean.
     quantizer_dropout : bool or float, optional
         In training, quantize rows of a batch with a random number of stages: True for each row,
         a number for that share of them.
@@ -130,7 +131,7 @@ class ResidualVectorQuantizer:
         decay: float = 0.99,
         kmeans_init: bool = True,
         kmeans_iters: int = 50,
-        threshold_ema_dead_code: float | None = 2,
+        threshold_ema_dead_code: float | None = None,
         quantizer_dropout: bool | float = False,
         *,
         commitment_weight: float = 1.0,
@@ -570,13 +571,20 @@ class ResidualVectorQuantizer:
 
     @classmethod
     def made_of(
-        cls, config: Config, states: Any, projections: training.Projections, *, rng: Any = None
-    ) -> ResidualVectorQuantizer:
+        cls, config: Config, states: Any, projections: training.Projections, *, rng: Any = None,
+        collected: training.Collected | None = None, frozen: frozenset[int] = frozenset(),
+    ) -> ResidualVectorQuantizer:  # fmt: skip
         """Return the quantizer of these values."""
         quantizer = cls.__new__(cls)
         quantizer._begin(config, rng)
-        quantizer._use(states, projections)
+        quantizer._frozen = frozen
+        quantizer._use(states, projections, collected=collected)
         return quantizer
+
+    @property
+    def collected(self) -> training.Collected | None:
+        """The vectors that wait for more of them, see `vectors_awaited`."""
+        return self._collected
 
     @property
     def front_end(self) -> FrontEnd | None:
@@ -671,12 +679,9 @@ class ResidualVectorQuantizer:
         with self._turn:
             for stage in sorted(frozen):
                 if not self._states[stage].initialized:
-                    raise StateError(
-                        f"freeze: stage {stage} has random codewords; expected a stage that was "
-                        "trained or loaded. Call fit first."
-                    )
-            if frozen:
-                self._collected = None  # first codewords are not made once more
+                    raise training.random_stage(stage)
+            if self._collected is not None:  # first codewords are not made once more
+                self._collected = self._collected.without(frozen)
             self._frozen = frozen
         return self
 
@@ -689,8 +694,9 @@ class ResidualVectorQuantizer:
     def vectors_awaited(self) -> int:
         """How many more vectors training needs before it makes its first codewords once more.
 
-        0 but with ``threshold_ema_dead_code=None`` and after batches that are smaller than
-        ``4 * bins``. The codewords until then are provisional: they come from the first batch.
+        0 but after batches that are smaller than ``4 * bins``, where
+        ``threshold_ema_dead_code`` is None, the default. The codewords until then are
+        provisional: they come from the first batch.
         """
         return 0 if self._collected is None else self._collected.missing(self.config)
 

@@ -68,7 +68,9 @@ def from_state_dict(
         )
     expected = shapes(config)
     problems = [f"missing {name}" for name in expected if name not in given]
-    problems += [f"extra {name}" for name in given if name not in expected]
+    problems += [
+        f"extra {name}" for name in given if name not in expected and name not in names.WAITING
+    ]
     fitting = {}
     for name, shape in expected.items():
         if name not in given or name in same:
