@@ -13,6 +13,7 @@ import numpy as np
 
 from ..errors import InputFileError, ParameterError
 from ..files import atomic
+from . import values
 
 MODEL = ".codebooks.safetensors"
 
@@ -79,7 +80,7 @@ def _make(path: str, options: argparse.Namespace) -> None:
         books, trained = _codebooks(options.model), None
         sizes = books.sizes
     else:
-        sizes = _sizes(options.sizes)
+        sizes = values.whole("ids", "--sizes", options.sizes, 1, "256,256,256")
         books = None
     if not options.suffix:
         check_room("ids", len(x), sizes, options.capacity)
@@ -203,18 +204,6 @@ def _unit(x: np.ndarray) -> np.ndarray:
         length = np.sqrt(np.square(part, dtype=np.float64).sum(axis=1, keepdims=True))
         part /= np.where(length > 0, length, 1).astype(part.dtype)
     return found
-
-
-def _sizes(text: str) -> tuple[int, ...]:
-    try:
-        sizes = tuple(int(each) for each in text.split(","))
-    except ValueError:
-        sizes = ()
-    if not sizes or min(sizes) < 1:
-        raise ParameterError(
-            f"ids: --sizes is {text!r}; expected numbers from 1 with commas, as 256,256,256."
-        )
-    return sizes
 
 
 def _fitted(x: np.ndarray, sizes: tuple[int, ...], options: argparse.Namespace) -> Any:

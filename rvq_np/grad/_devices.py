@@ -46,7 +46,7 @@ def measure(
         passed = passes.forward(
             [replace(state, initialized=True) for state in quantizer.states],
             quantizer.projections, quantizer.codebooks, batch, spec.config, spec.n_q,
-            spec.per_stage, seed=numbers, moving=False,
+            spec.costs, seed=numbers, moving=False,
             all_reduce=training.AllReduce(lambda buffer: buffer, rank, size),
         )  # fmt: skip
     except RvqError:

@@ -31,9 +31,11 @@ class Described:
 
     _extra_repr = extra_repr  # MLX's name for it
 
-    def get_bandwidth_per_quantizer(self, sample_rate: float) -> float:
-        """Return kb/s per stage."""
-        return self.config.bandwidth_per_quantizer(sample_rate)
+    def get_bandwidth_per_quantizer(self, sample_rate: float, stage: int | None = None) -> float:
+        """Return kb/s of a stage; without `stage` that of any, where all have as many codewords."""
+        return self.config.bandwidth_per_quantizer(
+            sample_rate, stage, "get_bandwidth_per_quantizer"
+        )
 
     def get_num_quantizers_for_bandwidth(
         self, sample_rate: float, bandwidth: float | None = None

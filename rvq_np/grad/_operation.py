@@ -81,9 +81,9 @@ class Spec:
         return self.config.stages_for(self.sample_rate, self.bandwidth)
 
     @cached_property
-    def per_stage(self) -> float:
-        """kb/s of one stage."""
-        return self.config.bandwidth_per_quantizer(self.sample_rate)
+    def costs(self) -> np.ndarray:
+        """kb/s of the first stages, none to all of them."""
+        return self.config.costs(self.sample_rate)
 
     @cached_property
     def text(self) -> str:
@@ -116,7 +116,7 @@ def spec_of(config: Config, sample_rate: Any, bandwidth: Any, **options: Any) ->
     ParameterError
         If `sample_rate` or `bandwidth` is not what it may be.
     """
-    config.bandwidth_per_quantizer(sample_rate)
+    config.rate(sample_rate)
     spent = config.budget(sample_rate, bandwidth)
     return _spec(config, float(sample_rate), spent, **options)
 
@@ -258,7 +258,7 @@ def pass_of(
     with batch.there():
         passed = passes.forward(
             quantizer.states, quantizer.projections, quantizer.codebooks, batch, spec.config,
-            spec.n_q, spec.per_stage, seed=numbers, moving=spec.moving,
+            spec.n_q, spec.costs, seed=numbers, moving=spec.moving,
             all_reduce=object_of(spec.all_reduce) if spec.all_reduce else training.ALONE,
             collected=remembered.collected, frozen=remembered.frozen,
         )  # fmt: skip

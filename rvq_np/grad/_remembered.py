@@ -60,8 +60,8 @@ def shapes(config: Config) -> dict[str, tuple[int, ...]]:
     """
     if not config.paced:
         return {}
-    room = training.enough(config, range(config.n_q)) - 1
-    return dict(zip(names.WAITING, ((room, config.dimension), (1 + config.n_q,)), strict=True))
+    most = training.enough(config, range(config.n_q)) - 1
+    return dict(zip(names.WAITING, ((most, config.dimension), (1 + config.n_q,)), strict=True))
 
 
 def arrays_of(config: Config, collected: training.Collected | None) -> list[np.ndarray]:

@@ -145,7 +145,7 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         dimension: int = 256,
         codebook_dim: int | None = 512,
         n_q: int = 8,
-        bins: int = 1024,
+        bins: int | Sequence[int] = 1024,
         decay: float = 0.99,
         kmeans_init: bool = True,
         kmeans_iters: int = 50,

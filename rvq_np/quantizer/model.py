@@ -50,8 +50,8 @@ class ResidualVectorQuantizer:
         stage. None: as `dimension`.
     n_q : int, optional
         Q, the number of stages.
-    bins : int, optional
-        K, the codewords of each codebook.
+    bins : int or sequence of int, optional
+        K, the codewords of each codebook; or a number for each of the `n_q` codebooks.
     decay : float, optional
         Share of the past the moving averages keep at each training step, 0 to 1.
     kmeans_init : bool, optional
@@ -127,7 +127,7 @@ class ResidualVectorQuantizer:
         dimension: int = 256,
         codebook_dim: int | None = 512,
         n_q: int = 8,
-        bins: int = 1024,
+        bins: int | Sequence[int] = 1024,
         decay: float = 0.99,
         kmeans_init: bool = True,
         kmeans_iters: int = 50,
@@ -178,20 +178,25 @@ class ResidualVectorQuantizer:
         """Make calls leave the codebooks alone; return the quantizer."""
         return self.train(False)
 
-    def get_bandwidth_per_quantizer(self, sample_rate: float) -> float:
-        """Return kb/s per stage: ``log2(bins) * sample_rate / 1000``.
+    def get_bandwidth_per_quantizer(self, sample_rate: float, stage: int | None = None) -> float:
+        """Return kb/s of a stage: ``log2(bins) * sample_rate / 1000``.
+
+        Without `stage` that of any, where all have as many codewords.
 
         Raises
         ------
         ParameterError
-            If `sample_rate` is not a positive number.
+            If `sample_rate` is not a positive number, there is no such stage, or stages differ and
+            none is named.
 
         Examples
         --------
         >>> ResidualVectorQuantizer(bins=1024, n_q=1).get_bandwidth_per_quantizer(75)
         0.75
         """
-        return self.config.bandwidth_per_quantizer(sample_rate, "get_bandwidth_per_quantizer")
+        return self.config.bandwidth_per_quantizer(
+            sample_rate, stage, "get_bandwidth_per_quantizer"
+        )
 
     def get_num_quantizers_for_bandwidth(
         self, sample_rate: float, bandwidth: float | None = None
@@ -273,7 +278,7 @@ class ResidualVectorQuantizer:
     def _passed(
         self, call: str, x: Any, sample_rate: float, bandwidth: float | None, mask: Any
     ) -> passes.Pass:
-        per_stage = self.config.bandwidth_per_quantizer(sample_rate, call)
+        costs = self.config.costs(sample_rate, call)
         n_q = self.config.stages_for(sample_rate, bandwidth, call)
         batch = layout.Batch(call, x, self.codebooks, mask)
         seed = None
@@ -284,7 +289,7 @@ class ResidualVectorQuantizer:
         with batch.there():
             passed = passes.forward(
                 self._states, self._projections, self.codebooks, batch, self.config, n_q,
-                per_stage, seed=seed, all_reduce=self.all_reduce or training.ALONE,
+                costs, seed=seed, all_reduce=self.all_reduce or training.ALONE,
                 collected=self._collected, frozen=self._frozen,
             )  # fmt: skip
         if passed.trained:
@@ -703,12 +708,13 @@ class ResidualVectorQuantizer:
     def _warn_if_replaced(self, replaced: tuple[int, ...]) -> None:
         """Warn once if most codewords of a stage are replaced in several steps running."""
         for stage, count in enumerate(replaced):
-            most = 2 * count > self.bins
+            size = self.config.sizes[stage]
+            most = 2 * count > size
             self._churn[stage] = self._churn[stage] + 1 if most else 0
             if self._churn[stage] == UNSTABLE and not self._warned_unstable:
                 self._warned_unstable = True
                 warn(
-                    f"forward: {count} of {self.bins} codewords of stage {stage} were replaced in "
+                    f"forward: {count} of {size} codewords of stage {stage} were replaced in "
                     f"this step, and more than half in each of the last {UNSTABLE}: the codebook "
                     "does not learn. Batches hold too few distinct vectors for "
                     f"threshold_ema_dead_code={self.config.threshold_ema_dead_code}; pass None, "

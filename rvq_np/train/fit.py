@@ -161,7 +161,8 @@ def fit(
         )
     validation.floating("fit", x.meta if isinstance(x, Chunks) else x)
     n_q = arguments.whole("fit", "n_q", n_q, 1)
-    sizes = _sizes(size, n_q)
+    found = arguments.sizes("fit", "size", size, n_q)
+    sizes = list(found) if isinstance(found, tuple) else [found] * n_q
     largest = max(sizes)
     iterations = arguments.whole("fit", "iterations", iterations, 0)
     rng = arguments.generator("fit", "rng", rng)
@@ -284,17 +285,6 @@ def _way(
             "refine away."
         )
     return options("fit", n_q, {} if refine is True else refine)
-
-
-def _sizes(size: Any, n_q: int) -> list[int]:
-    """Return how many codewords each stage gets."""
-    several = isinstance(size, (Sequence, np.ndarray)) and not isinstance(size, str)
-    if not several or np.ndim(size) == 0:  # 0-d: a number of NumPy's
-        return [arguments.whole("fit", "size", size, 1)] * n_q
-    sizes = [arguments.whole("fit", "size", each, 1) for each in size]
-    if len(sizes) != n_q:
-        raise arguments.refused("fit", "size", size, f"a whole number, or {n_q} of them")
-    return sizes
 
 
 def _reported(projections: Sequence[tuple[Linear, Linear] | None] | None) -> str | None:

@@ -122,10 +122,10 @@ def from_state_dict(
 
 
 def shapes(config: Config) -> dict[str, tuple[int, ...]]:
-    size, wide, narrow = config.bins, config.dimension, config.codebook_dim
+    wide, narrow = config.dimension, config.codebook_dim
     assert narrow is not None
     shapes: dict[str, tuple[int, ...]] = {}
-    for stage in range(config.n_q):
+    for stage, size in enumerate(config.sizes):
         if config.projects:
             theirs = [(narrow, wide), (narrow,), (wide, narrow), (wide,)]
             shapes.update(zip(names.maps(stage), theirs, strict=True))

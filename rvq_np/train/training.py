@@ -50,8 +50,7 @@ def fresh(
     width = config.codebook_dim
     assert width is not None
     states = tuple(
-        random_state(config.bins, width, rng, initialized=not config.kmeans_init)
-        for _ in range(config.n_q)
+        random_state(size, width, rng, initialized=not config.kmeans_init) for size in config.sizes
     )
     if not config.projects:
         return states, None

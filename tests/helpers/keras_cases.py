@@ -217,10 +217,10 @@ def test_fit_moves_the_codewords_as_the_class_does():
     assert rvq.is_initialized
 
 
-@pytest.mark.parametrize("frozen", [False, True])
-def test_small_batches_train_as_the_class_does_and_stages_can_be_frozen(frozen):
+@pytest.mark.parametrize(("frozen", "bins"), [(False, (8, 4, 6)), (True, 8)])
+def test_small_batches_train_as_the_class_does_and_stages_can_be_frozen(frozen, bins):
     """In Keras's loop: first codewords once more after 32 vectors, but those of a frozen stage."""
-    layer = made()
+    layer = made(bins=bins)
     model = keras.Sequential([layer])
     model.compile(keras.optimizers.SGD(0.0), "mse")
     rvq = layer.to_numpy().train()

@@ -57,7 +57,7 @@ TestCompiled = works("jit")(shim.shim_tests(
 
 def made(codebook_dim=4, **arguments):
     rvq = ResidualVectorQuantizer(
-        6, codebook_dim, n_q=3, bins=8, commitment_weight=0.7, **arguments
+        6, codebook_dim, **{"n_q": 3, "bins": 8, "commitment_weight": 0.7, **arguments}
     )
     return rvq, *rvq.init(3)
 
@@ -367,12 +367,12 @@ def test_compiling_the_same_step_again_finds_it():
 @works("grad")
 @pytest.mark.parametrize("transform", [jax.jit, lambda function: function], ids=["jit", "eager"])
 @pytest.mark.parametrize("frozen", [(), (1,)])
-@pytest.mark.parametrize("codebook_dim", [6, 4])
+@pytest.mark.parametrize(("codebook_dim", "bins"), [(6, (8, 4, 6)), (4, 8)])
 def test_small_batches_train_as_the_class_does_and_stages_can_be_frozen(
-    codebook_dim, frozen, transform
+    codebook_dim, bins, frozen, transform
 ):
     """First codewords are made once more after 32 vectors, but those of a frozen stage."""
-    rvq, parameters, state = made(codebook_dim)
+    rvq, parameters, state = made(codebook_dim, bins=bins)
     numpy = rvq.to_numpy(parameters, state).train()
     step = lambda freeze: transform(  # noqa: E731
         lambda x, state, key: rvq.apply(

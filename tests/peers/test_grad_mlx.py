@@ -452,9 +452,10 @@ def test_random_codewords_are_reported_of_once_in_eval():
 
 @works("grad")
 @pytest.mark.parametrize("frozen", [False, True])
-def test_small_batches_train_as_the_class_does_and_stages_can_be_frozen(frozen):
+@pytest.mark.parametrize("bins", [(8, 4, 6), 8])
+def test_small_batches_train_as_the_class_does_and_stages_can_be_frozen(bins, frozen):
     """First codewords are made once more after 32 vectors, but those of a frozen stage."""
-    module = made()
+    module = made(bins=bins)
     rvq = module.to_numpy()
     awaited, stage = [], []
     for step in range(6):

@@ -682,12 +682,12 @@ def online(module, freeze, steps=6):
 @works("eager")
 @pytest.mark.parametrize("way", ["eager", "operator", "compiled"])
 @pytest.mark.parametrize("frozen", [False, True])
-@pytest.mark.parametrize("codebook_dim", [6, 4])
+@pytest.mark.parametrize(("codebook_dim", "bins"), [(6, (8, 4, 6)), (4, 8)])
 def test_small_batches_train_as_the_class_does_and_stages_can_be_frozen(
-    way, frozen, codebook_dim, monkeypatch
+    way, frozen, codebook_dim, bins, monkeypatch
 ):
     """First codewords are made once more after 32 vectors, but those of a frozen stage."""
-    module = made(codebook_dim)
+    module = made(codebook_dim, bins=bins)
     if way == "operator":
         monkeypatch.setattr(_torch_eager, "serves", lambda *given: False)
     freeze = (lambda module, stages: module.freeze(stages)) if frozen else None
