@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import arguments, arrays, backends
-from ..codebooks import Codebooks
+from ..codebooks import Codebooks, Normalized
 from ..codec import core, validation
 from ..errors import NonFiniteError, ShapeError
 from ..kernels import dispatch
@@ -42,11 +42,12 @@ def candidates(
     ----------
     x : array (N, D), floating
         Embeddings.
-    codebooks : Codebooks or array (Q, K, D)
+    codebooks : Codebooks, Normalized or array (Q, K, D)
         Without strides.
     k : int
         How many, from 1.
     last : bool, optional
+        Always so for `Normalized`, whose stages no beam goes through.
         Keep the codes of all stages but the last, as `rvq_np.encode` chooses them, and take the k
         best codewords of the last stage: the items that a move brings together share their prefix,
         and it costs not much more than `encode`. By default the candidates are what a beam search
@@ -116,11 +117,13 @@ def rows_of(call: str, items: Any, n_rows: int) -> np.ndarray:
     return rows.astype(np.int64)
 
 
-def entered(call: str, x: Any, codebooks: Any) -> tuple[np.ndarray, Codebooks]:
+def entered(call: str, x: Any, codebooks: Any) -> tuple[np.ndarray, Codebooks | Normalized]:
     """Return embeddings (N, D) in host memory and codebooks without strides, or raise."""
     x = arrays.to_numpy(backends.enter(x).array)
-    books = validation.plain(call, Codebooks.of(codebooks))
-    if x.ndim != 2:
+    books: Any = codebooks
+    if not isinstance(books, Normalized):
+        books = validation.plain(call, Codebooks.of(codebooks))
+    if x.ndim != 2 or x.shape[1] != books.dim:
         raise ShapeError(f"{call}: x has shape {x.shape}; expected (N, {books.dim}).")
     return x, books
 
@@ -145,10 +148,13 @@ def check(call: str, block: np.ndarray, books: Codebooks, rows: Any) -> None:
 
 
 def paths(
-    block: np.ndarray, books: Codebooks, codes: np.ndarray, distances: np.ndarray, last: bool
+    block: np.ndarray, books: Any, codes: np.ndarray, distances: np.ndarray, last: bool
 ) -> None:
     """Write the best codes (k, Q, n) of a block of valid rows, and their distances (k, n)."""
     k = len(codes)
+    if isinstance(books, Normalized):
+        _of_directions(block, books, codes, distances)
+        return
     if last and books.n_q > 1:
         codes[:, :-1] = core.encode(block, books[:-1], books.n_q - 1)
         left = core.residual(block, codes[0, :-1], books[:-1])
@@ -162,6 +168,27 @@ def paths(
         if len(there):
             some = np.ascontiguousarray(codes[place][:, there])
             distances[place, there] = squares(core.residual(block[there], some, books))
+
+
+def _of_directions(
+    block: np.ndarray, books: Normalized, codes: np.ndarray, distances: np.ndarray
+) -> None:
+    """Do what `paths` does with the k best codewords of the last stage.
+
+    Distances are of what that stage quantizes, of length one, to its codewords.
+    """
+    left, final = block, books.parts[books.n_q - 1]
+    for stage, (searched, chosen) in enumerate(core.directions(block, books, books.n_q)):
+        left, codes[:, stage] = searched, chosen
+    best = dispatch.paths(left, core.tables(left, final), len(codes))
+    codes[:, -1:] = best
+    codes[np.broadcast_to(best < 0, codes.shape)] = -1
+    distances[:] = np.inf
+    for place, row in enumerate(best[:, 0]):
+        there = np.flatnonzero(row >= 0)
+        if len(there):
+            some = np.ascontiguousarray(row[there])[None, :]
+            distances[place, there] = squares(core.residual(left[there], some, final))
 
 
 def squares(rows: np.ndarray) -> np.ndarray:

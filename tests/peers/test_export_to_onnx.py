@@ -239,3 +239,16 @@ def test_what_a_graph_cannot_hold_is_refused(quantizer, options, message, tmp_pa
     with pytest.raises(ParameterError, match=message):
         export.onnx(tmp_path / "a.onnx", quantizer, **options)
     assert not list(tmp_path.iterdir())
+
+
+def test_directions_of_residuals_are_decoded_and_their_encoder_is_refused(tmp_path):
+    rng = np.random.default_rng(0)
+    quantizer = rvq_np.Normalized([normal(rng, 1, 8, 4), normal(rng, 1, 6, 4)])
+    with pytest.raises(
+        ParameterError, match=r"export\.onnx: cannot hold the encoder of Normalized"
+    ):
+        export.onnx(tmp_path / "m.onnx", quantizer)
+    export.onnx(tmp_path / "m.onnx", quantizer, part="decode")
+    codes = np.int64([[[1, 7]], [[5, 0]]])
+    (found,) = onnxruntime.InferenceSession(tmp_path / "m.onnx").run(None, {"codes": codes})
+    np.testing.assert_array_equal(found, rvq_np.decode(codes, quantizer))
