@@ -108,21 +108,36 @@ def in_jax(arguments: dict[str, Any], x: np.ndarray, batches: list[np.ndarray]) 
     return rvq.to_numpy(parameters, state)
 
 
+def offline(arguments: dict[str, Any], x: np.ndarray, batches: list[np.ndarray]) -> Any:
+    """Fit the class to all vectors at once: what training on batches can reach at best."""
+    return rvq_np.ResidualVectorQuantizer(**arguments, rng=0).fit(x)
+
+
 WAYS: dict[str, tuple[Trained, dict[str, Any]]] = {
     "class, default": (in_class, {}),
     "torch, default": (in_torch, {}),
     "JAX, default": (in_jax, {}),
     "class, ESPnet's threshold of 2": (in_class, {"threshold_ema_dead_code": 2}),
     "class, threshold 0": (in_class, {"threshold_ema_dead_code": 0}),
+    "fit of all vectors at once": (offline, {}),
 }
 
 
-def measured(rvq: Any, x: np.ndarray) -> tuple[float, float]:
-    """Return the error as a share of the vectors' energy, and the share of distinct codes."""
+class Measured(NamedTuple):
+    """What some vectors become."""
+
+    error: float  # squared, as a share of their energy
+    distinct: float  # share of codes that differ
+    used: float  # share of the codewords they choose
+
+
+def measured(rvq: Any, x: np.ndarray) -> Measured:
+    """Encode and decode."""
     codes = rvq.eval().encode(x, RATE)
     left = np.square(x - rvq.decode(codes), dtype=np.float64).sum()
     distinct = len(np.unique(codes.T, axis=0)) / len(x)
-    return float(left / np.square(x, dtype=np.float64).sum()), distinct
+    used = np.mean([len(np.unique(row)) / rvq.bins for row in codes])
+    return Measured(float(left / np.square(x, dtype=np.float64).sum()), distinct, float(used))
 
 
 def table(task: Task, chosen: list[str]) -> Table:
@@ -136,18 +151,16 @@ def table(task: Task, chosen: list[str]) -> Table:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", rvq_np.UnstableTrainingWarning)
             rvq = way(arguments, task.x, task.batches)
-        used = np.mean([each.utilisation for each in rvq.usage])
-        cells = [name]
-        for x in (task.x, task.held_out):
-            share, distinct = measured(rvq, x)
+        cells, found = [name], [measured(rvq, x) for x in (task.x, task.held_out)]
+        for each in found:
             if task.name == "speech":
-                cells.append(f"{-10 * np.log10(share):.1f} dB")
+                cells.append(f"{-10 * np.log10(each.error):.1f} dB")
             else:
-                cells += [f"{np.sqrt(share):.3f}", f"{100 * distinct:.0f} %"]
-        rows.append((*cells, f"{100 * used:.0f} %"))
+                cells += [f"{each.error:.3f}", f"{100 * each.distinct:.1f} %"]
+        rows.append((*cells, f"{100 * found[0].used:.0f} %"))
         print(task.name, *rows[-1], sep="  ", file=sys.stderr, flush=True)
-    each = ["SNR"] if task.name == "speech" else ["relative error", "unique IDs"]
-    header = ["", *each, *(f"{one}, held out" for one in each), "codewords in use"]
+    columns = ["SNR"] if task.name == "speech" else ["relative error", "unique IDs"]
+    header = ["", *columns, *(f"{one}, held out" for one in columns), "codewords in use"]
     note = (
         f"{len(task.x):,} vectors of {task.x.shape[1]}, {len(task.held_out):,} others held out; "
         f"{task.shape[0]} stages of {task.shape[1]}; {len(task.batches)} steps of "
@@ -172,7 +185,10 @@ def main(arguments: list[str] | None = None) -> None:
         tasks.append(embeddings(rows_of(chosen.embeddings), chosen.epochs))
     with fixed_threads(chosen.threads):
         tables = [table(task, chosen.only) for task in tasks]
-    command = "python -m bench.online " + " ".join(sys.argv[1:] if arguments is None else arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    command = "python -m bench.online " + " ".join(
+        Path(each).name if "/" in each else each for each in given
+    )
     made = "\n".join([*map(str, tables), facts(command, around.cores())])
     output = Path(chosen.output)
     before = output.read_text(encoding="utf-8").partition(f"\n{HEADING}\n")[0].rstrip()

@@ -6,7 +6,7 @@ The arithmetic between stages and bandwidth lives here too, as it needs nothing 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, NoReturn
 
@@ -31,7 +31,7 @@ class Config:
     dimension: int = 256
     codebook_dim: int | None = 512
     n_q: int = 8
-    bins: int | tuple[int, ...] = 1024
+    bins: int | Sequence[int] = 1024  # an int, or a tuple of those that differ
     decay: float = 0.99
     kmeans_init: bool = True
     kmeans_iters: int = 50
@@ -79,7 +79,8 @@ class Config:
     @property
     def sizes(self) -> tuple[int, ...]:
         """K of each stage."""
-        return self.bins if isinstance(self.bins, tuple) else (self.bins,) * self.n_q
+        bins: Any = self.bins
+        return bins if isinstance(bins, tuple) else (bins,) * self.n_q
 
     @property
     def projects(self) -> bool:

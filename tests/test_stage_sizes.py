@@ -14,6 +14,14 @@ from rvq_np.config import Config
 from rvq_np.errors import ParameterError, StateError
 
 RATE = 50
+
+
+@pytest.fixture(autouse=True)
+def four_vectors_are_enough(monkeypatch):
+    """For each codeword, so that small tests get there."""
+    monkeypatch.setattr("rvq_np.train.collect.CHEAP", 0)
+
+
 SIZES = (16, 4, 9)
 
 

@@ -17,6 +17,12 @@ from rvq_np.errors import NonFiniteError, ParameterError
 RATE = 50
 
 
+@pytest.fixture(autouse=True)
+def four_vectors_are_enough(monkeypatch):
+    """For each codeword, so that small tests get there."""
+    monkeypatch.setattr("rvq_np.train.collect.CHEAP", 0)
+
+
 def paced(**options):
     arguments = {"dimension": 6, "codebook_dim": 6, "n_q": 2, "bins": 16, "rng": 0}
     return ResidualVectorQuantizer(**{"threshold_ema_dead_code": None, **arguments, **options})
@@ -311,3 +317,12 @@ def test_small_batches_wait_by_default_and_a_model_saved_before_keeps_its_rule()
     assert rvq.vectors_awaited == 49
     old = {**rvq.config.as_dict(), "threshold_ema_dead_code": 2}
     assert not Config.from_dict(old).paced
+
+
+@pytest.mark.parametrize(("bins", "expected"), [
+    (16, 256), (256, 4096), (512, 8192), (1024, 8192), (2048, 8192), (4096, 16384),
+    ((16, 1024, 4), 8192),
+])  # fmt: skip
+def test_more_vectors_are_waited_for_where_that_is_cheap(bins, expected, monkeypatch):
+    monkeypatch.undo()
+    assert train.enough(Config(6, 6, 3, bins), range(3)) == expected

@@ -99,7 +99,7 @@ def finish(spec: Spec, given: Sequence[Any], total: np.ndarray) -> list[np.ndarr
             threshold=config.threshold_ema_dead_code, relative=config.relative_threshold,
         )  # fmt: skip
         kept = quantizer.states
-        states = [kept[q] if q in spec.frozen else each for q, each in enumerate(states)]
+        states = tuple(kept[q] if q in spec.frozen else each for q, each in enumerate(states))
     return state_of(states)
 
 

@@ -240,7 +240,7 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         Warns
         -----
         FewVectorsWarning
-            If there are fewer than four vectors for each codeword; `apply` waits for more.
+            If there are fewer vectors than `apply` would wait for.
         """
         _check(x, mask, self.config.dimension)
         named = self._joined(parameters, state)

@@ -62,7 +62,7 @@ class ResidualVectorQuantizer:
     threshold_ema_dead_code : float or None, optional
         In training, a codeword chosen less often than this per step, on average, is replaced by a
         vector of the batch. 0: never; 2 is ESPnet's default. None, ours: right for batches of any
-        size. First codewords are made once more when there were four vectors for each, see
+        size. First codewords are made once more when there were enough vectors, see
         `vectors_awaited`, and a codeword is replaced that is chosen less often than 3 % of the
         mean.
     quantizer_dropout : bool or float, optional
@@ -699,9 +699,10 @@ class ResidualVectorQuantizer:
     def vectors_awaited(self) -> int:
         """How many more vectors training needs before it makes its first codewords once more.
 
-        0 but after batches that are smaller than ``4 * bins``, where
-        ``threshold_ema_dead_code`` is None, the default. The codewords until then are
-        provisional: they come from the first batch.
+        0 but where ``threshold_ema_dead_code`` is None, the default, and batches were smaller than
+        that: 16 vectors for each codeword of the largest codebook, but 8,192 at most, or, where
+        that is more, 4 for each. The codewords until then are provisional: they come from the
+        first batch.
         """
         return 0 if self._collected is None else self._collected.missing(self.config)
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import arguments, arrays, backends
-from ..codebooks import Codebooks, Normalized
+from ..codebooks import Codebooks, Normalized, Quantizer
 from ..codec import core, validation
 from ..errors import NonFiniteError, ShapeError
 from ..kernels import dispatch
@@ -117,7 +117,7 @@ def rows_of(call: str, items: Any, n_rows: int) -> np.ndarray:
     return rows.astype(np.int64)
 
 
-def entered(call: str, x: Any, codebooks: Any) -> tuple[np.ndarray, Codebooks | Normalized]:
+def entered(call: str, x: Any, codebooks: Any) -> tuple[np.ndarray, Any]:
     """Return embeddings (N, D) in host memory and codebooks without strides, or raise."""
     x = arrays.to_numpy(backends.enter(x).array)
     books: Any = codebooks
@@ -128,7 +128,7 @@ def entered(call: str, x: Any, codebooks: Any) -> tuple[np.ndarray, Codebooks | 
     return x, books
 
 
-def check(call: str, block: np.ndarray, books: Codebooks, rows: Any) -> None:
+def check(call: str, block: np.ndarray, books: Quantizer, rows: Any) -> None:
     """Raise as `validation.vectors`, but name the row of `x` that holds a bad number.
 
     `rows`: the number of the first row of the block, or of each.

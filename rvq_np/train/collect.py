@@ -19,7 +19,9 @@ from .distributed import Ranks
 from .initial import first_codewords
 from .state import CodebookState
 
-ENOUGH = 4  # vectors per codeword
+ENOUGH = 4  # vectors per codeword, the fewest
+AMPLE = 16  # vectors per codeword, for as long as that is cheap:
+CHEAP = 8192  # vectors in all
 
 
 class Collected(NamedTuple):
@@ -62,7 +64,8 @@ class Collected(NamedTuple):
 
 def enough(config: Config, stages: Iterable[int]) -> int:
     """Return how many vectors are enough for the first codewords of these stages."""
-    return ENOUGH * max(config.sizes[stage] for stage in stages)
+    largest = max(config.sizes[stage] for stage in stages)
+    return max(ENOUGH * largest, min(AMPLE * largest, CHEAP))
 
 
 def begin(

@@ -171,8 +171,8 @@ def fit(
         )
     validation.floating("fit", x.meta if isinstance(x, Chunks) else x)
     n_q = arguments.whole("fit", "n_q", n_q, 1)
-    found = arguments.sizes("fit", "size", size, n_q)
-    sizes = list(found) if isinstance(found, tuple) else [found] * n_q
+    every = arguments.sizes("fit", "size", size, n_q)
+    sizes = list(every) if isinstance(every, tuple) else [every] * n_q
     largest = max(sizes)
     iterations = arguments.whole("fit", "iterations", iterations, 0)
     rng = arguments.generator("fit", "rng", rng)

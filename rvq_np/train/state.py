@@ -181,7 +181,7 @@ def codebooks_of(
     stages = [
         Stage.of_state(state.codebook, pair)
         if state.metric == "euclidean" and _fits(state, pair)
-        else Stage(state.codebook, *(pair or (None, None)), state.metric)
+        else Stage(state.codebook, *(pair or (None, None)), state.metric)  # type: ignore[call-arg]
         for state, pair in zip(states, maps, strict=True)
     ]
     if any(state.normalized for state in states):

@@ -34,6 +34,12 @@ TRACES = BACKEND in ("jax", "tensorflow")  # fit compiles there, so values are n
 STEPS = [(False, False), (True, False), (True, True)][: 3 if TRACES else 2]  # masked, compiled
 
 
+@pytest.fixture(autouse=True)
+def four_vectors_are_enough(monkeypatch):
+    """For each codeword, so that small tests get there."""
+    monkeypatch.setattr("rvq_np.train.collect.CHEAP", 0)
+
+
 class Draws:
     """A generator that draws what the layer draws: its seed, and the number of the step."""
 

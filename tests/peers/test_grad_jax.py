@@ -25,6 +25,14 @@ from rvq_np.grad._remembered import without
 from rvq_np.grad.jax import ResidualVectorQuantizer
 
 RATE = 50
+
+
+@pytest.fixture(autouse=True)
+def four_vectors_are_enough(monkeypatch):
+    """For each codeword, so that small tests get there."""
+    monkeypatch.setattr("rvq_np.train.collect.CHEAP", 0)
+
+
 works = lambda name: pytest.mark.transform("jax", name)  # noqa: E731
 
 

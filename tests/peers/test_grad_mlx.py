@@ -24,6 +24,14 @@ from rvq_np.grad.mlx import ResidualVectorQuantizer
 from rvq_np.train import AllReduce
 
 RATE = 50
+
+
+@pytest.fixture(autouse=True)
+def four_vectors_are_enough(monkeypatch):
+    """For each codeword, so that small tests get there."""
+    monkeypatch.setattr("rvq_np.train.collect.CHEAP", 0)
+
+
 works = lambda name: pytest.mark.transform("mlx", name)  # noqa: E731
 refused = lambda name: pytest.mark.transform("mlx", name, refused=True)  # noqa: E731
 

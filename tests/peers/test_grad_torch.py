@@ -33,6 +33,14 @@ from rvq_np.testing import gradient_tests
 torch.set_num_threads(1)
 
 RATE = 50
+
+
+@pytest.fixture(autouse=True)
+def four_vectors_are_enough(monkeypatch):
+    """For each codeword, so that small tests get there."""
+    monkeypatch.setattr("rvq_np.train.collect.CHEAP", 0)
+
+
 works = lambda name: pytest.mark.transform("torch", name)  # noqa: E731
 
 
