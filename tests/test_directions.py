@@ -81,6 +81,19 @@ def test_fitted_codebooks_are_where_kmeans_ends():
         assert stage.codebook[k] @ mean / np.linalg.norm(mean) > 0.9999
 
 
+def test_codewords_are_means_of_directions_in_every_stage():
+    x = rows(2000, seed=3)
+    states = train.fit(x, 3, 8, 300, 0, normalize_residuals=True, tolerance=0.0)
+    books = train.codebooks_of(states)
+    for stage, (searched, codes) in zip(
+        books, rvq_np.codec.core.directions(x, books, 3), strict=True
+    ):
+        np.testing.assert_allclose(np.linalg.norm(searched, axis=1), 1, rtol=1e-6)
+        for k in range(8):
+            mean = searched[codes == k].mean(axis=0)
+            np.testing.assert_allclose(stage.codebook[k], mean, atol=2e-3)
+
+
 def test_normalized_residuals_keep_later_stages_in_use():
     """Lengths differ by a factor of 1000: plain stages spend their codes on the long vectors."""
     rng = np.random.default_rng(0)
@@ -151,6 +164,7 @@ def test_files_hold_them(tmp_path):
                 rvq_np.encode(rows(40), loaded), rvq_np.encode(rows(40), first)
             )
             assert loaded.fingerprint == first.fingerprint
+            assert len(getattr(loaded, "parts", loaded)) == first.n_q  # and no more is stored
 
 
 def test_dropped_codes_add_nothing():

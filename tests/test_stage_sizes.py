@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import rvq_np
-from rvq_np import ResidualVectorQuantizer, checkpoints
+from rvq_np import ResidualVectorQuantizer, UnstableTrainingWarning, checkpoints
 from rvq_np.config import Config
 from rvq_np.errors import ParameterError, StateError
 
@@ -151,6 +151,15 @@ def test_one_size_is_one_number_however_it_is_given():
     assert made(bins=list(SIZES)).config.sizes == SIZES
     assert made(bins=8).config.as_dict()["bins"] == 8
     assert made().config.stages_for(Fraction(1000), Fraction(6)) == 2
+
+
+def test_more_than_half_of_a_small_codebook_is_more_than_half():
+    rvq = made(threshold_ema_dead_code=1000).fit(rows(500)).freeze([0, 2])
+    rvq.train()
+    for step in range(4):
+        rvq(rows(20, seed=step), RATE)
+    with pytest.warns(UnstableTrainingWarning, match="forward: 4 of 4 codewords of stage 1 were"):
+        rvq(rows(20), RATE)
 
 
 def test_first_codewords_wait_for_enough_of_the_largest_codebook():

@@ -270,7 +270,7 @@ def test_the_warning_of_codewords_that_are_replaced_names_the_line_that_trains()
 
 def test_stages_that_have_codewords_are_not_made_once_more_when_others_wait():
     """Stage 0 was trained alone, by a smaller bandwidth; stage 1 then begins with a small batch."""
-    rvq = paced()
+    rvq = paced(kmeans_iters=100)
     rvq(rows(64), RATE, bandwidth=0.2)
     assert rvq.vectors_awaited == 0
     rvq.config = dataclasses.replace(rvq.config, decay=1.0)  # so that averages stay, too
@@ -281,6 +281,13 @@ def test_stages_that_have_codewords_are_not_made_once_more_when_others_wait():
         awaited.append(rvq.vectors_awaited)
         np.testing.assert_allclose(rvq.codebooks[0].codebook, before.codebook, rtol=1e-5)
     assert awaited == [49, 34, 19, 4, 0]
+    everything = np.concatenate([rows(15, seed=step) for step in range(5)])
+    codes = rvq_np.encode(everything, rvq.codebooks)
+    left = everything - before.codebook[codes[0]]
+    for k in np.unique(codes[1]):  # stage 1 is the means of what stage 0, as it was, leaves
+        np.testing.assert_allclose(
+            rvq.codebooks[1].codebook[k], left[codes[1] == k].mean(axis=0), rtol=1e-3, atol=1e-3
+        )
 
 
 def test_a_stage_that_begins_later_waits_for_the_same_vectors():

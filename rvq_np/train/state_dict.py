@@ -66,11 +66,10 @@ def from_state_dict(
         raise StateError(
             f"load_state_dict: got a {type(given).__name__}; expected a mapping of names to arrays."
         )
+    given = {name: each for name, each in given.items() if name not in names.WAITING}
     expected = shapes(config)
     problems = [f"missing {name}" for name in expected if name not in given]
-    problems += [
-        f"extra {name}" for name in given if name not in expected and name not in names.WAITING
-    ]
+    problems += [f"extra {name}" for name in given if name not in expected]
     fitting = {}
     for name, shape in expected.items():
         if name not in given or name in same:
