@@ -45,6 +45,7 @@ _HOME = {
     "FrontEnd": "frontend",
     "Grouped": "codebooks",
     "Linear": "codebooks",
+    "Normalized": "codebooks",
     "Parallel": "codebooks",
     "Projected": "codebooks",
     "NotInitializedWarning": "errors",
@@ -92,6 +93,7 @@ if TYPE_CHECKING:
     from .codebooks import Codebooks as Codebooks
     from .codebooks import Grouped as Grouped
     from .codebooks import Linear as Linear
+    from .codebooks import Normalized as Normalized
     from .codebooks import Parallel as Parallel
     from .codebooks import Projected as Projected
     from .codebooks import Stage as Stage

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import operator
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,18 @@ def whole(call: str, name: str, value: Any, lowest: int, highest: int | None = N
         bounds = f">= {lowest}" if highest is None else f"from {lowest} to {highest}"
         raise refused(call, name, value, f"a whole number {bounds}")
     return found
+
+
+def sizes(call: str, name: str, value: Any, count: int) -> int | tuple[int, ...]:
+    """Return one whole number from 1, or `count` of them, one a stage; where all are alike: one."""
+    several = isinstance(value, Sequence) and not isinstance(value, (str, bytes))
+    several |= getattr(value, "ndim", 0) == 1
+    found = tuple(map(whole_of, value if several else [value]))
+    if len(found) != (count if several else 1) or any(not each or each < 1 for each in found):
+        raise refused(
+            call, name, value, f"a whole number from 1, or {count} of them, one a stage (n_q)"
+        )
+    return found[0] if len(set(found)) == 1 else found  # type: ignore[return-value]
 
 
 def integer(call: str, name: str, value: Any) -> int:

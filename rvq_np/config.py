@@ -6,9 +6,11 @@ The arithmetic between stages and bandwidth lives here too, as it needs nothing 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, NoReturn
+
+import numpy as np
 
 from . import arguments
 from .errors import LevelsError, ParameterError
@@ -29,11 +31,11 @@ class Config:
     dimension: int = 256
     codebook_dim: int | None = 512
     n_q: int = 8
-    bins: int = 1024
+    bins: int | Sequence[int] = 1024  # an int, or a tuple of those that differ
     decay: float = 0.99
     kmeans_init: bool = True
     kmeans_iters: int = 50
-    threshold_ema_dead_code: float | None = 2
+    threshold_ema_dead_code: float | None = None
     quantizer_dropout: bool | float = False
     commitment_weight: float = 1.0
     epsilon: float = 1e-5
@@ -42,13 +44,14 @@ class Config:
     def __post_init__(self) -> None:
         if self.codebook_dim is None:
             object.__setattr__(self, "codebook_dim", self.dimension)
-        for name in ("dimension", "codebook_dim", "n_q", "bins", "kmeans_iters"):
+        for name in ("dimension", "codebook_dim", "n_q", "kmeans_iters"):
             value = getattr(self, name)
             lowest = 0 if name == "kmeans_iters" else 1
             found = arguments.whole_of(value)
             if found is None or found < lowest:
                 _refuse(name, value, f"a whole number from {lowest}")
             object.__setattr__(self, name, found)
+        object.__setattr__(self, "bins", arguments.sizes(CLASS, "bins", self.bins, self.n_q))
         init = arguments.flag(CLASS, "kmeans_init", self.kmeans_init)
         object.__setattr__(self, "kmeans_init", init)
         for name in ("decay", "quantizer_dropout"):
@@ -74,13 +77,22 @@ class Config:
         return self.threshold_ema_dead_code is None and self.relative_threshold is None
 
     @property
+    def sizes(self) -> tuple[int, ...]:
+        """K of each stage."""
+        bins: Any = self.bins
+        return bins if isinstance(bins, tuple) else (bins,) * self.n_q
+
+    @property
     def projects(self) -> bool:
         """Whether the codebooks live in another space than the vectors."""
         return self.codebook_dim != self.dimension
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the arguments as plain JSON values."""
-        return asdict(self)
+        """Return the arguments as plain JSON values; several sizes as a list."""
+        values = asdict(self)
+        if isinstance(self.bins, tuple):
+            values["bins"] = list(self.bins)
+        return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Config:
@@ -98,12 +110,38 @@ class Config:
             )
         return cls(**values)
 
-    def bandwidth_per_quantizer(self, sample_rate: float, call: str = CLASS) -> float:
-        """Return kb/s per stage at `sample_rate` vectors per second; `call`: who asks."""
+    def bandwidth_per_quantizer(
+        self, sample_rate: float, stage: int | None = None, call: str = CLASS
+    ) -> float:
+        """Return kb/s of a stage, None: of any, at `sample_rate` vectors per second.
+
+        `call`: who asks.
+        """
+        rate = self.rate(sample_rate, call)
+        if stage is not None:
+            stage = arguments.whole(call, "stage", stage, 0, self.n_q - 1)
+        elif isinstance(self.bins, tuple):
+            raise ParameterError(
+                f"{call}: stages have {', '.join(map(str, self.bins))} codewords, so each has "
+                "a bandwidth of its own; expected stage, the number of one of them."
+            )
+        return math.log2(self.sizes[stage or 0]) * rate / 1000
+
+    def rate(self, sample_rate: Any, call: str = CLASS) -> float:
+        """Return vectors per second as a plain number, or raise ParameterError."""
         rate = arguments.real_of(sample_rate)
         if rate is None or rate <= 0:
             _refuse("sample_rate", sample_rate, "a positive number of vectors per second", call)
-        return math.log2(self.bins) * rate / 1000
+        return rate
+
+    def costs(self, sample_rate: float, call: str = CLASS) -> np.ndarray:
+        """Return kb/s of the first stages, none to all of them, float64 (n_q + 1,)."""
+        if not isinstance(self.bins, tuple):
+            per_stage = self.bandwidth_per_quantizer(sample_rate, call=call)
+            return per_stage * np.arange(self.n_q + 1)
+        rate = self.rate(sample_rate, call)
+        bits = np.cumsum([0.0, *map(math.log2, self.bins)])
+        return bits * rate / 1000
 
     def stages_for(self, sample_rate: float, bandwidth: float | None, call: str = CLASS) -> int:
         """Return how many stages fit into `bandwidth` kb/s: at least one, at most all.
@@ -111,11 +149,15 @@ class Config:
         The quotient of an exact bitrate may round to just below a whole number, so it is nudged
         up by a relative 1e-9 (ESPnet loses a stage in 313 of 2464 such cases, this in none).
         """
-        per_stage = self.bandwidth_per_quantizer(sample_rate, call)
+        costs = self.costs(sample_rate, call)
         spent = self.budget(sample_rate, bandwidth, call)
-        if not spent or per_stage == 0:
+        if not spent or costs[-1] == 0:
             return self.n_q
-        fitting = math.floor(min(spent / per_stage * (1 + 1e-9), self.n_q))
+        if isinstance(self.bins, tuple):
+            fitting = int(np.flatnonzero(costs <= spent * (1 + 1e-9))[-1])
+        else:
+            per_stage = float(costs[1])
+            fitting = math.floor(min(spent / per_stage * (1 + 1e-9), self.n_q))
         return max(1, fitting)
 
     def budget(self, sample_rate: Any, bandwidth: Any, call: str = CLASS) -> float | None:

@@ -13,6 +13,7 @@ CODEWORDS, SUMS, COUNTS, INITIALIZED = BOOK
 LISTED = (INITIALIZED, COUNTS, CODEWORDS, SUMS)  # in the order torch lists them
 MAPS = ("project_in", "project_out")
 MAP = ("weight", "bias")
+WAITING = ("vq.waiting.vectors", "vq.waiting.counts")  # of JAX only: what training collects
 PART = "_codebook"  # of a layer, beside the maps
 BOOKS = f"{LAYER}{PART}"  # for the number of a stage, and so is:
 EMBED = f"{BOOKS}.{CODEWORDS}"

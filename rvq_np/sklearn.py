@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import os
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -30,8 +31,8 @@ class ResidualQuantizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
     ----------
     n_q : int, optional
         Number of stages.
-    bins : int, optional
-        Codewords per stage.
+    bins : int or sequence of int, optional
+        Codewords per stage, or those of each.
     max_iter : int, optional
         Iterations of k-means per stage, at most.
     tol : float, optional
@@ -68,7 +69,7 @@ class ResidualQuantizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
     def __init__(
         self,
         n_q: int = 4,
-        bins: int = 16,
+        bins: int | Sequence[int] = 16,
         *,
         max_iter: int = 25,
         tol: float = 1e-4,
@@ -190,8 +191,9 @@ class ResidualQuantizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
 
     def _check_parameters(self, call: str) -> None:
         call = f"ResidualQuantizer.{call}"
-        for name in ("n_q", "bins", "max_iter", "beam_size"):
+        for name in ("n_q", "max_iter", "beam_size"):
             arguments.whole(call, name, getattr(self, name), 1)
+        arguments.sizes(call, "bins", self.bins, self.n_q)
         arguments.number(call, "tol", self.tol)
 
     def _vectors(self, call: str, X: Any, *, reset: bool) -> Any:

@@ -192,12 +192,57 @@ def test_bad_files_are_one_line_each(files, capsys):
         ("info m.safetensors --codes high.npy", "info: code 8 at (0, 0) names no codeword"),
         ("fit nan.npy -o out.safetensors", "fit: x holds nan at (0, 0)"),
         ("fit x.npy -o no/out.safetensors", "there is no folder"),
-        ("fit x.npy -o out.safetensors --bins 0", "bins is 0; expected a whole number from 1"),
+        ("fit x.npy -o out.safetensors --bins 0", "--bins is '0'; expected numbers from 1 with"),
+        ("fit x.npy -o out.safetensors --bins 8,4 --n-q 3", "bins is (8, 4); expected a whole"),
+        ("fit x.npy -o out.safetensors --refine beam=2", "beam"),
+        ("fit x.npy -o out.safetensors --refine ridge", "--refine is 'ridge'; expected NAME="),
+        ("fit x.npy -o out.safetensors --refine ridge=-1", "ridge is -1"),
+        ("fit x.npy -o out.safetensors --freeze 0,a", "--freeze is '0,a'; expected numbers from"),
+        ("fit x.npy -o out.safetensors --freeze 0", "freeze is [0], but start is None"),
+        (
+            "fit x.npy -o m2.safetensors --n-q 3 --bins 8 --start m.safetensors --freeze 3",
+            "freeze[0] is 3; expected a whole number from 0 to 2",
+        ),
+        (
+            "fit x.npy -o m2.safetensors --n-q 3 --bins 8 --start m.safetensors --hold 2",
+            "hold is 2",
+        ),
         ("fit x.npy -o out.safetensors --seed -1", "rng is -1"),
         ("demo --wav nothing.wav", "there is no file 'nothing.wav'"),
         ("demo --wav text.npy", "'text.npy' is a text file; expected a sound"),
     ):
         failed(capsys, files, line, message)
+
+
+def test_fit_takes_a_size_for_each_stage_a_refinement_and_a_start(files, capsys):
+    """All as `ResidualVectorQuantizer.fit` has them, to the same codebooks."""
+    x = np.load(files / "x.npy")
+    load = lambda name: rvq_np.ResidualVectorQuantizer.load(files / name)  # noqa: E731
+    make = lambda **options: rvq_np.ResidualVectorQuantizer(  # noqa: E731
+        5, None, 3, kmeans_iters=25, rng=4, **options
+    )
+    line = "fit x.npy -o {} --n-q 3 --seed 4 --bins {}"
+    assert run(files, line.format("sizes.safetensors", "8,4,6")) == 0
+    assert load("sizes.safetensors").codebooks == make(bins=[8, 4, 6]).fit(x).codebooks
+    assert [each.split()[1] for each in capsys.readouterr().out.splitlines()[-3:]] == list("846")
+    for given, refine in (
+        ("--refine", True), ("--refine iterations=3,beam-size=2,ridge=0.5",
+                             {"iterations": 3, "beam_size": 2, "ridge": 0.5}),
+    ):  # fmt: skip
+        assert run(files, line.format("r.safetensors", f"8 {given}")) == 0
+        assert load("r.safetensors").codebooks == make(bins=8).fit(x, refine=refine).codebooks
+    start = load("m.safetensors")
+    more = "8 --start m.safetensors --freeze 0,2 --hold 0.5"
+    assert run(files, line.format("s.safetensors", more)) == 0
+    expected = make(bins=8).fit(x, start=start, freeze=[0, 2], hold=0.5).codebooks
+    assert load("s.safetensors").codebooks == expected
+    assert expected[0] == start.codebooks[0]
+    assert expected[1] != start.codebooks[1]
+    with pytest.raises(SystemExit):
+        cli.main(["fit", "--help"])
+    said = capsys.readouterr().out
+    for option in ("--refine", "--start", "--freeze", "--hold"):
+        assert option in said
 
 
 def test_a_wrong_command_line_is_exit_code_2(capsys):

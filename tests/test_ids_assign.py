@@ -125,7 +125,9 @@ def test_a_stage_may_have_a_size_of_its_own(rng, tmp_path):
     resumed = fit(x, 3, [4, 8, 2], 3, 0, checkpoint=path)
     for one, other in zip(resumed, states, strict=True):
         assert (one.codebook == other.codebook).all()
-    with pytest.raises(ParameterError, match=r"size is \[4, 8\]; expected a whole number, or 3"):
+    with pytest.raises(
+        ParameterError, match=r"size is \[4, 8\]; expected a whole number from 1, or 3"
+    ):
         fit(x, 3, [4, 8], 3, 0)
-    with pytest.raises(ParameterError, match="size is 0"):
+    with pytest.raises(ParameterError, match=r"size is \[4, 0\]; expected a whole number from 1"):
         fit(x, 2, [4, 0], 3, 0)

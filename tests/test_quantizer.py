@@ -28,11 +28,11 @@ from rvq_np.errors import (
 # The seed's own examples ---------------------------------------------------------------------
 
 
-def test_the_signature_and_defaults_are_the_seeds():
+def test_the_signature_and_defaults_are_the_seeds_but_for_the_rule_of_dead_codewords():
     parameters = inspect.signature(ResidualVectorQuantizer).parameters
     seeds = {
         "dimension": 256, "codebook_dim": 512, "n_q": 8, "bins": 1024, "decay": 0.99,
-        "kmeans_init": True, "kmeans_iters": 50, "threshold_ema_dead_code": 2,
+        "kmeans_init": True, "kmeans_iters": 50, "threshold_ema_dead_code": None,
         "quantizer_dropout": False,
     }  # fmt: skip
     assert {name: parameters[name].default for name in seeds} == seeds

@@ -1,6 +1,7 @@
 """Training on small batches: first codewords that wait for enough vectors, what replaces others."""
 
 import copy
+import dataclasses
 import pickle
 import warnings
 
@@ -10,9 +11,16 @@ from test_distributed import lattice, together
 
 import rvq_np
 from rvq_np import FewVectorsWarning, ResidualVectorQuantizer, UnstableTrainingWarning, train
+from rvq_np.config import Config
 from rvq_np.errors import NonFiniteError, ParameterError
 
 RATE = 50
+
+
+@pytest.fixture(autouse=True)
+def four_vectors_are_enough(monkeypatch):
+    """For each codeword, so that small tests get there."""
+    monkeypatch.setattr("rvq_np.train.collect.CHEAP", 0)
 
 
 def paced(**options):
@@ -258,3 +266,70 @@ def test_the_warning_of_codewords_that_are_replaced_names_the_line_that_trains()
     with pytest.warns(UnstableTrainingWarning) as caught:
         rvq(rows(10, seed=4), RATE)
     assert caught[0].filename == __file__
+
+
+def test_stages_that_have_codewords_are_not_made_once_more_when_others_wait():
+    """Stage 0 was trained alone, by a smaller bandwidth; stage 1 then begins with a small batch."""
+    rvq = paced(kmeans_iters=100)
+    rvq(rows(64), RATE, bandwidth=0.2)
+    assert rvq.vectors_awaited == 0
+    rvq.config = dataclasses.replace(rvq.config, decay=1.0)  # so that averages stay, too
+    before = rvq.codebooks[0]
+    awaited = []
+    for step in range(5):
+        rvq(rows(15, seed=step), RATE)
+        awaited.append(rvq.vectors_awaited)
+        np.testing.assert_allclose(rvq.codebooks[0].codebook, before.codebook, rtol=1e-5)
+    assert awaited == [49, 34, 19, 4, 0]
+    everything = np.concatenate([rows(15, seed=step) for step in range(5)])
+    codes = rvq_np.encode(everything, rvq.codebooks)
+    left = everything - before.codebook[codes[0]]
+    for k in np.unique(codes[1]):  # stage 1 is the means of what stage 0, as it was, leaves
+        np.testing.assert_allclose(
+            rvq.codebooks[1].codebook[k], left[codes[1] == k].mean(axis=0), rtol=1e-3, atol=1e-3
+        )
+
+
+def test_a_stage_that_begins_later_waits_for_the_same_vectors():
+    rvq = paced()
+    rvq(rows(15), RATE, bandwidth=0.2)
+    rvq(rows(15, seed=1), RATE)
+    assert rvq.vectors_awaited == 34
+    first = rvq.codebooks
+    for step in range(2, 5):
+        rvq(rows(15, seed=step), RATE)
+    assert rvq.vectors_awaited == 0
+    for old, new in zip(first, rvq.codebooks, strict=True):
+        assert np.abs(old.codebook - new.codebook).max() > 0.1
+
+
+def test_stages_that_are_not_frozen_go_on_waiting():
+    rvq = paced()
+    rvq(rows(15), RATE)
+    before = rvq.freeze([0]).codebooks
+    assert rvq.vectors_awaited == 49
+    for step in range(1, 5):
+        rvq(rows(15, seed=step), RATE)
+    assert rvq.vectors_awaited == 0
+    assert rvq.codebooks[0] == before[0]
+    assert np.abs(rvq.codebooks[1].codebook - before[1].codebook).max() > 0.1
+    again = paced()
+    again(rows(15), RATE)
+    assert again.freeze([0, 1]).vectors_awaited == 0
+
+
+def test_small_batches_wait_by_default_and_a_model_saved_before_keeps_its_rule():
+    rvq = ResidualVectorQuantizer(6, 6, n_q=2, bins=16, rng=0)
+    rvq(rows(15), RATE)
+    assert rvq.vectors_awaited == 49
+    old = {**rvq.config.as_dict(), "threshold_ema_dead_code": 2}
+    assert not Config.from_dict(old).paced
+
+
+@pytest.mark.parametrize(("bins", "expected"), [
+    (16, 256), (256, 4096), (512, 8192), (1024, 8192), (2048, 8192), (4096, 16384),
+    ((16, 1024, 4), 8192),
+])  # fmt: skip
+def test_more_vectors_are_waited_for_where_that_is_cheap(bins, expected, monkeypatch):
+    monkeypatch.undo()
+    assert train.enough(Config(6, 6, 3, bins), range(3)) == expected

@@ -19,6 +19,12 @@ from rvq_np.errors import NonFiniteError, ParameterError, ShapeError, StateError
 RATE = 50
 
 
+@pytest.fixture(autouse=True)
+def four_vectors_are_enough(monkeypatch):
+    """For each codeword, so that small tests get there."""
+    monkeypatch.setattr("rvq_np.train.collect.CHEAP", 0)
+
+
 def clusters(n, seed, dim=8):
     centres = 3 * np.random.default_rng(9).standard_normal((60, dim))
     rng = np.random.default_rng(seed)

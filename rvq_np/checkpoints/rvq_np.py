@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..codebooks import Codebooks, Quantizer
-from ..codebooks.composed import Composed, Grouped, Parallel, Projected
+from ..codebooks.composed import Composed, Grouped, Normalized, Parallel, Projected
 from ..codebooks.stage import Linear, Stage
 from ..errors import CheckpointError, RvqError
 from ..files import safetensors
@@ -80,7 +80,7 @@ class _Writer:
                                for n, each in enumerate(stages)]}  # fmt: skip
         shares = value.shares(n_q)
         parts = list(zip(value.parts, shares, strict=True))
-        if value.KIND == "parallel":
+        if value.KIND in ("parallel", "normalized"):
             parts = [(part, share) for part, share in parts if share]
         plans = [self.quantizer(part, max(share, 1), f"{place}parts.{n}.")
                  for n, (part, share) in enumerate(parts)]  # fmt: skip
@@ -148,7 +148,7 @@ class _Reader:
         return into, out
 
 
-_KINDS: dict[str, Any] = {each.KIND: each for each in (Projected, Parallel, Grouped)}
+_KINDS: dict[str, Any] = {each.KIND: each for each in (Projected, Parallel, Grouped, Normalized)}
 _MAPS = ("project_in", "project_out")
 
 

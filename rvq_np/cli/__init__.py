@@ -76,7 +76,10 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("vectors", help=".npy or .npz file of floats (N, D) or (B, D, T), or a sound")
     fit.add_argument("-o", "--output", required=True, help="model file to write, .safetensors")
     fit.add_argument("--n-q", type=int, default=8, help="stages (default: 8)")
-    fit.add_argument("--bins", type=int, default=1024, help="codewords per stage (default: 1024)")
+    fit.add_argument(
+        "--bins", default="1024",
+        help="codewords per stage (default: 1024), or with commas those of each: 1024,256,256",
+    )  # fmt: skip
     fit.add_argument("--codebook-dim", type=int, help="dimension of codewords (default: D)")
     fit.add_argument(
         "--iterations", type=int, default=25, help="of k-means per stage (default: 25)"
@@ -96,6 +99,19 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument(
         "--sample-rate", type=int, help="samples per second, recorded; a sound is resampled to it"
     )
+    fit.add_argument(
+        "--refine", nargs="?", const="", metavar="NAME=NUMBER,...",
+        help="move all codebooks together afterwards, for codes of a beam search; with arguments "
+        "of rvq_np.train.refine: iterations=80,beam_size=16",
+    )  # fmt: skip
+    fit.add_argument("--start", help="model to go on from, of the same shape: a warm start")
+    fit.add_argument(
+        "--freeze", default="", metavar="STAGES", help="stages of --start that stay: 0,1"
+    )
+    fit.add_argument(
+        "--hold", type=float, default=0.9,
+        help="how far codewords stay behind their means, with --start (default: 0.9)",
+    )  # fmt: skip
     fit.add_argument("--checkpoint", help="resume file: save progress and resume from it")
     fit.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
     fit.set_defaults(run=commands.fit)

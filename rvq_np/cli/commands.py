@@ -7,22 +7,33 @@ import os
 import sys
 import time
 from fractions import Fraction
+from typing import Any
 
 from .. import bitstream
 from ..errors import ParameterError, PartsError
-from . import codes, folder, inputs, outputs, report, vectors
+from . import codes, folder, inputs, outputs, report, values, vectors
 from .models import Model
 
 
 def fit(options: argparse.Namespace) -> None:
     from ..quantizer import ResidualVectorQuantizer
 
-    out = outputs.of("fit", options.output, [options.vectors, options.checkpoint])
+    sizes = values.whole("fit", "--bins", options.bins, 1, "1024, or 1024,256,256")
+    freeze: tuple[int, ...] = ()
+    if options.freeze:
+        freeze = values.whole("fit", "--freeze", options.freeze, 0, "0,1")
+    refine: bool | dict[str, Any] = options.refine is not None
+    if options.refine:
+        refine = values.named("fit", "--refine", options.refine, "iterations=80,beam_size=16")
+    out = outputs.of("fit", options.output, [options.vectors, options.checkpoint, options.start])
+    start = None
+    if options.start is not None:
+        start = Model.of("fit", options.start, None, None).quantizer
     x, front_end = vectors.whole(
         options.vectors, options.front_end, options.dim, options.sample_rate
     )
     rvq = ResidualVectorQuantizer(
-        x.shape[1], options.codebook_dim, options.n_q, options.bins,
+        x.shape[1], options.codebook_dim, options.n_q, sizes if len(sizes) > 1 else sizes[0],
         kmeans_iters=options.iterations, rng=options.seed,
     )  # fmt: skip
     rvq.front_end = front_end
@@ -33,12 +44,16 @@ def fit(options: argparse.Namespace) -> None:
         callback=lambda info: errors.__setitem__(info.stage, info.error),
         progress=sys.stderr.isatty(),
         checkpoint=options.checkpoint,
+        refine=refine,
+        start=start,
+        freeze=freeze,
+        hold=options.hold,
     )
     rvq.save(out.path)
     print("stage  codewords  mean squared error  codewords used  perplexity", file=out.said)
     for q, (utilisation, perplexity) in enumerate(rvq.usage):
         print(
-            f"{q:>5}  {rvq.bins:>9}  {errors.get(q, float('nan')):>18.6g}  "
+            f"{q:>5}  {rvq.config.sizes[q]:>9}  {errors.get(q, float('nan')):>18.6g}  "
             f"{utilisation:>14.1%}  {perplexity:>10.1f}",
             file=out.said,
         )

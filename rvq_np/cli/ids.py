@@ -13,6 +13,7 @@ import numpy as np
 
 from ..errors import InputFileError, ParameterError
 from ..files import atomic
+from . import values
 
 MODEL = ".codebooks.safetensors"
 
@@ -40,6 +41,13 @@ def add_parser(every: Any) -> None:
     ids.add_argument("--capacity", type=int, default=1, help="items that may share an ID")
     ids.add_argument("--suffix", action="store_true", help="number the items of an ID; move none")
     ids.add_argument("--normalize", action="store_true", help="scale embeddings to length 1")
+    ids.add_argument(
+        "--spherical", action="store_true", help="search by direction, as Faiss's spherical k-means"
+    )
+    ids.add_argument(
+        "--normalize-residuals", action="store_true",
+        help="scale what each stage leaves to length 1 before the next",
+    )  # fmt: skip
     ids.add_argument("--template", default="<{stage}_{code}>", help="tokens (default: <a_3>)")
     ids.add_argument("--iterations", type=int, default=25, help="of k-means per stage")
     ids.add_argument("--rows-per-codeword", type=int, default=256, help="to train on; 0: all rows")
@@ -79,7 +87,7 @@ def _make(path: str, options: argparse.Namespace) -> None:
         books, trained = _codebooks(options.model), None
         sizes = books.sizes
     else:
-        sizes = _sizes(options.sizes)
+        sizes = values.whole("ids", "--sizes", options.sizes, 1, "256,256,256")
         books = None
     if not options.suffix:
         check_room("ids", len(x), sizes, options.capacity)
@@ -98,7 +106,8 @@ def _make(path: str, options: argparse.Namespace) -> None:
             "codebooks": Path(options.model).name if options.model
             else Path(options.output + MODEL).name,
             "options": {name: getattr(options, name) for name in (
-                "capacity", "suffix", "normalize", "iterations", "rows_per_codeword", "seed")},
+                "capacity", "suffix", "normalize", "spherical", "normalize_residuals", "iterations",
+                "rows_per_codeword", "seed")},
             "moved": len(found.moved), "added_error": found.added / max(1, len(x)),
         }  # fmt: skip
         statistics = semantic_ids.stats(found.codes, sizes)
@@ -205,18 +214,6 @@ def _unit(x: np.ndarray) -> np.ndarray:
     return found
 
 
-def _sizes(text: str) -> tuple[int, ...]:
-    try:
-        sizes = tuple(int(each) for each in text.split(","))
-    except ValueError:
-        sizes = ()
-    if not sizes or min(sizes) < 1:
-        raise ParameterError(
-            f"ids: --sizes is {text!r}; expected numbers from 1 with commas, as 256,256,256."
-        )
-    return sizes
-
-
 def _fitted(x: np.ndarray, sizes: tuple[int, ...], options: argparse.Namespace) -> Any:
     from .. import train
     from ..train.progress import reporting
@@ -225,16 +222,17 @@ def _fitted(x: np.ndarray, sizes: tuple[int, ...], options: argparse.Namespace) 
         states = train.fit(
             x, len(sizes), sizes, options.iterations, options.seed,
             rows_per_codeword=options.rows_per_codeword or None, callback=callback,
+            spherical=options.spherical, normalize_residuals=options.normalize_residuals,
         )  # fmt: skip
     return train.codebooks_of(states)
 
 
 def _codebooks(path: str) -> Any:
-    from ..codebooks import Codebooks
+    from ..codebooks import Codebooks, Normalized
     from .models import Model
 
     found = Model.of("ids", path).quantizer
-    if not isinstance(found, Codebooks):
+    if not isinstance(found, (Codebooks, Normalized)):
         raise InputFileError(f"ids: {path!r} holds {found!r}; expected codebooks of one sequence.")
     return found
 

@@ -1,8 +1,8 @@
 """Quantizers as frozen values: what they know, without how to compute with it.
 
 `stage` has `Stage` and `Linear`, `sequence` has `Codebooks`, stages one after another, `composed`
-has quantizers made of several: `Projected`, `Parallel`, `Grouped`, and `composition` what they
-share.  All are immutable, equal by value and hashable, and each is a `Quantizer`.
+has quantizers made of several: `Projected`, `Parallel`, `Grouped`, `Normalized`, and `composition`
+what they share.  All are immutable, equal by value and hashable, and each is a `Quantizer`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from .composed import Grouped as Grouped
+from .composed import Normalized as Normalized
 from .composed import Parallel as Parallel
 from .composed import Projected as Projected
 from .composition import Composed as Composed

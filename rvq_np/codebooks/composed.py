@@ -5,6 +5,7 @@
 `Projected`           a quantizer between a linear map in and one out (vector-quantize-pytorch)
 `Parallel`            quantizers of the same vectors, whose results are added (Mimi)
 `Grouped`             quantizers of neighbouring channels, put side by side again (HiFi-Codec)
+`Normalized`          stages each of which quantizes the direction of what is left (semantic IDs)
 ====================  ======================================================================
 
 They nest, and all serve wherever a `Codebooks` does in `rvq_np.encode` and `rvq_np.decode`.
@@ -18,10 +19,10 @@ from typing import Any
 import numpy as np
 
 from .. import arrays, backends
-from ..errors import ShapeError
+from ..errors import ParameterError, ShapeError
 from .composition import Composed as Composed
 from .sequence import Codebooks
-from .stage import Linear, check_maps
+from .stage import Linear, Stage, check_maps
 
 
 class Projected(Composed):
@@ -198,6 +199,75 @@ class Grouped(Composed):
 
     def out_of(self, vectors: Sequence[Any]) -> Any:
         return arrays.namespace(*vectors).concat(list(vectors), axis=1)
+
+
+class Normalized(Composed):
+    """Stages each of which quantizes the direction of what the last one left.
+
+    The vector, and what each stage leaves, are divided by their lengths before the next stage, as
+    TorchEasyRec and GRID do for semantic IDs (``normalize_residuals``). The lengths are nowhere in
+    the codes, so what codes decode to, the sum of their codewords as there, is no approximation of
+    the vector.
+
+    Parameters
+    ----------
+    parts : iterable of Codebooks, Stage or array (1, K, D)
+        One stage each, without strides.
+    n_q : int, optional
+        Only the first so many stages, as ``quantizer[:n_q]``; all by default.
+
+    Raises
+    ------
+    ShapeError
+        If there is no part, or they quantize vectors of several lengths.
+    ParameterError
+        If a part has several stages, or a stride.
+    LevelsError
+        If `n_q` is not between 1 and the number of stages.
+
+    Notes
+    -----
+    Searched greedily: a beam compares errors of sums, which mean nothing here. A vector of zeros
+    has no direction and stays what it is. Lengths are computed in float64.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from rvq_np import Normalized, encode
+    >>> directions = np.float32([[[1, 0], [0, 1]]])
+    >>> signs = np.float32([[[1, 1], [-1, -1], [1, -1]]])
+    >>> encode(np.float32([[9, 3], [900, 300]]), Normalized([directions, signs]))
+    array([[0, 0],
+           [0, 0]], dtype=int32)
+    """
+
+    KIND = "normalized"
+
+    def __init__(self, parts: Iterable[Any], n_q: int | None = None):
+        if isinstance(parts, (Composed, Codebooks)) or not isinstance(parts, Iterable):
+            raise ShapeError(
+                f"Normalized: got a {type(parts).__name__}; expected a list of stages."
+            )
+        made = _parts(
+            "Normalized", [Codebooks([part]) if isinstance(part, Stage) else part for part in parts]
+        )
+        for place, part in enumerate(made):
+            if part.n_q != 1 or part.block != 1 or isinstance(part, Composed):
+                raise ParameterError(
+                    f"Normalized: parts[{place}] is {part!r}; expected one stage, without a stride."
+                )
+        dims = sorted({part.dim for part in made})
+        if len(dims) > 1:
+            raise ShapeError(
+                f"Normalized: the stages quantize vectors of lengths {dims}; expected one."
+            )
+        super().__init__(made, range(len(made)), dims[0], n_q)
+
+    def out_of(self, vectors: Sequence[Any]) -> Any:
+        total = vectors[0]
+        for each in vectors[1:]:
+            total = total + each
+        return total
 
 
 def of(value: Any) -> Codebooks | Composed:

@@ -16,7 +16,8 @@ import numpy as np
 
 from .. import arrays, backends
 from ..codebooks import Codebooks, Quantizer
-from ..codebooks.composed import Composed
+from ..codebooks.composed import Composed, Normalized
+from ..errors import ParameterError
 from ..kernels import dispatch, steps
 
 NUMBERS = 1 << 20  # numbers of a block of rows that passes a composed quantizer
@@ -28,6 +29,7 @@ def encode(x: Any, quantizer: Quantizer, n_q: int, beam_size: int = 1) -> Any:
         engine = backends.engine_of(x)
         return engine.encode(x, quantizer.prepared(engine, x)[:n_q], beam_size)
     way: Any = _composed if isinstance(quantizer, Composed) else _strided
+    way = _normalized if isinstance(quantizer, Normalized) else way
     parts = [way(part, quantizer, n_q, beam_size) for part in _blocks(x, quantizer)]
     if len(parts) == 1:
         return parts[0]
@@ -250,6 +252,41 @@ def _composed(x: Any, quantizer: Composed, n_q: int, beam_size: int) -> Any:
     return stages if quantizer.block > 1 else arrays.namespace(x).stack(stages)
 
 
+def _normalized(x: Any, quantizer: Normalized, n_q: int, beam_size: int) -> Any:
+    if beam_size > 1:
+        raise ParameterError(
+            f"encode: beam_size is {beam_size} for {quantizer!r}; expected 1, as stages that "
+            "quantize directions are searched greedily."
+        )
+    codes = [codes for _, codes in directions(x, quantizer, n_q)]
+    return arrays.namespace(x).stack(codes)
+
+
+def directions(x: Any, quantizer: Normalized, n_q: int) -> Iterator[tuple[Any, Any]]:
+    """Yield per stage what it quantizes of `x` (N, D), of length one, and its codes (N,)."""
+    left = _working(x, quantizer)
+    for part in quantizer.parts[:n_q]:
+        left = unit(left)
+        codes = encode(left, part, 1)
+        yield left, codes[0, :]
+        left = left - decode(codes, part)
+
+
+def unit(rows: Any) -> Any:
+    """Return rows (n, D) divided by their lengths, as float64 has them; those of zeros as they are.
+
+    First by their largest number, or squares might overflow.
+    """
+    if 0 in rows.shape:
+        return rows
+    xp = arrays.namespace(rows)
+    wide = xp.astype(rows, xp.float64)
+    largest = xp.max(xp.abs(wide), axis=1)[:, None]
+    wide = wide / xp.where(largest > 0, largest, xp.ones_like(largest))
+    lengths = xp.sqrt(energies(wide))[:, None]
+    return xp.astype(wide / xp.where(lengths > 0, lengths, xp.ones_like(lengths)), rows.dtype)
+
+
 def _apart(codes: Any, quantizer: Composed, dropped: bool) -> Any:
     """Return the vectors (N, D) of a composed quantizer; a part without codes adds zeros.
 
@@ -320,7 +357,7 @@ def _stage(codes: Any, stage: int) -> Any:
     return codes[stage] if isinstance(codes, list) else codes[stage, :]
 
 
-def _working(x: Any, codebooks: Codebooks) -> Any:
+def _working(x: Any, codebooks: Quantizer) -> Any:
     """Return `x` in the float type of residuals."""
     if arrays.float_type(x) == np.float64:
         return arrays.native(x)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from .. import arguments
-from ..codebooks import Codebooks, Grouped, Linear, Projected, Stage, composed
+from ..codebooks import Codebooks, Grouped, Linear, Normalized, Projected, Stage, composed
 from ..errors import MissingExtraError, ParameterError
 from ..files.atomic import NewFile
 from ._floats import narrowed
@@ -234,6 +234,11 @@ def _encoded(graph: _Graph, rows: str, quantizer: Any, n_q: int) -> list[str]:
     """Return the codes (B, T) of each stage, of vectors (B, T, D)."""
     if isinstance(quantizer, Codebooks):
         return _stages_encoded(graph, rows, list(quantizer)[:n_q])
+    if isinstance(quantizer, Normalized):
+        raise ParameterError(
+            f"export.onnx: cannot hold the encoder of {quantizer!r}; expected stages that quantize "
+            "what is left, not its direction. Export the decoder, part='decode'."
+        )
     shares = quantizer.shares(n_q)
     given = _given(graph, rows, quantizer)
     theirs = [

@@ -46,7 +46,7 @@ def measure(
         passed = passes.forward(
             [replace(state, initialized=True) for state in quantizer.states],
             quantizer.projections, quantizer.codebooks, batch, spec.config, spec.n_q,
-            spec.per_stage, seed=numbers, moving=False,
+            spec.costs, seed=numbers, moving=False,
             all_reduce=training.AllReduce(lambda buffer: buffer, rank, size),
         )  # fmt: skip
     except RvqError:
@@ -98,6 +98,8 @@ def finish(spec: Spec, given: Sequence[Any], total: np.ndarray) -> list[np.ndarr
             decay=config.decay, epsilon=config.epsilon,
             threshold=config.threshold_ema_dead_code, relative=config.relative_threshold,
         )  # fmt: skip
+        kept = quantizer.states
+        states = tuple(kept[q] if q in spec.frozen else each for q, each in enumerate(states))
     return state_of(states)
 
 

@@ -80,7 +80,7 @@ def checked_rate(config: Any, sample_rate: Any, bandwidth: Any) -> Any:
             f"ResidualVectorQuantizer: bandwidth is {bandwidth!r} without a sample_rate; how "
             "many stages fit into it depends on both."
         )
-    config.bandwidth_per_quantizer(sample_rate)
+    config.rate(sample_rate)
     return float(sample_rate), config.budget(sample_rate, bandwidth)
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import arrays, backends
+from .. import arrays, backends, names
 from .. import train as training
 from ..codec import validation
 from ..config import Config
@@ -29,6 +29,8 @@ from ..quantizer import layout, passes
 from ._cache import Prepared, keep, prepared
 from ._names import all_names, codebook_name, is_state, search_names, state_names
 from ._references import object_of
+from ._remembered import Remembered, arrays_of, collected_of
+from ._remembered import shapes as waiting_shapes
 
 POISON = -2  # codes of vectors that cannot be quantized: no codeword, and not dropped either
 
@@ -53,6 +55,12 @@ class Spec:
         Number of a quantizer without a framework; 0: its arrays come as arguments.
     all_reduce : int
         Number of an all-reduce; 0: none.
+    frozen : tuple of int
+        Stages that training leaves as they are.
+    remembered : int
+        Number of a `Remembered`, which says so, too, and is changed; 0: none.
+    collects : bool
+        Whether the vectors that wait are arrays of the state, `names.WAITING`.
     """
 
     config: Config
@@ -63,6 +71,9 @@ class Spec:
     poison: bool = False
     quantizer: int = 0
     all_reduce: int = 0
+    frozen: tuple[int, ...] = ()
+    remembered: int = 0
+    collects: bool = False
 
     @cached_property
     def n_q(self) -> int:
@@ -70,9 +81,9 @@ class Spec:
         return self.config.stages_for(self.sample_rate, self.bandwidth)
 
     @cached_property
-    def per_stage(self) -> float:
-        """kb/s of one stage."""
-        return self.config.bandwidth_per_quantizer(self.sample_rate)
+    def costs(self) -> np.ndarray:
+        """kb/s of the first stages, none to all of them."""
+        return self.config.costs(self.sample_rate)
 
     @cached_property
     def text(self) -> str:
@@ -87,7 +98,14 @@ class Spec:
     @property
     def given_names(self) -> tuple[str, ...]:
         """The names of the arrays `run` takes: in eval without the statistics of codewords."""
-        return all_names(self.config) if self.training else search_names(self.config)
+        if not self.training:
+            return search_names(self.config)
+        return all_names(self.config) + (names.WAITING if self.collects else ())
+
+    @property
+    def moved_names(self) -> tuple[str, ...]:
+        """The names of the arrays of the state that `run` gives."""
+        return state_names(self.config) + (names.WAITING if self.collects else ())
 
 
 def spec_of(config: Config, sample_rate: Any, bandwidth: Any, **options: Any) -> Spec:
@@ -98,7 +116,7 @@ def spec_of(config: Config, sample_rate: Any, bandwidth: Any, **options: Any) ->
     ParameterError
         If `sample_rate` or `bandwidth` is not what it may be.
     """
-    config.bandwidth_per_quantizer(sample_rate)
+    config.rate(sample_rate)
     spent = config.budget(sample_rate, bandwidth)
     return _spec(config, float(sample_rate), spent, **options)
 
@@ -112,6 +130,7 @@ def _spec(config: Config, sample_rate: float, bandwidth: float | None, **options
 def parse(text: str) -> Spec:
     """Return the spec that `text` was made of."""
     entries = json.loads(text)
+    entries["frozen"] = tuple(entries["frozen"])
     return Spec(Config.from_dict(entries.pop("config")), **entries)
 
 
@@ -128,9 +147,9 @@ def shapes(spec: Spec, rows: Any, shape: Sequence[Any]) -> list[tuple[tuple[Any,
         ((shape[0],) if drops else (), np.float32),
     ]
     if spec.returns_state:
-        entries = training.shapes(spec.config)
-        names = [*map(codebook_name, range(spec.n_q)), *state_names(spec.config)]
-        given += [(entries[name], np.float32) for name in names]
+        entries = {**training.shapes(spec.config), **waiting_shapes(spec.config)}
+        listed = [*map(codebook_name, range(spec.n_q)), *spec.moved_names]
+        given += [(entries[name], np.float32) for name in listed]
     return given
 
 
@@ -159,7 +178,7 @@ def run(
         Codes (n_q, N) and the rows they decode to, typed as `rows`, both in its library; then as
         NumPy the stages that make up each row (N,), 0 for padding, and the bandwidth; in
         training, of arrays that came as arguments, also the codebook (K, C) of every stage in use
-        that the codes name, and all new arrays of the state, ``state_names``.
+        that the codes name, and all new arrays of the state, ``spec.moved_names``.
 
     Raises
     ------
@@ -176,6 +195,8 @@ def run(
     if spec.returns_state:
         outputs += [stage.codebook.copy() for stage in passed.codebooks.stages[: spec.n_q]]
         outputs += state_of(passed.states)
+        if spec.collects:
+            outputs += arrays_of(spec.config, passed.collected)
     return outputs
 
 
@@ -223,19 +244,27 @@ def pass_of(
         rvq._warn_if_random(0, spec.n_q)
         quantizer = Prepared(spec.config, (), None, rvq.codebooks)
     else:
-        quantizer = prepared(spec.config, spec.given_names, given)
+        listed, held = spec.given_names, given
+        if spec.collects:
+            listed, held = listed[: -len(names.WAITING)], given[: -len(names.WAITING)]
+        quantizer = prepared(spec.config, listed, held)
     batch = batch_of_rows(quantizer, rows, valid, shape)
     numbers = None
+    remembered = object_of(spec.remembered) if spec.remembered else Remembered(frozen=spec.frozen)
     if spec.training:
+        if spec.collects:
+            remembered.collected = collected_of(spec.config, given[-len(names.WAITING) :])
         numbers = [int(part) % (1 << 32) for part in arrays.to_numpy(seed)]
     with batch.there():
         passed = passes.forward(
             quantizer.states, quantizer.projections, quantizer.codebooks, batch, spec.config,
-            spec.n_q, spec.per_stage, seed=numbers, moving=spec.moving,
+            spec.n_q, spec.costs, seed=numbers, moving=spec.moving,
             all_reduce=object_of(spec.all_reduce) if spec.all_reduce else training.ALONE,
+            collected=remembered.collected, frozen=remembered.frozen,
         )  # fmt: skip
     if spec.training:
         keep(spec.config, passed.states, quantizer.projections, passed.codebooks)
+        remembered.collected = passed.collected
     return passed
 
 
@@ -267,9 +296,9 @@ def poisoned(spec: Spec, rows: Any, shape: Sequence[int], given: Sequence[Any]) 
         outputs.append(np.full(size, POISON if whole else np.nan, dtype or rows.dtype))
     outputs[2][:] = spec.n_q  # the losses of all rows are NaN
     if spec.returns_state:
-        named = dict(zip(all_names(spec.config), map(arrays.to_numpy, given), strict=True))
-        names = [*map(codebook_name, range(spec.n_q)), *state_names(spec.config)]
-        outputs += [named[name] for name in names]
+        named = dict(zip(spec.given_names, map(arrays.to_numpy, given), strict=True))
+        listed = [*map(codebook_name, range(spec.n_q)), *spec.moved_names]
+        outputs += [named[name] for name in listed]
     return outputs
 
 

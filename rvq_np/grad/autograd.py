@@ -100,7 +100,10 @@ def quantize_with(
     config = replace(rvq.config, commitment_weight=1.0) if codebooks else rvq.config
     arrays = {**rvq.state_dict(), **values, **started}
     states, projections = training.from_state_dict(arrays, config)
-    moved = ResidualVectorQuantizer.made_of(config, states, projections, rng=rvq._rng)
+    moved = ResidualVectorQuantizer.made_of(
+        config, states, projections, rng=rvq._rng, frozen=frozenset(rvq.frozen),
+        collected=None if codebooks else rvq.collected,
+    )  # fmt: skip
     moved.train(rvq.training).all_reduce = rvq.all_reduce
     result, products = quantize_vjp(
         _plain("x", x), moved, sample_rate, bandwidth, mask, estimator=estimator
@@ -111,6 +114,7 @@ def quantize_with(
         products = replace(products, weight=weight)
     if rvq.training:
         rvq.load_state_dict({**moved.state_dict(), **values})
+        rvq._collected = moved.collected
     return _taped(result, products, x, given)
 
 

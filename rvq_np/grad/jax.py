@@ -6,15 +6,16 @@ straight-through are native (`_jax_operator`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .. import names
 from .. import train as training
-from ..errors import BackendError, DtypeError, ParameterError
+from ..errors import BackendError, DtypeError, FewVectorsWarning, ParameterError, warn
 from ..quantizer import ResidualVectorQuantizer as NumpyQuantizer
 from ..quantizer.layout import QuantizedResult
 from . import _inputs, _operation
@@ -30,6 +31,7 @@ from ._names import (
 )  # fmt: skip
 from ._operation import spec_of
 from ._references import number_of
+from ._remembered import arrays_of, collected_of, without
 from ._straight_through import Outputs, decoded_vectors, inputs_of, result_of
 
 __all__ = ["AllReduce", "ResidualVectorQuantizer", "psum", "quantize"]
@@ -101,11 +103,11 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         dimension: int = 256,
         codebook_dim: int | None = 512,
         n_q: int = 8,
-        bins: int = 1024,
+        bins: int | Sequence[int] = 1024,
         decay: float = 0.99,
         kmeans_init: bool = True,
         kmeans_iters: int = 50,
-        threshold_ema_dead_code: float | None = 2,
+        threshold_ema_dead_code: float | None = None,
         quantizer_dropout: bool | float = False,
         *,
         commitment_weight: float = 1.0,
@@ -124,16 +126,31 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         `key`: a key of ``jax.random``, or a number.
         """
         rng = np.random.default_rng(numbers_of(key).tolist())
-        return self._split(training.entries(*training.fresh(self.config, rng)))
+        return self._split(
+            {**training.entries(*training.fresh(self.config, rng)), **self._waiting(None)}
+        )
 
     def of(self, rvq: NumpyQuantizer) -> tuple[Arrays, Arrays]:
         """Return the parameters and state of an `rvq_np.ResidualVectorQuantizer`."""
-        return self._split(rvq.state_dict())
+        return self._split({**rvq.state_dict(), **self._waiting(rvq.collected)})
 
     def to_numpy(self, parameters: Arrays, state: Arrays) -> NumpyQuantizer:
         """Return an `rvq_np.ResidualVectorQuantizer` with these arrays, in eval."""
-        states, projections = training.from_state_dict({**parameters, **state}, self.config)
-        return NumpyQuantizer.made_of(self.config, states, projections).eval()
+        named = {**parameters, **state}
+        states, projections = training.from_state_dict(named, self.config)
+        waiting = self._collected(named)
+        made = NumpyQuantizer.made_of(self.config, states, projections, collected=waiting)
+        return made.eval()
+
+    def vectors_awaited(self, state: Arrays) -> int:
+        """Return how many more vectors training needs before it makes its codewords once more.
+
+        As `rvq_np.ResidualVectorQuantizer.vectors_awaited`; not under transforms. At 0 the arrays
+        of `state` whose names begin with ``vq.waiting`` may be left out; training then waits for
+        nothing.
+        """
+        waiting = self._collected(state)
+        return 0 if waiting is None else waiting.missing(self.config)
 
     def apply(
         self,
@@ -147,6 +164,7 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         train: bool = False,
         key: Any = None,
         all_reduce: AllReduce | None = None,
+        freeze: Sequence[int] = (),
     ) -> tuple[QuantizedResult, Arrays]:
         """Quantize a batch; with ``train=True``, learn from it.
 
@@ -163,6 +181,9 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
             For what training draws; needed then. With `all_reduce` the same on all devices.
         all_reduce : AllReduce, optional
             Adds up over the devices of a ``pmap`` or ``shard_map``, see `psum`.
+        freeze : sequence of int, optional
+            Stages whose codebooks stay as they are in training; those without codewords of their
+            own still find them.
 
         Returns
         -------
@@ -183,10 +204,13 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
             raise ParameterError("apply: train=True needs a key, for what training draws.")
         named = self._joined(parameters, state)
         by_gradient = self.codebook_training == "gradient"
+        frozen = training.stages_of("apply", freeze, self.config.n_q)
+        waits = self.config.paced and names.WAITING[0] in state and all_reduce is None
         spec = spec_of(
-            self.config, sample_rate, bandwidth, training=bool(train), moving=not by_gradient
-        )
-        given = dict(named)
+            self.config, sample_rate, bandwidth, training=bool(train), moving=not by_gradient,
+            frozen=tuple(sorted(frozen)), collects=bool(train) and not by_gradient and waits,
+        )  # fmt: skip
+        given = {**named, **{name: state[name] for name in names.WAITING if name in state}}
         if by_gradient:  # k-means would find other codewords than the parameters: see initialize
             given.update({name: jnp.ones(1) for name in named if name.endswith(".inited")})
         inputs = inputs_of(OPS, x, mask)
@@ -201,7 +225,7 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         )  # fmt: skip
         if by_gradient or not train:
             return result, state
-        moved = zip(state_names(self.config), outputs.state, strict=True)
+        moved = zip(spec.moved_names, outputs.state, strict=True)
         return result, {**state, **dict(moved)}
 
     def initialize(
@@ -212,16 +236,29 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         Returns parameters and state. `apply` does it in the first training step, but for codewords
         that are parameters, and for training on several devices: call this before. Arguments as for
         `apply`.
+
+        Warns
+        -----
+        FewVectorsWarning
+            If there are fewer vectors than `apply` would wait for.
         """
         _check(x, mask, self.config.dimension)
         named = self._joined(parameters, state)
         spec = spec_of(self.config, 1.0, None, training=True, moving=False)
         inputs = inputs_of(OPS, x, mask)
+        least = training.enough(self.config, range(self.config.n_q))
+        if inputs.rows.shape[0] < least:
+            warn(
+                f"initialize: x holds {inputs.rows.shape[0]} vectors for {max(self.config.sizes)} "
+                f"codewords; expected {least} or more. Pass more, or let apply collect them.",
+                FewVectorsWarning,
+            )
         outputs = Outputs.of(call(
             spec, inputs.rows, inputs.valid, inputs.shape, numbers_of(key), list(named.values())
         ))  # fmt: skip
         found = zip(state_names(self.config), outputs.state, strict=True)
-        return self._split({**named, **dict(found)})
+        waiting = {name: state[name] for name in names.WAITING if name in state}
+        return self._split({**named, **dict(found), **waiting})
 
     def encode(
         self,
@@ -274,18 +311,30 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         for name, value in named.items():
             learned = not is_state(name)
             learned |= is_codebook(name) and self.codebook_training == "gradient"
+            learned &= name not in names.WAITING
             (parameters if learned else state)[name] = jnp.asarray(value, jnp.float32)
         return parameters, state
 
+    def _waiting(self, collected: training.Collected | None) -> dict[str, Any]:
+        """Return the arrays of vectors that wait, none where nothing ever does."""
+        if not self.config.paced or self.codebook_training == "gradient":
+            return {}
+        return dict(zip(names.WAITING, arrays_of(self.config, collected), strict=True))
+
+    def _collected(self, named: Mapping[str, Any]) -> training.Collected | None:
+        if names.WAITING[0] not in named:
+            return None
+        return collected_of(self.config, [named[name] for name in names.WAITING])
+
     def _joined(self, parameters: Arrays, state: Arrays) -> Arrays:
-        named = {**parameters, **state}
+        named = without({**parameters, **state})
         _inputs.check_names(named, self.config)
         return {name: jnp.asarray(named[name]) for name in all_names(self.config)}
 
     def _quantizer(self, named: Arrays) -> NumpyQuantizer:
         """Return the quantizer without a framework that has these arrays, in eval."""
-        names = search_names(self.config)
-        return prepared(self.config, names, [named[name] for name in names]).quantizer
+        listed = search_names(self.config)
+        return prepared(self.config, listed, [named[name] for name in listed]).quantizer
 
 
 def _check(x: Any, mask: Any, dim: int) -> None:

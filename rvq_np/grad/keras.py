@@ -12,6 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from .. import names
 from .. import train as training
 from ..errors import BackendError, ParameterError
 from ..quantizer import ResidualVectorQuantizer as NumpyQuantizer
@@ -31,6 +32,8 @@ from ._keras_backend import (
     vectors_of,
 )  # fmt: skip
 from ._names import all_names, is_codebook, is_state, search_names, stage_arrays
+from ._references import number_of
+from ._remembered import Remembered
 from ._straight_through import decoded_vectors, inputs_of, result_of
 
 
@@ -104,7 +107,7 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         decay: Any = 0.99,
         kmeans_init: Any = True,
         kmeans_iters: Any = 50,
-        threshold_ema_dead_code: Any = 2,
+        threshold_ema_dead_code: Any = None,
         quantizer_dropout: Any = False,
         *,
         commitment_weight: Any = 1.0,
@@ -130,6 +133,7 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         self.codebook_training, self.estimator = codebook_training, estimator
         self.sample_rate, self.bandwidth = checked_rate(self.config, sample_rate, bandwidth)
         self.seed = seed
+        self._remembered = Remembered()
         self.data_format = checked_data_format(data_format)
         self.supports_masking = True
         self.supports_jit = BACKEND != "tensorflow"  # XLA cannot call the host
@@ -157,12 +161,44 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         layer = cls(**{**arguments, **options})
         for name, value in rvq.state_dict().items():
             layer._named[name].assign(value)
+        layer._remembered = Remembered(rvq.collected, rvq.frozen)
         return layer
 
     def to_numpy(self) -> Any:
         """Return an `rvq_np.ResidualVectorQuantizer` with the arguments and arrays of this."""
         known = self._prepared(all_names(self.config))
-        return NumpyQuantizer.made_of(self.config, known.states, known.projections)
+        held = self._remembered
+        return NumpyQuantizer.made_of(
+            self.config, known.states, known.projections, collected=held.collected,
+            frozen=held.frozen,
+        )  # fmt: skip
+
+    def freeze(self, stages: Any = ()) -> Any:
+        """Keep the codebooks of some stages as they are in training; return the layer.
+
+        As `rvq_np.ResidualVectorQuantizer.freeze`. Projections, and codewords that are trainable
+        weights, are the optimizer's.
+        """
+        initialized = [
+            to_numpy(self._named[names.book(stage, names.INITIALIZED)].value)[0]
+            for stage in range(self.config.n_q)
+        ]
+        self._remembered.freeze(self.config, stages, initialized)
+        return self
+
+    @property
+    def frozen(self) -> tuple[int, ...]:
+        """The stages that training leaves as they are."""
+        return tuple(sorted(self._remembered.frozen))
+
+    @property
+    def vectors_awaited(self) -> int:
+        """How many more vectors training needs before it makes its first codewords once more.
+
+        As `rvq_np.ResidualVectorQuantizer.vectors_awaited`. Not among the weights: after weights
+        are loaded into a new layer nothing is waited for.
+        """
+        return self._remembered.awaited(self.config)
 
     def get_config(self) -> Any:
         return {
@@ -280,7 +316,8 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         inputs = inputs_of(OPS, x, mask, channels_last=self._channels_last)
         values = self._values()
         seed = self.seed_generator.next() if learning else None
-        options = {"training": learning, "moving": not by_gradient}
+        known = number_of(self._remembered) if learning else 0
+        options = {"training": learning, "moving": not by_gradient, "remembered": known}
         outputs = run(self.config, rate, bandwidth, options, inputs, seed, values)
         stages = stage_arrays(self.config, values, outputs.codes.shape[0])
         result = result_of(

@@ -7,6 +7,7 @@ under them `BackendError` is raised.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import mlx.core as mx
@@ -24,6 +25,7 @@ from ._names import all_names, is_state, search_names, stage_arrays
 from ._operation import spec_of
 from ._products import arrays_of
 from ._references import number_of
+from ._remembered import Remembered
 from ._straight_through import Outputs, decoded_vectors, inputs_of, result_of
 
 
@@ -107,11 +109,11 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         dimension: int = 256,
         codebook_dim: int | None = 512,
         n_q: int = 8,
-        bins: int = 1024,
+        bins: int | Sequence[int] = 1024,
         decay: float = 0.99,
         kmeans_init: bool = True,
         kmeans_iters: int = 50,
-        threshold_ema_dead_code: float | None = 2,
+        threshold_ema_dead_code: float | None = None,
         quantizer_dropout: bool | float = False,
         *,
         commitment_weight: float = 1.0,
@@ -126,6 +128,7 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         _inputs.check_options(codebook_training, estimator, all_reduce)
         self.codebook_training, self.estimator = codebook_training, estimator
         self.all_reduce = all_reduce
+        self._remembered = Remembered()
         start = training.entries(*training.fresh(self.config, np.random.default_rng(_draw())))
         moved = {names.INITIALIZED, names.COUNTS, names.SUMS}
         if codebook_training == "ema":
@@ -144,13 +147,17 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         module = cls(**rvq.config.as_dict(), **options)
         for name, value in rvq.state_dict().items():
             module._put(name, value)
+        module._remembered = Remembered(rvq.collected, rvq.frozen)
         return module.train(rvq.training)
 
     def to_numpy(self) -> Any:
         """Return an `rvq_np.ResidualVectorQuantizer` with the arguments and arrays of this."""
         values = {name: _numpy(each) for name, each in self._named().items()}
         states, projections = training.from_state_dict(values, self.config)
-        made = NumpyQuantizer.made_of(self.config, states, projections)
+        known = self._remembered
+        made = NumpyQuantizer.made_of(
+            self.config, states, projections, collected=known.collected, frozen=known.frozen
+        )
         return made.train(self.training)
 
     def __call__(
@@ -170,6 +177,7 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         spec = spec_of(
             self.config, sample_rate, bandwidth, training=self.training, moving=not by_gradient,
             all_reduce=0 if self.all_reduce is None else number_of(self.all_reduce),
+            remembered=number_of(self._remembered) if self.training else 0,
         )  # fmt: skip
         named, inputs = self._named(), inputs_of(OPS, x, mask)
         found = _operation.run(
@@ -216,6 +224,17 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         named = {name: each.astype(value.dtype) for name, each in self._named().items()}
         return decoded_vectors(OPS, value, codes, stage_arrays(self.config, named, start=st or 0))
 
+    def freeze_stages(self, stages: Sequence[int] = ()) -> ResidualVectorQuantizer:
+        """Keep the codebooks of some stages as they are in training; return the module.
+
+        As `rvq_np.ResidualVectorQuantizer.freeze`; MLX has another use for that name. Projections,
+        and codewords that are trainable, are the optimizer's.
+        """
+        named = self._named()
+        initialized = [named[names.book(q, names.INITIALIZED)] for q in range(self.config.n_q)]
+        self._remembered.freeze(self.config, stages, initialized)
+        return self
+
     def _place(self, name: str) -> Any:
         """Return the stage, the part of it, and the last name of an array."""
         _, _, stage, part, last = name.split(".")
@@ -235,8 +254,8 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
 
     def _quantizer(self) -> Any:
         """Return the quantizer without a framework that has these arrays, in eval."""
-        named, names = self._named(), search_names(self.config)
-        return prepared(self.config, names, [_numpy(named[name]) for name in names]).quantizer
+        named, listed = self._named(), search_names(self.config)
+        return prepared(self.config, listed, [_numpy(named[name]) for name in listed]).quantizer
 
 
 class _Codebook(nn.Module):

@@ -7,6 +7,7 @@ through them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from ._names import is_codebook, is_state, stage_arrays
 from ._operation import outputs_of, spec_of
 from ._products import arrays_of
 from ._references import number_of
+from ._remembered import Remembered
 from ._straight_through import Outputs, decoded_vectors, inputs_of, result_of
 from ._torch_operator import OPS, draw, run
 from ._torch_processes import all_reduce, all_reduce_by_default
@@ -143,11 +145,11 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         dimension: int = 256,
         codebook_dim: int | None = 512,
         n_q: int = 8,
-        bins: int = 1024,
+        bins: int | Sequence[int] = 1024,
         decay: float = 0.99,
         kmeans_init: bool = True,
         kmeans_iters: int = 50,
-        threshold_ema_dead_code: float | None = 2,
+        threshold_ema_dead_code: float | None = None,
         quantizer_dropout: bool | float = False,
         *,
         commitment_weight: float = 1.0,
@@ -164,6 +166,7 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         _inputs.check_options(codebook_training, estimator, all_reduce or None)
         self.codebook_training, self.estimator = codebook_training, estimator
         self.all_reduce = all_reduce
+        self._remembered = Remembered()
         rng = np.random.default_rng(draw().tolist())
         start = training.entries(*training.fresh(self.config, rng))
         for name, shape in training.shapes(self.config).items():
@@ -188,13 +191,21 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         module = cls(**arguments, **options).train(rvq.training)
         arrays = rvq.state_dict()
         module.load_state_dict({name: torch.from_numpy(each) for name, each in arrays.items()})
+        module._remembered = Remembered(rvq.collected, rvq.frozen)
         return module
+
+    def _load_from_state_dict(self, *arguments: Any, **named: Any) -> None:
+        super()._load_from_state_dict(*arguments, **named)
+        self._remembered.collected = None
 
     def to_numpy(self) -> Any:
         """Return an `rvq_np.ResidualVectorQuantizer` with the arguments and arrays of this."""
         entries = {name: each.float().cpu() for name, each in self._named().items()}
         states, projections = training.from_state_dict(entries, self.config)
-        made = NumpyQuantizer.made_of(self.config, states, projections)
+        known = self._remembered
+        made = NumpyQuantizer.made_of(
+            self.config, states, projections, collected=known.collected, frozen=known.frozen
+        )
         return made.train(self.training)
 
     def forward(
@@ -274,6 +285,17 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
                     named[f"{names.LAYER.format(stage)}{part}.{last}"] = _array_of(owner, last)
         return named
 
+    def freeze(self, stages: Sequence[int] = ()) -> ResidualVectorQuantizer:
+        """Keep the codebooks of some stages as they are in training; return the module.
+
+        As `rvq_np.ResidualVectorQuantizer.freeze`. Projections, and codewords that are parameters,
+        are the optimizer's.
+        """
+        named = self._named()
+        initialized = [named[names.book(q, names.INITIALIZED)] for q in range(self.config.n_q)]
+        self._remembered.freeze(self.config, stages, initialized)
+        return self
+
     def _quantizer(self) -> NumpyQuantizer:
         """Return the quantizer without a framework that has these arrays, in eval."""
         named = self._named(statistics=False)
@@ -287,6 +309,7 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         return spec_of(
             self.config, sample_rate, bandwidth, training=training_now,
             moving=self.codebook_training == "ema", all_reduce=number_of(hook) if hook else 0,
+            remembered=number_of(self._remembered) if training_now else 0,
         )  # fmt: skip
 
     @torch.compiler.assume_constant_result

@@ -50,8 +50,8 @@ class ResidualVectorQuantizer:
         stage. None: as `dimension`.
     n_q : int, optional
         Q, the number of stages.
-    bins : int, optional
-        K, the codewords of each codebook.
+    bins : int or sequence of int, optional
+        K, the codewords of each codebook; or a number for each of the `n_q` codebooks.
     decay : float, optional
         Share of the past the moving averages keep at each training step, 0 to 1.
     kmeans_init : bool, optional
@@ -59,11 +59,12 @@ class ResidualVectorQuantizer:
         they are small random vectors.
     kmeans_iters : int, optional
         Rounds of that k-means, and at most of `fit`'s.
-    threshold_ema_dead_code : float, optional
+    threshold_ema_dead_code : float or None, optional
         In training, a codeword chosen less often than this per step, on average, is replaced by a
-        vector of the batch. 0: never. None: right for small batches, too. First codewords are made
-        once more when there were four vectors for each, see `vectors_awaited`, and a codeword is
-        replaced that is chosen less often than 3 % of the mean.
+        vector of the batch. 0: never; 2 is ESPnet's default. None, ours: right for batches of any
+        size. First codewords are made once more when there were enough vectors, see
+        `vectors_awaited`, and a codeword is replaced that is chosen less often than 3 % of the
+        mean.
     quantizer_dropout : bool or float, optional
         In training, quantize rows of a batch with a random number of stages: True for each row,
         a number for that share of them.
@@ -126,11 +127,11 @@ class ResidualVectorQuantizer:
         dimension: int = 256,
         codebook_dim: int | None = 512,
         n_q: int = 8,
-        bins: int = 1024,
+        bins: int | Sequence[int] = 1024,
         decay: float = 0.99,
         kmeans_init: bool = True,
         kmeans_iters: int = 50,
-        threshold_ema_dead_code: float | None = 2,
+        threshold_ema_dead_code: float | None = None,
         quantizer_dropout: bool | float = False,
         *,
         commitment_weight: float = 1.0,
@@ -177,20 +178,25 @@ class ResidualVectorQuantizer:
         """Make calls leave the codebooks alone; return the quantizer."""
         return self.train(False)
 
-    def get_bandwidth_per_quantizer(self, sample_rate: float) -> float:
-        """Return kb/s per stage: ``log2(bins) * sample_rate / 1000``.
+    def get_bandwidth_per_quantizer(self, sample_rate: float, stage: int | None = None) -> float:
+        """Return kb/s of a stage: ``log2(bins) * sample_rate / 1000``.
+
+        Without `stage` that of any, where all have as many codewords.
 
         Raises
         ------
         ParameterError
-            If `sample_rate` is not a positive number.
+            If `sample_rate` is not a positive number, there is no such stage, or stages differ and
+            none is named.
 
         Examples
         --------
         >>> ResidualVectorQuantizer(bins=1024, n_q=1).get_bandwidth_per_quantizer(75)
         0.75
         """
-        return self.config.bandwidth_per_quantizer(sample_rate, "get_bandwidth_per_quantizer")
+        return self.config.bandwidth_per_quantizer(
+            sample_rate, stage, "get_bandwidth_per_quantizer"
+        )
 
     def get_num_quantizers_for_bandwidth(
         self, sample_rate: float, bandwidth: float | None = None
@@ -272,7 +278,7 @@ class ResidualVectorQuantizer:
     def _passed(
         self, call: str, x: Any, sample_rate: float, bandwidth: float | None, mask: Any
     ) -> passes.Pass:
-        per_stage = self.config.bandwidth_per_quantizer(sample_rate, call)
+        costs = self.config.costs(sample_rate, call)
         n_q = self.config.stages_for(sample_rate, bandwidth, call)
         batch = layout.Batch(call, x, self.codebooks, mask)
         seed = None
@@ -283,7 +289,7 @@ class ResidualVectorQuantizer:
         with batch.there():
             passed = passes.forward(
                 self._states, self._projections, self.codebooks, batch, self.config, n_q,
-                per_stage, seed=seed, all_reduce=self.all_reduce or training.ALONE,
+                costs, seed=seed, all_reduce=self.all_reduce or training.ALONE,
                 collected=self._collected, frozen=self._frozen,
             )  # fmt: skip
         if passed.trained:
@@ -570,13 +576,20 @@ class ResidualVectorQuantizer:
 
     @classmethod
     def made_of(
-        cls, config: Config, states: Any, projections: training.Projections, *, rng: Any = None
-    ) -> ResidualVectorQuantizer:
+        cls, config: Config, states: Any, projections: training.Projections, *, rng: Any = None,
+        collected: training.Collected | None = None, frozen: frozenset[int] = frozenset(),
+    ) -> ResidualVectorQuantizer:  # fmt: skip
         """Return the quantizer of these values."""
         quantizer = cls.__new__(cls)
         quantizer._begin(config, rng)
-        quantizer._use(states, projections)
+        quantizer._frozen = frozen
+        quantizer._use(states, projections, collected=collected)
         return quantizer
+
+    @property
+    def collected(self) -> training.Collected | None:
+        """The vectors that wait for more of them, see `vectors_awaited`."""
+        return self._collected
 
     @property
     def front_end(self) -> FrontEnd | None:
@@ -671,12 +684,9 @@ class ResidualVectorQuantizer:
         with self._turn:
             for stage in sorted(frozen):
                 if not self._states[stage].initialized:
-                    raise StateError(
-                        f"freeze: stage {stage} has random codewords; expected a stage that was "
-                        "trained or loaded. Call fit first."
-                    )
-            if frozen:
-                self._collected = None  # first codewords are not made once more
+                    raise training.random_stage(stage)
+            if self._collected is not None:  # first codewords are not made once more
+                self._collected = self._collected.without(frozen)
             self._frozen = frozen
         return self
 
@@ -689,20 +699,23 @@ class ResidualVectorQuantizer:
     def vectors_awaited(self) -> int:
         """How many more vectors training needs before it makes its first codewords once more.
 
-        0 but with ``threshold_ema_dead_code=None`` and after batches that are smaller than
-        ``4 * bins``. The codewords until then are provisional: they come from the first batch.
+        0 but where ``threshold_ema_dead_code`` is None, the default, and batches were smaller than
+        that: 16 vectors for each codeword of the largest codebook, but 8,192 at most, or, where
+        that is more, 4 for each. The codewords until then are provisional: they come from the
+        first batch.
         """
         return 0 if self._collected is None else self._collected.missing(self.config)
 
     def _warn_if_replaced(self, replaced: tuple[int, ...]) -> None:
         """Warn once if most codewords of a stage are replaced in several steps running."""
         for stage, count in enumerate(replaced):
-            most = 2 * count > self.bins
+            size = self.config.sizes[stage]
+            most = 2 * count > size
             self._churn[stage] = self._churn[stage] + 1 if most else 0
             if self._churn[stage] == UNSTABLE and not self._warned_unstable:
                 self._warned_unstable = True
                 warn(
-                    f"forward: {count} of {self.bins} codewords of stage {stage} were replaced in "
+                    f"forward: {count} of {size} codewords of stage {stage} were replaced in "
                     f"this step, and more than half in each of the last {UNSTABLE}: the codebook "
                     "does not learn. Batches hold too few distinct vectors for "
                     f"threshold_ema_dead_code={self.config.threshold_ema_dead_code}; pass None, "

@@ -94,7 +94,7 @@ def forward(
     batch: Batch,
     config: Config,
     n_q: int,
-    per_stage: float,
+    costs: np.ndarray,
     *,
     seed: Sequence[int] | None = None,
     all_reduce: training.AllReduce = training.ALONE,
@@ -112,8 +112,8 @@ def forward(
     config : Config
     n_q : int
         Stages in use.
-    per_stage : float
-        kb/s of one stage.
+    costs : numpy.ndarray (n_q + 1,) or more
+        kb/s of the first stages, none to all of them.
     seed, all_reduce, moving, collected, frozen
         See `rvq_np.train.learn`; without `seed` nothing is trained or dropped.
 
@@ -124,15 +124,13 @@ def forward(
     if seed is None:
         codes = core.encode(batch.rows, codebooks, n_q)
         quantized = core.decode(codes, codebooks)
-        return Pass(
-            batch, codes, quantized, codebooks, tuple(states), 0.0, n_q * per_stage, None, False
-        )
+        return Pass(batch, codes, quantized, codebooks, tuple(states), 0.0, costs[n_q], None, False)
     learned = training.learn(
         states, batch.rows, batch.valid, n_q, config, seed, projections,
         groups=batch.groups, all_reduce=all_reduce, moving=moving, codebooks=codebooks,
         collected=collected, frozen=frozen,
     )  # fmt: skip
-    spent = per_stage * (n_q if learned.stages is None else learned.stages)
+    spent = costs[n_q if learned.stages is None else learned.stages]
     return Pass(
         batch, learned.codes, learned.quantized, learned.codebooks, learned.states, learned.loss,
         spent, learned.per_row, True, learned.collected, learned.replaced,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .. import arguments
-from ..codebooks import Codebooks
+from ..codebooks import Codebooks, Normalized
 from ..codec import core
 from ..errors import ParameterError
 from . import _codes
@@ -35,7 +35,7 @@ def assign(
     Parameters
     ----------
     x : array (N, D), floating
-    codebooks : Codebooks or array (Q, K, D)
+    codebooks : Codebooks, Normalized or array (Q, K, D)
         Without strides.
     capacity : int, optional
         How many items may share an ID.
@@ -83,7 +83,11 @@ def assign(
 
 
 def _moved(
-    x: np.ndarray, codes: np.ndarray, books: Codebooks, capacity: int, published: np.ndarray
+    x: np.ndarray,
+    codes: np.ndarray,
+    books: Codebooks | Normalized,
+    capacity: int,
+    published: np.ndarray,
 ) -> Resolved:
     """Return IDs by relocation, with more candidates from round to round."""
     crowded = _crowded(codes, published, capacity)
@@ -91,6 +95,8 @@ def _moved(
     for turn, (k, last) in enumerate(ROUNDS):
         items = crowded if turn == 0 else waiting
         k = min(k, books.sizes[-1]) if last else k
+        if not last and isinstance(books, Normalized):  # no beam goes through its stages
+            continue
         if not len(items) or (turn and last and k <= ROUNDS[0][0]):
             continue
         # In parts, or candidates of many items with many each would not be linear in memory.

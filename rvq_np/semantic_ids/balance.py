@@ -8,7 +8,7 @@ import numpy as np
 
 from .. import arguments
 from ..codebooks import Codebooks, Stage
-from ..codec import core
+from ..codec import core, validation
 from ..errors import ParameterError
 from ..kernels import dispatch
 from .candidates import check, entered, squares
@@ -96,7 +96,7 @@ def balance(
     (array([[0, 0, 1, 1]], dtype=int32), array([2, 2]))
     """
     call = "balance"
-    x, books = entered(call, x, codebooks)
+    x, books = entered(call, x, validation.plain(call, Codebooks.of(codebooks)))
     if any(each.project_in is not None for each in books):
         raise ParameterError(f"{call}: the codebooks have projections; expected none.")
     place = arguments.whole(call, "stage", stage, -books.n_q, books.n_q - 1) % books.n_q
@@ -289,7 +289,7 @@ def fit_balanced(
     """
     call = "fit_balanced"
     iterations = arguments.whole(call, "iterations", iterations, 0)
-    rows, books = entered(call, x, codebooks)
+    rows, books = entered(call, x, validation.plain(call, Codebooks.of(codebooks)))
     found = balance(rows, books, capacity, epsilon=epsilon)
     before, assigned, best = found.codes[:-1], found.codes[-1], (found.error, books)
     capacity = _capacity(call, capacity, len(rows), books.sizes[-1])

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import arguments, arrays, backends
-from ..codebooks import Codebooks
+from ..codebooks import Codebooks, Normalized, Quantizer
 from ..codec import core, validation
 from ..errors import NonFiniteError, ShapeError
 from ..kernels import dispatch
@@ -42,11 +42,12 @@ def candidates(
     ----------
     x : array (N, D), floating
         Embeddings.
-    codebooks : Codebooks or array (Q, K, D)
+    codebooks : Codebooks, Normalized or array (Q, K, D)
         Without strides.
     k : int
         How many, from 1.
     last : bool, optional
+        Always so for `Normalized`, whose stages no beam goes through.
         Keep the codes of all stages but the last, as `rvq_np.encode` chooses them, and take the k
         best codewords of the last stage: the items that a move brings together share their prefix,
         and it costs not much more than `encode`. By default the candidates are what a beam search
@@ -116,16 +117,18 @@ def rows_of(call: str, items: Any, n_rows: int) -> np.ndarray:
     return rows.astype(np.int64)
 
 
-def entered(call: str, x: Any, codebooks: Any) -> tuple[np.ndarray, Codebooks]:
+def entered(call: str, x: Any, codebooks: Any) -> tuple[np.ndarray, Any]:
     """Return embeddings (N, D) in host memory and codebooks without strides, or raise."""
     x = arrays.to_numpy(backends.enter(x).array)
-    books = validation.plain(call, Codebooks.of(codebooks))
-    if x.ndim != 2:
+    books: Any = codebooks
+    if not isinstance(books, Normalized):
+        books = validation.plain(call, Codebooks.of(codebooks))
+    if x.ndim != 2 or x.shape[1] != books.dim:
         raise ShapeError(f"{call}: x has shape {x.shape}; expected (N, {books.dim}).")
     return x, books
 
 
-def check(call: str, block: np.ndarray, books: Codebooks, rows: Any) -> None:
+def check(call: str, block: np.ndarray, books: Quantizer, rows: Any) -> None:
     """Raise as `validation.vectors`, but name the row of `x` that holds a bad number.
 
     `rows`: the number of the first row of the block, or of each.
@@ -145,19 +148,24 @@ def check(call: str, block: np.ndarray, books: Codebooks, rows: Any) -> None:
 
 
 def paths(
-    block: np.ndarray, books: Codebooks, codes: np.ndarray, distances: np.ndarray, last: bool
+    block: np.ndarray, books: Any, codes: np.ndarray, distances: np.ndarray, last: bool
 ) -> None:
     """Write the best codes (k, Q, n) of a block of valid rows, and their distances (k, n)."""
-    k, stages, rows, whole = len(codes), core.tables(block, books), block, codes
-    if last and books.n_q > 1:
+    k, own = len(codes), codes
+    if isinstance(books, Normalized):
+        rows, stages = block, core.tables(block, books.parts[books.n_q - 1])
+        for stage, (searched, chosen) in enumerate(core.directions(block, books, books.n_q)):
+            rows, codes[:, stage] = searched, chosen
+        own = codes[:, -1:]
+    elif last and books.n_q > 1:
         codes[:, :-1] = core.encode(block, books[:-1], books.n_q - 1)
         rows = core.residual(block, codes[0, :-1], books[:-1])
-        stages, codes = stages[books.n_q - 1 :], codes[:, -1:]
+        stages, own = core.tables(rows, books)[books.n_q - 1 :], codes[:, -1:]
+    else:
+        rows, stages = block, core.tables(block, books)
     found = dispatch.paths(rows, stages, k)
-    codes[:] = found
-    none = found[:, :1] < 0
-    if none.any():
-        whole[np.broadcast_to(none, whole.shape)] = -1
+    own[:] = found
+    codes[np.broadcast_to(found[:, :1] < 0, codes.shape)] = -1
     near = np.empty(distances.shape)
     dispatch.path_distances(rows, stages, found, near)
     distances[:] = near

@@ -9,7 +9,7 @@ All of them stand on `rvq_np.codec.tally`; nothing here makes an array of vector
 """
 
 from .chunked import Chunks
-from .collect import Collected
+from .collect import Collected, enough
 from .distributed import ALONE, AllReduce
 from .ema import ema, expire, step
 from .fit import FitProgress, fit
@@ -19,7 +19,7 @@ from .kmeans import kmeans, sample_rows
 from .progress import reporting
 from .refine import RefineProgress, refine
 from .sources import opened
-from .start import stages_of
+from .start import random_stage, stages_of
 from .state import CodebookState, Usage, codebooks_of, usage
 from .state_dict import entries, from_state_dict, shapes, state_dict
 from .training import Learned, Projections, draw_stages, fresh, learn
@@ -39,6 +39,7 @@ __all__ = [
     "codebooks_of",
     "draw_stages",
     "ema",
+    "enough",
     "entries",
     "expire",
     "fit",
@@ -49,6 +50,7 @@ __all__ = [
     "kmeans",
     "learn",
     "opened",
+    "random_stage",
     "refine",
     "refit",
     "reporting",

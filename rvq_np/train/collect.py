@@ -7,7 +7,7 @@ until enough vectors were seen, and are then made once more, of all of those.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +19,9 @@ from .distributed import Ranks
 from .initial import first_codewords
 from .state import CodebookState
 
-ENOUGH = 4  # vectors per codeword
+ENOUGH = 4  # vectors per codeword, the fewest
+AMPLE = 16  # vectors per codeword, for as long as that is cheap:
+CHEAP = 8192  # vectors in all
 
 
 class Collected(NamedTuple):
@@ -27,7 +29,12 @@ class Collected(NamedTuple):
 
     parts: tuple[Any, ...]  # arrays (n, D) of this process
     counts: tuple[np.ndarray, ...]  # a batch (processes,): vectors of each
-    n_q: int  # stages whose codewords are provisional
+    stages: frozenset[int]  # those whose codewords are provisional
+
+    def without(self, frozen: frozenset[int]) -> Collected | None:
+        """Return these for the stages that are not frozen, None if there are none."""
+        left = self.stages - frozen
+        return self._replace(stages=left) if left else None
 
     def more(self, rows: Any, counts: np.ndarray) -> Collected:
         """Return these and a copy of the rows of one more batch, so many of each process.
@@ -36,11 +43,12 @@ class Collected(NamedTuple):
         """
         with arrays.there(rows):
             rows = arrays.namespace(rows).asarray(rows, copy=True)
-        return Collected((*self.parts, rows), (*self.counts, counts), self.n_q)
+        return Collected((*self.parts, rows), (*self.counts, counts), self.stages)
 
     def missing(self, config: Config) -> int:
         """Return how many vectors are still needed."""
-        return max(0, ENOUGH * config.bins - int(sum(each.sum() for each in self.counts)))
+        seen = int(sum(each.sum() for each in self.counts))
+        return max(0, enough(config, self.stages) - seen)
 
     def order(self) -> np.ndarray:
         """Return the numbers of all rows, process by process, in the order they were seen in.
@@ -54,9 +62,22 @@ class Collected(NamedTuple):
         return np.concatenate([np.arange(start, start + count) for start, count in starts])
 
 
-def begin(ranks: Ranks, config: Config, n_q: int) -> Collected | None:
-    """Return what is collected before the first batch, None if that is enough by itself."""
-    none = Collected((), (), n_q)
+def enough(config: Config, stages: Iterable[int]) -> int:
+    """Return how many vectors are enough for the first codewords of these stages."""
+    largest = max(config.sizes[stage] for stage in stages)
+    return max(ENOUGH * largest, min(AMPLE * largest, CHEAP))
+
+
+def begin(
+    ranks: Ranks, config: Config, stages: frozenset[int], before: Collected | None
+) -> Collected | None:
+    """Return what was collected before a batch that gives stages their first codewords.
+
+    None if nothing was and the batch is enough by itself. `before`: what other stages wait for.
+    """
+    if before is not None:
+        return before._replace(stages=before.stages | stages)
+    none = Collected((), (), stages)
     return none if ranks.total < none.missing(config) else None
 
 
@@ -84,15 +105,16 @@ def made_again(
         )
         rows = there.astype(arrays.to_numpy(rows[:0, :]).dtype)
     blank = tuple(
-        CodebookState.of(each.codebook, each.sums, each.counts, stage >= found.n_q)
+        CodebookState.of(each.codebook, each.sums, each.counts, stage not in found.stages)
         for stage, each in enumerate(states)
     )
     made = first_codewords(
-        "forward", blank, rows, found.n_q, config.kmeans_iters, rng, projections, config.epsilon
-    )
+        "forward", blank, rows, max(found.stages) + 1, config.kmeans_iters, rng, projections,
+        config.epsilon,
+    )  # fmt: skip
     share = ranks.total / together.total
     return tuple(
-        _shared(each, share) if stage < found.n_q else states[stage]
+        _shared(each, share) if stage in found.stages else states[stage]
         for stage, each in enumerate(made)
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,6 +16,21 @@ from .state import CodebookState, codebooks_of
 
 ROWS = 1 << 16  # rows read at once: 32 MB of float32 at D = 128
 HELD = 1 << 28  # bytes of what a stage quantizes that are kept in memory instead
+
+
+class Search(NamedTuple):
+    """How the stages of a fit search.
+
+    `spherical`: by direction, among codewords of length one. `normalize`: what each stage gets is
+    divided by its length first.
+    """
+
+    spherical: bool = False
+    normalize: bool = False
+
+    @property
+    def metric(self) -> str:
+        return "cosine" if self.spherical else "euclidean"
 
 
 class Data:
@@ -30,6 +45,7 @@ class Data:
         Which of them to read; None: all.
     projections : sequence of (Linear, Linear) or None
         Into and out of the space each stage searches.
+    search : Search, optional
     """
 
     def __init__(
@@ -37,8 +53,9 @@ class Data:
         x: Any,
         rows: np.ndarray | None,
         projections: Sequence[tuple[Linear, Linear] | None],
+        search: Search = Search(),  # noqa: B008
     ):
-        self.x, self.rows = x, rows
+        self.x, self.rows, self.search = x, rows, search
         self.n_rows = x.shape[0] if rows is None else len(rows)
         self.projections = projections
         self.norm: float | None = None  # of all that the stage quantizes, and how many numbers
@@ -56,8 +73,10 @@ class Data:
         pair = self.projections[len(self.states)]
         width = self.x.shape[1] if pair is None else len(pair[0].weight)
         self.held, self.into, self.norm = None, None, None
-        if pair is not None or not self.states:
-            self.into = Codebooks([Stage(np.zeros((1, width), np.float32), *(pair or ()))])
+        if pair is not None or not self.states or self.search.spherical:
+            into, out = pair or (None, None)
+            blank = np.zeros((1, width), np.float32)
+            self.into = Codebooks([Stage(blank, into, out, self.search.metric)])
         if 4 * self.n_rows * width <= HELD:
             self.held = joined(list(self.batches()))
 
@@ -116,7 +135,13 @@ class Data:
         if self.held is not None:
             return arrays.take(self.held, places)
         left = single(self._taken(places))
-        if self.before is not None:
+        if self.search.normalize:
+            left = core.unit(left)
+            for stage, codes in enumerate(self.codes):
+                assert self.before is not None
+                some = arrays.take(codes, places)[None, :]
+                left = core.unit(core.residual(left, some, self.before[stage : stage + 1]))
+        elif self.before is not None:
             codes = [arrays.take(each, places) for each in self.codes]
             with arrays.there(codes):
                 codes = arrays.namespace(*codes).stack(codes)

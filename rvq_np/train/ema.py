@@ -11,7 +11,7 @@ import numpy as np
 from .. import arguments, arrays
 from ..errors import ShapeError
 from ..kernels import steps
-from .state import CodebookState, check_states
+from .state import CodebookState, check_plain, check_states
 
 SHARE = 0.03  # of the mean count, below which a codeword is dead where no threshold is given
 GRACE = 1.5  # times that: what a new codeword starts with; unused, it lasts 40 steps at decay 0.99
@@ -68,6 +68,7 @@ def ema(
     array([[1.5, 1.5]], dtype=float32)
     """
     arguments.kind("ema", "state", state, CodebookState)
+    check_plain("ema", state)
     _check_tally("ema", state, counts, sums)
     decay = arguments.number("ema", "decay", decay, 0, 1)
     epsilon = arguments.number("ema", "epsilon", epsilon, 0)
@@ -196,6 +197,7 @@ def expire(
            [7., 7.]], dtype=float32)
     """
     arguments.kind("expire", "state", state, CodebookState)
+    check_plain("expire", state)
     arguments.function("expire", "vectors", vectors)
     threshold = _threshold("expire", threshold)
     if relative is not None:

@@ -15,7 +15,7 @@ from ..codec import core, validation
 from ..errors import FewVectorsWarning, ParameterError, ShapeError, warn
 from . import sources
 from .chunked import ChunkedData, Chunks
-from .data import Data, check_finite
+from .data import Data, Search, check_finite
 from .kmeans import Clusters, lloyd, sample_rows, state_of
 from .refine import Way, options, refined, states_of
 from .resume import Checkpoint
@@ -63,6 +63,8 @@ def fit(
     freeze: Sequence[int] = (),
     hold: float = 0.9,
     persist: bool | None = None,
+    spherical: bool = False,
+    normalize_residuals: bool = False,
 ) -> tuple[CodebookState, ...]:
     """Train all stages by k-means, each on what the earlier ones leave over.
 
@@ -111,6 +113,14 @@ def fit(
         ``8 * D + 4 * n_q + 12`` bytes a vector (``4 * (D + C)`` with projections), or read and
         encode them again in each iteration. By default they keep 256 MiB of vectors or less. The
         codewords do not depend on it.
+    spherical : bool, optional
+        Search by direction, and divide codewords by their lengths in each iteration, as Faiss's
+        ``spherical=True`` does. What a stage searches is divided by its length, too.
+        ``codebooks_of`` the states then has stages with ``metric="cosine"``.
+    normalize_residuals : bool, optional
+        Divide vectors, and what each stage leaves, by their lengths before the next stage.
+        ``codebooks_of`` the states is then a `rvq_np.Normalized`, and what codes decode to no
+        approximation of the vector. Neither of the two with `refine`, `start` or a Dask array.
 
     Returns
     -------
@@ -161,7 +171,8 @@ def fit(
         )
     validation.floating("fit", x.meta if isinstance(x, Chunks) else x)
     n_q = arguments.whole("fit", "n_q", n_q, 1)
-    sizes = _sizes(size, n_q)
+    every = arguments.sizes("fit", "size", size, n_q)
+    sizes = list(every) if isinstance(every, tuple) else [every] * n_q
     largest = max(sizes)
     iterations = arguments.whole("fit", "iterations", iterations, 0)
     rng = arguments.generator("fit", "rng", rng)
@@ -184,6 +195,13 @@ def fit(
         "widths": [len(pair[0].weight) if pair else x.shape[1]
                    for pair in projections or [None] * n_q],
     }  # fmt: skip
+    search = Search(
+        arguments.flag("fit", "spherical", spherical),
+        arguments.flag("fit", "normalize_residuals", normalize_residuals),
+    )
+    if any(search):
+        _check_search(search, refine, start, x)
+        asked["search"] = list(search)
     hold = arguments.number("fit", "hold", hold, 0, 1)
     hold = 0.0 if start is None else hold
     first, frozen = start_of("fit", start, freeze, n_q, sizes, projections, x.shape[1])
@@ -210,7 +228,7 @@ def fit(
             rows = elsewhere("fit", sample_rows, *asked_for) if remote else sample_rows(*asked_for)
             rows = np.sort(rows)
         maps = projections or [None] * n_q
-        data: Any = ChunkedData(x, rows, maps, persist) if remote else Data(x, rows, maps)
+        data: Any = ChunkedData(x, rows, maps, persist) if remote else Data(x, rows, maps, search)
         for state in kept.states:
             data.begin()
             data.end(state)
@@ -234,20 +252,46 @@ def fit(
                 continue
             found = lloyd(
                 data.passes(),
-                _first_codewords(data, sizes[stage], rng)
+                _first_codewords(data, sizes[stage], rng, search.spherical)
                 if first is None
                 else reachable(data, first[stage].codebook),
                 iterations,
                 refill=lambda count: data.read(rng.integers(0, data.n_rows, size=count)),
                 watch=watch,
                 hold=hold,
+                unit=search.spherical,
             )
-            kept.keep(state_of(found, epsilon) if not hold else state_held(found, epsilon))
+            moved = hold or search.spherical  # codewords are not the means
+            kept.keep(state_held(found, epsilon) if moved else state_of(found, epsilon))
             data.end(kept.states[-1])
         if way is not None:
             states = _refined(x, rows, kept.states, way, rng, epsilon, persist)
     kept.finish()
+    if any(search):
+        states = [_searched(state, search) for state in states]
     return tuple(states)
+
+
+def _check_search(search: Search, refine: Any, start: Any, x: Any) -> None:
+    """Raise ParameterError where what else is asked for needs plain stages."""
+    name = "spherical" if search.spherical else "normalize_residuals"
+    clash = "refine" if refine is not False else "start" if start is not None else ""
+    if clash:
+        raise ParameterError(
+            f"fit: {name} is asked for, and {clash}, which is for stages that search what is left "
+            "by distance; expected one of the two."
+        )
+    if isinstance(x, Chunks):
+        raise ParameterError(
+            f"fit: {name} is asked for, and x is read by tasks of Dask; expected vectors in this "
+            "process, in memory or in a memory map."
+        )
+
+
+def _searched(state: CodebookState, search: Search) -> CodebookState:
+    """Return a state that says how its stage searches."""
+    parts = state.codebook, state.sums, state.counts, state.initialized
+    return CodebookState(*parts, search.metric, search.normalize).knowing(state.placed)
 
 
 def _refined(
@@ -281,17 +325,6 @@ def _way(
     return options("fit", n_q, {} if refine is True else refine)
 
 
-def _sizes(size: Any, n_q: int) -> list[int]:
-    """Return how many codewords each stage gets."""
-    several = isinstance(size, (Sequence, np.ndarray)) and not isinstance(size, str)
-    if not several or np.ndim(size) == 0:  # 0-d: a number of NumPy's
-        return [arguments.whole("fit", "size", size, 1)] * n_q
-    sizes = [arguments.whole("fit", "size", each, 1) for each in size]
-    if len(sizes) != n_q:
-        raise arguments.refused("fit", "size", size, f"a whole number, or {n_q} of them")
-    return sizes
-
-
 def _reported(projections: Sequence[tuple[Linear, Linear] | None] | None) -> str | None:
     """Return what tells projections from others."""
     if projections is None:
@@ -303,7 +336,9 @@ def _reported(projections: Sequence[tuple[Linear, Linear] | None] | None) -> str
     return digest.hexdigest()[:16]
 
 
-def _first_codewords(data: Data, size: int, rng: np.random.Generator) -> np.ndarray:
+def _first_codewords(
+    data: Data, size: int, rng: np.random.Generator, unit: bool = False
+) -> np.ndarray:
     """Choose first codewords: random rows, the same drawn towards their mean, or rows far apart.
 
     Rows of one length in many dimensions are further from each other than from a short codeword, so
@@ -316,6 +351,7 @@ def _first_codewords(data: Data, size: int, rng: np.random.Generator) -> np.ndar
     data.check_reach(drawn)
     mean = drawn.mean(axis=0, dtype=np.float64).astype(np.float32)
     starts = [drawn, mean + 0.25 * (drawn - mean), _spread_codewords(data, size, rng)]
+    starts = [core.unit(each) for each in starts] if unit else starts
     explained = []
     for codewords in starts:
         data.check_reach(codewords)

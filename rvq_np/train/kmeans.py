@@ -152,6 +152,7 @@ def lloyd(
     refill: Callable[[int], np.ndarray] | None = None,
     watch: Callable[[int, Clusters], bool] | None = None,
     hold: float = 0.0,
+    unit: bool = False,
 ) -> Clusters:
     """Alternate between assigning every row to its nearest codeword and moving codewords to the
     means.
@@ -163,6 +164,7 @@ def lloyd(
     ``refill(n)`` gives vectors, of any library, for n unused codewords; without it they keep what
     they have. ``watch(iteration, clusters)`` sees each iteration and may end it by returning True.
     `hold`: share of the way from the mean back to its first codeword that a codeword goes.
+    `unit`: codewords are means divided by their lengths; one whose mean is zero stays.
     """
     codewords = np.array(codewords, dtype=np.float32)
     anchors, held = codewords.astype(np.float64), np.full((len(codewords), 1), hold)
@@ -188,6 +190,10 @@ def lloyd(
             if hold:
                 back = arrays.asarray(held, counts)
                 means = means + back * (arrays.asarray(anchors, counts) - means)
+            if unit:
+                lengths = xp.sqrt(core.energies(means))
+                used = used & (lengths > 0)
+                means = means / xp.where(used, lengths, xp.ones_like(lengths))[:, None]
             if not isinstance(counts, np.ndarray) and isinstance(codewords, np.ndarray):
                 codewords = arrays.asarray(codewords.astype(np.float64), counts)
             codewords = xp.where(used[:, None], means, codewords)

@@ -10,7 +10,7 @@ import numpy as np
 from .. import arguments
 from ..codebooks import Codebooks, Linear
 from ..codec import validation
-from ..errors import NonFiniteError, ParameterError, ShapeError
+from ..errors import NonFiniteError, ParameterError, ShapeError, StateError
 from .data import Data
 from .ema import smoothed
 from .kmeans import Clusters, lloyd
@@ -26,6 +26,14 @@ def stages_of(call: str, freeze: Any, n_q: int) -> frozenset[int]:
     return frozenset(
         arguments.whole(call, f"freeze[{place}]", each, 0, n_q - 1)
         for place, each in enumerate(given)
+    )
+
+
+def random_stage(stage: int) -> StateError:
+    """Return the error for a stage that is to stay and was never trained."""
+    return StateError(
+        f"freeze: stage {stage} has random codewords; expected a stage that was trained or loaded. "
+        "Call fit first."
     )
 
 

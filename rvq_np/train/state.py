@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import arrays
-from ..codebooks import Codebooks, Linear, Stage
+from ..codebooks import Codebooks, Linear, Normalized, Stage
 from ..codebooks.stage import Value, add_to, freeze
 from ..errors import DtypeError, NonFiniteError, ParameterError, ShapeError
 from ..kernels.tables import repeats
@@ -31,6 +31,10 @@ class CodebookState(Value):
         Moving number of vectors that chose each codeword.
     initialized : bool
         Whether the codewords came from data, a file or a request, not from want of anything better.
+    metric : {"euclidean", "cosine"}, optional
+        How the stage is searched, see `rvq_np.Stage`.
+    normalized : bool, optional
+        Whether what the stage gets is divided by its length first, see `rvq_np.Normalized`.
 
     Raises
     ------
@@ -44,6 +48,8 @@ class CodebookState(Value):
     sums: np.ndarray
     counts: np.ndarray
     initialized: bool
+    metric: str = "euclidean"
+    normalized: bool = False
 
     def __post_init__(self) -> None:
         for name in ("codebook", "sums", "counts"):
@@ -74,10 +80,17 @@ class CodebookState(Value):
         return self
 
     def made_of(self) -> tuple[Any, ...]:
-        return self.codebook, self.sums, self.counts, self.initialized
+        return (
+            self.codebook, self.sums, self.counts, self.initialized, self.metric, self.normalized
+        )  # fmt: skip
+
+    @property
+    def plain(self) -> bool:
+        """Whether the stage is searched by distance among what is left as it is."""
+        return self.metric == "euclidean" and not self.normalized
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _again, (*self.made_of(), vars(self).get("placed"))
+        return _again, (*self.made_of()[:4], vars(self).get("placed"), *self.made_of()[4:])
 
     def knowing(self, placed: np.ndarray) -> CodebookState:
         """Return the state itself, which is new, and now knows what `placed` is."""
@@ -107,7 +120,8 @@ class CodebookState(Value):
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over the three arrays and whether they are initialized."""
-        digest = hashlib.sha256(f"{bool(self.initialized)}".encode())
+        about = "" if self.plain else f"{self.metric} {self.normalized}"
+        digest = hashlib.sha256(f"{bool(self.initialized)}{about}".encode())
         for array in (self.codebook, self.sums, self.counts):
             add_to(digest, array)
         return digest.hexdigest()
@@ -119,10 +133,10 @@ class CodebookState(Value):
 
 def _again(
     codebook: np.ndarray, sums: np.ndarray, counts: np.ndarray, initialized: bool,
-    placed: np.ndarray | None,
+    placed: np.ndarray | None, metric: str = "euclidean", normalized: bool = False,
 ) -> CodebookState:  # fmt: skip
     """Return a state that was pickled."""
-    state = CodebookState(codebook, sums, counts, initialized)
+    state = CodebookState(codebook, sums, counts, initialized, metric, normalized)
     return state if placed is None else state.knowing(placed)
 
 
@@ -157,18 +171,21 @@ def codebooks_of(
     states: Sequence[CodebookState],
     projections: Sequence[tuple[Linear, Linear] | None] | None = None,
     before: Codebooks | None = None,
-) -> Codebooks:
+) -> Any:
     """Return the frozen codebooks of `states`, one stage a stage.
 
-    `before`: those they were trained from, in a step.
+    `before`: those they were trained from, in a step. Of states that `fit` made with
+    ``normalize_residuals`` a `rvq_np.Normalized`.
     """
     maps = projections or [None] * len(states)
     stages = [
         Stage.of_state(state.codebook, pair)
-        if _fits(state, pair)
-        else Stage(state.codebook, *(pair or ()))
+        if state.metric == "euclidean" and _fits(state, pair)
+        else Stage(state.codebook, *(pair or (None, None)), state.metric)  # type: ignore[call-arg]
         for state, pair in zip(states, maps, strict=True)
     ]
+    if any(state.normalized for state in states):
+        return Normalized(stages)
     return Codebooks.trained(stages, before)
 
 
@@ -186,6 +203,17 @@ def check_states(call: str, states: Any) -> None:
         raise ParameterError(
             f"{call}: states is a {type(states).__name__}; expected a list of CodebookState, one "
             "a stage."
+        )
+    for each in states:
+        check_plain(call, each)
+
+
+def check_plain(call: str, state: CodebookState) -> None:
+    """Raise ParameterError for a state that moving averages would take out of its space."""
+    if not state.plain:
+        raise ParameterError(
+            f"{call}: got a state of fit with spherical or normalize_residuals; expected states of "
+            "plain k-means. Fit again instead."
         )
 
 

@@ -66,6 +66,7 @@ def from_state_dict(
         raise StateError(
             f"load_state_dict: got a {type(given).__name__}; expected a mapping of names to arrays."
         )
+    given = {name: each for name, each in given.items() if name not in names.WAITING}
     expected = shapes(config)
     problems = [f"missing {name}" for name in expected if name not in given]
     problems += [f"extra {name}" for name in given if name not in expected]
@@ -120,10 +121,10 @@ def from_state_dict(
 
 
 def shapes(config: Config) -> dict[str, tuple[int, ...]]:
-    size, wide, narrow = config.bins, config.dimension, config.codebook_dim
+    wide, narrow = config.dimension, config.codebook_dim
     assert narrow is not None
     shapes: dict[str, tuple[int, ...]] = {}
-    for stage in range(config.n_q):
+    for stage, size in enumerate(config.sizes):
         if config.projects:
             theirs = [(narrow, wide), (narrow,), (wide, narrow), (wide,)]
             shapes.update(zip(names.maps(stage), theirs, strict=True))

@@ -50,8 +50,7 @@ def fresh(
     width = config.codebook_dim
     assert width is not None
     states = tuple(
-        random_state(config.bins, width, rng, initialized=not config.kmeans_init)
-        for _ in range(config.n_q)
+        random_state(size, width, rng, initialized=not config.kmeans_init) for size in config.sizes
     )
     if not config.projects:
         return states, None
@@ -148,7 +147,10 @@ def learn(
         return arrays.to_numpy(arrays.take(seen, rows))
 
     ranks = Ranks.meet(len(places), tuple(seed), all_reduce)
-    fresh_codewords = not all(state.initialized for state in states[:n_q])
+    blank = frozenset(stage for stage in range(n_q) if not states[stage].initialized)
+    fresh_codewords = bool(blank)
+    if collected is not None:
+        collected = collected.without(frozen)
     if ranks.total and fresh_codewords:
         everyone = seen
         if all_reduce.size > 1:
@@ -160,7 +162,9 @@ def learn(
             projections, config.epsilon,
         )  # fmt: skip
         codebooks = None
-        collected = begin(ranks, config, n_q) if config.paced and moving else None
+        waiting = blank - frozen
+        if config.paced and moving and waiting:
+            collected = begin(ranks, config, waiting, collected)
     if ranks.total and collected is not None:
         collected = collected.more(seen, ranks.counts)
         if not collected.missing(config):

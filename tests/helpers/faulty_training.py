@@ -105,6 +105,11 @@ class NoExpiry(Ours):
 class ExpiryForgetsTheSum(Ours):
     """A replaced codeword keeps the sum of the old one, as large as its new count says."""
 
+    def fresh(self, seed=0):
+        return rvq_np.ResidualVectorQuantizer(
+            3, 3, 2, 8, decay=0.5, kmeans_iters=10, threshold_ema_dead_code=2, rng=seed
+        )
+
     def train(self, x, mask, seed):
         before = self.codebooks()
         super().train(x, mask, seed)

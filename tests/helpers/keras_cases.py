@@ -12,7 +12,14 @@ import pytest
 
 import rvq_np
 from rvq_np import grad
-from rvq_np.errors import BackendError, DtypeError, NonFiniteError, ParameterError, ShapeError
+from rvq_np.errors import (
+    BackendError,
+    DtypeError,
+    NonFiniteError,
+    ParameterError,
+    ShapeError,
+    StateError,
+)
 from rvq_np.grad import keras as shim
 from rvq_np.grad.keras import ResidualVectorQuantizer
 
@@ -25,6 +32,12 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 RATE, SEED = 50.0, 3
 TRACES = BACKEND in ("jax", "tensorflow")  # fit compiles there, so values are not known
 STEPS = [(False, False), (True, False), (True, True)][: 3 if TRACES else 2]  # masked, compiled
+
+
+@pytest.fixture(autouse=True)
+def four_vectors_are_enough(monkeypatch):
+    """For each codeword, so that small tests get there."""
+    monkeypatch.setattr("rvq_np.train.collect.CHEAP", 0)
 
 
 class Draws:
@@ -210,6 +223,37 @@ def test_fit_moves_the_codewords_as_the_class_does():
     assert rvq.is_initialized
 
 
+@pytest.mark.parametrize(("frozen", "bins"), [(False, (8, 4, 6)), (True, 8)])
+def test_small_batches_train_as_the_class_does_and_stages_can_be_frozen(frozen, bins):
+    """In Keras's loop: first codewords once more after 32 vectors, but those of a frozen stage."""
+    layer = made(bins=bins)
+    model = keras.Sequential([layer])
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    rvq = layer.to_numpy().train()
+    rvq._rng = Draws()
+    awaited, stage = [], []
+    for step in range(6):
+        if frozen and step in (3, 5):
+            layer.freeze([1] if step == 3 else [])
+            rvq.freeze([1] if step == 3 else [])
+        x = normal(10, 6, seed=step)
+        rvq(x, RATE)
+        model.fit(x, x, batch_size=10, shuffle=False, verbose=0)
+        assert_same_arrays(arrays(layer), rvq.state_dict())
+        assert layer.vectors_awaited == rvq.vectors_awaited
+        assert layer.frozen == rvq.frozen
+        awaited.append(layer.vectors_awaited)
+        stage.append(arrays(layer)["vq.layers.1._codebook.embed"])
+    assert awaited == [22, 12, 2, 0, 0, 0]
+    assert (stage[2] == stage[3]).all() == (stage[3] == stage[4]).all() == frozen
+    assert not (stage[4] == stage[5]).all()
+    assert ResidualVectorQuantizer.of(rvq).frozen == ()
+    with pytest.raises(ParameterError, match=r"freeze: freeze\[0\] is 3; expected .* 0 to 2"):
+        layer.freeze([3])
+    with pytest.raises(StateError, match="freeze: stage 2 has random codewords"):
+        made().freeze([2])
+
+
 def test_fit_adds_the_penalty_to_the_loss():
     layer = made(decay=1.0, threshold_ema_dead_code=0)
     x = normal(5, 10, 6)
@@ -265,7 +309,7 @@ def test_a_saved_model_gives_the_same_codes_and_goes_on_learning(tmp_path):
     assert loaded.get_config() == layer.get_config()
     assert loaded.get_config()["codebook_dim"] == 4
     before = arrays(loaded)
-    loaded.quantize_batch(x, training=True)
+    loaded.quantize_batch(normal(seed=9), training=True)
     moved = arrays(loaded)
     assert (moved["vq.layers.0._codebook.embed"] != before["vq.layers.0._codebook.embed"]).any()
     model.save_weights(tmp_path / "model.weights.h5")

@@ -252,3 +252,16 @@ def test_a_graph_has_nothing_that_its_results_do_not_need(name, part, rng, tmp_p
     results = {each.name for each in graph.output}
     assert {each.name for each in graph.initializer} <= used
     assert all(used.intersection(node.output) or results & set(node.output) for node in graph.node)
+
+
+def test_directions_of_residuals_are_decoded_and_their_encoder_is_refused(tmp_path):
+    rng = np.random.default_rng(0)
+    quantizer = rvq_np.Normalized([normal(rng, 1, 8, 4), normal(rng, 1, 6, 4)])
+    with pytest.raises(
+        ParameterError, match=r"export\.onnx: cannot hold the encoder of Normalized"
+    ):
+        export.onnx(tmp_path / "m.onnx", quantizer)
+    export.onnx(tmp_path / "m.onnx", quantizer, part="decode")
+    codes = np.int64([[[1, 7]], [[5, 0]]])
+    (found,) = onnxruntime.InferenceSession(tmp_path / "m.onnx").run(None, {"codes": codes})
+    np.testing.assert_array_equal(found, rvq_np.decode(codes, quantizer))

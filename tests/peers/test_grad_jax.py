@@ -15,14 +15,24 @@ from rvq_np import grad
 from rvq_np.errors import (
     BackendError,
     DtypeError,
+    FewVectorsWarning,
     NonFiniteError,
     ParameterError,
     ShapeError,
     StateError,
 )
+from rvq_np.grad._remembered import without
 from rvq_np.grad.jax import ResidualVectorQuantizer
 
 RATE = 50
+
+
+@pytest.fixture(autouse=True)
+def four_vectors_are_enough(monkeypatch):
+    """For each codeword, so that small tests get there."""
+    monkeypatch.setattr("rvq_np.train.collect.CHEAP", 0)
+
+
 works = lambda name: pytest.mark.transform("jax", name)  # noqa: E731
 
 
@@ -55,7 +65,7 @@ TestCompiled = works("jit")(shim.shim_tests(
 
 def made(codebook_dim=4, **arguments):
     rvq = ResidualVectorQuantizer(
-        6, codebook_dim, n_q=3, bins=8, commitment_weight=0.7, **arguments
+        6, codebook_dim, **{"n_q": 3, "bins": 8, "commitment_weight": 0.7, **arguments}
     )
     return rvq, *rvq.init(3)
 
@@ -126,7 +136,8 @@ def test_a_step_has_the_values_gradients_and_state_of_the_class(
         for name, value in to_parameters.items():
             np.testing.assert_allclose(value, found.parameters[name], rtol=1e-4, atol=2e-5)
         assert len(to_parameters) == len(found.parameters) - 3 * (how == "ema")
-        for name, value in state.items():
+        assert rvq.vectors_awaited(state) == (numpy.vectors_awaited if how == "ema" else 0)
+        for name, value in without(state).items():
             if how == "ema":
                 np.testing.assert_array_equal(value, numpy.state_dict()[name])
             else:
@@ -193,6 +204,7 @@ def test_it_does_not_wait_for_itself_under_async_dispatch():
 import faulthandler
 faulthandler.dump_traceback_later(100, exit=True)
 import jax, jax.numpy as jnp, numpy as np
+from rvq_np.grad._remembered import without
 from rvq_np.grad.jax import ResidualVectorQuantizer
 rvq = ResidualVectorQuantizer(128, 128, n_q=2, bins=64)
 parameters, state = rvq.init(0)
@@ -357,3 +369,74 @@ def test_compiling_the_same_step_again_finds_it():
     step(state, jnp.asarray(batch()))
     step(state, jnp.asarray(batch(seed=5)))
     assert step._cache_size() == 1
+
+
+@works("jit")
+@works("grad")
+@pytest.mark.parametrize("transform", [jax.jit, lambda function: function], ids=["jit", "eager"])
+@pytest.mark.parametrize("frozen", [(), (1,)])
+@pytest.mark.parametrize(("codebook_dim", "bins"), [(6, (8, 4, 6)), (4, 8)])
+def test_small_batches_train_as_the_class_does_and_stages_can_be_frozen(
+    codebook_dim, bins, frozen, transform
+):
+    """First codewords are made once more after 32 vectors, but those of a frozen stage."""
+    rvq, parameters, state = made(codebook_dim, bins=bins)
+    numpy = rvq.to_numpy(parameters, state).train()
+    step = lambda freeze: transform(  # noqa: E731
+        lambda x, state, key: rvq.apply(
+            parameters, state, x, RATE, train=True, key=key, freeze=freeze
+        )
+    )
+    free, held = step(()), step(frozen)
+    awaited, stage = [], []
+    for turn in range(6):
+        numpy.freeze(frozen if turn in (3, 4) else ())
+        x = batch(10, 6, seed=turn)
+        numpy._rng = Draws(turn)
+        expected = numpy(x, RATE)
+        call = held if turn in (3, 4) else free
+        result, state = call(jnp.asarray(x), state, jax.random.key(turn))
+        np.testing.assert_array_equal(result.codes, expected.codes)
+        np.testing.assert_array_equal(result.quantized, expected.quantized)
+        for name, value in without(state).items():
+            np.testing.assert_array_equal(value, numpy.state_dict()[name], err_msg=name)
+        assert rvq.vectors_awaited(state) == numpy.vectors_awaited
+        if turn == 1:  # what waits goes to the class and back
+            numpy = rvq.to_numpy(parameters, state).train()
+            np.testing.assert_array_equal(
+                rvq.of(numpy)[1]["vq.waiting.vectors"], state["vq.waiting.vectors"]
+            )
+        awaited.append(rvq.vectors_awaited(state))
+        stage.append(np.asarray(state["vq.layers.1._codebook.embed"]))
+    assert awaited == [22, 12, 2, 0, 0, 0]
+    kept = bool(frozen)
+    assert (stage[2] == stage[3]).all() == (stage[3] == stage[4]).all() == kept
+    assert not (stage[4] == stage[5]).all()
+
+
+def test_a_state_without_places_for_vectors_that_wait_waits_for_none():
+    rvq, parameters, state = made()
+    _, moved = rvq.apply(parameters, without(state), jnp.asarray(batch(10, 6)), RATE, train=True,
+                         key=1)  # fmt: skip
+    assert set(moved) == set(without(state))
+    assert rvq.vectors_awaited(moved) == 0
+    other, _, plain = made(threshold_ema_dead_code=2)
+    assert set(plain) == set(without(state))
+    _, moved = other.apply(parameters, state, jnp.asarray(batch(10, 6)), RATE, train=True, key=1)
+    assert set(moved) == set(state)
+    assert not moved["vq.waiting.counts"].any()
+
+
+def test_stages_to_freeze_places_for_vectors_and_few_vectors_are_checked():
+    rvq, parameters, state = made()
+    x = jnp.asarray(batch(10, 6))
+    with pytest.raises(ParameterError, match=r"apply: freeze\[0\] is 3; expected .* 0 to 2"):
+        rvq.apply(parameters, state, x, RATE, train=True, key=1, freeze=[3])
+    bad = {**state, "vq.waiting.vectors": jnp.zeros((3, 6))}
+    with pytest.raises(StateError, match=r"vq\.waiting\.vectors has shape \(3, 6\), expected \(31"):
+        rvq.apply(parameters, bad, x, RATE, train=True, key=1)
+    bad = {**state, "vq.waiting.counts": jnp.full(4, 99.0)}
+    with pytest.raises(StateError, match=r"vq\.waiting\.counts says 99 vectors; expected 0 to 31"):
+        rvq.apply(parameters, bad, x, RATE, train=True, key=1)
+    with pytest.warns(FewVectorsWarning, match="x holds 10 vectors for 8 codewords; expected 32"):
+        rvq.initialize(parameters, state, x, 1)

@@ -12,11 +12,26 @@ from mlx.utils import tree_flatten
 
 import rvq_np
 from rvq_np import grad
-from rvq_np.errors import BackendError, DtypeError, NonFiniteError, ParameterError, ShapeError
+from rvq_np.errors import (
+    BackendError,
+    DtypeError,
+    NonFiniteError,
+    ParameterError,
+    ShapeError,
+    StateError,
+)
 from rvq_np.grad.mlx import ResidualVectorQuantizer
 from rvq_np.train import AllReduce
 
 RATE = 50
+
+
+@pytest.fixture(autouse=True)
+def four_vectors_are_enough(monkeypatch):
+    """For each codeword, so that small tests get there."""
+    monkeypatch.setattr("rvq_np.train.collect.CHEAP", 0)
+
+
 works = lambda name: pytest.mark.transform("mlx", name)  # noqa: E731
 refused = lambda name: pytest.mark.transform("mlx", name, refused=True)  # noqa: E731
 
@@ -441,3 +456,43 @@ def test_random_codewords_are_reported_of_once_in_eval():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         module.encode(batch(), RATE)
+
+
+@works("grad")
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("bins", [(8, 4, 6), 8])
+def test_small_batches_train_as_the_class_does_and_stages_can_be_frozen(bins, frozen):
+    """First codewords are made once more after 32 vectors, but those of a frozen stage."""
+    module = made(bins=bins)
+    rvq = module.to_numpy()
+    awaited, stage = [], []
+    for step in range(6):
+        if frozen and step in (3, 5):
+            module.freeze_stages([1] if step == 3 else [])
+            rvq.freeze([1] if step == 3 else [])
+        x = batch(10, 6, seed=step)
+        rvq._rng = Draws(step)
+        expected = rvq(np.array(x), RATE)
+        mx.random.seed(step)
+        result = module(x, RATE)
+        np.testing.assert_array_equal(np.array(result.codes), expected.codes)
+        np.testing.assert_array_equal(np.array(result.quantized), expected.quantized)
+        for name, value in named(module.parameters()).items():
+            np.testing.assert_array_equal(value, rvq.state_dict()[name], err_msg=name)
+        assert module.vectors_awaited == rvq.vectors_awaited
+        assert module.frozen == rvq.frozen
+        awaited.append(module.vectors_awaited)
+        stage.append(np.array(module.vq.layers[1].codebook.embed))
+    assert awaited == [22, 12, 2, 0, 0, 0]
+    assert (stage[2] == stage[3]).all() == (stage[3] == stage[4]).all() == frozen
+    assert not (stage[4] == stage[5]).all()
+    half = ResidualVectorQuantizer.of(rvq)
+    assert half.frozen == rvq.frozen
+
+
+def test_stages_to_freeze_are_checked():
+    module = made()
+    with pytest.raises(ParameterError, match=r"freeze: freeze\[0\] is 3; expected .* 0 to 2"):
+        module.freeze_stages([3])
+    with pytest.raises(StateError, match="freeze: stage 2 has random codewords"):
+        module.freeze_stages([2])

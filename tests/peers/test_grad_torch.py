@@ -1,5 +1,6 @@
 """PyTorch: the bits of the class, the gradients of its products, under every transform."""
 
+import copy
 import io
 import itertools
 import math
@@ -17,7 +18,14 @@ from torch import nn
 
 import rvq_np
 from rvq_np import grad
-from rvq_np.errors import BackendError, DtypeError, NonFiniteError, ParameterError, ShapeError
+from rvq_np.errors import (
+    BackendError,
+    DtypeError,
+    NonFiniteError,
+    ParameterError,
+    ShapeError,
+    StateError,
+)
 from rvq_np.grad import _cache, _operation, _torch_eager
 from rvq_np.grad.torch import ResidualVectorQuantizer
 from rvq_np.testing import gradient_tests
@@ -25,6 +33,14 @@ from rvq_np.testing import gradient_tests
 torch.set_num_threads(1)
 
 RATE = 50
+
+
+@pytest.fixture(autouse=True)
+def four_vectors_are_enough(monkeypatch):
+    """For each codeword, so that small tests get there."""
+    monkeypatch.setattr("rvq_np.train.collect.CHEAP", 0)
+
+
 works = lambda name: pytest.mark.transform("torch", name)  # noqa: E731
 
 
@@ -653,3 +669,78 @@ def test_statistics_stay_float32_in_a_module_of_half_precision(way, narrow):
     again.load_state_dict(state)
     ours, theirs = (each.eval()(one.float(), 50).codes for each in (rvq, again))
     torch.testing.assert_close(ours, theirs)
+
+
+def online(module, freeze, steps=6):
+    """Train a module and the class on the same small batches; yield both after every step.
+
+    After three steps stage 1 is frozen, if so asked, after five none is.
+    """
+    rvq = module.to_numpy()
+    for step in range(steps):
+        if freeze and step in (3, 5):
+            freeze(module, [1] if step == 3 else []), rvq.freeze([1] if step == 3 else [])
+        x = batch(10, 6, seed=step)
+        rvq._rng = Draws(step)
+        expected = rvq(x.numpy(), RATE)
+        torch.manual_seed(step)
+        yield rvq, expected, module(x, RATE)
+
+
+@works("eager")
+@pytest.mark.parametrize("way", ["eager", "operator", "compiled"])
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize(("codebook_dim", "bins"), [(6, (8, 4, 6)), (4, 8)])
+def test_small_batches_train_as_the_class_does_and_stages_can_be_frozen(
+    way, frozen, codebook_dim, bins, monkeypatch
+):
+    """First codewords are made once more after 32 vectors, but those of a frozen stage."""
+    module = made(codebook_dim, bins=bins)
+    if way == "operator":
+        monkeypatch.setattr(_torch_eager, "serves", lambda *given: False)
+    freeze = (lambda module, stages: module.freeze(stages)) if frozen else None
+    if way == "compiled":
+        module.compile(fullgraph=True, backend="eager")
+    awaited, stage = [], []
+    for rvq, expected, result in online(module, freeze):
+        np.testing.assert_array_equal(result.codes.numpy(), expected.codes)
+        np.testing.assert_array_equal(result.quantized.detach().numpy(), expected.quantized)
+        for name, value in rvq.state_dict().items():
+            np.testing.assert_array_equal(module.state_dict()[name].numpy(), value, err_msg=name)
+        assert module.vectors_awaited == rvq.vectors_awaited
+        assert module.frozen == rvq.frozen
+        awaited.append(module.vectors_awaited)
+        stage.append(module.state_dict()["vq.layers.1._codebook.embed"].clone())
+    assert awaited == [22, 12, 2, 0, 0, 0]
+    assert torch.equal(stage[2], stage[3]) == torch.equal(stage[3], stage[4]) == frozen
+    assert not torch.equal(stage[4], stage[5])
+
+
+def test_what_waits_goes_with_the_module_and_not_with_its_state_dict():
+    module = made()
+    module(batch(10, 6), RATE)
+    others = [copy.deepcopy(module), ResidualVectorQuantizer.of(module.to_numpy())]
+    saved = module.state_dict()
+    assert set(saved) == set(module.to_numpy().state_dict())
+    for each in others:
+        assert each.vectors_awaited == module.vectors_awaited == 22
+    torch.manual_seed(0)
+    module(batch(30, 6, seed=1), RATE)
+    for each in others:
+        assert each.vectors_awaited == 22
+        torch.manual_seed(0)
+        each(batch(30, 6, seed=1), RATE)
+        assert torch.equal(each.vq.layers[0]._codebook.embed, module.vq.layers[0]._codebook.embed)
+    again = made()
+    again(batch(10, 6), RATE)
+    again.load_state_dict(saved)
+    assert again.vectors_awaited == 0
+
+
+def test_stages_to_freeze_are_checked():
+    module = made()
+    with pytest.raises(ParameterError, match=r"freeze: freeze\[0\] is 3; expected .* 0 to 2"):
+        module.freeze([3])
+    with pytest.raises(StateError, match="freeze: stage 2 has random codewords"):
+        module.freeze([2])
+    assert module.frozen == ()

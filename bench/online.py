@@ -1,0 +1,209 @@
+"""What do codebooks trained on small batches reach by default, in the class and in the shims?
+
+    python -m bench.online --embeddings table.safetensors   # replaces its section of the report
+
+Speech: MDCT of the clips of the demo, 64 dimensions, 4 stages of 1024, 150 steps of 200 vectors.
+Embeddings: rows of a table (N, D), made of unit norm, 3 stages of 256, four epochs in batches of
+256.  Both are measured on the vectors that were trained on, and on others.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import rvq_np
+from rvq_np import demo
+from rvq_np.demo import mdct
+
+from .machine import ROOT, Neighbours, facts
+from .report import Table
+from .threads import fixed_threads
+
+HEADING = "# Training on small batches"
+RATE = 50
+Trained = Callable[[dict[str, Any], np.ndarray, list[np.ndarray]], Any]
+
+
+class Task(NamedTuple):
+    """What to train on, and how."""
+
+    name: str
+    shape: tuple[int, int]  # stages and codewords
+    x: np.ndarray
+    held_out: np.ndarray
+    batches: list[np.ndarray]  # row numbers of each step
+    targets: str
+
+
+def speech(steps: int) -> Task:
+    """Return the task of speech."""
+    rng = np.random.default_rng(0)
+    parts = []
+    for kind in ("train", "heldout"):
+        clips = [mdct.forward(each.samples, 64) for each in demo.shipped_clips(kind)]
+        parts.append(np.concatenate(clips).astype(np.float32))
+    batches = [rng.choice(len(parts[0]), 200, replace=False) for _ in range(steps)]
+    return Task("speech", (4, 1024), parts[0], parts[1], batches, "SNR ≥ 11.5 dB")
+
+
+def embeddings(table: np.ndarray, epochs: int) -> Task:
+    """Return the task of embeddings: a fifth of the rows, at most 6,000, is held out."""
+    rng = np.random.default_rng(0)
+    rows = table[rng.permutation(len(table))[:32_000]].astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    first = min(6_000, len(rows) // 5)
+    held_out, x = rows[:first], rows[first:]
+    batches = []
+    for _ in range(epochs):
+        order = rng.permutation(len(x))
+        batches += [order[at : at + 256] for at in range(0, len(x), 256)]
+    return Task(
+        "embeddings", (3, 256), x, held_out, batches, "relative error ≤ 0.77, unique IDs ≥ 78 %"
+    )
+
+
+def in_class(arguments: dict[str, Any], x: np.ndarray, batches: list[np.ndarray]) -> Any:
+    """Train the class."""
+    rvq = rvq_np.ResidualVectorQuantizer(**arguments, rng=0)
+    for rows in batches:
+        rvq(x[rows], RATE)
+    return rvq
+
+
+def in_torch(arguments: dict[str, Any], x: np.ndarray, batches: list[np.ndarray]) -> Any:
+    """Train the module of torch."""
+    import torch
+
+    from rvq_np.grad.torch import ResidualVectorQuantizer
+
+    torch.manual_seed(0)
+    module = ResidualVectorQuantizer(**arguments)
+    for rows in batches:
+        module(torch.from_numpy(x[rows]), RATE)
+    return module.to_numpy()
+
+
+def in_jax(arguments: dict[str, Any], x: np.ndarray, batches: list[np.ndarray]) -> Any:
+    """Train the functions of JAX, compiled."""
+    import jax
+
+    from rvq_np.grad.jax import ResidualVectorQuantizer
+
+    rvq = ResidualVectorQuantizer(**arguments)
+    parameters, state = rvq.init(jax.random.key(0))
+
+    @jax.jit
+    def step(state: Any, batch: Any, key: Any) -> Any:
+        return rvq.apply(parameters, state, batch, RATE, train=True, key=key)[1]
+
+    for number, rows in enumerate(batches):
+        state = step(state, jax.numpy.asarray(x[rows]), jax.random.key(number))
+    return rvq.to_numpy(parameters, state)
+
+
+def offline(arguments: dict[str, Any], x: np.ndarray, batches: list[np.ndarray]) -> Any:
+    """Fit the class to all vectors at once: what training on batches can reach at best."""
+    return rvq_np.ResidualVectorQuantizer(**arguments, rng=0).fit(x)
+
+
+WAYS: dict[str, tuple[Trained, dict[str, Any]]] = {
+    "class, default": (in_class, {}),
+    "torch, default": (in_torch, {}),
+    "JAX, default": (in_jax, {}),
+    "class, ESPnet's threshold of 2": (in_class, {"threshold_ema_dead_code": 2}),
+    "class, threshold 0": (in_class, {"threshold_ema_dead_code": 0}),
+    "fit of all vectors at once": (offline, {}),
+}
+
+
+class Measured(NamedTuple):
+    """What some vectors become."""
+
+    error: float  # squared, as a share of their energy
+    distinct: float  # share of codes that differ
+    used: float  # share of the codewords they choose
+
+
+def measured(rvq: Any, x: np.ndarray) -> Measured:
+    """Encode and decode."""
+    codes = rvq.eval().encode(x, RATE)
+    left = np.square(x - rvq.decode(codes), dtype=np.float64).sum()
+    distinct = len(np.unique(codes.T, axis=0)) / len(x)
+    used = np.mean([len(np.unique(row)) / rvq.bins for row in codes])
+    return Measured(float(left / np.square(x, dtype=np.float64).sum()), distinct, float(used))
+
+
+def table(task: Task, chosen: list[str]) -> Table:
+    """Train in each way that was chosen, and return the table."""
+    rows = []
+    for name in chosen:
+        way, options = WAYS[name]
+        stages, size = task.shape
+        dim = task.x.shape[1]
+        arguments = {"dimension": dim, "codebook_dim": dim, "n_q": stages, "bins": size, **options}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", rvq_np.UnstableTrainingWarning)
+            rvq = way(arguments, task.x, task.batches)
+        cells, found = [name], [measured(rvq, x) for x in (task.x, task.held_out)]
+        for each in found:
+            if task.name == "speech":
+                cells.append(f"{-10 * np.log10(each.error):.1f} dB")
+            else:
+                cells += [f"{each.error:.3f}", f"{100 * each.distinct:.1f} %"]
+        rows.append((*cells, f"{100 * found[0].used:.0f} %"))
+        print(task.name, *rows[-1], sep="  ", file=sys.stderr, flush=True)
+    columns = ["SNR"] if task.name == "speech" else ["relative error", "unique IDs"]
+    header = ["", *columns, *(f"{one}, held out" for one in columns), "codewords in use"]
+    note = (
+        f"{len(task.x):,} vectors of {task.x.shape[1]}, {len(task.held_out):,} others held out; "
+        f"{task.shape[0]} stages of {task.shape[1]}; {len(task.batches)} steps of "
+        f"{len(task.batches[0])} vectors. Target, on the first: {task.targets}."
+    )
+    return Table(f"{HEADING[2:]}: {task.name}", note, tuple(header), rows)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure and write the section of the report, which is its last."""
+    parser = argparse.ArgumentParser(prog="python -m bench.online", description=__doc__)
+    parser.add_argument("--embeddings", help="a .npy, or a .safetensors with one array")
+    parser.add_argument("--steps", type=int, default=150, help="steps of speech")
+    parser.add_argument("--epochs", type=int, default=4, help="epochs of embeddings")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--only", nargs="+", choices=WAYS, default=list(WAYS))
+    parser.add_argument("--output", default=str(ROOT / "bench" / "RESULTS-quality.md"))
+    chosen = parser.parse_args(arguments)
+    around = Neighbours()
+    tasks = [speech(chosen.steps)]
+    if chosen.embeddings:
+        tasks.append(embeddings(rows_of(chosen.embeddings), chosen.epochs))
+    with fixed_threads(chosen.threads):
+        tables = [table(task, chosen.only) for task in tasks]
+    given = sys.argv[1:] if arguments is None else arguments
+    command = "python -m bench.online " + " ".join(
+        Path(each).name if "/" in each else each for each in given
+    )
+    made = "\n".join([*map(str, tables), facts(command, around.cores())])
+    output = Path(chosen.output)
+    before = output.read_text(encoding="utf-8").partition(f"\n{HEADING}\n")[0].rstrip()
+    output.write_text(f"{before}\n\n{HEADING}\n\n{made}", encoding="utf-8")
+
+
+def rows_of(path: str) -> np.ndarray:
+    """Return the rows of a file of embeddings."""
+    if path.endswith(".npy"):
+        return np.load(path)
+    from safetensors.numpy import load_file
+
+    (found,) = load_file(path).values()
+    return np.asarray(found)
+
+
+if __name__ == "__main__":
+    main()
