@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers.compared import compare
 
 from rvq_np import cli, errors
 from rvq_np.kernels import ahead, compiled, prebuilt
@@ -211,6 +212,24 @@ def test_what_is_compiled_takes_its_place_as_a_whole(folder, monkeypatch, capsys
     path.chmod(0o600)
     assert cli.main(["compile", "-o", str(path)]) == 0
     assert (path.read_bytes(), path.stat().st_mode & 0o777) == (b"new", 0o600)
+
+
+def test_answers_that_differ_are_found():
+    here = {
+        "engine": "Numba",
+        "compiler": ["numba"],
+        "answers": {"codes": "a", "projected, 9": "b"},
+    }
+    there = {"engine": "NumPy", "compiler": [], "answers": {"codes": "a", "projected, 9": "b"}}
+    other = {"codes": "a", "projected, 9": "c"}
+    assert compare(here, there, "NumPy") == []
+    assert compare(here, {**there, "answers": other}, "NumPy") == []
+    library = {**there, "engine": "library for aarch64"}
+    assert compare(here, {**library, "answers": other}, library["engine"])
+    assert compare(here, {**there, "answers": {**other, "codes": "b"}}, "NumPy")
+    assert compare(here, {**there, "answers": {}}, "NumPy")
+    assert compare(here, there, library["engine"])
+    assert compare(here, {**there, "compiler": ["numba"]}, "NumPy")
 
 
 @pytest.fixture(scope="module")

@@ -37,7 +37,7 @@ def main(here, *others):
         same = len(there["answers"])
         print(f"{told}: {f'{same} answers are the same' if not found else 'differs'}")
         wrong += [f"{engine}: {line}" for line in found]
-    sys.exit("\n".join(wrong))
+    sys.exit("\n".join(wrong) or 0)
 
 
 if __name__ == "__main__":
