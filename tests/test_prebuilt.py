@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from helpers.compared import compare
+from helpers.library import native
 
 from rvq_np import cli, errors
 from rvq_np.kernels import ahead, compiled, prebuilt
@@ -234,15 +235,7 @@ def test_answers_that_differ_are_found():
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory):
-    """A library for this processor, made by the command."""
-    folder = tmp_path_factory.mktemp("kernels")
-    folder.chmod(0o755)
-    path = folder / "kernels.so"
-    line = [sys.executable, "-m", "rvq_np", "compile", "-o", str(path)]
-    done = subprocess.run(line, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert str(path) in done.stdout
-    return path
+    return native(tmp_path_factory)
 
 
 def run(library, *arguments):

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from helpers import library
 from helpers.compared import compare
 
 from rvq_np import cli
@@ -129,8 +130,12 @@ def installed(tmp_path_factory):
     folder.chmod(0o755)
     here("pip", "wheel", "-q", "--no-deps", "-w", str(folder), str(HERE.parent))
     (pure,) = folder.glob("*.whl")
-    here("rvq_np", "compile", "--wheel", str(pure), "-o", str(folder / "out"))
-    (wheel,) = (folder / "out").glob("*.whl")
+    kernels = library.native(tmp_path_factory)
+    wheels.check(str(pure), str(folder / "out"))
+    made = wheels.make(
+        str(pure), kernels.read_bytes(), prebuilt.contents(kernels), str(folder / "out")
+    )
+    wheel = Path(made)
     here("venv", str(folder / "venv"))
     made = Installed(folder / "venv", wheel)
     needed = [str(wheel), "numpy", "safetensors", "array-api-compat"]
