@@ -33,9 +33,9 @@ def main(here, *others):
         path, _, engine = each.partition("=")
         there = json.loads(Path(path).read_text())
         found = compare(expected, there, engine)
-        told = f"{there['machine']}, Python {there['python']}, NumPy {there['numpy']}, {engine}"
+        computed = f"{there['machine']}, Python {there['python']}, NumPy {there['numpy']}, {engine}"
         same = len(there["answers"])
-        print(f"{told}: {f'{same} answers are the same' if not found else 'differs'}")
+        print(f"{computed}: {f'{same} answers are the same' if not found else 'differs'}")
         wrong += [f"{engine}: {line}" for line in found]
     sys.exit("\n".join(wrong) or 0)
 
