@@ -91,7 +91,7 @@ def make(path: str, library: bytes, about: dict[str, Any], folder: str) -> str:
             "wheel", "tags", "--remove", "--platform-tag", _platform(about["machine"]), str(packed)
         )
         (packed,) = work.glob("*.whl")
-        if sys.platform == "linux":
+        if system == "linux":
             _run("auditwheel", "repair", "--wheel-dir", str(work / "tagged"), str(packed))
             (packed,) = (work / "tagged").glob("*.whl")
         out = os.path.join(folder, packed.name)
@@ -100,10 +100,8 @@ def make(path: str, library: bytes, about: dict[str, Any], folder: str) -> str:
     return out
 
 
-def _platform(machine: str) -> str:
-    """Return the platform tag of what was made here, before auditwheel has looked at it."""
-    if sys.platform == "linux":
-        return f"linux_{machine}"
+def _platform() -> str:
+    """Return the platform tag of this system."""
     return re.sub(r"[-.]", "_", sysconfig.get_platform())
 
 
