@@ -87,9 +87,9 @@ def make(path: str, library: bytes, about: dict[str, Any], folder: str) -> str:
         metadata.write_text(lines)
         _run("wheel", "pack", "--dest-dir", str(work), str(content))
         (packed,) = work.glob("*.whl")
-        _run(
-            "wheel", "tags", "--remove", "--platform-tag", _platform(about["machine"]), str(packed)
-        )
+        system = about["system"]
+        tag = f"linux_{about['machine']}" if system == "linux" else _platform()
+        _run("wheel", "tags", "--remove", "--platform-tag", tag, str(packed))
         (packed,) = work.glob("*.whl")
         if system == "linux":
             _run("auditwheel", "repair", "--wheel-dir", str(work / "tagged"), str(packed))
