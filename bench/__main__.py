@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from . import plotting
-from .machine import ROOT, Neighbours, facts, opening
+from .machine import ROOT, Neighbours, facts, instructions, opening
 from .questions import QUESTIONS
 from .report import Answer, targets
 from .setting import Setting
@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     tables = [str(table) for answer in answers for table in answer.tables]
     # At the end: the facts list the BLAS libraries that were loaded, and the load of the machine.
     head = [opening(busy, options.quick)]
-    head += [str(targets(checks, options.threads))] if checks else []
+    head += [str(targets(checks, options.threads, instructions()))] if checks else []
     head.append(facts(command, busy))
     print("\n".join(head))
     whole = not (options.quick or options.only)

@@ -119,8 +119,7 @@ def _suits(architecture: str) -> bool:
 
     Numba may be configured for another processor than this one: then BLAS should be, too.
     """
-    asked = os.environ.get("NUMBA_CPU_FEATURES", "").replace("+", " ").replace(",", " ")
-    widest = _widest({"flags": asked} if asked else _processor_facts())
+    widest = instructions()
     if widest == "avx512f":
         return architecture in WIDE
     return widest != "avx2" or architecture in (*WIDE, "Haswell", "Zen", "Excavator")
@@ -153,8 +152,9 @@ def _processor_facts() -> dict[str, str]:
 
 
 def _widest(facts: dict[str, str]) -> str:
-    flags = facts.get("flags", "").split()
-    return next((name for name in ("avx512f", "avx2", "avx") if name in flags), "no AVX")
+    flags = facts.get("flags", facts.get("Features", "")).split()
+    named = ("avx512f", "avx2", "avx", "asimddp", "asimd")  # the last two are NEON's
+    return next((name for name in named if name in flags), "no AVX")
 
 
 def _ours() -> str:
@@ -166,6 +166,12 @@ def _ours() -> str:
     except (OSError, subprocess.CalledProcessError):
         return rvq_np.__version__
     return f"{rvq_np.__version__}, commit {commit}"
+
+
+def instructions() -> str:
+    """Return the widest SIMD instructions that this run could use, as the system calls them."""
+    asked = os.environ.get("NUMBA_CPU_FEATURES", "").replace("+", " ").replace(",", " ")
+    return _widest({"flags": asked} if asked else _processor_facts())
 
 
 def _kernels() -> str:

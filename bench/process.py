@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import statistics
 import subprocess
@@ -38,6 +39,83 @@ _SCRIPTS = {
 }
 
 
+# With kernels compiled ahead of time; what each process prints: seconds of the call, peak memory.
+_DATA = """
+import time
+import numpy as np, rvq_np
+codebooks = np.sin(np.arange(8 * 1024 * 128, dtype=np.float32)).reshape(8, 1024, 128)
+x = np.cos(np.arange({rows} * 128, dtype=np.float32)).reshape({rows}, 128)
+start = time.perf_counter()
+"""
+_END = """
+print(time.perf_counter() - start)
+try:  # not ru_maxrss, which includes the process before exec
+    with open("/proc/self/status") as file:
+        print(next(int(line.split()[1]) for line in file if line.startswith("VmHWM")))
+except OSError:
+    print("nan")
+"""
+_BEAM = "rvq_np.encode(x, codebooks, beam_size=4)"
+_STEP = "rvq_np.ResidualVectorQuantizer(128, codebook_dim=128, n_q=2, bins=64, rng=0)(x, 50)"
+_FIRST_CALLS = {  # rows, call, limit of the whole process in seconds
+    "first codes": (1024, "rvq_np.encode(x, codebooks)", 0.35),
+    "first codes of many": (16384, "rvq_np.encode(x, codebooks)", 0.6),
+    "first beam search of four": (1024, _BEAM, None),
+    "first training step": (1024, _STEP, None),
+}
+
+
+def prebuilt(setting: Setting, threads: int) -> Answer:
+    """How long do first calls take: from a library of kernels, and from Numba's cache?"""
+    rounds = 2 if setting.quick else 7
+    with tempfile.TemporaryDirectory() as folder:
+        library = os.path.join(folder, "kernels.so")
+        print("start-prebuilt: rvq-np compile", file=sys.stderr, flush=True)
+        if run(["-m", "rvq_np", "compile", "-o", library]) is None:
+            return Answer([])  # no C compiler
+        engines = {
+            "library": {"RVQ_NP_KERNELS": library},
+            "Numba's cache": {"RVQ_NP_KERNELS": "0", "NUMBA_CACHE_DIR": folder},
+        }
+        scripts = {
+            (name, engine): (_DATA.format(rows=rows) + call + _END, variables)
+            for name, (rows, call, _) in _FIRST_CALLS.items()
+            for engine, variables in engines.items()
+        }
+        empty = {
+            name: (_DATA.format(rows=each[0]) + _END, {}) for name, each in _FIRST_CALLS.items()
+        }
+        taken: dict[object, list[tuple[float, float, float]]] = {}
+        for turn in range(rounds + 1):
+            print(f"start-prebuilt: round {turn}/{rounds}", file=sys.stderr, flush=True)
+            for key, (script, variables) in [*scripts.items(), *empty.items()]:
+                each = run(["-c", script], **variables)
+                if each is None:
+                    raise RuntimeError(f"{key} failed in a fresh process")
+                if turn > 0:  # the first fills Numba's cache
+                    seconds, peak = map(float, each[1].split())
+                    taken.setdefault(key, []).append((each[0], seconds, peak * 1024))
+    median = {
+        key: [statistics.median(each) for each in zip(*found, strict=True)]
+        for key, found in taken.items()
+    }
+    rows, checks = [], []
+    for (name, engine), (whole, call, peak) in ((key, median[key]) for key in scripts):
+        count, _, limit = _FIRST_CALLS[name]
+        more = peak - median[name][2]
+        rows.append((f"{name}, N={count}", engine, duration(whole), duration(call),
+                     "-" if math.isnan(more) else f"{more / 2**20:.0f} MiB"))  # fmt: skip
+        if engine == "library" and limit is not None:
+            label = f"process start to {name}, D=128, K=1024, Q=8, N={count}, library of kernels"
+            checks.append(_within(label, f"≤ {limit} s, nothing cached", whole, limit))
+    note = (
+        "`rvq-np compile` for this processor; whole processes with their data, and the call in "
+        "them. Memory above a process that makes the same data and calls nothing."
+    )
+    header = ("", "kernels", "whole process", "the call", "memory")
+    return Answer([Table("First calls", note, header, rows, 2)], checks)
+
+
 def starting(setting: Setting, threads: int) -> Answer:
     """How long until a fresh process has its first codes, with and without Numba's cache?"""
     rounds = 2 if setting.quick else 5
@@ -45,7 +123,7 @@ def starting(setting: Setting, threads: int) -> Answer:
     for turn in range(rounds + 1):
         print(f"start: round {turn}/{rounds}", file=sys.stderr, flush=True)
         for name, script in _SCRIPTS.items():
-            each = run(["-c", script])
+            each = run(["-c", script], RVQ_NP_KERNELS="0")
             if turn > 0 and each is not None:  # the first warms the caches of files and of Numba
                 taken[name].append(each[0])
     seconds = {name: statistics.median(each) for name, each in taken.items() if each}
@@ -80,7 +158,7 @@ def _within(work: str, target: str, seconds: float, bound: float) -> Check:
 def _cold() -> tuple[float, float]:
     """Return the seconds of a process that compiles all kernels, and of the one call in it."""
     with tempfile.TemporaryDirectory() as folder:
-        done = run(["-c", _BATCH], NUMBA_CACHE_DIR=folder)
+        done = run(["-c", _BATCH], NUMBA_CACHE_DIR=folder, RVQ_NP_KERNELS="0")
     if done is None:
         raise RuntimeError("encoding failed in a fresh process")
     return done[0], float(done[1])

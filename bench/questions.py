@@ -45,6 +45,7 @@ QUESTIONS = {
     "degenerate": Question(collapse.collapsed),
     "first": Question(collapse.first_batch),
     "start": Question(process.starting, threaded=False),
+    "start-prebuilt": Question(process.prebuilt, threaded=False),
     "memory": Question(process.memory),
     "growth": Question(grid.growth),
     "shims": Question(shims.shims),

@@ -76,8 +76,11 @@ class Answer(NamedTuple):
     points: Sequence[Point] = ()
 
 
-def targets(checks: Iterable[Check], threads: Sequence[int]) -> Table:
-    """Return the table of all targets, one row each, in the order they were answered."""
+def targets(checks: Iterable[Check], threads: Sequence[int], instructions: str = "") -> Table:
+    """Return the table of all targets, one row each, in the order they were answered.
+
+    `instructions` names the instruction set of the run.
+    """
     rows: dict[tuple[str, str], list[Check]] = {}
     for check in checks:
         rows.setdefault((check.work, check.target), []).append(check)
@@ -91,7 +94,8 @@ def targets(checks: Iterable[Check], threads: Sequence[int]) -> Table:
         f"Reached: with {' / '.join(map(plural, threads))} where there are several results, "
         "otherwise with the defaults of a process. Details follow below."
     )
-    return Table("Targets", note, ("work", "target", "reached", "met"), lines, 2)
+    title = f"Targets, {instructions}" if instructions else "Targets"
+    return Table(title, note, ("work", "target", "reached", "met"), lines, 2)
 
 
 def plural(threads: int) -> str:

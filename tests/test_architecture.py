@@ -450,7 +450,7 @@ WRITE_ELSEWHERE = {
     "files/atomic.py",  # the one writer
     "bitstream/writer.py",  # append: in place
     "cli/folder.py",  # the journal of a folder: a line more
-    "kernels/ahead/emit.py", "kernels/ahead/linking.py",  # a temporary folder
+    "kernels/ahead/emit.py", "kernels/ahead/linking.py", "cli/wheels.py",  # a temporary folder
     "testing/containers.py",  # damaged files, in a folder of the test
 }  # fmt: skip
 

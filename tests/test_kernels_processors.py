@@ -22,6 +22,16 @@ from rvq_np.kernels.compiled import target as processor
     ("triple", "features", "target"),
     [
         ("aarch64-unknown-linux-gnu", "+neon", processor.Target(4, 4, ("float32",), True)),
+        (
+            "aarch64-unknown-linux-gnu",
+            "+neon,+dotprod,+lse",
+            processor.Target(4, 4, ("uint8", "float32"), True),
+        ),
+        (
+            "aarch64-unknown-linux-gnu",
+            "+neon,-dotprod",
+            processor.Target(4, 4, ("float32",), True),
+        ),
         ("arm64-apple-darwin23", "", processor.Target(4, 4, ("float32",), True)),
         (
             "x86_64-unknown-linux-gnu",
@@ -162,3 +172,35 @@ def test_the_float32_kernels_compile_for_arm():
     more = f"sys.path.insert(0, {str(Path(__file__).parent)!r})\nimport test_kernels_processors\n"
     made = run_as("NEON", more=more + "test_kernels_processors.show_code_for_arm()\nsys.exit()")
     assert len(re.findall(r"\bfmla\s+v\d+\.4s", made)) >= search.ROWS * 4
+
+
+CODE_FOR_ARM = """
+from pathlib import Path
+from rvq_np.kernels.ahead import emit
+from rvq_np.kernels.ahead.targets import TARGETS
+from rvq_np.kernels.compiled import entries
+
+target = TARGETS["aarch64+dotprod"]
+with emit.taken_for(target):
+    from rvq_np.kernels.compiled import target as shapes
+assert shapes.TARGET.screens == ("uint8", "float32")
+signature = next(entries.signatures("search.encode", shapes.TARGET.screens))
+machine = emit.machine_of(target)
+with emit.for_no_call():
+    code, _ = emit.compiler()(emit.body_of("search.encode"), signature)
+print(machine.emit_assembly(emit.module_of(code, "encode", target, machine)))
+"""
+
+
+@pytest.mark.slow
+def test_products_of_bytes_are_one_instruction_on_arm():
+    """Which only an Arm can run: `test_arm` proves there that the codes are the same."""
+    done = subprocess.run(
+        [sys.executable, "-c", CODE_FOR_ARM],
+        capture_output=True, text=True, cwd=Path(__file__).parents[1],
+        env={**os.environ, "RVQ_NP_KERNELS": "0", "NUMBA_CPU_NAME": "generic",
+             "NUMBA_CPU_FEATURES": "", "NUMBA_DISABLE_INTEL_SVML": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = re.findall(r"\bsdot\s+v\d+\.4s, v\d+\.16b", done.stdout)
+    assert len(found) >= search.ROWS * 4

@@ -10,12 +10,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers.compared import compare
+from helpers.library import native
 
 from rvq_np import cli, errors
 from rvq_np.kernels import ahead, compiled, prebuilt
 from rvq_np.kernels.compiled import entries
 
 HERE = Path(__file__).parent
+ANSWERS = str(HERE / "helpers" / "answers.py")
 
 
 def about(**changes):
@@ -107,6 +110,36 @@ def test_nothing_is_loaded_from_where_others_can_write(open_to_all, folder, monk
     assert "others can write" in message
 
 
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="modes are of POSIX")
+def test_nothing_is_loaded_from_a_folder_that_others_can_exchange(folder, monkeypatch, caplog):
+    inner = folder / "open" / "closed"
+    inner.mkdir(parents=True)
+    path = inner / "kernels.so"
+    path.write_bytes(prebuilt.sealed(b"binary", about()))
+    (folder / "open").chmod(0o777)
+    library, (message,) = found(path, monkeypatch, caplog)
+    assert library is None
+    assert message.endswith(f"others can write to {folder / 'open'}")
+    (folder / "open").chmod(0o1777)  # as /tmp, where others cannot rename what is not theirs
+    _, (message,) = found(path, monkeypatch, caplog)
+    assert "others can write" not in message
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="only root gives away")
+def test_nothing_is_loaded_from_where_another_group_can_write(folder, monkeypatch, caplog):
+    path = folder / "kernels.so"
+    path.write_bytes(prebuilt.sealed(b"binary", about()))
+    os.chown(path, 0, 12345)
+    path.chmod(0o664)
+    library, (message,) = found(path, monkeypatch, caplog)
+    assert library is None
+    assert message.endswith(f"others can write to {path}")
+    os.chown(path, 12345, 0)
+    library, (message,) = found(path, monkeypatch, caplog)
+    assert library is None
+    assert message.endswith(f"{path} belongs to another user")
+
+
 def test_a_library_that_is_named_but_not_there_is_one_warning(folder, monkeypatch, caplog):
     library, warned = found(folder / "none.so", monkeypatch, caplog)
     assert library is None
@@ -182,17 +215,27 @@ def test_what_is_compiled_takes_its_place_as_a_whole(folder, monkeypatch, capsys
     assert (path.read_bytes(), path.stat().st_mode & 0o777) == (b"new", 0o600)
 
 
+def test_answers_that_differ_are_found():
+    here = {
+        "engine": "Numba",
+        "compiler": ["numba"],
+        "answers": {"codes": "a", "projected, 9": "b"},
+    }
+    there = {"engine": "NumPy", "compiler": [], "answers": {"codes": "a", "projected, 9": "b"}}
+    other = {"codes": "a", "projected, 9": "c"}
+    assert compare(here, there, "NumPy") == []
+    assert compare(here, {**there, "answers": other}, "NumPy") == []
+    library = {**there, "engine": "library for aarch64"}
+    assert compare(here, {**library, "answers": other}, library["engine"])
+    assert compare(here, {**there, "answers": {**other, "codes": "b"}}, "NumPy")
+    assert compare(here, {**there, "answers": {}}, "NumPy")
+    assert compare(here, there, library["engine"])
+    assert compare(here, {**there, "compiler": ["numba"]}, "NumPy")
+
+
 @pytest.fixture(scope="module")
 def library(tmp_path_factory):
-    """A library for this processor, made by the command."""
-    folder = tmp_path_factory.mktemp("kernels")
-    folder.chmod(0o755)
-    path = folder / "kernels.so"
-    line = [sys.executable, "-m", "rvq_np", "compile", "-o", str(path)]
-    done = subprocess.run(line, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert str(path) in done.stdout
-    return path
+    return native(tmp_path_factory)
 
 
 def run(library, *arguments):
@@ -205,44 +248,15 @@ def run(library, *arguments):
     return done.stdout
 
 
-FIRST_CALLS = """
-import json, sys
-import numpy as np
-import rvq_np
-from rvq_np.kernels import prebuilt
-rng = np.random.default_rng(0)
-answers = []
-for dtype in (np.float32, np.float64):
-    x = rng.standard_normal((70, 9)).astype(dtype)
-    books = rng.standard_normal((3, 40, 9)).astype(dtype)
-    x[1], x[2] = (books[0, 0] + books[0, 1]) / 2, 0
-    books = rvq_np.Codebooks(list(books))
-    codes = rvq_np.encode(x, books)
-    answers += [codes, rvq_np.encode(x, books, beam_size=4), rvq_np.decode(codes, books)]
-    for width in (9, 4, 20):
-        rvq = rvq_np.ResidualVectorQuantizer(9, codebook_dim=width, n_q=2, bins=16, rng=0)
-        rvq(x, 50), rvq(x, 50)
-        answers += [rvq.fit(x).eval().encode(x, 50), *rvq.state_dict().values()]
-from rvq_np.kernels.compiled import averages
-rows, apart = np.arange(24.0).reshape(6, 4)[::2], np.zeros(6)  # strides of no signature
-averages.squared_distances(rows, np.ones((1, 4)), np.zeros(3, np.int32), apart[::2], 0, 3)
-answers.append(apart)
-assert apart.tolist() == [6.0, 0.0, 294.0, 0.0, 1094.0, 0.0], apart
-compiler = sorted({"numba", "llvmlite"} & set(sys.modules))
-answers = [each.tobytes().hex() for each in answers]
-print(json.dumps([compiler, prebuilt.library() is not None, answers]))
-"""
-
-
 @pytest.mark.slow
 def test_a_library_gives_the_same_bits_and_needs_no_compiler(library):
-    compiler, used, answers = json.loads(run(library, "-c", FIRST_CALLS))
-    assert used
-    assert compiler == []
-    compiler, used, expected = json.loads(run("0", "-c", FIRST_CALLS))
-    assert not used
-    assert compiler == ["llvmlite", "numba"]
-    assert answers == expected
+    made = json.loads(run(library, ANSWERS))
+    assert made["engine"] == f"library for {made['engine'].rpartition(' ')[2]}"
+    assert made["compiler"] == []
+    expected = json.loads(run("0", ANSWERS))
+    assert expected["engine"] == "Numba"
+    assert expected["compiler"] == ["llvmlite", "numba"]
+    assert made["answers"] == expected["answers"]
 
 
 @pytest.mark.slow

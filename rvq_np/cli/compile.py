@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from ..files.atomic import NewFile
-from . import outputs
+from . import outputs, wheels
 
 
 def add_to(commands: Any) -> None:
@@ -21,11 +21,17 @@ def add_to(commands: Any) -> None:
     parser.add_argument(
         "--target", nargs="+", default=["native"], metavar="TARGET",
         help="processors to compile for: native, x86-64-v4+vnni, x86-64-v4, x86-64-v3, x86-64-v2, "
-        "or aarch64; several of one machine may be in a library (default: native)",
+        "aarch64+dotprod or aarch64; several of one machine may be in a library (default: native)",
     )  # fmt: skip
     parser.add_argument(
-        "-o", "--output", required=True, help="library to write: .so, .dylib or .dll"
-    )
+        "--wheel", metavar="FILE",
+        help="wheel of rvq_np for all machines: write one that has the library in it, under the "
+        "tag of its platform, into the folder OUTPUT (needs pip install 'rvq-np[wheel]')",
+    )  # fmt: skip
+    parser.add_argument(
+        "-o", "--output", required=True,
+        help="library to write: .so, .dylib or .dll; with --wheel a folder",
+    )  # fmt: skip
     parser.set_defaults(run=run)
 
 
@@ -33,9 +39,18 @@ def run(options: argparse.Namespace) -> None:
     """Compile, and print what was written."""
     from ..kernels import ahead
 
+    if options.wheel is not None:
+        wheels.check(options.wheel, options.output)
+        library, about = ahead.build(options.target)
+        print(_said(wheels.make(options.wheel, library, about, options.output), about))
+        return
     out = outputs.of("compile", options.output, [])
     library, about = ahead.build(options.target)
     with NewFile(out.path) as new:  # processes may have the old library in their memory
         new.file.write(library)
+    print(_said(options.output, about), file=out.said)
+
+
+def _said(path: str, about: dict[str, Any]) -> str:
     names = ", ".join(each["name"] for each in about["targets"])
-    print(f"{options.output}: kernels for {names} on {about['system']}", file=out.said)
+    return f"{path}: kernels for {names} on {about['system']}"

@@ -114,10 +114,9 @@ def sealed(binary: bytes, about: dict[str, Any]) -> bytes:
 
 
 @functools.cache
-def sources() -> str:
+def sources(folder: Path = Path(__file__).parent) -> str:
     """Return a hash of the sources of all kernels: a library, or a cache, of others is outdated."""
     digest = hashlib.sha256()
-    folder = Path(__file__).parent
     for path in sorted(folder.rglob("*.py")) + sorted(folder.rglob("*.c")):
         digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
@@ -131,5 +130,9 @@ def _trusted(path: Path) -> None:
         found = place.stat()
         if found.st_uid not in (0, os.getuid()):
             raise ValueError(f"{place} belongs to another user")
-        if found.st_mode & stat.S_IWOTH:
+        own = found.st_gid in (0, os.getgid()) or not found.st_mode & stat.S_IWGRP
+        if found.st_mode & stat.S_IWOTH or not own:
+            raise ValueError(f"others can write to {place}")
+    for place in path.parents:  # who can rename a folder can put another in its place
+        if place.stat().st_mode & (stat.S_IWOTH | stat.S_ISVTX) == stat.S_IWOTH:
             raise ValueError(f"others can write to {place}")

@@ -12,6 +12,7 @@ import importlib
 import json
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -40,29 +41,29 @@ _I64 = ir.IntType(64)
 def main(name: str, folder: Path, share: int, shares: int) -> None:
     """Write the objects and the table of a share of the kernels of one target."""
     target = TARGETS[name]
-    with _taken_for(target):
+    with taken_for(target):
         from ..compiled import target as shapes
-    llvm.initialize_all_targets()
-    llvm.initialize_all_asmprinters()
-    compiled, machine, table = _compiler(), _machine(target), []
+    compiled, machine, table = compiler(), machine_of(target), []
     every = [
         (entry, signature)
         for entry in entries.ENTRIES
         for signature in entries.signatures(entry, shapes.TARGET.screens)
     ]
-    for number in range(share, len(every), shares):
-        entry, signature = every[number]
-        symbol = f"rvq_{_symbol(name)}_{number}"
-        code, result = compiled(_body(entry), signature)
-        (folder / f"{symbol}.o").write_bytes(_object(code, symbol, target, machine))
-        table.append([entry, signature, result, symbol])
+    with for_no_call():
+        for number in range(share, len(every), shares):
+            entry, signature = every[number]
+            symbol = f"rvq_{_symbol(name)}_{number}"
+            code, result = compiled(body_of(entry), signature)
+            module = module_of(code, symbol, target, machine)
+            (folder / f"{symbol}.o").write_bytes(machine.emit_object(module))
+            table.append([entry, signature, result, symbol])
     shape = [shapes.LANES, shapes.VECTORS, list(shapes.TARGET.screens), shapes.TARGET.fused]
     text = json.dumps({"shape": shape, "kernels": table})
     (folder / f"{_symbol(name)}.{share}.json").write_text(text)
 
 
 @functools.cache
-def _body(entry: str) -> Any:
+def body_of(entry: str) -> Any:
     """Return a kernel as those that others call are: without Numba's reference counts."""
     module, _, function = entry.partition(".")
     kernel = getattr(importlib.import_module(f"..compiled.{module}", __package__), function)
@@ -70,7 +71,7 @@ def _body(entry: str) -> Any:
     return numba.njit(_nrt=False, **options)(kernel.py_func)
 
 
-def _compiler() -> Any:
+def compiler() -> Any:
     """Return ``(body, signature)``: LLVM code of a function that takes addresses, and a result."""
     readers: dict[str, Any] = {}
 
@@ -164,15 +165,36 @@ def _put() -> Any:
     return put
 
 
-def _taken_for(target: Target) -> Any:
+def taken_for(target: Target) -> Any:
     """Let kernels have the shape of a processor that Numba cannot compile for on this one."""
     if target.machine == "x86_64":
         return contextlib.nullcontext()  # NUMBA_CPU_FEATURES has said it all
     codegen = type(cpu_target.target_context.codegen())
-    return mock.patch.object(codegen, "magic_tuple", return_value=(target.machine, "", ""))
+    features = ",".join(f"+{each}" for each in target.features)
+    return mock.patch.object(codegen, "magic_tuple", return_value=(target.machine, "", features))
 
 
-def _machine(target: Target) -> Any:
+@contextlib.contextmanager
+def for_no_call() -> Iterator[None]:
+    """Spare Numba the machine code of this processor, which may have none for what another has."""
+    context = type(cpu_target.target_context)
+    library = type(cpu_target.target_context.codegen().create_library("unused"))
+
+    def linked(_: Any, code: Any, *others: Any) -> Any:
+        code.finalize()
+        return [].append  # Numba takes any builtin, another one each time
+
+    with (
+        mock.patch.object(context, "get_executable", linked),
+        mock.patch.object(library, "_finalize_specific", return_value=None),
+    ):
+        yield
+
+
+def machine_of(target: Target) -> Any:
+    """Return what makes machine code for a target."""
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
     triple = {"linux": "{}-unknown-linux-gnu", "darwin": "{}-apple-darwin"}.get(
         sys.platform, "{}-pc-windows-msvc"
     )
@@ -185,12 +207,13 @@ def _machine(target: Target) -> Any:
     )
 
 
-def _object(compiled: Any, symbol: str, target: Target, machine: Any) -> bytes:
-    """Return the object of one function, under a name of ours; all it calls is within."""
+def module_of(compiled: Any, symbol: str, target: Target, machine: Any) -> Any:
+    """Return one function for another machine, under a name of ours; all it calls is within."""
     lines = compiled.library.get_llvm_str().splitlines()
     text = "\n".join(each for each in lines if not each.startswith("target "))
     if target.machine != "x86_64":
         text = _without_processor(text)
+    text = text.replace("@llvm.log2.f64(", "@rvq_np_log2(")  # see `entry.c`
     module = llvm.parse_assembly(text)
     module.triple, module.data_layout = machine.triple, str(machine.target_data)
     own = compiled.fndesc.llvm_func_name
@@ -202,8 +225,7 @@ def _object(compiled: Any, symbol: str, target: Target, machine: Any) -> bytes:
         else:
             function.linkage = "internal"
     module.verify()
-    made: bytes = machine.emit_object(module)
-    return made
+    return module
 
 
 def _without_processor(text: str) -> str:

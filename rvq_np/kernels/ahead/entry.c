@@ -10,6 +10,11 @@
 #include <string.h>
 #if defined(__aarch64__) && defined(__linux__)
 #include <sys/auxv.h>
+#define HAS_DOTPROD (getauxval(AT_HWCAP) >> 20 & 1)
+#elif defined(__APPLE__)
+#define HAS_DOTPROD 1 /* every Mac on Arm */
+#else
+#define HAS_DOTPROD 0
 #endif
 
 typedef struct Object Object;
@@ -179,7 +184,14 @@ done:
   return result;
 }
 
-/* What Numba calls for a few functions of the C library. */
+/* What kernels call for a few functions of the C library: of its oldest version, where it has
+   several, so that a library made here runs on older systems, too. */
+#if defined(__GLIBC__) && defined(__x86_64__)
+__asm__(".symver log2, log2@GLIBC_2.2.5");
+#elif defined(__GLIBC__) && defined(__aarch64__)
+__asm__(".symver log2, log2@GLIBC_2.17");
+#endif
+double rvq_np_log2(double x) { return log2(x); }
 double numba_frexp(double x, int *exponent) { return frexp(x, exponent); }
 double numba_ldexp(double x, int exponent) { return ldexp(x, exponent); }
 float numba_nextafterf(float x, float towards) { return nextafterf(x, towards); }

@@ -72,7 +72,7 @@ def _native() -> str:
     has = {name for name, there in dict(llvm.get_host_cpu_features()).items() if there}
     machine = prebuilt.machine()
     for name, target in TARGETS.items():
-        if target.machine == machine and (machine != "x86_64" or has >= set(target.features)):
+        if target.machine == machine and has >= set(target.features) - {"neon"}:
             return name
     raise ParameterError(
         f"compile: no target is for this processor; expected one of {', '.join(TARGETS)}."

@@ -28,5 +28,6 @@ TARGETS = {
     "x86-64-v4": _x86("x86-64-v4", V4, *_AVX512),
     "x86-64-v3": _x86("x86-64-v3", V3, "avx2", "fma", "bmi", "bmi2"),
     "x86-64-v2": _x86("x86-64-v2", V2, "sse4.2", "popcnt"),
+    "aarch64+dotprod": Target("aarch64", "generic", ("neon", "dotprod"), "HAS_DOTPROD"),
     "aarch64": Target("aarch64", "generic", ("neon",), "1"),
 }

@@ -10,21 +10,28 @@ A block of `ROWS` rows meets a panel of ``VECTORS * LANES`` codewords.  Each ste
 vectors once, repeats 32 bits of every row over the lanes and adds the products to
 ``ROWS * VECTORS`` sums that never leave the registers; the panel's last act turns sums into lower
 bounds, takes their least over the vectors and stores both.  Per step and lane that is one product
-in float32, two in int16 (``vpmaddwd``), four in bytes (``vpdpbusd``).
+in float32, two in int16 (``vpmaddwd``), four in bytes (``vpdpbusd``, or ``sdot`` on Arm).
 """
 
 from . import columns as col
 from .build import BYTES, F32, FLOATS, I8, I16, I32, I64, INTS, Build, row_of
 from .jit import cgutils, intrinsic, ir, types
-from .target import LANES, ROWS, VECTORS
+from .target import LANES, ROWS, SIGNED, VECTORS
+
+FLIP = -0x7F7F7F80  # 0x80 in each byte of an int32: codewords are stored with 128 added
 
 
 def _products(build, kind, total, codewords, row):
     """Return `total` plus the products of one step; `codewords`, `row` are vectors of 32 bits."""
     if kind == "float32":
         return build.add_product(row, codewords, total)
-    if kind == "uint8":
+    if kind == "uint8" and not SIGNED:
         return build.call(f"llvm.x86.avx512.vpdpbusd.{32 * LANES}", INTS, total, codewords, row)
+    if kind == "uint8":
+        signed = ir.VectorType(I8, 4 * LANES)
+        centred = build.b.xor(codewords, ir.Constant(INTS, [FLIP] * LANES))
+        x, y = (build.b.bitcast(each, signed) for each in (centred, row))
+        return build.call(f"llvm.aarch64.neon.sdot.v{LANES}i32.v{4 * LANES}i8", INTS, total, x, y)
     pairs = ir.VectorType(I16, 2 * LANES)
     name = {16: "llvm.x86.avx512.pmaddw.d.512", 8: "llvm.x86.avx2.pmadd.wd"}
     products = build.call(
@@ -95,6 +102,8 @@ def _screen_code(kind, n_rows):
         if kind == "float32":
             initial = [[build.load(half, offset(codewords, v * BYTES), FLOATS)
                         for v in range(VECTORS)]] * n_rows  # fmt: skip
+        elif kind == "uint8" and SIGNED:
+            initial = [[ir.Constant(INTS, None)] * VECTORS] * n_rows
         else:
             initial = [[build.spread(each, INTS)] * VECTORS for each in start]
         each_step = build.loop(steps)

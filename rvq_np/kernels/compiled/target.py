@@ -23,7 +23,8 @@ def target_of(triple: str, features: str) -> Target:
     """Return the shape for an LLVM triple and features as LLVM writes them, ``+avx2,-sse4a``."""
     has = {each[1:] for each in features.split(",") if each.startswith("+")}
     if triple.startswith(("aarch64", "arm64")):
-        return Target(4, 4, ("float32",), True)  # 32 registers
+        bytes_too = ("uint8", "float32") if "dotprod" in has else ("float32",)
+        return Target(4, 4, bytes_too, True)  # 32 registers
     if {"avx512f", "avx512bw", "avx512vl"} <= has:
         exact = ("uint8", "int16", "float32") if "avx512vnni" in has else ("int16", "float32")
         return Target(16, 4, exact, True)
@@ -44,6 +45,8 @@ def _host():
 TARGET = _host()
 
 LANES, VECTORS = TARGET.lanes, TARGET.vectors
+
+SIGNED = LANES == 4  # products of bytes are those of two signed numbers, as Arm's sdot has them
 
 PER_STEP = {"uint8": 4, "int16": 2, "float32": 1}  # dimensions a step
 

@@ -45,10 +45,12 @@ def folded(stage):
     weight, bias = (np.asarray(each, np.float32).astype(np.float64) for each in stage.into.given)
     codewords = stage.codebook.astype(np.float64)
     width, dim = weight.shape
-    wide, usable = codewords @ weight, stage.half < np.inf
-    wide -= wide[usable].mean(axis=0)
+    usable = stage.half < np.inf
     squares = np.einsum("kc,kc->k", codewords, codewords)
-    scores = 0.5 * squares - codewords @ bias
+    with np.errstate(all="ignore"):  # numpy#28687: Arm's BLAS tells of divisions
+        wide = codewords @ weight
+        scores = 0.5 * squares - codewords @ bias
+    wide -= wide[usable].mean(axis=0)
     scores -= scores[usable].min()
     narrow = wide.astype(np.float32)
     sizes, norms = np.sqrt(squares), np.sqrt(np.einsum("kd,kd->k", wide, wide))
