@@ -1,4 +1,4 @@
-"""Degenerate data: equal or nearly equal codewords, tiny or huge numbers."""
+"""Degenerate data: equal or nearly equal codewords, common offsets, tiny or huge numbers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,16 @@ from .threads import fixed_threads
 from .timing import round_robin
 
 ORDINARY, OURS, ESPNET = "ordinary", "rvq_np", "ESPnet's class"
-ALLOWED = 3  # times the time of ordinary data
+WIDE, MAPPED = "ordinary, float64", "ordinary, mapped to 256 numbers"
+ALLOWED = 3  # times the time of ordinary data,
+SHARED = {  # and where codewords share much, twice
+    "an offset of 1000": 2,
+    "an offset of 1000 at every stage": 2,
+    "an offset of 1000 of the vectors only": 2,
+    "codewords within 1e-4 of each other": 2,
+    "the same, and vectors as near": 2,
+    "mapped to 256 numbers, codewords within 1e-4": 2,
+}
 
 
 def kinds(rows: int, dim: int, size: int, stages: int) -> dict[str, tuple]:
@@ -40,6 +49,11 @@ def kinds(rows: int, dim: int, size: int, stages: int) -> dict[str, tuple]:
     mixed = np.float32(2.0) ** rng.integers(-140, 1, (size, 1)).astype(np.float32)
     half = rng.random((size, 1)) < 0.5
     wide = x.astype(np.float64), books.astype(np.float64)
+    offset, tight = np.float32(1000), point + np.float32(1e-4) * books
+    first = books.copy()
+    first[0] += offset
+    mapped = rng.standard_normal((stages, size, 2 * dim), dtype=np.float32)
+    into = [rng.standard_normal((2 * dim, dim)) / np.sqrt(dim) for _ in range(stages)]
     return {
         ORDINARY: (x, books),
         "all zero": (0 * x, 0 * books),
@@ -47,6 +61,17 @@ def kinds(rows: int, dim: int, size: int, stages: int) -> dict[str, tuple]:
         "every codeword twice": (x, twice),
         "vectors that are codewords": (books[0][rng.integers(size, size=rows)], books),
         "an offset of 10,000": (x + np.float32(1e4), shared),
+        "an offset of 1000": (x + offset, first),
+        "an offset of 1000 at every stage": (x + offset, books + offset),
+        "an offset of 1000 of the vectors only": (x + offset, books),
+        "codewords within 1e-4 of each other": (x, tight),
+        "the same, and vectors as near": (point + np.float32(1e-4) * x, tight),
+        MAPPED: (x, _mapped(mapped, into)),
+        "mapped to 256 numbers, codewords within 1e-4": (
+            x,
+            _mapped(mapped[:, :1] + np.float32(1e-4) * mapped, into),
+        ),
+        "mapped to 256 numbers, an offset of 1000": (x, _mapped(mapped + offset, into, offset)),
         "all a few ulps apart": (near((rows,)), np.concatenate([close, close - point])[:stages]),
         "half the codewords a few ulps apart": (
             np.where(half[rng.integers(size, size=rows)], near((rows,)), x),
@@ -57,10 +82,24 @@ def kinds(rows: int, dim: int, size: int, stages: int) -> dict[str, tuple]:
         "huge, 1e36": (x * np.float32(1e36), books * np.float32(1e36)),
         "vectors 1e30 times as long": (x * np.float32(1e30), books),
         "codewords of 1e-42 to 1": (x * mixed[rng.integers(size, size=rows)], books * mixed),
-        "ordinary, float64": (wide[0], wide[1]),
+        WIDE: (wide[0], wide[1]),
         "float64, 1e-290": (wide[0] * 1e-290, wide[1] * 1e-290),
         "float64, 1e290": (wide[0] * 1e290, wide[1] * 1e290),
     }
+
+
+def _mapped(codewords, into, bias=0.0):
+    """Return stages that are searched in more dimensions, and decode by the pseudo-inverse."""
+    return [
+        rvq_np.Stage(
+            each,
+            rvq_np.Linear(np.float32(map_in), np.full(len(map_in), bias, np.float32)),
+            rvq_np.Linear(
+                np.float32(np.linalg.pinv(map_in)), np.zeros(map_in.shape[1], np.float32)
+            ),
+        )
+        for each, map_in in zip(codewords, into, strict=True)
+    ]
 
 
 def collapsed(setting: Setting, threads: int) -> Answer:
@@ -77,11 +116,12 @@ def collapsed(setting: Setting, threads: int) -> Answer:
         seconds = round_robin(calls, setting.rounds, f"degenerate, {label}, {plural(threads)}")
     found = []
     for name, each in seconds.items():
-        reference = "ordinary, float64" if "float64" in name else ORDINARY
+        reference = WIDE if "float64" in name else MAPPED if "mapped" in name else ORDINARY
         found.append((name, duration(each), each / seconds[reference]))
     note = (
         f"SIMD vectors of {compiled.TARGET.lanes} floats; screening passes: "
-        f"{', '.join(compiled.SCREENS)}. Ratios to ordinary data of the same float type."
+        f"{', '.join(compiled.SCREENS)}. Ratios to ordinary data of the same float type "
+        "and with the same maps."
     )
     table = Table(
         f"Degenerate data, {label}; {plural(threads)}", note, ("data", "a call", "times ordinary"),
@@ -90,6 +130,10 @@ def collapsed(setting: Setting, threads: int) -> Answer:
     worst = max(times for *_, times in found)
     target = f"≤ {ALLOWED} x ordinary data"
     checks = [Check(f"degenerate data, {label}", target, threads, worst, ALLOWED, False)]
+    for name, bound in SHARED.items():
+        value = next(times for each, _, times in found if each == name)
+        target = f"≤ {bound} x ordinary data"
+        checks.append(Check(f"{name}, {label}", target, threads, value, bound, False))
     return Answer([table], checks)
 
 

@@ -38,7 +38,7 @@ def quantizers(draw):
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     dim, size, rows = draw(st.integers(1, 9)), draw(st.integers(1, 40)), draw(st.integers(1, 30))
     width = dim + draw(st.integers(1, 9))
-    kind = draw(st.sampled_from(["whole", "normal", "close", "repeated"]))
+    kind = draw(st.sampled_from(["whole", "normal", "close", "near", "far", "repeated"]))
     scale = np.float32(10.0 ** draw(st.sampled_from([-20, -6, 0, 0, 0, 6, 12])))
     offset = np.float32(draw(st.sampled_from([0, 0, 1, 100])))
 
@@ -54,6 +54,11 @@ def quantizers(draw):
             codewords = np.tile(codewords[:1], (size, 1))
             steps = rng.integers(-2, 3, codewords.shape).astype(np.float32)
             codewords = codewords * (1 + steps * np.float32(2.0**-23))
+        if kind == "near":
+            codewords = codewords[:1] + np.float32(1e-4) * codewords
+        if kind == "far":  # what maps make of rows is as far
+            codewords += np.float32(300)
+            offset = np.float32(300)
         if kind == "repeated":
             codewords[size // 2 :] = codewords[: size - size // 2]
         maps = (
@@ -147,6 +152,41 @@ def test_most_rows_are_never_mapped(rng, monkeypatch):
     compiled.run(x.copy(), compiled.packed(prepared), ours, 0, spent)
     assert spent[0] == 1200
     assert spent[1] < 3 * spent[0]
+
+
+@pytest.mark.parametrize(("offset", "reach"), [(0, 1e-4), (30, 1)])
+def test_most_rows_are_never_mapped_where_codewords_share_much(offset, reach, rng):
+    """What all codewords share is no part of what a folded screen must allow for."""
+    books = large(rng)
+    stages = []
+    for each in books.stages:
+        point = offset + each.codebook[:1]
+        into = Linear(each.project_in.weight, each.project_in.bias + np.float32(offset))
+        codewords = point + np.float32(reach) * each.codebook
+        stages.append(replace(each, codebook=codewords, project_in=into))
+    x = rng.standard_normal((600, 33)).astype(np.float32)
+    with paths.patched((tables, "LARGE", 1)):  # summed in float32, as large maps are
+        ours, theirs, prepared = codes_of(x, rvq_np.Codebooks(stages))
+    np.testing.assert_array_equal(ours, theirs)
+    assert prepared.kept["screen"] == packing.FOLDED
+    spent = np.zeros(2, np.int64)
+    compiled.run(x.copy(), compiled.packed(prepared), ours, 0, spent)
+    assert spent[0] == 1200
+    assert spent[1] < 3 * spent[0]
+
+
+def test_a_screen_that_leaves_many_rows_to_be_mapped_is_given_up(rng):
+    """An offset of the map itself, beside which float32 rounds what tells codewords apart."""
+    stage = large(rng, 1).stages[0]
+    into = Linear(stage.project_in.weight, stage.project_in.bias + np.float32(2e4))
+    books = rvq_np.Codebooks(
+        [replace(stage, codebook=stage.codebook + np.float32(2e4), project_in=into)]
+    )
+    x = rng.standard_normal((600, 33)).astype(np.float32)
+    with paths.patched((tables, "LARGE", 1)):
+        ours, theirs, prepared = codes_of(x, books)
+    np.testing.assert_array_equal(ours, theirs)
+    assert prepared.kept["screen"] != packing.FOLDED
 
 
 def test_stages_beside_each_other_need_not_all_be_folded(rng):

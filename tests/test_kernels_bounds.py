@@ -92,8 +92,28 @@ def check_bounds(rows, codewords, screen):
         assert said.slack[i] <= 1.001 * derived * norm + distant
 
 
+@st.composite
+def sharing(draw, counts=BY_PANEL, most=24, dtype=np.float32):
+    """Draw rows and codewords that share an offset, or lie within 1e-4 of each other, or both.
+
+    Rows may share it or not, and some be codewords, or in the middle of two.
+    """
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    dim, count = draw(st.integers(1, most)), draw(counts)
+    offset, reach = draw(st.sampled_from([(0, 1e-4), (1000, 1), (1000, 1e-4), (-1000, 30)]))
+    point = offset + rng.standard_normal(dim)
+    codewords = (point + reach * rng.standard_normal((count, dim))).astype(dtype)
+    origin = draw(st.sampled_from([point, 0 * point]))
+    x = (origin + reach * rng.standard_normal((6, dim))).astype(dtype)
+    pairs = codewords[rng.integers(count, size=(2, 3))]
+    x[1] = pairs[0, 0]
+    x[2:4] = (pairs[0, :2] + pairs[1, :2]) / 2
+    return x, codewords[None]
+
+
 def cases(dtype):
     return st.one_of(
+        sharing(dtype=dtype),
         strategies.uneven(counts=BY_PANEL, dims=st.integers(1, 24), dtype=dtype),
         strategies.collapsed(counts=BY_PANEL, dims=st.integers(1, 24), dtype=dtype),
         strategies.lost_to_rounding(dims=st.integers(1, 70), dtype=dtype),
@@ -194,6 +214,34 @@ def test_a_screen_leaves_few_codewords_of_ordinary_data(screen, rng):
     low = scores.min(axis=1, keepdims=True) * said.unit**2
     left = (said.bounds <= low).sum(axis=1).mean()
     assert left < {"uint8": 2.5, "int16": 1.02, "float32": 1.001}[screen]
+
+
+@EACH_SCREEN
+@pytest.mark.parametrize(("offset", "reach"), [(0.0, 1e-4), (1000.0, 1.0), (-1000.0, 1e-2)])
+def test_a_screen_leaves_few_codewords_of_those_that_share_much(screen, offset, reach, rng):
+    """What they share is taken away before anything is rounded to few bits."""
+    point = offset + rng.standard_normal(64)
+    x, codewords = (
+        (point + reach * rng.standard_normal((n, 64))).astype(np.float32) for n in (200, 500)
+    )
+    said = screened(x, codewords, screen)
+    wide, rows = codewords - point, x - point
+    scores = (np.square(wide).sum(axis=1) / 2 - rows @ wide.T) * said.unit**2
+    scores += (said.bounds - scores).max(axis=1, keepdims=True)  # from where they are seen
+    left = (said.bounds <= scores.min(axis=1, keepdims=True)).sum(axis=1).mean()
+    assert left < {"uint8": 2.5, "int16": 1.05, "float32": 1.05}[screen]
+
+
+@EACH_SCREEN
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@given(st.data())
+def test_codes_of_codewords_that_share_much_are_those_of_the_definition(screen, dtype, data):
+    x, books = data.draw(sharing(counts=st.integers(2, 7), most=6, dtype=dtype))
+    with paths.screen(screen)():
+        codes = rvq_np.encode(x, books)
+    kind = np.dtype(dtype).name
+    expected = np.transpose([oracle.encode(row, books.tolist(), kind) for row in x.tolist()])
+    np.testing.assert_array_equal(codes, expected)
 
 
 @EACH_SCREEN

@@ -13,6 +13,8 @@ from .rows import project_rows
 from .screens import collect, nearest
 from .simd import dot
 
+MAPPED = 4  # numbers of a row mapped alone that cost as much as a codeword scored
+
 
 @kernel(inner=True)
 def pick_folded(
@@ -60,6 +62,7 @@ def pick_folded(
             if near == 1:
                 codes[q, start + i] = found[0]
                 continue
+        scored += width // MAPPED
         project_rows(rows, row, 1, dim, maps, narrow, whole, q, mapped)
         codes[q, start + i] = settle(
             mapped, 0, np.inf, moved, centres, -1, 1.0, 1.0, codewords, codewords_at, width,
