@@ -259,7 +259,7 @@ thread.start()
 assert inside.wait(60)
 child = os.fork()
 if child == 0:
-    signal.alarm(20)  # a lock that hangs would hang for ever
+    signal.alarm(120)  # a lock that hangs would hang for ever
     {child}
     os._exit(0)
 thread.join()
