@@ -9,7 +9,7 @@ from helpers import paths, quantizers, regret
 from hypothesis import given
 
 import rvq_np
-from rvq_np import Codebooks, Grouped, Linear, Parallel, Projected, Stage
+from rvq_np import Codebooks, Grouped, Linear, Normalized, Parallel, Projected, Stage
 from rvq_np.codec import core, tally
 from rvq_np.errors import (
     BackendError,
@@ -157,6 +157,7 @@ def test_how_quantizers_are_composed_is_in_the_fingerprint(rng):
         Codebooks([Stage(one.codebook, stride=2) for one in stages]),
         Codebooks([Stage(one.codebook, stride=4) for one in stages]),
         Codebooks([Stage(one.codebook, metric="cosine") for one in stages]),
+        Normalized(stages), Normalized(stages)[:1], Parallel([books[:1], books[1:]]),
     ]  # fmt: skip
     assert len({one.fingerprint for one in each}) == len(each)
 
@@ -167,6 +168,7 @@ def test_shapes_and_types_are_kept(shape, dtype, rng):
     for quantizer in (
         between(rng, 6, 3), Parallel([between(rng, 6, 3), normal(rng, 1, 4, 6)]),
         Grouped([normal(rng, 2, 4, 4), between(rng, 2, 3)]),
+        Normalized([normal(rng, 1, 4, 6), normal(rng, 1, 3, 6)]),
     ):  # fmt: skip
         x = rng.standard_normal(shape).astype(dtype)
         codes = rvq_np.encode(x, quantizer)

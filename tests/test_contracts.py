@@ -66,6 +66,7 @@ def test_the_engine_on_a_gpu_has_what_its_contract_lists():
     [
         rvq_np.Codebooks(np.ones((2, 3, 2), np.float32)),
         rvq_np.Parallel([np.ones((2, 3, 2), np.float32)]),
+        rvq_np.Normalized([np.ones((1, 3, 2), np.float32)]),
         rvq_np.Grouped([np.ones((1, 3, 1), np.float32), np.ones((1, 4, 1), np.float32)]),
         rvq_np.Projected(
             np.ones((2, 3, 1), np.float32),

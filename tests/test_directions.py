@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
+from test_dropped import in_library
 
 import rvq_np
 from rvq_np import Codebooks, Linear, Normalized, Parallel, Stage, checkpoints, export, train
@@ -260,3 +261,15 @@ def test_stages_may_project():
         distances = np.square((left @ into.weight.T)[:, None] - stage.codebook[None]).sum(axis=2)
         np.testing.assert_array_equal(row, distances.argmin(axis=1))
         left = left - stage.codebook[row] @ out.weight.T
+
+
+@pytest.mark.parametrize("name", ["plain", "array API", "cupy"])
+def test_every_library_finds_the_same_codes(name):
+    books, x = fitted(True, True), 5 * rows(60, seed=6)
+    expected = rvq_np.encode(x, books)
+    with in_library(name) as (put, get):
+        codes = rvq_np.encode(put(x), books)
+        np.testing.assert_array_equal(get(codes), expected)
+        np.testing.assert_array_equal(
+            get(rvq_np.decode(codes, books)), rvq_np.decode(expected, books)
+        )

@@ -16,6 +16,7 @@ from rvq_np import (
     Codebooks,
     Grouped,
     Linear,
+    Normalized,
     Parallel,
     Projected,
     ResidualVectorQuantizer,
@@ -45,6 +46,7 @@ QUANTIZERS = {
     "projected": lambda: Projected(normal(3, 9, 4), *maps()),
     "parallel": lambda: Parallel([normal(1, 9, 6), normal(2, 9, 6, seed=1)]),
     "parallel, projected": lambda: Parallel([normal(1, 9, 6), Projected(normal(2, 9, 4), *maps())]),
+    "normalized": lambda: Normalized([normal(1, 9, 6, seed=q) for q in range(3)]),
     "grouped": lambda: Grouped([normal(2, 9, 2), Projected(normal(1, 9, 4), *maps(4, 4))]),
     "strides": lambda: Codebooks([Stage(normal(9, 6, seed=q), stride=4 // (q + 1) or 1)
                                   for q in range(3)]),

@@ -327,8 +327,8 @@ def test_small_batches_wait_by_default_and_a_model_saved_before_keeps_its_rule()
 
 
 @pytest.mark.parametrize(("bins", "expected"), [
-    (16, 256), (256, 4096), (512, 8192), (1024, 8192), (2048, 8192), (4096, 16384),
-    ((16, 1024, 4), 8192),
+    (16, 256), (256, 4096), (1024, 16384), (2048, 16384), (4096, 16384), (8192, 32768),
+    ((16, 1024, 4), 16384),
 ])  # fmt: skip
 def test_more_vectors_are_waited_for_where_that_is_cheap(bins, expected, monkeypatch):
     monkeypatch.undo()

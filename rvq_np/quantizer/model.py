@@ -700,7 +700,7 @@ class ResidualVectorQuantizer:
         """How many more vectors training needs before it makes its first codewords once more.
 
         0 but where ``threshold_ema_dead_code`` is None, the default, and batches were smaller than
-        that: 16 vectors for each codeword of the largest codebook, but 8,192 at most, or, where
+        that: 16 vectors for each codeword of the largest codebook, but 16,384 at most, or, where
         that is more, 4 for each. The codewords until then are provisional: they come from the
         first batch.
         """

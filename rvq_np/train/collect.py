@@ -21,7 +21,7 @@ from .state import CodebookState
 
 ENOUGH = 4  # vectors per codeword, the fewest
 AMPLE = 16  # vectors per codeword, for as long as that is cheap:
-CHEAP = 8192  # vectors in all
+CHEAP = 16384  # vectors in all
 
 
 class Collected(NamedTuple):

@@ -151,3 +151,15 @@ def test_there_is_no_sample_weight_and_the_page_says_so():
     for name in ("fit", "partial_fit", "score"):
         assert "sample_weight" not in inspect.signature(getattr(ResidualQuantizer, name)).parameters
     assert "sample_weight" in inspect.getdoc(ResidualQuantizer)
+
+
+def test_stages_may_have_sizes_of_their_own(rng):
+    x = rng.standard_normal((400, 5))
+    quantizer = ResidualQuantizer(n_q=3, bins=[8, 4, 6], random_state=1).fit(x)
+    assert quantizer.codebooks_.sizes == (8, 4, 6)
+    assert quantizer.transform(x).max(axis=0).tolist() == [7, 3, 5]
+    assert quantizer.to_quantizer().bins == (8, 4, 6)
+    online = ResidualQuantizer(n_q=3, bins=(8, 4, 6), random_state=1).partial_fit(x)
+    assert online.codebooks_.sizes == (8, 4, 6)
+    with pytest.raises(ParameterError, match=r"ResidualQuantizer.fit: bins is \[8, 4\]; expected"):
+        ResidualQuantizer(n_q=3, bins=[8, 4]).fit(x)
