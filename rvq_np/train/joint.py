@@ -213,10 +213,11 @@ class Adder:
         """Add vectors (n, D) and their codes (Q, n)."""
         rounded = np.rint(x.astype(np.float64) / self.grid) * self.grid
         chosen = np.ascontiguousarray(codes, dtype=np.int32)
+        of = steps.extent(rounded)
         for q, size in enumerate(self.sizes):
             own = slice(self.starts[q], self.starts[q + 1])
-            counts, sums = steps.sums(rounded, chosen[q], size)
-            self.sums[own] += sums
+            counts = np.bincount(chosen[q], minlength=size)
+            self.sums[own] += steps.exact_sum(rounded, chosen[q], size, of).rounded()
             self.pairs[own, own][np.diag_indices(size)] += counts
             for p, other in enumerate(self.sizes[:q]):
                 both = chosen[p].astype(np.int64) * size + chosen[q]
