@@ -77,10 +77,20 @@ def test_any_partition_and_any_order_of_merging_give_the_same_bits(batch, data):
     np.testing.assert_array_equal(np.asarray(sums), sums_of(rows, codes, size))
 
 
-def test_residuals_of_all_stages_are_added_up_exactly(rng):
-    """Where residuals are not looked at, but bounded by vectors and codewords."""
-    x = (rng.standard_normal((900, 5)) * 2.0 ** rng.integers(-20, 20, (900, 5))).astype(np.float32)
+def test_the_sum_of_many_rows_is_not_rounded_on_any_grid(rng):
+    """All of one sign and with all bits there are, so that sums need as many bits as can be."""
+    x = 1 + rng.random((5000, 4))
+    sums = codec.tally(x, np.zeros((1, len(x)), np.int32), np.zeros((1, 1, 4)))[1]
+    np.testing.assert_array_equal(sums[0], sums_of(x, np.zeros(len(x)), 1))
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_residuals_of_all_stages_are_added_up_exactly(whole, rng):
+    """Where residuals are not looked at, but bounded by vectors and codewords, which are finer."""
+    x = (rng.standard_normal((300, 5)) * 2.0 ** rng.integers(-20, 20, (300, 5))).astype(np.float32)
     books = (rng.standard_normal((3, 8, 5)) * 2.0 ** rng.integers(-9, 9, (3, 8, 5))).astype("f4")
+    if whole:
+        x, books = rng.integers(-9, 10, x.shape).astype(np.float32), books * np.float32(2.0**-25)
     codes, left = rvq_np.encode(x, books), x
     with paths.tiny_tiles():
         sums = codec.tally(x, codes, books)[1]

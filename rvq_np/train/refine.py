@@ -162,6 +162,7 @@ class Way(NamedTuple):
     patience: int = 3
     rows_per_codeword: int | None = 256
     callback: Callable[[RefineProgress], None] | None = None
+    greedy: bool = False  # whether the error of codes of a greedy search must not rise either
 
     def as_dict(self) -> dict[str, Any]:
         """Return what the result depends on."""
@@ -170,7 +171,7 @@ class Way(NamedTuple):
 
 def options(call: str, n_q: int, given: Mapping[str, Any]) -> Way:
     """Return checked arguments of `refine`, defaults where one is not given."""
-    known = {*Way._fields, "prefixes"} - {"weights"}
+    known = {*Way._fields, "prefixes"} - {"weights", "greedy"}
     for name in given:
         if name not in known:
             raise ParameterError(
@@ -250,7 +251,11 @@ def refined(
         _tell(way, iteration, errors, better)
         if idle == way.patience:
             break
-    return best if _surely_less(least.rows, first.rows) else given
+    if not _surely_less(least.rows, first.rows):
+        return given
+    if way.greedy and judge.errors(best, 1).mean[-1] > judge.errors(given, 1).mean[-1]:
+        return given
+    return best
 
 
 def _shaken(
