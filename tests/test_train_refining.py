@@ -20,7 +20,7 @@ def sums(monkeypatch):
     rng = np.random.default_rng(0)
     parts = [rng.standard_normal((12, 8)) * scale for scale in (2.0, 1.0, 0.6)]
     x = sum(part[rng.integers(0, 12, 4000)] for part in parts)
-    return (x + 0.2 * rng.standard_normal(x.shape)).astype(np.float32)
+    return (x + 0.3 * rng.standard_normal(x.shape)).astype(np.float32)
 
 
 PAIR = (Linear(np.eye(2), np.zeros(2)), Linear(np.eye(2), np.zeros(2)))
@@ -98,4 +98,4 @@ def test_prefixes_are_no_worse_than_without_refinement(sums):
     plain, refined = errors(False), errors(None)
     assert refined[3] < 0.98 * plain[3]
     for ours, theirs in zip(refined, plain, strict=True):
-        assert ours <= 1.02 * theirs
+        assert ours <= 1.01 * theirs
