@@ -29,7 +29,7 @@ STEP = 1.5  # times the way to the refitted codewords: after 8 iterations SIFT i
 NOISE = 0.25  # of a stage's spread, added to its codewords for the first search, then less
 QUIET = 0.8  # share of the iterations after which there is no more noise
 SURE = 2.0  # standard errors that the held-out error must have fallen by
-PREFIXES = 0.7, 0.3, 0.1  # weights of the shortest prefixes; longer ones have the last of these
+PREFIXES = 0.5, 0.3, 0.1  # weights of the shortest prefixes; longer ones have the last of these
 
 
 class RefineProgress(NamedTuple):
@@ -77,8 +77,8 @@ def refine(
     ridge : float, optional
         See `refit`.
     prefixes : float or sequence of Q - 1 floats, optional
-        See `refit`. By default 0.7 for the first stage alone, 0.3 for two, 0.1 for longer ones: on
-        SIFT that costs 1.9 % of the full error, and prefixes of two stages and more are better
+        See `refit`. By default 0.5 for the first stage alone, 0.3 for two, 0.1 for longer ones: on
+        SIFT that costs less than 2 % of the full error, and prefixes of two stages and more are better
         than before.
     held_out : float between 0 and 1, optional
         Share of the vectors that the codebooks are not refitted to (16,384 vectors at most). Their
