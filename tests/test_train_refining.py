@@ -34,7 +34,7 @@ PAIR = (Linear(np.eye(2), np.zeros(2)), Linear(np.eye(2), np.zeros(2)))
         ([256], None, 1 << 20),  # one stage: k-means has done all there is to do
         ([4096, 1], None, 1 << 20),  # equations of too many codewords
         ([4] * 2, [None, PAIR], 1 << 20),
-        ([4] * 2, None, 0),  # what `fit` says of a warm start and of Dask arrays
+        ([4] * 2, None, 0),  # what `fit` says of a warm start
     ],
 )
 def test_nothing_is_refined_by_default_where_it_does_not_pay(sizes, projections, rows):

@@ -123,12 +123,12 @@ class ExactSum:
 
     def onto(self, extent: Extent, rows: int) -> ExactSum:
         """Return the same sum on the grids of at least as many rows, of a wider extent."""
-        wanted = grids(extent, rows)
-        if wanted == self.grids:
+        fitting = grids(extent, rows)
+        if fitting == self.grids:
             return type(self)(self.pieces, extent, rows)
-        cut = np.zeros((len(wanted), *self.shape))
+        cut = np.zeros((len(fitting), *self.shape))
         for piece in self.host().pieces:
-            for g, grid in enumerate(wanted[:-1]):
+            for g, grid in enumerate(fitting[:-1]):
                 near = np.ldexp(np.rint(np.ldexp(piece, -grid)), grid)
                 cut[g] += near
                 piece = piece - near

@@ -86,11 +86,15 @@ class Chunks:
 
     def take(self, rows: np.ndarray) -> np.ndarray:
         """Return these rows (n, D), which ascend, as they are."""
-        import dask
-
         if not len(rows):
             return np.empty((0, self.shape[1]), self.dtype)
-        return np.asarray(computed(self.call, [dask.delayed(_here)(self.pieces(rows))])[0])
+        return np.asarray(computed(self.call, [self.gathered(rows)])[0])
+
+    def gathered(self, rows: np.ndarray) -> Any:
+        """Return a task that gives these rows (n, D), which ascend, as they are."""
+        import dask
+
+        return dask.delayed(_here)(self.pieces(rows))
 
     def checks(self) -> list[Any]:
         """Return a task per chunk that gives the first number that is not finite, and its place."""
@@ -220,6 +224,22 @@ class ChunkedData:
             return counts, sums
 
         return [again]
+
+    def chosen(self, codebooks: Codebooks) -> list[np.ndarray]:
+        """Return how many rows choose each codeword of each stage in a greedy search.
+
+        Of data of which no stage has been taken over.
+        """
+        import dask
+
+        self.blocks = self._fresh()
+        parts = self._each(dask.delayed(_chosen), one_key(codebooks))
+        totals = [np.zeros(size) for size in codebooks.sizes]
+        for start in range(0, len(parts), FOLDED):
+            for counts in computed("fit", parts[start : start + FOLDED]):
+                for total, count in zip(totals, counts, strict=True):
+                    total += count
+        return totals
 
     def read(self, places: np.ndarray) -> np.ndarray:
         """Return what the current stage quantizes at these places (sorted or not)."""
@@ -362,6 +382,13 @@ def _within(block: Block, codewords: np.ndarray) -> None:
 def _tally(block: Block, codewords: np.ndarray, following: str) -> Any:
     with sharing():
         return block.tally(codewords, following)
+
+
+def _chosen(block: Block, codebooks: Codebooks) -> list[np.ndarray]:
+    with sharing():
+        codes = core.encode(block.data.read(slice(None)), codebooks, codebooks.n_q)
+    sizes = codebooks.sizes
+    return [np.bincount(own, minlength=size) for own, size in zip(codes, sizes, strict=True)]
 
 
 def _added(total: Any, parts: list[Any]) -> Any:

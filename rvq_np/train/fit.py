@@ -99,8 +99,9 @@ def fit(
         Move all codebooks together afterwards, see `rvq_np.train.refine`; a dictionary holds
         arguments of it. K-means is the same with and without. Not with projections. By default,
         10 iterations where it pays: from 8,192 vectors and 32 per codeword of all stages on, if
-        there are 2 stages or more, 4,096 codewords or fewer and neither projections nor `start`
-        nor chunks of Dask, and if the error of codes of a greedy search falls as well.
+        there are 2 stages or more, 4,096 codewords or fewer and neither projections nor `start`,
+        and if the error of codes of a greedy search falls as well. Of a Dask array one worker gets
+        all rows that it takes.
     start : Codebooks or array (Q, K, D), optional
         Earlier codebooks: their codewords are the first ones of each stage.
     freeze : sequence of int, optional
@@ -192,8 +193,7 @@ def fit(
     first, frozen = start_of("fit", start, freeze, n_q, sizes, projections, x.shape[1])
     if first is not None:
         asked["start"] = [first.fingerprint, sorted(frozen), hold]
-    unfit = start is not None or isinstance(x, Chunks)
-    way = way_of(refine, sizes, projections, 0 if unfit else x.shape[0])
+    way = way_of(refine, sizes, projections, x.shape[0] if start is None else 0)
     if way is not None and frozen:
         raise ParameterError(
             "fit: refine moves all stages, but freeze names some; expected one of the two."
@@ -201,10 +201,10 @@ def fit(
     if way is not None:
         asked["refine"] = way.as_dict()
     remote = isinstance(x, Chunks)
-    if way is not None and remote:
+    if way is not None and remote and way.callback is not None:
         raise ParameterError(
-            "fit: refine is asked for, and x is read by tasks of Dask; expected vectors in this "
-            "process. Leave refine away, or call rvq_np.train.refine with some of the vectors."
+            "fit: refine has a callback, and x is read by tasks of Dask, which may run in other "
+            "processes; expected none. Leave the callback of refine away."
         )
     if not remote:
         x = x if core.stays(x) else arrays.to_numpy(x)

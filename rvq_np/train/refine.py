@@ -78,8 +78,8 @@ def refine(
         See `refit`.
     prefixes : float or sequence of Q - 1 floats, optional
         See `refit`. By default 0.5 for the first stage alone, 0.3 for two, 0.1 for longer ones: on
-        SIFT that costs less than 2 % of the full error, and prefixes of two stages and more are better
-        than before.
+        SIFT that costs less than 2 % of the full error, and prefixes of two stages and more are
+        better than before.
     held_out : float between 0 and 1, optional
         Share of the vectors that the codebooks are not refitted to (16,384 vectors at most). Their
         error decides which codebooks are returned.
@@ -220,23 +220,54 @@ def refined(
 
     `seen`: rows that the codebooks were made of; others are held out first.
     """
-    total, most = x.shape[0], sum(codebooks.sizes)
-    rows = np.arange(total)
-    if way.rows_per_codeword is not None and total > way.rows_per_codeword * most:
-        rows = sample_rows(total, way.rows_per_codeword * most, rng)
-    count = min(HELD_OUT, round(way.held_out * len(rows)))
-    if count == 0 or len(rows) - count < most:
-        warn(
-            f"{call}: there are {len(rows) - count} vectors to refit {most} codewords to, and "
-            f"{count} held out; expected at least {most} and 1. The codebooks are not refined. "
-            "Pass more vectors, or fit fewer codewords.",
-            TooFewVectorsWarning,
-        )
+    if not enough(call, x.shape[0], sum(codebooks.sizes), way):
         return codebooks
+    drawn = parted(x.shape[0], sum(codebooks.sizes), way, seen, rng)
+    return moved(x, *drawn, codebooks, way, rng)
+
+
+def _counts(total: int, most: int, way: Way) -> tuple[int, int]:
+    """Return how many of `total` rows are used for `most` codewords, and how many held out."""
+    used = total if way.rows_per_codeword is None else min(total, way.rows_per_codeword * most)
+    return used, min(HELD_OUT, round(way.held_out * used))
+
+
+def enough(call: str, total: int, most: int, way: Way) -> bool:
+    """Return whether so many rows may refine `most` codewords; warn otherwise."""
+    used, count = _counts(total, most, way)
+    if count and used - count >= most:
+        return True
+    warn(
+        f"{call}: there are {used - count} vectors to refit {most} codewords to, and "
+        f"{count} held out; expected at least {most} and 1. The codebooks are not refined. "
+        "Pass more vectors, or fit fewer codewords.",
+        TooFewVectorsWarning,
+    )
+    return False
+
+
+def parted(
+    total: int, most: int, way: Way, seen: np.ndarray | None, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw the rows that are held out, and those to refit to; both ascend."""
+    used, count = _counts(total, most, way)
+    rows = np.arange(total) if used == total else sample_rows(total, used, rng)
     rows = rng.permutation(rows)
     if seen is not None:
         rows = rows[np.argsort(np.isin(rows, seen), kind="stable")]
-    judge, learn = _Rows(x, np.sort(rows[:count])), _Rows(x, np.sort(rows[count:]))
+    return np.sort(rows[:count]), np.sort(rows[count:])
+
+
+def moved(
+    x: Any,
+    held_out: np.ndarray,
+    rows: np.ndarray,
+    codebooks: Codebooks,
+    way: Way,
+    rng: np.random.Generator,
+) -> Codebooks:
+    """Return the best codebooks of a refinement to some rows of `x`, judged by others."""
+    judge, learn = _Rows(x, held_out), _Rows(x, rows)
     given = best = codebooks
     first = least = judge.errors(codebooks, way.beam_size)
     _tell(way, 0, first, True)
@@ -246,9 +277,9 @@ def refined(
         shaken = _shaken(codebooks, iteration - 1, way.iterations, rng)
         tally = learn.tally(shaken, way.beam_size, grid)
         old = np.concatenate([stage.codebook.astype(np.float64) for stage in codebooks])
-        moved = joint.solved(tally, old, way.ridge, way.weights)
+        solved = joint.solved(tally, old, way.ridge, way.weights)
         noisy = shaken is not codebooks
-        codebooks = joint.with_codewords(old + STEP * (moved - old), codebooks)
+        codebooks = joint.with_codewords(old + STEP * (solved - old), codebooks)
         errors = judge.errors(codebooks, way.beam_size)
         better = errors.mean[-1] < least.mean[-1]
         if better:
@@ -275,11 +306,11 @@ def _shaken(
     share = NOISE * (1.0 - iteration / (QUIET * iterations))
     if share <= 0:
         return codebooks
-    moved = []
+    shaken = []
     for stage in codebooks:
         spread = stage.codebook.std(axis=0, dtype=np.float64)
-        moved.append(stage.codebook + share * spread * rng.standard_normal(stage.codebook.shape))
-    return joint.with_codewords(np.concatenate(moved), codebooks)
+        shaken.append(stage.codebook + share * spread * rng.standard_normal(stage.codebook.shape))
+    return joint.with_codewords(np.concatenate(shaken), codebooks)
 
 
 def _surely_less(these: np.ndarray, those: np.ndarray) -> bool:
@@ -288,20 +319,25 @@ def _surely_less(these: np.ndarray, those: np.ndarray) -> bool:
     return bool(less.mean() > SURE * less.std() / math.sqrt(len(less)))
 
 
+def chosen(x: Any, rows: np.ndarray, codebooks: Codebooks) -> list[np.ndarray]:
+    """Return how many of some rows choose each codeword of each stage in a greedy search."""
+    totals = [np.zeros(size) for size in codebooks.sizes]
+    for _, codes in _Rows(x, rows).encoded(codebooks, 1):
+        for total, own in zip(totals, codes, strict=True):
+            total += np.bincount(own, minlength=len(total))
+    return totals
+
+
 def states_of(
-    codebooks: Codebooks, x: Any, rows: np.ndarray, epsilon: float
+    codebooks: Codebooks, counts: list[np.ndarray], epsilon: float
 ) -> list[CodebookState]:
-    """Return the states of refined codebooks, with the counts of a greedy search of some rows.
+    """Return the states of refined codebooks, with the counts of `chosen`.
 
     An `ema` step on the same counts starts from these codewords.
     """
-    totals = [np.zeros(size) for size in codebooks.sizes]
-    for _, codes in _Rows(x, rows).encoded(codebooks, 1):
-        for total, chosen in zip(totals, codes, strict=True):
-            total += np.bincount(chosen, minlength=len(total))
     return [
         state_held(Clusters(stage.codebook, total, total), epsilon)
-        for stage, total in zip(codebooks, totals, strict=True)
+        for stage, total in zip(codebooks, counts, strict=True)
     ]
 
 

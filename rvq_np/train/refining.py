@@ -1,4 +1,4 @@
-"""How `fit` refines: as it is told to, by default where it pays."""
+"""How `fit` refines: as its argument says, by default where it pays."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 
 from .. import arguments
-from ..codebooks import Linear
+from ..codebooks import Codebooks, Linear
 from ..errors import ParameterError
-from .refine import Way, options, refined, states_of
+from .chunked import ChunkedData, Chunks
+from .refine import Way, chosen, enough, moved, options, parted, refined, states_of
 from .state import CodebookState, codebooks_of
+from .tasks import elsewhere
 
 # What docs/design.md, (at), has measured.
 ENOUGH = 32  # vectors per codeword of all stages
@@ -52,10 +54,33 @@ def refined_states(
     x: Any, rows: np.ndarray | None, states: list[CodebookState], way: Way,
     rng: np.random.Generator, epsilon: float,
 ) -> list[CodebookState]:  # fmt: skip
-    """Return the states of refined codebooks, or `states` if none are better."""
+    """Return the states of refined codebooks, or `states` if none are better.
+
+    `rows`: those of `x` that k-means has seen; None: all.
+    """
     codebooks = codebooks_of(states)
     own = np.random.default_rng(rng.integers(1 << 32, size=2))  # drawn after all of k-means
-    better = refined("fit", x, codebooks, way, own, seen=rows)
-    if better is codebooks:
+    if not enough("fit", x.shape[0], sum(codebooks.sizes), way):
         return states
-    return states_of(better, x, np.arange(x.shape[0]) if rows is None else rows, epsilon)
+    if isinstance(x, Chunks):
+        better, counts = _by_tasks(x, rows, codebooks, way, own)
+    else:
+        better = refined("fit", x, codebooks, way, own, seen=rows)
+        counts = []
+        if better != codebooks:
+            counts = chosen(x, np.arange(x.shape[0]) if rows is None else rows, better)
+    return states if better == codebooks else states_of(better, counts, epsilon)
+
+
+def _by_tasks(
+    x: Chunks, rows: np.ndarray | None, codebooks: Codebooks, way: Way, rng: np.random.Generator
+) -> tuple[Codebooks, list[np.ndarray]]:
+    """Refine on a worker, which gets all rows that refinement draws; count by all workers."""
+    judge, learn = elsewhere("fit", parted, x.shape[0], sum(codebooks.sizes), way, rows, rng)
+    places = np.sort(np.concatenate([judge, learn]))
+    there = x.gathered(places)
+    local = np.searchsorted(places, judge), np.searchsorted(places, learn)
+    better = elsewhere("fit", moved, there, *local, codebooks, way, rng)
+    if better == codebooks:
+        return codebooks, []
+    return better, ChunkedData(x, rows, [None] * codebooks.n_q, False).chosen(better)

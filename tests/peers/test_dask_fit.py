@@ -19,8 +19,9 @@ from rvq_np.errors import (
     ParameterError,
     ShapeError,
     StateError,
+    TooFewVectorsWarning,
 )
-from rvq_np.train import chunked, data, tasks
+from rvq_np.train import chunked, data, refining, tasks
 from rvq_np.train.kmeans import lloyd, sample_rows
 
 N, DIM, SIZE = 3000, 6, 16
@@ -155,9 +156,39 @@ def test_a_task_that_runs_again_draws_the_same():
     assert once[1] == again[1] != rng.bit_generator.state
 
 
-def test_refinement_is_refused():
+def clustered():
+    """Vectors that refinement makes better codebooks of, in a single try."""
+    rng = np.random.default_rng(0)
+    parts = [rng.standard_normal((12, DIM)) * scale for scale in (2.0, 1.0, 0.6)]
+    x = sum(part[rng.integers(0, 12, 4000)] for part in parts)
+    return (x + 0.2 * rng.standard_normal(x.shape)).astype(np.float32)
+
+
+@pytest.mark.parametrize("rows_per_codeword", [None, 40])
+def test_refinement_gives_the_codebooks_of_memory(rows_per_codeword, scheduler):
+    x = clustered()
+    options = {"refine": {"iterations": 6}, "rows_per_codeword": rows_per_codeword}
+    expected = fitted(x, **options)
+    assert expected != fitted(x, **{**options, "refine": False})
+    assert fitted(da.from_array(x, chunks=(900, DIM)), **options) == expected
+
+
+def test_what_is_refined_by_default_is_what_is_in_memory(monkeypatch):
+    monkeypatch.setattr(refining, "LEAST", 1000)
+    x = clustered()
+    array = da.from_array(x, chunks=(900, DIM))
+    assert fitted(array) == fitted(x) != fitted(x, refine=False)
+
+
+def test_a_callback_of_a_refinement_by_tasks_is_refused():
     array = da.from_array(vectors(), chunks=(800, DIM))
-    with pytest.raises(ParameterError, match=r"read by tasks of Dask.*Leave refine away"):
+    with pytest.raises(ParameterError, match=r"refine has a callback.*tasks of Dask"):
+        fitted(array, refine={"callback": print})
+
+
+def test_too_few_vectors_to_refine_are_said_here():
+    array = da.from_array(vectors()[:40], chunks=(16, DIM))
+    with pytest.warns(TooFewVectorsWarning, match="there are 36 vectors to refit 48 codewords"):
         fitted(array, refine=True)
 
 
