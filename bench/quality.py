@@ -1,19 +1,22 @@
-"""How small is the error at equal bytes? rvq_np, fitted and refined, beside Faiss.
+"""How small is the error at equal bytes? rvq_np, fitted and refined, beside Faiss, in one run.
 
-    python -m bench.quality --data sift.npz              # all methods; writes RESULTS-quality.md
-    python -m bench.quality --data sift.npz --only fit refined --output mine.md
+    python -m bench.quality --data sift.npz      # everything: an hour or more, LSQ takes most of it
+    python -m bench.quality --data sift.npz --bytes 8 --on SIFT --only fit refined  # adds to it
 
 The file holds arrays `train` (N, D) and `test` (M, D) of different sources, say descriptors of
-different images.  Errors are squared, summed over the dimensions, means over the vectors of `test`.
-Training times include everything from vectors to codebooks, on as many threads for all.
+different images; embeddings are those that the package wordllama ships.  Errors are squared, summed
+over the dimensions, means over held-out vectors.  Training times include everything from vectors to
+codebooks, on as many threads for all.  What was measured is kept in ``quality.json``; tables and
+the plot are made of all that is there.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,13 +26,19 @@ import numpy as np
 import rvq_np
 from rvq_np import train
 
+from . import quality_report
 from .machine import ROOT, Neighbours, facts
-from .report import Table
+from .semantic_ids import embeddings
 from .threads import fixed_threads, imported
 
 SIZE = 256  # codewords per codebook: a byte a stage
 BEAMS = (1, 5, 16, 32)
-LSQ_ROWS = 50_000  # LSQ takes an hour for twice as many
+LSQ_ROWS, LSQ_ITERATIONS = 20_000, 10  # LSQ takes an hour for all rows and its 25 iterations
+POINTS = Path(__file__).with_name("quality.json")
+RESULTS = Path(__file__).with_name("RESULTS-quality.md")
+PLOT = ROOT / "docs" / "_static" / "quality.svg"
+HELD_OUT = 6000  # embeddings
+BATCH, STEPS = 256, 400  # of online training
 
 
 class Method(NamedTuple):
@@ -40,7 +49,7 @@ class Method(NamedTuple):
     beams: tuple[int, ...]
 
 
-def _fit(x: np.ndarray, stages: int, refine: Any = False) -> Any:
+def _fit(x: np.ndarray, stages: int, refine: Any) -> Any:
     states = train.fit(x, stages, SIZE, 50, 0, rows_per_codeword=None, refine=refine)
     return train.codebooks_of(states)
 
@@ -70,6 +79,7 @@ def _local_search(x: np.ndarray, stages: int) -> Any:
     import faiss
 
     made = faiss.LocalSearchQuantizer(x.shape[1], stages, 8)
+    made.train_iters = LSQ_ITERATIONS
     made.train(x[:LSQ_ROWS])
     return made
 
@@ -81,20 +91,41 @@ def _theirs(made: Any, x: np.ndarray, beam: int) -> np.ndarray:
 
 
 METHODS = {
-    "fit": Method(_fit, _ours, BEAMS),
+    "fit": Method(partial(_fit, refine=False), _ours, BEAMS),
+    "fit, default": Method(partial(_fit, refine=None), _ours, BEAMS),
+    "refined, 20 iterations": Method(partial(_fit, refine={"iterations": 20}), _ours, BEAMS),
     "refined": Method(partial(_fit, refine=True), _ours, BEAMS),
-    "refined, no prefixes": Method(partial(_fit, refine={"prefixes": 0}), _ours, BEAMS),
     "Faiss PQ": Method(_product, _theirs, (1,)),
     "Faiss RQ, trained at beam 1": Method(partial(_residual, beam=1), _theirs, BEAMS),
     "Faiss RQ, trained at beam 5": Method(partial(_residual, beam=5), _theirs, BEAMS),
     "Faiss LSQ": Method(_local_search, _theirs, (1,)),
 }
 
+ONLINE: dict[str, dict[str, Any]] = {
+    "threshold 2 (ESPnet's rule)": {},
+    "threshold 0": {"threshold_ema_dead_code": 0},
+    "threshold_ema_dead_code=None": {"threshold_ema_dead_code": None},
+}
 
-def errors(made: Any, method: Method, x: np.ndarray) -> Iterator[float]:
-    """Yield the mean squared error for each beam."""
-    for beam in method.beams:
-        yield float(np.square(x - method.reproduce(made, x, beam)).sum(axis=1).mean())
+
+def data(path: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Return vectors to train on and held-out ones, by their names."""
+    held = np.load(path)
+    found = {"SIFT": (held["train"].astype(np.float32), held["test"].astype(np.float32))}
+    if imported("wordllama") is not None:
+        rows = embeddings().astype(np.float32)
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+        rows = rows[np.random.default_rng(0).permutation(len(rows))]
+        found["embeddings"] = rows[HELD_OUT:], rows[:HELD_OUT]
+    return found
+
+
+def errors(made: Any, method: Method, x: np.ndarray) -> list[float]:
+    """Return the mean squared error for each beam."""
+    return [
+        float(np.square(x - method.reproduce(made, x, beam)).sum(axis=1, dtype=np.float64).mean())
+        for beam in method.beams
+    ]
 
 
 def prefixes(codebooks: Any, x: np.ndarray, beam: int) -> list[float]:
@@ -106,77 +137,74 @@ def prefixes(codebooks: Any, x: np.ndarray, beam: int) -> list[float]:
     ]
 
 
+def online(x: np.ndarray, held_out: np.ndarray, arguments: dict[str, Any]) -> list[Any]:
+    """Return how the error falls while a quantizer of 3 stages learns from small batches."""
+    rvq = rvq_np.ResidualVectorQuantizer(x.shape[1], x.shape[1], 3, SIZE, rng=0, **arguments)
+    order, found = np.random.default_rng(1), []
+    for step in range(1, STEPS + 1):
+        rvq.train()(x[order.choice(len(x), BATCH, replace=False)], 50)
+        if step % 20 == 0:
+            books = rvq.codebooks
+            left = held_out - rvq_np.decode(rvq_np.encode(held_out, books), books)
+            found.append((step, float(np.square(left).sum(axis=1).mean())))
+    return found
+
+
 def main(arguments: list[str] | None = None) -> None:
-    """Measure and write the report."""
+    """Measure and write the report and the plot."""
     parser = argparse.ArgumentParser(prog="python -m bench.quality", description=__doc__)
     parser.add_argument("--data", required=True, help="an .npz with arrays train and test")
-    parser.add_argument("--stages", type=int, default=8, help="stages of 256 codewords")
+    parser.add_argument("--bytes", nargs="+", type=int, default=[8, 16], help="stages of 256")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--only", nargs="+", choices=METHODS, default=list(METHODS))
-    parser.add_argument("--output", default=str(ROOT / "bench" / "RESULTS-quality.md"))
+    parser.add_argument("--on", nargs="+", default=["SIFT", "embeddings"])
+    parser.add_argument("--only", nargs="*", choices=[*METHODS, "online"])
     chosen = parser.parse_args(arguments)
-    data = np.load(chosen.data)
-    x, held_out = (data[name].astype(np.float32) for name in ("train", "test"))
-    rvq_np.warmup()
+    if chosen.only is None:
+        POINTS.unlink(missing_ok=True)
+        chosen.only = [*METHODS, "online"]
     if imported("faiss") is None:
         chosen.only = [name for name in chosen.only if "Faiss" not in name]
+    rvq_np.warmup()
     around = Neighbours()
     with fixed_threads(chosen.threads):
-        for tables in measured(chosen, x, held_out):  # after each method: they take long
-            write(chosen.output, tables, arguments, around)
+        for on, (x, held_out) in data(chosen.data).items():
+            if on in chosen.on:
+                for name in chosen.only:
+                    for stages in chosen.bytes if name != "online" else [3]:
+                        measure(on, name, stages, x, held_out)
+    points = json.loads(POINTS.read_text()) if POINTS.exists() else []
+    given = sys.argv[1:] if arguments is None else arguments
+    text = quality_report.written(points)
+    text += facts("python -m bench.quality " + " ".join(given), around.cores())
+    RESULTS.write_text(text, encoding="utf-8")
+    quality_report.draw(PLOT, points)
 
 
-def write(
-    output: str, tables: list[Table], arguments: list[str] | None, around: Neighbours
-) -> None:
-    """Write the report."""
-    command = "python -m bench.quality " + " ".join(
-        sys.argv[1:] if arguments is None else arguments
-    )
-    text = "\n".join(["# Quality", "", *map(str, tables), facts(command, around.cores())])
-    Path(output).write_text(text, encoding="utf-8")
+def measure(on: str, name: str, stages: int, x: np.ndarray, held_out: np.ndarray) -> None:
+    """Train and encode by a method, and keep what was found."""
+    common = {"on": on, "method": name, "bytes": stages, "rows": len(x), "held out": len(held_out)}
+    if name == "online":
+        for way, arguments in ONLINE.items():
+            keep({**common, "way": way, "steps": online(x, held_out, arguments)})
+        return
+    method, start = METHODS[name], time.perf_counter()
+    made = method.make(x, stages)
+    point = {**common, "seconds": round(time.perf_counter() - start, 1)}
+    point["errors"] = dict(zip(map(str, method.beams), errors(made, method, held_out), strict=True))
+    if method.reproduce is _ours:
+        point["prefixes"] = prefixes(made, held_out, 16)
+    keep(point)
 
 
-def measured(
-    chosen: argparse.Namespace, x: np.ndarray, held_out: np.ndarray
-) -> Iterator[list[Table]]:
-    """Train and encode by each method that was chosen; yield the tables so far."""
-    rows, shorter = [], []
-    for name in chosen.only:
-        method, start = METHODS[name], time.perf_counter()
-        made = method.make(x, chosen.stages)
-        seconds = time.perf_counter() - start
-        found = [f"{each:,.5g}" for each in errors(made, method, held_out)]
-        rows.append((name, f"{seconds:,.0f} s", *found, *[""] * (len(BEAMS) - len(found))))
-        if method.reproduce is _ours:
-            shorter.append((name, *(f"{each:,.5g}" for each in prefixes(made, held_out, 16))))
-        print(*rows[-1], sep="  ", file=sys.stderr, flush=True)
-        yield drawn(chosen, len(x), held_out, rows, shorter)
-
-
-def drawn(
-    chosen: argparse.Namespace, count: int, held_out: np.ndarray, rows: list, shorter: list
-) -> list[Table]:
-    """Return the tables."""
-    note = (
-        f"`{Path(chosen.data).name}`, {count:,} vectors of {held_out.shape[1]} to train on, "
-        f"{len(held_out):,} held out; {chosen.stages} stages of {SIZE}: {chosen.stages} bytes a "
-        f"vector; {chosen.threads} threads. Faiss LSQ is trained on the first {LSQ_ROWS:,} vectors "
-        "and encodes by its own search."
-    )
-    header = ("method", "training", *(f"beam {each}" for each in BEAMS))
-    tables = [Table(f"Error at {chosen.stages} bytes", note, header, rows)]
-    if shorter:
-        stages = range(1, chosen.stages + 1)
-        tables.append(
-            Table(
-                "Prefixes of the codes of beam 16",
-                "",
-                ("method", *(f"n = {n}" for n in stages)),
-                shorter,
-            )
-        )
-    return tables
+def keep(point: dict[str, Any]) -> None:
+    """Add a measurement to the file, after each: they take long."""
+    points = json.loads(POINTS.read_text()) if POINTS.exists() else []
+    same = ("on", "method", "bytes", "way")
+    points = [each for each in points if any(each.get(key) != point.get(key) for key in same)]
+    points.append(point)
+    lines = ",\n".join(json.dumps(each) for each in points)
+    POINTS.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
+    print({key: value for key, value in point.items() if key != "steps"}, file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -40,6 +40,7 @@ QUESTIONS = {
     "dac": Question(encoding.dac),
     "decode": Question(decoding.decoding),
     "kmeans": Question(training.clustering),
+    "kmeans-wide": Question(training.wide),
     "step": Question(training.stepping),
     "beam": Question(encoding.beam),
     "degenerate": Question(collapse.collapsed),

@@ -79,7 +79,7 @@ CALLS = {
     "encode": (codec.encode, {"x": X, "codebooks": BOOKS, "n_q": 1, "beam_size": 1, "out": None,
                               "threads": None}),
     "decode": (codec.decode, {"codes": CODES, "codebooks": BOOKS, "out": None, "threads": None}),
-    "tally": (codec.tally, {"x": X, "codes": CODES, "codebooks": BOOKS}),
+    "tally": (codec.tally, {"x": X, "codes": CODES, "codebooks": BOOKS, "exact": False}),
     "warmup": (lambda dtype: codec.warmup(dtype), {"dtype": np.float32}),
     "StreamEncoder": (StreamEncoder, {"codebooks": BOOKS, "n_q": 1, "beam_size": 1, "threads": 1}),
     "write": (bitstream.write, {"path": io.BytesIO(), "codes": CODES, "sizes": (8,),

@@ -102,15 +102,31 @@ def test_ranks_end_where_one_ends_with_all_the_rows(sizes, codebook_dim, rng):
         assert_same(each, made[0])
 
 
-def test_stages_and_batches_of_real_numbers_agree_up_to_rounding(rng):
-    batches = [[rng.standard_normal((60, 6)).astype(np.float32) for _ in range(3)]
-               for _ in range(5)]  # fmt: skip
-    expected = alone(batches)
-    made, _ = together(batches, 3)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("codebook_dim", [6, 4])
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_real_numbers_end_in_the_bits_of_one_process(size, codebook_dim, dtype, rng):
+    """Of very different sizes, so that any sum in floating point shows how it was split."""
+    rows = rng.standard_normal((5, 120, 6)) * 10.0 ** rng.integers(-6, 3, (5, 120, 6))
+    batches = [np.array_split(step, size) for step in rows.astype(dtype)]
+    arguments = {"codebook_dim": codebook_dim, "decay": 0.5, "threshold_ema_dead_code": 8}
+    expected = alone(batches, **arguments)
+    made, _ = together(batches, size, **arguments)
     for each in made:
-        assert_same(each, made[0])
-        for name, value in expected.state_dict().items():
-            np.testing.assert_allclose(each.state_dict()[name], value, rtol=1e-5, atol=1e-6)
+        assert_same(each, expected)
+
+
+def test_processes_whose_numbers_have_no_size_in_common_agree_on_grids(rng):
+    """One has numbers around 1e-20, one around 1e20, one nothing but zeros, one no rows."""
+    scales = (1e-20, 1e20, 0.0)
+    batches = [
+        [*(s * rng.standard_normal((30, 6)) for s in scales), np.empty((0, 6))] for _ in range(3)
+    ]
+    batches = [[part.astype(np.float32) for part in step] for step in batches]
+    expected = alone(batches)
+    made, _ = together(batches, 4)
+    for each in made:
+        assert_same(each, expected)
 
 
 def test_masked_rows_take_part_in_nothing(rng):
@@ -143,14 +159,14 @@ def test_dropout_draws_for_each_rank_its_own_and_keeps_the_codewords_common(rng)
     assert (ours != theirs).any()
 
 
-def test_a_step_asks_for_two_sums_and_one_for_each_stage_that_replaces(rng):
+def test_a_step_asks_for_three_sums_and_one_for_each_stage_that_replaces(rng):
     batches = [[lattice(rng, 40, 6) for _ in range(2)] for _ in range(3)]
     _, calls = together(batches, 2, kmeans_init=False, threshold_ema_dead_code=0)
-    assert calls == 3 * 2
+    assert calls == 3 * 3
     _, calls = together(batches[:1], 2, kmeans_init=True, threshold_ema_dead_code=0)
-    assert calls == 3
+    assert calls == 4
     _, calls = together(batches[:1], 2, kmeans_init=False, threshold_ema_dead_code=39)
-    assert calls == 2 + 3
+    assert calls == 3 + 3
 
 
 @pytest.mark.parametrize(("rank", "size"), [(2, 2), (-1, 2), (0, 0)])

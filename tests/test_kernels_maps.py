@@ -64,18 +64,20 @@ def test_codewords_are_looked_up_and_added_as_numpy_does(dtype, dim, rng):
 
     rows, untouched = filled(dtype, 37, dim)
     rows[:] = rng.standard_normal((37, dim))
-    counts, expected = np.ones(40), np.ones(40)
-    sums, untouched_sums = filled(np.float64, 40, dim)
-    expected_sums = sums.copy()
-    gather.tally(rows, codes[2], counts, sums)
-    plain.tally(rows, codes[2], expected, expected_sums)
-    # `plain` adds up from zero and then to what was there.
-    fresh = np.zeros((40, dim))
-    gather.tally(rows, codes[2], np.zeros(40), fresh)
-    np.testing.assert_array_equal(fresh + 3, expected_sums)
-    np.testing.assert_array_equal(counts, expected)
-    np.testing.assert_allclose(sums, expected_sums, rtol=0, atol=1e-12)
-    assert untouched_sums()
+    for n_grids in (1, 2, 3):  # grids that sums are made on
+        magic = 1.5 * 2.0 ** np.array([50 - 20 * g for g in range(n_grids - 1)])
+        sums, untouched_sums = filled(np.float64, n_grids * 40, dim)
+        sums = sums.reshape(n_grids, 40, dim)
+        sums[:] = 0
+        expected = np.zeros(sums.shape)
+        compiled.tally(rows, codes[2], magic, sums)
+        plain.tally(rows, codes[2], magic, expected)
+        np.testing.assert_array_equal(sums, expected)
+        threaded = np.zeros(sums.shape)
+        compiled.add_rows(rows, codes[2], magic, threaded)
+        np.testing.assert_array_equal(threaded, expected)
+        assert untouched_sums()
+    assert compiled.ends(rows) == plain.ends(rows)
 
     plainly = rows.copy()
     plain.subtract(plainly, stages[2].table, codes[2])

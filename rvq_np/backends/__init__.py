@@ -35,6 +35,7 @@ from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 import numpy as np
 
 from ..errors import BackendError
+from ..kernels.totals import ExactSum
 
 
 class Engine(Protocol):
@@ -75,7 +76,7 @@ class Engine(Protocol):
         """Return per stage, float64, the counts (K,) of codewords and the sums (K, C) of what
         chose them: residuals, projected if the stage projects.
 
-        Those of two sets of rows add up to those of both: all of training stands on this.
+        Each number is the exact sum, rounded once: all of training stands on this.
         """
 
     def prepare_map(self, linear: Any, like: Any) -> Any:
@@ -88,14 +89,14 @@ class Engine(Protocol):
 class TrainingEngine(Engine, Protocol):
     """An engine on whose device training stays."""
 
-    def assign(self, x: Any) -> Callable[[Any], tuple[Any, Any]]:
+    def assign(self, x: Any) -> Callable[[Any], tuple[Any, ExactSum]]:
         """Return a function of codewords (K, C): the counts and sums of the rows nearest to each.
 
         As arrays of the engine: what k-means repeats.
         """
 
-    def add_up(self, x: Any, codes: Any, prepared: Any) -> tuple[list[Any], list[Any]]:
-        """As `tally`, but as arrays of the engine."""
+    def add_up(self, x: Any, codes: Any, prepared: Any) -> tuple[list[Any], list[ExactSum]]:
+        """As `tally`, but as arrays of the engine, and sums that are not rounded yet."""
 
     def walk(self, x: Any, codes: Any, prepared: Any) -> Iterator[tuple[Any, Any]]:
         """As `rvq_np.codec.core.walk`."""

@@ -12,11 +12,12 @@ from typing import Any, overload
 
 import numpy as np
 
-from .. import arrays, backends
+from .. import arguments, arrays, backends
 from ..arrays import Codes, Integers, Vectors
 from ..codebooks import Codebooks, Quantizer, composed
 from ..errors import DtypeError, ShapeError
 from ..kernels import dispatch, tiles
+from ..kernels.totals import ExactSum as ExactSum
 from . import chunks, core, validation
 
 
@@ -207,7 +208,9 @@ def decode(
             return _decode(entered, quantizer, out)
 
 
-def tally(x: Any, codes: Any, codebooks: Any) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def tally(
+    x: Any, codes: Any, codebooks: Any, *, exact: bool = False
+) -> tuple[list[np.ndarray], list[Any]]:
     """Count how often each codeword was chosen and sum what chose it: all that training needs.
 
     Parameters
@@ -217,13 +220,16 @@ def tally(x: Any, codes: Any, codebooks: Any) -> tuple[list[np.ndarray], list[np
     codes : array (n, ...), integer
         Their codes, for the first n stages; none may be dropped.
     codebooks : Codebooks or array (Q, K, D), floating
+    exact : bool, optional
+        Return sums as `ExactSum`, to be added to those of other vectors. What they add up to does
+        not depend on how vectors were split, ordered or merged.
 
     Returns
     -------
     counts : list of n numpy.ndarray (K,), float64
-    sums : list of n numpy.ndarray (K, C), float64
-        Per codeword the sum of the residuals (projected, if the stage projects) that chose it. The
-        tallies of two sets of rows add up to the tally of both. Bits do not depend on threads.
+    sums : list of n numpy.ndarray (K, C), float64; or of n ExactSum
+        Per codeword the sum of the residuals (projected, if the stage projects) that chose it: the
+        exact sum, rounded once. The order of the rows and threads do not show in it.
 
     Raises
     ------
@@ -241,11 +247,12 @@ def tally(x: Any, codes: Any, codebooks: Any) -> tuple[list[np.ndarray], list[np
            [8., 8.]]))
     """
     entered, given = backends.enter_all(x, arrays.codes_of(codes))
+    exact = arguments.flag("tally", "exact", exact)
     with entered.there():
-        return _tally(entered.array, given.array, composed.of(codebooks))
+        return _tally(entered.array, given.array, composed.of(codebooks), exact)
 
 
-def _tally(x: Any, codes: Any, codebooks: Any) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def _tally(x: Any, codes: Any, codebooks: Any, exact: bool) -> tuple[list[np.ndarray], list[Any]]:
     codebooks = validation.plain("tally", codebooks)
     validation.vectors("tally", x, codebooks)
     validation.codes("tally", codes, codebooks)
@@ -257,7 +264,11 @@ def _tally(x: Any, codes: Any, codebooks: Any) -> tuple[list[np.ndarray], list[n
     xp = arrays.namespace(x, codes)
     n_rows = _product(x.shape[:-1])
     rows = xp.reshape(x, (n_rows, codebooks.dim))
-    return core.tally(rows, xp.reshape(codes, (codes.shape[0], n_rows)), codebooks)
+    codes = xp.reshape(codes, (codes.shape[0], n_rows))
+    if not exact:
+        return core.tally(rows, codes, codebooks)
+    counts, sums = core.exact_tally(rows, codes, codebooks)
+    return counts, [each.host() for each in sums]
 
 
 def _encode(

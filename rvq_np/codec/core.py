@@ -19,6 +19,7 @@ from ..codebooks import Codebooks, Quantizer
 from ..codebooks.composed import Composed, Normalized
 from ..errors import ParameterError
 from ..kernels import dispatch, steps
+from ..kernels.totals import NOTHING, ExactSum, Extent
 
 NUMBERS = 1 << 20  # numbers of a block of rows that passes a composed quantizer
 
@@ -83,13 +84,18 @@ def tally(x: Any, codes: Any, codebooks: Codebooks) -> tuple[list[Any], list[Any
     return counts, sums
 
 
-def added(x: Any, codes: Any, codebooks: Codebooks) -> tuple[list[np.ndarray], list[Any]]:
-    """Return what `tally` does, but the sums where `x` is, if it `stays`."""
-    if not stays(x):
-        return tally(x, codes, codebooks)
-    engine = backends.trainer_of(x)
-    counts, sums = engine.add_up(x, codes, codebooks.prepared(engine, x)[: codes.shape[0]])
-    return [arrays.to_numpy(each) for each in counts], sums
+def exact_tally(
+    x: Any, codes: Any, codebooks: Codebooks
+) -> tuple[list[np.ndarray], list[ExactSum]]:
+    """Return what `tally` does, but sums that are not rounded yet; where `x` is, if it `stays`."""
+    if stays(x):
+        engine = backends.trainer_of(x)
+        counts, sums = engine.add_up(x, codes, codebooks.prepared(engine, x)[: codes.shape[0]])
+        return [arrays.to_numpy(each) for each in counts], sums
+    rows, codes = arrays.to_numpy(x), arrays.to_numpy(codes)
+    here = codebooks.prepared(backends.engine_of(rows), rows)[: codes.shape[0]]
+    found: tuple[list[np.ndarray], list[ExactSum]] = dispatch.add_up(rows, codes, here)
+    return found
 
 
 def follow(x: Any) -> Callable[[Codebooks], Any]:
@@ -104,22 +110,42 @@ def follow(x: Any) -> Callable[[Codebooks], Any]:
     return lambda codebooks: following(tables(x, codebooks))
 
 
-def assign(x: Any) -> Callable[[Any], tuple[Any, Any]]:
-    """Return ``again(codewords)``: the counts (K,) and sums (K, C) of the rows nearest to each
-    codeword.
+def extents(parts: Sequence[Any]) -> tuple[Extent, int]:
+    """Return the extent of the numbers of some arrays in host memory, and how many rows they have.
 
-    For the rounds of k-means on `x` (N, C). Where the backend of `x` has an `assign` of its own,
-    codewords may be an array of its library, and counts and sums are.
+    With both, `assign` puts the sums of all of them on the same grids.
+    """
+    found = [
+        (steps.extent(steps.working(part, np.float32)), len(part))
+        for part in parts
+        if isinstance(part, np.ndarray)
+    ]
+    return functools.reduce(operator.or_, (each for each, _ in found), NOTHING), sum(
+        rows for _, rows in found
+    )
+
+
+def assign(
+    x: Any, together: tuple[Extent, int] | None = None
+) -> Callable[[Any], tuple[Any, ExactSum]]:
+    """Return ``again(codewords)``: the counts (K,) and exact sums (K, C) of the rows nearest to
+    each codeword, good until the next call.
+
+    For the iterations of k-means on `x` (N, C). Where the backend of `x` has an `assign` of its
+    own, codewords may be an array of its library, and counts and pieces of sums are. `together`:
+    of `extents`.
     """
     if stays(x):
-        again: Callable[[Any], tuple[Any, Any]] = backends.trainer_of(x).assign(x)
+        again: Callable[[Any], tuple[Any, ExactSum]] = backends.trainer_of(x).assign(x)
         return again
     following = follow(x)
+    rows = steps.working(arrays.to_numpy(x), np.float32)
+    assigned = steps.Assigned(rows, together)
 
-    def on_the_host(codewords: Any) -> tuple[Any, Any]:
-        codebooks = Codebooks([codewords])
-        counts, sums = tally(x, following(codebooks), codebooks)
-        return counts[0], sums[0]
+    def on_the_host(codewords: Any) -> tuple[Any, ExactSum]:
+        codes = arrays.to_numpy(following(Codebooks([codewords])))[0]
+        found: tuple[Any, ExactSum] = assigned.again(codes, len(codewords))
+        return found
 
     return on_the_host
 
@@ -154,7 +180,7 @@ class Part(NamedTuple):
 
     searched: Any  # (n, C): what the stage quantized
     counts: Any  # (K,) float64: how often each codeword was chosen
-    sums: Any  # (K, C) float64, of what chose it; or the `steps.Tally` that makes them
+    sums: Any  # (K, C), of what chose it: an `ExactSum`, or the `steps.Tally` that makes it
     distances: Any  # (n,) float64, squared, of each row to its codeword
 
 
@@ -204,7 +230,7 @@ class Passage:
         x, codes = self.x, self.codes
         if self.places is not None:
             x, codes = arrays.take(x, self.places), arrays.take(codes, self.places, 1)
-        counts, sums = added(x, codes, self.codebooks)
+        counts, sums = exact_tally(x, codes, self.codebooks)
         parts = walk(x, codes, self.codebooks) if x.shape[0] else ()
         for stage, (searched, codewords) in enumerate(parts):
             yield Part(searched, counts[stage], sums[stage], energies(searched - codewords))

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from .. import forks
-from . import prebuilt, tables, tiles
+from . import prebuilt, tables, tiles, totals
 from .plain import engine as plain
 
-LEAF = 16384  # rows summed in order before sums are merged pairwise: fixed, so bits are too
+LEAF = 16384  # rows that a thread adds up before it takes others
 WAIVED = 1 << 29  # products done by NumPy, about a tenth of a second, before Numba is loaded
 
 kernels: ModuleType | None = None  # the engine in use, once that is known
@@ -244,33 +244,68 @@ def decode(codes, stages, out=None):
 def tally(x, codes, stages):
     """Return per stage how often each codeword was chosen and the sum of what chose it, float64.
 
-    ``(counts, sums)``: one array (K,) and one (K, C) a stage.  Rows are added in order within
-    leaves of `LEAF` rows, and leaves are merged as a balanced tree over their positions: the
-    same bits for any number of threads.
+    ``(counts, sums)``: one array (K,) and one (K, C) a stage.  Sums are exact, rounded once: the
+    same bits for any order of the rows and any number of threads.
     """
+    counts, sums = add_up(x, codes, stages)
+    return counts, [each.rounded() for each in sums]
+
+
+def add_up(x, codes, stages):
+    """As `tally`, but sums are `totals.ExactSum`."""
     if codes.dtype != np.int32 or not codes.flags.c_contiguous or not codes.flags.writeable:
         codes = np.array(codes, dtype=np.int32, order="C")
     using = kernels_for(codes.size * x.shape[1])
     starts = range(0, len(x), LEAF)
 
-    def leaf(start):
+    def rows_at(start, copy):
         rows = x[start : start + LEAF]
-        rows = _working_copy(rows, stages) if len(stages) > 1 else _as_working(rows, stages)
-        part = _empty_tally(stages)
-        for q, (stage, counts, sums) in enumerate(zip(stages, *part, strict=True)):
-            chosen = codes[q, start : start + LEAF]
-            using.tally(using.project(rows, stage), chosen, counts, sums)
-            if q + 1 < len(stages):
-                using.subtract(rows, stage.table, chosen)
-        return part
+        return _working_copy(rows, stages) if copy else _as_working(rows, stages)
 
-    def parts():
-        width = max(1, tiles.threads())
-        for first in range(0, len(starts), width):
-            for part in tiles.spread(leaf, starts[first : first + width]):
-                yield 1, part
+    def extent_of(rows):
+        return totals.extent_of(using.ends(rows), rows.dtype)
 
-    return merged(parts()) or _empty_tally(stages)
+    left = totals.NOTHING
+    for start in starts:
+        left |= extent_of(rows_at(start, False))
+    extents = [left]
+    for stage in stages[:-1]:
+        left = left.less(extent_of(_as_working(stage.table, stages)))
+        extents.append(left)
+    mapped = [stage.into is not None for stage in stages]
+
+    def some(first):
+        """Return the tally of every so many leaves."""
+        counts = [np.zeros(len(stage.codebook)) for stage in stages]
+        sums = [
+            totals.ExactSum.zeros(extent, len(x), stage.codebook.shape)
+            for extent, stage in zip(extents, stages, strict=True)
+        ]
+        for start in starts[first::workers]:
+            rows = rows_at(start, len(stages) > 1)
+            for q, stage in enumerate(stages):
+                chosen = codes[q, start : start + LEAF]
+                counts[q] += np.bincount(chosen, minlength=len(stage.codebook))
+                searched, to = using.project(rows, stage), sums[q]
+                if mapped[q]:
+                    to = totals.ExactSum.zeros(extent_of(searched), len(searched), to.shape)
+                using.tally(searched, chosen, to.magic, to.pieces)
+                if mapped[q]:
+                    sums[q] = to if start == starts[first] else sums[q] + to
+                if q + 1 < len(stages):
+                    using.subtract(rows, stage.table, chosen)
+        return counts, sums
+
+    workers = max(1, min(tiles.threads(), len(starts)))
+    (counts, sums), *others = tiles.spread(some, range(workers))
+    for more, parts in others:
+        for q, (count, part) in enumerate(zip(more, parts, strict=True)):
+            counts[q] += count
+            if mapped[q]:
+                sums[q] = sums[q] + part
+            else:
+                sums[q].pieces += part.pieces
+    return counts, sums
 
 
 def walk(x, codes, stages):
@@ -291,36 +326,3 @@ def _as_working(x, stages):
 
 def _working_copy(x, stages):
     return np.array(x, dtype=stages[0].codebook.dtype, order="C")
-
-
-def merged(parts):
-    """Return the tally of all rows from ``(leaves, tally)`` of parts in order; None of no part.
-
-    As a balanced tree over the leaves, of which each part holds a power of two, by a binary
-    counter: logarithmically many tallies are held at a time.
-    """
-    waiting: list[Any] = []
-    for leaves, part in parts:
-        while waiting and waiting[-1][0] == leaves:
-            part = _merge(waiting.pop()[1], part)
-            leaves *= 2
-        waiting.append((leaves, part))
-    if not waiting:
-        return None
-    total = waiting.pop()[1]
-    while waiting:
-        total = _merge(waiting.pop()[1], total)
-    return total
-
-
-def _merge(left, right):
-    """Return the tally of two sets of rows from the tallies of each."""
-    return tuple(
-        [a + b for a, b in zip(mine, yours, strict=True)]
-        for mine, yours in zip(left, right, strict=True)
-    )
-
-
-def _empty_tally(stages):
-    counts = [np.zeros(len(stage.codebook), np.float64) for stage in stages]
-    return counts, [np.zeros(stage.codebook.shape, np.float64) for stage in stages]

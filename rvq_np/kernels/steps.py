@@ -6,11 +6,13 @@ kernels serve where Numba can be imported, NumPy's elsewhere, as in `dispatch`.
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import dispatch, tables
+from . import dispatch, tables, totals
+
+MOVED = 0.3  # share of the rows that choose another codeword, above which all are added up again
 
 
 class Part(NamedTuple):
@@ -21,12 +23,12 @@ class Part(NamedTuple):
     codebook: np.ndarray  # (K, C): the codewords they name, in the type of `searched`
 
 
-class Tally(NamedTuple):
-    """The rows that chose the codewords of a stage, not yet added up."""
+class Tally:
+    """The rows (n, C) that chose the codewords of a stage, by `codes` (n,), not yet added up."""
 
-    rows: np.ndarray  # (n, C)
-    codes: np.ndarray  # (n,) int32
-    size: int
+    def __init__(self, rows, codes, size):
+        self.rows, self.codes, self.size = rows, codes, size
+        self._extent = None
 
     @property
     def counts(self) -> np.ndarray:
@@ -35,12 +37,28 @@ class Tally(NamedTuple):
 
     @property
     def small(self) -> bool:
-        """Whether the rows are added in order: as many as are one leaf of a sum."""
-        return len(self.rows) <= dispatch.LEAF
+        """Whether it is best to add up the rows of one codeword after the other."""
+        return len(self.rows) <= dispatch.LEAF and len(self.magic) < 2
+
+    @property
+    def extent(self) -> totals.Extent:
+        """Of all numbers of the rows."""
+        if self._extent is None:
+            self._extent = extent(self.rows)
+        return self._extent
+
+    @property
+    def magic(self) -> np.ndarray:
+        """What rounds the rows to the grids of their sums."""
+        return totals.magic(self.extent, len(self.rows))
+
+    def exact(self) -> totals.ExactSum:
+        """The sum of what chose each codeword (K, C), without rounding."""
+        return exact_sum(self.rows, self.codes, self.size, self.extent)
 
     def sums(self) -> np.ndarray:
         """The sum of what chose each codeword, float64 (K, C)."""
-        return sums(self.rows, self.codes, self.size)[1]
+        return self.exact().rounded()
 
 
 def through(x, stages, dtype, codes, quantized, found, given=None) -> Iterator[Part]:
@@ -99,22 +117,56 @@ def _used(codes, size):
     return used, places[codes]
 
 
-def sums(rows, codes, size):
-    """Return how often each of `size` codewords was chosen, and the sum of what chose it, float64.
+def extent(rows):
+    """Return the `totals.Extent` of rows (n, C)."""
+    return totals.extent_of(dispatch.kernels_for(rows.size).ends(rows), rows.dtype)
 
-    As `host.tally` of a single stage: the same bits.
+
+def exact_sum(rows, codes, size, of=None):
+    """Return the `totals.ExactSum` of what chose each of `size` codewords; `of`: its extent."""
+    found = totals.ExactSum.zeros(
+        extent(rows) if of is None else of, len(rows), (size, rows.shape[1])
+    )
+    dispatch.kernels_for(rows.size).add_rows(rows, codes, found.magic, found.pieces)
+    return found
+
+
+class Assigned:
+    """Which codeword of a stage each row chose last, and the sums of what chose each.
+
+    Sums are exact, so rows that chose another codeword may be taken from one sum and added to the
+    other: the bits are those of adding up all rows again.
     """
-    using = dispatch.kernels_for(rows.size)
 
-    def leaf(start):
-        part = slice(start, start + dispatch.LEAF)
-        counts, totals = np.zeros(size), np.zeros((size, rows.shape[1]))
-        using.add_rows(rows[part], codes[part], counts, totals)
-        return [counts], [totals]
+    def __init__(self, rows, together=None):
+        self.rows = rows
+        self.count: int
+        self.extent, self.count = together or (extent(rows), len(rows))
+        self.codes: Any = None
+        self.total: Any = None
 
-    parts = ((1, leaf(start)) for start in range(0, len(rows), dispatch.LEAF))
-    found = dispatch.merged(parts) or ([np.zeros(size)], [np.zeros((size, rows.shape[1]))])
-    return found[0][0], found[1][0]
+    def again(self, codes, size):
+        """Return the counts (K,) and the exact sums of the rows by their codes (n,) now."""
+        counts = np.bincount(codes, minlength=size).astype(np.float64)
+        moved = None if self.codes is None else np.flatnonzero(self.codes != codes)
+        if moved is None or len(moved) > MOVED * len(codes):
+            self.total = totals.ExactSum.zeros(self.extent, self.count, (size, self.rows.shape[1]))
+            using = dispatch.kernels_for(self.rows.size)
+            using.add_rows(self.rows, codes, self.total.magic, self.total.pieces)
+        elif len(moved):
+            rows = self.rows[moved]
+            both = np.concatenate([-rows, rows])
+            places = np.concatenate([self.codes[moved], codes[moved]])
+            using = dispatch.kernels_for(both.size)
+            using.add_rows(both, places, self.total.magic, self.total.pieces)
+        self.codes = codes.copy()
+        return counts, self.total
+
+
+def working(x, dtype):
+    """Return `x` (N, D) as kernels take it, beside codewords of type `dtype`; not for writing."""
+    rows = np.ascontiguousarray(x, dtype=dispatch.working_dtype(x.dtype, dtype))
+    return rows if rows.flags.writeable else rows.copy()  # read-only: another type to Numba
 
 
 def squared_distances(rows, codewords, codes):

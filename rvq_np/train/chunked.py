@@ -1,8 +1,8 @@
 """Vectors in chunks on the workers of a cluster: `Data` for `fit`, by tasks that return statistics.
 
 The rows to train on are cut into blocks of `data.ROWS`, whatever the chunks; a task makes a block
-of pieces of chunks.  Tallies of blocks are added in the order of the blocks, so every number is
-rounded as where all rows are in memory: chunks, workers and their deaths never show.  The process
+of pieces of chunks.  Tallies of blocks are exact until they all are added, and then rounded once,
+as where all rows are in memory: chunks, workers and their deaths never show.  The process
 that calls `fit` holds row numbers, codewords and tallies, never a chunk.
 
 A block remembers on its worker what makes the next iteration faster.  It is a cache: a block that
@@ -25,6 +25,7 @@ from .. import arrays
 from ..codebooks import Codebooks, Linear
 from ..codec import core, validation
 from ..errors import NonFiniteError, ShapeError
+from ..kernels.totals import ExactSum
 from .data import HELD, ROWS, Data, bad_number, first_bad, joined, single
 from .state import CodebookState
 from .tasks import at_home, computed, elsewhere, kept_on_workers, one_key, sharing
@@ -85,10 +86,10 @@ class Chunks:
 
     def take(self, rows: np.ndarray) -> np.ndarray:
         """Return these rows (n, D), which ascend, as they are."""
-        import dask
-
         if not len(rows):
             return np.empty((0, self.shape[1]), self.dtype)
+        import dask
+
         return np.asarray(computed(self.call, [dask.delayed(_here)(self.pieces(rows))])[0])
 
     def checks(self) -> list[Any]:
@@ -213,13 +214,13 @@ class ChunkedData:
                 return most
         return len(seen)
 
-    def passes(self) -> list[Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]]:
-        """Return a function of codewords that gives the counts and sums of all rows."""
+    def passes(self) -> list[Callable[[np.ndarray], tuple[np.ndarray, ExactSum]]]:
+        """Return a function of codewords that gives the counts and exact sums of all rows."""
         import dask
 
         following = uuid.uuid4().hex
 
-        def again(codewords: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        def again(codewords: np.ndarray) -> tuple[np.ndarray, ExactSum]:
             shared = one_key(codewords)
             tally, total = dask.delayed(_tally), None
             parts = self.each(tally, shared, following)
@@ -300,17 +301,19 @@ class Block:
         held = [self.data.x, self.data.held, *self.data.codes]
         return sum(int(getattr(each, "nbytes", 0)) for each in held)
 
-    def tally(self, codewords: np.ndarray, following: str) -> tuple[np.ndarray, np.ndarray]:
-        """Return the counts and sums of the rows nearest to each codeword, float64."""
+    def tally(self, codewords: np.ndarray, following: str) -> tuple[np.ndarray, ExactSum]:
+        """Return the counts and exact sums of the rows nearest to each codeword."""
         if self.data.held is None:
             batch, codebooks = self.data.read(slice(None)), Codebooks([codewords])
-            counts, sums = core.tally(batch, core.encode(batch, codebooks, 1), codebooks)
-            return arrays.to_numpy(counts[0]), arrays.to_numpy(sums[0])
+            counts, sums = core.exact_tally(batch, core.encode(batch, codebooks, 1), codebooks)
+            return counts[0], sums[0].host()
         with self._lock:
             if self._following is None or self._following[0] != following:
-                self._following = (following, core.assign(self.data.held))
-            counts, sums = self._following[1](codewords)
-        return arrays.to_numpy(counts), arrays.to_numpy(sums)
+                self._following = (following, core.follow(self.data.held))
+            codebooks = Codebooks([codewords])
+            codes = self._following[1](codebooks)
+            counts, sums = core.exact_tally(self.data.held, codes, codebooks)
+        return counts[0], sums[0].host()
 
 
 # What tasks do.
@@ -372,14 +375,11 @@ def _tally(block: Block, codewords: np.ndarray, following: str) -> Any:
 
 
 def _added(total: Any, parts: list[Any]) -> Any:
-    """Add tallies in their order, into none of them."""
+    """Add tallies, into none of them."""
     parts = parts if total is None else [total, *parts]
     (counts, sums), *others = parts
-    if others:
-        counts, sums = counts.copy(), sums.copy()
     for more, rows in others:
-        counts += more
-        sums += rows
+        counts, sums = counts + more, sums + rows
     return counts, sums
 
 

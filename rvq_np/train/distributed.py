@@ -1,14 +1,15 @@
 """Several processes that train one quantizer: what they add up, and how they agree on draws.
 
 Every process calls the hook the same number of times, whatever its data: once for the seed and
-the number of rows, once for the statistics of all stages, once for each stage that replaces
-codewords.  What is decided by chance is drawn from the seed of the first process, among the rows of
-all of them, so all end a step with the same codebooks.
+the number of rows, twice for the statistics of all stages, once for each stage that replaces
+codewords.  What is added up is never rounded, so the codebooks are those of one process with all
+rows, bit for bit.  What is decided by chance is drawn from the seed of the first process, among the
+rows of all of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 
 from .. import arguments
 from ..errors import ParameterError
+from ..kernels.totals import ExactSum, Extent
 
 
 @dataclass(frozen=True)
@@ -131,9 +133,31 @@ class Ranks:
             found[here] = take(chosen[here] - first)
         return self.all_reduce(found.ravel()).reshape(found.shape)
 
-    def add_up(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
-        """Return the sums over all processes of some arrays, by one call of the hook."""
+    def add_up(
+        self, counts: Sequence[np.ndarray], sums: Sequence[ExactSum]
+    ) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Return the counts and sums of all stages over all processes, by two calls of the hook.
+
+        By the first all processes agree on the grids of the sums; numbers on the same grids add up
+        without rounding, so the second gives the bits that one process with all rows has.
+        """
+        extents = np.zeros((self.all_reduce.size, len(sums), 2))
+        extents[self.all_reduce.rank] = [each.extent for each in sums]
+        extents = self.all_reduce(extents.ravel()).reshape(extents.shape)
+        tops, bottoms = extents[..., 0].max(axis=0), extents[..., 1].min(axis=0)
+        exact = [
+            each.onto(Extent(int(top), int(bottom)), self.total)
+            for each, top, bottom in zip(sums, tops, bottoms, strict=True)
+        ]
+        arrays = [*counts, *(each.pieces for each in exact)]
         packed = self.all_reduce(np.concatenate([np.ravel(each) for each in arrays]))
         ends = np.cumsum([each.size for each in arrays])
-        parts = np.split(packed, ends[:-1])
-        return [part.reshape(each.shape) for part, each in zip(parts, arrays, strict=True)]
+        parts = [
+            part.reshape(each.shape)
+            for part, each in zip(np.split(packed, ends[:-1]), arrays, strict=True)
+        ]
+        found = [
+            ExactSum(part, each.extent, each.rows).rounded()
+            for part, each in zip(parts[len(counts) :], exact, strict=True)
+        ]
+        return parts[: len(counts)], found

@@ -11,6 +11,7 @@ import numpy as np
 from .. import arguments, arrays
 from ..errors import ShapeError
 from ..kernels import steps
+from ..kernels.totals import ExactSum
 from .state import CodebookState, check_plain, check_states
 
 SHARE = 0.03  # of the mean count, below which a codeword is dead where no threshold is given
@@ -34,7 +35,7 @@ def ema(
     state : CodebookState
     counts : numpy.ndarray (K,)
         The batch's tally for this stage.
-    sums : numpy.ndarray (K, C)
+    sums : numpy.ndarray (K, C) or rvq_np.codec.ExactSum
         Of that tally; or float64 of another library, which then computes on its device.
     decay : float in [0, 1]
         Share of the past that stays.
@@ -117,7 +118,10 @@ def _averaged(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
     """Return codewords, sums and counts as `ema` makes them, float32, and the largest number."""
     new_counts, averaging = _counted(state, counts, decay, epsilon)
-    sums = sums.sums() if isinstance(sums, steps.Tally) else sums
+    if isinstance(sums, steps.Tally):
+        sums = sums.sums()
+    elif isinstance(sums, ExactSum):
+        sums = sums.rounded()
     if isinstance(sums, np.ndarray):
         sums = np.ascontiguousarray(sums, dtype=np.float64)
         codewords, new_sums, largest = steps.average(state.codebook, state.sums, sums, *averaging)
@@ -284,7 +288,7 @@ def step(
     states : sequence of CodebookState
         All stages.
     counts, sums : sequence of numpy.ndarray
-        The batch's `rvq_np.codec.tally`, for the first stages.
+        The batch's `rvq_np.codec.tally`, exact or not, for the first stages.
     draw : callable
         ``draw(stage, n)`` returns n vectors (n, C) that the stage quantized in this batch.
     decay, epsilon, threshold, relative

@@ -218,9 +218,10 @@ class Adder:
         """Add vectors to the sums only."""
         rounded = np.rint(x.astype(np.float64) / self.grid) * self.grid
         chosen = np.ascontiguousarray(codes, dtype=np.int32)
+        of = steps.extent(rounded)
         for q, size in enumerate(self.sizes):
-            _, sums = steps.sums(rounded, chosen[q], size)
-            self.sums[self.starts[q] : self.starts[q + 1]] += sums
+            own = slice(self.starts[q], self.starts[q + 1])
+            self.sums[own] += steps.exact_sum(rounded, chosen[q], size, of).rounded()
 
     def add_pairs(self, codes: np.ndarray) -> None:
         """Count which codewords were chosen together, and no more."""

@@ -158,9 +158,10 @@ def lloyd(
     means.
 
     `batches` are arrays of rows, finite, or a function that gives them again for each iteration; or
-    functions of codewords that give the counts and sums of rows that are elsewhere. Of arrays in
-    memory most rows need no search in later iterations, and those on a device whose
-    library can do all of it stay there, codewords and sums included; see `lookup.assign`.
+    functions of codewords that give the counts and exact sums of rows that are elsewhere. Of arrays
+    in memory most rows need no search in later iterations, and those on a device whose library can
+    do all of it stay there, codewords and sums included; see `core.assign`. Sums are exact until
+    all are added, so neither batches nor the order of the rows show in the codewords.
     ``refill(n)`` gives vectors, of any library, for n unused codewords; without it they keep what
     they have. ``watch(iteration, clusters)`` sees each iteration and may end it by returning True.
     `hold`: share of the way from the mean back to its first codeword that a codeword goes.
@@ -169,11 +170,10 @@ def lloyd(
     codewords = np.array(codewords, dtype=np.float32)
     anchors, held = codewords.astype(np.float64), np.full((len(codewords), 1), hold)
     found = Clusters(codewords, np.zeros(len(codewords)), np.zeros(codewords.shape))
-    passes = (
-        []
-        if callable(batches)
-        else [each if callable(each) else core.assign(each) for each in batches]
-    )
+    passes = []
+    if not callable(batches):
+        together = core.extents(batches)
+        passes = [each if callable(each) else core.assign(each, together) for each in batches]
     for iteration in range(iterations):
         before = codewords
         if callable(batches):
@@ -183,6 +183,7 @@ def lloyd(
         counts, sums = next(parts)
         for more, others in parts:
             counts, sums = counts + more, sums + others
+        sums = sums.rounded()
         with arrays.there(counts):
             xp = arrays.namespace(counts)
             used = counts > 0
@@ -230,7 +231,7 @@ def _once(batches: Iterable[Any], codewords: np.ndarray) -> Iterator[tuple[Any, 
     """Yield the counts and sums of batches that are gone after the iteration."""
     codebooks = Codebooks([codewords])
     for batch in batches:
-        counts, sums = core.tally(batch, core.encode(batch, codebooks, 1), codebooks)
+        counts, sums = core.exact_tally(batch, core.encode(batch, codebooks, 1), codebooks)
         yield counts[0], sums[0]
 
 

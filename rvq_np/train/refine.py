@@ -32,7 +32,7 @@ STEP = 1.5  # times the way to the refitted codewords: after 8 iterations SIFT i
 NOISE = 0.25  # of a stage's spread, added to its codewords for the first search, then less
 QUIET = 0.8  # share of the iterations after which there is no more noise
 SURE = 2.0  # standard errors that the held-out error must have fallen by
-PREFIXES = 0.1  # weight of each shorter prefix, see docs/quality.md for what it costs and gives
+PREFIXES = 0.5, 0.3, 0.1  # weights of the shortest prefixes; longer ones have the last of these
 
 
 class RefineProgress(NamedTuple):
@@ -57,7 +57,7 @@ def refine(
     iterations: int = 40,
     beam_size: int = 8,
     ridge: float = 1.0,
-    prefixes: Any = PREFIXES,
+    prefixes: Any = None,
     held_out: float = 0.1,
     patience: int = 3,
     rows_per_codeword: int | None = 256,
@@ -78,8 +78,12 @@ def refine(
     beam_size : int, optional
         Hypotheses kept while encoding. The larger, the better for codes found by a beam search
         later, and the longer it takes.
-    ridge, prefixes
+    ridge : float, optional
         See `refit`.
+    prefixes : float or sequence of Q - 1 floats, optional
+        See `refit`. By default 0.5 for the first stage alone, 0.3 for two, 0.1 for longer ones: on
+        SIFT that costs less than 2 % of the full error, and prefixes of two stages and more are
+        better than before.
     held_out : float between 0 and 1, optional
         Share of the vectors that the codebooks are not refitted to (16,384 vectors at most). Their
         error decides which codebooks are returned.
@@ -171,6 +175,7 @@ class Way(NamedTuple):
     patience: int = 3
     rows_per_codeword: int | None = 256
     callback: Callable[[RefineProgress], None] | None = None
+    greedy: bool = False  # whether the error of codes of a greedy search must not rise either
 
     def as_dict(self) -> dict[str, Any]:
         """Return what the result depends on."""
@@ -179,13 +184,15 @@ class Way(NamedTuple):
 
 def options(call: str, n_q: int, given: Mapping[str, Any]) -> Way:
     """Return checked arguments of `refine`, defaults where one is not given."""
-    known = {*Way._fields, "prefixes"} - {"weights"}
+    known = {*Way._fields, "prefixes"} - {"weights", "greedy"}
     for name in given:
         if name not in known:
             raise ParameterError(
                 f"{call}: refine has no argument {name!r}; expected some of {sorted(known)}."
             )
-    values = {**Way()._asdict(), "prefixes": PREFIXES, **given}
+    values = {**Way()._asdict(), "prefixes": None, **given}
+    if values["prefixes"] is None:
+        values["prefixes"] = [PREFIXES[min(n, 2)] for n in range(n_q - 1)]
     rows = values["rows_per_codeword"]
     if rows is not None:
         rows = arguments.whole(call, "rows_per_codeword", rows, 1)
@@ -224,28 +231,55 @@ def refined(
     `seen`: rows that the codebooks were made of; others are held out first. `keep`: whether the
     workers of a cluster keep the rows, see `ChunkedData`.
     """
-    total, most = x.shape[0], sum(codebooks.sizes)
-    rows = np.arange(total)
-    if way.rows_per_codeword is not None and total > way.rows_per_codeword * most:
-        asked_for = (total, way.rows_per_codeword * most, rng)
-        remote = isinstance(x, Chunks)
-        rows = elsewhere(call, sample_rows, *asked_for) if remote else sample_rows(*asked_for)
-    count = min(HELD_OUT, round(way.held_out * len(rows)))
-    if count == 0 or len(rows) - count < most:
-        warn(
-            f"{call}: there are {len(rows) - count} vectors to refit {most} codewords to, and "
-            f"{count} held out; expected at least {most} and 1. The codebooks are not refined. "
-            "Pass more vectors, or fit fewer codewords.",
-            TooFewVectorsWarning,
-        )
+    if not enough(call, x.shape[0], sum(codebooks.sizes), way):
         return codebooks
+    asked_for = (x.shape[0], sum(codebooks.sizes), way._replace(callback=None), seen, rng)
+    # Of many rows NumPy draws with a table of them all, 8 bytes a row.
+    drawn = elsewhere(call, parted, *asked_for) if isinstance(x, Chunks) else parted(*asked_for)
+    judge, learn = (rows_of(call, x, rows, codebooks.n_q, keep) for rows in drawn)
+    return _moved(judge, learn, codebooks, way, rng)
+
+
+def _counts(total: int, most: int, way: Way) -> tuple[int, int]:
+    """Return how many of `total` rows are used for `most` codewords, and how many held out."""
+    used = total if way.rows_per_codeword is None else min(total, way.rows_per_codeword * most)
+    return used, min(HELD_OUT, round(way.held_out * used))
+
+
+def enough(call: str, total: int, most: int, way: Way) -> bool:
+    """Return whether so many rows may refine `most` codewords; warn otherwise."""
+    used, count = _counts(total, most, way)
+    if count and used - count >= most:
+        return True
+    warn(
+        f"{call}: there are {used - count} vectors to refit {most} codewords to, and "
+        f"{count} held out; expected at least {most} and 1. The codebooks are not refined. "
+        "Pass more vectors, or fit fewer codewords.",
+        TooFewVectorsWarning,
+    )
+    return False
+
+
+def parted(
+    total: int, most: int, way: Way, seen: np.ndarray | None, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw the rows that are held out, and those to refit to; both ascend."""
+    used, count = _counts(total, most, way)
+    rows = np.arange(total) if used == total else sample_rows(total, used, rng)
     rows = rng.permutation(rows)
     if seen is not None:
         rows = rows[np.argsort(np.isin(rows, seen), kind="stable")]
-    judge, learn = (
-        _rows_of(call, x, np.sort(some), codebooks.n_q, keep)
-        for some in (rows[:count], rows[count:])
-    )
+    return np.sort(rows[:count]), np.sort(rows[count:])
+
+
+def _moved(
+    judge: Any,
+    learn: Any,
+    codebooks: Codebooks,
+    way: Way,
+    rng: np.random.Generator,
+) -> Codebooks:
+    """Return the best codebooks of a refinement to the rows of `learn`, judged by others."""
     given = best = codebooks
     first = least = judge.errors(codebooks, way.beam_size)
     _tell(way, 0, first, True)
@@ -255,9 +289,9 @@ def refined(
         shaken = _shaken(codebooks, iteration - 1, way.iterations, rng)
         tally = learn.tally(shaken, way.beam_size, grid)
         old = np.concatenate([stage.codebook.astype(np.float64) for stage in codebooks])
-        moved = joint.solved(tally, old, way.ridge, way.weights)
+        solved = joint.solved(tally, old, way.ridge, way.weights)
         noisy = shaken is not codebooks
-        codebooks = joint.with_codewords(old + STEP * (moved - old), codebooks)
+        codebooks = joint.with_codewords(old + STEP * (solved - old), codebooks)
         errors = judge.errors(codebooks, way.beam_size)
         better = errors.mean[-1] < least.mean[-1]
         if better:
@@ -266,7 +300,11 @@ def refined(
         _tell(way, iteration, errors, better)
         if idle == way.patience:
             break
-    return best if _surely_less(least.rows, first.rows) else given
+    if not _surely_less(least.rows, first.rows):
+        return given
+    if way.greedy and judge.errors(best, 1).mean[-1] > judge.errors(given, 1).mean[-1]:
+        return given
+    return best
 
 
 def _shaken(
@@ -280,11 +318,11 @@ def _shaken(
     share = NOISE * (1.0 - iteration / (QUIET * iterations))
     if share <= 0:
         return codebooks
-    moved = []
+    shaken = []
     for stage in codebooks:
         spread = stage.codebook.std(axis=0, dtype=np.float64)
-        moved.append(stage.codebook + share * spread * rng.standard_normal(stage.codebook.shape))
-    return joint.with_codewords(np.concatenate(moved), codebooks)
+        shaken.append(stage.codebook + share * spread * rng.standard_normal(stage.codebook.shape))
+    return joint.with_codewords(np.concatenate(shaken), codebooks)
 
 
 def _surely_less(these: np.ndarray, those: np.ndarray) -> bool:
@@ -294,16 +332,15 @@ def _surely_less(these: np.ndarray, those: np.ndarray) -> bool:
 
 
 def states_of(
-    codebooks: Codebooks, x: Any, rows: np.ndarray, epsilon: float, keep: bool | None = None
+    codebooks: Codebooks, counts: list[np.ndarray], epsilon: float
 ) -> list[CodebookState]:
-    """Return the states of refined codebooks, with the counts of a greedy search of some rows.
+    """Return the states of refined codebooks, with the counts of a greedy search.
 
     An `ema` step on the same counts starts from these codewords.
     """
-    totals = _rows_of("fit", x, rows, codebooks.n_q, keep).counts(codebooks)
     return [
         state_held(Clusters(stage.codebook, total, total), epsilon)
-        for stage, total in zip(codebooks, totals, strict=True)
+        for stage, total in zip(codebooks, counts, strict=True)
     ]
 
 
@@ -312,7 +349,8 @@ def _tell(way: Way, iteration: int, errors: joint.Errors, best: bool) -> None:
         way.callback(RefineProgress(iteration, way.iterations, errors.mean[-1], errors.mean, best))
 
 
-def _rows_of(call: str, x: Any, rows: np.ndarray, n_q: int, keep: bool | None) -> Any:
+def rows_of(call: str, x: Any, rows: np.ndarray, n_q: int, keep: bool | None) -> Any:
+    """Return some rows of the data, ascending, as refinement reads them."""
     if isinstance(x, Chunks):
         return ChunkedRows(call, x, rows, n_q, keep)
     return _Rows(x, rows)

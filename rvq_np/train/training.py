@@ -195,8 +195,8 @@ def learn(
         if not (ranks.total and moving):
             continue
         if all_reduce.size > 1:  # all stages in one call of the hook
-            sums = part.sums.sums() if isinstance(part.sums, steps.Tally) else part.sums
-            added.append((part.counts, arrays.to_numpy(sums)))
+            exact = part.sums.exact() if isinstance(part.sums, steps.Tally) else part.sums.host()
+            added.append((part.counts, exact))
             continue
 
         if stage in frozen:
@@ -221,12 +221,12 @@ def learn(
             chosen = sample_rows(ranks.total, count, rng)
             return ranks.rows(chosen, states[stage].codebook.shape[1], quantized)
 
-        together = ranks.add_up([*(each for each, _ in added), *(each for _, each in added)])
+        counted, sums = ranks.add_up(*zip(*added, strict=True))
         churn = [
             0 if stage in frozen else replaced(states[stage], counts, rule)
-            for stage, counts in enumerate(together[:n_q])
+            for stage, counts in enumerate(counted)
         ]
-        moved = list(step(states, together[:n_q], together[n_q:], drawn_from_all, **rule))
+        moved = list(step(states, counted, sums, drawn_from_all, **rule))
         for stage in frozen:
             moved[stage] = states[stage]
     loss = float(np.mean(losses)) if losses else 0.0

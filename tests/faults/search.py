@@ -264,7 +264,7 @@ RESIDUALS = (
     ),
     Fault(
         "a tally adds up residuals of the stage before the last",
-        "tally",
+        "add_up",
         "if q + 1 < len(stages):",
         "if q + 2 < len(stages):",
         f"{CODEC}::test_tallies_of_two_parts_add_up_to_that_of_the_whole",

@@ -141,6 +141,34 @@ EXPIRY = (
         "tests/peers/test_dask_fit.py::test_refined_codebooks_are_those_of_memory",
     ),
     Fault(
+        "sums are cut to grids so fine that adding them rounds",
+        "grids",
+        "within = BITS - SPARE - max(1, rows).bit_length()",
+        "within = BITS - SPARE",
+        "tests/test_exact_sums.py::test_the_sum_of_many_rows_is_not_rounded_on_any_grid",
+    ),
+    Fault(
+        "what codewords leave is taken to be no finer than the vectors",
+        "Extent.less",
+        "either = self | other",
+        "either = self",
+        "tests/test_exact_sums.py::test_residuals_of_all_stages_are_added_up_exactly",
+    ),
+    Fault(
+        "rows that choose another codeword stay in the old sum",
+        "Assigned.again",
+        "both = np.concatenate([-rows, rows])",
+        "both = np.concatenate([0 * rows, rows])",
+        "tests/test_exact_sums.py::test_sums_that_follow_moving_rows_are_those_of_all_rows",
+    ),
+    Fault(
+        "processes round what they add up to grids of their own",
+        "Ranks.add_up",
+        "each.onto(Extent(int(top), int(bottom)), self.total)",
+        "each",
+        "tests/test_distributed.py::test_real_numbers_end_in_the_bits_of_one_process",
+    ),
+    Fault(
         "a frozen stage moves where several processes train",
         "learn",
         "moved[stage] = states[stage]",
@@ -236,7 +264,7 @@ PROCESSES = (
     Fault(
         "sums of all processes are asked for and not used",
         "learn",
-        "step(states, together[:n_q], together[n_q:], drawn_from_all, **rule)",
+        "step(states, counted, sums, drawn_from_all, **rule)",
         "step(states, *zip(*added, strict=True), drawn_from_all, **rule)",
         f"{DISTRIBUTED}::test_ranks_end_where_one_ends_with_all_the_rows",
     ),

@@ -18,8 +18,9 @@ from rvq_np.errors import (
     NonFiniteError,
     ShapeError,
     StateError,
+    TooFewVectorsWarning,
 )
-from rvq_np.train import chunked, data, tasks
+from rvq_np.train import chunked, data, refining, tasks
 from rvq_np.train.kmeans import lloyd, sample_rows
 
 N, DIM, SIZE = 3000, 6, 16
@@ -188,6 +189,19 @@ def test_a_bad_number_is_named_by_the_call_that_refines(scheduler):
     x[2000, 3] = np.inf
     with pytest.raises(NonFiniteError, match=r"refine: x holds inf at \(2000, 3\)"):
         train.refine(da.from_array(x, chunks=(800, DIM)), books)
+
+
+def test_what_is_refined_by_default_is_what_is_in_memory(monkeypatch):
+    monkeypatch.setattr(refining, "LEAST", 1000)
+    x = clustered()
+    array = da.from_array(x, chunks=(900, DIM))
+    assert fitted(array) == fitted(x) != fitted(x, refine=False)
+
+
+def test_too_few_vectors_to_refine_are_said_here():
+    array = da.from_array(vectors()[:40], chunks=(16, DIM))
+    with pytest.warns(TooFewVectorsWarning, match="there are 36 vectors to refit 48 codewords"):
+        fitted(array, refine=True)
 
 
 def test_the_class_fits_both_layouts(scheduler):

@@ -4,7 +4,8 @@
     codes      (n,)    int32    the codeword of each row, checked
     codebook   (K, C)  float32 or T
     sums       (K, C)  float32  moving sum of the rows that chose each codeword
-    totals     (K, C)  float64  the sum of the rows of this batch that chose each
+    totals     (K, C)  float64  the sum of the rows of this batch that chose each, rounded once;
+               while it is made (L, K, C), on L grids with ``magic`` (L - 1,), see `kernels.totals`
     distances  (n,)    float64  out: squared distance of each row to its codeword
 
 Each loop is cut into parts of rows, codewords or columns that share nothing, so threads never show
@@ -14,15 +15,50 @@ in a result.  `average` rounds as NumPy does: nothing is fused, nothing reordere
 import numpy as np
 
 from .jit import kernel
-from .simd import add_to
+from .simd import add_to, item, put, split_to
 
 
 @kernel
-def add_columns(rows, codes, totals, first, last):
-    """Add to columns ``first ... last`` of `totals` those of the rows of each code, in order."""
-    width = rows.shape[1]
+def ends(bits, found):
+    """Put the largest and the smallest but 0 into `found` (2,), of floats read as whole numbers.
+
+    Bits of floats are in the order of the floats, but for the sign.
+    """
+    sign = bits.dtype.type(1) << bits.dtype.type(8 * bits.itemsize - 1)
+    largest, smallest = bits.dtype.type(0), ~bits.dtype.type(0)
+    for i in range(len(bits)):
+        size = bits.dtype.type(bits[i] & ~sign)
+        largest = max(largest, size)
+        smallest = min(smallest, bits.dtype.type(size - bits.dtype.type(1)))
+    found[0], found[1] = largest, smallest
+
+
+@kernel(inner=True)
+def _add_row(totals, k, rows, n, magic, first, length):
+    """Add `length` numbers of row `n` to sums `k`, from column `first` on."""
+    n_grids, size, width = totals.shape
+    at, row_at = k * width + first, n * width + first
+    if n_grids == 1:
+        add_to(totals, at, rows, row_at, length)
+    elif n_grids == 2:
+        split_to(totals, at, size * width, rows, row_at, length, magic[0])
+    else:
+        for c in range(length):
+            left = np.float64(item(rows, row_at + c))
+            for g in range(n_grids - 1):
+                near = (left + magic[g]) - magic[g]
+                left -= near
+                place = g * size * width + at + c
+                put(totals, place, item(totals, place) + near)
+            place = (n_grids - 1) * size * width + at + c
+            put(totals, place, item(totals, place) + left)
+
+
+@kernel
+def add_columns(rows, codes, magic, totals, first, last):
+    """Add columns ``first ... last`` of the rows of each code to `totals`, see `kernels.totals`."""
     for n in range(rows.shape[0]):
-        add_to(totals, codes[n] * width + first, rows, n * width + first, last - first)
+        _add_row(totals, codes[n], rows, n, magic, first, last - first)
 
 
 @kernel(fastmath={"reassoc", "contract"})
@@ -94,13 +130,14 @@ def _replace(codebook, sums, k, vectors, i, count):
 
 @kernel
 def move(
-    codebook, sums, rows, order, starts, empty, held, share, decay, place, vectors, count,
+    codebook, sums, rows, magic, order, starts, empty, held, share, decay, place, vectors, count,
     new_codebook, new_sums, total, start, stop,
 ):  # fmt: skip
     """Do for codewords ``start ... stop`` what sums of the rows, `average` and `replace` do.
 
     `order` (n,), `starts` (K + 1,): the rows of each code.  `place` (K,): which of `vectors` (m, C)
-    a codeword becomes, with a count of `count`; -1: none, it is averaged.  `total` (1, C): space.
+    a codeword becomes, with a count of `count`; -1: none, it is averaged.  `total` (1, 1, C) or
+    (2, 1, C): space for the sums on one grid or two, see `kernels.totals`.
     """
     largest = np.float32(0.0)
     width = codebook.shape[1]
@@ -110,9 +147,11 @@ def move(
         else:
             total[:] = 0.0
             for i in range(starts[k], starts[k + 1]):
-                add_to(total, 0, rows, order[i] * width, width)
+                _add_row(total, 0, rows, order[i], magic, 0, width)
+            if total.shape[0] == 2:
+                add_to(total, 0, total, width, width)
             most = _average(
-                codebook, sums, k, total, 0, empty[k], held[k], share[k], decay,
+                codebook, sums, k, total[0], 0, empty[k], held[k], share[k], decay,
                 new_codebook, new_sums,
             )  # fmt: skip
         largest = max(largest, most)

@@ -226,7 +226,7 @@ def _over(tile, rows, products):
         tiles.over_rows(tile, rows, max(maps.ROWS, min(ROWS, share)))
 
 
-subtract, tally = gather.subtract, gather.tally
+subtract = gather.subtract
 
 
 def advance(rows, table, shown, codes, quantized, given, q):
@@ -238,12 +238,35 @@ def advance(rows, table, shown, codes, quantized, given, q):
     _parts(part, len(rows), rows.shape[1])
 
 
-def add_rows(rows, codes, counts, totals):
-    """Count the codes (n,) and add up the rows of each, in their order."""
-    counts += np.bincount(codes, minlength=len(counts))
+def ends(rows):
+    """Return the sizes of the largest number of `rows` (n, C), and of the smallest but 0."""
+    kind = np.uint32 if rows.dtype == np.float32 else np.uint64
+    bits = rows.reshape(-1).view(kind)
+
+    def part(start, stop):
+        found = np.empty(2, kind)
+        averages.ends(bits[start:stop], found)
+        return int(found[0]), int(found[1])
+
+    found = _parts(part, len(bits), 1)
+    largest = max((each[0] for each in found), default=0)
+    smallest = min((each[1] for each in found), default=0)
+    if largest == 0:
+        return 0.0, 0.0
+    sizes = np.array([largest, smallest + 1], kind).view(rows.dtype)
+    return float(sizes[0]), float(sizes[1])
+
+
+def tally(rows, codes, magic, totals):
+    """As `add_rows`, by one thread."""
+    averages.add_columns(rows, codes, magic, totals, 0, rows.shape[1])
+
+
+def add_rows(rows, codes, magic, totals):
+    """Add the rows of each code (n,) to `totals`, see `kernels.totals`."""
 
     def part(first, last):
-        averages.add_columns(rows, codes, totals, first, last)
+        averages.add_columns(rows, codes, magic, totals, first, last)
 
     _parts(part, rows.shape[1], len(rows), 16)
 
@@ -282,11 +305,12 @@ def move(codewords, sums, tally, averaging, place, vectors, count):
     )
     order = np.argsort(tally.codes, kind="stable")
     starts = np.concatenate([[0], np.cumsum(np.bincount(tally.codes, minlength=len(codewords)))])
+    magic = tally.magic
 
     def part(start, stop):
         return averages.move(
-            codewords, sums, tally.rows, order, starts, *averaging, place, vectors, count,
-            new_codewords, new_sums, np.empty((1, codewords.shape[1])), start, stop,
+            codewords, sums, tally.rows, magic, order, starts, *averaging, place, vectors, count,
+            new_codewords, new_sums, np.empty((1 + len(magic), 1, codewords.shape[1])), start, stop,
         )  # fmt: skip
 
     numbers = (len(tally.rows) + len(codewords)) * codewords.shape[1] // len(codewords)

@@ -1,11 +1,9 @@
-"""Codewords looked up: added to nothing, subtracted from rows, summed per codeword.  Compiled by
-Numba.
+"""Codewords looked up: added to nothing, subtracted from rows.  Compiled by Numba.
 
     rows    (n, D)  T        float32 or float64
     codes   (Q, N)  int32    which codeword at each stage, already checked
     table           T        all codewords of all stages, codeword k of stage q at ``first[q] + k *
-    D`` counts  (K,)    float64  how often each codeword was chosen, added to sums    (K, D)
-    float64  the sum of the rows that chose it, added to in the order of the rows
+    D``
 
 One rounding a number: nothing is fused, nothing reordered, so each machine gets the same bits.
 """
@@ -14,7 +12,7 @@ import numpy as np
 
 from .differences import distance
 from .jit import kernel
-from .simd import add_to, item, put, subtract_from, sum_codewords
+from .simd import item, put, subtract_from, sum_codewords
 
 
 @kernel
@@ -55,15 +53,6 @@ def normalize(rows, at, width):
     norm = np.sqrt(total)
     for c in range(width):
         put(rows, at + c, np.float64(item(rows, at + c)) / largest / norm)
-
-
-@kernel
-def tally(rows, codes, counts, sums):
-    """Count the codes (n,) and add up the rows of each."""
-    dim = rows.shape[1]
-    for n in range(rows.shape[0]):
-        counts[codes[n]] += 1.0
-        add_to(sums, codes[n] * dim, rows, n * dim, dim)
 
 
 @kernel

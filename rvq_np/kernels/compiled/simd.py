@@ -137,6 +137,36 @@ def add_to(context, sums, at, rows, row_at, length):
     return _into(sums, rows, "fadd")
 
 
+@intrinsic
+def split_to(context, sums, at, further, rows, row_at, length, magic):
+    """Add a stretch of `rows` to `sums`, rounded to a grid, and `further` on what that leaves.
+
+    In float64; adding and subtracting `magic` rounds.
+    """
+
+    def code(context, builder, signature, arguments):
+        build, b = Build(builder), builder
+        coarse = stretch(context, build, signature, arguments, 0)
+        rest = (arguments[0], b.add(arguments[1], arguments[2]))
+        fine = stretch(context, build, signature, rest, 0)
+        row = stretch(context, build, signature, arguments, 3)
+
+        def body(place, lanes):
+            number, doubles = row(place, lanes), ir.VectorType(ir.DoubleType(), lanes)
+            if number.type != doubles:
+                number = b.fpext(number, doubles)
+            shift = build.spread(arguments[6], doubles)
+            near = b.fsub(b.fadd(number, shift), shift)
+            coarse(place, lanes, b.fadd(coarse(place, lanes), near))
+            fine(place, lanes, b.fadd(fine(place, lanes), b.fsub(number, near)))
+
+        pieces(build, arguments[5], body)
+        return context.get_dummy_value()
+
+    whole = types.intp
+    return types.void(sums, whole, whole, rows, whole, whole, types.float64), code
+
+
 def _into(totals, parts, operation):
     def code(context, builder, signature, arguments):
         build, b = Build(builder), builder

@@ -13,13 +13,14 @@ import cupy
 import numpy as np
 
 from ...errors import BackendError
-from .. import dispatch
+from .. import dispatch, steps, totals
 from .launch import FAR, THREADS, cast, launch, over, sort_shape
 from .search import Stage, joined, projected, screen, search, search_beams
 
 STAYS = True  # training leaves arrays on their device
 NUMBERS = 1 << 25  # of the residuals that are held at once: 128 MiB of float32
-LEAVES = 16  # leaves of `host.LEAF` rows that are merged together, at most: see gather.cu
+LEAVES = 16  # leaves of `dispatch.LEAF` rows that are added up at once, at most
+GRIDS = 4  # that the kernel adds up on, at most: see gather.cu
 WIDE, TOGETHER = 4, 4  # numbers of a codeword, and rows, that a thread decodes: see gather.cu
 PIECE = 1 << 14  # numbers whose ends one block of threads finds
 BLOCKS = 1 << 10  # of threads that look for the ends of rows
@@ -158,61 +159,117 @@ def decode(codes, prepared):
         return vectors
 
 
+class Sum(totals.ExactSum):
+    """An exact sum on a device."""
+
+    __slots__ = ()
+
+    def host(self):
+        return totals.ExactSum(self.pieces.get(), self.extent, self.rows)
+
+    def put(self, array):
+        return cupy.asarray(array)
+
+
 def tally(x, codes, prepared):
-    """As the contract says, in the order of `host.tally`: the same bits as on the host."""
+    """As the contract says: the same bits as on the host."""
     with x.device:
         counts, sums = add_up(x, codes, prepared)
-        return [each.get() for each in counts], [each.get() for each in sums]
+        return [each.get() for each in counts], [each.host().rounded() for each in sums]
 
 
 def add_up(x, codes, prepared):
-    """Return per stage counts (K,) and sums (K, C), float64, on the device."""
+    """Return per stage counts (K,), and `totals.ExactSum` with its pieces on the device.
+
+    Waits for the device to find the extent of the numbers; again for each stage with a map.
+    """
+    return _added(x, codes, prepared, _extents(x, prepared))
+
+
+def _added(x, codes, prepared, extents):
     codes = cupy.ascontiguousarray(codes, dtype=np.int32)
     largest = max(stage.codebook.size for stage in prepared.stages)
     space = max(1, min(LEAVES, NUMBERS // (dispatch.LEAF * x.shape[1]), FAR // largest))
-
-    def parts():
-        start, total = 0, -(-x.shape[0] // dispatch.LEAF)
-        while start < total:
-            leaves = 1 << (min(space, total - start).bit_length() - 1)
-            part = slice(start * dispatch.LEAF, (start + leaves) * dispatch.LEAF)
-            yield leaves, _leaves(x[part], codes[:, part], prepared, leaves)
-            start += leaves
-
-    shapes = [stage.codebook.shape for stage in prepared.stages]
-    return dispatch.merged(parts()) or (
-        [cupy.zeros(shape[0]) for shape in shapes], [cupy.zeros(shape) for shape in shapes]
-    )  # fmt: skip
-
-
-def _leaves(x, codes, prepared, leaves):
-    """Return the tally of a power of two of leaves, the last of which may be short."""
-    rows = cast(x, prepared.table.dtype, copy=len(prepared) > 1)
     counts, sums = [], []
+    for stage, each in zip(prepared.stages, extents, strict=True):
+        counts.append(cupy.zeros(stage.codebook.shape[0]))
+        sums.append(_no_rows(each, x.shape[0], stage))
+    for start in range(0, x.shape[0], space * dispatch.LEAF):
+        part = slice(start, start + space * dispatch.LEAF)
+        _add_rows(x[part], codes[:, part], prepared, counts, sums)
+    return counts, sums
+
+
+def _no_rows(extent, rows, stage):
+    pieces = cupy.zeros((len(totals.grids(extent, rows)), *stage.codebook.shape))
+    return Sum(pieces, extent, rows)
+
+
+def _extents(x, prepared):
+    """Return the extent of what each stage adds up, where it has no map."""
+    found = _extents_of([x, *(stage.table for stage in prepared.stages[:-1])])
+    for q in range(1, len(found)):
+        found[q] = found[q - 1].less(found[q])
+    return found
+
+
+def _extents_of(those):
+    """Return the extent of the numbers of each of some arrays; waits once."""
+    ends = []
+    for array in those:
+        sizes = cast(cupy.abs(array), np.float64)
+        if sizes.size:
+            ends += [sizes.max(), cupy.where(sizes > 0, sizes, np.inf).min()]
+        else:
+            ends += [cupy.zeros(()), cupy.zeros(())]
+    ends = cupy.stack(ends).get().tolist()
+    return [
+        totals.extent_of((ends[2 * n], ends[2 * n + 1]), np.dtype(each.dtype))
+        for n, each in enumerate(those)
+    ]
+
+
+def _add_rows(x, codes, prepared, counts, sums):
+    """Add to the tallies of all stages those of some rows."""
+    leaves = -(-x.shape[0] // dispatch.LEAF)
+    rows = cast(x, prepared.table.dtype, copy=len(prepared) > 1)
     for q, stage in enumerate(prepared.stages):
-        size, width = stage.codebook.shape
-        searched = cupy.ascontiguousarray(projected(rows, stage))
+        size = stage.codebook.shape[0]
+        searched, total = cupy.ascontiguousarray(projected(rows, stage)), sums[q]
+        mapped = stage.weight_in is not None or stage.unit
+        if mapped:
+            total = _no_rows(_extents_of([searched])[0], len(searched), stage)
         order, starts = _sorted(codes[q], leaves, size)
-        parts = cupy.empty((leaves * size, width), np.float64)
-        launch(
-            "gather", "add_rows", rows.dtype, len(parts), min(256, -(-width // 32) * 32), 0,
-            (searched, np.int32(width), np.int32(size), order, starts, parts),
-        )  # fmt: skip
-        total = cupy.empty((size, width), np.float64)
-        over(
-            "gather", "merge", rows.dtype, total.size,
-            (parts, np.int32(leaves), np.int64(total.size), total),
-        )  # fmt: skip
-        chosen = cupy.empty(size, np.float64)
         over(
             "gather", "count_rows", rows.dtype, size,
-            (starts, np.int32(leaves), np.int32(size), chosen),
+            (starts, np.int32(leaves), np.int32(size), counts[q]),
         )  # fmt: skip
-        counts.append(chosen)
-        sums.append(total)
+        if len(total.pieces) > GRIDS:
+            there = searched.get(), codes[q].get(), size, total.extent
+            exact = steps.exact_sum(*there).onto(total.extent, total.rows)
+            total.pieces += cupy.asarray(exact.pieces)
+        else:
+            _add_sorted(searched, order, starts, leaves, total)
+        if mapped:
+            sums[q] = sums[q] + total
         if q + 1 < len(prepared):
             _subtract(rows, stage, codes[q])
-    return counts, sums
+
+
+def _add_sorted(rows, order, starts, leaves, total):
+    n_grids, size, width = total.pieces.shape
+    magic = cupy.asarray(np.append(total.magic, 0.0))
+    parts = cupy.empty((n_grids, leaves * size, width), np.float64)
+    launch(
+        "gather", "add_rows", rows.dtype, leaves * size, min(256, -(-width // 32) * 32), 0,
+        (rows, np.int32(width), np.int32(size), order, starts, np.int32(n_grids), magic, parts,
+         np.int64(leaves * size * width)),
+    )  # fmt: skip
+    for g in range(n_grids):
+        over(
+            "gather", "merge", rows.dtype, size * width,
+            (parts[g], np.int32(leaves), np.int64(size * width), total.pieces[g]),
+        )  # fmt: skip
 
 
 def _sorted(codes, leaves, size):
@@ -248,6 +305,7 @@ def assign(x):
         rows = cast(x, dispatch.working_dtype(x.dtype, np.float32))
         codes = cupy.empty((1, len(rows)), np.int32)
         nowhere = cupy.zeros(1, np.int64)
+        extent = _extents_of([rows])[0]
     names = functools.cache(lambda count: cupy.arange(count, dtype=np.int32))
 
     def again(codewords):
@@ -260,7 +318,7 @@ def assign(x):
             for start in range(0, len(rows), step):
                 part = slice(start, start + step)
                 search(rows[part], stage.screen, prepared.stages, codes[:, part])
-            counts, sums = add_up(rows, codes, prepared)
+            counts, sums = _added(rows, codes, prepared, [extent])
             return counts[0], sums[0]
 
     return again

@@ -7,7 +7,6 @@
 constexpr int WIDE = 4;  // numbers that a thread reads together
 constexpr int TOGETHER = 4;  // rows that a thread decodes together
 constexpr int AT_ONCE = 8;  // rows whose numbers are read before the first is added
-constexpr int GROUP = 16;  // leaves of rows that are merged together, at most
 
 struct __align__(16) Wide {
   REAL number[WIDE];
@@ -260,29 +259,55 @@ extern "C" __global__ void sort_rows(const int* codes, i64 n, int leaf, int size
   }
 }
 
-// sums (leaves, size, width): of the rows of each leaf and code, as `sort_rows` has sorted them, one
-// after the other.  A block of threads takes a leaf and a code, a thread every so many of the numbers.
+constexpr int GRIDS = 4;  // pieces that a number is cut into, at most
+
+// Adds a number to its sums on some grids, see rvq_np/kernels/totals.py.
+__device__ __forceinline__ void cut(double number, int grids, const double* magic, double* sums) {
+#pragma unroll
+  for (int g = 0; g < GRIDS; g++) {
+    if (g + 1 < grids) {
+      double near = (number + magic[g]) - magic[g];
+      sums[g] += near;
+      number -= near;
+    } else if (g + 1 == grids) {
+      sums[g] += number;
+    }
+  }
+}
+
+// sums (grids, leaves, size, width), `all` numbers a grid: of the rows of each leaf and code, as
+// `sort_rows` has sorted them.  A block of threads takes a leaf and a code, a thread every so many of
+// the numbers.
 extern "C" __global__ void add_rows(const REAL* rows, int width, int size, const int* order,
-                                    const int* starts, double* sums) {
+                                    const int* starts, int grids, const double* magic, double* sums,
+                                    i64 all) {
   i64 segment = blockIdx.x;
   starts += segment / size * (size + 1) + segment % size;
   int first = starts[0], last = starts[1];
+  double shift[GRIDS];
+#pragma unroll
+  for (int g = 0; g < GRIDS; g++) shift[g] = g < grids ? magic[g] : 0.0;
   for (int d = threadIdx.x; d < width; d += blockDim.x) {
-    double sum = 0.0;
+    double sum[GRIDS];
+#pragma unroll
+    for (int g = 0; g < GRIDS; g++) sum[g] = 0.0;
     int i = first;
-    for (; i + AT_ONCE <= last; i += AT_ONCE) {  // read together, added in order
+    for (; i + AT_ONCE <= last; i += AT_ONCE) {  // read together
       REAL read[AT_ONCE];
 #pragma unroll
       for (int k = 0; k < AT_ONCE; k++) read[k] = rows[(i64)order[i + k] * width + d];
 #pragma unroll
-      for (int k = 0; k < AT_ONCE; k++) sum += widened(read[k]);
+      for (int k = 0; k < AT_ONCE; k++) cut(widened(read[k]), grids, shift, sum);
     }
-    for (; i < last; i++) sum += widened(rows[(i64)order[i] * width + d]);
-    sums[segment * width + d] = sum;
+    for (; i < last; i++) cut(widened(rows[(i64)order[i] * width + d]), grids, shift, sum);
+#pragma unroll
+    for (int g = 0; g < GRIDS; g++) {
+      if (g < grids) sums[g * all + segment * width + d] = sum[g];
+    }
   }
 }
 
-// counts (size,) = how many rows of all leaves have each code.
+// counts (size,) += how many rows of all leaves have each code.
 extern "C" __global__ void count_rows(const int* starts, int leaves, int size, double* counts) {
   int code = blockIdx.x * blockDim.x + threadIdx.x;
   if (code >= size) return;
@@ -291,22 +316,14 @@ extern "C" __global__ void count_rows(const int* starts, int leaves, int size, d
     const int* own = starts + (i64)i * (size + 1) + code;
     count += own[1] - own[0];
   }
-  counts[code] = count;
+  counts[code] += count;
 }
 
-// total (count,) = the sum of parts (leaves, count) as a balanced tree; leaves: a power of two.
+// total (count,) += the sum of parts (leaves, count), on one grid: exact in any order.
 extern "C" __global__ void merge(const double* parts, int leaves, i64 count, double* total) {
   i64 at = (i64)blockIdx.x * blockDim.x + threadIdx.x;
   if (at >= count) return;
-  double held[GROUP];
-#pragma unroll
-  for (int i = 0; i < GROUP; i++) held[i] = i < leaves ? parts[i * count + at] : 0.0;
-#pragma unroll
-  for (int width = 1; width < GROUP; width *= 2) {
-#pragma unroll
-    for (int i = 0; i + width < GROUP; i += 2 * width) {
-      if (width < leaves) held[i] += held[i + width];
-    }
-  }
-  total[at] = held[0];
+  double sum = 0.0;
+  for (int i = 0; i < leaves; i++) sum += parts[i * count + at];
+  total[at] += sum;
 }

@@ -2,8 +2,6 @@
 
 import numpy as np
 
-from .gather import add_rows
-
 
 def advance(rows, table, shown, codes, quantized, given, q):
     """Take from `rows` what their codes decode to; add `shown`, that in the type of `quantized`."""
@@ -28,9 +26,7 @@ def average(codewords, sums, totals, empty, held, share, decay):
 
 def move(codewords, sums, tally, averaging, place, vectors, count):
     """Return codewords and moving sums after a batch, some replaced, and their largest number."""
-    totals = np.zeros(codewords.shape)
-    add_rows(tally.rows, tally.codes, np.zeros(len(codewords)), totals)
-    new_codewords, new_sums, largest = average(codewords, sums, totals, *averaging)
+    new_codewords, new_sums, largest = average(codewords, sums, tally.sums(), *averaging)
     dead = np.flatnonzero(place >= 0)
     if len(dead):
         largest = max(largest, replace(new_codewords, new_sums, dead, vectors[place[dead]], count))

@@ -14,6 +14,7 @@ from .averages import average as average
 from .averages import move as move
 from .averages import replace as replace
 from .gather import add_rows as add_rows
+from .gather import ends as ends
 from .gather import path_distances as path_distances
 from .gather import squared_distances as squared_distances
 from .gather import subtract, tally
@@ -21,9 +22,9 @@ from .maps import project, transform
 from .search import nearest
 
 __all__ = [
-    "SCREENS", "add_rows", "advance", "average", "bits", "decode", "encode", "follow", "ids",
-    "measure", "move", "nearest", "path_distances", "project", "project_and_search", "replace",
-    "search_beams", "squared_distances", "subtract", "tally", "transform",
+    "SCREENS", "add_rows", "advance", "average", "bits", "decode", "encode", "ends", "follow",
+    "ids", "measure", "move", "nearest", "path_distances", "project", "project_and_search",
+    "replace", "search_beams", "squared_distances", "subtract", "tally", "transform",
 ]  # fmt: skip
 
 SCREENS = ("BLAS",)

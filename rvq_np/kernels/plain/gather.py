@@ -8,16 +8,36 @@ def subtract(rows, table, codes):
     rows -= table[codes]
 
 
-def tally(rows, codes, counts, sums):
-    """Add to `counts` (K,) and `sums` (K, C), float64, in the order of the rows."""
-    counts += np.bincount(codes, minlength=len(counts))
-    for d in range(rows.shape[1]):  # bincount adds in the order of the rows, in float64
-        sums[:, d] += np.bincount(codes, rows[:, d], minlength=len(counts))
+ROWS = 16384  # rows that are cut into pieces together
 
 
-def add_rows(rows, codes, counts, totals):
-    """Count the codes (n,) and add up the rows of each, in their order."""
-    tally(rows, codes, counts, totals)
+def ends(rows):
+    """Return the sizes of the largest number of `rows` (n, C), and of the smallest but 0."""
+    largest, smallest = 0.0, np.inf
+    for start in range(0, len(rows), ROWS):
+        sizes = np.abs(rows[start : start + ROWS])
+        largest = max(largest, float(sizes.max(initial=0)))
+        smallest = min(smallest, float(sizes.min(initial=np.inf, where=sizes > 0)))
+    return largest, smallest
+
+
+def add_rows(rows, codes, magic, totals):
+    """Add the rows of each code (n,) to `totals`, see `kernels.totals`."""
+    for start in range(0, len(rows), ROWS):
+        chosen, left = codes[start : start + ROWS], rows[start : start + ROWS].astype(np.float64)
+        for g, shift in enumerate(magic):
+            near = (left + shift) - shift
+            _add(totals[g], chosen, near)
+            left -= near
+        _add(totals[len(magic)], chosen, left)
+
+
+def _add(totals, codes, rows):
+    for d in range(rows.shape[1]):
+        totals[:, d] += np.bincount(codes, rows[:, d], minlength=len(totals))
+
+
+tally = add_rows
 
 
 def squared_distances(rows, codewords, codes):
