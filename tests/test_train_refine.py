@@ -403,7 +403,8 @@ def test_refined_stages_of_several_sizes_count_what_vectors_chose():
         x, train.codebooks_of(train.fit(x, 3, [16, 12, 8], 10, 0, rows_per_codeword=None))
     )
     books = train.codebooks_of(states)
-    few = refining.states_of(books, refining.chosen(x, np.arange(5), books), 1e-5)
+    counts = refining.rows_of("fit", x, np.arange(5), books.n_q, None).counts(books)
+    few = refining.states_of(books, counts, 1e-5)
     for state in few:
         assert state.chosen.sum() == 5 < state.counts.sum()
 

@@ -86,10 +86,10 @@ class Chunks:
 
     def take(self, rows: np.ndarray) -> np.ndarray:
         """Return these rows (n, D), which ascend, as they are."""
-        if not len(rows):
-            return np.empty((0, self.shape[1]), self.dtype)
         import dask
 
+        if not len(rows):
+            return np.empty((0, self.shape[1]), self.dtype)
         return np.asarray(computed(self.call, [dask.delayed(_here)(self.pieces(rows))])[0])
 
     def checks(self) -> list[Any]:

@@ -423,7 +423,7 @@ PROJECTIONS = (
     Fault(
         "folded: the bias of the map takes part in no score",
         "folded",
-        "scores = 0.5 * squares - codewords @ bias",
+        "scores = 0.5 * squares - codewords @ moved",
         "scores = 0.5 * squares",
         "tests/test_folded_maps.py",
     ),

@@ -187,9 +187,9 @@ class CommandLine:
             status = cli.main(codewords)
         assert status in (0, 1)
         lines = failed.getvalue().splitlines()
-        told = [each for each in lines if not each.startswith("rvq-np: warning: ")]
-        assert len(told) == status, failed.getvalue()
-        assert status == 0 or told[0].startswith("rvq-np: error: ")
+        others = [each for each in lines if not each.startswith("rvq-np: warning: ")]
+        assert len(others) == status, failed.getvalue()
+        assert status == 0 or others[0].startswith("rvq-np: error: ")
         return status == 0
 
 

@@ -237,7 +237,8 @@ def test_spectrostream_of_magenta_rt(x, tmp_path, monkeypatch):
 
     found = imported("magenta_rt._vendor", "magenta_rt", "magenta_rt._vendor")
     monkeypatch.syspath_prepend(f"{next(iter(found.__path__))}/sequence-layers")
-    for name in ("recurrentgemma", "recurrentgemma.jax"):  # of layers that are not used
+    # Of layers that are not used, and of annotations.
+    for name in ("recurrentgemma", "recurrentgemma.jax", "jaxtyping"):
         monkeypatch.setitem(sys.modules, name, MagicMock())
     module = inside("magenta_rt.jax.spectrostream")
     config = module.ResidualVectorQuantizer.Config(
