@@ -195,6 +195,37 @@ def test_a_compiler_that_is_not_there_is_named_before_any_work(monkeypatch):
         ahead.build(["native"])
 
 
+def test_the_packages_of_a_cross_compiler_are_named(monkeypatch):
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    foreign = "x86-64-v2" if prebuilt.machine() == "aarch64" else "aarch64"
+    expected = r"\(Debian: gcc-aarch64-linux-gnu libc6-dev-arm64-cross\)"
+    with pytest.raises(errors.BackendError, match=expected if foreign == "aarch64" else "install"):
+        ahead.build([foreign])
+
+
+A_CALL = """
+import numpy as np, rvq_np
+print(rvq_np.encode(np.float32([[5, 4], [0, 1]]), np.float32([[[0, 0], [4, 4]], [[0, 1], [1, 0]]])))
+"""
+
+
+@pytest.mark.parametrize("damage", ["not there", "damaged", "of other kernels", "not ours"])
+def test_a_process_with_a_bad_library_has_its_codes_and_one_warning(damage, folder):
+    path = folder / "kernels.so"
+    whole = prebuilt.sealed(b"binary", about(**({"kernels": "x"} if "other" in damage else {})))
+    if damage != "not there":
+        path.write_bytes({"damaged": whole[1:], "not ours": b"\x7fELF"}.get(damage, whole))
+    done = subprocess.run(
+        [sys.executable, "-c", A_CALL], capture_output=True, text=True, cwd=HERE.parent,
+        env={**os.environ, "RVQ_NP_KERNELS": str(path)},
+    )  # fmt: skip
+    assert done.stdout == "[[1 0]\n [1 0]]\n"
+    (line,) = done.stderr.splitlines()
+    assert str(path) in line
+    assert "is not used" in line
+
+
 @pytest.mark.parametrize("output", ["kernels", "kernels.txt", "nowhere/kernels.so"])
 def test_a_library_that_cannot_be_written_is_refused_before_any_work(
     output, tmp_path, monkeypatch, capsys

@@ -137,7 +137,8 @@ def _compiler(machine: str) -> str:
     named = os.environ.get("CC") or ("cc" if own else CROSS.get(machine, "cc"))
     compiler = shutil.which(named)
     if compiler is None:
-        needed = "gcc or clang" if own else f"{named} (Debian: gcc-aarch64-linux-gnu)"
+        packages = "gcc-aarch64-linux-gnu libc6-dev-arm64-cross"
+        needed = "gcc or clang" if own else f"{named} (Debian: {packages})"
         raise BackendError(
             f"compile: there is no C compiler {named}; install {needed}, or name one in CC."
         )
