@@ -202,7 +202,8 @@ def nearest(context, bounds, row, panels):
         last = b.sub(arguments[2], build.number(1))
         share = b.udiv(build.offset(arguments[2], CHAINS - 1), build.number(CHAINS))
         each = build.loop(share)
-        chains, found = [], []
+        chains: list = []
+        found: list = []
         for _ in range(CHAINS):
             least, which = b.phi(FLOATS), b.phi(INTS)
             least.add_incoming(ir.Constant(FLOATS, [float("inf")] * LANES), each[2])
