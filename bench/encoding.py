@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -12,7 +13,8 @@ import numpy as np
 import rvq_np
 from rvq_np.kernels import dispatch
 
-from . import peers, problems
+from . import peers, problems, searching
+from .fitted import vectors
 from .problems import Problem
 from .report import Answer, Check, Table, duration, plural, ratio
 from .setting import Setting
@@ -60,6 +62,27 @@ def batch(setting: Setting, threads: int) -> Answer:
     return Answer([table], checks)
 
 
+def fitted_batch(setting: Setting, threads: int) -> Answer:
+    """The same with codebooks fitted to vectors, and other vectors of the same kind."""
+    problem = setting.smaller(problems.BATCH)
+    if searching.VECTORS in os.environ:
+        with np.load(os.environ[searching.VECTORS]) as archive:
+            found = archive["train"].astype(np.float32)
+        problem, what = problem._replace(dim=found.shape[1]), "given vectors"
+    else:
+        found, what = vectors(4 * problem.rows, problem.dim, 0), "clustered vectors"
+    train, x = found[: -problem.rows], np.ascontiguousarray(found[-problem.rows :])
+    rvq = rvq_np.ResidualVectorQuantizer(
+        problem.dim, problem.dim, n_q=problem.stages, bins=problem.size, rng=0
+    )
+    rvq.fit(train, iterations=5)
+    data = x, np.stack([stage.codebook for stage in rvq.codebooks])
+    table, seconds, roof = _encode(problem, threads, setting.rounds, setting.sgemm, data, what)
+    reached = problem.flops / seconds[OURS] / roof
+    work = f"encode, fitted to {what}, {problem.label}"
+    return Answer([table], [Check(work, "≥ 1.4 x sgemm rate", threads, reached, 1.4)])
+
+
 def narrow(setting: Setting, threads: int) -> Answer:
     """The same with short codewords, where the argmin is the cost, not the product."""
     problem = setting.smaller(problems.NARROW._replace(rows=8192))
@@ -67,14 +90,20 @@ def narrow(setting: Setting, threads: int) -> Answer:
 
 
 def _encode(
-    problem: Problem, threads: int, rounds: int, sgemm: peers.Sgemm
+    problem: Problem,
+    threads: int,
+    rounds: int,
+    sgemm: peers.Sgemm,
+    data: tuple[np.ndarray, np.ndarray] | None = None,
+    what: str = "",
 ) -> tuple[Table, dict[str, float], float]:
     """Return the table of all implementations, their seconds, and the flops per second of sgemm."""
-    x, codebooks = problem.data()
+    x, codebooks = data or problem.data()
     with fixed_threads(threads):
         calls, agreed = implementations(peers.IMPLEMENTATIONS, codebooks, x)
         sgemm()
-        question = f"encode, {problem.label}, {plural(threads)}"
+        what = f", fitted to {what}" if what else ""
+        question = f"encode{what}, {problem.label}, {plural(threads)}"
         seconds = round_robin({**calls, sgemm.name: sgemm}, rounds, question)
     roof = sgemm.flops / seconds.pop(sgemm.name)
     rows = []
@@ -85,7 +114,11 @@ def _encode(
         rows.append((name, duration(each), *speed, *ratios, f"{agreed[name]:.3%}"))
     rows.append((sgemm.name, "", "", f"{roof / 1e9:.1f}", "", "1.00", ""))
     header = ("", "a call", "vectors/s", "GFLOP/s", "ours = 1", "sgemm = 1", "same codes")
-    return Table(f"Encode: {problem.label}; {plural(threads)}", "", header, rows), seconds, roof
+    return (
+        Table(f"Encode{what}: {problem.label}; {plural(threads)}", "", header, rows),
+        seconds,
+        roof,
+    )
 
 
 def frame(setting: Setting, threads: int) -> Answer:

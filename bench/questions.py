@@ -34,6 +34,7 @@ class Question(NamedTuple):
 
 QUESTIONS = {
     "encode": Question(encoding.batch),
+    "fitted": Question(encoding.fitted_batch),
     "narrow": Question(encoding.narrow),
     "grid": Question(grid.grid),
     "frame": Question(encoding.frame),

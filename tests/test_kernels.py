@@ -203,6 +203,15 @@ def test_any_stages_of_a_whole_are_searched_by_their_own_codewords(rng):
         np.testing.assert_array_equal(codes, rvq_np.encode(x, books[part]))
 
 
+def test_a_row_out_of_range_after_others_is_compared_with_every_codeword(rng):
+    """Its size times the unit of so small codewords leaves float64: the screen says nothing."""
+    codewords = rng.standard_normal((9, 3)) * 1e-119
+    x = rng.standard_normal((5, 3)) * 1e-119
+    x[2:4] = rng.standard_normal((2, 3)) * 1e299
+    expected = [oracle.encode(row, [codewords.tolist()], "float64")[0] for row in x.tolist()]
+    assert rvq_np.encode(x, codewords[None]).tolist() == [expected]
+
+
 def test_rows_after_others_have_the_codes_they_have_alone(rng):
     """What earlier rows left in the space that is kept, of other stages, changes nothing."""
     stages = [rvq_np.Stage(rng.standard_normal((40, 7)).astype(np.float32))]
@@ -355,7 +364,8 @@ def test_a_stage_in_training_begins_with_the_screen_that_served(rng, monkeypatch
         dispatch.search_again(codewords, stage, codes, found)
         np.testing.assert_array_equal(codes, np.arange(9))
         served.append(found["screen"])
-    assert served == [compiled.SCREENS[-1]] * 3 + [compiled.SCREENS[0]] * 2
+    fastest = compiled._screens(stage_of(codewords))[0]
+    assert served == [compiled.SCREENS[-1]] * 3 + [fastest] * 2
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -392,7 +402,15 @@ def test_the_fastest_screen_is_kept_on_ordinary_data(n_codewords, dim, rng):
     stages = dispatch.prepare(rvq_np.Codebooks(codewords), x.dtype)
     for _ in range(3):
         np.testing.assert_array_equal(dispatch.encode(x, stages), plain_codes(x, codewords))
-    assert stages.kept["screen"] == compiled.SCREENS[0]
+    assert stages.kept["screen"] == compiled._screens(stages)[0]
+
+
+def test_sums_of_16_bits_begin_only_where_codewords_are_long_enough(rng):
+    """They are of four steps, 16 numbers: shorter codewords would be searched in zeros."""
+    screens = ("int8", "int16", "float32")
+    with paths.patched((compiled, "TARGET", compiled.TARGET._replace(screens=screens))):
+        for dim, first in ((1, 1), (15, 1), (16, 0), (128, 0)):
+            assert compiled._screens(stage_of(np.ones((3, dim), np.float32))) == screens[first:]
 
 
 def test_a_call_does_not_wait_for_threads_that_another_keeps_busy():

@@ -15,6 +15,7 @@ from rvq_np.kernels import tables
 from rvq_np.kernels.compiled import differences, jit, packing
 from rvq_np.kernels.compiled import engine as compiled
 from rvq_np.kernels.compiled import exact as settle
+from rvq_np.kernels.compiled import rows as row_kernels
 from rvq_np.kernels.plain import exact
 from rvq_np.testing import oracle, strategies
 
@@ -86,6 +87,8 @@ def check_bounds(rows, codewords, screen):
         else:  # half a step a number, of the row and of the codeword in the middle
             half = math.sqrt(width) / 2 / packing.FULL_SCALE[screen]
             assert said.ratio <= 1.001 * half or said.ratio in (1.0, U)
+            if screen == "int8":  # a run of eight numbers, or all of a few, fits 16 bits
+                half = math.sqrt(width) / 2 / (row_kernels.SUM / min(width, 15))
             ratio = max(said.ratio, U)
             derived = half + (1 + half) * (ratio + 8 * U * (1 + ratio)) + 8 * U
         distant = said.heaviest if said.powers[i] < 1 else 0
@@ -213,7 +216,7 @@ def test_a_screen_leaves_few_codewords_of_ordinary_data(screen, rng):
     scores = np.square(codewords).sum(axis=1) / 2 - x @ codewords.T
     low = scores.min(axis=1, keepdims=True) * said.unit**2
     left = (said.bounds <= low).sum(axis=1).mean()
-    assert left < {"uint8": 2.5, "int16": 1.02, "float32": 1.001}[screen]
+    assert left < {"uint8": 2.5, "int8": 3.5, "int16": 1.02, "float32": 1.001}[screen]
 
 
 @EACH_SCREEN
@@ -229,7 +232,7 @@ def test_a_screen_leaves_few_codewords_of_those_that_share_much(screen, offset, 
     scores = (np.square(wide).sum(axis=1) / 2 - rows @ wide.T) * said.unit**2
     scores += (said.bounds - scores).max(axis=1, keepdims=True)  # from where they are seen
     left = (said.bounds <= scores.min(axis=1, keepdims=True)).sum(axis=1).mean()
-    assert left < {"uint8": 2.5, "int16": 1.05, "float32": 1.05}[screen]
+    assert left < {"uint8": 2.5, "int8": 3.5, "int16": 1.05, "float32": 1.05}[screen]
 
 
 @EACH_SCREEN

@@ -41,12 +41,17 @@ from rvq_np.kernels.compiled import target as processor
         (
             "x86_64-unknown-linux-gnu",
             "+sse2,+avx2,+fma,+avx512f,+avx512bw,+avx512vl,-avx512vnni",
-            processor.Target(16, 4, ("int16", "float32"), True),
+            processor.Target(16, 4, ("int8", "int16", "float32"), True),
         ),
         (
             "x86_64-pc-windows-msvc",
             "+sse2,+avx2,+fma,+avx512f,-avx512bw,+avx512vl",
-            processor.Target(8, 2, ("int16", "float32"), True),
+            processor.Target(8, 2, ("int8", "int16", "float32"), True),
+        ),
+        (
+            "x86_64-pc-windows-msvc",
+            "+sse2,+avx2,+fma,+avxvnni",
+            processor.Target(8, 2, ("uint8", "int16", "float32"), True),
         ),
         (
             "x86_64-apple-darwin",
@@ -72,7 +77,20 @@ PROCESSORS = {
         "haswell",
         "+avx,+avx2,+fma,+bmi,+bmi2,+f16c,+sse2,+sse4.1,+sse4.2,+ssse3,+popcnt",
         None,
-        processor.Target(8, 2, ("int16", "float32"), True),
+        processor.Target(8, 2, ("int8", "int16", "float32"), True),
+    ),
+    "AVX-VNNI": (
+        "alderlake",
+        "+avx,+avx2,+avxvnni,+fma,+bmi,+bmi2,+f16c,+sse2,+sse4.1,+sse4.2,+ssse3,+popcnt",
+        None,
+        processor.Target(8, 2, ("uint8", "int16", "float32"), True),
+    ),
+    "AVX-512 without VNNI": (
+        "skylake-avx512",
+        "+avx,+avx2,+fma,+avx512f,+avx512bw,+avx512cd,+avx512dq,+avx512vl,+bmi,+bmi2,+f16c,+sse2,"
+        "+sse4.1,+sse4.2,+ssse3,+popcnt",
+        None,
+        processor.Target(16, 4, ("int8", "int16", "float32"), True),
     ),
     "SSE2": (
         "nehalem",
@@ -83,6 +101,7 @@ PROCESSORS = {
     "unknown": ("generic", "", None, processor.Target(4, 2, ("float32",), False)),
     "NEON": (None, None, "aarch64-unknown-linux-gnu", processor.Target(4, 4, ("float32",), True)),
 }
+NEEDED = {"AVX2": "avx2", "AVX-VNNI": "avxvnni", "AVX-512 without VNNI": "avx512bw"}
 ON_X86 = platform.machine().lower() in ("x86_64", "amd64")
 SELECTED = [
     *(f"test_backends.py::{name}" for name in ("TestNumba", "TestNumbaFloat64")),
@@ -139,6 +158,8 @@ def run_as(processor, arguments=(), more=""):
 @pytest.mark.parametrize("processor", PROCESSORS if ON_X86 else ["NEON"])
 def test_other_processors_give_the_same_codes(processor, tmp_path, monkeypatch):
     """NEON's shape runs here, too: LLVM lowers its vectors of four for any processor."""
+    if not binding.get_host_cpu_features().get(NEEDED.get(processor, "sse2"), True):
+        pytest.skip(f"this processor has no {NEEDED[processor]}")
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
     selected = SELECTED
     if len(PROCESSORS[processor][3].screens) > 1:

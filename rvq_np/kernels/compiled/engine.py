@@ -28,6 +28,7 @@ PATIENCE = 256  # rows times stages after which a screen is judged
 FEW = 4  # codewords a screen may leave per row,
 DENSE = 16  # or one in so many: one that leaves more is given up,
 GAINED = 0.5  # unless the next one leaves more than this share
+SHORT = 16  # numbers a codeword below which sums of 16 bits gain nothing
 DEEP = 60000  # numbers a codeword beyond which sums of bytes might leave int32
 
 
@@ -354,8 +355,11 @@ def packed(stages):
 
 def _screens(stages):
     if "screens" not in stages.kept:  # what can be folded takes a look at all codewords
-        deep = max(stage.codebook.shape[1] for stage in stages.whole) > DEEP
+        widest = max(stage.codebook.shape[1] for stage in stages.whole)
+        deep = widest > DEEP
         screens = TARGET.screens[-1:] if deep else TARGET.screens
+        if widest < SHORT and screens[0] == "int8":
+            screens = screens[1:] or screens
         folding = FOLDING and not deep and any(map(fold.foldable, stages.whole))
         stages.kept["screens"] = (packing.FOLDED, *screens) if folding else screens
     return stages.kept["screens"]

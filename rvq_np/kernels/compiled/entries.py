@@ -19,6 +19,7 @@ from collections.abc import Iterator
 
 SCREENS = {
     "uint8": ("B", "b"),
+    "int8": ("b", "b"),
     "int16": ("h", "h"),
     "float32": ("f", "f"),
 }  # of panels, of quantized rows

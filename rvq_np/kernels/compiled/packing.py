@@ -10,7 +10,7 @@ are in these units, w and r are what was moved and scaled.
 
 **What a screen promises.**  For each codeword it gives a number that is *never above* its score in
 exact arithmetic.  It comes from a product of rounded vectors: ``r = s q + e`` with a step s, whole
-numbers q (bytes: up to 127, int16: see below) and a rest e, and ``w = t p + f`` likewise.  By
+numbers q (bytes and int16: see below) and a rest e, and ``w = t p + f`` likewise.  By
 Cauchy and Schwarz
 
     |<r, w> - s t <q, p>|  <=  |e| |w| + (|r| + |e|) |f|  <=  slack(r) * norm(w)
@@ -18,7 +18,18 @@ Cauchy and Schwarz
     slack(r) = |e| + (|r| + |e|) * ratio        norm(w) = max(|w|, |f| / ratio)
 
 where ``ratio`` is any positive number, here the median of ``|f| / |w|``.  The sum of ``q p`` is
-exact in int32: bytes reach ``127^2 D``; int16 vectors are scaled so that ``|q| |p| < 2^31``.  What
+exact in int32: bytes reach ``127^2 D``; int16 vectors are scaled so that ``|q| |p| < 2^31``.
+
+**Bytes summed in 16 bits first** (int8, where no instruction sums four bytes in 32): ``vpmaddubsw``
+multiplies ``p + 80``, 0 to 160, with q and adds two products; those of four steps, eight products,
+are added in 16 bits, then in 32.  All p + 80 of a run being at most 160, and none negative, its sum
+lies between -160 times the sizes of the negative q and 160 times the positive ones.  So the step
+of a row is chosen so that neither sum of sizes in a run is above 204, ``160 * 204 < 2^15``: at
+least 1/200 of the largest sum of a run of the row, `simd.largest_run`, to which rounding adds half
+a step a number, four steps, and the float32 of that sum less than 16 u of it.  The same holds for
+each pair of products, so ``vpmaddubsw`` does not saturate, and sums do not wrap.
+
+What
 follows are five roundings of float32 (the sum itself, times t, minus s times that, minus slack
 times norm, and the half norm's own), each at most ``u = 2^-24`` of the numbers involved, which
 are below ``|w|^2 / 2 + (|r| + |e|) (|w| + |f|)``: eight u of either cover them, half by lowering
@@ -53,7 +64,8 @@ from ..plain.fold import foldable, folded
 from ..plain.places import place_of
 from . import columns as col
 from .maps import panels_of
-from .panels import TINY, U, largest_of, mean_bits, pack, sides, squares_of
+from .panels import SHORT, TINY, U, largest_of, mean_bits, pack, sides, squares_of
+from .screens import IN_16_BITS
 from .target import TARGET
 
 FOLDED = "folded"  # the screen that maps are folded into codewords for; FOLDS is what it packs
@@ -62,7 +74,7 @@ FAR = 2.0**50  # a row that reaches so far has a power of two of its own
 HIGHEST = 56  # the binary logarithm of the largest norm, at most
 # A stage is seen from zero where its unit is so near to one that no factor of a row leaves T.
 NEAR = {4: 40, 8: 400}
-FULL_SCALE = {"uint8": 127, "int16": 32767}
+FULL_SCALE = {"uint8": 127, "int8": SHORT, "int16": 32767}
 PER_ROW = 32  # products that each number of a row, and each codeword, costs besides
 PACKED = 1 << 17  # numbers packed that are worth a thread
 
@@ -207,6 +219,8 @@ class _Packed:
         n_codewords, width = stage.codebook.shape
         self.width = width  # of what is packed
         self.n_panels, self.steps = -(-n_codewords // in_panel), -(-width // per_step)
+        if screen == "int8":
+            self.steps = -(-self.steps // IN_16_BITS) * IN_16_BITS
         usable = stage.half < np.inf
         self.only = int(usable.argmax()) if usable.sum() == 1 else -1
         self.centre: np.ndarray | None = None

@@ -11,6 +11,8 @@ U = 2.0**-24  # unit roundoff of float32
 
 TINY = 2.0**-60  # rows and codewords below this count as rest
 
+SHORT = 80  # int8: the largest whole number of a codeword, which is stored with that added
+
 NORM = 46000.0  # int16: |q| and |p| at most, so that no sum of products leaves int32
 
 
@@ -50,7 +52,7 @@ def pack(
             first = p * n_steps * in_panel + place
             if k >= codewords.shape[0]:
                 for d in range(width):
-                    row[d] = row.dtype.type(128 if full_scale == 127 else 0)
+                    row[d] = row.dtype.type(_offset(full_scale))
             else:
                 move(codewords, k * width, centre, 0, moved, 0, unit, width)
                 if full_scale == 0:
@@ -101,11 +103,17 @@ def _down_of(value):
     return np.nextafter(rounded, np.float32(-np.inf)) if rounded > value else rounded
 
 
+@kernel(inner=True)
+def _offset(full_scale):
+    """Return what is added to whole numbers, so that none is negative: of bytes only."""
+    return np.int32(128 if full_scale == 127 else SHORT if full_scale == SHORT else 0)
+
+
 @kernel(inner=True, fastmath={"reassoc", "contract", "nsz"})
 def _round_codeword(moved, full_scale, row):
     """Write a codeword as whole numbers of a step; return that and the norm of what is left."""
     width = np.uint64(moved.shape[0])  # unsigned: a negative index would be looked up from the end
-    offset = np.int32(128 if full_scale == 127 else 0)
+    offset = _offset(full_scale)
     most, square = largest(moved, 0, moved.shape[0]), dot(moved, 0, moved, 0, moved.shape[0])
     if most < TINY:
         for d in range(width):

@@ -13,8 +13,10 @@ from .gather import normalize
 from .jit import kernel
 from .maps import map_rows, width_of
 from .packing import FAR
-from .panels import NORM, TINY, U
-from .simd import dot, largest, round_row
+from .panels import NORM, SHORT, TINY, U
+from .simd import dot, largest, largest_run, round_row
+
+SUM = 32767 // (2 * SHORT) - 4  # what the products of a run of 16 bits hold, less what rounds up
 
 
 @kernel(inner=True)
@@ -64,7 +66,10 @@ def _round(
         if full_scale == 0.0:
             step = 1.0
         elif reach >= TINY:
-            step = reach / full_scale
+            step = reach / (127.0 if full_scale == SHORT else full_scale)
+            if full_scale == SHORT:
+                most = np.float64(largest_run(rows, row, width)) * unit
+                step = max(step, min(most, 16.0 * reach) * (1.0 + 16.0 * U) / SUM)
             if full_scale > 127.0:  # int16: the norm, too, must fit
                 size = np.sqrt(dot(rows, row, rows, row, width)) * unit
                 if not size < np.inf:  # squares of float64 in no unit
@@ -87,7 +92,9 @@ def _round(
         slack = rest + (norm + rest) * share + distant
         params[i, col.MINUS_STEP] = -step
         params[i, col.MINUS_SLACK] = -slack * (1.0 + 4.0 * U)
-        starts[i, col.START] = -128 * total if full_scale == 127.0 else 0
+        starts[i, col.START] = -total * (
+            128 if full_scale == 127.0 else SHORT if full_scale == SHORT else 0
+        )
         norms[i] = norm
 
 

@@ -1,7 +1,7 @@
 """Vector micro-kernels as LLVM IR: lower bounds on the scores of many codewords, sums in registers.
 
     rows    (n, S)  int8, int16 or float32   rows as `quantize` leaves them, padded with zeros
-    panels  (...)   uint8, int16 or float32  codewords, see `packing`; the type names the kernel
+    panels  (...)   uint8, int8, int16 or float32  codewords, see `packing`; it names the kernel
     side    (3, +)  float32                  per codeword: half, step and norm, see `packing`
     params  (n, 4)  float32                  per row: -step, -slack, start of the sums (as int32)
     bounds  (n, B)  float32                  out; see `collect` for the layout
@@ -10,7 +10,9 @@ A block of `ROWS` rows meets a panel of ``VECTORS * LANES`` codewords.  Each ste
 vectors once, repeats 32 bits of every row over the lanes and adds the products to
 ``ROWS * VECTORS`` sums that never leave the registers; the panel's last act turns sums into lower
 bounds, takes their least over the vectors and stores both.  Per step and lane that is one product
-in float32, two in int16 (``vpmaddwd``), four in bytes (``vpdpbusd``, or ``sdot`` on Arm).
+in float32, two in int16 (``vpmaddwd``), four in bytes: uint8 is ``vpdpbusd``, which adds them in 32
+bits, or ``sdot`` on Arm; int8 is ``vpmaddubsw``, whose sums of 16 bits are added over four steps
+before they are widened.
 """
 
 from . import columns as col
@@ -19,6 +21,18 @@ from .jit import cgutils, intrinsic, ir, types
 from .target import LANES, ROWS, SIGNED, VECTORS
 
 FLIP = -0x7F7F7F80  # 0x80 in each byte of an int32: codewords are stored with 128 added
+
+CHAINS = 4  # of minima: one after the other would wait for each
+IN_16_BITS = 4  # steps whose products of bytes are summed in 16 bits, see `packing`
+
+
+def _pairs(build, lanes, row, so_far):
+    """Return 16-bit sums of products of bytes, `so_far` (None: nothing) and those of one step."""
+    b, kind = build.b, ir.VectorType(I16, 2 * LANES)
+    name = {16: "llvm.x86.avx512.pmaddubs.w.512", 8: "llvm.x86.avx2.pmadd.ub.sw"}[LANES]
+    single = ir.VectorType(I8, 4 * LANES)
+    pairs = build.call(name, kind, b.bitcast(lanes, single), b.bitcast(row, single))
+    return pairs if so_far is None else b.add(so_far, pairs)
 
 
 def _products(build, kind, total, codewords, row):
@@ -33,6 +47,8 @@ def _products(build, kind, total, codewords, row):
         x, y = (build.b.bitcast(each, signed) for each in (centred, row))
         return build.call(f"llvm.aarch64.neon.sdot.v{LANES}i32.v{4 * LANES}i8", INTS, total, x, y)
     pairs = ir.VectorType(I16, 2 * LANES)
+    if kind == "int8":  # `codewords` are sums of 16 bits: of two lanes each
+        row = ir.Constant(pairs, [1] * 2 * LANES)
     name = {16: "llvm.x86.avx512.pmaddw.d.512", 8: "llvm.x86.avx2.pmadd.wd"}
     products = build.call(
         name.get(LANES, "llvm.x86.sse2.pmadd.wd"),
@@ -60,6 +76,9 @@ def _screen(n_rows):
 
 def _screen_code(kind, n_rows):
     codewords_type = FLOATS if kind == "float32" else INTS
+    at_once = IN_16_BITS if kind == "int8" else 1  # steps
+    # Sums of 16 bits and of 32 need as many registers again: half of the rows, then the others.
+    together = -(-n_rows // 2) if kind == "int8" and LANES < 16 else n_rows
 
     def code(context, builder, signature, arguments):
         build = Build(builder)
@@ -73,7 +92,7 @@ def _screen_code(kind, n_rows):
         (rows, row_width), (panels, _), (side, side_width) = array(0), array(2), array(7)
         (params, _), (bounds, bounds_width) = array(9), array(10)
         first, at, steps, begin, end, side_at = (arguments[n] for n in (1, 3, 4, 5, 6, 8))
-        item = {"float32": 4, "int16": 2, "uint8": 1}[kind]
+        item = {"float32": 4, "int16": 2, "int8": 1, "uint8": 1}[kind]
         row_bytes, bound_bytes = b.mul(row_width, number(item)), b.mul(bounds_width, number(4))
         row_at, bound_at, step, slack, start = [], [], [], [], []
         for i in range(n_rows):
@@ -106,26 +125,41 @@ def _screen_code(kind, n_rows):
             initial = [[ir.Constant(INTS, None)] * VECTORS] * n_rows
         else:
             initial = [[build.spread(each, INTS)] * VECTORS for each in start]
-        each_step = build.loop(steps)
-        position, entry = each_step[0], each_step[2]
-        sums = [[b.phi(codewords_type) for _ in range(VECTORS)] for _ in range(n_rows)]
-        here = b.mul(position, number(VECTORS * BYTES))
-        loaded = [
-            build.load(codewords_at, offset(here, v * BYTES), codewords_type, BYTES)
-            for v in range(VECTORS)
-        ]
         totals = []
-        for i in range(n_rows):
-            four = build.load(
-                row_at[i], b.mul(position, number(4)), F32 if kind == "float32" else I32
-            )
-            row = build.spread(four, codewords_type)
-            totals.append([_products(build, kind, sums[i][v], loaded[v], row)
-                           for v in range(VECTORS)])  # fmt: skip
-        places = [(i, v) for i in range(n_rows) for v in range(VECTORS)]
-        for i, v in places:
-            sums[i][v].add_incoming(initial[i][v], entry)
-        build.close(each_step, [(sums[i][v], totals[i][v]) for i, v in places])
+        for some in range(0, n_rows, together):
+            chosen = range(some, min(some + together, n_rows))
+            each_step = build.loop(b.udiv(steps, number(at_once)))
+            sums = [[b.phi(codewords_type) for _ in range(VECTORS)] for _ in chosen]
+            position = b.mul(each_step[0], number(at_once))
+            parts = [[None] * VECTORS for _ in chosen]
+            for each in range(at_once):
+                step_at = offset(position, each)
+                here = b.mul(step_at, number(VECTORS * BYTES))
+                loaded = [
+                    build.load(codewords_at, offset(here, v * BYTES), codewords_type, BYTES)
+                    for v in range(VECTORS)
+                ]
+                for row_sums, row_parts, i in zip(sums, parts, chosen, strict=True):
+                    four = build.load(
+                        row_at[i], b.mul(step_at, number(4)), F32 if kind == "float32" else I32
+                    )
+                    row = build.spread(four, codewords_type)
+                    for v in range(VECTORS):
+                        if kind == "int8":
+                            row_parts[v] = _pairs(build, loaded[v], row, row_parts[v])
+                        else:
+                            row_parts[v] = _products(build, kind, row_sums[v], loaded[v], row)
+            if kind == "int8":
+                parts = [[_products(build, kind, total, part, None)
+                          for total, part in zip(*each, strict=True)]
+                         for each in zip(sums, parts, strict=True)]  # fmt: skip
+            phis = []
+            for row_sums, row_parts, i in zip(sums, parts, chosen, strict=True):
+                for v in range(VECTORS):
+                    row_sums[v].add_incoming(initial[i][v], each_step[2])
+                    phis.append((row_sums[v], row_parts[v]))
+            build.close(each_step, phis)
+            totals += parts
         group = b.mul(panel, number((VECTORS + 1) * BYTES))  # in `bounds`
         for i in range(n_rows):
             least = None
@@ -175,16 +209,28 @@ def nearest(context, bounds, row, panels):
     def code(context, builder, signature, arguments):
         build, b = Build(builder), builder
         data, _ = row_of(context, b, signature, arguments)
-        each = build.loop(arguments[2])
-        least, which = b.phi(FLOATS), b.phi(INTS)
-        least.add_incoming(ir.Constant(FLOATS, [float("inf")] * LANES), each[2])
-        which.add_incoming(ir.Constant(INTS, None), each[2])
-        group = b.mul(each[0], build.number((VECTORS + 1) * BYTES))
-        bound = build.load(data, group, FLOATS)
-        less = b.fcmp_ordered("<", bound, least)
-        lower = b.select(less, bound, least)
-        panel = b.select(less, build.spread(b.trunc(each[0], I32), INTS), which)
-        build.close(each, [(least, lower), (which, panel)])
+        last = b.sub(arguments[2], build.number(1))
+        share = b.udiv(build.offset(arguments[2], CHAINS - 1), build.number(CHAINS))
+        each = build.loop(share)
+        chains: list = []
+        found: list = []
+        for _ in range(CHAINS):
+            least, which = b.phi(FLOATS), b.phi(INTS)
+            least.add_incoming(ir.Constant(FLOATS, [float("inf")] * LANES), each[2])
+            which.add_incoming(ir.Constant(INTS, None), each[2])
+            chains += [least, which]
+        for least, which in zip(chains[::2], chains[1::2], strict=True):
+            place = build.offset(each[0], b.mul(share, build.number(len(found) // 2)))
+            place = b.select(b.icmp_signed("<", place, last), place, last)  # the last one again
+            bound = build.load(data, b.mul(place, build.number((VECTORS + 1) * BYTES)), FLOATS)
+            less = b.fcmp_ordered("<", bound, least)
+            number = build.spread(b.trunc(place, I32), INTS)
+            found += [b.select(less, bound, least), b.select(less, number, which)]
+        build.close(each, list(zip(chains, found, strict=True)))
+        lower, panel = found[:2]
+        for bound, number in zip(found[2::2], found[3::2], strict=True):
+            less = b.fcmp_ordered("<", bound, lower)
+            lower, panel = b.select(less, bound, lower), b.select(less, number, panel)
         low = build.spread(build.folded(lower, build.least), FLOATS)
         lane = build.first(build.bits(b.fcmp_ordered("==", lower, low)))
         panel = b.zext(b.extract_element(panel, b.trunc(lane, I32)), I64)

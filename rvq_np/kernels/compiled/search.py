@@ -39,7 +39,7 @@ from .packing import aligned_empty
 from .panels import TINY, U
 from .rows import project_rows, quantize
 from .screens import collect, lowest, nearest, screen_block, screen_row
-from .simd import dot, subtract_from
+from .simd import dot, fetch, subtract_from
 from .target import LANES, ROWS, VECTORS
 
 TILE = 384  # rows that pass a stage together
@@ -178,17 +178,22 @@ def _pick(
     scale = 1.0 / unit / unit
     scored = 0
     for i in range(count):
+        if norms[i] < np.inf:  # all rows first, so that their codewords are on the way
+            first = nearest(bounds, i, n_panels)
+            codes[q, start + i] = first
+            fetch(codewords, codewords_at + first * width, width)
+    for i in range(count):
         row, power = at + i * width, powers[i]
         near, norm = 0, norms[i]
         if norm < np.inf:
-            first = nearest(bounds, i, n_panels)
+            first = np.int64(codes[q, start + i])
             own, weight = half[half_at + first], np.float64(side[col.NORM, side_at + first])
             place = codewords_at + first * width
             # As `error_of`, with a norm that need not be computed: it is not below the codeword's.
             if centre < 0:
                 score = own - dot(rows, row, codewords, place, width)
-                size = norm if power == 1.0 else norm / power
-                error = share * (size * weight * scale + own) * (1.0 + 1e-9) + least
+                length = norm if power == 1.0 else norm / power
+                error = share * (length * weight * scale + own) * (1.0 + 1e-9) + least
                 limit = (score + 1.5 * error) * unit * unit * power
             else:
                 move(rows, row, centres, centre, moved, 0, unit * power, width)

@@ -1,7 +1,7 @@
 """Vector kernels over stretches of arrays, as LLVM IR: sums, products, roundings of rows."""
 
-from .build import F32, I32, I64, Build, Running, pieces, stretch
-from .jit import intrinsic, ir, types
+from .build import F32, I8, I32, I64, Build, Running, pieces, stretch
+from .jit import cgutils, intrinsic, ir, types
 from .target import LANES
 
 
@@ -21,6 +21,65 @@ def largest(context, rows, at, length):
 
         pieces(build, arguments[2], body)
         return most.total()
+
+    return rows.dtype(rows, types.intp, types.intp), code
+
+
+@intrinsic
+def largest_run(context, rows, at, length):
+    """Return the largest sum of positive, or of negative sizes, of what is summed in 16 bits.
+
+    Of each 16 numbers that are two sums: of every fourth number and the one after it, from the
+    first on and from the third on.  What is left at the end counts as one sum.
+    """
+
+    def code(context, builder, signature, arguments):
+        build, b = Build(builder), builder
+        row = stretch(context, build, signature, arguments, 0)
+        kind, bits = context.get_value_type(rows.dtype), rows.dtype.bitwidth
+
+        def larger(x, y):
+            return b.select(b.fcmp_ordered(">", x, y), x, y)
+
+        def half(value, order):
+            mask = ir.Constant(ir.VectorType(I32, len(order)), order)
+            return b.shuffle_vector(value, ir.Constant(value.type, None), mask)
+
+        def positive(value):
+            return larger(value, ir.Constant(value.type, None))
+
+        def negative(value):
+            return positive(b.fsub(ir.Constant(value.type, [-0.0] * value.type.count), value))
+
+        four = ir.VectorType(kind, 4)
+        most = cgutils.alloca_once_value(b, ir.Constant(four, None))
+        whole = b.udiv(arguments[2], build.number(16))
+        with b.if_then(b.icmp_unsigned(">", whole, build.number(0))):
+            each = build.loop(whole)
+            place = b.mul(each[0], build.number(16))
+            values = row(place, 8), row(b.add(place, build.number(8)), 8)
+            so_far = b.load(most)
+            for part in (positive, negative):
+                eight = b.fadd(*map(part, values))
+                sums = b.fadd(half(eight, [0, 1, 2, 3]), half(eight, [4, 5, 6, 7]))
+                so_far = larger(b.fadd(sums, half(sums, [1, 0, 3, 2])), so_far)
+            b.store(so_far, most)
+            build.close(each)
+        least = build.folded(b.load(most), larger)
+        begin = b.mul(whole, build.number(16))
+        ends = [cgutils.alloca_once_value(b, ir.Constant(kind, 0.0)) for _ in range(2)]
+        with b.if_then(b.icmp_unsigned("<", begin, arguments[2])):
+            each = build.loop(arguments[2], begin)
+            value = b.extract_element(row(each[0], 1), ir.Constant(I32, 0))
+            size = build.call(f"llvm.fabs.f{bits}", kind, value)
+            above = b.fcmp_ordered(">", value, ir.Constant(kind, 0.0))
+            for end, mine in zip(ends, (above, b.not_(above)), strict=True):
+                more = b.select(mine, size, ir.Constant(kind, 0.0))
+                b.store(b.fadd(b.load(end), more), end)
+            build.close(each)
+        for end in ends:
+            least = larger(b.load(end), least)
+        return least
 
     return rows.dtype(rows, types.intp, types.intp), code
 
@@ -101,6 +160,25 @@ def put(context, array, place, value):
         return context.get_dummy_value()
 
     return types.void(array, types.intp, value), code
+
+
+@intrinsic
+def fetch(context, numbers, at, length):
+    """Ask for a stretch that is read soon, where it may not be in the first-level cache."""
+
+    def code(context, builder, signature, arguments):
+        build, b = Build(builder), builder
+        made = context.make_array(signature.args[0])(context, b, arguments[0])
+        data = b.bitcast(b.gep(made.data, [arguments[1]]), I8.as_pointer())
+        size = b.mul(arguments[2], build.number(numbers.dtype.bitwidth // 8))
+        each = build.loop(b.udiv(build.offset(size, 63), build.number(64)))
+        line = b.gep(data, [b.mul(each[0], build.number(64))])
+        flags = [ir.Constant(I32, value) for value in (0, 3, 1)]  # to read, to keep, data
+        build.call("llvm.prefetch.p0", ir.VoidType(), line, *flags)
+        build.close(each)
+        return context.get_dummy_value()
+
+    return types.void(numbers, types.intp, types.intp), code
 
 
 @intrinsic

@@ -26,10 +26,11 @@ def target_of(triple: str, features: str) -> Target:
         bytes_too = ("uint8", "float32") if "dotprod" in has else ("float32",)
         return Target(4, 4, bytes_too, True)  # 32 registers
     if {"avx512f", "avx512bw", "avx512vl"} <= has:
-        exact = ("uint8", "int16", "float32") if "avx512vnni" in has else ("int16", "float32")
-        return Target(16, 4, exact, True)
+        bytes_in = "uint8" if "avx512vnni" in has else "int8"
+        return Target(16, 4, (bytes_in, "int16", "float32"), True)
     if {"avx2", "fma"} <= has:
-        return Target(8, 2, ("int16", "float32"), True)
+        bytes_in = "uint8" if "avxvnni" in has else "int8"
+        return Target(8, 2, (bytes_in, "int16", "float32"), True)
     if "sse2" in has:
         return Target(4, 2, ("int16", "float32"), False)
     return Target(4, 2, ("float32",), False)
@@ -48,6 +49,6 @@ LANES, VECTORS = TARGET.lanes, TARGET.vectors
 
 SIGNED = LANES == 4  # products of bytes are those of two signed numbers, as Arm's sdot has them
 
-PER_STEP = {"uint8": 4, "int16": 2, "float32": 1}  # dimensions a step
+PER_STEP = {"uint8": 4, "int8": 4, "int16": 2, "float32": 1}  # dimensions a step
 
 ROWS = 6  # with 4 vectors 24 sums, 4 codewords and a row: 29 of 32 registers; with 2, 15 of 16
