@@ -95,6 +95,7 @@ METHODS = {
     "fit, default": Method(partial(_fit, refine=None), _ours, BEAMS),
     "refined, 20 iterations": Method(partial(_fit, refine={"iterations": 20}), _ours, BEAMS),
     "refined": Method(partial(_fit, refine=True), _ours, BEAMS),
+    "refined, prefixes=0.1": Method(partial(_fit, refine={"prefixes": 0.1}), _ours, BEAMS),
     "Faiss PQ": Method(_product, _theirs, (1,)),
     "Faiss RQ, trained at beam 1": Method(partial(_residual, beam=1), _theirs, BEAMS),
     "Faiss RQ, trained at beam 5": Method(partial(_residual, beam=5), _theirs, BEAMS),

@@ -35,13 +35,16 @@ def _of(on: str, size: int, points: list[dict[str, Any]]) -> dict[str, dict[str,
 def _errors(on: str, size: int, points: list[dict[str, Any]]) -> Table:
     rows = [
         (
-            name, f"{each['seconds']:,.0f} s",
+            name, f"{each['seconds']:,.0f} s" if each["seconds"] else "",
             *(f"{each['errors'][b]:,.5g}" if b in each["errors"] else "" for b in _beams(points)),
         )
         for name, each in _of(on, size, points).items()
     ]  # fmt: skip
-    some = next(iter(_of(on, size, points).values()))
+    found = _of(on, size, points).values()
+    some = next(iter(found))
     note = f"{some['rows']:,} vectors to train on, {some['held out']:,} held out."
+    notes = [f" `{each['method']}`: {each['note']}." for each in found if "note" in each]
+    note += "".join(notes)
     header = ("method", "training", *(f"beam {beam}" for beam in _beams(points)))
     return Table(f"{on}, {size} bytes", note, header, rows)
 
@@ -82,8 +85,8 @@ def _targets(points: list[dict[str, Any]]) -> Table:
             label = f"SIFT, {size} bytes, beam 16: at or below Faiss LSQ (as trained here)"
             rows.append((label, f"{value:.3f}", _reached(value <= 1)))
         trained = "Faiss RQ, trained at beam 5"
-        for name in ("refined", "fit, default"):
-            if name in found and trained in found:
+        for name in ("refined", "refined, prefixes=0.1", "fit, default"):
+            if name in found and trained in found and found[name]["seconds"]:
                 value = found[name]["seconds"] / found[trained]["seconds"]
                 label = f"SIFT, {size} bytes, training of `{name}`: at most 2 x Faiss RQ's, beam 5"
                 rows.append((label, f"{value:.2f}", _reached(value <= 2)))
@@ -129,9 +132,12 @@ def _drawn(points: list[dict[str, Any]]) -> Any:
             online.plot(*zip(*each["steps"], strict=True), marker=".", label=each["way"])
     online.set_xlabel("steps of 256 embeddings, 3 stages of 256")
     online.set_ylabel("held-out error")
-    online.legend(frameon=False)
     for panel in (sift, embeddings, times, online):
         panel.grid(alpha=0.3)
+        if panel.get_legend_handles_labels()[0]:
+            panel.legend(frameon=False)
+        elif not panel.lines:
+            panel.text(0.5, 0.5, "not measured yet", ha="center", transform=panel.transAxes)
     return figure
 
 
@@ -154,11 +160,12 @@ def _over_bytes(panel: Any, on: str, points: list[dict[str, Any]]) -> None:
     panel.set_xlabel(f"{on}: bytes a vector")
     panel.set_ylabel("held-out error, best beam")
     panel.set_ylim(bottom=0)
-    panel.legend(frameon=False)
 
 
 def _over_time(panel: Any, points: list[dict[str, Any]]) -> None:
     for name, each in _of("SIFT", 8, points).items():
+        if not each["seconds"]:
+            continue
         error = min(each["errors"].values())
         panel.plot(each["seconds"], error, "o", color=_colour(name))
         panel.annotate(

@@ -232,7 +232,7 @@ def _once(batches: Iterable[Any], codewords: np.ndarray) -> Iterator[tuple[Any, 
     codebooks = Codebooks([codewords])
     for batch in batches:
         counts, sums = core.exact_tally(batch, core.encode(batch, codebooks, 1), codebooks)
-        yield counts[0], sums[0]
+        yield counts[0], sums[0].host()
 
 
 def state_of(found: Clusters, epsilon: float) -> CodebookState:
