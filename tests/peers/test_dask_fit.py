@@ -173,11 +173,11 @@ def test_refinement_gives_the_codebooks_of_memory(rows_per_codeword, scheduler):
     assert fitted(da.from_array(x, chunks=(900, DIM)), **options) == expected
 
 
-def test_what_is_refined_by_default_is_what_is_in_memory(monkeypatch):
+def test_what_is_refined_with_none_is_what_is_in_memory(monkeypatch):
     monkeypatch.setattr(refining, "LEAST", 1000)
     x = clustered()
     array = da.from_array(x, chunks=(900, DIM))
-    assert fitted(array) == fitted(x) != fitted(x, refine=False)
+    assert fitted(array, refine=None) == fitted(x, refine=None) != fitted(x)
 
 
 def test_a_callback_of_a_refinement_by_tasks_is_refused():
