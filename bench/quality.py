@@ -92,7 +92,7 @@ def _theirs(made: Any, x: np.ndarray, beam: int) -> np.ndarray:
 
 METHODS = {
     "fit": Method(partial(_fit, refine=False), _ours, BEAMS),
-    "fit, default": Method(partial(_fit, refine=None), _ours, BEAMS),
+    "fit, refine=None": Method(partial(_fit, refine=None), _ours, BEAMS),
     "refined, 20 iterations": Method(partial(_fit, refine={"iterations": 20}), _ours, BEAMS),
     "refined": Method(partial(_fit, refine=True), _ours, BEAMS),
     "refined, prefixes=0.1": Method(partial(_fit, refine={"prefixes": 0.1}), _ours, BEAMS),

@@ -9,7 +9,7 @@ from typing import Any
 from .report import Table
 
 COLOURS = {
-    "refined": "#d1495b", "fit, default": "#edae49", "fit": "#c9a227", "Faiss RQ": "#00798c",
+    "refined": "#d1495b", "fit, refine=None": "#edae49", "fit": "#c9a227", "Faiss RQ": "#00798c",
     "Faiss LSQ": "#30638e", "Faiss PQ": "#8d6a9f",
 }  # fmt: skip
 TARGETS = {8: (0.78, "RQ"), 16: (0.75, "RQ")}
@@ -85,14 +85,14 @@ def _targets(points: list[dict[str, Any]]) -> Table:
             label = f"SIFT, {size} bytes, beam 16: at or below Faiss LSQ (as trained here)"
             rows.append((label, f"{value:.3f}", _reached(value <= 1)))
         trained = "Faiss RQ, trained at beam 5"
-        for name in ("refined", "refined, prefixes=0.1", "fit, default"):
+        for name in ("refined", "refined, prefixes=0.1", "fit, refine=None"):
             if name in found and trained in found and found[name]["seconds"]:
                 value = found[name]["seconds"] / found[trained]["seconds"]
                 label = f"SIFT, {size} bytes, training of `{name}`: at most 2 x Faiss RQ's, beam 5"
                 rows.append((label, f"{value:.2f}", _reached(value <= 2)))
     for size in (8, 16):
         found = _of("embeddings", size, points)
-        for name in ("refined", "fit, default"):
+        for name in ("refined", "fit, refine=None"):
             if "fit" in found and name in found:
                 value = found[name]["errors"]["16"] / found["fit"]["errors"]["16"]
                 label = f"embeddings, {size} bytes, beam 16: `{name}` at or below `fit`"

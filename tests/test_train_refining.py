@@ -1,4 +1,4 @@
-"""`fit` refines by default where it pays, and nowhere else."""
+"""`fit(refine=None)` refines where it may pay, and nowhere else; `fit` by default not at all."""
 
 from importlib import import_module
 
@@ -37,11 +37,11 @@ PAIR = (Linear(np.eye(2), np.zeros(2)), Linear(np.eye(2), np.zeros(2)))
         ([4] * 2, None, 0),  # what `fit` says of a warm start
     ],
 )
-def test_nothing_is_refined_by_default_where_it_does_not_pay(sizes, projections, rows):
+def test_nothing_is_refined_where_it_does_not_pay(sizes, projections, rows):
     assert way_of(None, sizes, projections, rows) is None
 
 
-def test_it_is_refined_by_default_where_it_pays():
+def test_it_is_refined_where_it_may_pay():
     way = way_of(None, [256] * 8, None, 32 * 2048)
     assert way.greedy
     assert (way.iterations, way.rows_per_codeword) == (10, 64)
@@ -49,24 +49,25 @@ def test_it_is_refined_by_default_where_it_pays():
     assert way_of(False, [256] * 8, None, 1 << 20) is None
 
 
-def test_the_default_of_fit_and_of_the_class_is_where_it_pays(sums):
+def test_none_is_where_it_may_pay_and_not_the_default_of_fit_and_of_the_class(sums):
     plain = train.fit(sums, 4, 16, 10, 0, refine=False)
     asked = train.fit(sums, 4, 16, 10, 0, refine=DEFAULT)
-    assert train.fit(sums, 4, 16, 10, 0) == asked != plain
+    assert train.fit(sums, 4, 16, 10, 0, refine=None) == asked != plain
+    assert train.fit(sums, 4, 16, 10, 0) == plain
     rvq = rvq_np.ResidualVectorQuantizer(8, 8, 4, 16, kmeans_iters=10, rng=0)
     kept = rvq_np.ResidualVectorQuantizer(8, 8, 4, 16, kmeans_iters=10, rng=0)
-    assert rvq.fit(sums).codebooks != kept.fit(sums, refine=False).codebooks
+    assert rvq.fit(sums, refine=None).codebooks != kept.fit(sums).codebooks
 
 
-def test_a_warm_start_is_not_refined_by_default(sums):
+def test_a_warm_start_is_not_refined_with_none(sums):
     first = train.codebooks_of(train.fit(sums, 4, 16, 10, 0, refine=False))
     given = {"start": first, "freeze": [0]}
-    assert train.fit(sums, 4, 16, 5, 0, **given) == train.fit(
+    assert train.fit(sums, 4, 16, 5, 0, refine=None, **given) == train.fit(
         sums, 4, 16, 5, 0, refine=False, **given
     )
 
 
-def test_codebooks_whose_greedy_codes_are_worse_are_not_taken_by_default(sums, monkeypatch):
+def test_codebooks_whose_greedy_codes_are_worse_are_not_taken_with_none(sums, monkeypatch):
     errors = refine._Rows.errors
     given = []
 
@@ -79,7 +80,7 @@ def test_codebooks_whose_greedy_codes_are_worse_are_not_taken_by_default(sums, m
 
     monkeypatch.setattr(refine._Rows, "errors", worse)
     plain = train.fit(sums, 4, 16, 10, 0, refine=False)
-    assert train.fit(sums, 4, 16, 10, 0) == plain
+    assert train.fit(sums, 4, 16, 10, 0, refine=None) == plain
     assert train.fit(sums, 4, 16, 10, 0, refine=DEFAULT) != plain
 
 

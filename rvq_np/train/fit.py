@@ -58,7 +58,7 @@ def fit(
     tolerance: float = 1e-4,
     callback: Callable[[FitProgress], None] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
-    refine: bool | Mapping[str, Any] | None = None,
+    refine: bool | Mapping[str, Any] | None = False,
     start: Any = None,
     freeze: Sequence[int] = (),
     hold: float = 0.9,
@@ -99,8 +99,8 @@ def fit(
         the same codewords as if it had never stopped; when the fit is done, it is removed.
     refine : bool or dict, optional
         Move all codebooks together afterwards, see `rvq_np.train.refine`; a dictionary holds
-        arguments of it. K-means is the same with and without. Not with projections. By default,
-        10 iterations where it pays: from 8,192 vectors and 32 per codeword of all stages on, if
+        arguments of it. K-means is the same with and without. Not with projections. None: 10
+        iterations where it may pay: from 8,192 vectors and 32 per codeword of all stages on, if
         there are 2 stages or more, 4,096 codewords or fewer and neither projections nor `start`,
         and if the error of codes of a greedy search falls as well.
     start : Codebooks or array (Q, K, D), optional

@@ -1,4 +1,4 @@
-"""How `fit` refines: as its argument says, by default where it pays."""
+"""How `fit` refines: as its argument says; with None, where it may pay."""
 
 from __future__ import annotations
 

@@ -191,11 +191,11 @@ def test_a_bad_number_is_named_by_the_call_that_refines(scheduler):
         train.refine(da.from_array(x, chunks=(800, DIM)), books)
 
 
-def test_what_is_refined_by_default_is_what_is_in_memory(monkeypatch):
+def test_what_is_refined_with_none_is_what_is_in_memory(monkeypatch):
     monkeypatch.setattr(refining, "LEAST", 1000)
     x = clustered()
     array = da.from_array(x, chunks=(900, DIM))
-    assert fitted(array) == fitted(x) != fitted(x, refine=False)
+    assert fitted(array, refine=None) == fitted(x, refine=None) != fitted(x)
 
 
 def test_too_few_vectors_to_refine_are_said_here():
