@@ -19,7 +19,7 @@ pytestmark = pytest.mark.quick
 def make(**options):
     arguments = {"dimension": 4, "codebook_dim": 3, "n_q": 2, "bins": 5, "rng": 0}
     rvq = ResidualVectorQuantizer(**{**arguments, **options})
-    rvq(np.random.default_rng(1).standard_normal((2, 4, 30)).astype(np.float32), 50)
+    rvq(np.random.default_rng(1).standard_normal((2, 4, 45)).astype(np.float32), 50)
     return rvq
 
 
@@ -50,6 +50,16 @@ def test_training_goes_on_where_it_was_saved(path):
         loaded(x, 50)
     for name, value in saved.state_dict().items():
         np.testing.assert_array_equal(loaded.state_dict()[name], value)
+
+
+def test_vectors_that_wait_are_not_saved(tmp_path):
+    x = np.random.default_rng(2).standard_normal((9, 4)).astype(np.float32)
+    waiting = ResidualVectorQuantizer(4, 4, n_q=1, bins=4, rng=0)
+    waiting(x, 50)
+    waiting.save(tmp_path / "model.safetensors")
+    loaded = ResidualVectorQuantizer.load(tmp_path / "model.safetensors").train()
+    assert (waiting.vectors_awaited, loaded.vectors_awaited) == (4 * 16 - 9, 0)
+    assert loaded.codebooks == waiting.codebooks
 
 
 def test_a_fresh_quantizer_comes_back_uninitialised(tmp_path):

@@ -36,7 +36,7 @@ def test_a_warning_names_the_line_of_the_caller(name):
 
 
 def test_a_warning_of_training_names_the_line_of_the_step():
-    quantizer = made(kmeans_init=False)
+    quantizer = made(kmeans_init=False, threshold_ema_dead_code=2)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for _ in range(60):

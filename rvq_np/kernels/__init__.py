@@ -21,9 +21,9 @@ semantic IDs          ids.py                ids.py                    none
 what a search reads from a stage; `columns`, in each engine that has tables of its own, names their
 columns; `plain.places` says from where a stage is seen, `plain.seen` and
 `compiled.packing` lay it out for a screening pass.  `steps` takes a batch through stages that
-learn.  `compiling` tells those who show progress that a kernel is being compiled; a library of
-the kernels that `compiled.entries` lists, which ``rvq-np compile`` makes, needs no compiler:
-`prebuilt` opens it.
+learn; `totals` adds up without rounding.  `compiling` tells those who show progress that a kernel
+is being compiled; a library of the kernels that `compiled.entries` lists, which ``rvq-np compile``
+makes, needs no compiler: `prebuilt` opens it.
 
 Kernels check nothing and raise nothing: shapes, types and codes have been validated above.
 """

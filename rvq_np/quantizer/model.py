@@ -545,7 +545,11 @@ class ResidualVectorQuantizer:
             self._use(*loaded)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the arrays, arguments and front end to a safetensors file, atomically."""
+        """Write the arrays, arguments and front end to a safetensors file, atomically.
+
+        Vectors that wait for more of them (`vectors_awaited`) are not in the file: in the quantizer
+        that `load` returns the codewords of those vectors are as good as any, and train on.
+        """
         path = arguments.path("save", "path", path)
         front_end = None if self.front_end is None else self.front_end.as_dict()
         safetensors.save(path, self.state_dict(), self.config.as_dict(), front_end)

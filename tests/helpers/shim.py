@@ -37,7 +37,7 @@ class Framework:
 def trained(codebook_dim=6, **arguments):
     arguments = {"dimension": 6, "codebook_dim": codebook_dim, "n_q": 3, "bins": 8, **arguments}
     rvq = rvq_np.ResidualVectorQuantizer(**arguments, commitment_weight=0.7, rng=0)
-    rvq(np.random.default_rng(5).standard_normal((90, 6)).astype(np.float32), RATE)
+    rvq(np.random.default_rng(5).standard_normal((150, 6)).astype(np.float32), RATE)
     return rvq
 
 
