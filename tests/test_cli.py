@@ -186,10 +186,15 @@ def test_bad_files_are_one_line_each(files, capsys):
         ("encode x.npy -m missing.safetensors -o out.npy", "there is no file"),
         ("encode x.npy -m m.safetensors -o no/out.npy", "there is no folder"),
         (f"decode floats.npy {rest}", "'floats.npy' holds float64; expected codes: integers"),
-        (f"decode high.npy {rest}", "code 8 at (0, 0) names no codeword"),
+        (
+            f"decode high.npy {rest}",
+            "code 8 at (0, 0) names no codeword; expected 0 to 7 at stage "
+            "0, or -1 where the stage is dropped. That is in 'high.npy'.",
+        ),
+        ("convert m.safetensors --to faiss --codes high.npy -o out.faiss", "in 'high.npy'."),
         (f"decode deep.npy {rest}", "codes have 4 rows, one a stage, but there are 3"),
         ("info foreign.safetensors", "is a text file; info reads models and .rvq files"),
-        ("info m.safetensors --codes high.npy", "info: code 8 at (0, 0) names no codeword"),
+        ("info m.safetensors --codes high.npy", "That is in 'high.npy'."),
         ("fit nan.npy -o out.safetensors", "fit: x holds nan at (0, 0)"),
         ("fit x.npy -o no/out.safetensors", "there is no folder"),
         ("fit x.npy -o out.safetensors --bins 0", "--bins is '0'; expected numbers from 1 with"),

@@ -287,3 +287,14 @@ def test_options_of_sounds_are_refused_where_there_is_none(files, capsys):
         option = line.split()[-1] if line.endswith("--resample") else "--front-end"
         assert f"{option} is for sounds" in capsys.readouterr().err
         assert not Path("e.npy").exists()
+
+
+def test_a_code_that_is_none_is_placed_in_its_file(files, capsys, monkeypatch):
+    monkeypatch.setattr(cli.files, "ROWS", 4)
+    codes = np.zeros((3, 10), np.int32)
+    codes[1, 9] = 99
+    np.save("high.npy", codes)
+    run("decode high.npy -m m.safetensors -o y.npy", status=1)
+    err = capsys.readouterr().err
+    assert "code 99 at (1, 1) names no codeword" in err
+    assert "That is in 'high.npy', counted from frame 8." in err

@@ -48,7 +48,8 @@ def _ours(x: Any, codebook: Any, context: Context) -> Any:
 
     def again():
         counts, sums = assign(codebook)
-        return (sums / context.xp.maximum(counts, 1.0)[:, None]).astype(np.float32)
+        means = sums.rounded() / context.xp.maximum(counts, 1.0)[:, None]
+        return means.astype(np.float32)
 
     return again
 

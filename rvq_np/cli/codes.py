@@ -18,7 +18,7 @@ import numpy as np
 from .. import bitstream
 from ..codebooks import Quantizer
 from ..codec import validation
-from ..errors import InputFileError
+from ..errors import CodeRangeError, InputFileError, LevelsError, ShapeError
 from ..files.atomic import NewFile
 from . import files, inputs, terminal
 from .outputs import Output
@@ -45,6 +45,16 @@ def kind(command: str, path: str, what: str = "codes") -> str:
     if found in ("unknown", "empty"):
         return ending[1:] if ending in (".rvq", ".npz", ".csv") else "npy"
     return found
+
+
+@contextlib.contextmanager
+def named(path: str, start: int = 0) -> Iterator[None]:
+    """Let errors about codes name their file, and the frame that places in the error count from."""
+    try:
+        yield
+    except (CodeRangeError, LevelsError, ShapeError) as error:
+        counted = f", counted from frame {start}" if start else ""
+        raise type(error)(f"{error} That is in {path!r}{counted}.") from error
 
 
 def source(command: str, path: str, quantizer: Quantizer) -> Codes:

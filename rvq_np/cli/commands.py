@@ -88,7 +88,9 @@ def decode(options: argparse.Namespace) -> None:
 
     with vectors.sink(out, model, options.front_end, found.batch, found.frames, found.rate) as put:
         for start, some in found.pieces():
-            put(start, decode(some, quantizer))
+            with codes.named(options.codes, start):
+                rows = decode(some, quantizer)
+            put(start, rows)
 
 
 def verify(options: argparse.Namespace) -> None:
@@ -123,7 +125,8 @@ def convert(options: argparse.Namespace) -> None:
     quantizer = model.first(options.n_q)
     if to == "faiss":
         stored = codes.whole("convert", options.codes, quantizer) if options.codes else None
-        export.faiss(out.path, quantizer, stored, options.norms)
+        with codes.named(options.codes):
+            export.faiss(out.path, quantizer, stored, options.norms)
     else:
         counts = model.counts[: quantizer.n_q] if model.counts and to else None
         checkpoints.save(out.path, quantizer, to, counts=counts, front_end=model.front_end)

@@ -115,9 +115,10 @@ def _usage_of_codes(path: str, quantizer: Quantizer) -> list[tuple[float, float]
 
     found = codes_files.source("info --codes", path, quantizer)
     counts = [np.zeros(size) for size in quantizer.sizes[: found.n_q]]
-    for _, part in found.pieces():
+    for start, part in found.pieces():
         if isinstance(part, np.ndarray):
-            validation.codes_later("info", part, quantizer)()
+            with codes_files.named(path, start):
+                validation.codes_later("info", part, quantizer)()
         for total, codes in zip(counts, part, strict=True):
             total += np.bincount(_present(codes), minlength=len(total))
     return [usage(total) for total in counts]
