@@ -240,13 +240,13 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         Warns
         -----
         FewVectorsWarning
-            If there are fewer vectors than `apply` would wait for.
+            If there are fewer than four vectors for each codeword.
         """
         _check(x, mask, self.config.dimension)
         named = self._joined(parameters, state)
         spec = spec_of(self.config, 1.0, None, training=True, moving=False)
         inputs = inputs_of(OPS, x, mask)
-        least = training.enough(self.config, range(self.config.n_q))
+        least = training.ENOUGH * max(self.config.sizes)
         if inputs.rows.shape[0] < least:
             warn(
                 f"initialize: x holds {inputs.rows.shape[0]} vectors for {max(self.config.sizes)} "

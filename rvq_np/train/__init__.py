@@ -9,7 +9,7 @@ All of them stand on `rvq_np.codec.tally`; nothing here makes an array of vector
 """
 
 from .chunked import Chunks
-from .collect import Collected, enough
+from .collect import ENOUGH, Collected, enough
 from .distributed import ALONE, AllReduce
 from .ema import ema, expire, step
 from .fit import FitProgress, fit
@@ -26,6 +26,7 @@ from .training import Learned, Projections, draw_stages, fresh, learn
 
 __all__ = [
     "ALONE",
+    "ENOUGH",
     "AllReduce",
     "Chunks",
     "CodebookState",

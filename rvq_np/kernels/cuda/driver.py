@@ -217,7 +217,7 @@ def _extents_of(those):
     """Return the extent of the numbers of each of some arrays; waits once."""
     ends = []
     for array in those:
-        sizes = cast(cupy.abs(array), np.float64)
+        sizes = cupy.abs(cast(array, np.float64))
         if sizes.size:
             ends += [sizes.max(), cupy.where(sizes > 0, sizes, np.inf).min()]
         else:
