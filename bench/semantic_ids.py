@@ -123,7 +123,8 @@ def _million(count: int, threads: int) -> tuple[list[Any], list[Check]]:
     taken = peak.seconds
     free = semantic_ids.stats(semantic_ids.candidates(x[:old], books, 1, last=True).codes[0], SIZES)
     with _Peak() as adding:
-        new = semantic_ids.assign(x[old:], books, prior=found.codes)
+        placed = found.codes[:, found.codes[0] >= 0]
+        new = semantic_ids.assign(x[old:], books, prior=placed)
     every = np.concatenate([found.codes, new.codes], axis=1)
     unique = semantic_ids.stats(every[:, every[0] >= 0], SIZES)
     base = _error(x[:old], semantic_ids.candidates(x[:old], books, 1, last=True).codes[0], books)
