@@ -52,6 +52,20 @@ def test_half_precision_is_widened_before_it_is_compared(rng):
     np.testing.assert_array_equal(encode(x, books), encode(x.astype(np.float32), books))
 
 
+@pytest.mark.parametrize("numba", [True, False])
+def test_distances_that_float64_rounds_to_one_are_compared_exactly(numba, rng):
+    """Squares of 2**54 and of ones: float64 loses some of the ones, others in another order."""
+    for _ in range(40):
+        book = np.zeros((2, 24), np.float32)
+        for codeword, ones in zip(book, (10, 9), strict=True):
+            codeword[rng.permutation(24)[: ones + 1]] = 1
+            codeword[np.flatnonzero(codeword)[rng.integers(ones + 1)]] = 2.0**27
+        nearest = int(rng.integers(2))
+        book = book[::-1] if nearest == 0 else book
+        with paths.inside_of(numba):
+            assert encode(np.zeros((1, 24), np.float32), book[None]).tolist() == [[nearest]]
+
+
 @given(strategies.near_ties(dtype=np.float64))
 def test_float64_vectors_with_float32_codewords_are_settled_in_float64(case):
     x, books = case

@@ -193,7 +193,7 @@ BOUND = (
         "distances",
         "return values, 2.0 * (left.shape[1] + 4) * U64 * (1.0 + 1e-9), lost",
         "return values, 0.0, lost",
-        PLAIN,
+        "tests/test_codec.py::test_distances_that_float64_rounds_to_one_are_compared_exactly",
     ),
     Fault(
         "a sum of squares of any length is taken for exact on a grid",
