@@ -27,16 +27,16 @@ class ChunkedRows:
     ----------
     call : str
     x : Chunks
-    rows : numpy.ndarray (n,), int
-        Which rows, ascending.
+    rows : numpy.ndarray (n,), int, or None
+        Which rows, ascending; None: all.
     n_q : int
     keep : bool or None
         Whether workers keep the rows, see `ChunkedData`.
     """
 
-    def __init__(self, call: str, x: Chunks, rows: np.ndarray, n_q: int, keep: bool | None):
-        self.call, self.rows = call, rows
-        self.data = ChunkedData(x, rows, [None] * n_q, keep)
+    def __init__(self, call: str, x: Chunks, rows: np.ndarray | None, n_q: int, keep: bool | None):
+        self.call, self.data = call, ChunkedData(x, rows, [None] * n_q, keep)
+        self.n_rows = self.data.n_rows
         self.data.begin()
 
     def reach(self) -> float:
@@ -82,13 +82,13 @@ class ChunkedRows:
 
 
 def _reach(block: Block) -> float:
-    return float(np.abs(_host(block)).max())
+    return float(np.abs(arrays.to_numpy(_rows(block))).max())
 
 
 def _coded(block: Block, codebooks: Codebooks, beam: int, grid: float) -> list[np.ndarray]:
-    codes = _codes(block, codebooks, beam)
+    rows, codes = _encoded(block, codebooks, beam)
     found = joint.Adder(codebooks.sizes, codebooks.dim, grid)
-    found.add_sums(_host(block), codes)
+    found.add_sums(rows, codes)
     return [found.sums, codes.astype(np.min_scalar_type(max(codebooks.sizes) - 1))]
 
 
@@ -100,20 +100,21 @@ def _summed(parts: list[list[np.ndarray]]) -> list[np.ndarray]:
 
 
 def _errors(block: Block, codebooks: Codebooks, beam: int) -> np.ndarray:
-    return joint.energies_left(_host(block), _codes(block, codebooks, beam), codebooks)
+    return joint.energies_left(*_encoded(block, codebooks, beam), codebooks)
 
 
 def _counts(block: Block, codebooks: Codebooks) -> list[np.ndarray]:
-    codes = _codes(block, codebooks, 1)
-    pairs = zip(codes, codebooks.sizes, strict=True)
+    pairs = zip(_encoded(block, codebooks, 1)[1], codebooks.sizes, strict=True)
     return [np.bincount(chosen, minlength=size) for chosen, size in pairs]
 
 
-def _codes(block: Block, codebooks: Codebooks, beam: int) -> np.ndarray:
+def _encoded(block: Block, codebooks: Codebooks, beam: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows of a block and their codes, in host memory."""
+    rows = _rows(block)
     with sharing():
-        rows = block.data.read(slice(None))
-        return arrays.to_numpy(core.encode(rows, codebooks, codebooks.n_q, beam))
+        codes = core.encode(rows, codebooks, codebooks.n_q, beam)
+    return arrays.to_numpy(rows), arrays.to_numpy(codes)
 
 
-def _host(block: Block) -> np.ndarray:
-    return arrays.to_numpy(block.data.read(slice(None)))
+def _rows(block: Block) -> Any:
+    return block.data.read(slice(None))

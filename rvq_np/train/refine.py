@@ -20,7 +20,7 @@ from ..errors import ParameterError, ShapeError, TooFewVectorsWarning, warn
 from . import joint, sources
 from .chunked import Chunks
 from .chunked_rows import ChunkedRows
-from .data import check_finite
+from .data import check_finite, single
 from .kmeans import Clusters, sample_rows
 from .start import state_held
 from .state import CodebookState
@@ -231,11 +231,11 @@ def refined(
     `seen`: rows that the codebooks were made of; others are held out first. `keep`: whether the
     workers of a cluster keep the rows, see `ChunkedData`.
     """
-    if not enough(call, x.shape[0], sum(codebooks.sizes), way):
+    if not _enough(call, x.shape[0], sum(codebooks.sizes), way):
         return codebooks
     asked_for = (x.shape[0], sum(codebooks.sizes), way._replace(callback=None), seen, rng)
     # Of many rows NumPy draws with a table of them all, 8 bytes a row.
-    drawn = elsewhere(call, parted, *asked_for) if isinstance(x, Chunks) else parted(*asked_for)
+    drawn = elsewhere(call, _parted, *asked_for) if isinstance(x, Chunks) else _parted(*asked_for)
     judge, learn = (rows_of(call, x, rows, codebooks.n_q, keep) for rows in drawn)
     return _moved(judge, learn, codebooks, way, rng)
 
@@ -246,7 +246,7 @@ def _counts(total: int, most: int, way: Way) -> tuple[int, int]:
     return used, min(HELD_OUT, round(way.held_out * used))
 
 
-def enough(call: str, total: int, most: int, way: Way) -> bool:
+def _enough(call: str, total: int, most: int, way: Way) -> bool:
     """Return whether so many rows may refine `most` codewords; warn otherwise."""
     used, count = _counts(total, most, way)
     if count and used - count >= most:
@@ -260,7 +260,7 @@ def enough(call: str, total: int, most: int, way: Way) -> bool:
     return False
 
 
-def parted(
+def _parted(
     total: int, most: int, way: Way, seen: np.ndarray | None, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw the rows that are held out, and those to refit to; both ascend."""
@@ -283,7 +283,7 @@ def _moved(
     given = best = codebooks
     first = least = judge.errors(codebooks, way.beam_size)
     _tell(way, 0, first, True)
-    grid = joint.grid_of(learn.reach(), len(learn.rows))
+    grid = joint.grid_of(learn.reach(), learn.n_rows)
     idle = 0
     for iteration in range(1, way.iterations + 1):
         shaken = _shaken(codebooks, iteration - 1, way.iterations, rng)
@@ -349,8 +349,8 @@ def _tell(way: Way, iteration: int, errors: joint.Errors, best: bool) -> None:
         way.callback(RefineProgress(iteration, way.iterations, errors.mean[-1], errors.mean, best))
 
 
-def rows_of(call: str, x: Any, rows: np.ndarray, n_q: int, keep: bool | None) -> Any:
-    """Return some rows of the data, ascending, as refinement reads them."""
+def rows_of(call: str, x: Any, rows: np.ndarray | None, n_q: int, keep: bool | None) -> Any:
+    """Return rows of the data, ascending, as refinement reads them; None: all."""
     if isinstance(x, Chunks):
         return ChunkedRows(call, x, rows, n_q, keep)
     return _Rows(x, rows)
@@ -359,19 +359,14 @@ def rows_of(call: str, x: Any, rows: np.ndarray, n_q: int, keep: bool | None) ->
 class _Rows:
     """Some rows of the data, read in blocks as float32 in host memory."""
 
-    def __init__(self, x: Any, rows: np.ndarray):
-        self.x, self.rows = x, rows
+    def __init__(self, x: Any, rows: np.ndarray | None):
+        self.x, self.rows = x, np.arange(x.shape[0]) if rows is None else rows
+        self.n_rows = len(self.rows)
 
     def blocks(self) -> Iterator[Any]:
         """Yield the rows where they are."""
-        for start in range(0, len(self.rows), ROWS):
-            places = self.rows[start : start + ROWS]
-            block = arrays.take(self.x, places)
-            if isinstance(block, np.ndarray):
-                yield np.asarray(block, dtype=np.float32, order="C")
-            else:
-                xp = arrays.namespace(block)
-                yield xp.astype(block, xp.float32)
+        for start in range(0, self.n_rows, ROWS):
+            yield single(arrays.take(self.x, self.rows[start : start + ROWS]))
 
     def reach(self) -> float:
         """Return the largest of all numbers, without their signs."""

@@ -61,6 +61,5 @@ def refined_states(
     better = refined("fit", x, codebooks, way, own, seen=rows, keep=keep)
     if better == codebooks:
         return states
-    some = np.arange(x.shape[0]) if rows is None else rows
-    counts = rows_of("fit", x, some, codebooks.n_q, keep).counts(better)
+    counts = rows_of("fit", x, rows, codebooks.n_q, keep).counts(better)
     return states_of(better, counts, epsilon)
