@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 import rvq_np
 from rvq_np import Codebooks, Linear, Stage, TooFewVectorsWarning, codec, train
 from rvq_np.errors import NonFiniteError, ParameterError, ShapeError
+from rvq_np.train.rows import LocalRows, rows_of
 
 refining = import_module("rvq_np.train.refine")
 
@@ -216,7 +217,7 @@ def test_block_sizes_and_threads_do_not_show(monkeypatch):
     x = clustered(1500, 0)
     books = train.codebooks_of(train.fit(x, 3, 8, 10, 0))
     whole = train.refine(x, books, iterations=3)
-    monkeypatch.setattr(refining, "ROWS", 97)
+    monkeypatch.setattr("rvq_np.train.rows.ROWS", 97)
     monkeypatch.setenv("RVQ_NP_NUM_THREADS", "1")
     assert train.refine(x, books, iterations=3) == whole
 
@@ -238,14 +239,14 @@ def test_only_so_many_rows_per_codeword_are_used():
     x = clustered(3000, 0)
     books = train.codebooks_of(train.fit(x, 2, 8, 5, 0))
     looked = []
-    tally = refining._Rows.tally
+    tally = LocalRows.tally
 
     def spied(self, *arguments):
         looked.append(len(self.rows))
         return tally(self, *arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(refining._Rows, "tally", spied)
+        patch.setattr(LocalRows, "tally", spied)
         train.refine(x, books, iterations=1, rows_per_codeword=10)
         train.refine(x, books, iterations=1, rows_per_codeword=None)
     assert looked == [144, 2700]  # nine tenths of 10 * 16, and of all
@@ -274,9 +275,9 @@ def test_fit_refines_and_its_states_train_on():
 
 def test_rows_that_kmeans_did_not_see_are_held_out(monkeypatch):
     x = clustered(2000, 0)
-    held, errors = [], refining._Rows.errors
+    held, errors = [], LocalRows.errors
     monkeypatch.setattr(
-        refining._Rows, "errors",
+        LocalRows, "errors",
         lambda self, books, beam: held.append(self.rows) or errors(self, books, beam),
     )  # fmt: skip
     drawn = train.sample_rows(2000, 800, np.random.default_rng(6))
@@ -289,16 +290,16 @@ def test_rows_that_kmeans_did_not_see_are_held_out(monkeypatch):
 def test_a_fit_interrupted_while_it_refines_goes_on_to_the_same_codewords(tmp_path, monkeypatch):
     x, path = clustered(1500, 0), tmp_path / "fit.safetensors"
     whole = train.fit(x, 3, 8, 5, np.random.default_rng(3), refine={"iterations": 4})
-    tally = refining._Rows.tally
+    tally = LocalRows.tally
 
     def dies(self, *arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(refining._Rows, "tally", dies)
+    monkeypatch.setattr(LocalRows, "tally", dies)
     with pytest.raises(KeyboardInterrupt):
         train.fit(x, 3, 8, 5, np.random.default_rng(3), refine={"iterations": 4}, checkpoint=path)
     assert path.exists()
-    monkeypatch.setattr(refining._Rows, "tally", tally)
+    monkeypatch.setattr(LocalRows, "tally", tally)
     again = train.fit(
         x, 3, 8, 5, np.random.default_rng(3), refine={"iterations": 4}, checkpoint=path
     )
@@ -403,7 +404,7 @@ def test_refined_stages_of_several_sizes_count_what_vectors_chose():
         x, train.codebooks_of(train.fit(x, 3, [16, 12, 8], 10, 0, rows_per_codeword=None))
     )
     books = train.codebooks_of(states)
-    counts = refining.rows_of("fit", x, np.arange(5), books.n_q, None).counts(books)
+    counts = rows_of("fit", x, np.arange(5), books.n_q, None).counts(books)
     few = refining.states_of(books, counts, 1e-5)
     for state in few:
         assert state.chosen.sum() == 5 < state.counts.sum()

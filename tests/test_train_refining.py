@@ -8,9 +8,9 @@ import pytest
 import rvq_np
 from rvq_np import Linear, train
 from rvq_np.train.refining import DEFAULT, way_of
+from rvq_np.train.rows import LocalRows
 
 refining = import_module("rvq_np.train.refining")
-refine = import_module("rvq_np.train.refine")
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_a_warm_start_is_not_refined_with_none(sums):
 
 
 def test_codebooks_whose_greedy_codes_are_worse_are_not_taken_with_none(sums, monkeypatch):
-    errors = refine._Rows.errors
+    errors = LocalRows.errors
     given = []
 
     def worse(self, codebooks, beam):
@@ -78,7 +78,7 @@ def test_codebooks_whose_greedy_codes_are_worse_are_not_taken_with_none(sums, mo
             return found
         return found._replace(mean=(*found.mean[:-1], 2 * found.mean[-1]))
 
-    monkeypatch.setattr(refine._Rows, "errors", worse)
+    monkeypatch.setattr(LocalRows, "errors", worse)
     plain = train.fit(sums, 4, 16, 10, 0, refine=False)
     assert train.fit(sums, 4, 16, 10, 0, refine=None) == plain
     assert train.fit(sums, 4, 16, 10, 0, refine=DEFAULT) != plain

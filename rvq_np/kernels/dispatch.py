@@ -320,7 +320,12 @@ def walk(x, codes, stages):
 
 def _as_working(x, stages):
     """Return `x` itself if kernels can take it as it is; not for writing."""
-    rows = np.ascontiguousarray(x, dtype=stages[0].codebook.dtype)
+    return as_type(x, stages[0].codebook.dtype)
+
+
+def as_type(x, dtype):
+    """Return `x` itself if kernels can take it as it is and it is of that type; not for writing."""
+    rows = np.ascontiguousarray(x, dtype=dtype)
     return rows if rows.flags.writeable else rows.copy()  # read-only: another type to Numba
 
 

@@ -6,6 +6,7 @@ kernels serve where Numba can be imported, NumPy's elsewhere, as in `dispatch`.
 """
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,7 +29,6 @@ class Tally:
 
     def __init__(self, rows, codes, size):
         self.rows, self.codes, self.size = rows, codes, size
-        self._extent = None
 
     @property
     def counts(self) -> np.ndarray:
@@ -40,12 +40,10 @@ class Tally:
         """Whether it is best to add up the rows of one codeword after the other."""
         return len(self.rows) <= dispatch.LEAF and len(self.magic) < 2
 
-    @property
+    @cached_property
     def extent(self) -> totals.Extent:
         """Of all numbers of the rows."""
-        if self._extent is None:
-            self._extent = extent(self.rows)
-        return self._extent
+        return extent(self.rows)
 
     @property
     def magic(self) -> np.ndarray:
@@ -165,8 +163,7 @@ class Assigned:
 
 def working(x, dtype):
     """Return `x` (N, D) as kernels take it, beside codewords of type `dtype`; not for writing."""
-    rows = np.ascontiguousarray(x, dtype=dispatch.working_dtype(x.dtype, dtype))
-    return rows if rows.flags.writeable else rows.copy()  # read-only: another type to Numba
+    return dispatch.as_type(x, dispatch.working_dtype(x.dtype, dtype))
 
 
 def squared_distances(rows, codewords, codes):

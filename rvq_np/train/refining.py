@@ -10,7 +10,8 @@ import numpy as np
 from .. import arguments
 from ..codebooks import Linear
 from ..errors import ParameterError
-from .refine import Way, options, refined, rows_of, states_of
+from .refine import Way, options, refined, states_of
+from .rows import rows_of
 from .state import CodebookState, codebooks_of
 
 # What docs/design.md, (aw), has measured.
