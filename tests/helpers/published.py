@@ -4,13 +4,11 @@ Packages whose ``__init__`` imports sound libraries are entered past it: an empt
 right path stands in, so that the quantizer's own files are imported as they are.
 """
 
-import importlib.util
 import json
 import sys
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
@@ -24,6 +22,8 @@ from espnet2.gan_codec.shared.quantizer.residual_vq import ResidualVectorQuantiz
 from safetensors.torch import save_file
 from transformers.models.xcodec import modeling_xcodec
 from vector_quantize_pytorch import GroupedResidualVQ, ResidualVQ
+
+from . import imports
 
 torch.set_num_threads(1)
 PAST = {  # where it is not the package itself
@@ -81,22 +81,8 @@ class Published:
         return folder / "model.safetensors"
 
 
-def past_init(*packages: str) -> None:
-    """Let the subpackages of `packages` be imported without running their ``__init__``."""
-    for name in packages:
-        if name not in sys.modules:
-            spec = importlib.util.find_spec(name)
-            assert spec is not None, f"{name} is not installed"
-            stand_in = ModuleType(name)
-            stand_in.__path__ = list(spec.submodule_search_locations or [])
-            sys.modules[name] = stand_in
-
-
 def imported(name: str) -> Any:
-    past_init(*PAST.get(name, (name.partition(".")[0],)))
-    with warnings.catch_warnings():  # that torch.jit.script is deprecated, which theirs use
-        warnings.simplefilter("ignore")
-        return import_module(name)
+    return imports.imported(name, *PAST.get(name, (name.partition(".")[0],)))
 
 
 def random_codewords(books: Any, name: str = "embed") -> None:
