@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import bitstream, checkpoints
+from .. import bitstream
 from ..codebooks import Quantizer
 from ..codec import validation
 from ..errors import CheckpointError, PartsError
@@ -61,6 +61,8 @@ def of_parts(path: str, error: PartsError) -> None:
 
 def of_tensors(path: str) -> None:
     """Print what is in a GGUF file, and the family that its names are of, if they are of one."""
+    from .. import checkpoints
+
     entries, about = gguf.read_header(Path(path))
     print(f"file                 {path}")
     print("kind                 GGUF")

@@ -248,9 +248,10 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         inputs = inputs_of(OPS, x, mask)
         least = training.ENOUGH * max(self.config.sizes)
         if inputs.rows.shape[0] < least:
+            or_else = "" if self.codebook_training == "gradient" else ", or let apply collect them"
             warn(
                 f"initialize: x holds {inputs.rows.shape[0]} vectors for {max(self.config.sizes)} "
-                f"codewords; expected {least} or more. Pass more, or let apply collect them.",
+                f"codewords; expected {least} or more. Pass more{or_else}.",
                 FewVectorsWarning,
             )
         outputs = Outputs.of(call(
