@@ -5,6 +5,7 @@ For each array of DATA, a rank trains a quantizer on its share of every batch; i
 to OUT-RANK.npz.
 """
 
+import os
 import sys
 
 import numpy as np
@@ -49,6 +50,11 @@ def main(kind, rank, size, data, out, address=None):
             rvq(np.array_split(batch, all_reduce.size)[all_reduce.rank], RATE)
         state.update({f"{name}:{key}": value for key, value in rvq.state_dict().items()})
     np.savez(f"{out}-{all_reduce.rank}.npz", **state)
+    if kind == "gloo":
+        import torch.distributed as dist
+
+        dist.barrier()
+        os._exit(0)  # gloo's threads may outlive the interpreter and abort it; that is not tested
 
 
 if __name__ == "__main__":
