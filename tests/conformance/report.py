@@ -42,13 +42,26 @@ def of_codes(case: Any, encode: Callable[..., Any], reported: str) -> list[str]:
     x, books = case
     if reported != "fails" or not differs(x, books, encode):
         return [*array_lines("x", x), *array_lines("codebooks", books), reported]
-    x, books = smaller(x, books, encode)
+    alone = [row for row in np.split(x, len(x)) if differs(row, books, encode)]
+    if not alone:
+        return [*array_lines("x", x), *array_lines("codebooks", books), *of_rows(x, books, encode)]
+    x, books = smaller(alone[0], books, encode)
     return [
         *array_lines("x", x),
         *array_lines("codebooks", books),
         f"codes               {codes_of(x, books, encode)}",
         f"by the definition   {oracle.encode(x[0].tolist(), books)}",
     ]
+
+
+def of_rows(x: np.ndarray, books: np.ndarray, encode: Callable[..., Any]) -> list[str]:
+    """Return the lines that show the rows whose codes are wrong among others, and right alone."""
+    lines = []
+    for n, codes in enumerate(np.asarray(encode(x, books)).T.tolist()):
+        exact = oracle.encode(x[n].tolist(), books)
+        if codes != exact:
+            lines += [f"codes of row {n}      {codes}", f"by the definition   {exact}"]
+    return [*lines, "each of these rows encoded alone has the codes of the definition"]
 
 
 def sum_of_codewords(codes: Any, books: np.ndarray) -> np.ndarray:
@@ -101,11 +114,10 @@ def differs(x: np.ndarray, books: np.ndarray, encode: Callable[..., Any]) -> boo
 def smaller(
     x: np.ndarray, books: np.ndarray, encode: Callable[..., Any]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return one row, and the fewest codewords, numbers and bits, whose codes still differ.
+    """Return a row with the fewest codewords, numbers and bits whose codes still differ.
 
     Hypothesis shrinks what a case is drawn from, a seed for instance, not its numbers.
     """
-    (x,) = [x[n : n + 1] for n in range(len(x)) if differs(x[n : n + 1], books, encode)][:1]
     for axis in (0, 1, 2):  # stages, codewords, numbers
         for place in reversed(range(books.shape[axis])):
             less = np.delete(books, place, axis)
