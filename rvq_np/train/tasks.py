@@ -56,23 +56,28 @@ def kept_on_workers(call: str, tasks: list[Any]) -> list[Any]:
         return list(dask.persist(*tasks))
 
 
-def at_home(number: int) -> contextlib.AbstractContextManager[Any]:
-    """Return a context in which tasks made are for one of the workers, the same for a number.
+def homes() -> list[Any]:
+    """Return the workers of the cluster in use, once for each thread; [None] if there is none."""
+    client = _client()
+    if client is None:
+        return [None]
+    known = client.scheduler_info(n_workers=-1).get("workers", {})  # none: the scheduler is lost
+    slots = [address for address in sorted(known) for _ in range(known[address]["nthreads"])]
+    return slots or [None]
+
+
+def at_home(home: Any) -> contextlib.AbstractContextManager[Any]:
+    """Return a context in which tasks made are for one of the workers.
 
     They run elsewhere if that worker dies. Without this, Dask moves what tasks work on to workers
     that have nothing to do, and what is kept beside it is lost.
     """
-    client = _client()
-    if client is None:
+    if home is None:
         return contextlib.nullcontext()
     import dask
 
-    known = client.scheduler_info(n_workers=-1).get("workers", {})  # none: the scheduler is lost
-    slots = [address for address in sorted(known) for _ in range(known[address]["nthreads"])]
-    if not slots:
-        return contextlib.nullcontext()
     found: contextlib.AbstractContextManager[Any] = dask.annotate(
-        workers=[slots[number % len(slots)]], allow_other_workers=True
+        workers=[home], allow_other_workers=True
     )
     return found
 
