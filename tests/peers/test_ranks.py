@@ -48,7 +48,7 @@ def trained(kind, size, data, out):
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
-    """What one process makes of all rows: of whole numbers, whose sums are exact, and of others."""
+    """What one process makes of all rows: of whole numbers, and of others."""
     folder, rng = tmp_path_factory.mktemp("alone"), np.random.default_rng(0)
     data = folder / "batches.npz"
     whole = rng.integers(-9, 10, (4, 90, 6)).astype(np.float32)
@@ -65,7 +65,4 @@ def test_ranks_end_where_one_process_ends(kind, size, alone, tmp_path):
     assert len(expected) >= 2 * 2 * 4
     for state in states:
         for key, value in expected.items():
-            np.testing.assert_array_equal(state[key], states[0][key])
-            if size == 1 or (key.startswith("whole:") and ".0." in key):
-                np.testing.assert_array_equal(state[key], value, err_msg=key)
-            np.testing.assert_allclose(state[key], value, rtol=1e-5, atol=1e-6, err_msg=key)
+            np.testing.assert_array_equal(state[key], value, err_msg=key)
