@@ -268,7 +268,7 @@ class ChunkedData:
         return made
 
     def _made(self, rows: np.ndarray | range, home: Any = None) -> Any:
-        """Return a task that makes these rows a block, at a home; pieces are cut where chunks are."""
+        """Return a task that makes these rows a block; pieces of chunks are cut where those are."""
         import dask
 
         states = one_key(self.states) if self.states else []

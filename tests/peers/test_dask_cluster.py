@@ -15,7 +15,7 @@ from rvq_np import train
 from rvq_np.errors import ClusterError, NonFiniteError
 
 pytest.importorskip("distributed")
-from helpers import cluster as clusters  # noqa: E402
+from helpers import cluster as clusters
 
 pytestmark = [
     pytest.mark.slow,
