@@ -23,7 +23,7 @@ import numpy as np
 from .. import arrays
 from ..codebooks import Codebooks, Linear
 from ..codec import core, validation
-from ..errors import NonFiniteError, ShapeError
+from ..errors import BackendError, NonFiniteError, ShapeError
 from ..kernels.totals import NOTHING, ExactSum
 from .data import HELD, ROWS, Data, bad_number, first_bad, joined, single
 from .state import CodebookState
@@ -314,6 +314,7 @@ def _bad(chunk: Any) -> tuple[tuple[int, ...], float] | None:
 
 
 def _block(pieces: list[Any], projections: Any, states: list[CodebookState]) -> Block:
+    _one_library(pieces)
     with np.errstate(over="ignore"):  # the checks of the chunks find such numbers
         rows = joined([single(each) for each in pieces])
     data = Data(rows, None, projections)
@@ -323,6 +324,15 @@ def _block(pieces: list[Any], projections: Any, states: list[CodebookState]) -> 
             data.end(state)
         data.begin()
     return Block(data)
+
+
+def _one_library(pieces: list[Any]) -> None:
+    kinds = {f"{type(each).__module__}.{type(each).__qualname__}" for each in pieces}
+    if len({kind.partition(".")[0] for kind in kinds}) > 1:
+        raise BackendError(
+            f"fit: chunks of x hold arrays of kinds {', '.join(sorted(kinds))}; expected one "
+            "library. Call x.map_blocks(numpy.asarray) first."
+        )
 
 
 def _advanced(block: Block, state: CodebookState) -> Block:

@@ -26,7 +26,7 @@ def computed(call: str, tasks: list[Any]) -> list[Any]:
     """Run tasks on the scheduler in use; return their results."""
     import dask
 
-    with _failures(call):
+    with _failures(call), _large():
         return list(dask.compute(*tasks))
 
 
@@ -52,7 +52,7 @@ def kept_on_workers(call: str, tasks: list[Any]) -> list[Any]:
     """Run tasks, whose results stay where they are made; return tasks that give them."""
     import dask
 
-    with _failures(call):
+    with _failures(call), _large():
         return list(dask.persist(*tasks))
 
 
@@ -122,6 +122,16 @@ def _client() -> Any:
         return default_client()
     except ValueError:
         return None
+
+
+def _large() -> contextlib.AbstractContextManager[Any]:
+    """Return a context without Dask's advice on large graphs: codewords have to travel in them."""
+    import dask
+
+    found: contextlib.AbstractContextManager[Any] = dask.config.set(
+        {"distributed.admin.large-graph-warning-threshold": "1 EB"}
+    )
+    return found
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import rvq_np
-from rvq_np import train
+from rvq_np import cli, train
 from rvq_np.errors import ClusterError, NonFiniteError
 
 pytest.importorskip("distributed")
@@ -151,10 +151,24 @@ def test_a_bad_number_deep_in_a_chunk_comes_back_with_its_place(client, path, tm
         train.fit(array, 1, 8, 2, 0)
 
 
-def test_workers_of_other_versions_are_named(client, path, monkeypatch):
+def test_codewords_of_many_megabytes_are_no_reason_to_warn(client):
+    """Dask warns of graphs of 10 MB or more, and warnings are errors here."""
+    x = np.random.default_rng(0).standard_normal((2048, 2048)).astype(np.float32)
+    expected = train.fit(x, 1, 1500, 1, 0)
+    found = train.fit(da.from_array(x, chunks=(512, -1)).persist(), 1, 1500, 1, 0)
+    assert found == expected
+
+
+def test_workers_of_other_versions_are_named(client, path, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(rvq_np, "__version__", "0.0.0.other")
     with pytest.raises(ClusterError, match=r"fit: the worker tcp://.* has .*'0\.0\.0\.other'"):
         train.fit(from_file(path), 1, 8, 2, 0)
+    model, address = tmp_path / "m.safetensors", client.scheduler.address
+    rvq_np.checkpoints.save(model, np.zeros((1, 2, DIM), np.float32))
+    line = f"encode {path.parent} -m {model} -o {tmp_path / 'out'} --scheduler {address}"
+    assert cli.main(line.split()) == 1
+    assert "encode: the worker tcp://" in capsys.readouterr().err
+    assert not list((tmp_path / "out").glob("*.npy"))
 
 
 def test_workers_that_die_on_a_task_are_told_of(client):
