@@ -57,8 +57,8 @@ class Block:
         held = self.data.held
         if following is None or not isinstance(held, np.ndarray):
             batch = self.data.read(slice(None))
-            counts, sums = core.exact_tally(batch, core.encode(batch, codebooks, 1), codebooks)
-            return counts[0], sums[0].host().onto(*together)
+            found = core.exact_tally(batch, core.encode(batch, codebooks, 1), codebooks)
+            return found[0][0], found[1][0].host().onto(*together)
         with self._lock:
             if self._following is None or self._following[0] != following:
                 self._following = (following, core.assign(held, together))

@@ -280,9 +280,7 @@ def test_chunks_of_several_libraries_are_refused(scheduler):
 
     x = da.from_array(vectors(), chunks=(500, DIM))
     mixed = x.map_blocks(some, dtype=x.dtype, meta=x._meta)
-    with pytest.raises(
-        BackendError, match=r"^fit: .* array_api_strict.*, numpy\.ndarray; expected"
-    ):
+    with pytest.raises(BackendError, match=r"^fit: .* array_api_strict.*, numpy\.ndarray;"):
         fitted(mixed)
 
 
