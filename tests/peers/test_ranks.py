@@ -18,6 +18,7 @@ def environment():
     paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     return {
         **os.environ, "PYTHONPATH": paths, "RVQ_NP_NUM_THREADS": "1", "OMP_NUM_THREADS": "1",
+        "GLOO_SOCKET_IFNAME": "lo",  # not what the name of the machine resolves to
         "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
     }  # fmt: skip
 
@@ -40,9 +41,14 @@ def trained(kind, size, data, out):
         subprocess.Popen(line, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         for line in lines
     ]
-    for each in ranks:
-        text, _ = each.communicate(timeout=300)
-        assert each.returncode == 0, text.decode()
+    try:
+        for each in ranks:
+            text, _ = each.communicate(timeout=3000)
+            assert each.returncode == 0, text.decode()
+    finally:
+        for each in ranks:  # the others wait for one that failed
+            each.kill()
+            each.communicate()
     return [dict(np.load(f"{out}-{rank}.npz")) for rank in range(size)]
 
 
