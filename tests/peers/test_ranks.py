@@ -48,7 +48,8 @@ def trained(kind, size, data, out):
     finally:
         for each in ranks:  # the others wait for one that failed
             each.kill()
-            each.communicate()
+            each.wait()
+            each.stdout.close()
     return [dict(np.load(f"{out}-{rank}.npz")) for rank in range(size)]
 
 
