@@ -129,7 +129,7 @@ def _large() -> contextlib.AbstractContextManager[Any]:
     import dask
 
     found: contextlib.AbstractContextManager[Any] = dask.config.set(
-        {"distributed.admin.large-graph-warning-threshold": "1 EB"}
+        {"distributed.admin.large-graph-warning-threshold": 1 << 60}
     )
     return found
 
