@@ -9,6 +9,7 @@ and what workers of the measured speed would give, with a stated network.  Needs
 from __future__ import annotations
 
 import argparse
+import collections
 import contextlib
 import multiprocessing
 import tempfile
@@ -25,14 +26,15 @@ import numpy as np
 import rvq_np
 from rvq_np import train
 
-from .machine import Neighbours, facts, opening
+from .machine import Neighbours, facts, instructions, opening
 from .report import Check, Table, targets
 
 RESULTS = Path(__file__).with_name("RESULTS-cluster.md")
 DIM, SIZE, STAGES = 128, 1024, 8
 CHUNK = 65_536
 NETWORK = 1.25e9  # bytes per second and worker: 10 Gbit/s
-LATENCY = 2e-3  # seconds that the scheduler needs per iteration, beside its tasks
+LATENCY = 20e-3  # seconds that messages take in an iteration of two workers here
+MARKS = "% costs: written by python -m bench.cluster", "% end of costs"
 TASK = 1e-3  # seconds of the scheduler per task, as Dask's own documentation says
 
 
@@ -42,20 +44,26 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="small sizes: a trial run")
     parser.add_argument("--only", nargs="+", choices=QUESTIONS, help="only these")
     parser.add_argument("--output", type=Path, help="file for the report")
+    parser.add_argument("--docs", type=Path, help="page whose table of costs is written")
     options = parser.parse_args(arguments)
     neighbours, tables, checks = Neighbours(), [], []
     with tempfile.TemporaryDirectory() as folder:
         for name in options.only or QUESTIONS:
+            begun = time.perf_counter()
             found = QUESTIONS[name](Path(folder), options.quick)
             tables += found[0]
             checks += found[1]
             print("\n".join(map(str, found[0])), flush=True)
+            print(f"{name}: {time.perf_counter() - begun:.0f} s", flush=True)
+            if name == "cost" and options.docs is not None:
+                _into_page(options.docs, found[0][0])
     busy = neighbours.cores()
     packages = {
         name: version(name) for name in ("dask", "distributed", "pyarrow", "numpy", "numba")
     }
     listed = ", ".join(f"{name} {number}" for name, number in packages.items())
-    head = [opening(busy, options.quick), str(targets(checks, [2]))]
+    head = [opening(busy, options.quick).replace("# Results", "# Results on a cluster")]
+    head.append(str(targets(checks, [2], instructions())))
     head.append(facts("python -m bench.cluster", busy) + f"\nAlso {listed}.\n")
     output = options.output or (None if options.quick or options.only else RESULTS)
     if output is not None:
@@ -95,40 +103,103 @@ def encoding(folder: Path, quick: bool) -> Any:
 
 
 def fitting(folder: Path, quick: bool) -> Any:
-    """Fit by two worker processes, and by two threads."""
-    rows, rounds = (200_000, 1) if quick else (1_000_000, 2)
+    """Fit by one and by two worker processes, and by two threads."""
+    rows, rounds = (200_000, 1) if quick else (1_000_000, 3)
     path = folder / "fit.npy"
-    np.save(path, _normal(rows))
-    lines, checks = [], []
-    with _cluster() as client:
-        _fit([path], 50)  # compiles
-        for per, name in ((256, "256 rows a codeword"), (None, "all rows")):
+    _write(path, rows, DIM, np.float32)
+    lines, checks, tables = [], [], []
+    names = {256: "256 rows a codeword", None: "all rows"}
+    with _cluster() as both, _cluster(1) as one:
+        _on(one, [path], 50)  # compiles
+        _on(both, [path], 50)
+        for per, name in names.items():
             calls = {
-                "two threads": lambda per=per: _fit(np.load(path, mmap_mode="r"), per),
-                "two worker processes": lambda per=per: _fit([path], per, persist=True),
+                "one thread": lambda per=per: _threads(1, path, per),
+                "two threads": lambda per=per: _threads(2, path, per),
+                "one worker process": lambda per=per: _on(one, [path], per, persist=True),
+                "two worker processes": lambda per=per: _on(both, [path], per, persist=True),
             }
             if per is None:
-                calls["the same, nothing kept"] = lambda: _fit([path], None, persist=False)
-            same = {call() for call in calls.values()}
-            assert len(same) == 1, "the codebooks differ"
+                calls["two that keep nothing"] = lambda: _on(both, [path], None, persist=False)
+            same = {call() for call in calls.values()} if per else set()
+            assert len(same) < 2, "the codebooks differ"
             seconds = _turns(calls, rounds if per else 1)
-            plain, ours, *_ = seconds.values()
+            plain, ours = seconds["two threads"], seconds["two worker processes"]
             lines += [(f"{each}, {name}", f"{s:.2f} s", f"{plain / s:.2f}")
                       for each, s in seconds.items()]  # fmt: skip
             checks.append(
                 Check(f"fit by two worker processes, {rows:,} x {DIM}, K={SIZE}, {name}",
                       "≥ 0.8 x two threads", 2, plain / ours, 0.8)
             )  # fmt: skip
-        moved = _moved(client)
+        tables += [_work(both, [path], rows, per, name) for per, name in names.items()]
+    path.unlink()
     title = f"fit, {rows:,} x {DIM} in a .npy file, K={SIZE}, 2 stages, 5 iterations"
-    note = f"The codebooks are the same bit for bit. {moved}"
-    return [Table(title, note, ("", "seconds", "two threads = 1"), lines)], checks
+    note = "The codebooks are the same bit for bit; medians of turns."
+    return [Table(title, note, ("", "seconds", "two threads = 1"), lines), *tables], checks
+
+
+def _threads(count: int, path: Path, per: int | None) -> str:
+    from rvq_np.kernels import tiles
+
+    with tiles.at_most(count):
+        return _fit(np.load(path, mmap_mode="r"), per)
+
+
+def _on(client: Any, paths: list[Path], per: int | None, **options: Any) -> str:
+    with client.as_current():
+        return _fit(paths, per, **options)
+
+
+def _work(client: Any, paths: list[Path], rows: int, per: int | None, name: str) -> Table:
+    """Return where the time of a fit goes, as the workers report it."""
+    import distributed
+
+    begun, own = time.perf_counter(), time.process_time()
+    with distributed.get_task_stream(client) as stream:
+        _on(client, paths, per, persist=True)
+    wall, own = time.perf_counter() - begun, time.process_time() - own
+    tasks: collections.Counter[str] = collections.Counter()
+    seconds: collections.Counter[str] = collections.Counter()
+    moved = 0.0
+    for task in stream.data:
+        tasks[distributed.utils.key_split(task["key"])] += 1
+        for part in task["startstops"]:
+            kind = NAMES.get(distributed.utils.key_split(task["key"]), "everything else")
+            kind = kind if part["action"] == "compute" else "transfers between workers"
+            seconds[kind] += part["stop"] - part["start"]
+    for each in client.run(_received).values():
+        moved += sum(size for start, size in each if start > time.time() - wall - 0.5)
+    iterations = 2 * (1 + 5)  # the trials of a stage are one task
+    lines = [(kind, f"{each / 2:.2f} s", f"{each / 2 / wall:.0%}")
+             for kind, each in seconds.most_common()]  # fmt: skip
+    waits = wall - sum(seconds.values()) / 2
+    lines.append(("no task: messages, the driver, waiting for each other", f"{waits:.2f} s",
+                  f"{waits / wall:.0%}"))  # fmt: skip
+    note = (
+        f"{wall:.2f} s by the clock; {tasks.total()} tasks, {tasks['tallied'] / iterations:.1f} an "
+        f"iteration; {moved / 2**20:,.0f} MiB between workers, {moved / rows:.0f} bytes a row. "
+        f"This process and the scheduler, which is in it, took {own:.2f} s of a processor."
+    )
+    title = f"Where the time of the fit by two worker processes goes, {name}"
+    return Table(title, note, ("a worker's time", "seconds", "share"), lines)
+
+
+NAMES = {
+    "tallied": "search and sums", "advanced": "what a stage leaves over",
+    "called": "drawing rows and spread codewords", "block": "making blocks",
+    "piece": "reading rows", "bad": "looking at all numbers", "energy": "energies",
+}  # fmt: skip
+
+
+def _received(dask_worker: Any) -> list[tuple[float, int]]:
+    log = dask_worker.transfer_incoming_log
+    return [(each["start"], int(each["total"])) for each in log]
 
 
 def memory(folder: Path, quick: bool) -> Any:
     """The memory of the process that calls, for more and more rows."""
     lines, most = [], 0.0
-    for rows in (100_000, 400_000) if quick else (500_000, 2_000_000):
+    for rows in (100_000, 400_000) if quick else (250_000, 1_000_000):
         path = folder / f"memory-{rows}.npy"
         _write(path, rows, DIM, np.float32)
         for per in (256, None):
@@ -148,21 +219,22 @@ def memory(folder: Path, quick: bool) -> Any:
 
 def disk(folder: Path, quick: bool) -> Any:
     """Ten million float16 rows from disk through fit and encode."""
-    rows, dim = (500_000 if quick else 10_000_000), 64
-    path, lines = folder / "half.npy", []
-    _write(path, rows, dim, np.float16)
+    rows, dim, parts = (400_000 if quick else 10_000_000), 64, 8
+    source, target, lines = folder / "in", folder / "out", []
+    source.mkdir()
+    paths = [source / f"{part}.npy" for part in range(parts)]
+    for seed, path in enumerate(paths):
+        _write(path, rows // parts, dim, np.float16, seed)
     with _cluster() as client:
         peak = _Peak(client)
-        with peak:
-            begun = time.perf_counter()
-            states = train.fit([path], 3, 256, 10, 0)
-            lines.append(
-                ("fit, 3 stages of 256", f"{time.perf_counter() - begun:.0f} s", *peak.said())
-            )
+        for per, name in ((256, "256 rows a codeword"), (None, "all rows")):
+            with peak:
+                begun = time.perf_counter()
+                states = train.fit(paths, 2, 256, 3, 0, rows_per_codeword=per, tolerance=0)
+                took = time.perf_counter() - begun
+                lines.append((f"fit, 2 stages of 256, 3 iterations, {name}", f"{took:.0f} s",
+                              *peak.said()))  # fmt: skip
         codebooks = train.codebooks_of(states)
-        source, target = folder / "in", folder / "out"
-        source.mkdir()
-        path.rename(source / "half.npy")
         rvq_np.checkpoints.save(folder / "m.safetensors", codebooks)
         from rvq_np import cli
 
@@ -173,11 +245,58 @@ def disk(folder: Path, quick: bool) -> Any:
             lines.append(
                 ("rvq-np encode --scheduler", f"{time.perf_counter() - begun:.0f} s", *peak.said())
             )
+    some = np.load(paths[-1], mmap_mode="r")[-1000:]
+    codes = np.load(target / f"{parts - 1}.npy", mmap_mode="r")[:, -1000:]
+    assert (rvq_np.encode(some, codebooks) == codes).all()
     size = rows * dim * 2 / 2**20
-    title = f"{rows:,} x {dim} float16 from disk ({size:,.0f} MiB)"
-    note = "Growth of resident memory: a memory map counts while its pages are in the page cache."
+    title = f"{rows:,} x {dim} float16 from disk ({size:,.0f} MiB in {parts} files)"
+    note = (
+        "Two worker processes; what their resident memory grew by at most. A memory map counts "
+        "while its pages are in the page cache."
+    )
     header = ("", "seconds", "driver grew by", "a worker grew by")
     return [Table(title, note, header, lines)], []
+
+
+def cost(folder: Path, quick: bool) -> Any:
+    """What a billion vectors cost, from the rates measured here."""
+    from rvq_np.kernels import tiles
+
+    lines = []
+    for dim, size, stages, rows in ((128, 1024, 8, 32_768), (512, 8192, 3, 8192),
+                                    (4096, 8192, 3, 2048)):  # fmt: skip
+        rng = np.random.default_rng(0)
+        x = rng.standard_normal((rows, dim), dtype=np.float32)
+        words = rng.standard_normal((stages, size, dim), dtype=np.float32)
+        codebooks = rvq_np.Codebooks(words / np.sqrt(2.0 ** np.arange(stages))[:, None, None])
+        with tiles.at_most(1):
+            seconds = min(_turns({"": lambda: rvq_np.encode(x, codebooks)}, 1)[""]  # noqa: B023
+                          for _ in range(2 if quick else 3))  # fmt: skip
+        rate = rows / seconds
+        hours, disk = 1e9 / rate / 3600, 1e9 * dim * 2 / 1e9 / 60
+        lines.append((f"encode 10⁹ x {dim}, {stages} stages of {size}", f"{rate:,.0f}",
+                      f"{hours:,.1f}", f"{disk:,.0f} min"))  # fmt: skip
+        if stages == 8:
+            # A search of one stage is an eighth of that; three trials and 25 iterations a stage,
+            # and the pass that takes off what the stage found.
+            hours *= 3 + 25 + 1
+            lines.append((f"fit {stages} stages of {size} x {dim} on all of 10⁹ rows, 25 "
+                          "iterations, every row searched", f"{rate / 29:,.0f}", f"{hours:,.1f}",
+                          "in memory"))  # fmt: skip
+    note = (
+        "Products of rates measured here, of one thread, not measurements. Reading: float16 at "
+        "1 GB/s."
+    )
+    header = ("", "vectors/s of a core", "core-hours", "reading")
+    return [Table("What a billion vectors cost, on paper", note, header, lines)], []
+
+
+def _into_page(path: Path, table: Table) -> None:
+    """Write a table into a page, between its two marks."""
+    before, rest = path.read_text(encoding="utf-8").split(MARKS[0])
+    after = rest.split(MARKS[1])[1]
+    text = str(table).split("\n", 2)[2]  # without the title
+    path.write_text(f"{before}{MARKS[0]}\n\n{text}\n{MARKS[1]}{after}", encoding="utf-8")
 
 
 def scaling(folder: Path, quick: bool) -> Any:
@@ -197,32 +316,33 @@ def scaling(folder: Path, quick: bool) -> Any:
             core.tally(x, core.encode(x, codebooks, 1), codebooks)
             seconds[threads] = (time.perf_counter() - begun) / rows
     lines = []
-    tally = SIZE * DIM * 8 + SIZE * 8
+    tally = 2 * SIZE * DIM * 8 + SIZE * 8  # two grids
     for total in (10**7, 10**8, 10**9):
-        blocks = -(-total // CHUNK)
-        alone = None
+        blocks, alone = -(-total // CHUNK), None
         for workers in (1, 2, 4, 16, 64):
-            share = -(-blocks // workers)
-            work = share * CHUNK * seconds[1]
-            sent = blocks * tally / NETWORK / min(workers, 16) + SIZE * DIM * 4 / NETWORK
-            iteration = max(work, blocks * TASK) + sent * (workers > 1) + LATENCY
+            work = -(-blocks // workers) * CHUNK * seconds[1]
+            # Tallies are added by tasks of 16, until the driver adds the last four of them.
+            hops = 1 + (workers > 4) + (workers > 64)
+            sent = hops * min(workers, 16) * tally / NETWORK + workers * SIZE * DIM * 4 / NETWORK
+            iteration = work + sent + workers * TASK + LATENCY
             alone = alone or iteration
-            moved = f"{blocks * tally / workers / 2**20:,.0f} MiB"
+            moved = f"{workers * tally / 2**20:,.0f} MiB"
             speedup = f"{alone / iteration:.1f}"
             lines.append((f"{total:,.0f}", str(workers), f"{iteration:.2f} s", speedup, moved))
     title = f"One iteration of k-means on all rows, D={DIM}, K={SIZE}: a simulation"
     note = (
         f"From the measured {1 / seconds[1]:,.0f} rows/s of a worker with one thread here "
-        f"({1 / seconds[2]:,.0f} with two), blocks of {CHUNK:,} rows, 1 ms of the scheduler a "
-        "task, and 10 Gbit/s a worker. Tallies of blocks are added in their order, so each block's "
-        "(K * D * 8 bytes) may move once."
+        f"({1 / seconds[2]:,.0f} with two), blocks of {CHUNK:,} rows that workers keep, 20 ms of "
+        "messages an iteration and 1 ms of the scheduler a task, one task a worker, and "
+        "10 Gbit/s a worker. A worker sends one tally (2 * K * D * 8 bytes, as sums are exact)."
     )
-    header = ("rows", "workers", "iteration", "speedup", "tallies a worker sends")
+    header = ("rows", "workers", "iteration", "speedup", "all tallies")
     return [Table(title, note, header, lines)], []
 
 
 QUESTIONS = {
     "encode": encoding, "fit": fitting, "memory": memory, "disk": disk, "scaling": scaling,
+    "cost": cost,
 }  # fmt: skip
 
 
@@ -230,9 +350,9 @@ def _normal(rows: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal((rows, DIM), dtype=np.float32)
 
 
-def _write(path: Path, rows: int, dim: int, dtype: Any) -> None:
+def _write(path: Path, rows: int, dim: int, dtype: Any, seed: int = 0) -> None:
     out = np.lib.format.open_memmap(path, "w+", dtype, (rows, dim))
-    rng = np.random.default_rng(1)
+    rng = np.random.default_rng([1, seed])
     for start in range(0, rows, CHUNK):
         stop = min(start + CHUNK, rows)
         out[start:stop] = rng.standard_normal((stop - start, dim), dtype=np.float32)
@@ -256,28 +376,16 @@ def _turns(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]
 
 
 @contextlib.contextmanager
-def _cluster() -> Iterator[Any]:
+def _cluster(workers: int = 2) -> Iterator[Any]:
     import distributed
 
     with (
         distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0"
+            n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=":0"
         ) as cluster,
         distributed.Client(cluster) as client,
     ):
         yield client
-
-
-def _moved(client: Any) -> str:
-    """Return how many bytes the workers sent to one another."""
-
-    def sent(dask_worker: Any) -> int:
-        return sum(int(each["total"]) for each in dask_worker.transfer_outgoing_log)
-
-    total = sum(client.run(sent).values())
-    return (
-        f"The workers sent {total / 2**20:,.0f} MiB to one another, in the last 100,000 transfers."
-    )
 
 
 def _driver_memory(path: str, per: int | None) -> float:

@@ -256,10 +256,10 @@ inside = threading.Event()
 {meanwhile}
 thread = threading.Thread(target=busy)
 thread.start()
-assert inside.wait(60)
+assert inside.wait(600)
 child = os.fork()
 if child == 0:
-    signal.alarm(120)  # a lock that hangs would hang for ever
+    signal.alarm(1200)  # a lock that hangs would hang for ever
     {child}
     os._exit(0)
 thread.join()

@@ -22,7 +22,7 @@ def bench(*arguments, **more):
         env={**os.environ, "PYTHONPATH": str(ROOT), **more},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=3000,
     )
 
 

@@ -120,7 +120,7 @@ def test_an_input_is_never_the_output(line, lost, files, capsys):
 
 def python(line, **options):
     return subprocess.run(
-        [sys.executable, "-m", "rvq_np", *line.split()], stderr=subprocess.PIPE, timeout=200,
+        [sys.executable, "-m", "rvq_np", *line.split()], stderr=subprocess.PIPE, timeout=2000,
         env={**os.environ, "PYTHONPATH": str(ROOT)}, **options,
     )  # fmt: skip
 

@@ -19,7 +19,7 @@ class Ranks:
     def __init__(self, size):
         self.size, self.calls = size, [0] * size
         self._brought = [None] * size
-        self._barrier = threading.Barrier(size, timeout=30)
+        self._barrier = threading.Barrier(size, timeout=300)
 
     def hook(self, rank):
         def add_up(buffer):

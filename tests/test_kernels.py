@@ -421,7 +421,7 @@ def test_a_call_does_not_wait_for_threads_that_another_keeps_busy():
         assert busy.wait(60)
         try:
             asked = ThreadPoolExecutor(1)
-            found = asked.submit(tiles.spread, lambda item: 2 * item, range(5)).result(timeout=30)
+            found = asked.submit(tiles.spread, lambda item: 2 * item, range(5)).result(timeout=300)
         finally:
             done.set()
             holding.result()

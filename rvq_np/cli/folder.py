@@ -202,6 +202,8 @@ def _run(
         import distributed
     except ImportError as error:
         raise ParameterError("encode: --scheduler needs Dask. Install rvq-np[dask].") from error
+    from ..train.tasks import same_versions
+
     try:
         client = distributed.Client(options.scheduler)
     except (OSError, ValueError) as error:
@@ -209,6 +211,7 @@ def _run(
             f"encode: there is no scheduler at {options.scheduler!r} ({error})."
         ) from error
     with client:
+        same_versions("encode")
         shared = client.scatter(quantizer, broadcast=True, hash=False)
         futures = [client.submit(encoded, place, shared, job, pure=False) for place in places]
         try:
@@ -228,10 +231,10 @@ def encoded(place: tuple[str, str, str], quantizer: Any, job: dict[str, Any]) ->
     from ..train.tasks import sharing
 
     name, source, target = place
-    before = _identity(Path(source))
     start = 0
     with sharing():
         try:
+            before = _identity(Path(source))
             rows, pieces = _read(source, quantizer.dim, job["column"])
             with _sink(source, target, quantizer, rows, job["column"]) as put:
                 for start, some, table in pieces:

@@ -132,8 +132,8 @@ def assign(
     each codeword, good until the next call.
 
     For the iterations of k-means on `x` (N, C). Where the backend of `x` has an `assign` of its
-    own, codewords may be an array of its library, and counts and pieces of sums are. `together`:
-    of `extents`.
+    own, codewords may be an array of its library, and counts and pieces of sums are; elsewhere
+    also `Codebooks` of one stage. `together`: of `extents`.
     """
     if stays(x):
         again: Callable[[Any], tuple[Any, ExactSum]] = backends.trainer_of(x).assign(x)
@@ -143,8 +143,9 @@ def assign(
     assigned = steps.Assigned(rows, together)
 
     def on_the_host(codewords: Any) -> tuple[Any, ExactSum]:
-        codes = arrays.to_numpy(following(Codebooks([codewords])))[0]
-        found: tuple[Any, ExactSum] = assigned.again(codes, len(codewords))
+        stage = codewords if isinstance(codewords, Codebooks) else Codebooks([codewords])
+        codes = arrays.to_numpy(following(stage))[0]
+        found: tuple[Any, ExactSum] = assigned.again(codes, stage.sizes[0])
         return found
 
     return on_the_host

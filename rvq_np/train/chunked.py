@@ -14,7 +14,6 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -24,13 +23,12 @@ import numpy as np
 from .. import arrays
 from ..codebooks import Codebooks, Linear
 from ..codec import core, validation
-from ..errors import NonFiniteError, ShapeError
-from ..kernels.totals import ExactSum
+from ..errors import BackendError, NonFiniteError, ShapeError
+from ..kernels.totals import NOTHING, ExactSum
 from .data import HELD, ROWS, Data, bad_number, first_bad, joined, single
 from .state import CodebookState
-from .tasks import at_home, computed, elsewhere, kept_on_workers, one_key, sharing
-
-FOLDED = 16  # tallies that a task adds up
+from .tallies import FOLDED, Block, Tally, Together, tallies
+from .tasks import at_home, computed, elsewhere, homes, kept_on_workers, one_key, sharing
 
 
 class Chunks:
@@ -144,6 +142,7 @@ class ChunkedData:
         self.states: list[CodebookState] = []
         self.norm: float | None = None
         self.numbers = 0
+        self.together: Together | None = None
         self.blocks: list[Any] = []  # tasks
         self.advanced = 0  # stages that the blocks have behind them
 
@@ -151,7 +150,7 @@ class ChunkedData:
         """From now on blocks are what the next stage quantizes."""
         import dask
 
-        self.norm, fresh = None, not self.blocks
+        self.norm, self.together, fresh = None, None, not self.blocks
         if fresh:
             self.blocks = self._fresh()
         if not self.keep:
@@ -178,10 +177,12 @@ class ChunkedData:
         """Return the sum of the squares of all numbers that the stage quantizes."""
         import dask
 
-        total, self.numbers = 0.0, 0
-        for energy, numbers in computed("fit", self.each(dask.delayed(_energy))):
+        total, self.numbers, together = 0.0, 0, (NOTHING, 0)
+        for energy, numbers, (extent, rows) in computed("fit", self.each(dask.delayed(_energy))):
             total += energy
             self.numbers += numbers
+            together = together[0] | extent, together[1] + rows
+        self.together = together
         if not total < math.inf:
             raise NonFiniteError(
                 "fit: x reaches beyond float32 (3.4e38). Nothing was changed. Scale x down."
@@ -216,20 +217,27 @@ class ChunkedData:
 
     def passes(self) -> list[Callable[[np.ndarray], tuple[np.ndarray, ExactSum]]]:
         """Return a function of codewords that gives the counts and exact sums of all rows."""
-        import dask
-
         following = uuid.uuid4().hex
+        return [lambda codewords: self._tallies([codewords], following)[0]]
 
-        def again(codewords: np.ndarray) -> tuple[np.ndarray, ExactSum]:
-            shared = one_key(codewords)
-            tally, total = dask.delayed(_tally), None
-            parts = self.each(tally, shared, following)
-            for start in range(0, len(parts), FOLDED):
-                total = dask.delayed(_added)(total, parts[start : start + FOLDED])
-            counts, sums = computed("fit", [total])[0]
-            return counts, sums
+    def trials(self, starts: list[np.ndarray]) -> list[list[Callable[..., Any]]]:
+        """Return, for each of some codewords, passes that give what they give in one iteration.
 
-        return [again]
+        The tasks of all of them run at once.
+        """
+        return [[lambda _, found=found: found] for found in self._tallies(starts, None)]
+
+    def _tallies(self, trials: list[np.ndarray], following: str | None) -> list[Tally]:
+        """Return the counts and exact sums of all rows by each of some codewords."""
+        assert self.together is not None  # `energy` has been asked for
+        slots = homes()
+        groups = [(slots[n % len(slots)], [block]) for n, block in enumerate(self.blocks)]
+        if self.keep and slots != [None]:
+            groups = [
+                (slot, self.blocks[n :: len(slots)])
+                for n, slot in enumerate(slots[: len(self.blocks)])
+            ]
+        return tallies(groups, trials, self.together, following)
 
     def read(self, places: np.ndarray) -> np.ndarray:
         """Return what the current stage quantizes at these places (sorted or not)."""
@@ -244,29 +252,29 @@ class ChunkedData:
 
     def each(self, task: Callable[..., Any], *others: Any) -> list[Any]:
         """Return a task for each block, on the worker where that block is."""
-        made = []
+        made, slots = [], homes()
         for number, block in enumerate(self.blocks):
-            with at_home(number):
+            with at_home(slots[number % len(slots)]):
                 made.append(task(block, *others))
         return made
 
     def _fresh(self) -> list[Any]:
         """Return tasks that make all blocks, of what is on disk or wherever `x` comes from."""
-        made = []
+        made, slots = [], homes()
         for number, start in enumerate(range(0, self.n_rows, ROWS)):
-            with at_home(number):
-                made.append(self._block(start))
+            places = range(start, min(start + ROWS, self.n_rows))
+            rows = places if self.rows is None else self.rows[places.start : places.stop]
+            made.append(self._made(rows, slots[number % len(slots)]))
         return made
 
-    def _block(self, start: int) -> Any:
-        places = range(start, min(start + ROWS, self.n_rows))
-        return self._made(places if self.rows is None else self.rows[places.start : places.stop])
-
-    def _made(self, rows: np.ndarray | range) -> Any:
+    def _made(self, rows: np.ndarray | range, home: Any = None) -> Any:
+        """Return a task that makes these rows a block; pieces of chunks are cut where those are."""
         import dask
 
         states = one_key(self.states) if self.states else []
-        return dask.delayed(_block)(self.x.pieces(rows), one_key(self.projections), states)
+        pieces, projections = self.x.pieces(rows), one_key(self.projections)
+        with at_home(home):
+            return dask.delayed(_block)(pieces, projections, states)
 
     def _rows_at(self, places: np.ndarray) -> Any:
         """Return a task that gives what is at these places."""
@@ -284,36 +292,6 @@ class ChunkedData:
             if low < high
         ]
         return dask.delayed(_put)(parts, back)
-
-
-class Block:
-    """Rows on a worker, as `Data` of nothing else."""
-
-    def __init__(self, data: Data):
-        self.data = data
-        self._lock = threading.Lock()
-        self._following: tuple[str, Any] | None = None
-
-    def __reduce__(self) -> Any:
-        return type(self), (self.data,)
-
-    def __sizeof__(self) -> int:
-        held = [self.data.x, self.data.held, *self.data.codes]
-        return sum(int(getattr(each, "nbytes", 0)) for each in held)
-
-    def tally(self, codewords: np.ndarray, following: str) -> tuple[np.ndarray, ExactSum]:
-        """Return the counts and exact sums of the rows nearest to each codeword."""
-        if self.data.held is None:
-            batch, codebooks = self.data.read(slice(None)), Codebooks([codewords])
-            counts, sums = core.exact_tally(batch, core.encode(batch, codebooks, 1), codebooks)
-            return counts[0], sums[0].host()
-        with self._lock:
-            if self._following is None or self._following[0] != following:
-                self._following = (following, core.follow(self.data.held))
-            codebooks = Codebooks([codewords])
-            codes = self._following[1](codebooks)
-            counts, sums = core.exact_tally(self.data.held, codes, codebooks)
-        return counts[0], sums[0].host()
 
 
 # What tasks do.
@@ -336,6 +314,7 @@ def _bad(chunk: Any) -> tuple[tuple[int, ...], float] | None:
 
 
 def _block(pieces: list[Any], projections: Any, states: list[CodebookState]) -> Block:
+    _one_library(pieces)
     with np.errstate(over="ignore"):  # the checks of the chunks find such numbers
         rows = joined([single(each) for each in pieces])
     data = Data(rows, None, projections)
@@ -347,6 +326,15 @@ def _block(pieces: list[Any], projections: Any, states: list[CodebookState]) -> 
     return Block(data)
 
 
+def _one_library(pieces: list[Any]) -> None:
+    kinds = {f"{type(each).__module__}.{type(each).__qualname__}" for each in pieces}
+    if len({kind.partition(".")[0] for kind in kinds}) > 1:
+        raise BackendError(
+            f"fit: chunks of x hold arrays of kinds {', '.join(sorted(kinds))}; expected one "
+            "library. Call x.map_blocks(numpy.asarray) first."
+        )
+
+
 def _advanced(block: Block, state: CodebookState) -> Block:
     data = copy.copy(block.data)
     data.states, data.codes = list(data.states), list(data.codes)
@@ -356,9 +344,9 @@ def _advanced(block: Block, state: CodebookState) -> Block:
     return Block(data)
 
 
-def _energy(block: Block) -> tuple[float, int]:
+def _energy(block: Block) -> tuple[float, int, Together]:
     rows = block.data.read(slice(None))
-    return float(core.energies(rows).sum()), rows.shape[0] * rows.shape[1]
+    return float(core.energies(rows).sum()), rows.shape[0] * rows.shape[1], block.extent()
 
 
 def _seen(block: Block, most: int) -> set[bytes]:
@@ -367,20 +355,6 @@ def _seen(block: Block, most: int) -> set[bytes]:
 
 def _within(block: Block, codewords: np.ndarray) -> None:
     validation.vectors("fit", block.data.read(slice(None)), Codebooks([codewords]))
-
-
-def _tally(block: Block, codewords: np.ndarray, following: str) -> Any:
-    with sharing():
-        return block.tally(codewords, following)
-
-
-def _added(total: Any, parts: list[Any]) -> Any:
-    """Add tallies, into none of them."""
-    parts = parts if total is None else [total, *parts]
-    (counts, sums), *others = parts
-    for more, rows in others:
-        counts, sums = counts + more, sums + rows
-    return counts, sums
 
 
 def _some(block: Block, places: np.ndarray) -> np.ndarray:

@@ -16,7 +16,8 @@ from .. import arrays
 from ..codebooks import Codebooks
 from ..codec import core
 from . import joint
-from .chunked import FOLDED, Block, ChunkedData, Chunks
+from .chunked import ChunkedData, Chunks
+from .tallies import FOLDED, Block
 from .tasks import computed, one_key, sharing
 
 

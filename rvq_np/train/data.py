@@ -130,6 +130,10 @@ class Data:
         """Return the batches as `lloyd` takes them."""
         return self.batches if self.held is None else list(self.batches())
 
+    def trials(self, starts: list[np.ndarray]) -> list[Any]:
+        """Return `passes` for one iteration of each of some codewords."""
+        return [self.passes() for _ in starts]
+
     def read(self, places: np.ndarray | slice) -> Any:
         """Return what the current stage quantizes at these places (sorted or not)."""
         if self.held is not None:

@@ -324,10 +324,11 @@ def _first_codewords(
     mean = drawn.mean(axis=0, dtype=np.float64).astype(np.float32)
     starts = [drawn, mean + 0.25 * (drawn - mean), _spread_codewords(data, size, rng)]
     starts = [core.unit(each) for each in starts] if unit else starts
-    explained = []
     for codewords in starts:
         data.check_reach(codewords)
-        found = lloyd(data.passes(), codewords, 1)
+    explained = []
+    for codewords, passes in zip(starts, data.trials(starts), strict=True):
+        found = lloyd(passes, codewords, 1)
         used = found.counts > 0
         explained.append((np.square(found.sums[used]).sum(axis=1) / found.counts[used]).sum())
     return starts[int(np.argmax(explained))]

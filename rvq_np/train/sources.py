@@ -146,7 +146,8 @@ def _npy(call: str, path: Path) -> Any:
 
 
 def _rows_of_npy(path: str, start: int, stop: int) -> np.ndarray:
-    return np.array(np.load(path, mmap_mode="r", allow_pickle=False)[start:stop])
+    # Still on disk: tasks of some rows read only those.
+    return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False)[start:stop])
 
 
 def _parquet(call: str, path: Path, column: str | None) -> Any:

@@ -26,7 +26,7 @@ def computed(call: str, tasks: list[Any]) -> list[Any]:
     """Run tasks on the scheduler in use; return their results."""
     import dask
 
-    with _failures(call):
+    with _failures(call), _large():
         return list(dask.compute(*tasks))
 
 
@@ -52,27 +52,32 @@ def kept_on_workers(call: str, tasks: list[Any]) -> list[Any]:
     """Run tasks, whose results stay where they are made; return tasks that give them."""
     import dask
 
-    with _failures(call):
+    with _failures(call), _large():
         return list(dask.persist(*tasks))
 
 
-def at_home(number: int) -> contextlib.AbstractContextManager[Any]:
-    """Return a context in which tasks made are for one of the workers, the same for a number.
+def homes() -> list[Any]:
+    """Return the workers of the cluster in use, once for each thread; [None] if there is none."""
+    client = _client()
+    if client is None:
+        return [None]
+    known = client.scheduler_info(n_workers=-1).get("workers", {})  # none: the scheduler is lost
+    slots = [address for address in sorted(known) for _ in range(known[address]["nthreads"])]
+    return slots or [None]
+
+
+def at_home(home: Any) -> contextlib.AbstractContextManager[Any]:
+    """Return a context in which tasks made are for one of the workers.
 
     They run elsewhere if that worker dies. Without this, Dask moves what tasks work on to workers
     that have nothing to do, and what is kept beside it is lost.
     """
-    client = _client()
-    if client is None:
+    if home is None:
         return contextlib.nullcontext()
     import dask
 
-    known = client.scheduler_info(n_workers=-1).get("workers", {})  # none: the scheduler is lost
-    slots = [address for address in sorted(known) for _ in range(known[address]["nthreads"])]
-    if not slots:
-        return contextlib.nullcontext()
     found: contextlib.AbstractContextManager[Any] = dask.annotate(
-        workers=[slots[number % len(slots)]], allow_other_workers=True
+        workers=[home], allow_other_workers=True
     )
     return found
 
@@ -117,6 +122,16 @@ def _client() -> Any:
         return default_client()
     except ValueError:
         return None
+
+
+def _large() -> contextlib.AbstractContextManager[Any]:
+    """Return a context without Dask's advice on large graphs: codewords have to travel in them."""
+    import dask
+
+    found: contextlib.AbstractContextManager[Any] = dask.config.set(
+        {"distributed.admin.large-graph-warning-threshold": 1 << 60}
+    )
+    return found
 
 
 @contextlib.contextmanager

@@ -1,7 +1,10 @@
 """``rvq-np encode`` of a folder: every part once, whole, and of these codebooks."""
 
+import contextlib
+import errno
 import json
 import os
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -173,21 +176,108 @@ def test_what_cannot_be_is_refused(files, capsys):
     failed(capsys, "encode in -m m.safetensors -o out5", "c.parquet' is not a readable Parquet")
 
 
-@pytest.mark.filterwarnings("ignore::ResourceWarning")
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_workers_of_a_cluster_write_the_same_files(files, capsys, monkeypatch):
-    distributed = pytest.importorskip("distributed")
-    run("encode in -m m.safetensors -o here")
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=False, dashboard_address=":0"
-    ) as cluster:
-        run(f"encode in -m m.safetensors -o there --scheduler {cluster.scheduler_address}")
-        x = files[:70].copy()
-        x[53, 2] = np.inf
-        np.save("in/a.npy", x)
-        line = f"encode in -m m.safetensors -o bad --scheduler {cluster.scheduler_address}"
-        failed(capsys, line, "in/a.npy': encode: x holds inf at (53, 2)")
-    for path in Path("here").rglob("*"):
+# Of distributed's own connections and event loops, when clusters end.
+pass_over = [
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning"),
+]
+
+
+@pytest.fixture
+def cluster():
+    """Return the module of clusters; workers are threads of this process."""
+    pytest.importorskip("distributed")
+    from helpers import cluster
+
+    return cluster
+
+
+class TestOnACluster:
+    pytestmark = pass_over
+
+    def test_workers_write_the_same_files(self, files, capsys, cluster):
+        run("encode in -m m.safetensors -o here")
+        with cluster.local(processes=False) as made:
+            run(f"encode in -m m.safetensors -o there --scheduler {made.scheduler_address}")
+            x = files[:70].copy()
+            x[53, 2] = np.inf
+            np.save("in/a.npy", x)
+            line = f"encode in -m m.safetensors -o bad --scheduler {made.scheduler_address}"
+            failed(capsys, line, "in/a.npy': encode: x holds inf at (53, 2)")
+        same("here", "there")
+
+    def test_a_full_disk_names_file_and_worker_and_leaves_no_file(
+        self, files, capsys, cluster, monkeypatch
+    ):
+        run("encode in -m m.safetensors -o here")
+        real = folder._sink
+
+        @contextlib.contextmanager
+        def full(source, *others):
+            with real(source, *others) as put:
+
+                def write(start, *given):
+                    if start and source.endswith("c.parquet"):
+                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                    put(start, *given)
+
+                yield write
+
+        with cluster.local(1, processes=False) as made:
+            line = f"encode in -m m.safetensors -o out --scheduler {made.scheduler_address}"
+            with monkeypatch.context() as patched:
+                patched.setattr(folder, "_sink", full)
+                failed(capsys, line, "No space left on device, while")
+                run(line, 1)
+            said = capsys.readouterr().err
+            assert "in/c.parquet' is encoded on the worker inproc://" in said
+            assert "start the command again" in said
+            assert not list(Path("out").glob("*c.parquet*"))
+            assert manifest()["complete"] is False
+            run(line)
+        same("here", "out")
+
+    def test_a_lost_scheduler_keeps_what_is_done(self, files, capsys, cluster, monkeypatch):
+        run("encode in -m m.safetensors -o here")
+        with cluster.local(1, processes=False) as made:
+
+            def lost(entries, *others):
+                yield next(entries)
+                made.close()
+                yield from entries
+
+            go, real = threading.Event(), folder._read
+
+            def waiting(source, *others):
+                assert source.endswith("a.npy") or go.wait(cluster.PATIENCE)
+                return real(source, *others)
+
+            line = f"encode in -m m.safetensors -o out --scheduler {made.scheduler_address}"
+            with monkeypatch.context() as patched:
+                patched.setattr(folder.terminal, "shown", lost)
+                patched.setattr(folder, "_read", waiting)
+                try:
+                    failed(capsys, line, "encode: the cluster did not finish")
+                finally:
+                    go.set()
+            assert manifest()["complete"] is False
+        capsys.readouterr()
+        run("encode in -m m.safetensors -o out")
+        assert "1 were there already" in capsys.readouterr().out
+        same("here", "out")
+
+    def test_no_scheduler_is_said(self, files, capsys, cluster):
+        import dask
+
+        with dask.config.set({"distributed.comm.timeouts.connect": "200ms"}):
+            line = "encode in -m m.safetensors -o out --scheduler tcp://127.0.0.1:9"
+            failed(capsys, line, "encode: there is no scheduler at 'tcp://127.0.0.1:9'")
+            failed(capsys, line.replace("tcp", "no"), "there is no scheduler at 'no://")
+
+
+def same(here, there):
+    for path in Path(here).rglob("*"):
         if path.is_file() and path.name != folder.JOURNAL:
-            other = Path("there", path.relative_to("here"))
+            other = Path(there, path.relative_to(here))
             assert path.read_bytes() == other.read_bytes(), path

@@ -1,5 +1,8 @@
 """`fit` by tasks: the codebooks of the same rows in memory, bit for bit, however they are cut."""
 
+import contextlib
+import pickle
+
 import dask
 import dask.array as da
 import numpy as np
@@ -20,7 +23,7 @@ from rvq_np.errors import (
     StateError,
     TooFewVectorsWarning,
 )
-from rvq_np.train import chunked, data, refining, tasks
+from rvq_np.train import chunked, data, refining, tallies, tasks
 from rvq_np.train.kmeans import lloyd, sample_rows
 
 N, DIM, SIZE = 3000, 6, 16
@@ -268,6 +271,37 @@ def test_what_cannot_be_fitted_is_refused():
         fitted(dask.delayed(3))
 
 
+def test_chunks_of_several_libraries_are_refused(scheduler):
+    import array_api_strict
+
+    def some(block, block_info):
+        strict = block_info[0]["chunk-location"][0] == 1
+        return array_api_strict.asarray(block) if strict else block
+
+    x = da.from_array(vectors(), chunks=(500, DIM))
+    mixed = x.map_blocks(some, dtype=x.dtype, meta=x._meta)
+    with pytest.raises(BackendError, match=r"^fit: .* array_api_strict.*, numpy\.ndarray;"):
+        fitted(mixed)
+
+
+@pytest.mark.parametrize("persist", [True, False])
+def test_blocks_that_share_a_worker_give_one_tally(persist, monkeypatch, scheduler):
+    """As on a cluster of three threads and on one of eight, whose tallies tasks add up."""
+    x = vectors()
+    array, expected, groups = da.from_array(x, chunks=(500, DIM)), fitted(x), []
+    monkeypatch.setattr(chunked, "at_home", lambda home: contextlib.nullcontext())
+    monkeypatch.setattr(tallies, "at_home", lambda home: contextlib.nullcontext())
+    monkeypatch.setattr(tallies, "FOLDED", 2)
+    real = tallies.tallies
+    monkeypatch.setattr(chunked, "tallies", lambda g, *o: groups.append(len(g)) or real(g, *o))
+    for slots, here in ((3, 4), (8, 1)):
+        monkeypatch.setattr(tallies, "HERE", here)
+        monkeypatch.setattr(chunked, "homes", lambda slots=slots: list(range(slots)))
+        assert fitted(array, persist=persist, rows_per_codeword=None) == expected
+        assert set(groups) == {min(slots, 5) if persist else 5}
+        groups.clear()
+
+
 def test_the_driver_gets_no_chunk(monkeypatch):
     """What comes back from the tasks: codewords, tallies and numbers, none of them per row."""
     x, largest = vectors(n=20_000), []
@@ -275,15 +309,15 @@ def test_the_driver_gets_no_chunk(monkeypatch):
 
     def computed(call, tasks):
         found = real(call, tasks)
-        for each in found:
-            parts = each if isinstance(each, tuple) else (each,)
-            largest.extend(part.nbytes for part in parts if isinstance(part, np.ndarray))
+        largest.extend(len(pickle.dumps(each)) for each in found)
         return found
 
-    monkeypatch.setattr(chunked, "computed", computed)
+    for module in (chunked, tallies):
+        monkeypatch.setattr(module, "computed", computed)
     with dask.config.set(scheduler="sync"):
         fitted(da.from_array(x, chunks=(1000, DIM)), rows_per_codeword=None)
-    assert 0 < max(largest) <= SIZE * DIM * 8
+    # The tallies of three trials, in five parts or less, as these numbers have all sizes.
+    assert SIZE * DIM * 8 < max(largest) < 3 * 5 * SIZE * DIM * 8 + 2000 < x[:1000].nbytes
 
 
 def test_files_and_batches_give_the_codebooks_of_memory(tmp_path, scheduler):

@@ -583,7 +583,7 @@ def test_two_ranks_keep_the_same_codebooks_those_of_one_process(tmp_path, codebo
         for rank in range(2)
     ]  # fmt: skip
     for each in started:
-        _, errors = each.communicate(timeout=120)
+        _, errors = each.communicate(timeout=1200)
         assert each.returncode == 0, errors
     first, second = (list(np.load(tmp_path / f"{rank}.npz").values()) for rank in range(2))
     assert len(first) == len(second) > 0

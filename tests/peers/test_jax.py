@@ -178,6 +178,6 @@ def test_results_stay_on_the_device_of_the_input_and_float64_is_served_if_switch
     }
     ran = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(TWO_DEVICES)],
-        env=os.environ | environment, capture_output=True, text=True, timeout=120, check=False,
+        env=os.environ | environment, capture_output=True, text=True, timeout=1200, check=False,
     )  # fmt: skip
     assert ran.stdout == "done\n", ran.stderr

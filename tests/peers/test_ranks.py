@@ -18,6 +18,7 @@ def environment():
     paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     return {
         **os.environ, "PYTHONPATH": paths, "RVQ_NP_NUM_THREADS": "1", "OMP_NUM_THREADS": "1",
+        "GLOO_SOCKET_IFNAME": "lo",  # not what the name of the machine resolves to
         "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
     }  # fmt: skip
 
@@ -40,15 +41,21 @@ def trained(kind, size, data, out):
         subprocess.Popen(line, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         for line in lines
     ]
-    for each in ranks:
-        text, _ = each.communicate(timeout=300)
-        assert each.returncode == 0, text.decode()
+    try:
+        for each in ranks:
+            text, _ = each.communicate(timeout=3000)
+            assert each.returncode == 0, text.decode()
+    finally:
+        for each in ranks:  # the others wait for one that failed
+            each.kill()
+            each.wait()
+            each.stdout.close()
     return [dict(np.load(f"{out}-{rank}.npz")) for rank in range(size)]
 
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
-    """What one process makes of all rows: of whole numbers, whose sums are exact, and of others."""
+    """What one process makes of all rows: of whole numbers, and of others."""
     folder, rng = tmp_path_factory.mktemp("alone"), np.random.default_rng(0)
     data = folder / "batches.npz"
     whole = rng.integers(-9, 10, (4, 90, 6)).astype(np.float32)
@@ -65,7 +72,4 @@ def test_ranks_end_where_one_process_ends(kind, size, alone, tmp_path):
     assert len(expected) >= 2 * 2 * 4
     for state in states:
         for key, value in expected.items():
-            np.testing.assert_array_equal(state[key], states[0][key])
-            if size == 1 or (key.startswith("whole:") and ".0." in key):
-                np.testing.assert_array_equal(state[key], value, err_msg=key)
-            np.testing.assert_allclose(state[key], value, rtol=1e-5, atol=1e-6, err_msg=key)
+            np.testing.assert_array_equal(state[key], value, err_msg=key)
