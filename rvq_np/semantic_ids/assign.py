@@ -10,12 +10,14 @@ from .. import arguments
 from ..codebooks import Codebooks, Normalized
 from ..codec import core
 from ..errors import ParameterError
+from ..kernels import dispatch
 from . import _codes
-from .candidates import Candidates, candidates, check, entered
+from ._free import place
+from .candidates import candidates, check, entered
 from .resolve import Resolved, resolve
 
 BLOCK = 1 << 24  # numbers of vectors encoded at once
-ROUNDS = ((16, True), (256, True), (64, False), (1024, False))  # candidates, of the last stage only
+NEAR = 16  # codewords of the last stage where an item may move first
 HELD = 1 << 26  # numbers of candidates held at once
 
 
@@ -89,37 +91,57 @@ def _moved(
     capacity: int,
     published: np.ndarray,
 ) -> Resolved:
-    """Return IDs by relocation, with more candidates from round to round."""
+    """Return IDs by relocation: along the last stage first, then to the nearest free IDs."""
     crowded = _crowded(codes, published, capacity)
-    found, added, waiting = codes.copy(), 0.0, np.empty(0, np.int64)
-    for turn, (k, last) in enumerate(ROUNDS):
-        items = crowded if turn == 0 else waiting
-        k = min(k, books.sizes[-1]) if last else k
-        if not last and isinstance(books, Normalized):  # no beam goes through its stages
-            continue
-        if not len(items) or (turn and last and k <= ROUNDS[0][0]):
-            continue
-        # In parts, or candidates of many items with many each would not be linear in memory.
-        part = len(items) if turn == 0 else max(1, HELD // (k * (books.n_q + 2)))
-        left = []
-        for start in range(0, len(items), part):
-            some = items[start : start + part]
-            there = candidates(x, books, k, last=last, items=some)
-            if turn == 0:
-                answer = resolve(codes, there, capacity=capacity, prior=published)
-                found, waiting = answer.codes, answer.unplaced
-                added += answer.added
-                left.append(waiting)
-                continue
-            settled = np.concatenate([published, found[:, found[0] >= 0]], axis=1)
-            own = Candidates(there.codes, there.distances)
-            answer = resolve(codes[:, some], own, capacity=capacity, prior=settled)
-            found[:, some] = answer.codes
-            added += answer.added
-            left.append(some[answer.unplaced])
-        waiting = np.concatenate(left)
+    there = candidates(x, books, min(NEAR, books.sizes[-1]), last=True, items=crowded)
+    first = resolve(codes, there, capacity=capacity, prior=published)
+    del there
+    found, waiting, added = first.codes, first.unplaced, first.added
+    if isinstance(books, Normalized):  # a distance of which is no sum of products
+        found, waiting, more = _along_the_last(x, codes, books, capacity, published, first)
+        added += more
+    elif len(waiting):
+        looking, waiting = waiting, place(x, books, codes, found, waiting, capacity, published)
+        added += _grown(x, books, codes, found, np.setdiff1d(looking, waiting, assume_unique=True))
     moved = np.flatnonzero((found != codes).any(axis=0) & (found[0] >= 0))
     return Resolved(found, moved, waiting, added)
+
+
+def _along_the_last(
+    x: np.ndarray,
+    codes: np.ndarray,
+    books: Normalized,
+    capacity: int,
+    published: np.ndarray,
+    first: Resolved,
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Return IDs of what is unplaced, among all codewords of the last stage, who has none, cost."""
+    found, left, added, k = first.codes, [first.unplaced[:0]], 0.0, books.sizes[-1]
+    part = max(1, HELD // (k * (books.n_q + 2)))  # all at once would not be linear in memory
+    for start in range(0, len(first.unplaced) if k > NEAR else 0, part):
+        some = first.unplaced[start : start + part]
+        there = candidates(x, books, k, last=True, items=some)._replace(items=None)
+        settled = np.concatenate([published, found[:, found[0] >= 0]], axis=1)
+        answer = resolve(codes[:, some], there, capacity=capacity, prior=settled)
+        found[:, some] = answer.codes
+        added += answer.added
+        left.append(some[answer.unplaced])
+    return found, np.concatenate(left) if k > NEAR else first.unplaced, added
+
+
+def _grown(
+    x: np.ndarray, books: Codebooks, before: np.ndarray, after: np.ndarray, items: np.ndarray
+) -> float:
+    """Return by how much the squared distances of some items grew."""
+    total, step = 0.0, max(1, BLOCK // books.dim)
+    for start in range(0, len(items), step):
+        some = items[start : start + step]
+        rows = x[some]
+        paths = np.stack([before[:, some], after[:, some]])
+        apart = np.empty((2, len(some)))
+        dispatch.path_distances(rows, core.tables(rows, books), paths, apart)
+        total += float(np.sort(apart[1] - apart[0]).sum())
+    return total
 
 
 def _crowded(codes: np.ndarray, published: np.ndarray, capacity: int) -> np.ndarray:
