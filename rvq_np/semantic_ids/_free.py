@@ -11,6 +11,7 @@ order a BLAS library adds them in.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +27,9 @@ PAIRS = 1 << 22  # IDs of items that are chosen from at once
 ROWS = 1024  # items that a thread takes at once
 TABLE = 1 << 24  # numbers of products of codewords that may be kept
 FARTHEST = 400  # exponent of an item above that of the codewords
+
+
+Rows = Callable[[np.ndarray], np.ndarray]  # the vectors (n, D) of the items of these numbers
 
 
 class Full(NamedTuple):
@@ -47,17 +51,17 @@ class Full(NamedTuple):
         places = [np.flatnonzero(new) for new in _codes.beginnings(ids, np.arange(n_ids))]
         codes = [row[place] for row, place in zip(ids, places, strict=True)]
         shut = [np.ones(n_ids, bool)]
-        first, before = [], n_ids
+        first: list[np.ndarray] = []
         for size, upper, lower in zip(sizes[:0:-1], places[-2::-1], places[:0:-1], strict=True):
             begin = np.searchsorted(lower, upper)
             closed = np.add.reduceat(shut[0], begin, dtype=np.int64) if len(begin) else begin
             shut.insert(0, closed == size)
             first.insert(0, begin)
         before = np.cumsum([len(each) for each in codes])
-        first = [each + nodes for each, nodes in zip(first, before[:-1], strict=True)]
+        moved = [each + nodes for each, nodes in zip(first, before[:-1], strict=True)]
         return cls(
             np.concatenate(codes).astype(np.int32, copy=False),
-            np.concatenate([*first, before[-1:]]).astype(np.int64),
+            np.concatenate([*moved, before[-1:]]).astype(np.int64),
             np.concatenate(shut),
             len(codes[0]),
         )
@@ -67,7 +71,7 @@ class Seeker:
     """Finds the free IDs of codebooks that are nearest to items."""
 
     def __init__(self, books: Codebooks, like: np.ndarray):
-        tables = [stage.table.astype(np.float64) for stage in core.tables(like[:1], books)]
+        tables = [stage.table.astype(np.float64) for stage in core.tables(like, books)]
         self.sizes = books.sizes
         # Sums of products of so many numbers, of as many codewords, are below 2^53.
         self.bits = (53 - int(books.dim * books.n_q).bit_length()) // 2
@@ -99,7 +103,7 @@ class Seeker:
         return np.ldexp(whole @ self.turned, np.minimum(exponent - self.exponent, FARTHEST))
 
     def nearest(
-        self, x: np.ndarray, items: np.ndarray, own: np.ndarray, full: Full, few: int, most: int
+        self, rows: Rows, items: np.ndarray, own: np.ndarray, full: Full, few: int, most: int
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return what the `most` nearest free IDs of items add (n, most), and their codes.
 
@@ -113,8 +117,8 @@ class Seeker:
         def some(start: int, stop: int) -> None:
             room, wide = max(few, most), max(self.sizes)
             seek(
-                self.terms(x[items[start:stop]]), self.squares, self.begin, self.pairs, self.place,
-                self.turned, np.ascontiguousarray(own[:, start:stop]), *full, few,
+                self.terms(rows(items[start:stop])), self.squares, self.begin, self.pairs,
+                self.place, self.turned, np.ascontiguousarray(own[:, start:stop]), *full, few,
                 costs[start:stop], paths[start:stop], np.empty(wide), np.empty(wide),
                 np.empty(room), np.empty(room, np.int64), np.empty((room, n_q), np.int32),
                 np.empty(room), np.empty(room, np.int64), np.empty((room, n_q), np.int32),
@@ -125,7 +129,7 @@ class Seeker:
 
 
 def place(
-    x: np.ndarray,
+    rows: Rows,
     books: Codebooks,
     codes: np.ndarray,
     found: np.ndarray,
@@ -140,7 +144,9 @@ def place(
     IDs taken meanwhile looks again, for more. So at least one item a turn finds a place, and all do
     while there are free IDs.
     """
-    seeker = Seeker(books, x)
+    if not len(waiting):
+        return waiting
+    seeker = Seeker(books, rows(waiting[:1]))
     known = (published < np.array(books.sizes)[:, None]).all(axis=0)
     published = published[:, known]  # others take no place of these codebooks
     for turn in itertools.count():
@@ -150,7 +156,7 @@ def place(
             some = waiting[start : start + part]
             held = np.concatenate([published, found[:, found[0] >= 0]], axis=1)
             full = Full.of(held, books.sizes, capacity)
-            near = seeker.nearest(x, some, np.ascontiguousarray(codes[:, some]), full, few, most)
+            near = seeker.nearest(rows, some, np.ascontiguousarray(codes[:, some]), full, few, most)
             who, ids = _given(*near, held, capacity)
             found[:, some[who]] = ids
             left.append(np.delete(some, who))

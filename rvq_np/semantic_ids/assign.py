@@ -13,11 +13,11 @@ from ..errors import ParameterError
 from ..kernels import dispatch
 from . import _codes
 from ._free import place
-from .candidates import candidates, check, entered
+from .candidates import candidates, check, entered, squares
 from .resolve import Resolved, resolve
 
 BLOCK = 1 << 24  # numbers of vectors encoded at once
-NEAR = 16  # codewords of the last stage where an item may move first
+NEAR = 8  # codewords of the last stage where an item may move first
 HELD = 1 << 26  # numbers of candidates held at once
 
 
@@ -97,12 +97,22 @@ def _moved(
     first = resolve(codes, there, capacity=capacity, prior=published)
     del there
     found, waiting, added = first.codes, first.unplaced, first.added
-    if isinstance(books, Normalized):  # a distance of which is no sum of products
-        found, waiting, more = _along_the_last(x, codes, books, capacity, published, first)
+    plain: Any = books
+    rows, apart = x.__getitem__, _distances
+    if isinstance(books, Normalized):
+        waiting, more = _along_the_last(x, codes, books, capacity, published, found, waiting)
         added += more
-    elif len(waiting):
-        looking, waiting = waiting, place(x, books, codes, found, waiting, capacity, published)
-        added += _grown(x, books, codes, found, np.setdiff1d(looking, waiting, assume_unique=True))
+        # No sum of codewords is near an item, so what is near is a sum near that of its codes.
+        plain = Codebooks([stage for part in books.parts[: books.n_q] for stage in part])
+        rows, apart = (lambda items: core.decode(codes[:, items], plain)), _directed
+    looking = waiting
+    waiting = place(rows, plain, codes, found, looking, capacity, published)
+    given = np.setdiff1d(looking, waiting, assume_unique=True)
+    step = max(1, BLOCK // books.dim)
+    for start in range(0, len(given), step):
+        some = given[start : start + step]
+        both = [apart(x[some], books, each[:, some]) for each in (found, codes)]
+        added += float(np.sort(both[0] - both[1]).sum())
     moved = np.flatnonzero((found != codes).any(axis=0) & (found[0] >= 0))
     return Resolved(found, moved, waiting, added)
 
@@ -113,35 +123,37 @@ def _along_the_last(
     books: Normalized,
     capacity: int,
     published: np.ndarray,
-    first: Resolved,
-) -> tuple[np.ndarray, np.ndarray, float]:
-    """Return IDs of what is unplaced, among all codewords of the last stage, who has none, cost."""
-    found, left, added, k = first.codes, [first.unplaced[:0]], 0.0, books.sizes[-1]
+    found: np.ndarray,
+    waiting: np.ndarray,
+) -> tuple[np.ndarray, float]:
+    """Give items that wait IDs of their first codes in `found`; return who has none, and cost."""
+    left, added, k = [waiting[:0]], 0.0, books.sizes[-1]
     part = max(1, HELD // (k * (books.n_q + 2)))  # all at once would not be linear in memory
-    for start in range(0, len(first.unplaced) if k > NEAR else 0, part):
-        some = first.unplaced[start : start + part]
+    for start in range(0, len(waiting), part):
+        some = waiting[start : start + part]
         there = candidates(x, books, k, last=True, items=some)._replace(items=None)
         settled = np.concatenate([published, found[:, found[0] >= 0]], axis=1)
         answer = resolve(codes[:, some], there, capacity=capacity, prior=settled)
         found[:, some] = answer.codes
         added += answer.added
         left.append(some[answer.unplaced])
-    return found, np.concatenate(left) if k > NEAR else first.unplaced, added
+    return np.concatenate(left), added
 
 
-def _grown(
-    x: np.ndarray, books: Codebooks, before: np.ndarray, after: np.ndarray, items: np.ndarray
-) -> float:
-    """Return by how much the squared distances of some items grew."""
-    total, step = 0.0, max(1, BLOCK // books.dim)
-    for start in range(0, len(items), step):
-        some = items[start : start + step]
-        rows = x[some]
-        paths = np.stack([before[:, some], after[:, some]])
-        apart = np.empty((2, len(some)))
-        dispatch.path_distances(rows, core.tables(rows, books), paths, apart)
-        total += float(np.sort(apart[1] - apart[0]).sum())
-    return total
+def _distances(rows: np.ndarray, books: Any, codes: np.ndarray) -> np.ndarray:
+    """Return how far rows are from what codes (Q, n) decode to, squared."""
+    apart = np.empty((1, len(rows)))
+    dispatch.path_distances(rows, core.tables(rows, books), codes[None], apart)
+    return apart[0]
+
+
+def _directed(rows: np.ndarray, books: Any, codes: np.ndarray) -> np.ndarray:
+    """Return how far what the last stage quantizes is from its codeword, squared."""
+    rows = rows.astype(np.float64)
+    for part, chosen in zip(books.parts, codes, strict=False):
+        length = np.sqrt(squares(rows))[:, None]
+        rows = rows / np.where(length > 0, length, 1.0) - part[0].codebook[chosen]
+    return squares(rows)
 
 
 def _crowded(codes: np.ndarray, published: np.ndarray, capacity: int) -> np.ndarray:

@@ -137,8 +137,7 @@ def seek(
                             if below + 1 < held and (
                                 heap[below + 1] > heap[below]
                                 or (
-                                    heap[below + 1] == heap[below]
-                                    and rank[below + 1] > rank[below]
+                                    heap[below + 1] == heap[below] and rank[below + 1] > rank[below]
                                 )
                             ):
                                 below += 1
