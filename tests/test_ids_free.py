@@ -116,9 +116,9 @@ def test_products_are_those_of_the_vectors(dtype, scale):
     x = (x * scale).astype(dtype)
     seeker = _free.Seeker(books, x)
     unit = 2.0 ** (seeker.exponent - seeker.bits)
-    words = np.concatenate([stage.codebook for stage in books]).astype(float)
-    assert seeker.terms(x) * unit**2 == pytest.approx(x.astype(float) @ words.T, abs=3e-5 * scale)
-    assert seeker.squares * unit**2 == pytest.approx(np.square(words).sum(axis=1), abs=1e-4)
+    codewords = np.concatenate([stage.codebook for stage in books]).astype(float)
+    assert seeker.terms(x) * unit**2 == pytest.approx(x.astype(float) @ codewords.T, abs=3e-5 * scale)
+    assert seeker.squares * unit**2 == pytest.approx(np.square(codewords).sum(axis=1), abs=1e-4)
     # Any order of adding up gives the same bits.
     turned = _free.Seeker(
         rvq_np.Codebooks([rvq_np.Stage(each.codebook[:, ::-1].copy()) for each in books]), x

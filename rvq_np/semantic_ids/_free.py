@@ -75,15 +75,15 @@ class Seeker:
         self.sizes = books.sizes
         # Sums of products of so many numbers, of as many codewords, are below 2^53.
         self.bits = (53 - int(books.dim * books.n_q).bit_length()) // 2
-        words = np.concatenate(tables)
-        self.exponent = int(np.frexp(np.abs(words).max(initial=0.0))[1])
-        words = np.rint(np.ldexp(words, self.bits - self.exponent))
+        codewords = np.concatenate(tables)
+        self.exponent = int(np.frexp(np.abs(codewords).max(initial=0.0))[1])
+        codewords = np.rint(np.ldexp(codewords, self.bits - self.exponent))
         self.begin = np.concatenate([[0], np.cumsum(self.sizes)]).astype(np.int64)
-        self.squares = np.square(words).sum(axis=1)
-        self.turned = np.ascontiguousarray(words.T)
+        self.squares = np.square(codewords).sum(axis=1)
+        self.turned = np.ascontiguousarray(codewords.T)
         n_q = len(self.sizes)
         self.place = np.zeros((n_q, n_q), np.int64)
-        stages, kept, end = np.split(words, self.begin[1:-1]), [], 0
+        stages, kept, end = np.split(codewords, self.begin[1:-1]), [], 0
         both = list(itertools.combinations(range(n_q), 2))
         self.pairs = np.zeros(1)  # none are asked for, with one stage
         if sum(self.sizes[q] * self.sizes[r] for q, r in both) > TABLE:
@@ -115,13 +115,13 @@ class Seeker:
         seek = dispatch.ids(len(items) * few).seek
 
         def some(start: int, stop: int) -> None:
-            room, wide = max(few, most), max(self.sizes)
+            widest, longest = max(few, most), max(self.sizes)
             seek(
                 self.terms(rows(items[start:stop])), self.squares, self.begin, self.pairs,
                 self.place, self.turned, np.ascontiguousarray(own[:, start:stop]), *full, few,
-                costs[start:stop], paths[start:stop], np.empty(wide), np.empty(wide),
-                np.empty(room), np.empty(room, np.int64), np.empty((room, n_q), np.int32),
-                np.empty(room), np.empty(room, np.int64), np.empty((room, n_q), np.int32),
+                costs[start:stop], paths[start:stop], np.empty(longest), np.empty(longest),
+                np.empty(widest), np.empty(widest, np.int64), np.empty((widest, n_q), np.int32),
+                np.empty(widest), np.empty(widest, np.int64), np.empty((widest, n_q), np.int32),
             )  # fmt: skip
 
         tiles.over_rows(some, len(items), ROWS)
