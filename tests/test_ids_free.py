@@ -117,7 +117,8 @@ def test_products_are_those_of_the_vectors(dtype, scale):
     seeker = _free.Seeker(books, x)
     unit = 2.0 ** (seeker.exponent - seeker.bits)
     codewords = np.concatenate([stage.codebook for stage in books]).astype(float)
-    assert seeker.terms(x) * unit**2 == pytest.approx(x.astype(float) @ codewords.T, abs=3e-5 * scale)
+    products = x.astype(float) @ codewords.T
+    assert seeker.terms(x) * unit**2 == pytest.approx(products, abs=3e-5 * scale)
     assert seeker.squares * unit**2 == pytest.approx(np.square(codewords).sum(axis=1), abs=1e-4)
     # Any order of adding up gives the same bits.
     turned = _free.Seeker(
