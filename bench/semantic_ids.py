@@ -380,7 +380,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     neighbours, setting = Neighbours(), Setting(options.quick, [options.threads])
     answers = []
-    for ask in (scale, quality, glossed, wide):
+    for ask in (quality, glossed, scale, wide):
         answers.append(ask(setting, options.threads))
         print("\n".join(map(str, answers[-1].tables)), flush=True)
     busy = neighbours.cores()
