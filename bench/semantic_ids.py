@@ -78,9 +78,9 @@ def _quality(x: Any, what: str, ways: dict[str, Callable[[Any], Any]], threads: 
             if name == OURS:
                 more = _error(x, moved, books) / plain - 1
                 kept = semantic_ids.shared_prefixes(moved, near)
+                others = np.random.default_rng(0).integers(0, len(x), near.shape)
+                chance = semantic_ids.shared_prefixes(codes, others)
                 recalls = [f"{_recall(x, moved, books, near):.1%}"]
-    rng = np.random.default_rng(0)
-    chance = semantic_ids.shared_prefixes(codes, rng.integers(0, len(x), near.shape))
     note = (
         f"Embeddings of {what}, {len(x)} x {x.shape[1]}, sizes {SIZES}, {ITERATIONS} iterations of "
         "k-means a stage on all rows, one start. Time from the embeddings to unique IDs. Relative "
