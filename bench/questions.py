@@ -67,5 +67,6 @@ QUESTIONS = {
     "ids-quality": Question(semantic_ids.quality),
     "ids-glosses": Question(semantic_ids.glossed),
     "ids-scale": Question(semantic_ids.scale),
+    "ids-balance": Question(semantic_ids.balanced),
     "ids-wide": Question(semantic_ids.wide),
 }

@@ -231,6 +231,27 @@ def _ten_million(count: int, threads: int) -> tuple[list[Any], list[Check]]:
     return rows, checks
 
 
+def balanced(setting: Setting, threads: int) -> Answer:
+    """How long does a stage take in which no codeword may get more than N / K items?"""
+    x = embeddings()[:FEW] if setting.quick else embeddings()
+    rows = []
+    with fixed_threads(threads):
+        for size in (64,) if setting.quick else (256, 1024):
+            books = train.codebooks_of(train.fit(x, 1, size, 10, 0))
+            for capacity in (-(-len(x) // size), 2 * len(x) // size):
+                with _Peak() as peak:
+                    found = semantic_ids.balance(x, books, capacity)
+                rows.append((
+                    f"{size} codewords, at most {capacity} items each", peak.shown,
+                    f"{peak.mib:.0f} MiB", f"{found.error / found.free_error - 1:.2%}",
+                ))  # fmt: skip
+    note = (
+        f"Embeddings of the tokens of wordllama, {len(x)} x {x.shape[1]}, `semantic_ids.balance`."
+    )
+    title = "Semantic IDs: codewords with a capacity"
+    return Answer([Table(title, note, ("work", "time", "memory", "added error"), rows)])
+
+
 def wide(setting: Setting, threads: int) -> Answer:
     """How long from embeddings to unique IDs with K 8192 and D 512, beside faiss.Kmeans?"""
     size, count, stages = (64, 2048, 2) if setting.quick else (8192, 40_960, 2)
@@ -380,7 +401,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     neighbours, setting = Neighbours(), Setting(options.quick, [options.threads])
     answers = []
-    for ask in (quality, glossed, scale, wide):
+    for ask in (quality, glossed, scale, balanced, wide):
         answers.append(ask(setting, options.threads))
         print("\n".join(map(str, answers[-1].tables)), flush=True)
     busy = neighbours.cores()

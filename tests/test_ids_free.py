@@ -14,6 +14,7 @@ import rvq_np
 from rvq_np.errors import ParameterError
 from rvq_np.kernels import dispatch
 from rvq_np.semantic_ids import _free, assign
+from rvq_np.semantic_ids._products import Products
 from rvq_np.train import fit
 
 WIDE = ((1000, 1000),)  # hypotheses and IDs: all there are
@@ -114,18 +115,19 @@ def shorter(sizes, n_items, dim=6, seed=0):
 def test_products_are_those_of_the_vectors(dtype, scale):
     x, books = shorter((5, 4, 3), 40)
     x = (x * scale).astype(dtype)
-    seeker = _free.Seeker(books, x)
-    unit = 2.0 ** (seeker.exponent - seeker.bits)
-    codewords = np.concatenate([stage.codebook for stage in books]).astype(float)
-    products = x.astype(float) @ codewords.T
-    assert seeker.terms(x) * unit**2 == pytest.approx(products, abs=3e-5 * scale)
-    assert seeker.squares * unit**2 == pytest.approx(np.square(codewords).sum(axis=1), abs=1e-4)
-    # Any order of adding up gives the same bits.
-    turned = _free.Seeker(
-        rvq_np.Codebooks([rvq_np.Stage(each.codebook[:, ::-1].copy()) for each in books]), x
-    )
-    assert (turned.terms(x[:, ::-1]) == seeker.terms(x)).all()
-    assert (turned.pairs == seeker.pairs).all()
+    codewords = np.concatenate([stage.codebook for stage in books])
+    made = Products(codewords, 3)
+    unit = 4.0**made.shift
+    products = x.astype(float) @ codewords.astype(float).T
+    assert made.of(x) * unit == pytest.approx(products, abs=3e-5 * scale)
+    squares = np.square(codewords, dtype=float).sum(axis=1)
+    assert made.squares * unit == pytest.approx(squares, abs=1e-4)
+    # Any order of adding up gives the same bits, also of as many codewords as there are stages.
+    turned = Products(codewords[:, ::-1], 3)
+    assert (turned.of(x[:, ::-1]) == made.of(x)).all()
+    three = (made.whole[:3] + made.whole[3:6] + made.whole[6:9]) @ made.turned
+    assert (three == (made.whole[:9] @ made.turned).reshape(3, 3, -1).sum(axis=0)).all()
+    assert np.abs(three).max() < 2**53
 
 
 def test_items_that_are_all_alike_get_ids_of_their_own(rng):

@@ -3,9 +3,7 @@
 A distance to a code sequence is a sum of products of the item with codewords, and of codewords
 with each other: ``|x - sum c|^2 = |x|^2 + sum (|c_q|^2 - 2 x c_q) + sum 2 c_q c_r``.  So an item is
 multiplied with all codewords once, and after that a hypothesis of a beam search costs one addition
-a codeword and stage, not a product of vectors.  Products are of numbers that are rounded to some
-21 bits: all their sums are exact in float64, so they are the same on every machine and whatever
-order a BLAS library adds them in.
+a codeword and stage, not a product of vectors.
 """
 
 from __future__ import annotations
@@ -20,13 +18,13 @@ from ..codebooks import Codebooks
 from ..codec import core
 from ..kernels import dispatch, tiles
 from . import _codes
+from ._products import Products
 from .resolve import numbers
 
 WIDTHS = ((16, 16), (32, 64), (64, 256), (256, 1024))  # hypotheses, IDs an item, turn after turn
 PAIRS = 1 << 22  # IDs of items that are chosen from at once
 ROWS = 1024  # items that a thread takes at once
 TABLE = 1 << 24  # numbers of products of codewords that may be kept
-FARTHEST = 400  # exponent of an item above that of the codewords
 
 
 Rows = Callable[[np.ndarray], np.ndarray]  # the vectors (n, D) of the items of these numbers
@@ -71,19 +69,13 @@ class Seeker:
     """Finds the free IDs of codebooks that are nearest to items."""
 
     def __init__(self, books: Codebooks, like: np.ndarray):
-        tables = [stage.table.astype(np.float64) for stage in core.tables(like, books)]
         self.sizes = books.sizes
-        # Sums of products of so many numbers, of as many codewords, are below 2^53.
-        self.bits = (53 - int(books.dim * books.n_q).bit_length()) // 2
-        codewords = np.concatenate(tables)
-        self.exponent = int(np.frexp(np.abs(codewords).max(initial=0.0))[1])
-        codewords = np.rint(np.ldexp(codewords, self.bits - self.exponent))
+        codewords = np.concatenate([stage.table for stage in core.tables(like, books)])
+        self.products = Products(codewords, books.n_q)
         self.begin = np.concatenate([[0], np.cumsum(self.sizes)]).astype(np.int64)
-        self.squares = np.square(codewords).sum(axis=1)
-        self.turned = np.ascontiguousarray(codewords.T)
         n_q = len(self.sizes)
         self.place = np.zeros((n_q, n_q), np.int64)
-        stages, kept, end = np.split(codewords, self.begin[1:-1]), [], 0
+        stages, kept, end = np.split(self.products.whole, self.begin[1:-1]), [], 0
         both = list(itertools.combinations(range(n_q), 2))
         self.pairs = np.zeros(1)  # none are asked for, with one stage
         if sum(self.sizes[q] * self.sizes[r] for q, r in both) > TABLE:
@@ -95,13 +87,6 @@ class Seeker:
                 end += len(kept[-1])
             self.pairs = np.concatenate(kept)
 
-    def terms(self, rows: np.ndarray) -> np.ndarray:
-        """Return the products (n, S) of rows with all codewords."""
-        rows = rows.astype(np.float64)
-        exponent = np.frexp(np.abs(rows).max(axis=1, initial=0.0))[1][:, None]
-        whole = np.rint(np.ldexp(rows, self.bits - exponent))
-        return np.ldexp(whole @ self.turned, np.minimum(exponent - self.exponent, FARTHEST))
-
     def nearest(
         self, rows: Rows, items: np.ndarray, own: np.ndarray, full: Full, few: int, most: int
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -110,15 +95,15 @@ class Seeker:
         `own` (Q, n): the codes of the items. Codes are (n, most, Q); infinity where there are
         fewer.
         """
-        n_q = len(self.sizes)
+        n_q, products = len(self.sizes), self.products
         costs, paths = np.empty((len(items), most)), np.zeros((len(items), most, n_q), np.int32)
         seek = dispatch.ids(len(items) * few).seek
 
         def some(start: int, stop: int) -> None:
             widest, longest = max(few, most), max(self.sizes)
             seek(
-                self.terms(rows(items[start:stop])), self.squares, self.begin, self.pairs,
-                self.place, self.turned, np.ascontiguousarray(own[:, start:stop]), *full, few,
+                products.of(rows(items[start:stop])), products.squares, self.begin, self.pairs,
+                self.place, products.turned, np.ascontiguousarray(own[:, start:stop]), *full, few,
                 costs[start:stop], paths[start:stop], np.empty(longest), np.empty(longest),
                 np.empty(widest), np.empty(widest, np.int64), np.empty((widest, n_q), np.int32),
                 np.empty(widest), np.empty(widest, np.int64), np.empty((widest, n_q), np.int32),
