@@ -136,7 +136,9 @@ def place(
     published = published[:, known]  # others take no place of these codebooks
     for turn in itertools.count():
         few, most = WIDTHS[min(turn, len(WIDTHS) - 1)]
-        part, left = max(1, PAIRS // most), []
+        # In the last turns items that are all alike have an ID for each of a part.
+        last = turn >= len(WIDTHS) - 1
+        part, left = most if last else max(1, PAIRS // most), []
         for start in range(0, len(waiting), part):
             some = waiting[start : start + part]
             held = np.concatenate([published, found[:, found[0] >= 0]], axis=1)

@@ -31,8 +31,9 @@ def assign(
 ) -> Resolved:
     """Give every embedding an ID that at most `capacity` items share.
 
-    Encodes, finds candidates for the items of IDs that are too full, and resolves; what could not
-    be placed gets more candidates: more codewords of the last stage first, then wider beams.
+    Encodes, and resolves among the 8 nearest codewords of the last stage for the items of IDs that
+    are too full. Who finds no place there moves to the nearest free ID of all. With `Normalized`
+    codebooks such items look among all codewords of the last stage before they move farther.
 
     Parameters
     ----------
@@ -49,7 +50,7 @@ def assign(
     Returns
     -------
     resolved : Resolved
-        As `resolve`. Few or no items are unplaced, unless nearly all IDs are taken.
+        As `resolve`. No item is unplaced.
 
     Raises
     ------
@@ -57,6 +58,13 @@ def assign(
         As `rvq_np.encode` and `resolve`. NaN is named with its row.
     ParameterError
         If there are more items than places; says how many, and which sizes would do.
+
+    Notes
+    -----
+    The nearest free IDs are those that a beam search ends with which no full ID gets into. Items
+    take them in turns, the cheapest moves first, ties by the item. Costs are sums of products that
+    are exact, so the answer is the same for any number of threads and on every machine. Memory is
+    linear in the items.
 
     Examples
     --------
