@@ -24,6 +24,7 @@ from .resolve import numbers
 WIDTHS = ((16, 16), (32, 64), (64, 256), (256, 1024))  # hypotheses, IDs an item, turn after turn
 PAIRS = 1 << 22  # IDs of items that are chosen from at once
 ROWS = 1024  # items that a thread takes at once
+NUMBERS = 1 << 20  # products that a thread holds at once
 TABLE = 1 << 24  # numbers of products of codewords that may be kept
 
 
@@ -109,7 +110,8 @@ class Seeker:
                 np.empty(widest), np.empty(widest, np.int64), np.empty((widest, n_q), np.int32),
             )  # fmt: skip
 
-        tiles.over_rows(some, len(items), ROWS)
+        step = max(1, min(ROWS, NUMBERS // int(self.begin[-1])))
+        tiles.over_rows(some, len(items), step)
         return costs, paths
 
 
