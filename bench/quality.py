@@ -27,8 +27,8 @@ import rvq_np
 from rvq_np import train
 
 from . import quality_report
+from .corpora import embeddings
 from .machine import ROOT, Neighbours, facts
-from .semantic_ids import embeddings
 from .threads import fixed_threads, imported
 
 SIZE = 256  # codewords per codebook: a byte a stage

@@ -65,6 +65,8 @@ QUESTIONS = {
     "snac-training": Question(defaults.snac),
     "soundstream": Question(home.soundstream),
     "ids-quality": Question(semantic_ids.quality),
+    "ids-glosses": Question(semantic_ids.glossed),
     "ids-scale": Question(semantic_ids.scale),
+    "ids-balance": Question(semantic_ids.balanced),
     "ids-wide": Question(semantic_ids.wide),
 }

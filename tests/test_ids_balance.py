@@ -88,7 +88,7 @@ def test_every_path_assigns_the_same(problem):
     for changes in (
         [(paths.compiled, "ROWS", 1)],
         [(balance_module(), "NEAR", 2)],
-        [(balance_module(), "NEAR", 2), (balance_module(), "FEW", 0)],
+        [(balance_module(), "NEAR", 2), (balance_module(), "ROWS", 1)],
     ):
         with paths.patched(*changes):
             found = balance(x, codebook[None], capacity)

@@ -10,12 +10,14 @@ from .. import arguments
 from ..codebooks import Codebooks, Normalized
 from ..codec import core
 from ..errors import ParameterError
+from ..kernels import dispatch
 from . import _codes
-from .candidates import Candidates, candidates, check, entered
+from ._free import place
+from .candidates import candidates, check, entered, squares
 from .resolve import Resolved, resolve
 
 BLOCK = 1 << 24  # numbers of vectors encoded at once
-ROUNDS = ((16, True), (256, True), (64, False), (1024, False))  # candidates, of the last stage only
+NEAR = 8  # codewords of the last stage where an item may move first
 HELD = 1 << 26  # numbers of candidates held at once
 
 
@@ -29,8 +31,9 @@ def assign(
 ) -> Resolved:
     """Give every embedding an ID that at most `capacity` items share.
 
-    Encodes, finds candidates for the items of IDs that are too full, and resolves; what could not
-    be placed gets more candidates: more codewords of the last stage first, then wider beams.
+    Encodes, and resolves among the 8 nearest codewords of the last stage for the items of IDs that
+    are too full. Who finds no place there moves to the nearest free ID of all. With `Normalized`
+    codebooks such items look among all codewords of the last stage before they move farther.
 
     Parameters
     ----------
@@ -47,7 +50,7 @@ def assign(
     Returns
     -------
     resolved : Resolved
-        As `resolve`. Few or no items are unplaced, unless nearly all IDs are taken.
+        As `resolve`. No item is unplaced.
 
     Raises
     ------
@@ -55,6 +58,13 @@ def assign(
         As `rvq_np.encode` and `resolve`. NaN is named with its row.
     ParameterError
         If there are more items than places; says how many, and which sizes would do.
+
+    Notes
+    -----
+    The nearest free IDs are those that a beam search ends with which no full ID gets into. Items
+    take them in turns, the cheapest moves first, ties by the item. Costs are sums of products that
+    are exact, so the answer is the same for any number of threads and on every machine. Memory is
+    linear in the items.
 
     Examples
     --------
@@ -89,37 +99,69 @@ def _moved(
     capacity: int,
     published: np.ndarray,
 ) -> Resolved:
-    """Return IDs by relocation, with more candidates from round to round."""
+    """Return IDs by relocation: along the last stage first, then to the nearest free IDs."""
     crowded = _crowded(codes, published, capacity)
-    found, added, waiting = codes.copy(), 0.0, np.empty(0, np.int64)
-    for turn, (k, last) in enumerate(ROUNDS):
-        items = crowded if turn == 0 else waiting
-        k = min(k, books.sizes[-1]) if last else k
-        if not last and isinstance(books, Normalized):  # no beam goes through its stages
-            continue
-        if not len(items) or (turn and last and k <= ROUNDS[0][0]):
-            continue
-        # In parts, or candidates of many items with many each would not be linear in memory.
-        part = len(items) if turn == 0 else max(1, HELD // (k * (books.n_q + 2)))
-        left = []
-        for start in range(0, len(items), part):
-            some = items[start : start + part]
-            there = candidates(x, books, k, last=last, items=some)
-            if turn == 0:
-                answer = resolve(codes, there, capacity=capacity, prior=published)
-                found, waiting = answer.codes, answer.unplaced
-                added += answer.added
-                left.append(waiting)
-                continue
-            settled = np.concatenate([published, found[:, found[0] >= 0]], axis=1)
-            own = Candidates(there.codes, there.distances)
-            answer = resolve(codes[:, some], own, capacity=capacity, prior=settled)
-            found[:, some] = answer.codes
-            added += answer.added
-            left.append(some[answer.unplaced])
-        waiting = np.concatenate(left)
+    there = candidates(x, books, min(NEAR, books.sizes[-1]), last=True, items=crowded)
+    first = resolve(codes, there, capacity=capacity, prior=published)
+    del there
+    found, waiting, added = first.codes, first.unplaced, first.added
+    plain: Any = books
+    rows, apart = x.__getitem__, _distances
+    if isinstance(books, Normalized):
+        waiting, more = _along_the_last(x, codes, books, capacity, published, found, waiting)
+        added += more
+        # No sum of codewords is near an item, so what is near is a sum near that of its codes.
+        plain = Codebooks([stage for part in books.parts[: books.n_q] for stage in part])
+        rows, apart = (lambda items: core.decode(codes[:, items], plain)), _directed
+    looking = waiting
+    waiting = place(rows, plain, codes, found, looking, capacity, published)
+    given = np.setdiff1d(looking, waiting, assume_unique=True)
+    step = max(1, BLOCK // books.dim)
+    for start in range(0, len(given), step):
+        some = given[start : start + step]
+        both = [apart(x[some], books, each[:, some]) for each in (found, codes)]
+        added += float(np.sort(both[0] - both[1]).sum())
     moved = np.flatnonzero((found != codes).any(axis=0) & (found[0] >= 0))
     return Resolved(found, moved, waiting, added)
+
+
+def _along_the_last(
+    x: np.ndarray,
+    codes: np.ndarray,
+    books: Normalized,
+    capacity: int,
+    published: np.ndarray,
+    found: np.ndarray,
+    waiting: np.ndarray,
+) -> tuple[np.ndarray, float]:
+    """Give items that wait IDs of their first codes in `found`; return who has none, and cost."""
+    left, added, k = [waiting[:0]], 0.0, books.sizes[-1]
+    part = max(1, HELD // (k * (books.n_q + 2)))  # all at once would not be linear in memory
+    for start in range(0, len(waiting), part):
+        some = waiting[start : start + part]
+        there = candidates(x, books, k, last=True, items=some)._replace(items=None)
+        settled = np.concatenate([published, found[:, found[0] >= 0]], axis=1)
+        answer = resolve(codes[:, some], there, capacity=capacity, prior=settled)
+        found[:, some] = answer.codes
+        added += answer.added
+        left.append(some[answer.unplaced])
+    return np.concatenate(left), added
+
+
+def _distances(rows: np.ndarray, books: Any, codes: np.ndarray) -> np.ndarray:
+    """Return how far rows are from what codes (Q, n) decode to, squared."""
+    apart = np.empty((1, len(rows)))
+    dispatch.path_distances(rows, core.tables(rows, books), codes[None], apart)
+    return apart[0]
+
+
+def _directed(rows: np.ndarray, books: Any, codes: np.ndarray) -> np.ndarray:
+    """Return how far what the last stage quantizes is from its codeword, squared."""
+    rows = rows.astype(np.float64)
+    for part, chosen in zip(books.parts, codes, strict=False):
+        length = np.sqrt(squares(rows))[:, None]
+        rows = rows / np.where(length > 0, length, 1.0) - part[0].codebook[chosen]
+    return squares(rows)
 
 
 def _crowded(codes: np.ndarray, published: np.ndarray, capacity: int) -> np.ndarray:

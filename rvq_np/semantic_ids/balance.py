@@ -10,14 +10,15 @@ from .. import arguments
 from ..codebooks import Codebooks, Stage
 from ..codec import core, validation
 from ..errors import ParameterError
-from ..kernels import dispatch
+from ..kernels import dispatch, tiles
+from ._products import Products
 from .candidates import check, entered, squares
 
 NEAR = 16  # codewords an item knows at a time
 BLOCK = 1 << 22  # numbers of vectors, and of codewords by items, held at once
 PATIENCE = 20  # offers an item, on average, before the auction gets coarser
 COARSER = 1.01  # by so much every time that items look for more codewords
-FEW = 1 << 22  # numbers of codewords, by items, for which all distances are computed
+ROWS = 2048  # items that a thread takes at once
 
 
 class Balanced(NamedTuple):
@@ -143,13 +144,13 @@ class _Market:
     ):
         self.x, self.before, self.books, self.place = x, before, books, place
         self.codebook, self.capacity = books[place].codebook, capacity
-        self.own = Codebooks([Stage(self.codebook)])
+        self.tables = core.tables(self.rows(np.arange(0)), Codebooks([Stage(self.codebook)]))
         self.n_near = min(NEAR, len(self.codebook))
         self.near = np.empty((len(x), self.n_near), np.int32)
         self.apart = np.empty((len(x), self.n_near))
         self.bounds = np.empty(len(x))
         self.prices = np.zeros(len(self.codebook))
-        self.twins = _twins(self.codebook)
+        self.products = Products(self.codebook)
 
     def run(self, epsilon: float) -> tuple[np.ndarray, float, float]:
         """Return the codeword (N,) of each item, the mean error, and that without capacities."""
@@ -157,7 +158,7 @@ class _Market:
         if n_items == 0:
             return np.empty(0, np.int32), 0.0, 0.0
         self.look(np.arange(n_items))
-        free = float(self.apart[:, 0].mean())
+        free = float(self.apart.min(axis=1).mean())
         scale = free or float(self.apart.max()) or 1.0
         heap, offers = np.zeros((size, self.capacity), np.int64), np.zeros((size, self.capacity))
         filled, left = np.zeros(size, np.int64), np.empty(n_items, np.int64)
@@ -185,41 +186,26 @@ class _Market:
 
     def look(self, items: np.ndarray) -> None:
         """Let items know the codewords with the smallest sums of distance and price."""
-        if len(items) * self.codebook.size <= FEW:
-            self.look_at_all(items)
-            return
-        root = np.sqrt(self.prices).astype(np.float32)  # exact: prices are squares of float32
-        dtype = self.books.dtype
-        more = np.stack([root, self.twins], axis=1).astype(dtype)
-        priced = Codebooks([Stage(np.concatenate([self.codebook, more], axis=1))])
-        step = max(1, BLOCK // max(self.books.dim, self.n_near))
-        for start in range(0, len(items), step):
-            some = items[start : start + step]
-            rows = self.rows(some)
-            asked = np.concatenate([rows, np.zeros((len(rows), 2), rows.dtype)], axis=1)
-            found = dispatch.paths(asked, core.tables(asked, priced), self.n_near)[:, 0]
-            self.near[some] = found.T
-            near = np.empty(found.shape)
-            dispatch.path_distances(rows, core.tables(rows, self.own), found[:, None], near)
-            self.apart[some] = near.T
-            # What is not listed is not below what is, but for the last bits of float64. The
-            # largest, as a second best value above its bound would be looked for again and again.
-            listed = (self.apart[some] + self.prices[self.near[some]]).max(axis=1)
-            self.bounds[some] = np.inf if self.n_near == len(self.codebook) else listed
+        step = max(1, min(ROWS, BLOCK // max(self.codebook.shape)))
+        tiles.over_rows(lambda *part: self.look_at(items[slice(*part)]), len(items), step)
 
-    def look_at_all(self, items: np.ndarray) -> None:
-        """Do what `look` does, by all distances: of few items, for which tables take longer."""
-        rows = self.rows(items)
-        distances = np.zeros((len(rows), len(self.codebook)))
-        for mine, theirs in zip(rows.T, self.codebook.T, strict=True):
-            apart = (mine[:, None] - theirs).astype(np.float64)
-            distances += apart * apart
-        values = distances + self.prices
-        found = np.argsort(values, axis=1, kind="stable")[:, : self.n_near]
-        self.near[items] = found
-        self.apart[items] = np.take_along_axis(distances, found, axis=1)
-        listed = np.take_along_axis(values, found, axis=1).max(axis=1)
-        self.bounds[items] = np.inf if self.n_near == len(self.codebook) else listed
+    def look_at(self, items: np.ndarray) -> None:
+        rows, most = self.rows(items), self.n_near
+        # Products are rounded a little, so it is near the last of those listed that one may be
+        # missed; what is listed has its exact distance.
+        values = self.products.squares - 2 * self.products.of(rows)
+        values = np.ldexp(values, 2 * self.products.shift) + self.prices
+        highest = np.partition(values, most - 1, axis=1)[:, most - 1 : most]
+        listed, equal = values < highest, values == highest
+        more = most - listed.sum(axis=1, keepdims=True)  # of equal ones the first
+        listed |= equal & (np.cumsum(equal, axis=1) <= more)
+        found = np.nonzero(listed)[1].reshape(-1, most).astype(np.int32)
+        near = np.empty(found.T.shape)
+        dispatch.path_distances(rows, self.tables, np.ascontiguousarray(found.T)[:, None], near)
+        self.near[items], self.apart[items] = found, near.T
+        # The largest, as a second best value above its bound would be looked for again and again.
+        highest = (near.T + self.prices[found]).max(axis=1)
+        self.bounds[items] = np.inf if most == len(self.codebook) else highest
 
     def rows(self, items: np.ndarray) -> np.ndarray:
         """Return what the stage quantizes of some items."""
@@ -236,17 +222,6 @@ class _Market:
             items = np.arange(start, min(start + step, len(assigned)))
             total += float(squares(self.rows(items) - self.codebook[assigned[items]]).sum())
         return total / len(assigned)
-
-
-def _twins(codebook: np.ndarray) -> np.ndarray:
-    """Return a tiny number (K,) that differs among equal codewords: a search leaves out repeats."""
-    _, group = np.unique(codebook + 0.0, axis=0, return_inverse=True)  # -0.0 is 0.0
-    ordered = np.argsort(group.ravel(), kind="stable")
-    new = np.diff(group.ravel()[ordered], prepend=-1) > 0
-    places = np.arange(len(ordered))
-    nth = np.empty(len(ordered))
-    nth[ordered] = places - np.maximum.accumulate(np.where(new, places, 0))
-    return nth * 2.0**-60
 
 
 def fit_balanced(

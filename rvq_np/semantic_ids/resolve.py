@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -242,28 +243,35 @@ def _relocated(
     sequence = np.argsort(costs, kind="stable")
     flat = some.codes.transpose(1, 2, 0).reshape(len(codes), -1)  # (Q, items times k)
     taken, asked, holders = _codes.keys(codes[:, staying], flat[:, usable], prior)
-    ids, free = _numbers(taken, holders, asked, capacity)
+    ids, free = numbers(asked, [taken, holders], capacity)
     places = np.full(len(items), -1)
     dispatch.ids(len(sequence)).take(sequence, usable // k, ids, free, places)
     found = np.flatnonzero(places >= 0)
     return items[found], flat[:, usable[places[found]]], costs[places[found]]
 
 
-def _numbers(
-    taken: np.ndarray, holders: np.ndarray, asked: np.ndarray, capacity: int
+def numbers(
+    asked: np.ndarray, holders: Sequence[np.ndarray], capacity: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return a number for each ID that is `asked` for, and the free places of each number."""
-    asked_once = _codes.distinct(asked)
-    held = np.zeros(len(asked_once), np.int64)
-    if not len(asked):
-        return asked, held
-    for each in (taken, holders):
+    """Return a number for each ID that is `asked` for, and the free places of each number.
+
+    IDs are int64, `holders` are arrays of those that items have.
+    """
+    ordered = np.argsort(asked)
+    ascending = asked[ordered]
+    new = np.ones(len(asked), bool)
+    new[1:] = ascending[1:] != ascending[:-1]
+    once = ascending[new]
+    ids = np.empty(len(asked), np.int64)
+    ids[ordered] = np.cumsum(new) - 1
+    held = np.zeros(len(once), np.int64)
+    for each in holders if len(asked) else ():
         for start in range(0, len(each), PAIRS):
             part = each[start : start + PAIRS]
-            place = np.searchsorted(asked_once, part)
-            hit = asked_once[np.minimum(place, len(asked_once) - 1)] == part
-            held += np.bincount(place[hit], minlength=len(asked_once))
-    return np.searchsorted(asked_once, asked), np.maximum(capacity - held, 0)
+            place = np.searchsorted(once, part)
+            hit = once[np.minimum(place, len(once) - 1)] == part
+            held += np.bincount(place[hit], minlength=len(once))
+    return ids, np.maximum(capacity - held, 0)
 
 
 def _numbered(codes: np.ndarray, published: np.ndarray) -> np.ndarray:

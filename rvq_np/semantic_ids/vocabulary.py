@@ -171,9 +171,11 @@ class Vocabulary(Value):
         n_before, n_after = self.begin is not None, self.end is not None
         length = len(self.sizes) + n_before + n_after
         if given.ndim != 2 or given.shape[1] != length or given.dtype.kind not in "iu":
+            around = [name for name, there in (("begin", n_before), ("end", n_after)) if there]
+            with_them = f", the token{'s'[: len(around) - 1]} to {' and '.join(around)} among them"
             raise LevelsError(
                 f"from_tokens: tokens are {given.dtype} of shape {given.shape}; expected integers "
-                f"(N, {length})."
+                f"(N, {length}){with_them if around else ''}."
             )
         codes = self.codes_of(given[:, n_before : n_before + len(self.sizes)])
         wrong = codes < 0

@@ -40,6 +40,27 @@ FAULTS = (
         f"{RESOLVE}::test_the_order_of_codes_is_that_of_a_stable_sort",
     ),
     Fault(
+        "free IDs: hypotheses go where all IDs are full",
+        "seek",
+        "if last or shut[child]:",
+        "if last:",
+        "tests/test_ids_free.py::test_all_items_get_an_id_however_few_hypotheses_there_are",
+    ),
+    Fault(
+        "free IDs: items take them in their own order",
+        "_given",
+        'np.argsort(costs.ravel()[usable], kind="stable")',
+        "np.arange(len(usable))",
+        "tests/test_ids_free.py::test_the_cheapest_move_is_made_first_among_all_free_ids",
+    ),
+    Fault(
+        "free IDs: sums of products are rounded",
+        "Products.__init__",
+        "(codewords.shape[1] * added).bit_length()) // 2",
+        "(codewords.shape[1] * added).bit_length()) // 2 + 6",
+        "tests/test_ids_free.py::test_products_are_those_of_the_vectors",
+    ),
+    Fault(
         "candidates: a compiled beam returns its best hypothesis again and again",
         "compiled/beam.py:encode",
         "history[here + place, q] if place < alive[n]",

@@ -107,3 +107,35 @@ def test_both_ways_allow_the_same(catalogue):
         for row, score in zip(tokens, scores, strict=True):
             allowed = torch.nonzero(score == 0).ravel().tolist()
             assert sorted(one(0, torch.tensor(row))) == allowed
+
+
+def test_the_page_goes_from_files_to_items(tmp_path, monkeypatch):
+    """What docs/semantic_ids.md shows, as it stands there."""
+    from pathlib import Path
+
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    from rvq_np import semantic_ids
+
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    chosen = rng.choice(np.prod(SIZES), 40, replace=False)
+    codes = np.stack(np.unravel_index(chosen, SIZES))
+    semantic_ids.write("ids.parquet", [f"B{n}" for n in range(30)], codes[:, :30], SIZES)
+    semantic_ids.append("ids.parquet", [f"N{n}" for n in range(10)], codes[:, 30:])
+    known = {each: n for n, each in enumerate(["<unk>", "</s>", "more", "like", "this"])}
+    base = Tokenizer(models.WordLevel(known, unk_token="<unk>"))
+    base.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=base, eos_token="</s>", unk_token="<unk>", pad_token="</s>"
+    )
+    page = Path(__file__).parents[2] / "docs" / "semantic_ids.md"
+    (script,) = [each.split("```")[0] for each in page.read_text().split("```py\n")[1:]]
+    names = {"tokenizer": tokenizer, "model": decoder_only()}
+    exec(compile(script, str(page), "exec"), names)
+    items = [f"B{n}" for n in range(30)] + [f"N{n}" for n in range(10)]
+    found = [name for (name,) in names["items"]]
+    assert len(set(found)) == 10
+    assert set(found) <= set(items)
+    assert names["texts"][0] == "".join(semantic_ids.to_tokens(codes)[0])
+    assert semantic_ids.Trie.load("ids.trie.safetensors").n_items == 40

@@ -64,6 +64,7 @@ ENTRIES: dict[str, tuple[str, ...]] = {
     "ids.take": ("l1 l1 l1 l1 l1",),
     "ids.descend": ("U1 W1 l l2 l1",),
     "ids.allow": ("U1 W1 l1 ?2",),
+    "ids.seek": ("d2 d1 l1 d1 l2 d2 i2 i1 l1 ?1 l l d2 i3 d1 d1 d1 l1 i2 d1 l1 i2",),
     "ids.auction": ("l1 l1 i2 d2 d1 d1 l d l2 d2 l1 l l1",),
 }
 

@@ -5,5 +5,6 @@ from .jit import kernel
 
 take = kernel(plain.take)
 descend = kernel(plain.descend)
+seek = kernel(plain.seek)
 allow = kernel(plain.allow)
 auction = kernel(plain.auction)

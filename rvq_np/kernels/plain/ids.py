@@ -1,4 +1,4 @@
-"""Semantic IDs: IDs given out in order, an auction under capacities, paths in a trie.
+"""Semantic IDs: IDs given out in order, free IDs near to items, an auction, paths in a trie.
 
 Loops over plain arrays, one body for both engines: `compiled.ids` compiles these functions, here
 Python runs them.  All sums and comparisons are of single float64 numbers, so both give the same.
@@ -51,6 +51,148 @@ def allow(codes, first, nodes, mask):
         if nodes[n] >= 0:
             for child in range(first[nodes[n]], first[nodes[n] + 1]):
                 mask[n, codes[child]] = True
+
+
+def seek(
+    terms, squares, begin, pairs, place, turned, own, codes, first, shut, roots, few, costs, paths,
+    row, total, beam, nodes, trail, heap, rank, made,
+):  # fmt: skip
+    """Write the nearest free IDs of each item: what they add to its squared distance, and codes.
+
+    A beam search that no full ID, and no beginning of full IDs only, gets into.
+
+    `terms` (n, S): products of items and codewords, all stages one after the other, stage q from
+    ``begin[q]`` on; `squares` (S,): of codewords.  `pairs`: twice the products of the codewords of
+    two stages, ``q < r``, (K, K') from ``place[q, r]`` on; or empty: then `turned` (D, S) are the
+    codewords.  `own` (Q, n) int32: the codes that costs are counted from.  `codes`, `first`,
+    `roots`: a trie of the full IDs; `shut`: whether a node has full IDs only.  `few` hypotheses are
+    kept; `costs` (n, L) and `paths` (n, L, Q) are ascending by cost, then by hypothesis, then by
+    code; infinity where there are fewer.  The rest are places to work in: `row` (K,), `total` (D,),
+    and for so many hypotheses as there may be `beam`, `nodes`, `trail` (.., Q), `heap`, `rank` and
+    `made` (.., Q).
+    """
+    n_q, most = own.shape[0], costs.shape[1]
+    for n in range(terms.shape[0]):
+        base = 0.0
+        for r in range(n_q):
+            k = begin[r] + own[r, n]
+            base = base + (squares[k] - 2.0 * terms[n, k])
+            size = begin[r + 1] - begin[r]
+            for q in range(r):
+                if pairs.shape[0] > 0:
+                    base += pairs[place[q, r] + own[q, n] * size + own[r, n]]
+                else:
+                    dot = 0.0
+                    for d in range(turned.shape[0]):
+                        dot += turned[d, begin[q] + own[q, n]] * turned[d, k]
+                    base += 2.0 * dot
+        alive = 1
+        beam[0], nodes[0] = 0.0, -2  # nothing chosen yet: the root
+        for r in range(n_q):
+            start, size, last = begin[r], begin[r + 1] - begin[r], r == n_q - 1
+            keep, held = most if last else few, 0
+            for h in range(alive):
+                for j in range(size):
+                    row[j] = beam[h] + (squares[start + j] - 2.0 * terms[n, start + j])
+                for q in range(r):
+                    if pairs.shape[0] > 0:
+                        here = place[q, r] + trail[h, q] * size
+                        for j in range(size):
+                            row[j] += pairs[here + j]
+                    else:
+                        for j in range(size):
+                            total[j] = 0.0
+                        for d in range(turned.shape[0]):
+                            number = turned[d, begin[q] + trail[h, q]]
+                            for j in range(size):
+                                total[j] += number * turned[d, start + j]
+                        for j in range(size):
+                            row[j] += 2.0 * total[j]
+                low, high = 0, 0
+                if nodes[h] == -2:
+                    high = roots
+                elif nodes[h] >= 0:
+                    low, high = first[nodes[h]], first[nodes[h] + 1]
+                for child in range(low, high):
+                    if last or shut[child]:
+                        row[codes[child]] = np.inf
+                for j in range(size):
+                    cost = row[j]
+                    if held < keep:
+                        if cost == np.inf:
+                            continue
+                        at = held
+                        held += 1
+                        while at > 0:  # up, while it is dearer than what is above
+                            above = (at - 1) // 2
+                            if heap[above] > cost:  # of equal ones the later is dearer
+                                break
+                            heap[at], rank[at] = heap[above], rank[above]
+                            at = above
+                        heap[at], rank[at] = cost, h * size + j
+                    elif cost < heap[0]:
+                        at = 0
+                        while 2 * at + 1 < held:  # down, while what is below is dearer
+                            below = 2 * at + 1
+                            if below + 1 < held and (
+                                heap[below + 1] > heap[below]
+                                or (
+                                    heap[below + 1] == heap[below] and rank[below + 1] > rank[below]
+                                )
+                            ):
+                                below += 1
+                            if cost >= heap[below]:
+                                break
+                            heap[at], rank[at] = heap[below], rank[below]
+                            at = below
+                        heap[at], rank[at] = cost, h * size + j
+            for end in range(held - 1, 0, -1):  # ascending: the dearest goes to the end
+                cost, mine = heap[end], rank[end]
+                heap[end], rank[end] = heap[0], rank[0]
+                at = 0
+                while 2 * at + 1 < end:
+                    below = 2 * at + 1
+                    if below + 1 < end and (
+                        heap[below + 1] > heap[below]
+                        or (heap[below + 1] == heap[below] and rank[below + 1] > rank[below])
+                    ):
+                        below += 1
+                    if cost > heap[below] or (cost == heap[below] and mine > rank[below]):
+                        break
+                    heap[at], rank[at] = heap[below], rank[below]
+                    at = below
+                heap[at], rank[at] = cost, mine
+            for i in range(held):
+                h, j = rank[i] // size, rank[i] % size
+                for q in range(r):
+                    made[i, q] = trail[h, q]
+                made[i, r] = j
+                if last:
+                    continue
+                low, high = 0, 0
+                if nodes[h] == -2:
+                    high = roots
+                elif nodes[h] >= 0:
+                    low, high = first[nodes[h]], first[nodes[h] + 1]
+                end = high
+                while low < high:
+                    middle = (low + high) // 2
+                    if codes[middle] < j:
+                        low = middle + 1
+                    else:
+                        high = middle
+                found = low < end and codes[low] == j
+                rank[i] = low if found else -1
+            alive = held
+            for i in range(held):
+                beam[i], nodes[i] = heap[i], rank[i]
+                for q in range(r + 1):
+                    trail[i, q] = made[i, q]
+        for i in range(most):
+            costs[n, i] = beam[i] - base if i < alive else np.inf
+            if i < alive:
+                for q in range(n_q):
+                    paths[n, i, q] = trail[i, q]
 
 
 def auction(
