@@ -1,5 +1,6 @@
 """Kernels compiled ahead of time: a library is checked first, and gives the same codes."""
 
+import ctypes
 import importlib
 import json
 import logging
@@ -12,9 +13,12 @@ from pathlib import Path
 import pytest
 from helpers.compared import compare
 from helpers.library import native
+from llvmlite import binding
 
 from rvq_np import cli, errors
 from rvq_np.kernels import ahead, compiled, prebuilt
+from rvq_np.kernels.ahead import linking
+from rvq_np.kernels.ahead.targets import TARGETS
 from rvq_np.kernels.compiled import entries
 
 HERE = Path(__file__).parent
@@ -264,6 +268,40 @@ def test_answers_that_differ_are_found():
     assert compare(here, {**there, "compiler": ["numba"]}, "NumPy")
 
 
+X86 = [name for name, target in TARGETS.items() if target.machine == "x86_64"]
+on_x86 = pytest.mark.skipif(prebuilt.machine() != "x86_64", reason="targets of x86-64")
+
+
+@pytest.mark.parametrize(
+    ("lacks", "expected"),
+    [
+        ((), "x86-64-v4+vnni"),
+        (("avx512vnni",), "x86-64-v4"),
+        (("avx512vnni", "avx512f"), "x86-64-v3+vnni"),
+        (("avx512vnni", "avx512f", "avxvnni"), "x86-64-v3"),
+        (("avx2",), "x86-64-v2"),
+    ],
+)
+@on_x86
+def test_native_is_the_most_capable_target_of_a_processor(lacks, expected, monkeypatch):
+    has = {each: True for name in X86 for each in TARGETS[name].features}
+    monkeypatch.setattr(
+        "llvmlite.binding.get_host_cpu_features", lambda: has | dict.fromkeys(lacks, False)
+    )
+    assert linking._native() == expected
+
+
+@on_x86
+def test_a_library_knows_which_of_its_targets_a_processor_supports(folder):
+    (folder / "table.c").write_text(linking._table({name: {"kernels": []} for name in X86}))
+    path = folder / "none.so"
+    path.write_bytes(linking._linked(folder, "x86_64", linking._compiler("x86_64")))
+    supported = ctypes.PyDLL(str(path)).rvq_np_supported
+    has = {name for name, there in dict(binding.get_host_cpu_features()).items() if there}
+    for number, name in enumerate(X86):
+        assert bool(supported(number)) == (has >= set(TARGETS[name].features)), name
+
+
 @pytest.fixture(scope="module")
 def library(tmp_path_factory):
     return native(tmp_path_factory)
@@ -288,6 +326,22 @@ def test_a_library_gives_the_same_bits_and_needs_no_compiler(library):
     assert expected["engine"] == "Numba"
     assert expected["compiler"] == ["llvmlite", "numba"]
     assert made["answers"] == expected["answers"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("target", "needed"), [("x86-64-v3+vnni", "avxvnni"), ("x86-64-v3", "avx2")]
+)
+@on_x86
+def test_a_library_for_less_than_the_processor_has_gives_the_same_bits(
+    target, needed, tmp_path_factory
+):
+    if not binding.get_host_cpu_features().get(needed):
+        pytest.skip(f"this processor has no {needed}")
+    made = json.loads(run(native(tmp_path_factory, target), ANSWERS))
+    assert made["engine"] == f"library for {target}"
+    assert made["compiler"] == []
+    assert made["answers"] == json.loads(run("0", ANSWERS))["answers"]
 
 
 @pytest.mark.slow
