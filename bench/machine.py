@@ -127,7 +127,8 @@ def _suits(architecture: str) -> bool:
 
 def _environment() -> str:
     """Return the environment variables that tune libraries: one can halve the sgemm rate."""
-    families = ("OPENBLAS_", "OMP_", "GOMP_", "MKL_", "NUMBA_", "RVQ_NP_", "ATEN_", "ONEDNN_")
+    families = ("OPENBLAS_", "OMP_", "GOMP_", "MKL_", "NUMBA_", "RVQ_NP_", "ATEN_", "ONEDNN_",
+                "FAISS_")  # fmt: skip
     found = [f"{name}={os.environ[name]}" for name in os.environ if name.startswith(families)]
     return ", ".join(sorted(found))
 

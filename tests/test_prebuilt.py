@@ -291,12 +291,38 @@ def test_native_is_the_most_capable_target_of_a_processor(lacks, expected, monke
     assert linking._native() == expected
 
 
+def linked_without_kernels(folder, targets):
+    """Return the path of a shared library for `targets` that has none of their kernels."""
+    path, machine = folder / "none.so", prebuilt.machine()
+    (folder / "table.c").write_text(linking._table({name: {"kernels": []} for name in targets}))
+    path.write_bytes(linking._linked(folder, machine, linking._compiler(machine)))
+    return path
+
+
+def test_a_library_without_a_kernel_is_left_alone(folder, monkeypatch, caplog):
+    target = linking._native()
+    path = linked_without_kernels(folder, [target])
+    shape = {"name": target, "shape": [4, 2, ["float32"], False]}
+    path.write_bytes(prebuilt.sealed(path.read_bytes(), about(targets=[shape])))
+    library, (message,) = found(path, monkeypatch, caplog)
+    assert library is None
+    assert message == f"the kernel library {path} is not used: it has no kernel search.encode"
+
+
+def test_a_library_for_better_processors_only_is_left_alone(folder, monkeypatch, caplog):
+    target = linking._native()
+    monkeypatch.setitem(TARGETS, target, TARGETS[target]._replace(check="0"))
+    path = linked_without_kernels(folder, [target])
+    shape = {"name": target, "shape": [4, 2, ["float32"], False]}
+    path.write_bytes(prebuilt.sealed(path.read_bytes(), about(targets=[shape])))
+    library, (message,) = found(path, monkeypatch, caplog)
+    assert library is None
+    assert message.endswith(f"it is for {target}, and this processor has none of these")
+
+
 @on_x86
 def test_a_library_knows_which_of_its_targets_a_processor_supports(folder):
-    (folder / "table.c").write_text(linking._table({name: {"kernels": []} for name in X86}))
-    path = folder / "none.so"
-    path.write_bytes(linking._linked(folder, "x86_64", linking._compiler("x86_64")))
-    supported = ctypes.PyDLL(str(path)).rvq_np_supported
+    supported = ctypes.PyDLL(str(linked_without_kernels(folder, X86))).rvq_np_supported
     has = {name for name, there in dict(binding.get_host_cpu_features()).items() if there}
     for number, name in enumerate(X86):
         assert bool(supported(number)) == (has >= set(TARGETS[name].features)), name
@@ -330,7 +356,8 @@ def test_a_library_gives_the_same_bits_and_needs_no_compiler(library):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("target", "needed"), [("x86-64-v3+vnni", "avxvnni"), ("x86-64-v3", "avx2")]
+    ("target", "needed"),
+    [("x86-64-v3+vnni", "avxvnni"), ("x86-64-v3", "avx2"), ("x86-64-v2", "sse4.2")],
 )
 @on_x86
 def test_a_library_for_less_than_the_processor_has_gives_the_same_bits(
