@@ -103,7 +103,7 @@ def targets(checks: Iterable[Check], threads: Sequence[int], instructions: str =
 def put_section(path: Path, name: str, report: str) -> None:
     """Replace the section `name` of a file by a report, or add it at the end.
 
-    Sections of a run of their own are between comments; the headings are a level lower there.
+    Sections of a run of their own are between comments; their headings have one more #.
     """
     first, last = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->\n"
     lowered = re.sub(r"^#", "##", report, flags=re.MULTILINE).replace("## Results", f"## {name}", 1)

@@ -47,7 +47,7 @@ def sift(rows, at, first, codewords, codewords_at, width, found, count, rest):
     square = shorten(rows, at, codewords, leader, rest, 0, width)
     if not square < FAR or width > LONGEST:
         return count
-    for i in range(count, -(-count // 4) * 4):  # there is room: places come by panels
+    for i in range(count, -(-count // 4) * 4):  # `found` has places for whole panels
         found[i] = first
     for i in range(0, count, 4):
         for n in range(i + AHEAD, min(i + AHEAD + 4, count)):
