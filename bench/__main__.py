@@ -14,7 +14,7 @@ from pathlib import Path
 from . import plotting
 from .machine import ROOT, Neighbours, facts, instructions, opening
 from .questions import QUESTIONS
-from .report import Answer, put_section, targets
+from .report import Answer, put_section, sections, targets
 from .setting import Setting
 from .threads import cores
 
@@ -43,7 +43,8 @@ def main(arguments: list[str] | None = None) -> int:
         output = options.output or RESULTS
         put_section(output, options.section, "\n".join([*head, *tables]))
     elif output is not None:
-        output.write_text("\n".join([*head, *tables]), encoding="utf-8")
+        whole_report = [*head, *tables, *sections(output)]
+        output.write_text("\n".join(whole_report), encoding="utf-8")
     plot = options.plot or (PLOT if whole else None)
     points = [point for answer in answers for point in answer.points]
     if plot is not None and points:

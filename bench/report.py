@@ -117,6 +117,13 @@ def put_section(path: Path, name: str, report: str) -> None:
     path.write_text(text, encoding="utf-8")
 
 
+def sections(path: Path) -> list[str]:
+    """Return what `put_section` has put into a file."""
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    found = re.finditer(r"<!-- (.+): begin -->\n.*?<!-- \1: end -->\n", text, re.DOTALL)
+    return [each.group() for each in found]
+
+
 def plural(threads: int) -> str:
     return "1 thread" if threads == 1 else f"{threads} threads"
 
