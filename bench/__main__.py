@@ -14,7 +14,7 @@ from pathlib import Path
 from . import plotting
 from .machine import ROOT, Neighbours, facts, instructions, opening
 from .questions import QUESTIONS
-from .report import Answer, targets
+from .report import Answer, put_section, sections, targets
 from .setting import Setting
 from .threads import cores
 
@@ -39,8 +39,12 @@ def main(arguments: list[str] | None = None) -> int:
     print("\n".join(head))
     whole = not (options.quick or options.only)
     output = options.output or (RESULTS if whole else None)
-    if output is not None:
-        output.write_text("\n".join([*head, *tables]), encoding="utf-8")
+    if options.section:
+        output = options.output or RESULTS
+        put_section(output, options.section, "\n".join([*head, *tables]))
+    elif output is not None:
+        whole_report = [*head, *tables, *sections(output)]
+        output.write_text("\n".join(whole_report), encoding="utf-8")
     plot = options.plot or (PLOT if whole else None)
     points = [point for answer in answers for point in answer.points]
     if plot is not None and points:
@@ -71,6 +75,11 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
         "--output",
         type=Path,
         help=f"file for the report; {RESULTS.name} beside this module, none if --quick or --only",
+    )
+    parser.add_argument(
+        "--section",
+        metavar="NAME",
+        help="replace, or add at the end, only the section of that name in the file",
     )
     parser.add_argument(
         "--plot",

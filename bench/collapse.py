@@ -25,6 +25,10 @@ SHARED = {  # and where codewords share much, twice
     "an offset of 1000 of the vectors only": 2,
     "codewords within 1e-4 of each other": 2,
     "the same, and vectors as near": 2,
+    "groups of 8 codewords within 1e-4": 2,
+    "groups of 32 codewords within 1e-4": 2,
+    "groups of 128 codewords within 1e-4": 2,
+    "groups of 32, and vectors as near": 2,
     "mapped to 256 numbers, codewords within 1e-4": 2,
 }
 
@@ -54,6 +58,13 @@ def kinds(rows: int, dim: int, size: int, stages: int) -> dict[str, tuple]:
     first[0] += offset
     mapped = rng.standard_normal((stages, size, 2 * dim), dtype=np.float32)
     into = [rng.standard_normal((2 * dim, dim)) / np.sqrt(dim) for _ in range(stages)]
+
+    def groups(count):
+        which = rng.permutation(size) // count
+        middles = rng.standard_normal((stages, -(-size // count), dim), dtype=np.float32)
+        return middles[:, which] + np.float32(1e-4) * books
+
+    thirty = groups(32)
     return {
         ORDINARY: (x, books),
         "all zero": (0 * x, 0 * books),
@@ -66,6 +77,13 @@ def kinds(rows: int, dim: int, size: int, stages: int) -> dict[str, tuple]:
         "an offset of 1000 of the vectors only": (x + offset, books),
         "codewords within 1e-4 of each other": (x, tight),
         "the same, and vectors as near": (point + np.float32(1e-4) * x, tight),
+        "groups of 8 codewords within 1e-4": (x, groups(8)),
+        "groups of 32 codewords within 1e-4": (x, thirty),
+        "groups of 128 codewords within 1e-4": (x, groups(128)),
+        "groups of 32, and vectors as near": (
+            thirty[0][rng.integers(size, size=rows)] + np.float32(1e-4) * x,
+            thirty,
+        ),
         MAPPED: (x, _mapped(mapped, into)),
         "mapped to 256 numbers, codewords within 1e-4": (
             x,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -65,22 +66,28 @@ def batch(setting: Setting, threads: int) -> Answer:
 def fitted_batch(setting: Setting, threads: int) -> Answer:
     """The same with codebooks fitted to vectors, and other vectors of the same kind."""
     problem = setting.smaller(problems.BATCH)
-    if searching.VECTORS in os.environ:
-        with np.load(os.environ[searching.VECTORS]) as archive:
-            found = archive["train"].astype(np.float32)
-        problem, what = problem._replace(dim=found.shape[1]), "given vectors"
-    else:
-        found, what = vectors(4 * problem.rows, problem.dim, 0), "clustered vectors"
-    train, x = found[: -problem.rows], np.ascontiguousarray(found[-problem.rows :])
-    rvq = rvq_np.ResidualVectorQuantizer(
-        problem.dim, problem.dim, n_q=problem.stages, bins=problem.size, rng=0
-    )
-    rvq.fit(train, iterations=5)
-    data = x, np.stack([stage.codebook for stage in rvq.codebooks])
+    data, what = fitted_data(problem)
+    problem = problem._replace(dim=data[0].shape[1])
     table, seconds, roof = _encode(problem, threads, setting.rounds, setting.sgemm, data, what)
     reached = problem.flops / seconds[OURS] / roof
     work = f"encode, fitted to {what}, {problem.label}"
     return Answer([table], [Check(work, "≥ 1.4 x sgemm rate", threads, reached, 1.4)])
+
+
+@functools.cache
+def fitted_data(problem: Problem) -> tuple[tuple[np.ndarray, np.ndarray], str]:
+    """Return vectors and codebooks fitted to others of their kind, and which vectors they are."""
+    if searching.VECTORS in os.environ:
+        with np.load(os.environ[searching.VECTORS]) as archive:
+            found = archive["train"].astype(np.float32)
+        what = f"vectors of {os.path.basename(os.environ[searching.VECTORS])}"
+    else:
+        found, what = vectors(4 * problem.rows, problem.dim, 0), "clustered vectors"
+    train, x = found[: -problem.rows], np.ascontiguousarray(found[-problem.rows :])
+    dim = found.shape[1]
+    rvq = rvq_np.ResidualVectorQuantizer(dim, dim, n_q=problem.stages, bins=problem.size, rng=0)
+    rvq.fit(train, iterations=5)
+    return (x, np.stack([stage.codebook for stage in rvq.codebooks])), what
 
 
 def narrow(setting: Setting, threads: int) -> Answer:

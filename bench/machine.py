@@ -128,7 +128,11 @@ def _suits(architecture: str) -> bool:
 def _environment() -> str:
     """Return the environment variables that tune libraries: one can halve the sgemm rate."""
     families = ("OPENBLAS_", "OMP_", "GOMP_", "MKL_", "NUMBA_", "RVQ_NP_", "ATEN_", "ONEDNN_")
-    found = [f"{name}={os.environ[name]}" for name in os.environ if name.startswith(families)]
+    found = [
+        f"{name}={Path(value).name}"  # where files are says nothing to others
+        for name, value in os.environ.items()
+        if name.startswith((*families, "FAISS_")) and name != "NUMBA_CACHE_DIR"
+    ]
     return ", ".join(sorted(found))
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 
@@ -96,6 +98,30 @@ def targets(checks: Iterable[Check], threads: Sequence[int], instructions: str =
     )
     title = f"Targets, {instructions}" if instructions else "Targets"
     return Table(title, note, ("work", "target", "reached", "met"), lines, 2)
+
+
+def put_section(path: Path, name: str, report: str) -> None:
+    """Replace the section `name` of a file by a report, or add it at the end.
+
+    Sections of a run of their own are between comments; their headings have one more #.
+    """
+    first, last = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->\n"
+    lowered = re.sub(r"^#", "##", report, flags=re.MULTILINE).replace("## Results", f"## {name}", 1)
+    section = f"{first}{lowered.rstrip()}\n{last}"
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    if first in text:
+        before, after = text.split(first)[0], text.split(last)[1]
+        text = before + section + after
+    else:
+        text = f"{text.rstrip()}\n\n{section}"
+    path.write_text(text, encoding="utf-8")
+
+
+def sections(path: Path) -> list[str]:
+    """Return what `put_section` has put into a file."""
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    found = re.finditer(r"<!-- (.+): begin -->\n.*?<!-- \1: end -->\n", text, re.DOTALL)
+    return [each.group() for each in found]
 
 
 def plural(threads: int) -> str:

@@ -1,5 +1,6 @@
 """Kernels compiled ahead of time: a library is checked first, and gives the same codes."""
 
+import ctypes
 import importlib
 import json
 import logging
@@ -12,9 +13,12 @@ from pathlib import Path
 import pytest
 from helpers.compared import compare
 from helpers.library import native
+from llvmlite import binding
 
 from rvq_np import cli, errors
 from rvq_np.kernels import ahead, compiled, prebuilt
+from rvq_np.kernels.ahead import linking
+from rvq_np.kernels.ahead.targets import TARGETS
 from rvq_np.kernels.compiled import entries
 
 HERE = Path(__file__).parent
@@ -264,6 +268,66 @@ def test_answers_that_differ_are_found():
     assert compare(here, {**there, "compiler": ["numba"]}, "NumPy")
 
 
+X86 = [name for name, target in TARGETS.items() if target.machine == "x86_64"]
+on_x86 = pytest.mark.skipif(prebuilt.machine() != "x86_64", reason="targets of x86-64")
+
+
+@pytest.mark.parametrize(
+    ("lacks", "expected"),
+    [
+        ((), "x86-64-v4+vnni"),
+        (("avx512vnni",), "x86-64-v4"),
+        (("avx512vnni", "avx512f"), "x86-64-v3+vnni"),
+        (("avx512vnni", "avx512f", "avxvnni"), "x86-64-v3"),
+        (("avx2",), "x86-64-v2"),
+    ],
+)
+@on_x86
+def test_native_is_the_most_capable_target_of_a_processor(lacks, expected, monkeypatch):
+    has = {each: True for name in X86 for each in TARGETS[name].features}
+    monkeypatch.setattr(
+        "llvmlite.binding.get_host_cpu_features", lambda: has | dict.fromkeys(lacks, False)
+    )
+    assert linking._native() == expected
+
+
+def linked_without_kernels(folder, targets):
+    """Return the path of a shared library for `targets` that has none of their kernels."""
+    path, machine = folder / "none.so", prebuilt.machine()
+    (folder / "table.c").write_text(linking._table({name: {"kernels": []} for name in targets}))
+    path.write_bytes(linking._linked(folder, machine, linking._compiler(machine)))
+    return path
+
+
+def test_a_library_without_a_kernel_is_left_alone(folder, monkeypatch, caplog):
+    target = linking._native()
+    path = linked_without_kernels(folder, [target])
+    shape = {"name": target, "shape": [4, 2, ["float32"], False]}
+    path.write_bytes(prebuilt.sealed(path.read_bytes(), about(targets=[shape])))
+    library, (message,) = found(path, monkeypatch, caplog)
+    assert library is None
+    assert message == f"the kernel library {path} is not used: it has no kernel search.encode"
+
+
+def test_a_library_for_better_processors_only_is_left_alone(folder, monkeypatch, caplog):
+    target = linking._native()
+    monkeypatch.setitem(TARGETS, target, TARGETS[target]._replace(check="0"))
+    path = linked_without_kernels(folder, [target])
+    shape = {"name": target, "shape": [4, 2, ["float32"], False]}
+    path.write_bytes(prebuilt.sealed(path.read_bytes(), about(targets=[shape])))
+    library, (message,) = found(path, monkeypatch, caplog)
+    assert library is None
+    assert message.endswith(f"it is for {target}, and this processor has none of these")
+
+
+@on_x86
+def test_a_library_knows_which_of_its_targets_a_processor_supports(folder):
+    supported = ctypes.PyDLL(str(linked_without_kernels(folder, X86))).rvq_np_supported
+    has = {name for name, there in dict(binding.get_host_cpu_features()).items() if there}
+    for number, name in enumerate(X86):
+        assert bool(supported(number)) == (has >= set(TARGETS[name].features)), name
+
+
 @pytest.fixture(scope="module")
 def library(tmp_path_factory):
     return native(tmp_path_factory)
@@ -288,6 +352,23 @@ def test_a_library_gives_the_same_bits_and_needs_no_compiler(library):
     assert expected["engine"] == "Numba"
     assert expected["compiler"] == ["llvmlite", "numba"]
     assert made["answers"] == expected["answers"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("target", "needed"),
+    [("x86-64-v3+vnni", "avxvnni"), ("x86-64-v3", "avx2"), ("x86-64-v2", "sse4.2")],
+)
+@on_x86
+def test_a_library_for_less_than_the_processor_has_gives_the_same_bits(
+    target, needed, tmp_path_factory
+):
+    if not binding.get_host_cpu_features().get(needed):
+        pytest.skip(f"this processor has no {needed}")
+    made = json.loads(run(native(tmp_path_factory, target), ANSWERS))
+    assert made["engine"] == f"library for {target}"
+    assert made["compiler"] == []
+    assert made["answers"] == json.loads(run("0", ANSWERS))["answers"]
 
 
 @pytest.mark.slow

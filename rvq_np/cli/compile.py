@@ -20,8 +20,9 @@ def add_to(commands: Any) -> None:
     )
     parser.add_argument(
         "--target", nargs="+", default=["native"], metavar="TARGET",
-        help="processors to compile for: native, x86-64-v4+vnni, x86-64-v4, x86-64-v3, x86-64-v2, "
-        "aarch64+dotprod or aarch64; several of one machine may be in a library (default: native)",
+        help="processors to compile for: native, x86-64-v4+vnni, x86-64-v4, x86-64-v3+vnni, "
+        "x86-64-v3, x86-64-v2, aarch64+dotprod or aarch64; several of one machine may be in a "
+        "library (default: native)",
     )  # fmt: skip
     parser.add_argument(
         "--wheel", metavar="FILE",

@@ -8,7 +8,7 @@ what                  NumPy, in `plain`     Numba, in `compiled`      CUDA, in `
 the list of all       engine.py             engine.py                 driver.py
 search                search.py             search.py                 encode.cu, search.py
 beam search           beam.py               beam.py                   beam.cu
-exact comparison      exact.py              exact.py                  exact.cuh
+exact comparison      exact.py              sift.py, exact.py         exact.cuh
 decoding and sums     gather.py             gather.py                 gather.cu
 training steps        averages.py           averages.py               CuPy
 linear maps           maps.py, fold.py      maps.py, fold.py          cuBLAS, by CuPy

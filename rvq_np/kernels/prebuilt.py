@@ -19,6 +19,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from .compiled import entries
+
 MAGIC = b"rvq_np kernels 1\n"
 SUFFIXES = (".so", ".dylib", ".dll")
 _log = logging.getLogger("rvq_np")
@@ -72,13 +74,17 @@ class Library:
         else:
             names = ", ".join(target["name"] for target in about["targets"])
             raise ValueError(f"it is for {names}, and this processor has none of these")
+        for name in entries.ENTRIES:
+            if not self._found(name):
+                raise ValueError(f"it has no kernel {name}")
+
+    def _found(self, name: str) -> int | None:
+        found: int | None = self._library.rvq_np_entry(self._number, name.encode())
+        return found
 
     def entry(self, name: str) -> Any:
         """Return a kernel, such as ``"search.encode"``: called as its Python function is."""
-        found = self._library.rvq_np_entry(self._number, name.encode())
-        if not found:
-            raise ValueError(f"it has no kernel {name}")
-        call = self._call
+        found, call = self._found(name), self._call
         return lambda *arguments: call(found, arguments)
 
 

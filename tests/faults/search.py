@@ -87,6 +87,20 @@ TIES = (
         NUMBA,
     ),
     Fault(
+        "float32 rules codewords of a group out by sums it has rounded",
+        "sift",
+        "share = terms / (1.0 - terms) * (1.0 + 16.0 * U) + 16.0 * U",
+        "share = 0.0",
+        "tests/test_kernels_sift.py::test_a_codeword_that_is_ruled_out_is_not_the_nearest",
+    ),
+    Fault(
+        "what float32 leaves of a group is not measured in float64",
+        "_pick",
+        "near = sift(rows, row, first, codewords, codewords_at, width, found, near, rest)",
+        "near = min(1, sift(rows, row, first, codewords, codewords_at, width, found, near, rest))",
+        "tests/test_kernels_sift.py::test_codes_in_tight_groups_are_those_of_the_definition",
+    ),
+    Fault(
         "without Numba: what float64 cannot separate is not settled",
         "settle",
         "if stop - i > 1:",

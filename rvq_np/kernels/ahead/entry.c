@@ -16,6 +16,14 @@
 #else
 #define HAS_DOTPROD 0
 #endif
+#if defined(__x86_64__)
+#include <cpuid.h>
+static int has_avxvnni(void) { /* by name, older compilers do not know it */
+  unsigned a, b, c, d;
+  return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1);
+}
+#define HAS_AVXVNNI has_avxvnni()
+#endif
 
 typedef struct Object Object;
 typedef struct {

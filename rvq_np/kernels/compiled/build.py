@@ -84,6 +84,28 @@ class Build:
             value = combine(turned, value)
         return self.b.extract_element(value, ir.Constant(I32, 0))
 
+    def four(self, vectors):
+        """Return the sums over all lanes of four vectors, as a vector of four."""
+        lanes = vectors[0].type.count
+
+        def turned(x, y, order):
+            mask = ir.Constant(ir.VectorType(I32, len(order)), order)
+            return self.b.shuffle_vector(x, y, mask)
+
+        def joined(x, y, share):
+            """Add the halves of each `share` of the lanes: first those of x, then those of y."""
+            half = share // 2
+            begins = [at + n for at in range(0, 2 * lanes, share) for n in range(half)]
+            return self.b.fadd(turned(x, y, begins), turned(x, y, [at + half for at in begins]))
+
+        pairs = [joined(*vectors[n : n + 2], lanes) for n in (0, 2)]
+        found, share = joined(*pairs, lanes // 2), lanes // 4
+        while share > 1:
+            share //= 2
+            order = [n ^ share for n in range(lanes)]
+            found = self.b.fadd(found, turned(found, found, order))
+        return turned(found, found, list(range(0, lanes, lanes // 4)))
+
     def loop(self, stop, start=None):
         """Open a loop that runs at least once; `close` it with what its phis become."""
         entry, body = self.b.block, self.b.append_basic_block("body")

@@ -25,7 +25,7 @@ SCREENS = {
 }  # of panels, of quantized rows
 
 _PLAN = "T1 T1 d1 P1 f2 {maps} d1 l2 d2"  # a plan's arrays, see `packing.Plan`
-_SPACE = "Q2 f2 i2 d1 d1 f2 T2 d1 i1 d1 d1"  # see `search.workspace`
+_SPACE = "Q2 f2 i2 d1 d1 f2 T2 d1 i1 d1 d1 f1"  # see `search.workspace`
 _BEAMS = "Q2 f2 i2 d1 d1 d2 d1 d1 f2 T1 T1 i2 i2 l1 d1 f1 i1 i1 i1 d1 l1 l1 d1"  # `beam.workspace`
 _ENCODE = f"T2 {_PLAN} {_SPACE} {{folds}} i2 l l1 {{others}}"
 

@@ -15,7 +15,8 @@ passes on only what it cannot rule out:
    centre
    where it has one;
 2. the codeword with the lowest bound is scored in float64: what is bounded above that is out.  Most
-   often nothing else is left; otherwise all that is left is measured in float64;
+   often nothing else is left; where much is, it is compared with that codeword in float32, by
+   differences (`sift`); what is left of that is measured in float64;
 3. what float64 cannot separate is compared exactly (`exact`).
 
 A stage with a single codeword that can be chosen is not searched at all, and a row whose neighbour
@@ -39,6 +40,7 @@ from .packing import aligned_empty
 from .panels import TINY, U
 from .rows import project_rows, quantize
 from .screens import collect, lowest, nearest, screen_block, screen_row
+from .sift import SEVERAL, sift
 from .simd import dot, fetch, subtract_from
 from .target import LANES, ROWS, VECTORS
 
@@ -57,7 +59,7 @@ WIDTH = LANES * (VECTORS + 1)  # of a panel in `bounds`
 def encode(
     rows, codewords, table, half, panels, side, maps, centres, whole, real,
     quantized, params, starts, norms, powers, bounds, mapped, moved, found, scores, partials,
-    folds, folded, narrow, codes, start, spent, others,
+    rest, folds, folded, narrow, codes, start, spent, others,
 ):  # fmt: skip
     n_rows, dim = rows.shape
     n_stages, group, lost, space = whole.shape[0], norms.shape[0], 0, mapped.shape[0]
@@ -98,7 +100,8 @@ def encode(
                     _pick(
                         searched, place, count, norms, powers, bounds, codewords, half, side,
                         centres,
-                        moved, whole, real, q, codes, start + low, found, scores, partials, spent,
+                        moved, whole, real, q, codes, start + low, found, scores, partials, rest,
+                        spent,
                     )  # fmt: skip
                     if others is not None:
                         _bound_others(
@@ -131,6 +134,7 @@ def workspace(plan, rows):
         np.empty(n_panels * IN_PANEL, np.int32),
         np.empty(n_panels * IN_PANEL),
         np.empty(PARTIALS),
+        np.empty(int(plan.whole[:, col.WIDTH].max()) + 2 * n_panels * IN_PANEL, np.float32),
     )
 
 
@@ -168,7 +172,7 @@ def _screen(quantized, count, panels, whole, q, side, params, bounds):
 @kernel(inner=True)
 def _pick(
     rows, at, count, norms, powers, bounds, codewords, half, side, centres, moved,
-    whole, real, q, codes, start, found, scores, partials, spent,
+    whole, real, q, codes, start, found, scores, partials, rest, spent,
 ):  # fmt: skip
     """Write the nearest codeword of each row."""
     size, width, n_panels = whole[q, col.SIZE], whole[q, col.WIDTH], whole[q, col.PANELS]
@@ -211,6 +215,8 @@ def _pick(
         if i > 0 and same(rows, row, row - width, width):
             codes[q, start + i] = codes[q, start + i - 1]
             continue
+        if near >= SEVERAL:
+            near = sift(rows, row, first, codewords, codewords_at, width, found, near, rest)
         if near == 0:  # numbers too large for the screen: every codeword may be the one
             for k in range(size):
                 if half[half_at + k] < np.inf:
