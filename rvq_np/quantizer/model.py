@@ -433,7 +433,7 @@ class ResidualVectorQuantizer:
         callback: Callable[[training.FitProgress], None] | None = None,
         progress: bool = False,
         checkpoint: str | os.PathLike[str] | None = None,
-        refine: bool | Mapping[str, Any] | None = False,
+        refine: bool | Mapping[str, Any] | None = None,
         start: Any = None,
         freeze: Sequence[int] = (),
         hold: float = 0.9,
@@ -463,8 +463,9 @@ class ResidualVectorQuantizer:
         refine : bool or dict, optional
             Move all codebooks together afterwards, for a smaller error of codes found by a beam
             search (``encode(..., beam_size=16)``); a dictionary holds arguments of
-            `rvq_np.train.refine`. Not where `codebook_dim` is not `dimension`. None: where it may
-            pay, see `rvq_np.train.fit`.
+            `rvq_np.train.refine`. Not where `codebook_dim` is not `dimension`. By default where it
+            may pay, from 8,192 vectors and 32 per codeword of all stages on, see
+            `rvq_np.train.fit`; False: never.
         start : ResidualVectorQuantizer, Codebooks or array (Q, K, D), optional
             Go on from these codebooks, ``rvq.fit(x, start=rvq)`` from its own.
         freeze : sequence of int, optional

@@ -61,7 +61,7 @@ def fit(
     tolerance: float = 1e-4,
     callback: Callable[[FitProgress], None] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
-    refine: bool | Mapping[str, Any] | None = False,
+    refine: bool | Mapping[str, Any] | None = None,
     start: Any = None,
     freeze: Sequence[int] = (),
     hold: float = 0.9,
@@ -102,10 +102,13 @@ def fit(
         the same codewords as if it had never stopped; when the fit is done, it is removed.
     refine : bool or dict, optional
         Move all codebooks together afterwards, see `rvq_np.train.refine`; a dictionary holds
-        arguments of it. K-means is the same with and without. Not with projections. None: 10
-        iterations where it may pay: from 8,192 vectors and 32 per codeword of all stages on, if
-        there are 2 stages or more, 4,096 codewords or fewer and neither projections nor `start`,
-        and if the error of codes of a greedy search falls as well.
+        arguments of it. K-means then leaves the held-out vectors away. If no codebooks are surely
+        better, those of ``refine=False`` are returned, to the bit; k-means is done once more then,
+        unless there were enough vectors that it does not take. Not with projections.
+        By default (None) 10 iterations of a beam of 4, on 64 vectors per codeword, where it may
+        pay: from 8,192 vectors and 32 per codeword of all stages on, if there are 2 stages or more,
+        4,096 codewords or fewer, and no projections, `start`, `spherical` or `normalize_residuals`;
+        codebooks are then taken only if the error of codes of a greedy search falls as well.
     start : Codebooks or array (Q, K, D), optional
         Earlier codebooks: their codewords are the first ones of each stage.
     freeze : sequence of int, optional

@@ -1,5 +1,7 @@
 """`fit` by tasks: the codebooks of the same rows in memory, bit for bit, however they are cut."""
 
+from importlib import import_module
+
 import dask
 import dask.array as da
 import numpy as np
@@ -191,11 +193,18 @@ def test_a_bad_number_is_named_by_the_call_that_refines(scheduler):
         train.refine(da.from_array(x, chunks=(800, DIM)), books)
 
 
-def test_what_is_refined_with_none_is_what_is_in_memory(monkeypatch):
+@pytest.mark.parametrize("taken", [True, False])
+@pytest.mark.parametrize("rows", [None, 150], ids=["all", "sampled"])
+def test_what_is_refined_by_default_is_what_is_in_memory(monkeypatch, rows, taken):
+    """And so is what is made again where it is not taken."""
     monkeypatch.setattr(refining, "LEAST", 1000)
-    x = clustered()
+    if not taken:
+        monkeypatch.setattr(import_module("rvq_np.train.refine"), "SURE", np.inf)
+    x, options = clustered(), {"rows_per_codeword": rows}
     array = da.from_array(x, chunks=(900, DIM))
-    assert fitted(array, refine=None) == fitted(x, refine=None) != fitted(x)
+    found = fitted(x, **options)
+    assert fitted(array, **options) == found
+    assert (found != fitted(x, refine=False, **options)) == taken
 
 
 def test_too_few_vectors_to_refine_are_said_here():
