@@ -155,7 +155,7 @@ def disk(folder: Path, quick: bool) -> Any:
         peak = _Peak(client)
         with peak:
             begun = time.perf_counter()
-            states = train.fit([path], 3, 256, 10, 0)
+            states = train.fit([path], 3, 256, 10, 0, refine=False)
             lines.append(
                 ("fit, 3 stages of 256", f"{time.perf_counter() - begun:.0f} s", *peak.said())
             )
@@ -240,7 +240,9 @@ def _write(path: Path, rows: int, dim: int, dtype: Any) -> None:
 
 
 def _fit(x: Any, per: int | None, **options: Any) -> str:
-    states = train.fit(x, 2, SIZE, 5, 0, rows_per_codeword=per, tolerance=0, **options)
+    states = train.fit(
+        x, 2, SIZE, 5, 0, rows_per_codeword=per, tolerance=0, refine=False, **options
+    )
     return train.codebooks_of(states).fingerprint
 
 

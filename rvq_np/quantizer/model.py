@@ -23,6 +23,7 @@ from ..errors import (
     ModelFileError,
     NonFiniteError,
     NotInitializedWarning,
+    ParameterError,
     RvqError,
     ShapeError,
     StateError,
@@ -438,6 +439,8 @@ class ResidualVectorQuantizer:
         freeze: Sequence[int] = (),
         hold: float = 0.9,
         persist: bool | None = None,
+        spherical: bool = False,
+        normalize_residuals: bool = False,
     ) -> ResidualVectorQuantizer:
         """Train offline: k-means stage by stage, replacing whatever codewords there were.
 
@@ -475,6 +478,9 @@ class ResidualVectorQuantizer:
             that `start` was fitted to kept all codes when 1 % were new; 0: they are free.
         persist : bool, optional
             For a Dask array: whether workers keep what they train on, see `rvq_np.train.fit`.
+        spherical, normalize_residuals : bool, optional
+            Refused if True, for `rvq_np.train.fit` does that: the state dict, files and training
+            steps of this class are ESPnet's, which search by distance.
 
         Returns
         -------
@@ -499,6 +505,13 @@ class ResidualVectorQuantizer:
         >>> bool(errors[0] > errors[1] > errors[2])
         True
         """
+        for name, given in (("spherical", spherical), ("normalize_residuals", normalize_residuals)):
+            if arguments.flag("fit", name, given):
+                raise ParameterError(
+                    f"fit: {name} is asked for, but the state dict, files and training steps of "
+                    "this class are ESPnet's, which search by distance. Call rvq_np.train.fit, and "
+                    "codebooks_of its states; checkpoints.save writes them."
+                )
         entered, rows = layout.training_rows("fit", x, self.dimension)
         x = entered.array
         iterations = self.config.kmeans_iters if iterations is None else iterations

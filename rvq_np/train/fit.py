@@ -129,7 +129,7 @@ def fit(
     normalize_residuals : bool, optional
         Divide vectors, and what each stage leaves, by their lengths before the next stage.
         ``codebooks_of`` the states is then a `rvq_np.Normalized`, and what codes decode to no
-        approximation of the vector. Neither of the two with `refine`, `start` or a Dask array.
+        approximation of the vector. Neither of the two with `refine` or `start`.
 
     Returns
     -------
@@ -209,7 +209,7 @@ def fit(
         arguments.flag("fit", "normalize_residuals", normalize_residuals),
     )
     if any(search):
-        _check_search(search, refine, start, x)
+        _check_search(search, refine, start)
         asked["search"] = list(search)
     hold = arguments.number("fit", "hold", hold, 0, 1)
     hold = 0.0 if start is None else hold
@@ -292,7 +292,7 @@ class _Task(NamedTuple):
     def data(self, rows: np.ndarray | None) -> Any:
         """Return these rows, None: all, as stages read them."""
         if isinstance(self.x, Chunks):
-            return ChunkedData(self.x, rows, self.projections, self.persist)
+            return ChunkedData(self.x, rows, self.projections, self.persist, self.search)
         return Data(self.x, rows, self.projections, self.search)
 
 
@@ -329,7 +329,7 @@ def _called(function: Callable[..., Any], *others: Any) -> Any:
     return function(*others)
 
 
-def _check_search(search: Search, refine: Any, start: Any, x: Any) -> None:
+def _check_search(search: Search, refine: Any, start: Any) -> None:
     """Raise ParameterError where what else is asked for needs plain stages."""
     name = "spherical" if search.spherical else "normalize_residuals"
     clash = "refine" if refine not in (False, None) else "start" if start is not None else ""
@@ -337,11 +337,6 @@ def _check_search(search: Search, refine: Any, start: Any, x: Any) -> None:
         raise ParameterError(
             f"fit: {name} is asked for, and {clash}, which is for stages that search what is left "
             "by distance; expected one of the two."
-        )
-    if isinstance(x, Chunks):
-        raise ParameterError(
-            f"fit: {name} is asked for, and x is read by tasks of Dask; expected vectors in this "
-            "process, in memory or in a memory map."
         )
 
 

@@ -149,6 +149,22 @@ def test_so_do_sizes_of_stages_warm_starts_and_frozen_stages(persist, scheduler)
         ]
 
 
+@pytest.mark.parametrize("persist", [True, False])
+@pytest.mark.parametrize(("spherical", "normalize"), [(True, False), (False, True), (True, True)])
+def test_so_do_spherical_stages_and_normalized_residuals(spherical, normalize, persist, scheduler):
+    x, plain = vectors(), fitted(vectors())
+    options = {"spherical": spherical, "normalize_residuals": normalize, "rows_per_codeword": 150}
+    array = da.from_array(x, chunks=((1, 450, 2000, N - 2451), DIM))
+    here, there = (
+        train.fit(each, 3, [16, 8, 12], 6, 1, persist=how, **options)
+        for each, how in ((x, None), (array, persist))
+    )
+    assert here == there
+    assert {state.metric for state in there} == {"cosine" if spherical else "euclidean"}
+    assert {state.normalized for state in there} == {normalize}
+    assert there[0].fingerprint not in plain
+
+
 def test_a_task_that_runs_again_draws_the_same():
     """As after the death of a worker: threads share the generator with the process that called."""
     rng = np.random.default_rng(3)
