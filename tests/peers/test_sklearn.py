@@ -58,8 +58,8 @@ def vectors(n=300, seed=0):
 
 @pytest.mark.parametrize(("name", "value"), [
     ("n_q", 0), ("n_q", "3"), ("n_q", 1.5), ("n_q", None), ("n_q", True), ("bins", 0),
-    ("bins", -1), ("max_iter", 0), ("tol", "a"), ("tol", np.nan), ("beam_size", 0), ("spherical", 2),
-    ("beam_size", "x"),
+    ("bins", -1), ("max_iter", 0), ("tol", "a"), ("tol", np.nan), ("beam_size", 0),
+    ("beam_size", "x"), ("spherical", 2),
 ])  # fmt: skip
 @pytest.mark.parametrize("call", ["fit", "partial_fit"])
 def test_parameters_are_refused_by_name_before_any_work(name, value, call):
