@@ -151,7 +151,8 @@ def measured(rvq: Any, x: np.ndarray) -> Measured:
 
 def table(task: Task, chosen: list[str], seeds: int) -> Table:
     """Train in each way that was chosen, from each seed, and return the table of medians."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
+    defaults: list[list[Measured]] = [[], []]
     for name in chosen:
         way, options = WAYS[name]
         stages, size = task.shape
@@ -160,18 +161,13 @@ def table(task: Task, chosen: list[str], seeds: int) -> Table:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", rvq_np.UnstableTrainingWarning)
             made = [way(arguments, task.x, task.batches, seed) for seed in range(seeds)]
-        cells = [name]
         found = [[measured(rvq, x) for rvq in made] for x in (task.x, task.held_out)]
-        for each in found:
-            errors, distinct, used = (np.array(column) for column in zip(*each, strict=True))
-            if task.name == "speech":
-                cells.append(_spread(-10 * np.log10(errors), "{:.1f}", " dB"))
-            else:
-                cells += [_spread(errors, "{:.3f}"), _spread(100 * distinct, "{:.1f}", " %")]
-            if each is found[0]:
-                share = f"{100 * np.median(used):.0f} %"
-        rows.append((*cells, share))
+        rows.append(_row(name, task, found))
+        if name.endswith(", default"):
+            defaults = [[*before, *more] for before, more in zip(defaults, found, strict=True)]
         print(task.name, *rows[-1], sep="  ", file=sys.stderr, flush=True)
+    if len(defaults[0]) > seeds:
+        rows.append(_row("all defaults above", task, defaults))
     columns = ["SNR"] if task.name == "speech" else ["relative error", "unique IDs"]
     header = ["", *columns, *(f"{one}, held out" for one in columns), "codewords in use"]
     note = (
@@ -181,6 +177,18 @@ def table(task: Task, chosen: list[str], seeds: int) -> Table:
         f"smallest and the largest. Target, on the first: {task.targets}."
     )
     return Table(f"{HEADING[2:]}: {task.name}", note, tuple(header), rows)
+
+
+def _row(name: str, task: Task, found: list[list[Measured]]) -> tuple[str, ...]:
+    """Return the row of a table: what several quantizers made of vectors, and of others."""
+    cells = [name]
+    for each in found:
+        errors, distinct, _ = (np.array(column) for column in zip(*each, strict=True))
+        if task.name == "speech":
+            cells.append(_spread(-10 * np.log10(errors), "{:.1f}", " dB"))
+        else:
+            cells += [_spread(errors, "{:.3f}"), _spread(100 * distinct, "{:.1f}", " %")]
+    return (*cells, f"{100 * np.median([each.used for each in found[0]]):.0f} %")
 
 
 def _spread(values: np.ndarray, shape: str, unit: str = "") -> str:
