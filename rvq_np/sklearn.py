@@ -73,6 +73,8 @@ class ResidualQuantizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
     ((500, 3), (500, 8))
     """
 
+    _quantizer: ResidualVectorQuantizer | None  # None where stages search by direction
+
     def __init__(
         self,
         n_q: int = 4,
