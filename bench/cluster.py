@@ -230,7 +230,9 @@ def disk(folder: Path, quick: bool) -> Any:
         for per, name in ((256, "256 rows a codeword"), (None, "all rows")):
             with peak:
                 begun = time.perf_counter()
-                states = train.fit(paths, 2, 256, 3, 0, rows_per_codeword=per, tolerance=0)
+                states = train.fit(
+                    paths, 2, 256, 3, 0, rows_per_codeword=per, tolerance=0, refine=False
+                )
                 took = time.perf_counter() - begun
                 lines.append((f"fit, 2 stages of 256, 3 iterations, {name}", f"{took:.0f} s",
                               *peak.said()))  # fmt: skip
@@ -360,7 +362,9 @@ def _write(path: Path, rows: int, dim: int, dtype: Any, seed: int = 0) -> None:
 
 
 def _fit(x: Any, per: int | None, **options: Any) -> str:
-    states = train.fit(x, 2, SIZE, 5, 0, rows_per_codeword=per, tolerance=0, **options)
+    states = train.fit(
+        x, 2, SIZE, 5, 0, rows_per_codeword=per, tolerance=0, refine=False, **options
+    )
     return train.codebooks_of(states).fingerprint
 
 

@@ -1,18 +1,20 @@
 """How small is the error at equal bytes? rvq_np, fitted and refined, beside Faiss, in one run.
 
-    python -m bench.quality --data sift.npz      # everything: an hour or more, LSQ takes most of it
+    python -m bench.quality --data sift.npz      # everything
     python -m bench.quality --data sift.npz --bytes 8 --on SIFT --only fit refined  # adds to it
+    python -m bench.quality --speed              # the section on speed alone
 
 The file holds arrays `train` (N, D) and `test` (M, D) of different sources, say descriptors of
 different images; embeddings are those that the package wordllama ships.  Errors are squared, summed
 over the dimensions, means over held-out vectors.  Training times include everything from vectors to
 codebooks, on as many threads for all.  What was measured is kept in ``quality.json``; tables and
-the plot are made of all that is there.
+the plot are made of all that is there.  Sections of the report that are not measured stay.
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
 import sys
 import time
@@ -26,15 +28,17 @@ import numpy as np
 import rvq_np
 from rvq_np import train
 
-from . import quality_report
+from . import quality_report, quality_speed
 from .corpora import embeddings
 from .machine import ROOT, Neighbours, facts
+from .report import section
 from .threads import fixed_threads, imported
 
 SIZE = 256  # codewords per codebook: a byte a stage
 BEAMS = (1, 5, 16, 32)
-LSQ_ROWS, LSQ_ITERATIONS = 20_000, 10  # LSQ takes an hour for all rows and its 25 iterations
+LSQ = {8: (50_000, 25), 16: (20_000, 10)}  # rows and iterations of LSQ: it takes long
 POINTS = Path(__file__).with_name("quality.json")
+HEADING, SPEED = "# Quality", "# Speed of training and of beams"
 RESULTS = Path(__file__).with_name("RESULTS-quality.md")
 PLOT = ROOT / "docs" / "_static" / "quality.svg"
 HELD_OUT = 6000  # embeddings
@@ -79,8 +83,8 @@ def _local_search(x: np.ndarray, stages: int) -> Any:
     import faiss
 
     made = faiss.LocalSearchQuantizer(x.shape[1], stages, 8)
-    made.train_iters = LSQ_ITERATIONS
-    made.train(x[:LSQ_ROWS])
+    rows, made.train_iters = LSQ.get(stages, LSQ[16])
+    made.train(x[:rows])
     return made
 
 
@@ -154,19 +158,30 @@ def online(x: np.ndarray, held_out: np.ndarray, arguments: dict[str, Any]) -> li
 def main(arguments: list[str] | None = None) -> None:
     """Measure and write the report and the plot."""
     parser = argparse.ArgumentParser(prog="python -m bench.quality", description=__doc__)
-    parser.add_argument("--data", required=True, help="an .npz with arrays train and test")
+    parser.add_argument("--data", help="an .npz with arrays train and test")
+    parser.add_argument("--speed", action="store_true", help="of training and of beams, alone")
     parser.add_argument("--bytes", nargs="+", type=int, default=[8, 16], help="stages of 256")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--on", nargs="+", default=["SIFT", "embeddings"])
     parser.add_argument("--only", nargs="*", choices=[*METHODS, "online"])
     chosen = parser.parse_args(arguments)
+    around = Neighbours()
+    given = " ".join(sys.argv[1:] if arguments is None else arguments)
+    everything = chosen.only is None and not chosen.speed
+    if chosen.speed or everything:
+        text = quality_speed.measured(chosen.threads)
+        text += facts(f"python -m bench.quality {given}", around.cores())
+        section(RESULTS, SPEED, text)
+    if chosen.speed:
+        return
+    if chosen.data is None:
+        parser.error("expected --data, an .npz with arrays train and test, or --speed")
     if chosen.only is None:
         POINTS.unlink(missing_ok=True)
         chosen.only = [*METHODS, "online"]
     if imported("faiss") is None:
         chosen.only = [name for name in chosen.only if "Faiss" not in name]
     rvq_np.warmup()
-    around = Neighbours()
     with fixed_threads(chosen.threads):
         for on, (x, held_out) in data(chosen.data).items():
             if on in chosen.on:
@@ -174,10 +189,9 @@ def main(arguments: list[str] | None = None) -> None:
                     for stages in chosen.bytes if name != "online" else [3]:
                         measure(on, name, stages, x, held_out)
     points = json.loads(POINTS.read_text()) if POINTS.exists() else []
-    given = sys.argv[1:] if arguments is None else arguments
     text = quality_report.written(points)
-    text += facts("python -m bench.quality " + " ".join(given), around.cores())
-    RESULTS.write_text(text, encoding="utf-8")
+    text += facts(f"python -m bench.quality {given}", around.cores())
+    section(RESULTS, HEADING, text)
     quality_report.draw(PLOT, points)
 
 
@@ -188,10 +202,15 @@ def measure(on: str, name: str, stages: int, x: np.ndarray, held_out: np.ndarray
         for way, arguments in ONLINE.items():
             keep({**common, "way": way, "steps": online(x, held_out, arguments)})
         return
-    method, start = METHODS[name], time.perf_counter()
+    method, start, around = METHODS[name], time.perf_counter(), Neighbours()
     made = method.make(x, stages)
     point = {**common, "seconds": round(time.perf_counter() - start, 1)}
+    now = datetime.datetime.now(datetime.UTC)
+    point["busy"], point["when"] = round(around.cores() or 0, 2), f"{now:%Y-%m-%d %H:%M UTC}"
     point["errors"] = dict(zip(map(str, method.beams), errors(made, method, held_out), strict=True))
+    if name == "Faiss LSQ":
+        rows, iterations = LSQ.get(stages, LSQ[16])
+        point["note"] = f"{min(rows, len(x)):,} vectors, {iterations} iterations"
     if method.reproduce is _ours:
         point["prefixes"] = prefixes(made, held_out, 16)
     keep(point)

@@ -139,3 +139,16 @@ def duration(seconds: float) -> str:
 def ratio(over: float | None, under: float | None) -> float:
     """Return ``over / under``, nan if an implementation is missing."""
     return math.nan if over is None or under is None else over / under
+
+
+def section(path: Path, heading: str, text: str) -> None:
+    """Replace the part of a report below a heading ``# ...``, or add it; other parts stay."""
+    parts = path.read_text(encoding="utf-8") if path.exists() else ""
+    found = [each.strip() for each in re.split(r"^(?=# )", parts, flags=re.MULTILINE)]
+    mine = f"{heading}\n\n{text.strip()}"
+    where = [place for place, each in enumerate(found) if each.partition("\n")[0] == heading]
+    if where:
+        found[where[0]] = mine
+    else:
+        found.append(mine)
+    path.write_text("\n\n".join(filter(None, found)) + "\n", encoding="utf-8")

@@ -142,7 +142,7 @@ def _million(count: int, threads: int) -> tuple[list[Any], list[Check]]:
         part = x[start : start + (1 << 16)]
         part += rng.standard_normal(part.shape, np.float32) * spread
     old = count - count // 100
-    books = train.codebooks_of(train.fit(x[:old], 3, SIZES, 10, 0))
+    books = train.codebooks_of(train.fit(x[:old], 3, SIZES, 10, 0, refine=False))
     semantic_ids.assign(x[:3000], books)
     with _Peak() as peak:
         found = semantic_ids.assign(x[:old], books)
@@ -284,7 +284,7 @@ Made = tuple[np.ndarray, Any, float, Any]  # codes, codebooks, share of unique I
 
 
 def _ours(x: np.ndarray, sizes: Any = SIZES, iterations: int = ITERATIONS) -> Made:
-    states = train.fit(x, len(sizes), sizes, iterations, 0, rows_per_codeword=None)
+    states = train.fit(x, len(sizes), sizes, iterations, 0, rows_per_codeword=None, refine=False)
     books = train.codebooks_of(states)
     found = semantic_ids.assign(x, books)
     unique = np.unique(found.codes[:, found.codes[0] >= 0], axis=1).shape[1] / len(x)

@@ -7,9 +7,9 @@ called ``random_state``, as in scikit-learn.
 from __future__ import annotations
 
 import copy
+import itertools
 import os
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,9 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
-from . import arguments, backends, codec, train
+from . import arguments, backends, checkpoints, codec, train
 from .config import Config
+from .errors import ParameterError
 from .quantizer import ResidualVectorQuantizer
 
 REPLACED = 0.1  # of the mean count: codewords below are replaced, also in batches of few vectors
@@ -40,6 +41,12 @@ class ResidualQuantizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
     beam_size : int, optional
         Hypotheses kept per vector when encoding.
     random_state : int, RandomState or None, optional
+    refine : bool, dict or None, optional
+        Whether `fit` moves all codebooks together afterwards, see `rvq_np.train.fit`. By default
+        where it may pay.
+    spherical, normalize_residuals : bool, optional
+        See `rvq_np.train.fit`. Neither of the two with `partial_fit`, `to_quantizer` or a `refine`
+        that is not None or False; of the second, codes decode to no approximation.
 
     Notes
     -----
@@ -66,6 +73,8 @@ class ResidualQuantizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
     ((500, 3), (500, 8))
     """
 
+    _quantizer: ResidualVectorQuantizer | None  # None where stages search by direction
+
     def __init__(
         self,
         n_q: int = 4,
@@ -75,6 +84,9 @@ class ResidualQuantizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         tol: float = 1e-4,
         beam_size: int = 1,
         random_state: Any = None,
+        refine: bool | Mapping[str, Any] | None = None,
+        spherical: bool = False,
+        normalize_residuals: bool = False,
     ):
         self.n_q = n_q
         self.bins = bins
@@ -82,6 +94,9 @@ class ResidualQuantizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         self.tol = tol
         self.beam_size = beam_size
         self.random_state = random_state
+        self.refine = refine
+        self.spherical = spherical
+        self.normalize_residuals = normalize_residuals
 
     def fit(self, X: Any, y: Any = None) -> ResidualQuantizer:
         """Train all stages on `X` (n_samples, n_features), from the beginning.
@@ -96,16 +111,19 @@ class ResidualQuantizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         self._check_parameters("fit")
         X = self._vectors("fit", X, reset=True)
         rng = self._generator()
-        iterations: Counter[int] = Counter()
-
-        def count(info: train.FitProgress) -> None:
-            iterations[info.stage] += 1
-
+        stages: list[int] = []
         states = train.fit(
-            X, self.n_q, self.bins, self.max_iter, rng, tolerance=self.tol, callback=count
-        )
-        self._use(ResidualVectorQuantizer.made_of(self._config(X), states, None, rng=rng))
-        self.n_iter_ = max(iterations.values())
+            X, self.n_q, self.bins, self.max_iter, rng, tolerance=self.tol, refine=self.refine,
+            spherical=self.spherical, normalize_residuals=self.normalize_residuals,
+            callback=lambda info: stages.append(info.stage),
+        )  # fmt: skip
+        if self.spherical or self.normalize_residuals:
+            self._quantizer, self.codebooks_ = None, train.codebooks_of(states)
+        else:
+            self._use(ResidualVectorQuantizer.made_of(self._config(X), states, None, rng=rng))
+        # A stage may be done twice, see `rvq_np.train.fit`.
+        longest = max(len(list(same)) for _, same in itertools.groupby(stages))
+        self.n_iter_ = min(longest, self.max_iter)
         return self
 
     def partial_fit(self, X: Any, y: Any = None) -> ResidualQuantizer:
@@ -125,7 +143,13 @@ class ResidualQuantizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
             If a parameter is not what it may be; it is named.
         """
         self._check_parameters("partial_fit")
-        first = "_quantizer" not in vars(self)
+        for name in ("spherical", "normalize_residuals"):
+            if getattr(self, name):
+                raise ParameterError(
+                    f"ResidualQuantizer.partial_fit: {name} is True; expected False, as moving "
+                    "averages are for stages that search by distance. Call fit."
+                )
+        first = vars(self).get("_quantizer") is None
         X = self._vectors("partial_fit", X, reset=first)
         quantizer: Any = None if first else self._quantizer
         if first:
@@ -183,11 +207,25 @@ class ResidualQuantizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         (3, 500)
         """
         check_is_fitted(self)
+        if self._quantizer is None:
+            raise ParameterError(
+                "ResidualQuantizer.to_quantizer: it was fitted with spherical or "
+                "normalize_residuals, and that class searches by distance; expected neither. Use "
+                "codebooks_, which rvq_np.encode and decode take, or save."
+            )
         return copy.deepcopy(self._quantizer).eval()
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a model file, which `rvq_np.ResidualVectorQuantizer.load` and ``rvq-np`` read."""
-        self.to_quantizer().save(path)
+        """Write a model file, which `rvq_np.ResidualVectorQuantizer.load` and ``rvq-np`` read.
+
+        With `spherical` or `normalize_residuals` it is one that `rvq_np.checkpoints.load` and
+        ``rvq-np`` read.
+        """
+        check_is_fitted(self)
+        if self._quantizer is None:
+            checkpoints.save(path, self.codebooks_)
+        else:
+            self.to_quantizer().save(path)
 
     def _check_parameters(self, call: str) -> None:
         call = f"ResidualQuantizer.{call}"
@@ -195,6 +233,8 @@ class ResidualQuantizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
             arguments.whole(call, name, getattr(self, name), 1)
         arguments.sizes(call, "bins", self.bins, self.n_q)
         arguments.number(call, "tol", self.tol)
+        for name in ("spherical", "normalize_residuals"):
+            arguments.flag(call, name, getattr(self, name))
 
     def _vectors(self, call: str, X: Any, *, reset: bool) -> Any:
         """Return checked vectors, float32 if they are, else float64.

@@ -246,7 +246,7 @@ def test_fit_takes_a_size_for_each_stage_a_refinement_and_a_start(files, capsys)
     with pytest.raises(SystemExit):
         cli.main(["fit", "--help"])
     said = capsys.readouterr().out
-    for option in ("--refine", "--start", "--freeze", "--hold"):
+    for option in ("--refine", "--no-refine", "--start", "--freeze", "--hold"):
         assert option in said
 
 

@@ -229,6 +229,11 @@ def test_what_cannot_be_is_named(tmp_path):
         refused(f"fit: {name} is asked for, and start", train.fit, x, 2, 8, 2, 0,
                 start=np.zeros((2, 8, 6)), **{name: True})  # fmt: skip
         refused(f"fit: {name} is 3; expected True or False", train.fit, x, 2, 8, 2, 0, **{name: 3})
+        rvq = rvq_np.ResidualVectorQuantizer(6, 6, 2, 8, rng=0)
+        before = rvq.codebooks
+        refused(f"fit: {name} is asked for, but the state dict.*train.fit", rvq.fit, x,
+                **{name: True})  # fmt: skip
+        assert rvq.codebooks is before
     refused("encode: beam_size is 4 for Normalized.*expected 1", rvq_np.encode, x, books,
             beam_size=4)  # fmt: skip
     refused("got Normalized", rvq_np.codec.tally, x, rvq_np.encode(x, books), books)

@@ -42,7 +42,7 @@ def _quantizer(case: Case) -> Any:
 
 
 def _fitted(case: Case, x: Any) -> dict[str, np.ndarray]:
-    return _quantizer(case).fit(x, tolerance=-1.0).state_dict()
+    return _quantizer(case).fit(x, tolerance=-1.0, refine=False).state_dict()
 
 
 def _stepped(case: Case, x: Any) -> dict[str, np.ndarray]:

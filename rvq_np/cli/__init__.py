@@ -99,10 +99,16 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument(
         "--sample-rate", type=int, help="samples per second, recorded; a sound is resampled to it"
     )
-    fit.add_argument(
+    refining = fit.add_mutually_exclusive_group()
+    refining.add_argument(
         "--refine", nargs="?", const="", metavar="NAME=NUMBER,...",
         help="move all codebooks together afterwards, for codes of a beam search; with arguments "
-        "of rvq_np.train.refine: iterations=80,beam_size=16",
+        "of rvq_np.train.refine: iterations=80,beam_size=16 (default: a short one, where there are "
+        "8,192 vectors and 32 per codeword of all stages, or more)",
+    )  # fmt: skip
+    refining.add_argument(
+        "--no-refine", action="store_true", help="do not move codebooks together, however many "
+        "vectors there are",
     )  # fmt: skip
     fit.add_argument("--start", help="model to go on from, of the same shape: a warm start")
     fit.add_argument(

@@ -22,7 +22,9 @@ def fit(options: argparse.Namespace) -> None:
     freeze: tuple[int, ...] = ()
     if options.freeze:
         freeze = values.whole("fit", "--freeze", options.freeze, 0, "0,1")
-    refine: bool | dict[str, Any] = options.refine is not None
+    refine: bool | dict[str, Any] | None = False if options.no_refine else None
+    if options.refine is not None:
+        refine = True
     if options.refine:
         refine = values.named("fit", "--refine", options.refine, "iterations=80,beam_size=16")
     out = outputs.of("fit", options.output, [options.vectors, options.checkpoint, options.start])

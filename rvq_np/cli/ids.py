@@ -221,7 +221,7 @@ def _fitted(x: np.ndarray, sizes: tuple[int, ...], options: argparse.Namespace) 
     with reporting(None, sys.stderr.isatty()) as callback:
         states = train.fit(
             x, len(sizes), sizes, options.iterations, options.seed,
-            rows_per_codeword=options.rows_per_codeword or None, callback=callback,
+            rows_per_codeword=options.rows_per_codeword or None, callback=callback, refine=False,
             spherical=options.spherical, normalize_residuals=options.normalize_residuals,
         )  # fmt: skip
     return train.codebooks_of(states)

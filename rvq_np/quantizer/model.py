@@ -23,6 +23,7 @@ from ..errors import (
     ModelFileError,
     NonFiniteError,
     NotInitializedWarning,
+    ParameterError,
     RvqError,
     ShapeError,
     StateError,
@@ -433,11 +434,13 @@ class ResidualVectorQuantizer:
         callback: Callable[[training.FitProgress], None] | None = None,
         progress: bool = False,
         checkpoint: str | os.PathLike[str] | None = None,
-        refine: bool | Mapping[str, Any] | None = False,
+        refine: bool | Mapping[str, Any] | None = None,
         start: Any = None,
         freeze: Sequence[int] = (),
         hold: float = 0.9,
         persist: bool | None = None,
+        spherical: bool = False,
+        normalize_residuals: bool = False,
     ) -> ResidualVectorQuantizer:
         """Train offline: k-means stage by stage, replacing whatever codewords there were.
 
@@ -463,8 +466,9 @@ class ResidualVectorQuantizer:
         refine : bool or dict, optional
             Move all codebooks together afterwards, for a smaller error of codes found by a beam
             search (``encode(..., beam_size=16)``); a dictionary holds arguments of
-            `rvq_np.train.refine`. Not where `codebook_dim` is not `dimension`. None: where it may
-            pay, see `rvq_np.train.fit`.
+            `rvq_np.train.refine`. Not where `codebook_dim` is not `dimension`. By default where it
+            may pay, from 8,192 vectors and 32 per codeword of all stages on, see
+            `rvq_np.train.fit`; False: never.
         start : ResidualVectorQuantizer, Codebooks or array (Q, K, D), optional
             Go on from these codebooks, ``rvq.fit(x, start=rvq)`` from its own.
         freeze : sequence of int, optional
@@ -474,6 +478,9 @@ class ResidualVectorQuantizer:
             that `start` was fitted to kept all codes when 1 % were new; 0: they are free.
         persist : bool, optional
             For a Dask array: whether workers keep what they train on, see `rvq_np.train.fit`.
+        spherical, normalize_residuals : bool, optional
+            Refused if True, for `rvq_np.train.fit` does that: the state dict, files and training
+            steps of this class are ESPnet's, which search by distance.
 
         Returns
         -------
@@ -498,6 +505,13 @@ class ResidualVectorQuantizer:
         >>> bool(errors[0] > errors[1] > errors[2])
         True
         """
+        for name, given in (("spherical", spherical), ("normalize_residuals", normalize_residuals)):
+            if arguments.flag("fit", name, given):
+                raise ParameterError(
+                    f"fit: {name} is asked for, but the state dict, files and training steps of "
+                    "this class are ESPnet's, which search by distance. Call rvq_np.train.fit, and "
+                    "codebooks_of its states; checkpoints.save writes them."
+                )
         entered, rows = layout.training_rows("fit", x, self.dimension)
         x = entered.array
         iterations = self.config.kmeans_iters if iterations is None else iterations

@@ -25,7 +25,7 @@ from ..codebooks import Codebooks, Linear
 from ..codec import core, validation
 from ..errors import BackendError, NonFiniteError, ShapeError
 from ..kernels.totals import NOTHING, ExactSum
-from .data import HELD, ROWS, Data, bad_number, first_bad, joined, single
+from .data import HELD, ROWS, Data, Search, bad_number, first_bad, joined, single
 from .state import CodebookState
 from .tallies import FOLDED, Block, Tally, Together, tallies
 from .tasks import at_home, computed, elsewhere, homes, kept_on_workers, one_key, sharing
@@ -127,6 +127,7 @@ class ChunkedData:
     keep : bool or None
         Whether workers keep what a stage quantizes, or make it again, from `x` on, for each
         iteration.  None: keep it if it is `data.HELD` bytes or less.
+    search : Search, optional
     """
 
     def __init__(
@@ -135,8 +136,10 @@ class ChunkedData:
         rows: np.ndarray | None,
         projections: Sequence[tuple[Linear, Linear] | None],
         keep: bool | None,
+        search: Search = Search(),  # noqa: B008
     ):
         self.x, self.rows, self.projections = x, rows, list(projections)
+        self.search = search
         self.n_rows = x.shape[0] if rows is None else len(rows)
         self.keep = 4 * self.n_rows * x.shape[1] <= HELD if keep is None else keep
         self.states: list[CodebookState] = []
@@ -272,9 +275,9 @@ class ChunkedData:
         import dask
 
         states = one_key(self.states) if self.states else []
-        pieces, projections = self.x.pieces(rows), one_key(self.projections)
+        pieces, how = self.x.pieces(rows), one_key((self.projections, self.search))
         with at_home(home):
-            return dask.delayed(_block)(pieces, projections, states)
+            return dask.delayed(_block)(pieces, how, states)
 
     def _rows_at(self, places: np.ndarray) -> Any:
         """Return a task that gives what is at these places."""
@@ -313,11 +316,11 @@ def _bad(chunk: Any) -> tuple[tuple[int, ...], float] | None:
     return first_bad(chunk)
 
 
-def _block(pieces: list[Any], projections: Any, states: list[CodebookState]) -> Block:
+def _block(pieces: list[Any], how: Any, states: list[CodebookState]) -> Block:
     _one_library(pieces)
     with np.errstate(over="ignore"):  # the checks of the chunks find such numbers
         rows = joined([single(each) for each in pieces])
-    data = Data(rows, None, projections)
+    data = Data(rows, None, *how)
     with sharing():
         for state in states:
             data.begin()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +19,8 @@ from . import sources
 from .chunked import ChunkedData, Chunks
 from .data import Data, Search, check_finite
 from .kmeans import Clusters, lloyd, sample_rows, state_of
-from .refining import refined_states, way_of
+from .refine import enough
+from .refining import Parts, parts, refined_states, way_of
 from .resume import Checkpoint
 from .start import counted, reachable, start_of, state_held
 from .state import CodebookState, check_projections, usage
@@ -58,7 +61,7 @@ def fit(
     tolerance: float = 1e-4,
     callback: Callable[[FitProgress], None] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
-    refine: bool | Mapping[str, Any] | None = False,
+    refine: bool | Mapping[str, Any] | None = None,
     start: Any = None,
     freeze: Sequence[int] = (),
     hold: float = 0.9,
@@ -99,10 +102,13 @@ def fit(
         the same codewords as if it had never stopped; when the fit is done, it is removed.
     refine : bool or dict, optional
         Move all codebooks together afterwards, see `rvq_np.train.refine`; a dictionary holds
-        arguments of it. K-means is the same with and without. Not with projections. None: 10
-        iterations where it may pay: from 8,192 vectors and 32 per codeword of all stages on, if
-        there are 2 stages or more, 4,096 codewords or fewer and neither projections nor `start`,
-        and if the error of codes of a greedy search falls as well.
+        arguments of it. K-means then leaves the held-out vectors away. If no codebooks are surely
+        better, those of ``refine=False`` are returned, to the bit; k-means is done once more then,
+        unless there were enough vectors that it does not take. Not with projections.
+        By default (None) 10 iterations of a beam of 4, on 64 vectors per codeword, where it may
+        pay: from 8,192 vectors and 32 per codeword of all stages on, if there are 2 stages or more,
+        4,096 codewords or fewer, and no projections, `start`, `spherical` or `normalize_residuals`;
+        codebooks are then taken only if the error of codes of a greedy search falls as well.
     start : Codebooks or array (Q, K, D), optional
         Earlier codebooks: their codewords are the first ones of each stage.
     freeze : sequence of int, optional
@@ -123,7 +129,7 @@ def fit(
     normalize_residuals : bool, optional
         Divide vectors, and what each stage leaves, by their lengths before the next stage.
         ``codebooks_of`` the states is then a `rvq_np.Normalized`, and what codes decode to no
-        approximation of the vector. Neither of the two with `refine`, `start` or a Dask array.
+        approximation of the vector. Neither of the two with `refine` or `start`.
 
     Returns
     -------
@@ -203,7 +209,7 @@ def fit(
         arguments.flag("fit", "normalize_residuals", normalize_residuals),
     )
     if any(search):
-        _check_search(search, refine, start, x)
+        _check_search(search, refine, start)
         asked["search"] = list(search)
     hold = arguments.number("fit", "hold", hold, 0, 1)
     hold = 0.0 if start is None else hold
@@ -216,27 +222,35 @@ def fit(
             "fit: refine moves all stages, but freeze names some; expected one of the two."
         )
     if way is not None:
-        asked["refine"] = way.as_dict()
+        asked["refine"] = {**way.as_dict(), "held out": "before k-means"}
+        if not enough("fit", x.shape[0], sum(sizes), way):
+            way = None
     remote = isinstance(x, Chunks)
     if not remote:
         x = x if core.stays(x) else arrays.to_numpy(x)
+    task = _Task(
+        x, sizes, iterations, projections or [None] * n_q, epsilon, tolerance, callback, persist,
+        search, first, frozen, hold,
+    )  # fmt: skip
     with entered.there():
         if not remote:  # the tasks of `ChunkedData` look at all numbers when they first read them
             check_finite(x)
         kept = Checkpoint(checkpoint, x, rng, asked)
+        # Of many rows NumPy draws with a table of them all, 8 bytes a row.
+        drawing = partial(elsewhere, "fit") if remote else _called
         rows = None
         if rows_per_codeword is not None and x.shape[0] > rows_per_codeword * largest:
-            asked_for = (x.shape[0], rows_per_codeword * largest, rng)
-            # Of many rows NumPy draws with a table of them all, 8 bytes a row.
-            rows = elsewhere("fit", sample_rows, *asked_for) if remote else sample_rows(*asked_for)
-            rows = np.sort(rows)
-        maps = projections or [None] * n_q
-        data: Any = ChunkedData(x, rows, maps, persist) if remote else Data(x, rows, maps, search)
+            rows = np.sort(drawing(sample_rows, x.shape[0], rows_per_codeword * largest, rng))
+        drawn, parted = rng.bit_generator.state, Parts(rows)
+        if way is not None:  # by a generator of its own, so that k-means draws what it always does
+            own = np.random.default_rng(copy.deepcopy(rng).integers(1 << 32, size=2))
+            about = way._replace(callback=None)
+            parted = drawing(parts, x.shape[0], rows, sum(sizes), about, own)
+        data = task.data(parted.cluster)
         for state in kept.states:
             data.begin()
             data.end(state)
         kept.resume()
-        states = kept.states
         distinct = data.distinct(sizes[0])
         if distinct < sizes[0]:
             warn(
@@ -245,37 +259,77 @@ def fit(
                 "vectors, or fewer codewords.",
                 FewVectorsWarning,
             )
-        for stage in range(len(kept.states), n_q):
-            data.begin()
-            watch = _Watch(stage, n_q, iterations, data, tolerance, callback)
-            if stage in frozen:
-                assert first is not None
-                kept.keep(counted(data, first[stage].codebook, epsilon))
-                data.end(kept.states[-1])
-                continue
-            found = lloyd(
-                data.passes(),
-                _first_codewords(data, sizes[stage], rng, search.spherical)
-                if first is None
-                else reachable(data, first[stage].codebook),
-                iterations,
-                refill=lambda count: data.read(rng.integers(0, data.n_rows, size=count)),
-                watch=watch,
-                hold=hold,
-                unit=search.spherical,
-            )
-            moved = hold or search.spherical  # codewords are not the means
-            kept.keep(state_held(found, epsilon) if moved else state_of(found, epsilon))
-            data.end(kept.states[-1])
+        states = _by_stages(task, data, rng, kept)
         if way is not None:
-            states = refined_states(x, rows, kept.states, way, rng, epsilon, persist)
+            better = refined_states(x, parted, rows, states, way, own, epsilon, persist)
+            if better is not None:
+                states = better
+            elif parted.cluster is not rows:  # what was held out was of no use
+                rng.bit_generator.state = drawn
+                states = _by_stages(task, task.data(rows), rng, Checkpoint(None, x, rng, asked))
     kept.finish()
     if any(search):
         states = [_searched(state, search) for state in states]
     return tuple(states)
 
 
-def _check_search(search: Search, refine: Any, start: Any, x: Any) -> None:
+class _Task(NamedTuple):
+    """The checked arguments of a fit that each stage needs."""
+
+    x: Any
+    sizes: list[int]
+    iterations: int
+    projections: Sequence[tuple[Linear, Linear] | None]
+    epsilon: float
+    tolerance: float
+    callback: Callable[[FitProgress], None] | None
+    persist: bool | None
+    search: Search
+    first: Codebooks | None
+    frozen: frozenset[int]
+    hold: float
+
+    def data(self, rows: np.ndarray | None) -> Any:
+        """Return these rows, None: all, as stages read them."""
+        if isinstance(self.x, Chunks):
+            return ChunkedData(self.x, rows, self.projections, self.persist, self.search)
+        return Data(self.x, rows, self.projections, self.search)
+
+
+def _by_stages(
+    task: _Task, data: Any, rng: np.random.Generator, kept: Checkpoint
+) -> list[CodebookState]:
+    """Do k-means for each stage that is not finished, and keep it."""
+    for stage in range(len(kept.states), len(task.sizes)):
+        data.begin()
+        watch = _Watch(stage, len(task.sizes), task.iterations, data, task.tolerance, task.callback)
+        if stage in task.frozen:
+            assert task.first is not None
+            kept.keep(counted(data, task.first[stage].codebook, task.epsilon))
+            data.end(kept.states[-1])
+            continue
+        found = lloyd(
+            data.passes(),
+            _first_codewords(data, task.sizes[stage], rng, task.search.spherical)
+            if task.first is None
+            else reachable(data, task.first[stage].codebook),
+            task.iterations,
+            refill=lambda count: data.read(rng.integers(0, data.n_rows, size=count)),
+            watch=watch,
+            hold=task.hold,
+            unit=task.search.spherical,
+        )
+        moved = task.hold or task.search.spherical  # codewords are not the means
+        kept.keep(state_held(found, task.epsilon) if moved else state_of(found, task.epsilon))
+        data.end(kept.states[-1])
+    return kept.states
+
+
+def _called(function: Callable[..., Any], *others: Any) -> Any:
+    return function(*others)
+
+
+def _check_search(search: Search, refine: Any, start: Any) -> None:
     """Raise ParameterError where what else is asked for needs plain stages."""
     name = "spherical" if search.spherical else "normalize_residuals"
     clash = "refine" if refine not in (False, None) else "start" if start is not None else ""
@@ -283,11 +337,6 @@ def _check_search(search: Search, refine: Any, start: Any, x: Any) -> None:
         raise ParameterError(
             f"fit: {name} is asked for, and {clash}, which is for stages that search what is left "
             "by distance; expected one of the two."
-        )
-    if isinstance(x, Chunks):
-        raise ParameterError(
-            f"fit: {name} is asked for, and x is read by tasks of Dask; expected vectors in this "
-            "process, in memory or in a memory map."
         )
 
 

@@ -217,37 +217,28 @@ def options(call: str, n_q: int, given: Mapping[str, Any]) -> Way:
 
 
 def refined(
-    call: str,
-    x: Any,
-    codebooks: Codebooks,
-    way: Way,
-    rng: np.random.Generator,
-    seen: np.ndarray | None = None,
-    keep: bool | None = None,
+    call: str, x: Any, codebooks: Codebooks, way: Way, rng: np.random.Generator
 ) -> Codebooks:
-    """Do what `refine` does, without a look at its arguments.
-
-    `seen`: rows that the codebooks were made of; others are held out first. `keep`: whether the
-    workers of a cluster keep the rows, see `ChunkedData`.
-    """
-    if not _enough(call, x.shape[0], sum(codebooks.sizes), way):
+    """Do what `refine` does, without a look at its arguments."""
+    most = sum(codebooks.sizes)
+    if not enough(call, x.shape[0], most, way):
         return codebooks
-    asked_for = (x.shape[0], sum(codebooks.sizes), way._replace(callback=None), seen, rng)
+    asked_for = (x.shape[0], most, way._replace(callback=None), rng)
     # Of many rows NumPy draws with a table of them all, 8 bytes a row.
     drawn = elsewhere(call, _parted, *asked_for) if isinstance(x, Chunks) else _parted(*asked_for)
-    judge, learn = (rows_of(call, x, rows, codebooks.n_q, keep) for rows in drawn)
-    return _moved(judge, learn, codebooks, way, rng)
+    judge, learn = (rows_of(call, x, rows, codebooks.n_q, None) for rows in drawn)
+    return moved(judge, learn, codebooks, way, rng)
 
 
-def _counts(total: int, most: int, way: Way) -> tuple[int, int]:
+def counts_of(total: int, most: int, way: Way) -> tuple[int, int]:
     """Return how many of `total` rows are used for `most` codewords, and how many held out."""
     used = total if way.rows_per_codeword is None else min(total, way.rows_per_codeword * most)
     return used, min(HELD_OUT, round(way.held_out * used))
 
 
-def _enough(call: str, total: int, most: int, way: Way) -> bool:
+def enough(call: str, total: int, most: int, way: Way) -> bool:
     """Return whether so many rows may refine `most` codewords; warn otherwise."""
-    used, count = _counts(total, most, way)
+    used, count = counts_of(total, most, way)
     if count and used - count >= most:
         return True
     warn(
@@ -260,23 +251,17 @@ def _enough(call: str, total: int, most: int, way: Way) -> bool:
 
 
 def _parted(
-    total: int, most: int, way: Way, seen: np.ndarray | None, rng: np.random.Generator
+    total: int, most: int, way: Way, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw the rows that are held out, and those to refit to; both ascend."""
-    used, count = _counts(total, most, way)
+    used, count = counts_of(total, most, way)
     rows = np.arange(total) if used == total else sample_rows(total, used, rng)
     rows = rng.permutation(rows)
-    if seen is not None:
-        rows = rows[np.argsort(np.isin(rows, seen), kind="stable")]
     return np.sort(rows[:count]), np.sort(rows[count:])
 
 
-def _moved(
-    judge: Rows,
-    learn: Rows,
-    codebooks: Codebooks,
-    way: Way,
-    rng: np.random.Generator,
+def moved(
+    judge: Rows, learn: Rows, codebooks: Codebooks, way: Way, rng: np.random.Generator
 ) -> Codebooks:
     """Return the best codebooks of a refinement to the rows of `learn`, judged by others."""
     given = best = codebooks

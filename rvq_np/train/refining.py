@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .. import arguments
 from ..codebooks import Linear
 from ..errors import ParameterError
-from .refine import Way, options, refined, states_of
+from .kmeans import sample_rows
+from .refine import Way, counts_of, moved, options, states_of
 from .rows import rows_of
 from .state import CodebookState, codebooks_of
 
@@ -18,7 +19,8 @@ from .state import CodebookState, codebooks_of
 ENOUGH = 32  # vectors per codeword of all stages
 LEAST = 8192  # vectors: a tenth of them tells whether codebooks got better
 MOST = 4096  # codewords of all stages: equations of more take 400 MB and seconds an iteration
-DEFAULT = {"iterations": 10, "rows_per_codeword": 64}  # of k-means together they take twice as long
+# Callers did not ask for it, and most encode greedily: a beam of 4 is better for that than 8.
+DEFAULT = {"iterations": 10, "beam_size": 4, "rows_per_codeword": 64}
 
 
 def way_of(
@@ -49,18 +51,58 @@ def way_of(
     return options("fit", len(sizes), {} if refine is True else refine)
 
 
-def refined_states(
-    x: Any, rows: np.ndarray | None, states: list[CodebookState], way: Way,
-    rng: np.random.Generator, epsilon: float, keep: bool | None = None,
-) -> list[CodebookState]:  # fmt: skip
-    """Return the states of refined codebooks, or `states` if none are better.
+class Parts(NamedTuple):
+    """Which rows of a fit do what; all ascend, None: all rows."""
 
-    `rows`: those of `x` that k-means has seen; None: all. `keep`: see `ChunkedData`.
+    cluster: np.ndarray | None  # for k-means
+    judge: np.ndarray | None = None  # held out: no codebook is made of them
+    learn: np.ndarray | None = None  # to refit codebooks to
+
+
+def parts(
+    total: int, rows: np.ndarray | None, most: int, way: Way, rng: np.random.Generator
+) -> Parts:
+    """Part `total` rows, of which k-means would take `rows` if nothing was refined.
+
+    Rows that it would not take are held out first; only if there are too few, others are.
+    """
+    used, count = counts_of(total, most, way)
+    taken = np.arange(total) if rows is None else rows
+    free = total - len(taken)
+    if free >= count:
+        judge = _other_than(taken, sample_rows(free, count, rng))
+    else:
+        judge = np.concatenate([
+            _other_than(taken, np.arange(free)),
+            taken[sample_rows(len(taken), count - free, rng)],
+        ])  # fmt: skip
+        rows = np.setdiff1d(taken, judge, assume_unique=True)
+    judge = np.sort(judge)
+    others = total - count
+    chosen = np.arange(others) if used == total else sample_rows(others, used - count, rng)
+    return Parts(rows, judge, np.sort(_other_than(judge, chosen)))
+
+
+def _other_than(rows: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Return the row numbers at these places among all that are not in `rows`, which ascend."""
+    found: np.ndarray = places + np.searchsorted(rows - np.arange(len(rows)), places, side="right")
+    return found
+
+
+def refined_states(
+    x: Any, parted: Parts, rows: np.ndarray | None, states: list[CodebookState], way: Way,
+    rng: np.random.Generator, epsilon: float, keep: bool | None = None,
+) -> list[CodebookState] | None:  # fmt: skip
+    """Return the states of refined codebooks, or None if none are surely better.
+
+    `rows`: those of `x` that are counted; None: all. `keep`: see `ChunkedData`.
     """
     codebooks = codebooks_of(states)
-    own = np.random.default_rng(rng.integers(1 << 32, size=2))  # drawn after all of k-means
-    better = refined("fit", x, codebooks, way, own, seen=rows, keep=keep)
+    judge, learn = (
+        rows_of("fit", x, each, codebooks.n_q, keep) for each in (parted.judge, parted.learn)
+    )
+    better = moved(judge, learn, codebooks, way, rng)
     if better == codebooks:
-        return states
+        return None
     counts = rows_of("fit", x, rows, codebooks.n_q, keep).counts(better)
     return states_of(better, counts, epsilon)

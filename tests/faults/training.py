@@ -141,6 +141,21 @@ EXPIRY = (
         "tests/peers/test_dask_fit.py::test_refined_codebooks_are_those_of_memory",
     ),
     Fault(
+        "vectors that judge a refinement are among those that k-means sees",
+        "parts",
+        "rows = np.setdiff1d(taken, judge, assume_unique=True)",
+        "pass",
+        "tests/test_train_refining.py::test_no_codebook_is_made_of_the_vectors_that_judge",
+    ),
+    Fault(
+        "codebooks of nine tenths of the vectors are returned where a refinement is not taken",
+        "fit",
+        "states = _by_stages(task, task.data(rows), rng, Checkpoint(None, x, rng, asked))",
+        "pass",
+        "tests/test_train_refining.py::"
+        "test_codebooks_that_are_not_taken_are_those_of_plain_fit_to_the_bit",
+    ),
+    Fault(
         "sums are cut to grids so fine that adding them rounds",
         "grids",
         "within = BITS - SPARE - max(1, rows).bit_length()",

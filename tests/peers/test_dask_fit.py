@@ -2,6 +2,7 @@
 
 import contextlib
 import pickle
+from importlib import import_module
 
 import dask
 import dask.array as da
@@ -150,6 +151,22 @@ def test_so_do_sizes_of_stages_warm_starts_and_frozen_stages(persist, scheduler)
         ]
 
 
+@pytest.mark.parametrize("persist", [True, False])
+@pytest.mark.parametrize(("spherical", "normalize"), [(True, False), (False, True), (True, True)])
+def test_so_do_spherical_stages_and_normalized_residuals(spherical, normalize, persist, scheduler):
+    x, plain = vectors(), fitted(vectors())
+    options = {"spherical": spherical, "normalize_residuals": normalize, "rows_per_codeword": 150}
+    array = da.from_array(x, chunks=((1, 450, 2000, N - 2451), DIM))
+    here, there = (
+        train.fit(each, 3, [16, 8, 12], 6, 1, persist=how, **options)
+        for each, how in ((x, None), (array, persist))
+    )
+    assert here == there
+    assert {state.metric for state in there} == {"cosine" if spherical else "euclidean"}
+    assert {state.normalized for state in there} == {normalize}
+    assert there[0].fingerprint not in plain
+
+
 def test_a_task_that_runs_again_draws_the_same():
     """As after the death of a worker: threads share the generator with the process that called."""
     rng = np.random.default_rng(3)
@@ -194,11 +211,18 @@ def test_a_bad_number_is_named_by_the_call_that_refines(scheduler):
         train.refine(da.from_array(x, chunks=(800, DIM)), books)
 
 
-def test_what_is_refined_with_none_is_what_is_in_memory(monkeypatch):
+@pytest.mark.parametrize("taken", [True, False])
+@pytest.mark.parametrize("rows", [None, 150], ids=["all", "sampled"])
+def test_what_is_refined_by_default_is_what_is_in_memory(monkeypatch, rows, taken):
+    """And so is what is made again where it is not taken."""
     monkeypatch.setattr(refining, "LEAST", 1000)
-    x = clustered()
+    if not taken:
+        monkeypatch.setattr(import_module("rvq_np.train.refine"), "SURE", np.inf)
+    x, options = clustered(), {"rows_per_codeword": rows}
     array = da.from_array(x, chunks=(900, DIM))
-    assert fitted(array, refine=None) == fitted(x, refine=None) != fitted(x)
+    found = fitted(x, **options)
+    assert fitted(array, **options) == found
+    assert (found != fitted(x, refine=False, **options)) == taken
 
 
 def test_too_few_vectors_to_refine_are_said_here():

@@ -12,6 +12,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
 import rvq_np
+from rvq_np import checkpoints, train
 from rvq_np.errors import CodeRangeError, DtypeError, ParameterError
 from rvq_np.sklearn import ResidualQuantizer
 
@@ -58,7 +59,7 @@ def vectors(n=300, seed=0):
 @pytest.mark.parametrize(("name", "value"), [
     ("n_q", 0), ("n_q", "3"), ("n_q", 1.5), ("n_q", None), ("n_q", True), ("bins", 0),
     ("bins", -1), ("max_iter", 0), ("tol", "a"), ("tol", np.nan), ("beam_size", 0),
-    ("beam_size", "x"),
+    ("beam_size", "x"), ("spherical", 2),
 ])  # fmt: skip
 @pytest.mark.parametrize("call", ["fit", "partial_fit"])
 def test_parameters_are_refused_by_name_before_any_work(name, value, call):
@@ -163,3 +164,38 @@ def test_stages_may_have_sizes_of_their_own(rng):
     assert online.codebooks_.sizes == (8, 4, 6)
     with pytest.raises(ParameterError, match=r"ResidualQuantizer.fit: bins is \[8, 4\]; expected"):
         ResidualQuantizer(n_q=3, bins=[8, 4]).fit(x)
+
+
+@pytest.mark.parametrize(("spherical", "normalize"), [(True, False), (False, True), (True, True)])
+def test_directions_are_searched_saved_and_nothing_else(spherical, normalize, tmp_path):
+    x = vectors()
+    options = {"spherical": spherical, "normalize_residuals": normalize}
+    quantizer = clone(ResidualQuantizer(3, 8, random_state=1, **options)).fit(x)
+    rng = np.random.default_rng(np.random.RandomState(1).randint(2**31 - 1))
+    books = train.codebooks_of(train.fit(x, 3, 8, 25, rng, **options))
+    assert quantizer.codebooks_ == books
+    np.testing.assert_array_equal(quantizer.transform(x), rvq_np.encode(x, books).T)
+    quantizer.save(tmp_path / "m.safetensors")
+    assert checkpoints.load(tmp_path / "m.safetensors").fingerprint == books.fingerprint
+    with pytest.raises(ParameterError, match=r"to_quantizer: it was fitted with spherical or"):
+        quantizer.to_quantizer()
+    name = "spherical" if spherical else "normalize_residuals"
+    with pytest.raises(ParameterError, match=f"partial_fit: {name} is True; expected False"):
+        quantizer.partial_fit(x)
+    quantizer.set_params(spherical=False, normalize_residuals=False)
+    first = ResidualQuantizer(3, 8, random_state=1).partial_fit(x)
+    assert quantizer.partial_fit(x).codebooks_ == first.codebooks_
+
+
+def test_refine_is_that_of_fit():
+    rng = np.random.default_rng(0)
+    x = sum(rng.standard_normal((12, 6))[rng.integers(0, 12, 3000)] for _ in range(3))
+    fitted = [
+        ResidualQuantizer(4, 16, max_iter=5, random_state=0, refine=refine).fit(x)
+        for refine in (None, False, True, {"iterations": 0})
+    ]
+    plain, off, refined, none = (each.codebooks_ for each in fitted)
+    assert plain == off == none != refined
+    assert fitted[3].n_iter_ == fitted[1].n_iter_ <= 5
+    with pytest.raises(ParameterError, match="refine is 3"):
+        ResidualQuantizer(refine=3).fit(x)
