@@ -21,6 +21,12 @@ from . import arguments, backends, codec, train
 from .config import Config
 from .quantizer import ResidualVectorQuantizer
 
+__all__ = ["ResidualQuantizer"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
 REPLACED = 0.1  # of the mean count: codewords below are replaced, also in batches of few vectors
 
 

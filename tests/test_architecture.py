@@ -21,6 +21,7 @@ LEVELS = {
     "forks": 0,
     "arguments": 1,
     "arrays": 1,
+    "display": 1,
     "files": 1,
     "kernels": 1,
     "names": 1,

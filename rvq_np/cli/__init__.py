@@ -22,6 +22,14 @@ from .. import errors
 from ..errors import RvqError
 from . import commands, compile, folder, ids, terminal
 
+__all__ = [
+    "main",
+]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
 WARNINGS = tuple(
     each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, Warning)
 )

@@ -238,3 +238,7 @@ def _slash(folder: Path) -> str:
 
 
 __all__ = ["Clip", "Stage", "measure", "reconstruct", "run", "shipped_clips", "train"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -6,3 +6,12 @@ gradients stand on, `model` is the class.
 
 from .layout import QuantizedResult as QuantizedResult
 from .model import ResidualVectorQuantizer as ResidualVectorQuantizer
+
+__all__ = [
+    "QuantizedResult",
+    "ResidualVectorQuantizer",
+]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

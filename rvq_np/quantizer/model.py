@@ -32,7 +32,7 @@ from ..errors import (
 from ..files import safetensors
 from ..frontend import FrontEnd
 from ..train.data import check_finite
-from . import layout, passes
+from . import layout, passes, words
 from .layout import QuantizedResult
 
 UNSTABLE = 5  # steps running in which most codewords were replaced, before a warning
@@ -111,7 +111,9 @@ class ResidualVectorQuantizer:
     >>> quantized, codes, bandwidth, penalty = rvq(x, sample_rate=50)
     >>> quantized.shape, codes.shape, float(bandwidth)
     ((2, 16, 100), (4, 2, 100), 1.0)
-    >>> codes = rvq.eval().encode(x, 50, bandwidth=0.5)
+    >>> rvq.eval().encode(x).shape, rvq.encode(x, n_q=3).shape
+    ((4, 2, 100), (3, 2, 100))
+    >>> codes = rvq.encode(x, sample_rate=50, bandwidth=0.5)
     >>> codes.shape, rvq.decode(codes).shape
     ((2, 2, 100), (2, 16, 100))
     """
@@ -166,8 +168,10 @@ class ResidualVectorQuantizer:
         self._use(self._states, self._projections, collected=self._collected)
 
     def __repr__(self) -> str:
-        arguments = ", ".join(f"{name}={value!r}" for name, value in self.config.as_dict().items())
-        return f"{type(self).__name__}({arguments})"
+        return words.of(self)
+
+    def _repr_html_(self) -> str:
+        return words.html(self)
 
     def train(self, mode: bool = True) -> ResidualVectorQuantizer:
         """Make calls train the codebooks (or, with ``mode=False``, not); return the quantizer."""
@@ -220,29 +224,35 @@ class ResidualVectorQuantizer:
 
     @overload
     def forward(
-        self, x: Vectors, sample_rate: float, bandwidth: float | None = None, mask: Any = None
-    ) -> QuantizedResult[Vectors, Codes]: ...
+        self, x: Vectors, sample_rate: float | None = None, bandwidth: float | None = None,
+        mask: Any = None, *, n_q: int | None = None,
+    ) -> QuantizedResult[Vectors, Codes]: ...  # fmt: skip
     @overload
     def forward(
-        self, x: Any, sample_rate: float, bandwidth: float | None = None, mask: Any = None
-    ) -> QuantizedResult[Any, Any]: ...
+        self, x: Any, sample_rate: float | None = None, bandwidth: float | None = None,
+        mask: Any = None, *, n_q: int | None = None,
+    ) -> QuantizedResult[Any, Any]: ...  # fmt: skip
     def forward(
-        self, x: Any, sample_rate: float, bandwidth: float | None = None, mask: Any = None
-    ) -> Any:
+        self, x: Any, sample_rate: float | None = None, bandwidth: float | None = None,
+        mask: Any = None, *, n_q: int | None = None,
+    ) -> Any:  # fmt: skip
         """Quantize a batch; in training, learn from it.
 
         Parameters
         ----------
         x : array (B, D, T) or (N, D), floating
             Vectors, of any library `rvq_np.backends` serves.
-        sample_rate : float
-            Vectors per second.
+        sample_rate : float, optional
+            Vectors per second. Needed with `bandwidth` only; without it the bandwidth of the result
+            is in bits per vector.
         bandwidth : float, optional
             kb/s to spend; all stages by default. Obeyed in training, too.
         mask : array (B, T) or (N,), bool, optional
             True where there is a vector, False where there is padding. Padding, whatever it
             holds, takes part in nothing: no statistics, no losses. What comes back there is
             the quantized zero vector.
+        n_q : int, optional
+            Instead of `bandwidth`: the first stages to use, 1 to all of them.
 
         Returns
         -------
@@ -253,7 +263,7 @@ class ResidualVectorQuantizer:
 
         Raises
         ------
-        ShapeError, DtypeError, NonFiniteError, BackendError, ParameterError
+        ShapeError, DtypeError, NonFiniteError, BackendError, ParameterError, LevelsError
             As `encode`; nothing has changed then.
 
         Notes
@@ -262,24 +272,25 @@ class ResidualVectorQuantizer:
         (`rvq_np.train.ema`) and replaces dead codewords (`rvq_np.train.expire`). Without a single
         vector nothing changes.
         """
-        return self.passed("forward", x, sample_rate, bandwidth, mask).result(self.config)
+        return self.passed("forward", x, sample_rate, bandwidth, mask, n_q).result(self.config)
 
     __call__ = forward
 
     def passed(
-        self, call: str, x: Any, sample_rate: float, bandwidth: float | None, mask: Any
-    ) -> passes.Pass:
+        self, call: str, x: Any, sample_rate: float | None, bandwidth: float | None, mask: Any,
+        n_q: int | None = None,
+    ) -> passes.Pass:  # fmt: skip
         """Do what `forward` does; return all that its result and gradients are made of."""
         if self.training:
             with self._turn:  # one step after the other, whichever threads make them
-                return self._passed(call, x, sample_rate, bandwidth, mask)
-        return self._passed(call, x, sample_rate, bandwidth, mask)
+                return self._passed(call, x, sample_rate, bandwidth, mask, n_q)
+        return self._passed(call, x, sample_rate, bandwidth, mask, n_q)
 
     def _passed(
-        self, call: str, x: Any, sample_rate: float, bandwidth: float | None, mask: Any
+        self, call: str, x: Any, sample_rate: Any, bandwidth: Any, mask: Any, n_q: Any
     ) -> passes.Pass:
-        costs = self.config.costs(sample_rate, call)
-        n_q = self.config.stages_for(sample_rate, bandwidth, call)
+        rate, n_q = self.config.asked(call, sample_rate, bandwidth, n_q)
+        costs = self.config.costs(rate, call)
         batch = layout.Batch(call, x, self.codebooks, mask)
         seed = None
         if self.training:
@@ -301,60 +312,69 @@ class ResidualVectorQuantizer:
     def encode(
         self,
         x: Vectors,
-        sample_rate: float,
+        sample_rate: float | None = None,
         bandwidth: float | None = None,
         st: int | None = None,
         beam_size: int = 1,
+        *,
+        n_q: int | None = None,
     ) -> Codes: ...
     @overload
     def encode(
         self,
         x: Any,
-        sample_rate: float,
+        sample_rate: float | None = None,
         bandwidth: float | None = None,
         st: int | None = None,
         beam_size: int = 1,
+        *,
+        n_q: int | None = None,
     ) -> Any: ...
     def encode(
         self,
         x: Any,
-        sample_rate: float,
+        sample_rate: float | None = None,
         bandwidth: float | None = None,
         st: int | None = None,
         beam_size: int = 1,
+        *,
+        n_q: int | None = None,
     ) -> Any:
         """Turn vectors into codes; trains nothing.
 
         Parameters
         ----------
         x : array (B, D, T) or (N, D), floating
-        sample_rate : float
-            Vectors per second.
+        sample_rate : float, optional
+            Vectors per second. Needed with `bandwidth` only.
         bandwidth : float, optional
             kb/s to spend; all stages by default.
         st : int, optional
             First stage: `x` is taken for what the stages before it left over.
         beam_size : int, optional
             Hypotheses kept per vector, see `rvq_np.encode`.
+        n_q : int, optional
+            Instead of `bandwidth`: the first stages to use, 1 to all of them.
 
         Returns
         -------
         codes : array (n - st, B, T) or (n - st, N), int32
-            For the n stages that fit into `bandwidth`.
+            For `n_q` stages, or the n that fit into `bandwidth`, or all.
 
         Raises
         ------
         ShapeError, DtypeError, NonFiniteError, BackendError
             If `x` is not one of those arrays.
         ParameterError, LevelsError
-            If `sample_rate`, `bandwidth`, `beam_size` or `st` is not what it may be.
+            If `sample_rate`, `bandwidth`, `n_q`, `beam_size` or `st` is not what it may be, both
+            `bandwidth` and `n_q` are given, or `bandwidth` without `sample_rate`.
 
         Warns
         -----
         NotInitializedWarning
             Once, if the codewords were never trained or loaded: they are random.
         """
-        n_q = self.config.stages_for(sample_rate, bandwidth, "encode")
+        _, n_q = self.config.asked("encode", sample_rate, bandwidth, n_q)
         start = self.config.check_start("encode", st, n_q)
         beam_size = validation.beam("encode", beam_size)
         codebooks = self.codebooks[start:n_q]
@@ -371,10 +391,12 @@ class ResidualVectorQuantizer:
             return batch.codes(core.encode(batch.rows, codebooks, n_q - start, beam_size))
 
     @overload
-    def decode(self, codes: Integers, st: int | None = None) -> Vectors: ...
+    def decode(
+        self, codes: Integers, st: int | None = None, *, n_q: int | None = None
+    ) -> Vectors: ...
     @overload
-    def decode(self, codes: Any, st: int | None = None) -> Any: ...
-    def decode(self, codes: Any, st: int | None = None) -> Any:
+    def decode(self, codes: Any, st: int | None = None, *, n_q: int | None = None) -> Any: ...
+    def decode(self, codes: Any, st: int | None = None, *, n_q: int | None = None) -> Any:
         """Turn codes into vectors: the sum of the codewords they name.
 
         Parameters
@@ -383,6 +405,8 @@ class ResidualVectorQuantizer:
             Any number of stages, from stage `st` on. A code of -1 is dropped and adds nothing.
         st : int, optional
             Stage of the first row, as given to `encode`.
+        n_q : int, optional
+            Use the first `n_q` stages only: codes of later ones are left out.
 
         Returns
         -------
@@ -408,6 +432,7 @@ class ResidualVectorQuantizer:
                 f"decode: codes have shape {tuple(codes.shape)}; expected (n, B, T) or (n, N)."
             )
         start = self.config.check_start("decode", st, self.n_q)
+        codes = self.config.first_stages("decode", codes, start, n_q)
         codebooks = self.codebooks[start:]
         if entered is None:
             self._warn_if_random(start, start + codes.shape[0])
@@ -440,6 +465,9 @@ class ResidualVectorQuantizer:
         persist: bool | None = None,
     ) -> ResidualVectorQuantizer:
         """Train offline: k-means stage by stage, replacing whatever codewords there were.
+
+        The mode stays as it was: in train mode, as a new quantizer is, calls go on training the
+        codebooks. ``rvq.fit(x).eval()`` leaves them alone; `encode` and `decode` always do.
 
         Parameters
         ----------
@@ -631,7 +659,7 @@ class ResidualVectorQuantizer:
 
         From its moving counts, without those of codewords that were placed and not chosen yet.
         """
-        return [training.usage(state.chosen) for state in self._states]
+        return training.Usages(training.usage(state.chosen) for state in self._states)
 
     @property
     def is_initialized(self) -> bool:

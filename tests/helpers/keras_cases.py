@@ -569,8 +569,10 @@ def test_arguments_are_checked_as_by_the_class():
         made(bandwidth=0.3)
     with pytest.raises(ParameterError, match="sample_rate"):
         made(sample_rate=-1)
-    with pytest.raises(ParameterError, match="there is no sample_rate"):
-        made().quantize_batch(normal())
+    with pytest.raises(ParameterError, match="quantize_batch: got bandwidth=1 and no sample_rate"):
+        made().quantize_batch(normal(), bandwidth=1)
+    with pytest.raises(ParameterError, match="encode: got bandwidth=1 and n_q=2; expected one"):
+        made().encode(normal(), RATE, 1, n_q=2)
     with pytest.raises(ParameterError, match="bandwidth"):
         made().quantize_batch(normal(), RATE, -1)
     with pytest.raises(ParameterError, match=r"call rvq\.fit"):
