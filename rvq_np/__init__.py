@@ -92,7 +92,8 @@ _MODULES = (
 _PUBLIC = tuple(  # those that users call; the others serve them
     each
     for each in _MODULES
-    if each not in ("arguments", "arrays", "config", "display", "files", "forks", "kernels", "names")
+    if each
+    not in ("arguments", "arrays", "config", "display", "files", "forks", "kernels", "names")
 )
 
 __all__ = ["__version__", *sorted(_HOME)]

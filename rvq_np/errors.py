@@ -39,6 +39,7 @@ __all__ = [
 def __dir__() -> list[str]:
     return sorted(__all__)
 
+
 _PACKAGE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "")
 
 

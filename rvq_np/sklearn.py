@@ -27,6 +27,7 @@ __all__ = ["ResidualQuantizer"]
 def __dir__() -> list[str]:
     return sorted(__all__)
 
+
 REPLACED = 0.1  # of the mean count: codewords below are replaced, also in batches of few vectors
 
 

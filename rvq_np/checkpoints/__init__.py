@@ -38,6 +38,7 @@ __all__ = [
 def __dir__() -> list[str]:
     return sorted(__all__)
 
+
 # Marks of what `rvq_np.export` writes for other programs, and what is said of it.
 EXPORTED = {
     "description": "arrays of export.npz, for NumPy; expected a checkpoint. Read it with "

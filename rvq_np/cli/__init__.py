@@ -30,6 +30,7 @@ __all__ = [
 def __dir__() -> list[str]:
     return sorted(__all__)
 
+
 WARNINGS = tuple(
     each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, Warning)
 )

@@ -221,6 +221,8 @@ def write_files(
     count = len(clips) * (len(stages) + 1)
     print(f"Wrote {count} WAV files to listen to and the model into {folder}{_slash(folder)}")
     try:
+        import matplotlib  # noqa: F401
+
         from .. import plot
     except ImportError:
         print("For plots, install matplotlib: pip install 'rvq-np[plot]'.")

@@ -7,7 +7,7 @@ from typing import Any
 
 from .. import names
 from ..config import Config
-from ..quantizer import words
+from ..quantizer import shown
 from ._remembered import Remembered
 
 
@@ -34,12 +34,12 @@ class Described:
         return self._remembered.awaited(self.config)
 
     def extra_repr(self) -> str:
-        return ", ".join([*self._state(), *words.of_arguments(self.config)])
+        return ", ".join([*self._state(), *shown.of_arguments(self.config)])
 
     def _state(self) -> list[str]:
-        """Return in words whether stages are trained, and the mode, where values are known."""
+        """Return in text whether stages are trained, and the mode, where values are known."""
         trained = self._trained()
-        return [] if trained is None else words.of_training(trained, self.training)
+        return [] if trained is None else shown.of_training(trained, self.training)
 
     def _trained(self) -> list[bool] | None:
         """Return per stage whether its codewords were trained or loaded; None: unknown."""

@@ -29,6 +29,7 @@ __all__ = ["quantize", "quantize_with"]
 def __dir__() -> list[str]:
     return sorted(__all__)
 
+
 _NO_SECOND = "quantize: second derivatives are not served for HIPS autograd; MLX and JAX have them."
 
 

@@ -17,7 +17,7 @@ from .. import names
 from .. import train as training
 from ..errors import BackendError, DtypeError, FewVectorsWarning, ParameterError, warn
 from ..quantizer import ResidualVectorQuantizer as NumpyQuantizer
-from ..quantizer import words
+from ..quantizer import shown
 from ..quantizer.layout import QuantizedResult
 from . import _inputs, _operation
 from ._cache import prepared
@@ -40,6 +40,7 @@ __all__ = ["AllReduce", "ResidualVectorQuantizer", "psum", "quantize"]
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
 
 Arrays = dict[str, Any]
 
@@ -128,7 +129,7 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         self.codebook_training, self.estimator = codebook_training, estimator
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(words.of_arguments(self.config))})"
+        return f"{type(self).__name__}({', '.join(shown.of_arguments(self.config))})"
 
     def init(self, key: Any) -> tuple[Arrays, Arrays]:
         """Return fresh parameters and state: random projections, small random codewords.

@@ -16,7 +16,7 @@ from .. import names
 from .. import train as training
 from ..errors import BackendError, ParameterError
 from ..quantizer import ResidualVectorQuantizer as NumpyQuantizer
-from ..quantizer import words
+from ..quantizer import shown
 from ..quantizer.layout import QuantizedResult
 from . import _inputs
 from ._cache import prepared
@@ -210,7 +210,7 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         return self._remembered.awaited(self.config)
 
     def __repr__(self) -> str:
-        said = ", ".join(words.of_arguments(self.config))
+        said = ", ".join(shown.of_arguments(self.config))
         return f"<{type(self).__name__} name={self.name}, {said}>"
 
     def get_config(self) -> Any:

@@ -40,6 +40,7 @@ __all__ = ["ResidualVectorQuantizer", "all_reduce", "quantize"]
 def __dir__() -> list[str]:
     return sorted(__all__)
 
+
 pytree.register_dataclass(
     QuantizedResult,
     field_names=["quantized", "codes", "bandwidth", "penalty", "quantization_loss"],

@@ -15,7 +15,7 @@ from ..codec import validation
 from ..errors import DtypeError, ShapeError
 from ..train import opened
 from ..train.chunked import Chunks
-from . import words
+from . import shown
 
 VectorArray = TypeVar("VectorArray")  # of vectors, losses and bandwidths
 CodeArray = TypeVar("CodeArray")
@@ -59,11 +59,11 @@ class QuantizedResult(arrays.WithCodes, Generic[VectorArray, CodeArray]):
         return len(self) == len(other) and all(map(_same, self, other))
 
     def __repr__(self) -> str:
-        held = ", ".join(f"{name}={said}" for name, said in words.fields_of(self))
+        held = ", ".join(f"{name}={said}" for name, said in shown.fields_of(self))
         return f"{type(self).__name__}({held})"
 
     def _repr_html_(self) -> str:
-        return display.table(type(self).__name__, words.fields_of(self))
+        return display.table(type(self).__name__, shown.fields_of(self))
 
     __hash__ = None  # type: ignore[assignment]  # its arrays can change
 

@@ -32,7 +32,7 @@ from ..errors import (
 from ..files import safetensors
 from ..frontend import FrontEnd
 from ..train.data import check_finite
-from . import layout, passes, words
+from . import layout, passes, shown
 from .layout import QuantizedResult
 
 UNSTABLE = 5  # steps running in which most codewords were replaced, before a warning
@@ -168,10 +168,10 @@ class ResidualVectorQuantizer:
         self._use(self._states, self._projections, collected=self._collected)
 
     def __repr__(self) -> str:
-        return words.of(self)
+        return shown.of(self)
 
     def _repr_html_(self) -> str:
-        return words.html(self)
+        return shown.html(self)
 
     def train(self, mode: bool = True) -> ResidualVectorQuantizer:
         """Make calls train the codebooks (or, with ``mode=False``, not); return the quantizer."""

@@ -1,4 +1,4 @@
-"""What a quantizer says of itself, the same words for the class and for those of frameworks."""
+"""What a quantizer says of itself, the same for the class and for those of frameworks."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from .. import display
 from ..config import Config
 
 SHOWN = 16  # characters of a fingerprint, as `rvq-np info` shows
-NAMED = ("dimension", "codebook_dim", "n_q", "bins")  # arguments that have words of their own
+NAMED = ("dimension", "codebook_dim", "n_q", "bins")  # arguments that are said in another way
 
 
 def of_arguments(config: Config) -> list[str]:
-    """Return the shape of a quantizer in words, and the other arguments that are no defaults."""
+    """Return in text the shape of a quantizer, and the other arguments that are no defaults."""
     stages = "1 stage" if config.n_q == 1 else f"{config.n_q} stages"
     said = [
         f"{stages} of {display.span(config.sizes)} codewords",
