@@ -260,7 +260,8 @@ def _page(heard: list[page.Clip], stages: list[Stage]) -> str:
     about = (
         f"{STAGES} stages of {CODEWORDS} codewords, trained on other clips of two speakers; MDCT "
         f"vectors of dimension {DIM}, {FRAME_RATE:g} per second. Each player after the original "
-        "uses one stage more than the one before."
+        "uses one stage more than the one before. SNR is the signal-to-noise ratio: higher is "
+        "closer to the original."
     )
     names = [f"SNR {clip.name}" for clip in heard]
     columns = ["stages", "kb/s", *names, "codewords used", "perplexity", "x real time"]
