@@ -120,6 +120,9 @@ def decode(options: argparse.Namespace) -> None:
             with codes.named(options.codes, start + (options.start or 0)):
                 rows = decode(some, quantizer)
             put(start, rows)
+    about = {"output": options.output, "stages": found.n_q, "frames": found.frames,
+             "streams": list(found.batch)}  # fmt: skip
+    said.result(options, about, [], out.said)
 
 
 def verify(options: argparse.Namespace) -> None:

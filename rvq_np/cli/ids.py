@@ -41,7 +41,9 @@ def add_parser(every: Any) -> None:
         help="codewords per stage (default: 256,256,256)",
     )
     ids.add_argument("-m", "--model", help="codebooks to use instead of training some")
-    ids.add_argument("--capacity", type=int, default=1, help="items that may share an ID")
+    ids.add_argument(
+        "--capacity", type=int, default=1, help="items that may share an ID (default: 1)"
+    )
     ids.add_argument("--suffix", action="store_true", help="number the items of an ID; move none")
     ids.add_argument("--normalize", action="store_true", help="scale embeddings to length 1")
     ids.add_argument(
@@ -52,8 +54,15 @@ def add_parser(every: Any) -> None:
         help="scale what each stage leaves to length 1 before the next",
     )  # fmt: skip
     ids.add_argument("--template", default="<{stage}_{code}>", help="tokens (default: <a_3>)")
-    ids.add_argument("--iterations", type=int, default=25, help="of k-means per stage")
-    ids.add_argument("--rows-per-codeword", type=int, default=256, help="to train on; 0: all rows")
+    ids.add_argument(
+        "--iterations", type=int, default=25, help="of k-means per stage (default: 25)"
+    )
+    ids.add_argument(
+        "--rows-per-codeword",
+        type=int,
+        default=256,
+        help="random rows to train on per codeword (default: 256); 0: all rows",
+    )
     ids.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
     ids.add_argument("--plot", help="of info: PNG file with a picture of the statistics")
     ids.set_defaults(run=run)
@@ -117,8 +126,7 @@ def _make(path: str, options: argparse.Namespace) -> None:
         about["statistics"] = statistics.to_dict()
         files.write(options.output, items, found.codes, sizes, template=options.template,
                     about=about)  # fmt: skip
-    known = {"output": options.output, "items": len(x), "moved": len(found.moved),
-             **statistics.to_dict()}  # fmt: skip
+    known = {"output": options.output, "moved": len(found.moved), **statistics.to_dict()}
     line = f"{options.output}: {len(x)} items, {len(found.moved)} moved"
     said.result(options, known, [line, str(statistics)])
 

@@ -127,6 +127,7 @@ def made() -> argparse.ArgumentParser:
     decode.add_argument("--start", type=int, help="first frame to decode (default: 0)")
     decode.add_argument("--stop", type=int, help="frame to stop before (default: the last is used)")
     decode.add_argument("--column", help="of a Parquet file: the column of codes (default: codes)")
+    _add_json(decode)
     decode.set_defaults(run=commands.decode)
 
     info = every.add_parser("info", help="describe a model, a file of codes, or a GGUF file")
