@@ -24,8 +24,10 @@ def table(
     facts: Iterable[tuple[str, Any]],
     columns: Sequence[str] = (),
     rows: Sequence[Sequence[Any]] = (),
+    *,
+    shut: bool = True,
 ) -> str:
-    """Return a title, a table of names and values, and a table of rows that opens on a click.
+    """Return a title, a table of names and values, and a table of rows.
 
     Parameters
     ----------
@@ -35,6 +37,8 @@ def table(
         Titles of the second table; without any there is none.
     rows : sequence of sequence
         `MOST` of them are shown, and how many more there are.
+    shut : bool, optional
+        Whether the rows are shown after a click only.
 
     Returns
     -------
@@ -54,8 +58,9 @@ def table(
         )
         more = len(rows) - MOST
         left = f'<tr><td colspan="{len(columns)}">{more} more</td></tr>' if more > 0 else ""
+        count = "1 stage" if len(rows) == 1 else f"{len(rows)} stages"
         body += (
-            f"<details><summary>{len(rows)} stage{'' if len(rows) == 1 else 's'}</summary><table>"
+            f"<details{'' if shut else ' open'}><summary>{count}</summary><table>"
             f"<thead><tr>{head}</tr></thead><tbody>{lines}{left}</tbody></table></details>"
         )
     return f'<div class="rvq-np">{STYLE}{body}</div>'
@@ -70,8 +75,7 @@ def array(value: Any) -> str:
     dtype, shape = getattr(value, "dtype", None), getattr(value, "shape", None)
     if dtype is None or shape is None:
         return type(value).__name__
-    name = getattr(dtype, "name", None) or str(dtype)
-    return f"{name} {tuple(shape)}"
+    return f"{dtype} {tuple(shape)}"
 
 
 def span(numbers: Iterable[int]) -> str:

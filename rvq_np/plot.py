@@ -23,8 +23,10 @@ from typing import Any
 
 import numpy as np
 
+from .codebooks import Codebooks, Composed
 from .errors import MissingExtraError, ParameterError, ShapeError
 from .files.atomic import NewFile
+from .quantizer import ResidualVectorQuantizer
 
 __all__ = ["buckets", "codebook", "rate_distortion", "spectrograms", "usage"]
 
@@ -122,8 +124,8 @@ def usage(counts: Any, path: str | os.PathLike[str] | None = None, *, ax: Any = 
     >>> usage([np.array([4, 3, 1]), np.array([2, 2, 0])]).get_ylabel()
     'stage'
     """
-    states = getattr(counts, "_states", None)
-    given = [each.chosen for each in states] if states is not None else list(counts)
+    trained = isinstance(counts, ResidualVectorQuantizer)
+    given = [each.chosen for each in counts._states] if trained else list(counts)
     rows = [np.asarray(each, dtype=np.float64) for each in given]
     if not rows or any(each.ndim != 1 or not len(each) for each in rows):
         raise ShapeError(
@@ -183,7 +185,8 @@ def codebook(
     >>> codebook(books, 1).get_title()
     'Codebook of stage 1'
     """
-    stages = [getattr(each, "codebook", each) for each in codebooks]
+    known = isinstance(codebooks, (Codebooks, Composed))
+    stages = [each.codebook for each in (codebooks if known else Codebooks(codebooks))]
     if not 0 <= stage < len(stages):
         raise ParameterError(f"codebook: stage is {stage}; expected 0 to {len(stages) - 1}.")
     codewords = np.asarray(stages[stage], dtype=np.float64)

@@ -451,7 +451,8 @@ WRITE_ELSEWHERE = {
     "files/atomic.py",  # the one writer
     "bitstream/writer.py",  # append: in place
     "cli/folder.py",  # the journal of a folder: a line more
-    "kernels/ahead/emit.py", "kernels/ahead/linking.py", "cli/wheels.py",  # a temporary folder
+    # In a temporary folder.
+    "kernels/ahead/emit.py", "kernels/ahead/linking.py", "cli/wheels.py", "cli/streams.py",
     "testing/containers.py",  # damaged files, in a folder of the test
 }  # fmt: skip
 

@@ -135,6 +135,8 @@ def test_tables_say_what_there_is():
     usage = trained().usage
     assert isinstance(usage, list)
     assert f"{usage[1].perplexity:.1f}" in Page(usage._repr_html_()).said
+    assert "<details open>" in usage._repr_html_()  # there is nothing else to see
+    assert "<details>" in trained()._repr_html_()
     maps = Page(rvq_np.Codebooks(projecting().codebooks.stages)._repr_html_()).said
     assert maps.count("in and out") == 3
 

@@ -9,13 +9,15 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+
 
 def result(
     options: argparse.Namespace, about: dict[str, Any], lines: Iterable[str], to: Any = None
 ) -> None:
     """Print `lines`, or `about` as JSON where that was asked for, to a stream."""
     stream = sys.stdout if to is None else to
-    if getattr(options, "json", False):
+    if options.json:
         print(json.dumps(plain(about), indent=1), file=stream)
     else:
         for line in lines:
@@ -28,7 +30,7 @@ def plain(value: Any) -> Any:
         return {str(name): plain(each) for name, each in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(each) for each in value]
-    if hasattr(value, "tolist"):
+    if isinstance(value, (np.ndarray, np.generic)):
         return plain(value.tolist())
     if isinstance(value, float):
         return value if math.isfinite(value) else None

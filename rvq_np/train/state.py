@@ -261,7 +261,7 @@ class Usages(list[Usage]):
         rows = [(q, f"{each.utilisation:.1%}", f"{each.perplexity:.1f}")
                 for q, each in enumerate(self)]  # fmt: skip
         columns = ("stage", "codewords used", "perplexity")
-        return display.table("Usage of codewords", [("stages", len(self))], columns, rows)
+        return display.table("Usage of codewords", [], columns, rows, shut=False)
 
 
 def usage(counts: np.ndarray) -> Usage:
