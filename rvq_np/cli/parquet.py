@@ -92,7 +92,9 @@ def opened(command: str, path: str) -> Any:
 
     try:
         return pq.ParquetFile(path)
-    except pa.ArrowException as error:
+    except FileNotFoundError:
+        raise
+    except (pa.ArrowException, OSError) as error:  # OSError: a damaged footer
         raise InputFileError(f"{path!r} is not a readable Parquet file ({error}).") from error
 
 

@@ -86,6 +86,7 @@ def test_what_is_no_column_of_vectors_or_codes_is_refused(capsys):
     pq.write_table(pa.table({"codes": pa.array([[1.0]])}), "floats.parquet")
     pq.write_table(pa.table({"emb": list(X), "codes": list(X)}), "taken.parquet")
     Path("bad.parquet").write_bytes(b"PAR1" + bytes(50))
+    Path("cut.parquet").write_bytes(b"PAR1" + bytes(20) + b"PAR1")
     strided = [rvq_np.Stage(each, stride=2) for each in BOOKS]
     checkpoints.save("s.safetensors", rvq_np.Codebooks(strided))
     before = sorted(os.listdir())
@@ -93,6 +94,7 @@ def test_what_is_no_column_of_vectors_or_codes_is_refused(capsys):
         ("encode x.parquet -m m.safetensors -o z.npy", "has columns ['name', 'emb', 'other']"),
         ("encode x.parquet --column none -m m.safetensors -o z.npy", "has columns ['name', "),
         ("encode bad.parquet -m m.safetensors -o z.npy", "is not a readable Parquet file"),
+        ("decode cut.parquet -m m.safetensors -o z.npy", "is not a readable Parquet file"),
         ("encode taken.parquet --column emb -m m.safetensors -o z.parquet",
          "has a column 'codes' already. Rename or drop it"),
         ("encode wide.parquet -m s.safetensors -o z.npz", "is a Parquet file and the model has"),
