@@ -22,23 +22,19 @@ from ..config import Config
 from ..errors import (
     ModelFileError,
     NonFiniteError,
-    NotInitializedWarning,
     RvqError,
     ShapeError,
     StateError,
-    UnstableTrainingWarning,
-    warn,
 )
 from ..files import safetensors
 from ..frontend import FrontEnd
 from ..train.data import check_finite
 from . import layout, passes, shown
+from .cautions import Cautions
 from .layout import QuantizedResult
 
-UNSTABLE = 5  # steps running in which most codewords were replaced, before a warning
 
-
-class ResidualVectorQuantizer:
+class ResidualVectorQuantizer(Cautions):
     """Residual vector quantizer: trains codebooks, turns vectors into codes and back.
 
     Parameters
@@ -122,7 +118,6 @@ class ResidualVectorQuantizer:
     _front_end: FrontEnd | None = None
     _collected: training.Collected | None = None
     _frozen: frozenset[int] = frozenset()
-    _warned_unstable = False
 
     def __init__(
         self,
@@ -739,30 +734,3 @@ class ResidualVectorQuantizer:
         at the defaults of all arguments, once, on two cores with AVX-512.
         """
         return 0 if self._collected is None else self._collected.missing(self.config)
-
-    def _warn_if_replaced(self, replaced: tuple[int, ...]) -> None:
-        """Warn once if most codewords of a stage are replaced in several steps running."""
-        for stage, count in enumerate(replaced):
-            size = self.config.sizes[stage]
-            most = 2 * count > size
-            self._churn[stage] = self._churn[stage] + 1 if most else 0
-            if self._churn[stage] == UNSTABLE and not self._warned_unstable:
-                self._warned_unstable = True
-                warn(
-                    f"forward: {count} of {size} codewords of stage {stage} were replaced in "
-                    f"this step, and more than half in each of the last {UNSTABLE}: the codebook "
-                    "does not learn. Batches hold too few distinct vectors for "
-                    f"threshold_ema_dead_code={self.config.threshold_ema_dead_code}; pass None, "
-                    "which is right for any.",
-                    UnstableTrainingWarning,
-                )
-
-    def _warn_if_random(self, start: int, stop: int) -> None:
-        used = self._states[start:stop]
-        if not self._warned and not all(state.initialized for state in used):
-            self._warned = True
-            warn(
-                "these codebooks were never trained or loaded: their codewords are random. Train "
-                "them with fit() or in train mode, or load a model.",
-                NotInitializedWarning,
-            )
