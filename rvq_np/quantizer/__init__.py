@@ -1,8 +1,8 @@
 """The seed's class, `ResidualVectorQuantizer`, without torch.
 
 `layout` goes between (B, D, T) and rows, `passes` is one pass of a batch, which the class and all
-gradients stand on, `model` is the class, `shown` what it says of itself and `cautions` what it warns
-of.
+gradients stand on, `model` is the class, `shown` what it says of itself and `cautions` its
+warnings.
 """
 
 from .layout import QuantizedResult as QuantizedResult
