@@ -7,6 +7,7 @@ A map of the modules and packages, from the ground up; imports only point down.
 `rvq_np.forks`         locks that no child process inherits while they are held
 `rvq_np.files`         files that are written whole or not at all, safetensors, audio
 `rvq_np.arguments`     numbers, functions and paths among arguments, checked by name
+`rvq_np.display`       what values show of themselves in a notebook
 `rvq_np.names`         the names of arrays in a state dict
 `rvq_np.kernels`       search, decoding and sums over plain arrays, on three engines
 `rvq_np.arrays`        arrays of any library: the way here and the way back
@@ -71,6 +72,7 @@ _MODULES = (
     "codec",
     "config",
     "demo",
+    "display",
     "errors",
     "export",
     "files",
@@ -85,6 +87,13 @@ _MODULES = (
     "sklearn",
     "testing",
     "train",
+)
+
+_PUBLIC = tuple(  # those that users call; the others serve them
+    each
+    for each in _MODULES
+    if each
+    not in ("arguments", "arrays", "config", "display", "files", "forks", "kernels", "names")
 )
 
 __all__ = ["__version__", *sorted(_HOME)]
@@ -120,4 +129,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*__all__, *_MODULES])
+    return sorted([*__all__, *_PUBLIC])

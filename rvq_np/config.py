@@ -16,6 +16,7 @@ from . import arguments
 from .errors import LevelsError, ParameterError
 
 CLASS = "ResidualVectorQuantizer"
+IN_BITS = 1000.0  # vectors per second at which kb/s are bits per vector
 
 
 @dataclass(frozen=True)
@@ -160,6 +161,41 @@ class Config:
             fitting = math.floor(min(spent / per_stage * (1 + 1e-9), self.n_q))
         return max(1, fitting)
 
+    def asked(
+        self, call: str, sample_rate: Any, bandwidth: Any, n_q: Any = None
+    ) -> tuple[float, int]:
+        """Return vectors per second and the stages in use: `n_q` of them, or what `bandwidth` buys.
+
+        Without `sample_rate` the rate is `IN_BITS`, at which kb/s are bits per vector.
+        """
+        if n_q is not None:
+            if bandwidth is not None:
+                raise ParameterError(
+                    f"{call}: got bandwidth={bandwidth!r} and n_q={n_q!r}; expected one of them. "
+                    "n_q is the number of stages, bandwidth the kb/s that they may need."
+                )
+            return self._rate_or_bits(sample_rate, call), self.stage_count(call, n_q)
+        if sample_rate is None and bandwidth is not None:
+            raise ParameterError(
+                f"{call}: got bandwidth={bandwidth!r} and no sample_rate; expected both, as the "
+                "kb/s of a stage depend on the vectors per second. Pass sample_rate, or n_q, the "
+                "number of stages, instead of bandwidth."
+            )
+        rate = self._rate_or_bits(sample_rate, call)
+        return rate, self.stages_for(rate if bandwidth is None else sample_rate, bandwidth, call)
+
+    def _rate_or_bits(self, sample_rate: Any, call: str) -> float:
+        return IN_BITS if sample_rate is None else self.rate(sample_rate, call)
+
+    def stage_count(self, call: str, n_q: Any, lowest: int = 1) -> int:
+        """Return a number of stages as an int from `lowest` to all, or raise LevelsError."""
+        found = arguments.whole_of(n_q)
+        if found is None or not lowest <= found <= self.n_q:
+            raise LevelsError(
+                f"{call}: n_q is {n_q!r}; choose {lowest} to {self.n_q}, the stages there are."
+            )
+        return found
+
     def budget(self, sample_rate: Any, bandwidth: Any, call: str = CLASS) -> float | None:
         """Return `bandwidth` as a plain number of kb/s, or None.
 
@@ -184,6 +220,19 @@ class Config:
                 f"{call}: st is {st!r}; choose 0 to {n_q - 1}, the stages in use here."
             )
         return found
+
+    def first_stages(self, call: str, codes: Any, st: int | None, n_q: int | None) -> Any:
+        """Return those of codes (n, ...) from stage `st` on that are of the first `n_q` stages."""
+        if n_q is None or not codes.shape:  # an array of no rank is refused elsewhere
+            return codes
+        start = self.check_start(call, st, self.n_q)
+        stop, there = self.stage_count(call, n_q, start + 1), start + codes.shape[0]
+        if stop > there:
+            raise LevelsError(
+                f"{call}: n_q is {stop}, and codes are of the stages {start} to {there - 1}; "
+                f"expected n_q up to {there}."
+            )
+        return codes[: stop - start]
 
 
 def _refuse(name: str, value: Any, expected: str, call: str = CLASS) -> NoReturn:

@@ -11,6 +11,35 @@ import os
 import sys
 import warnings
 
+__all__ = [
+    "BackendError",
+    "BitstreamError",
+    "CheckpointError",
+    "ClusterError",
+    "CodeRangeError",
+    "DtypeError",
+    "FewVectorsWarning",
+    "InputFileError",
+    "LevelsError",
+    "MissingExtraError",
+    "ModelFileError",
+    "NonFiniteError",
+    "NotInitializedWarning",
+    "ParameterError",
+    "PartsError",
+    "RvqError",
+    "ShapeError",
+    "StageIndexError",
+    "StateError",
+    "TooFewVectorsWarning",
+    "UnstableTrainingWarning",
+]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 _PACKAGE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "")
 
 

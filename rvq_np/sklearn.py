@@ -22,6 +22,13 @@ from .config import Config
 from .errors import ParameterError
 from .quantizer import ResidualVectorQuantizer
 
+__all__ = ["ResidualQuantizer"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 REPLACED = 0.1  # of the mean count: codewords below are replaced, also in batches of few vectors
 
 

@@ -21,6 +21,7 @@ LEVELS = {
     "forks": 0,
     "arguments": 1,
     "arrays": 1,
+    "display": 1,
     "files": 1,
     "kernels": 1,
     "names": 1,
@@ -450,7 +451,8 @@ WRITE_ELSEWHERE = {
     "files/atomic.py",  # the one writer
     "bitstream/writer.py",  # append: in place
     "cli/folder.py",  # the journal of a folder: a line more
-    "kernels/ahead/emit.py", "kernels/ahead/linking.py", "cli/wheels.py",  # a temporary folder
+    # In a temporary folder.
+    "kernels/ahead/emit.py", "kernels/ahead/linking.py", "cli/wheels.py", "cli/streams.py",
     "testing/containers.py",  # damaged files, in a folder of the test
 }  # fmt: skip
 

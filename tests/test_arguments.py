@@ -66,9 +66,10 @@ CALLS = {
                  "normalize_residuals": False}),
     "rvq.freeze": (lambda stages: rvq(kmeans_init=False).freeze(stages), {"stages": [0]}),
     "rvq.encode": (lambda **given: rvq(kmeans_init=False).encode(**given),
-                   {"x": X, "sample_rate": 50, "bandwidth": 1, "st": 0, "beam_size": 1}),
+                   {"x": X, "sample_rate": 50, "bandwidth": 1, "st": 0, "beam_size": 1,
+                    "n_q": None}),
     "rvq": (lambda **given: rvq()(**given),
-            {"x": X, "sample_rate": 50, "bandwidth": None, "mask": None}),
+            {"x": X, "sample_rate": 50, "bandwidth": None, "mask": None, "n_q": 1}),
     "initialize": (train.initialize, {"states": [STATE], "x": X, "n_q": 1, "iterations": 1,
                                       "rng": 0, "projections": None, "epsilon": 1e-5}),
     "draw_stages": (train.draw_stages, {"groups": 3, "n_q": 2, "dropout": 0.5, "rng": RNG}),
@@ -96,7 +97,7 @@ CALLS = {
     "rvq.load_state_dict": (lambda state: rvq().load_state_dict(state),
                             {"state": rvq().state_dict()}),
     "rvq.decode": (lambda **given: rvq(kmeans_init=False).decode(**given),
-                   {"codes": CODES % 4, "st": 0}),
+                   {"codes": CODES % 4, "st": 0, "n_q": 1}),
     "ResidualVectorQuantizer": (ResidualVectorQuantizer, {
         "dimension": 4, "codebook_dim": 4, "n_q": 1, "bins": 4, "decay": 0.9, "kmeans_init": True,
         "kmeans_iters": 1, "threshold_ema_dead_code": 2, "quantizer_dropout": False, "rng": 0,
@@ -206,7 +207,11 @@ def test_what_is_no_path_is_refused_by_name(call):
         (lambda: train.draw_stages(3, True, 0, RNG), "draw_stages: n_q is True; expected a whole"),
         (lambda: rvq().encode(X, -1), "encode: sample_rate is -1; expected a positive number"),
         (lambda: rvq().encode(X, 50, "a"), "encode: bandwidth is 'a'; expected kb/s from 0"),
-        (lambda: rvq()(X, None), "forward: sample_rate is None; expected a positive number"),
+        (lambda: rvq()(X, 0), "forward: sample_rate is 0; expected a positive number"),
+        (lambda: rvq()(X, bandwidth=1),
+         "forward: got bandwidth=1 and no sample_rate; expected both"),
+        (lambda: rvq().encode(X, 50, 1, n_q=1),
+         "encode: got bandwidth=1 and n_q=1; expected one of them"),
         (lambda: rvq().get_bandwidth_per_quantizer(0), "get_bandwidth_per_quantizer: sample_rate"),
         (lambda: rvq().get_num_quantizers_for_bandwidth(1, -1),
          "get_num_quantizers_for_bandwidth: bandwidth is -1"),
@@ -324,8 +329,9 @@ def test_every_whole_argument_takes_any_whole_number(kind):
 
 @pytest.mark.parametrize("value", NO_NUMBERS, ids=repr)
 def test_what_is_no_real_number_is_refused_by_name(value):
-    with pytest.raises(ParameterError, match="encode: sample_rate is "):
-        rvq().encode(X, value)
+    if value is not None:
+        with pytest.raises(ParameterError, match="encode: sample_rate is "):
+            rvq().encode(X, value)
     with pytest.raises(ParameterError, match="ResidualVectorQuantizer: decay is "):
         rvq(decay=value)
     with pytest.raises(ParameterError, match="ema: decay is "):

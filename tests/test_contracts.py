@@ -131,7 +131,8 @@ def test_nothing_of_a_contract_is_found_by_its_name():
     theirs = {
         # arrays and numbers
         "__array_namespace__", "__float__", "__index__", "__len__", "detach", "device", "dtype",
-        "float64", "isdtype", "kind", "mask", "nbytes", "ndim", "shape", "use", "working",
+        "float64", "is_meta", "isdtype", "kind", "mask", "nbytes", "ndim", "shape", "use",
+            "working",
         # columns of tables
         "combine_chunks", "null_count", "list_size", "offsets", "to_arrow", "to_dask_array",
         "to_numpy", "to_pylist", "value_type",

@@ -74,6 +74,13 @@ def test_the_table_and_the_files_are_all_there(spoken):
     assert len(list(folder.glob("*.wav"))) == 18
     for picture in ("rate-distortion.png", "spectrograms.png"):
         assert (folder / picture).read_bytes().startswith(PNG)
+    page = folder / "index.html"
+    assert printed.splitlines()[-1] == f"Open {page} in a browser to listen and compare."
+    content = page.read_text("utf-8")
+    assert content.count("<audio ") == 18
+    for stage in stages:
+        assert f"<b>{stage.kbps:g} kb/s</b> <span>SNR {stage.snr[0]:.1f} dB</span>" in content
+        assert f"<td>{stage.n_q}</td><td>{stage.kbps:.1f}</td>" in content
 
 
 def test_the_table_tells_what_the_files_hold(spoken):
@@ -132,10 +139,10 @@ def test_without_matplotlib_there_are_files_but_no_pictures(tmp_path, monkeypatc
 
     monkeypatch.setattr(demo, "STAGES", 1)
     monkeypatch.setattr(demo, "CODEWORDS", 4)
-    monkeypatch.setitem(sys.modules, "rvq_np.plot", None)
-    monkeypatch.delitem(vars(rvq_np), "plot", raising=False)  # where it was imported before
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
     demo.run(out=str(tmp_path / "out"))
-    assert "For plots, install matplotlib" in capsys.readouterr().out
+    assert "For plots as PNG files, install matplotlib" in capsys.readouterr().out
+    assert (tmp_path / "out" / "index.html").read_text("utf-8").count("<audio ") == 4
     assert not list((tmp_path / "out").glob("*.png"))
     assert len(list((tmp_path / "out").glob("*.wav"))) == 4
 

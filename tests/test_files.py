@@ -29,7 +29,8 @@ def run(line, status=0):
 
 
 def pictures():
-    return pytest.importorskip("rvq_np.plot", exc_type=ImportError)
+    pytest.importorskip("matplotlib")
+    return rvq_np.plot
 
 
 def compiled(targets):

@@ -132,11 +132,17 @@ def test_any_bytes_have_a_kind(content, before):
 
 COMMANDS = {  # what each reads, and what it says it reads
     "info {}": ("rvq npz pickle gguf", "info reads models and .rvq files"),
-    "encode {} -m m.safetensors -o o.npy": ("npy npz wav", "encode reads vectors: .npy, .npz and"),
-    "fit {} -o o.safetensors": ("npy npz wav", "fit reads vectors: .npy, .npz and"),
-    "decode {} -m m.safetensors -o o.npy": ("rvq npy npz csv", "decode reads codes: .rvq, .npy"),
+    "encode {} -m m.safetensors -o o.npy": (
+        "npy npz wav csv parquet",
+        "encode reads vectors: .npy, .npz, .csv",
+    ),
+    "fit {} -o o.safetensors": ("npy npz wav csv parquet", "fit reads vectors: .npy, .npz, .csv"),
+    "decode {} -m m.safetensors -o o.npy": (
+        "rvq npy npz csv parquet",
+        "decode reads codes: .rvq, .npy",
+    ),
     "verify {}": ("rvq", "verify reads .rvq files"),
-    "info m.safetensors --codes {}": ("rvq npy npz csv", "info --codes reads codes"),
+    "info m.safetensors --codes {}": ("rvq npy npz csv parquet", "info --codes reads codes"),
     "encode x.npy -m {} -o o.npy": ("npz pickle gguf", "encode needs a model: a file of rvq_np"),
     "decode x.npy -m {} -o o.npy": ("npz pickle gguf", "decode needs a model: a file of rvq_np"),
     "convert {} -o o.safetensors": ("npz pickle gguf", "convert needs a model: a file of rvq_np"),

@@ -191,6 +191,53 @@ def test_bandwidth_is_obeyed_in_training_too():
     assert set(np.round(dropped.bandwidth, 2)) == {np.float32(0.15), np.float32(0.3)}
 
 
+def test_the_sample_rate_matters_for_bandwidth_only():
+    """`rvq.encode(x)` failed for want of a rate that means nothing to most."""
+    rvq, x = trained(), batch()
+    codes = rvq.encode(x)
+    np.testing.assert_array_equal(codes, rvq.encode(x, RATE))
+    np.testing.assert_array_equal(rvq.decode(codes), rvq(x).quantized)
+    for n in (1, 2, 3):
+        result = rvq(x, n_q=n)
+        assert float(result.bandwidth) == 3 * n  # bits per vector: log2(8) a stage
+        np.testing.assert_array_equal(result.codes, codes[:n])
+        np.testing.assert_array_equal(rvq.encode(x, n_q=n), codes[:n])
+        np.testing.assert_array_equal(rvq.decode(codes, n_q=n), rvq.decode(codes[:n]))
+        np.testing.assert_array_equal(result.quantized, rvq.decode(codes, n_q=n))
+        assert float(rvq(x, RATE, n_q=n).bandwidth) == pytest.approx(0.15 * n)
+        np.testing.assert_array_equal(rvq(x, RATE, 0.15 * n).codes, codes[:n])  # by place, as ever
+    np.testing.assert_array_equal(rvq.encode(x, st=1, n_q=2), rvq.encode(x, RATE, 0.3, 1))
+    np.testing.assert_array_equal(rvq.decode(codes[1:], st=1, n_q=2), rvq.decode(codes[1:2], st=1))
+    sized = small(n_q=3, bins=(8, 1, 4), kmeans_init=False).eval()
+    assert [float(sized(x, n_q=n).bandwidth) for n in (1, 2, 3)] == [3, 3, 5]
+    learning = small()
+    assert learning(x, n_q=2).codes.shape[0] == 2
+    assert [state.initialized for state in learning._states] == [True, True, False]
+
+
+def test_numbers_of_stages_that_do_not_fit_are_refused():
+    rvq, x = trained(), batch()
+    codes = rvq.encode(x, n_q=2)
+    for call in (rvq, rvq.encode):
+        with pytest.raises(ParameterError, match=r"got bandwidth=0\.3 and n_q=2; expected one"):
+            call(x, RATE, 0.3, n_q=2)
+        with pytest.raises(ParameterError, match=r"got bandwidth=0\.3 and no sample_rate; exp"):
+            call(x, bandwidth=0.3)
+        for wrong in (0, 4, -1, 1.0, "2", True):
+            with pytest.raises(
+                LevelsError, match=r"n_q is .*; choose 1 to 3, the stages there are"
+            ):
+                call(x, n_q=wrong)
+    with pytest.raises(
+        LevelsError, match="decode: n_q is 3, and codes are of the stages 0 to 1; e"
+    ):
+        rvq.decode(codes, n_q=3)
+    with pytest.raises(LevelsError, match="decode: n_q is 1; choose 2 to 3"):
+        rvq.decode(codes, st=1, n_q=1)
+    with pytest.raises(LevelsError, match="encode: st is 2; choose 0 to 1"):
+        rvq.encode(x, st=2, n_q=2)
+
+
 # st ------------------------------------------------------------------------------------------
 
 
@@ -257,7 +304,7 @@ def test_refused_input_leaves_everything_as_it_was(training):
         bad[1, 4, 7] = value
         bad[1, 5, 2] = value
         refused(NonFiniteError, rf": x holds {value} at \(1, 4, 7\); expected finite", bad, RATE)
-    for rate in (0, -1, np.nan, np.inf, "50", None):
+    for rate in (0, -1, np.nan, np.inf, "50"):
         refused(ParameterError, r"sample_rate is .*; expected a positive number", x, rate)
     for bandwidth in (-1, np.nan, np.inf, "6"):
         refused(ParameterError, r"bandwidth is .*; expected kb/s from 0", x, RATE, bandwidth)
@@ -331,10 +378,11 @@ def test_arguments_at_their_edges_train(argument):
     assert np.isfinite(rvq.codebooks.stages[0].codebook).all()
 
 
-def test_its_repr_evaluates():
+def test_the_repr_of_its_arguments_evaluates():
+    from rvq_np.config import Config
+
     rvq = small(decay=0.5, quantizer_dropout=0.25)
-    again = eval(repr(rvq), {"ResidualVectorQuantizer": ResidualVectorQuantizer})
-    assert again.config == rvq.config
+    assert eval(repr(rvq.config), {"Config": Config}) == rvq.config
 
 
 # State ---------------------------------------------------------------------------------------

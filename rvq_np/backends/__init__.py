@@ -37,6 +37,21 @@ import numpy as np
 from ..errors import BackendError
 from ..kernels.totals import ExactSum
 
+__all__ = [
+    "Backend",
+    "Chunked",
+    "Engine",
+    "Entered",
+    "Home",
+    "TrainingEngine",
+    "enter",
+    "on_host",
+]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
 
 class Engine(Protocol):
     """What computes: a module with these functions, for checked vectors (N, D) that are its own.
@@ -285,5 +300,23 @@ def _backend_for(cls: Any) -> Any:
         return import_module(f"{__name__}._array_api")
     raise BackendError(
         f"rvq_np cannot compute on {cls.__module__}.{cls.__qualname__}: no backend is named after "
-        "its library and it does not follow the array API standard. For a list, call numpy.asarray."
+        f"its library and it does not follow the array API standard. {_remedy(cls)}"
+    )
+
+
+def _remedy(cls: Any) -> str:
+    """Return how what is no array becomes one."""
+    library, name = cls.__module__.partition(".")[0], cls.__name__
+    rows = "of lists, one a row, numpy.stack(x).astype(numpy.float32)"
+    if library in ("pandas", "polars", "pyarrow") and name in ("DataFrame", "LazyFrame", "Table"):
+        frame = {"LazyFrame": "x.collect()", "Table": "x.to_pandas()"}.get(name, "x")
+        return (
+            f"Pass the numbers of its columns, numpy.asarray({frame}, dtype=numpy.float32); of a "
+            f"column {rows.replace('(x)', '(' + frame + '[NAME])')}."
+        )
+    if library in ("pandas", "polars"):
+        return f"Pass, {rows}."
+    return (
+        "Pass numpy.asarray(x, dtype=numpy.float32) for vectors, "
+        "numpy.asarray(codes, dtype=numpy.int32) for codes."
     )

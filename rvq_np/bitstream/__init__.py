@@ -26,6 +26,19 @@ from .reader import Reader as Reader
 from .writer import Writer as Writer
 from .writer import append as append
 
+__all__ = [
+    "Content",
+    "Reader",
+    "Writer",
+    "append",
+    "read",
+    "write",
+]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
 
 def write(
     path: Any,

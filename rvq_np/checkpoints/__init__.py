@@ -25,6 +25,20 @@ from ..frontend import FrontEnd
 from . import _accounts, _archive, _file, _gguf, _nearest, _renaming
 from ._contract import BinaryFamily, Exporter, FamilyOfParts, NamedFamily, OfVectors
 
+__all__ = [
+    "families",
+    "front_end",
+    "load",
+    "parts",
+    "save",
+    "state_dict",
+]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 # Marks of what `rvq_np.export` writes for other programs, and what is said of it.
 EXPORTED = {
     "description": "arrays of export.npz, for NumPy; expected a checkpoint. Read it with "

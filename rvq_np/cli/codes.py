@@ -1,7 +1,8 @@
-"""Reading and writing codes in parts: ``.rvq``, ``.npy``, ``.npz`` and ``.csv``.
+"""Reading and writing codes in parts: ``.rvq``, ``.npy``, ``.npz``, ``.csv`` and ``.parquet``.
 
-Stages with strides have codes of several lengths, which ``.npy`` and ``.csv`` cannot hold.  A
-``.csv`` file has a line for each vector and a column for each stage.
+Stages with strides have codes of several lengths, which only ``.rvq`` and ``.npz`` can hold.  A
+``.csv`` file has a line for each vector and a column for each stage, a ``.parquet`` file a row for
+each vector, with a list in the column ``codes``.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from ..codebooks import Quantizer
 from ..codec import validation
 from ..errors import CodeRangeError, InputFileError, LevelsError, ShapeError
 from ..files.atomic import NewFile
-from . import files, inputs, terminal
+from . import files, inputs, parquet, terminal
 from .outputs import Output
 
 Put = Callable[[int, Any], None]
@@ -37,13 +38,11 @@ class Codes(NamedTuple):
 
 
 def kind(command: str, path: str, what: str = "codes") -> str:
-    """Return "rvq", "npy", "npz" or "csv": by the content of the file, or else by its name."""
+    """Return "rvq", "npy", "npz", "csv" or "parquet": by the content or the name."""
     ending = os.path.splitext(path)[1].lower()
-    if what == "codes" and ending == ".csv" and inputs.kinds.of(path).name in ("text", "csv"):
-        return "csv"  # of one column, it looks like any text
     found = inputs.kind(command, path, what)
     if found in ("unknown", "empty"):
-        return ending[1:] if ending in (".rvq", ".npz", ".csv") else "npy"
+        return ending[1:] if ending in (".rvq", ".npz", ".csv", ".parquet") else "npy"
     return found
 
 
@@ -57,7 +56,7 @@ def named(path: str, start: int = 0) -> Iterator[None]:
         raise type(error)(f"{error} That is in {path!r}{counted}.") from error
 
 
-def source(command: str, path: str, quantizer: Quantizer) -> Codes:
+def source(command: str, path: str, quantizer: Quantizer, column: str | None = None) -> Codes:
     """Return the codes of a file.
 
     Those of ``.rvq`` files and of stages with strides are checked to be codes of `quantizer`.
@@ -71,7 +70,10 @@ def source(command: str, path: str, quantizer: Quantizer) -> Codes:
         frames = _frames(stages, quantizer.strides)
         whole = stages if quantizer.block > 1 else np.stack(stages)
         return Codes(len(stages), stages[0].shape[:-1], frames, None, lambda: iter([(0, whole)]))
-    codes = _csv(path) if found == "csv" else files.load(path, "codes", "iu", (2, 3))
+    if found == "parquet":
+        codes = parquet.read_codes(command, path, column)
+    else:
+        codes = _csv(path) if found == "csv" else files.load(path, "codes", "iu", (2, 3))
 
     def pieces() -> Iterator[tuple[int, Any]]:
         for rows in files.batches(codes.shape[-1], command, 1, math.prod(codes.shape[1:-1])):
@@ -143,8 +145,9 @@ def sink(
             out.path, batch=batch, frame_rate=rate, codebooks=quantizer
         ) as writer:
             yield lambda start, codes: writer.write(codes)
-    elif out.ending == ".csv":
-        with _csv_sink(out, quantizer, batch) as write:
+    elif out.ending in (".csv", ".parquet"):
+        _refuse_several(out, quantizer, batch)
+        with (_csv_sink if out.ending == ".csv" else _parquet_sink)(out, quantizer) as write:
             yield write
     elif out.ending == ".npz":
         stages = [np.empty((*batch, frames // stride), np.int32) for stride in quantizer.strides]
@@ -167,17 +170,26 @@ def sink(
 
 
 @contextlib.contextmanager
-def _csv_sink(out: Output, quantizer: Any, batch: tuple[int, ...]) -> Iterator[Put]:
+def _csv_sink(out: Output, quantizer: Any) -> Iterator[Put]:
+    with NewFile(out.path) as new:
+        titles = ",".join(f"stage_{q}" for q in range(quantizer.n_q))
+        new.file.write(f"{titles}\n".encode())
+        yield lambda start, codes: np.savetxt(new.file, codes.T, "%d", ",")
+
+
+@contextlib.contextmanager
+def _parquet_sink(out: Output, quantizer: Any) -> Iterator[Put]:
+    with parquet.codes_sink("encode", None, out.path, quantizer, None) as put:
+        yield lambda start, codes: put(start, codes, None)
+
+
+def _refuse_several(out: Output, quantizer: Any, batch: tuple[int, ...]) -> None:
     _refuse_strides(out, quantizer)
     if batch:
         raise InputFileError(
             f"{str(out.path)!r} cannot hold codes of several streams; expected vectors (N, D), or "
             "a file name that ends in .rvq or .npy."
         )
-    with NewFile(out.path) as new:
-        titles = ",".join(f"stage_{q}" for q in range(quantizer.n_q))
-        new.file.write(f"{titles}\n".encode())
-        yield lambda start, codes: np.savetxt(new.file, codes.T, "%d", ",")
 
 
 def _refuse_strides(out: Output, quantizer: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 import time
@@ -10,8 +11,9 @@ from fractions import Fraction
 from typing import Any
 
 from .. import bitstream
+from ..codec import validation
 from ..errors import ParameterError, PartsError
-from . import codes, folder, inputs, outputs, report, values, vectors
+from . import codes, folder, frames, inputs, outputs, parquet, report, said, values, vectors
 from .models import Model
 
 
@@ -32,7 +34,7 @@ def fit(options: argparse.Namespace) -> None:
     if options.start is not None:
         start = Model.of("fit", options.start, None, None).quantizer
     x, front_end = vectors.whole(
-        options.vectors, options.front_end, options.dim, options.sample_rate
+        options.vectors, options.front_end, options.dim, options.sample_rate, options.column
     )
     rvq = ResidualVectorQuantizer(
         x.shape[1], options.codebook_dim, options.n_q, sizes if len(sizes) > 1 else sizes[0],
@@ -52,16 +54,26 @@ def fit(options: argparse.Namespace) -> None:
         hold=options.hold,
     )
     rvq.save(out.path)
-    print("stage  codewords  mean squared error  codewords used  perplexity", file=out.said)
+    lines = ["stage  codewords  mean squared error  codewords used  perplexity"]
+    stages = []
     for q, (utilisation, perplexity) in enumerate(rvq.usage):
-        print(
-            f"{q:>5}  {rvq.config.sizes[q]:>9}  {errors.get(q, float('nan')):>18.6g}  "
-            f"{utilisation:>14.1%}  {perplexity:>10.1f}",
-            file=out.said,
+        size, error = rvq.config.sizes[q], errors.get(q, float("nan"))
+        lines.append(
+            f"{q:>5}  {size:>9}  {error:>18.6g}  {utilisation:>14.1%}  {perplexity:>10.1f}"
         )
+        stages.append({"stage": q, "codewords": size, "mean_squared_error": error,
+                       "codewords_used": utilisation, "perplexity": perplexity})  # fmt: skip
+    about = {"output": options.output, "fingerprint": rvq.codebooks.fingerprint, "stages": stages}
+    said.result(options, about, lines, out.said)
 
 
 def encode(options: argparse.Namespace) -> None:
+    if options.bandwidth is not None and options.n_q is not None:
+        raise ParameterError(
+            f"encode: got --bandwidth {options.bandwidth:g} and --n-q {options.n_q}; expected one "
+            "of them."
+        )
+    threads = validation.threads("encode", options.threads)
     if folder.is_one(options.vectors):
         model = Model.asked("encode", options)
         model.warn_if_random()
@@ -70,29 +82,49 @@ def encode(options: argparse.Namespace) -> None:
     out = outputs.of("encode", options.output, [options.vectors, options.model])
     model = Model.asked("encode", options)
     quantizer = model.first(options.n_q)
-    x = vectors.source(options.vectors, model, options.front_end, options.resample)
+    x = vectors.source(options.vectors, model, options.front_end, options.resample, options.column)
     model.warn_if_random()
     from ..codec import encode
 
     rate = x.rate if options.frame_rate is None else _rate(options.frame_rate)
-    with codes.sink(out, quantizer, x.batch, x.frames, rate) as put:
-        for start, some in x.pieces(quantizer.block):
-            put(start, encode(some, quantizer, beam_size=options.beam_size))
+    if options.bandwidth is not None:
+        quantizer = frames.within(quantizer, options.bandwidth, rate)
+
+    def encoded(some: Any) -> Any:
+        return encode(some, quantizer, beam_size=options.beam_size, threads=threads)
+
+    if out.ending == ".parquet" and x.tables is not None:  # other columns stay beside the codes
+        with parquet.codes_sink(
+            "encode", options.vectors, out.path, quantizer, options.column
+        ) as put_table:
+            for start, some, table in x.tables:
+                put_table(start, encoded(some), table)
+    else:
+        with codes.sink(out, quantizer, x.batch, x.frames, rate) as put:
+            for start, some in x.pieces(quantizer.block):
+                put(start, encoded(some))
+    about = {"output": options.output, "stages": quantizer.n_q, "frames": x.frames,
+             "streams": list(x.batch), "fingerprint": quantizer.fingerprint}  # fmt: skip
+    said.result(options, about, [], out.said)
 
 
 def decode(options: argparse.Namespace) -> None:
     out = outputs.of("decode", options.output, [options.codes, options.model])
     model = Model.asked("decode", options)
     quantizer = model.quantizer
-    found = codes.source("decode", options.codes, quantizer)
+    found = codes.source("decode", options.codes, quantizer, options.column)
+    found = frames.cut(found, quantizer, options.n_q, options.start, options.stop)
     model.warn_if_random()
     from ..codec import decode
 
     with vectors.sink(out, model, options.front_end, found.batch, found.frames, found.rate) as put:
         for start, some in found.pieces():
-            with codes.named(options.codes, start):
+            with codes.named(options.codes, start + (options.start or 0)):
                 rows = decode(some, quantizer)
             put(start, rows)
+    about = {"output": options.output, "stages": found.n_q, "frames": found.frames,
+             "streams": list(found.batch)}  # fmt: skip
+    said.result(options, about, [], out.said)
 
 
 def verify(options: argparse.Namespace) -> None:
@@ -103,7 +135,9 @@ def verify(options: argparse.Namespace) -> None:
         reader.verify()
         chunks = "1 chunk" if reader.chunks == 1 else f"{reader.chunks} chunks"
         size = f"{chunks}, {reader.n_q} stages, {reader.frames} frames"
-        print(f"{options.codes}: {size}: all checksums match")
+        about = {"codes": options.codes, "chunks": reader.chunks, "stages": reader.n_q,
+                 "frames": reader.frames, "checksums_match": True}  # fmt: skip
+        said.result(options, about, [f"{options.codes}: {size}: all checksums match"])
 
 
 def _rate(text: str) -> Fraction:
@@ -132,24 +166,33 @@ def convert(options: argparse.Namespace) -> None:
     else:
         counts = model.counts[: quantizer.n_q] if model.counts and to else None
         checkpoints.save(out.path, quantizer, to, counts=counts, front_end=model.front_end)
-    print(f"{options.model}: {model.kind}, {quantizer!r}", file=out.said)
-    size = f"{os.path.getsize(out.path):,} bytes, " if os.path.isfile(out.path) else ""
-    print(f"{options.output}: {size}{to or 'rvq_np'} format", file=out.said)
+    length = os.path.getsize(out.path) if os.path.isfile(out.path) else None
+    size = "" if length is None else f"{length:,} bytes, "
+    lines = [
+        f"{options.model}: {model.kind}, {quantizer!r}",
+        f"{options.output}: {size}{to or 'rvq_np'} format",
+    ]
+    about = {
+        "model": options.model, "family": model.kind, "stages": quantizer.n_q,
+        "sizes": quantizer.sizes, "fingerprint": quantizer.fingerprint, "output": options.output,
+        "format": to or "rvq_np", "bytes": length,
+    }  # fmt: skip
+    said.result(options, about, lines, out.said)
 
 
 def info(options: argparse.Namespace) -> None:
     kind = codes.kind("info", options.model, "info")
     if kind == "rvq":
-        report.of_codes(options.model)
+        report.of_codes(options.model, options.json)
     elif kind == "gguf" and not (options.names or options.family or options.part):
-        report.of_tensors(options.model)
+        report.of_tensors(options.model, options.json)
     else:
         try:
             model = Model.asked("info", options)
         except PartsError as error:
-            report.of_parts(options.model, error)
+            report.of_parts(options.model, error, options.json)
         else:
-            report.of_model(options.model, model, options.codes)
+            report.of_model(options.model, model, options.codes, options.json)
 
 
 def warmup(options: argparse.Namespace) -> None:
@@ -157,12 +200,15 @@ def warmup(options: argparse.Namespace) -> None:
 
     begun = time.perf_counter()
     if not warmup(*options.dtype):
-        print("Numba cannot be imported; NumPy is used, and there is nothing to compile.")
+        lines = ["Numba cannot be imported; NumPy is used, and there is nothing to compile."]
+        said.result(options, {"compiled": False, "seconds": 0.0}, lines)
         return
-    print(
-        f"All kernels are compiled after {time.perf_counter() - begun:.1f} s. They are cached for"
-    )
-    print("processors like this one, in the directory NUMBA_CACHE_DIR if it is set.")
+    seconds = time.perf_counter() - begun
+    lines = [
+        f"All kernels are compiled after {seconds:.1f} s. They are cached for",
+        "processors like this one, in the directory NUMBA_CACHE_DIR if it is set.",
+    ]
+    said.result(options, {"compiled": True, "seconds": seconds}, lines)
 
 
 def bench(options: argparse.Namespace) -> None:
@@ -177,10 +223,17 @@ def bench(options: argparse.Namespace) -> None:
         raise ParameterError(
             f"bench: sizes are too large for an array: {sizes}; expected smaller ones."
         )
-    speed.run(dim, size, n_q, rows)
+    speed.run(dim, size, n_q, rows, options)
 
 
 def demo(options: argparse.Namespace) -> None:
     from .. import demo
 
-    demo.run(options.wav, options.output)
+    if not options.json:
+        demo.run(options.wav, options.output)
+        return
+    with contextlib.redirect_stdout(sys.stderr):
+        stages = demo.run(options.wav, options.output)
+    about = {"page": os.path.join(options.output, demo.PAGE),
+             "stages": [each._asdict() for each in stages]}  # fmt: skip
+    said.result(options, about, [])

@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from ..files.atomic import NewFile
-from . import outputs, wheels
+from . import outputs, said, wheels
 
 
 def add_to(commands: Any) -> None:
@@ -43,15 +43,16 @@ def run(options: argparse.Namespace) -> None:
     if options.wheel is not None:
         wheels.check(options.wheel, options.output)
         library, about = ahead.build(options.target)
-        print(_said(wheels.make(options.wheel, library, about, options.output), about))
+        _say(options, wheels.make(options.wheel, library, about, options.output), about)
         return
     out = outputs.of("compile", options.output, [])
     library, about = ahead.build(options.target)
     with NewFile(out.path) as new:  # processes may have the old library in their memory
         new.file.write(library)
-    print(_said(options.output, about), file=out.said)
+    _say(options, options.output, about, out.said)
 
 
-def _said(path: str, about: dict[str, Any]) -> str:
-    names = ", ".join(each["name"] for each in about["targets"])
-    return f"{path}: kernels for {names} on {about['system']}"
+def _say(options: argparse.Namespace, path: str, about: dict[str, Any], to: Any = None) -> None:
+    names = [each["name"] for each in about["targets"]]
+    line = f"{path}: kernels for {', '.join(names)} on {about['system']}"
+    said.result(options, {"output": path, "targets": names, "system": about["system"]}, [line], to)

@@ -27,8 +27,7 @@ from ..codec import encode as to_codes
 from ..errors import ClusterError, InputFileError, ParameterError, RvqError, ShapeError
 from ..files import atomic
 from ..files.atomic import NewFile
-from ..train import sources
-from . import codes, files, outputs, terminal, vectors
+from . import codes, files, outputs, parquet, said, terminal, vectors
 
 MANIFEST, JOURNAL = "rvq-np.json", "rvq-np.journal"
 KINDS = ("parquet", "rvq", "npy")
@@ -57,10 +56,12 @@ def is_one(path: str) -> bool:
 def encode(options: argparse.Namespace, quantizer: Any) -> None:
     """Encode every file of a folder that is not done yet; print what was done."""
     of_one = options.frame_rate is not None or options.front_end is not None or options.resample
+    of_one = of_one or options.bandwidth is not None
     if quantizer.block > 1 or of_one or options.output == "-":
         raise ParameterError(
-            "encode: --frame-rate, --front-end, --resample, -o - and models with strides are for "
-            f"one file; got the folder {options.vectors!r}. Encode its files one by one."
+            "encode: --frame-rate, --bandwidth, --front-end, --resample, -o - and models with "
+            f"strides are for one file; got the folder {options.vectors!r}. Encode its files one "
+            "by one."
         )
     source, target = Path(options.vectors).absolute(), Path(options.output).absolute()
     parts = _parts(source, target, options.to)
@@ -70,7 +71,7 @@ def encode(options: argparse.Namespace, quantizer: Any) -> None:
     }  # fmt: skip
     done = _resumed(target, asked, source, parts)
     left = [part for part in parts if part not in done]
-    job = {"column": options.column, "beam_size": options.beam_size}
+    job = {"column": options.column, "beam_size": options.beam_size, "threads": options.threads}
     rows = sum(each["rows"] for each in done.values())
     with open(target / JOURNAL, "a", encoding="utf-8") as journal:
         entries = _run(options, quantizer, source, target, parts, left, job)
@@ -80,10 +81,12 @@ def encode(options: argparse.Namespace, quantizer: Any) -> None:
             os.fsync(journal.fileno())
             rows += entry["rows"]
     _write_manifest(target, {**asked, "parts": len(parts), "rows": rows, "complete": True})
-    print(
+    about = {"output": str(target), "files": len(parts), "vectors": rows, "verified": len(done)}
+    line = (
         f"{target}: {len(parts)} files, {rows:,} vectors; {len(done)} were there already and are "
         "verified"
     )
+    said.result(options, about, [line])
 
 
 def _parts(source: Path, target: Path, to: str | None) -> dict[str, str]:
@@ -238,7 +241,10 @@ def encoded(place: tuple[str, str, str], quantizer: Any, job: dict[str, Any]) ->
             rows, pieces = _read(source, quantizer.dim, job["column"])
             with _sink(source, target, quantizer, rows, job["column"]) as put:
                 for start, some, table in pieces:
-                    put(start, to_codes(some, quantizer, beam_size=job["beam_size"]), table)
+                    found = to_codes(
+                        some, quantizer, beam_size=job["beam_size"], threads=job["threads"]
+                    )
+                    put(start, found, table)
         except RvqError as error:
             raise chunks.located(error, (start, 0), None, f"{source!r}: ") from None
         except OSError as error:
@@ -266,12 +272,12 @@ def _worker() -> str:
 def _read(path: str, dim: int, column: str | None) -> tuple[int, Iterator[Any]]:
     """Return how many vectors a file has, and (first, vectors, table) of each batch."""
     if path.endswith(".parquet"):
-        return _read_parquet(path, dim, column)
+        return parquet.read("encode", path, dim, column)
     if path.endswith(".zarr"):
         import zarr
 
         x: Any = zarr.open_array(path, mode="r")
-        _check_shape(path, x.shape, dim)
+        parquet.check_shape(path, x.shape, dim)
         step = max(1, files.ROWS // x.chunks[0]) * x.chunks[0]
         starts = range(0, x.shape[0], step)
         return x.shape[0], ((start, np.asarray(x[start : start + step]), None) for start in starts)
@@ -279,44 +285,6 @@ def _read(path: str, dim: int, column: str | None) -> tuple[int, Iterator[Any]]:
     if found.batch:
         raise ShapeError(f"{path!r} holds (B, D, T); expected (N, {dim}) in a folder.")
     return found.frames, ((start, some, None) for start, some in found.pieces(1))
-
-
-def _check_shape(path: str, shape: tuple[int, ...], dim: int) -> None:
-    if len(shape) != 2 or shape[1] != dim:
-        raise ShapeError(
-            f"{path!r} holds vectors of shape {tuple(shape)}; expected (N, {dim}), the dimension "
-            "of the model."
-        )
-
-
-def _read_parquet(path: str, dim: int, column: str | None) -> tuple[int, Iterator[Any]]:
-    file = _parquet_file(path)
-    names = sources.columns("encode", Path(path), file.schema_arrow, column)
-
-    def pieces() -> Iterator[Any]:
-        start = 0
-        for batch in file.iter_batches(batch_size=files.ROWS):
-            import pyarrow as pa
-
-            table = pa.Table.from_batches([batch])
-            some = sources.vectors_of("encode", path, table, names, start)
-            _check_shape(path, some.shape, dim)
-            yield start, some, table.drop_columns(names)
-            start += len(some)
-
-    return file.metadata.num_rows, pieces()
-
-
-def _parquet_file(path: str) -> Any:
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError as error:
-        raise ParameterError("encode: Parquet needs pyarrow. Install rvq-np[dask].") from error
-    try:
-        return pq.ParquetFile(path)
-    except pa.ArrowException as error:
-        raise InputFileError(f"{path!r} is not a readable Parquet file ({error}).") from error
 
 
 @contextlib.contextmanager
@@ -329,26 +297,6 @@ def _sink(
         with codes.sink(out, quantizer, (), rows, None) as put:
             yield lambda start, some, table: put(start, some)
         return
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    kind = pa.list_(pa.int32(), quantizer.n_q)
-    fields: list[Any] = []
-    if source.endswith(".parquet"):
-        schema = _parquet_file(source).schema_arrow
-        names = sources.columns("encode", Path(source), schema, column)
-        fields = [field for field in schema if field.name not in names]
-    if any(field.name == "codes" for field in fields):
-        raise InputFileError(f"{source!r} has a column 'codes' already. Rename or drop it.")
-    schema = pa.schema([*fields, pa.field("codes", kind)]).with_metadata(
-        {"rvq_np.codebooks": quantizer.fingerprint}
-    )
-    with NewFile(path) as new, pq.ParquetWriter(new.file, schema) as writer:
-
-        def put_table(start: int, some: Any, table: Any) -> None:
-            flat = pa.array(np.ascontiguousarray(some.T).ravel())
-            column = pa.FixedSizeListArray.from_arrays(flat, quantizer.n_q)
-            others = [] if table is None else [table[field.name] for field in fields]
-            writer.write_table(pa.table([*others, column], schema=schema))
-
+    beside = source if source.endswith(".parquet") else None
+    with parquet.codes_sink("encode", beside, path, quantizer, column) as put_table:
         yield put_table

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import InputFileError, ParameterError
 from ..files import atomic
-from . import values
+from . import said, values
 
 MODEL = ".codebooks.safetensors"
 
@@ -35,10 +35,15 @@ def add_parser(every: Any) -> None:
         "--column", default="embedding", help="column of embeddings (default: embedding)"
     )
     ids.add_argument(
-        "--sizes", default="256,256,256", help="codewords per stage (default: 256,256,256)"
+        "--sizes",
+        "--bins",
+        default="256,256,256",
+        help="codewords per stage (default: 256,256,256)",
     )
     ids.add_argument("-m", "--model", help="codebooks to use instead of training some")
-    ids.add_argument("--capacity", type=int, default=1, help="items that may share an ID")
+    ids.add_argument(
+        "--capacity", type=int, default=1, help="items that may share an ID (default: 1)"
+    )
     ids.add_argument("--suffix", action="store_true", help="number the items of an ID; move none")
     ids.add_argument("--normalize", action="store_true", help="scale embeddings to length 1")
     ids.add_argument(
@@ -49,8 +54,15 @@ def add_parser(every: Any) -> None:
         help="scale what each stage leaves to length 1 before the next",
     )  # fmt: skip
     ids.add_argument("--template", default="<{stage}_{code}>", help="tokens (default: <a_3>)")
-    ids.add_argument("--iterations", type=int, default=25, help="of k-means per stage")
-    ids.add_argument("--rows-per-codeword", type=int, default=256, help="to train on; 0: all rows")
+    ids.add_argument(
+        "--iterations", type=int, default=25, help="of k-means per stage (default: 25)"
+    )
+    ids.add_argument(
+        "--rows-per-codeword",
+        type=int,
+        default=256,
+        help="random rows to train on per codeword (default: 256); 0: all rows",
+    )
     ids.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
     ids.add_argument("--plot", help="of info: PNG file with a picture of the statistics")
     ids.set_defaults(run=run)
@@ -65,7 +77,7 @@ def run(options: argparse.Namespace) -> None:
             "a file."
         )
     if action == "info":
-        _info(options.what[1], options.plot)
+        _info(options.what[1], options)
     elif action == "add":
         _add(options.what[1], options)
     else:
@@ -114,8 +126,9 @@ def _make(path: str, options: argparse.Namespace) -> None:
         about["statistics"] = statistics.to_dict()
         files.write(options.output, items, found.codes, sizes, template=options.template,
                     about=about)  # fmt: skip
-    print(f"{options.output}: {len(x)} items, {len(found.moved)} moved")
-    print(statistics)
+    known = {"output": options.output, "moved": len(found.moved), **statistics.to_dict()}
+    line = f"{options.output}: {len(x)} items, {len(found.moved)} moved"
+    said.result(options, known, [line, str(statistics)])
 
 
 def _add(path: str, options: argparse.Namespace) -> None:
@@ -144,26 +157,37 @@ def _add(path: str, options: argparse.Namespace) -> None:
     name = files.append(options.to, items, found.codes, about={
         "sizes": list(sizes), "statistics": statistics.to_dict(),
     })  # fmt: skip
-    print(f"{name}: {len(x)} items, {len(found.moved)} moved; no ID of before changed")
-    print(statistics)
+    about = {
+        "output": str(name),
+        "items": len(x),
+        "moved": len(found.moved),
+        **statistics.to_dict(),
+    }
+    line = f"{name}: {len(x)} items, {len(found.moved)} moved; no ID of before changed"
+    said.result(options, about, [line, str(statistics)])
 
 
-def _info(path: str, plot: str | None) -> None:
+def _info(path: str, options: argparse.Namespace) -> None:
     from .. import semantic_ids
     from ..semantic_ids import files
 
     found = files.read(path)
     about = found.manifest
     statistics = semantic_ids.stats(found.codes, about["sizes"])
-    print(f"IDs                  {path}")
-    print(f"files                {len(about['parts'])}")
-    print(f"codebooks            {about.get('codebooks')}")
-    print(f"fingerprint          {str(about.get('fingerprint'))[:16]}")
-    print(statistics)
-    if plot:
+    lines = [
+        f"IDs                  {path}",
+        f"files                {len(about['parts'])}",
+        f"codebooks            {about.get('codebooks')}",
+        f"fingerprint          {str(about.get('fingerprint'))[:16]}",
+        str(statistics),
+    ]
+    known = {"ids": path, "files": len(about["parts"]), "codebooks": about.get("codebooks"),
+             "fingerprint": about.get("fingerprint"), **statistics.to_dict()}  # fmt: skip
+    said.result(options, known, lines)
+    if options.plot:
         from .. import plot as pictures
 
-        pictures.buckets(found.codes, about["sizes"], plot)
+        pictures.buckets(found.codes, about["sizes"], options.plot)
 
 
 def _items(path: str, options: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:

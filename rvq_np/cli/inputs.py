@@ -12,8 +12,14 @@ from ..files import kinds
 # Pickles are among them: the library says what to do.
 MODELS = ("safetensors", "faiss", "npz", "gguf", "folder", "pickle")
 READ = {
-    "vectors": (("npy", "npz", *sorted(kinds.SOUNDS)), "reads vectors: .npy, .npz and sound files"),
-    "codes": (("rvq", "npy", "npz", "csv"), "reads codes: .rvq, .npy, .npz and .csv files"),
+    "vectors": (
+        ("npy", "npz", "csv", "parquet", *sorted(kinds.SOUNDS)),
+        "reads vectors: .npy, .npz, .csv, .parquet and sound files",
+    ),
+    "codes": (
+        ("rvq", "npy", "npz", "csv", "parquet"),
+        "reads codes: .rvq, .npy, .npz, .csv and .parquet files",
+    ),
     "model": (MODELS, "needs a model: a file of rvq_np, a published checkpoint or a Faiss index"),
     "info": ((*MODELS, "rvq"), "reads models and .rvq files"),
     "verify": (("rvq",), "reads .rvq files"),
@@ -34,6 +40,8 @@ def kind(command: str, path: str, what: str) -> str:
     read, said = READ[what]
     if found.name == "zip" and path.lower().endswith(".npz") and "npz" in read:
         return "npz"  # its reader says what it lacks
+    if found.name == "text" and path.lower().endswith(".csv") and "csv" in read:
+        return "csv"  # of one column, it looks like any text
     is_index = found.name == "json" and path.endswith(".index.json") and "safetensors" in read
     if found.name in (*read, "unknown", "empty") or is_index:
         return found.name

@@ -18,8 +18,8 @@ from ..files import atomic
 
 ENDINGS = {
     "fit": (".safetensors",),
-    "encode": (".rvq", ".npy", ".npz", ".csv"),
-    "decode": (".npy", ".wav"),
+    "encode": (".rvq", ".npy", ".npz", ".csv", ".parquet"),
+    "decode": (".npy", ".wav", ".csv", ".parquet"),
     "compile": (".so", ".dylib", ".dll"),
     "convert": (".safetensors",),
     "convert --to faiss": (".faissindex", ".faiss", ".index"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from ..codec import validation
 from ..errors import CheckpointError, PartsError
 from ..files import gguf
 from . import codes as codes_files
-from . import terminal
+from . import said, terminal
 from .models import Model
 
 MOST_COUNTED = 1 << 20  # codewords per stage: a file may have any size
@@ -21,13 +22,16 @@ BUCKETS = 32
 MOST_SHOWN = 80  # characters of a value
 
 
-def of_model(path: str, model: Model, counted: str | None) -> None:
+def of_model(path: str, model: Model, counted: str | None, as_json: bool = False) -> None:
     """Print the properties of a model, and how often training or a file uses its codewords."""
     quantizer = model.quantizer
     usage, source = (model.rvq.usage if model.rvq is not None else []), "training counts"
     if counted:
         usage, source = _usage_of_codes(counted, quantizer), counted
     bits = [float(np.log2(stage.size)) / stage.stride for stage in quantizer]
+    if as_json:
+        _print_json(_model(path, model, bits, usage, source))
+        return
     per_stage = f" ({bits[0]:g} per stage)" if len(set(bits)) == 1 else ""
     print(f"model                {path}")
     print(f"family               {model.kind}")
@@ -50,8 +54,38 @@ def of_model(path: str, model: Model, counted: str | None) -> None:
         _print_usage(usage, quantizer, source)
 
 
-def of_parts(path: str, error: PartsError) -> None:
+def _model(
+    path: str, model: Model, bits: list[float], usage: list[tuple[float, float]], source: str
+) -> dict[str, Any]:
+    """Return what `of_model` prints."""
+    quantizer = model.quantizer
+    stages: list[dict[str, Any]] = [
+        {"stage": q, "codewords": stage.size, "dimension": stage.codebook.shape[1],
+         "metric": stage.metric, "projections": stage.project_in is not None,
+         "frames_per_code": stage.stride}
+        for q, stage in enumerate(quantizer)
+    ]  # fmt: skip
+    for stage, (utilisation, perplexity) in zip(stages, usage, strict=False):
+        stage.update(codewords_used=utilisation, perplexity=perplexity)
+    return {
+        "model": path, "family": model.kind, "stages": quantizer.n_q, "sizes": quantizer.sizes,
+        "dimension": quantizer.dim,
+        "front_end": None if model.front_end is None else str(model.front_end),
+        "bits_per_vector": sum(bits), "fingerprint": quantizer.fingerprint,
+        "trained": None if model.rvq is None else model.rvq.is_initialized,
+        "usage_of": source if usage else None, "each_stage": stages,
+    }  # fmt: skip
+
+
+def _print_json(about: dict[str, Any]) -> None:
+    print(json.dumps(said.plain(about), indent=1))
+
+
+def of_parts(path: str, error: PartsError, as_json: bool = False) -> None:
     """Print which quantizers a checkpoint has, for ``--part``."""
+    if as_json:
+        _print_json({"model": path, "family": error.family, "parts": list(error.parts)})
+        return
     print(f"model                {path}")
     print(f"family               {error.family}")
     for part in error.parts:
@@ -59,11 +93,17 @@ def of_parts(path: str, error: PartsError) -> None:
     print("Choose one with --part.")
 
 
-def of_tensors(path: str) -> None:
+def of_tensors(path: str, as_json: bool = False) -> None:
     """Print what is in a GGUF file, and the family that its names are of, if they are of one."""
     from .. import checkpoints
 
     entries, about = gguf.read_header(Path(path))
+    if as_json:
+        tensors = {
+            name: {"dtype": each.dtype, "shape": each.shape} for name, each in entries.items()
+        }
+        _print_json({"file": path, "kind": "GGUF", "values": about, "tensors": tensors})
+        return
     print(f"file                 {path}")
     print("kind                 GGUF")
     try:
@@ -132,7 +172,7 @@ def _present(codes: np.ndarray) -> np.ndarray:
     return flat[flat >= 0].astype(np.int64)
 
 
-def of_codes(path: str) -> None:
+def of_codes(path: str, as_json: bool = False) -> None:
     """Print the properties of a file of codes: stages, rate, duration, and use of bits."""
     with bitstream.Reader(path) as reader:
         counts, dropped = _counted(reader)
@@ -140,6 +180,9 @@ def of_codes(path: str) -> None:
         rate, frames = reader.frame_rate, reader.frames
         bits = sum(float(np.log2(s)) / t for s, t in zip(reader.sizes, reader.strides, strict=True))
         prints = reader.header.fingerprints
+        if as_json:
+            _print_json(_codes(path, reader, counts, dropped, bits))
+            return
         print(f"codes                {path}")
         print(f"stages               {reader.n_q}")
         print(f"codebook size        {_span(reader.sizes)}")
@@ -160,14 +203,42 @@ def of_codes(path: str) -> None:
             _print_codes(q, size, count, dropped[q], reader.codes(q), stage_bytes[q])
 
 
+def _codes(
+    path: str, reader: bitstream.Reader, counts: list[Any], dropped: list[int], bits: float
+) -> dict[str, Any]:
+    """Return what `of_codes` prints."""
+    rate, prints = reader.frame_rate, reader.header.fingerprints
+    stages = []
+    for q, stored in enumerate(reader.stage_bytes()):
+        codes, count = reader.codes(q), counts[q]
+        stages.append({
+            "stage": q, "codewords": reader.sizes[q], "frames_per_code": reader.strides[q],
+            "codes": codes, "dropped": dropped[q], "bytes": stored,
+            "entropy": None if count is None or not codes else _entropy(count, dropped[q], codes),
+        })  # fmt: skip
+    return {
+        "codes": path, "stages": reader.n_q, "sizes": reader.sizes, "streams": reader.batch,
+        "frames": reader.frames, "chunks": reader.chunks,
+        "frame_rate": None if rate is None else float(rate),
+        "seconds": None if rate is None else float(reader.frames / rate),
+        "kbps": None if rate is None else bits * float(rate) / 1000, "bits_per_frame": bits,
+        "fingerprint": prints[-1].hex() if prints else None, "each_stage": stages,
+    }  # fmt: skip
+
+
+def _entropy(count: Any, dropped: int, codes: int) -> float:
+    """Return the bits per code of what is there, dropped codes among it."""
+    probable = np.append(count[count > 0], [dropped] if dropped else []) / codes
+    return max(0.0, -float((probable * np.log2(probable)).sum()))
+
+
 def _print_codes(q: int, size: int, count: Any, dropped: int, codes: int, stored: int) -> None:
     """Print the line of stage `q`, with `codes` codes in `stored` bytes."""
     share = dropped / codes if codes else 0.0
     bits = 8 * stored / codes if codes else 0.0
     entropy, bars = f"{'-':>7}", ""
     if count is not None and codes:
-        probable = np.append(count[count > 0], [dropped] if dropped else []) / codes
-        entropy = f"{max(0.0, -float((probable * np.log2(probable)).sum())):>7.3f}"
+        entropy = f"{_entropy(count, dropped, codes):>7.3f}"
         bars = _bars(count)
     print(
         f"{q:>5}  {size:>9}  {share:>7.1%}  {np.log2(size):>13.3f}  {entropy}  {bits:>6.2f}  {bars}"

@@ -6,6 +6,7 @@ in the repository, in ``bench/``.
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import time
 from collections.abc import Callable
@@ -15,12 +16,13 @@ import numpy as np
 from .. import codec
 from ..codebooks import Codebooks
 from ..kernels import dispatch, tiles
+from . import said
 
 REPEATS = 5
 LEAST = 0.05  # seconds per measurement, at least
 
 
-def run(dim: int, size: int, n_q: int, rows: int) -> None:
+def run(dim: int, size: int, n_q: int, rows: int, options: argparse.Namespace) -> None:
     """Measure, and print a table."""
     rng = np.random.default_rng(0)
     remaining = size ** (-2 / dim)  # of the energy after a stage, as with trained codebooks
@@ -29,8 +31,11 @@ def run(dim: int, size: int, n_q: int, rows: int) -> None:
     x = rng.standard_normal((rows, dim)).astype(np.float32)
     kernels = dispatch.load()
     codes = codec.encode(x, books)
-    print(f"{n_q} stages of {size} codewords, dimension {dim}; {tiles.threads()} threads")
-    print(f"kernels: {_kernels(kernels.__name__)}")
+    used = _kernels(kernels.__name__)
+    lines = [
+        f"{n_q} stages of {size} codewords, dimension {dim}; {tiles.threads()} threads",
+        f"kernels: {used}",
+    ]
     flops = 2 * rows * dim * size * n_q
     cases: list[tuple[str, int, Callable[[], object]]] = [
         (f"encode {rows} vectors", rows, lambda: codec.encode(x, books)),
@@ -38,11 +43,16 @@ def run(dim: int, size: int, n_q: int, rows: int) -> None:
         (f"decode {rows} vectors", rows, lambda: codec.decode(codes, books)),
         (f"NumPy: product and argmin, {rows}", rows, lambda: _encode_in_numpy(x, books)),
     ]
-    print(f"{'':<40}{'a call':>12}{'vectors/s':>14}{'GFLOP/s':>10}")
+    lines.append(f"{'':<40}{'a call':>12}{'vectors/s':>14}{'GFLOP/s':>10}")
+    measured = []
     for name, count, call in cases:
         seconds = _median(call)
         rate = f"{flops / seconds / 1e9:>10.1f}" if count == rows and "decode" not in name else ""
-        print(f"{name:<40}{1e6 * seconds:>9.0f} us{count / seconds:>14,.0f}{rate}")
+        lines.append(f"{name:<40}{1e6 * seconds:>9.0f} us{count / seconds:>14,.0f}{rate}")
+        measured.append({"what": name, "seconds": seconds, "vectors_per_second": count / seconds})
+    about = {"stages": n_q, "codewords": size, "dimension": dim, "threads": tiles.threads(),
+             "kernels": used, "measured": measured}  # fmt: skip
+    said.result(options, about, lines)
 
 
 def _kernels(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Reading and writing vectors in parts: ``.npy``, ``.npz`` and sounds.
+"""Reading and writing vectors in parts: ``.npy``, ``.npz``, ``.csv``, ``.parquet`` and sounds.
 
 An array is (N, D), or (B, D, T) for B streams.  A sound is one stream, see `sounds`.
 """
@@ -18,7 +18,7 @@ import numpy as np
 from ..errors import InputFileError, ParameterError, RvqError, ShapeError
 from ..files import kinds
 from ..frontend import FrontEnd
-from . import files, inputs, sounds
+from . import files, inputs, parquet, sounds, text
 from .outputs import Output
 
 Put = Callable[[int, np.ndarray], None]
@@ -31,9 +31,14 @@ class Vectors(NamedTuple):
     frames: int
     rate: Fraction | None  # vectors per second
     pieces: Callable[[int], Iterator[tuple[int, np.ndarray]]]
+    # Of Parquet: (first frame, (n, D), table of the other columns), instead of `pieces`.
+    tables: Iterator[tuple[int, np.ndarray, Any]] | None = None
 
 
-def source(path: str, model: Any, front_end: str | None = None, resample: bool = False) -> Vectors:
+def source(
+    path: str, model: Any, front_end: str | None = None, resample: bool = False,
+    column: str | None = None,
+) -> Vectors:  # fmt: skip
     """Return the vectors of a file, for a `Model`; of a sound, by its front end."""
     kind, dim = _kind("encode", path), model.quantizer.dim
     if kind in kinds.SOUNDS:
@@ -48,7 +53,22 @@ def source(path: str, model: Any, front_end: str | None = None, resample: bool =
             )
     if kind == "npz":
         return _npz(path, dim)
+    if kind == "csv":
+        return _array(text.read(path), dim)
+    if kind == "parquet":
+        return _parquet(path, model.quantizer, column)
     return _array(files.load(path, "vectors", "f", (2, 3)), dim)
+
+
+def _parquet(path: str, quantizer: Any, column: str | None) -> Vectors:
+    if quantizer.block > 1:
+        raise ParameterError(
+            f"encode: {path!r} is a Parquet file and the model has strides; expected vectors of "
+            "one stream in order, in an .npy file."
+        )
+    rows, every = parquet.read("encode", path, quantizer.dim, column)
+    pieces = ((start, some) for start, some, _ in every)
+    return Vectors((), rows, None, lambda block: pieces, every)
 
 
 def npy(path: str, dim: int) -> Vectors:
@@ -58,7 +78,7 @@ def npy(path: str, dim: int) -> Vectors:
 
 
 def whole(
-    path: str, front_end: str | None, dim: int | None, rate: int | None
+    path: str, front_end: str | None, dim: int | None, rate: int | None, column: str | None = None
 ) -> tuple[np.ndarray, FrontEnd | None]:
     """Return all vectors of a file for `fit`, mapped where that is possible, and what they are."""
     kind = _kind("fit", path)
@@ -67,6 +87,11 @@ def whole(
     if kind == "npz":
         _check_archive(path)
         x = _unpacked(path)
+    elif kind == "csv":
+        x = text.read(path)
+    elif kind == "parquet":
+        parts = [some for _, some, _ in parquet.read("fit", path, None, column)[1]]
+        x = np.concatenate(parts) if parts else np.empty((0, 1), np.float32)
     else:
         x = files.load(path, "vectors", "f", (2, 3))
     if dim not in (None, x.shape[1]):
@@ -178,6 +203,11 @@ def sink(
 ) -> Iterator[Put]:  # fmt: skip
     """Yield ``put(first frame, (..., n, D))``; the file is put in its place on success."""
     dim, dtype = model.quantizer.dim, model.quantizer.dtype
+    if batch and out.ending in (".csv", ".parquet"):
+        raise InputFileError(
+            f"{str(out.path)!r} cannot hold vectors of several streams; expected codes (n, N), or "
+            "a file name that ends in .npy."
+        )
     if out.ending == ".wav":
         front = sounds.front_end("decode", str(out.path), model, front_end)
         with sounds.sink(out.path, front, batch, rate) as put:
@@ -188,6 +218,14 @@ def sink(
             f"decode: --front-end is for sounds, and {str(out.path)!r} gets vectors; expected the "
             "name of a .wav file, or no --front-end."
         )
+    if out.ending == ".csv":
+        with text.sink(out.path, dim, dtype) as put:
+            yield put
+        return
+    if out.ending == ".parquet":
+        with parquet.vectors_sink("decode", out.path, dim, dtype) as put:
+            yield put
+        return
     shape = (frames, dim) if not batch else (*batch, dim, frames)
     with files.written(out.path, shape, dtype) as array:
 

@@ -21,6 +21,22 @@ from .sequence import Codebooks as Codebooks
 from .stage import Linear as Linear
 from .stage import Stage as Stage
 
+__all__ = [
+    "Codebooks",
+    "Composed",
+    "Grouped",
+    "Linear",
+    "Normalized",
+    "Parallel",
+    "Projected",
+    "Quantizer",
+    "Stage",
+]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
 
 class Quantizer(Protocol):
     """What `rvq_np.encode`, `rvq_np.decode`, bitstreams and checkpoints ask of a quantizer.

@@ -12,6 +12,7 @@ import numpy as np
 
 from .. import arguments
 from ..errors import LevelsError
+from . import shown
 from .sequence import stage_at
 from .stage import Linear, Stage, Value, add_to
 
@@ -172,6 +173,13 @@ class Composed(Value):
             for array in (linear.weight, linear.bias):
                 add_to(digest, array)
         return digest.hexdigest()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """Return all codewords (Q, K, C), of stages of one size: ``numpy.asarray(quantizer)``."""
+        return shown.stacked(self, dtype, copy)
+
+    def _repr_html_(self) -> str:
+        return shown.html(self)
 
     def __repr__(self) -> str:
         parts = ", ".join(repr(part) for part in self.parts)

@@ -20,7 +20,9 @@ from typing import Any, overload
 import numpy as np
 
 from ..arrays import to_numpy
+from ..display import span
 from ..errors import LevelsError, ShapeError, StageIndexError
+from . import shown
 from .stage import Linear as Linear
 from .stage import Stage as Stage
 from .stage import Value, largest
@@ -64,6 +66,8 @@ class Codebooks(Value):
     >>> books = Codebooks(np.zeros((8, 256, 64), np.float32))
     >>> books.n_q, books.dim, books.sizes[:2], books[:3]
     (8, 64, (256, 256), Codebooks(3 stages, 256 codewords of 64))
+    >>> np.asarray(books).shape
+    (8, 256, 64)
     """
 
     stages: tuple[Stage, ...]
@@ -175,17 +179,24 @@ class Codebooks(Value):
             vars(some).update(_shared=self._shared, _part=part)
         return some
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """Return all codewords (Q, K, C), of stages of one size: ``numpy.asarray(codebooks)``."""
+        return shown.stacked(self, dtype, copy)
+
+    def _repr_html_(self) -> str:
+        return shown.html(self)
+
     def __repr__(self) -> str:
         stages = "1 stage" if self.n_q == 1 else f"{self.n_q} stages"
         codewords = (
-            f"{_ends(self.sizes)} codewords of {_ends(each.codebook.shape[1] for each in self)}"
+            f"{span(self.sizes)} codewords of {span(each.codebook.shape[1] for each in self)}"
         )
         mapped = any(each.project_in is not None for each in self)
         about = f" for vectors of {self.dim}" if mapped else ""
         if any(each.metric == "cosine" for each in self):
             about += ", by cosine"
         if self.block > 1:
-            about += f", every {_ends(self.strides)} frames"
+            about += f", every {span(self.strides)} frames"
         if self.dtype != np.float32:
             about += f", {self.dtype}"
         return f"Codebooks({stages}, {codewords}{about})"
@@ -274,9 +285,3 @@ def stage_at(kind: str, stages: Sequence[Stage], index: Any) -> Stage:
             f"{kind}: there is no stage {place}; expected {-len(stages)} to {len(stages) - 1}."
         )
     return stages[place]
-
-
-def _ends(numbers: Iterable[int]) -> str:
-    """Return the least and the largest of some numbers as text, or the only one."""
-    found = sorted(set(numbers))
-    return str(found[0]) if len(found) == 1 else f"{found[0]} to {found[-1]}"

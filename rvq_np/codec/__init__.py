@@ -20,6 +20,17 @@ from ..kernels import dispatch, tiles
 from ..kernels.totals import ExactSum as ExactSum
 from . import chunks, core, validation
 
+__all__ = [
+    "decode",
+    "encode",
+    "tally",
+    "warmup",
+]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
 
 # Where stages have strides, codes are a list of arrays: tell a type checker so, or index them.
 @overload

@@ -19,8 +19,10 @@ import numpy as np
 
 from ..errors import ParameterError, RvqError
 from ..files import wav
+from ..files.atomic import NewFile
 from ..frontend import FrontEnd, mdct
 from ..quantizer import ResidualVectorQuantizer
+from . import page
 
 RATE = 16000  # samples per second of the shipped clips
 DIM = 64  # samples per vector, and its dimension: 250 vectors per second
@@ -31,7 +33,7 @@ ITERATIONS = 10  # of k-means per stage; 30 gain nothing on held-out clips
 FRAME_RATE = RATE / DIM
 BEAM = 8
 FRONT_END = FrontEnd("mdct", DIM, RATE)
-MODEL = "model.safetensors"
+MODEL, PAGE = "model.safetensors", "index.html"
 
 
 class Clip(NamedTuple):
@@ -119,7 +121,7 @@ def measure(rvq: ResidualVectorQuantizer, clips: list[Clip], n_q: int) -> Stage:
 def run(
     path: str | None = None, out: str = "rvq-demo", progress: bool | None = None
 ) -> list[Stage]:
-    """Train, encode, print a table, and write WAV files and, with matplotlib, plots.
+    """Train, encode, print a table, and write WAV files, a page and, with matplotlib, plots.
 
     Parameters
     ----------
@@ -210,27 +212,70 @@ def print_table(clips: list[Clip], stages: list[Stage]) -> None:
 def write_files(
     rvq: ResidualVectorQuantizer, clips: list[Clip], stages: list[Stage], folder: Path
 ) -> None:
-    """Write the model, each clip at each bitrate, and the plots, and print where they are."""
+    """Write the model, each clip at each bitrate, plots and a page; print where they are."""
     folder.mkdir(parents=True, exist_ok=True)
     rvq.save(folder / MODEL)
-    for clip in clips:
-        wav.write(folder / f"{clip.name}-original.wav", clip.samples, RATE)
-        for stage in stages:
-            name = f"{clip.name}-{stage.kbps:g}-kbps.wav"
-            wav.write(folder / name, reconstruct(rvq, clip, stage.n_q), RATE)
+    heard = [_heard(rvq, clip, stages, n) for n, clip in enumerate(clips)]
+    for clip in heard:
+        for kbps, _, samples in clip.sounds:
+            name = "original" if kbps is None else f"{kbps:g}-kbps"
+            wav.write(folder / f"{clip.name}-{name}.wav", samples, RATE)
     count = len(clips) * (len(stages) + 1)
     print(f"Wrote {count} WAV files to listen to and the model into {folder}{_slash(folder)}")
     try:
+        import matplotlib  # noqa: F401
+
         from .. import plot
     except ImportError:
-        print("For plots, install matplotlib: pip install 'rvq-np[plot]'.")
-        return
-    snr = {clip.name: [stage.snr[i] for stage in stages] for i, clip in enumerate(clips)}
-    plot.rate_distortion([stage.kbps for stage in stages], snr, folder / "rate-distortion.png")
-    some = [stages[0], stages[(len(stages) - 1) // 3], stages[-1]]
-    shown = [(f"{each.kbps:g} kb/s", reconstruct(rvq, clips[0], each.n_q)) for each in some]
-    plot.spectrograms([("original", clips[0].samples), *shown], RATE, folder / "spectrograms.png")
+        print("For plots as PNG files, install matplotlib: pip install 'rvq-np[plot]'.")
+    else:
+        _write_plots(plot, heard, folder)
+    with NewFile(folder / PAGE) as new:
+        new.file.write(_page(heard, stages).encode())
+    print(f"Open {folder / PAGE} in a browser to listen and compare.")
+
+
+def _heard(rvq: ResidualVectorQuantizer, clip: Clip, stages: list[Stage], place: int) -> page.Clip:
+    """Return a clip as it is heard at each bitrate, the original first."""
+    sounds = [page.Sound(None, None, clip.samples)]
+    for stage in stages:
+        decoded = reconstruct(rvq, clip, stage.n_q)
+        sounds.append(page.Sound(stage.kbps, stage.snr[place], decoded))
+    return page.Clip(clip.name, sounds)
+
+
+def _write_plots(plot: Any, heard: list[page.Clip], folder: Path) -> None:
+    kbps = [sound.kbps for sound in heard[0].sounds[1:]]
+    snr = {clip.name: [sound.snr for sound in clip.sounds[1:]] for clip in heard}
+    plot.rate_distortion(
+        kbps, snr, folder / "rate-distortion.png", title="Held-out speech: SNR by number of stages"
+    )
+    sounds = page.some(heard[0])
+    named = [(page.said(each), each.samples) for each in sounds]
+    plot.spectrograms(named, RATE, folder / "spectrograms.png")
     print("Plots: rate-distortion.png, spectrograms.png.")
+
+
+def _page(heard: list[page.Clip], stages: list[Stage]) -> str:
+    about = (
+        f"{STAGES} stages of {CODEWORDS} codewords, trained on other clips of two speakers; MDCT "
+        f"vectors of dimension {DIM}, {FRAME_RATE:g} per second. Each player after the original "
+        "uses one stage more than the one before. SNR is the signal-to-noise ratio: higher is "
+        "closer to the original."
+    )
+    names = [f"SNR {clip.name}" for clip in heard]
+    columns = ["stages", "kb/s", *names, "codewords used", "perplexity", "x real time"]
+    rows = [
+        [str(each.n_q), f"{each.kbps:.1f}", *(f"{snr:.1f} dB" for snr in each.snr),
+         f"{each.utilisation:.0%}", f"{each.perplexity:.0f}", f"{each.times_real:.0f}x"]
+        for each in stages
+    ]  # fmt: skip
+    title = f"Residual vector quantization of {_listed([clip.name for clip in heard])}"
+    return page.made(title, about, heard, RATE, (columns, rows))
+
+
+def _listed(names: list[str]) -> str:
+    return " and ".join(names)
 
 
 def _slash(folder: Path) -> str:
@@ -238,3 +283,7 @@ def _slash(folder: Path) -> str:
 
 
 __all__ = ["Clip", "Stage", "measure", "reconstruct", "run", "shipped_clips", "train"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -22,3 +22,7 @@ from ._npz import npz as npz
 from ._onnx import onnx as onnx
 
 __all__ = ["c_header", "codes", "faiss", "npz", "onnx"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

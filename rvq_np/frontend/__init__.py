@@ -172,3 +172,7 @@ class Synthesis:
 
 
 __all__ = ["Analysis", "FrontEnd", "Synthesis"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

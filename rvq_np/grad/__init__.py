@@ -43,6 +43,10 @@ from ._products import Gradients, Products, quantize_vjp
 __all__ = ["Gradients", "Ops", "Products", "Shim", "quantize", "quantize_vjp"]
 
 
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 class Shim(Protocol):
     """A file of this folder, or what an entry point of the group ``rvq_np.grad`` loads."""
 
@@ -50,24 +54,26 @@ class Shim(Protocol):
         self,
         x: Any,
         rvq: ResidualVectorQuantizer,
-        sample_rate: float,
+        sample_rate: float | None,
         bandwidth: float | None,
         mask: Any,
         estimator: str,
     ) -> QuantizedResult:
         """Do what `rvq_np.grad.quantize` promises, for arrays of the framework.
 
-        That `rvq` and `estimator` are what they should be has been checked, nothing else.
+        That `rvq` and `estimator` are what they should be has been checked, nothing else. A shim
+        that serves ``n_q`` has a seventh parameter of that name, which is passed where it is given.
         """
 
 
 def quantize(
     x: Any,
     rvq: ResidualVectorQuantizer,
-    sample_rate: float,
+    sample_rate: float | None = None,
     bandwidth: float | None = None,
     mask: Any = None,
     *,
+    n_q: int | None = None,
     estimator: str = "straight-through",
 ) -> QuantizedResult:
     """Quantize a batch of any framework's arrays so that gradients flow through it.
@@ -83,12 +89,14 @@ def quantize(
     rvq : ResidualVectorQuantizer
         In train mode it learns from the batch. Where the framework traces (``jax.jit``,
         ``jax.grad``, ``torch.compile``) it must be in eval mode: learning is a side effect.
-    sample_rate : float
-        Vectors per second.
+    sample_rate : float, optional
+        Vectors per second. Needed with `bandwidth` only.
     bandwidth : float, optional
         kb/s to spend; all stages by default.
     mask : array (B, T) or (N,), bool, optional
         True where there is a vector, False where there is padding.
+    n_q : int, optional
+        Instead of `bandwidth`: the first stages to use.
     estimator : {"straight-through", "rotation"}, optional
         The gradient of ``quantized`` to `x`: the identity, or the rotation trick (Fifty et al.,
         ICLR 2025) for the sum of all stages.
@@ -120,7 +128,8 @@ def quantize(
     cls = type(x)
     if cls not in _shims:
         _shims[cls] = shim_for(cls)
-    return _shims[cls].quantize(x, rvq, sample_rate, bandwidth, mask, estimator)
+    given = {} if n_q is None else {"n_q": n_q}
+    return _shims[cls].quantize(x, rvq, sample_rate, bandwidth, mask, estimator, **given)
 
 
 _shims: dict[type, Shim] = {}  # no functools.cache: torch.compile looks past it

@@ -25,11 +25,9 @@ native = import_module(f"{__package__}.{BACKEND}")
 OPS = native.OPS
 
 
-def run(
-    config: Any, rate: Any, bandwidth: Any, options: Any, inputs: Any, seed: Any, values: Any
-) -> Any:
+def run(config: Any, rate: Any, n_q: Any, options: Any, inputs: Any, seed: Any, values: Any) -> Any:
     """Return what `_operation.run` gives, as an operation the backend does not look into."""
-    spec = spec_of(config, rate, bandwidth, **options)
+    spec = spec_of(config, rate, None, n_q, **options)
     stop = keras.ops.stop_gradient
     rows, given = stop(inputs.rows), [stop(values[name]) for name in spec.given_names]
     if BACKEND != "torch":

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+from .. import names
 from ..config import Config
+from ..quantizer import shown
 from ._remembered import Remembered
 
 
@@ -10,7 +15,9 @@ class Described:
     """A module that has a `Config`."""
 
     config: Config
+    training: bool
     _remembered: Remembered
+    _named: Callable[..., dict[str, Any]]
 
     @property
     def frozen(self) -> tuple[int, ...]:
@@ -27,7 +34,24 @@ class Described:
         return self._remembered.awaited(self.config)
 
     def extra_repr(self) -> str:
-        return ", ".join(f"{name}={value!r}" for name, value in self.config.as_dict().items())
+        return ", ".join([*self._state(), *shown.of_arguments(self.config)])
+
+    def _state(self) -> list[str]:
+        """Return in text whether stages are trained, and the mode, where values are known."""
+        trained = self._trained()
+        return [] if trained is None else shown.of_training(trained, self.training)
+
+    def _trained(self) -> list[bool] | None:
+        """Return per stage whether its codewords were trained or loaded; None: unknown."""
+        named = self._named()
+        pairs = [
+            [named[names.book(q, each)] for each in (names.INITIALIZED, names.COUNTS)]
+            for q in range(self.config.n_q)
+        ]
+        if any(getattr(each, "is_meta", False) for pair in pairs for each in pair):
+            return None
+        # Random codewords that were asked for have counts of one.
+        return [bool((done > 0).all()) and bool((counts != 1).any()) for done, counts in pairs]
 
     _extra_repr = extra_repr  # MLX's name for it
 

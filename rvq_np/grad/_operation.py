@@ -23,7 +23,7 @@ import numpy as np
 from .. import arrays, backends, names
 from .. import train as training
 from ..codec import validation
-from ..config import Config
+from ..config import CLASS, Config
 from ..errors import NonFiniteError, RvqError
 from ..quantizer import layout, passes
 from ._cache import Prepared, keep, prepared
@@ -42,8 +42,10 @@ class Spec:
     Attributes
     ----------
     config : Config
-    sample_rate, bandwidth
-        As for `rvq_np.ResidualVectorQuantizer`.
+    sample_rate : float
+        Vectors per second.
+    stages : int
+        How many of the first are in use; 0: all.
     training : bool
         Whether to train and to drop stages.
     moving : bool
@@ -65,7 +67,7 @@ class Spec:
 
     config: Config
     sample_rate: float
-    bandwidth: float | None = None
+    stages: int = 0
     training: bool = False
     moving: bool = True
     poison: bool = False
@@ -78,7 +80,7 @@ class Spec:
     @cached_property
     def n_q(self) -> int:
         """Stages in use."""
-        return self.config.stages_for(self.sample_rate, self.bandwidth)
+        return self.stages or self.config.n_q
 
     @cached_property
     def costs(self) -> np.ndarray:
@@ -108,22 +110,22 @@ class Spec:
         return state_names(self.config) + (names.WAITING if self.collects else ())
 
 
-def spec_of(config: Config, sample_rate: Any, bandwidth: Any, **options: Any) -> Spec:
+def spec_of(
+    config: Config, sample_rate: Any, bandwidth: Any, n_q: Any = None, **options: Any
+) -> Spec:
     """Return a `Spec`, the same one for the same arguments: any real numbers.
 
     Raises
     ------
-    ParameterError
-        If `sample_rate` or `bandwidth` is not what it may be.
+    ParameterError, LevelsError
+        As `rvq_np.ResidualVectorQuantizer.forward` for these arguments.
     """
-    config.rate(sample_rate)
-    spent = config.budget(sample_rate, bandwidth)
-    return _spec(config, float(sample_rate), spent, **options)
+    return _spec(config, *config.asked(CLASS, sample_rate, bandwidth, n_q), **options)
 
 
 @lru_cache(maxsize=256)
-def _spec(config: Config, sample_rate: float, bandwidth: float | None, **options: Any) -> Spec:
-    return Spec(config, sample_rate, bandwidth, **options)
+def _spec(config: Config, sample_rate: float, stages: int, **options: Any) -> Spec:
+    return Spec(config, sample_rate, stages, **options)
 
 
 @lru_cache(maxsize=256)

@@ -238,10 +238,11 @@ def pulled_back(
 def quantize_vjp(
     x: np.ndarray,
     rvq: ResidualVectorQuantizer,
-    sample_rate: float,
+    sample_rate: float | None = None,
     bandwidth: float | None = None,
     mask: np.ndarray | None = None,
     *,
+    n_q: int | None = None,
     estimator: str = "straight-through",
 ) -> tuple[QuantizedResult, Products]:
     """Quantize NumPy arrays, and return the function that takes gradients back.
@@ -251,7 +252,7 @@ def quantize_vjp(
     x : numpy.ndarray (B, D, T) or (N, D), floating
     rvq : ResidualVectorQuantizer
         In train mode it learns from the batch, as when called.
-    sample_rate, bandwidth, mask, estimator
+    sample_rate, bandwidth, mask, n_q, estimator
         As `rvq_np.grad.quantize`.
 
     Returns
@@ -291,7 +292,7 @@ def quantize_vjp(
             f"quantize_vjp: got a {type(x).__module__}.{type(x).__qualname__} as x; expected a "
             "numpy.ndarray. Use rvq_np.grad.quantize for arrays of a framework."
         )
-    passed = rvq.passed("quantize_vjp", x, sample_rate, bandwidth, mask)
+    passed = rvq.passed("quantize_vjp", x, sample_rate, bandwidth, mask, n_q)
     kept = batch_of(NUMPY, arrays.to_numpy(passed.batch.rows), x)
     weight = rvq.config.commitment_weight
     products = Products(

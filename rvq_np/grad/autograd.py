@@ -23,12 +23,21 @@ from ._inputs import check_quantizer, refuse_kind
 from ._names import is_codebook, is_state
 from ._products import Products, quantize_vjp
 
+__all__ = ["quantize", "quantize_with"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 _NO_SECOND = "quantize: second derivatives are not served for HIPS autograd; MLX and JAX have them."
 
 
-def quantize(x: Any, rvq: Any, sample_rate: Any, bandwidth: Any, mask: Any, estimator: Any) -> Any:
+def quantize(
+    x: Any, rvq: Any, sample_rate: Any, bandwidth: Any, mask: Any, estimator: Any, n_q: Any = None
+) -> Any:
     result, products = quantize_vjp(
-        _plain("x", x), rvq, sample_rate, bandwidth, mask, estimator=estimator
+        _plain("x", x), rvq, sample_rate, bandwidth, mask, n_q=n_q, estimator=estimator
     )
     return _taped(result, products, x, {})
 
@@ -37,10 +46,11 @@ def quantize_with(
     parameters: Mapping[str, Any],
     x: Any,
     rvq: ResidualVectorQuantizer,
-    sample_rate: float,
+    sample_rate: float | None = None,
     bandwidth: float | None = None,
     mask: np.ndarray | None = None,
     *,
+    n_q: int | None = None,
     estimator: str = "straight-through",
 ) -> QuantizedResult:
     """Quantize with some arrays of a quantizer handed in, so that gradients flow to them, too.
@@ -55,7 +65,7 @@ def quantize_with(
     rvq : ResidualVectorQuantizer
         Holds the other arrays. In train mode it learns from the batch and holds the values of
         `parameters` afterwards; in eval it stays as it is.
-    sample_rate, bandwidth, mask, estimator
+    sample_rate, bandwidth, mask, n_q, estimator
         As `rvq_np.grad.quantize`.
 
     Returns
@@ -106,7 +116,7 @@ def quantize_with(
     )  # fmt: skip
     moved.train(rvq.training).all_reduce = rvq.all_reduce
     result, products = quantize_vjp(
-        _plain("x", x), moved, sample_rate, bandwidth, mask, estimator=estimator
+        _plain("x", x), moved, sample_rate, bandwidth, mask, n_q=n_q, estimator=estimator
     )
     if codebooks:
         result.quantization_loss = result.penalty

@@ -17,6 +17,7 @@ from .. import names
 from .. import train as training
 from ..errors import BackendError, DtypeError, FewVectorsWarning, ParameterError, warn
 from ..quantizer import ResidualVectorQuantizer as NumpyQuantizer
+from ..quantizer import shown
 from ..quantizer.layout import QuantizedResult
 from . import _inputs, _operation
 from ._cache import prepared
@@ -36,6 +37,11 @@ from ._straight_through import Outputs, decoded_vectors, inputs_of, result_of
 
 __all__ = ["AllReduce", "ResidualVectorQuantizer", "psum", "quantize"]
 
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 Arrays = dict[str, Any]
 
 jax.tree_util.register_dataclass(
@@ -45,17 +51,19 @@ jax.tree_util.register_dataclass(
 )
 
 
-def quantize(x: Any, rvq: Any, sample_rate: Any, bandwidth: Any, mask: Any, estimator: Any) -> Any:
+def quantize(
+    x: Any, rvq: Any, sample_rate: Any, bandwidth: Any, mask: Any, estimator: Any, n_q: Any = None
+) -> Any:
     _check(x, mask, rvq.dimension)
     if not traced(x, mask):
-        passed = rvq.passed("quantize", x, sample_rate, bandwidth, mask)
+        passed = rvq.passed("quantize", x, sample_rate, bandwidth, mask, n_q)
         return passed.result(rvq.config)
     if rvq.training:
         raise BackendError(
             "quantize: rvq is in train mode under a JAX transform, where its learning would be a "
             "side effect. Use rvq_np.grad.jax.ResidualVectorQuantizer, or rvq.eval()."
         )
-    spec = spec_of(rvq.config, sample_rate, bandwidth, quantizer=number_of(rvq))
+    spec = spec_of(rvq.config, sample_rate, bandwidth, n_q, quantizer=number_of(rvq))
     inputs = inputs_of(OPS, x, mask)
     outputs = Outputs.of(call(spec, inputs.rows, inputs.valid, inputs.shape, None, []))
     return result_of(
@@ -120,6 +128,9 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         _inputs.check_options(codebook_training, estimator)
         self.codebook_training, self.estimator = codebook_training, estimator
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(shown.of_arguments(self.config))})"
+
     def init(self, key: Any) -> tuple[Arrays, Arrays]:
         """Return fresh parameters and state: random projections, small random codewords.
 
@@ -157,10 +168,11 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         parameters: Arrays,
         state: Arrays,
         x: Any,
-        sample_rate: float,
+        sample_rate: float | None = None,
         bandwidth: float | None = None,
         mask: Any = None,
         *,
+        n_q: int | None = None,
         train: bool = False,
         key: Any = None,
         all_reduce: AllReduce | None = None,
@@ -173,7 +185,7 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         parameters, state : dict
             Of `init`, `of` or an earlier call.
         x : array (B, D, T) or (N, D), floating
-        sample_rate, bandwidth, mask
+        sample_rate, bandwidth, mask, n_q
             As for `rvq_np.ResidualVectorQuantizer.forward`.
         train : bool, optional
             Whether to train, and to drop stages.
@@ -207,7 +219,7 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         frozen = training.stages_of("apply", freeze, self.config.n_q)
         waits = self.config.paced and names.WAITING[0] in state and all_reduce is None
         spec = spec_of(
-            self.config, sample_rate, bandwidth, training=bool(train), moving=not by_gradient,
+            self.config, sample_rate, bandwidth, n_q, training=bool(train), moving=not by_gradient,
             frozen=tuple(sorted(frozen)), collects=bool(train) and not by_gradient and waits,
         )  # fmt: skip
         given = {**named, **{name: state[name] for name in names.WAITING if name in state}}
@@ -266,10 +278,12 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         parameters: Arrays,
         state: Arrays,
         x: Any,
-        sample_rate: float,
+        sample_rate: float | None = None,
         bandwidth: float | None = None,
         st: int | None = None,
         beam_size: int = 1,
+        *,
+        n_q: int | None = None,
     ) -> Any:
         """Return codes, int32, as `rvq_np.ResidualVectorQuantizer.encode`; not under transforms.
 
@@ -281,9 +295,12 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
                 "encode: the arrays are traced by a JAX transform; take the codes of apply."
             )
         rvq = self._quantizer(named)
-        return rvq.encode(x, sample_rate, bandwidth, st, beam_size)
+        return rvq.encode(x, sample_rate, bandwidth, st, beam_size, n_q=n_q)
 
-    def decode(self, parameters: Arrays, state: Arrays, codes: Any, st: int | None = None) -> Any:
+    def decode(
+        self, parameters: Arrays, state: Arrays, codes: Any, st: int | None = None, *,
+        n_q: int | None = None,
+    ) -> Any:  # fmt: skip
         """Return the vectors that codes (n, B, T) or (n, N) name, float32.
 
         Exactly those of `rvq_np.ResidualVectorQuantizer.decode`, with gradients to projections
@@ -291,6 +308,7 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         """
         named = self._joined(parameters, state)
         start = self.config.check_start("decode", st, self.config.n_q)
+        codes = self.config.first_stages("decode", codes, start, n_q)
         if not traced(codes, *named.values()):
             return self._quantizer(named).decode(codes, st)
         codes = jax.lax.stop_gradient(codes)

@@ -16,6 +16,7 @@ from .. import names
 from .. import train as training
 from ..errors import BackendError, ParameterError
 from ..quantizer import ResidualVectorQuantizer as NumpyQuantizer
+from ..quantizer import shown
 from ..quantizer.layout import QuantizedResult
 from . import _inputs
 from ._cache import prepared
@@ -36,15 +37,23 @@ from ._references import number_of
 from ._remembered import Remembered
 from ._straight_through import decoded_vectors, inputs_of, result_of
 
+__all__ = ["ResidualVectorQuantizer", "quantize"]
 
-def quantize(x: Any, rvq: Any, sample_rate: Any, bandwidth: Any, mask: Any, estimator: Any) -> Any:
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+def quantize(
+    x: Any, rvq: Any, sample_rate: Any, bandwidth: Any, mask: Any, estimator: Any, n_q: Any = None
+) -> Any:
     if isinstance(x, keras.KerasTensor):
         raise BackendError(
             "quantize: x is a KerasTensor, which has no values. Call a layer, "
             "rvq_np.grad.keras.ResidualVectorQuantizer.of(rvq), on it."
         )
     x = x.value if isinstance(x, keras.Variable) else x
-    return native.quantize(x, rvq, sample_rate, bandwidth, mask, estimator)
+    return native.quantize(x, rvq, sample_rate, bandwidth, mask, estimator, n_q)
 
 
 @keras.saving.register_keras_serializable(package="rvq_np")
@@ -200,6 +209,10 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         """
         return self._remembered.awaited(self.config)
 
+    def __repr__(self) -> str:
+        said = ", ".join(shown.of_arguments(self.config))
+        return f"<{type(self).__name__} name={self.name}, {said}>"
+
     def get_config(self) -> Any:
         return {
             **super().get_config(),
@@ -225,15 +238,15 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         batch, *time = vectors_of(x.shape, self.data_format)
         dropping = training and self.trainable and self.config.quantizer_dropout
         scalars = [(batch,) if dropping else (), (), ()][: 3 if self._both_losses() else 2]
-        codes = (self.config.stages_for(*spending), batch, *time)
+        codes = (spending[1], batch, *time)
         return (
             quantized, keras.KerasTensor(codes, "int32"),
             *(keras.KerasTensor(shape, "float32") for shape in scalars),
         )  # fmt: skip
 
     def call(self, x: Any, training: Any = None, mask: Any = None, spending: Any = None) -> Any:
-        rate, bandwidth = spending or (self.sample_rate or 1.0, self.bandwidth)
-        result = self._quantized(x, rate, bandwidth, bool(training), mask)
+        rate, n_q = spending or self._spending("call", None, None, None)
+        result = self._quantized(x, rate, n_q, bool(training), mask)
         if spending is not None:
             return tuple(result)
         if training:
@@ -248,6 +261,8 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         bandwidth: Any = None,
         training: Any = None,
         mask: Any = None,
+        *,
+        n_q: Any = None,
     ) -> Any:
         """Quantize a batch; in training, learn from it, but leave the losses to the caller.
 
@@ -258,10 +273,13 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         x : tensor (B, T, D), (B, D, T) or (N, D), floating
             By `data_format`.
         sample_rate, bandwidth : float, optional
-            By default those of the layer; 0 kb/s: all stages.
+            By default those of the layer; 0 kb/s: all stages. Without a rate the bandwidth of the
+            result is in bits per vector.
         training : bool, optional
             What the caller's ``call`` was reported: hand it on, as Keras does not on every backend.
         mask : tensor (B, T) or (N,), bool, optional
+        n_q : int, optional
+            Instead of `bandwidth`: the first stages to use.
 
         Returns
         -------
@@ -269,7 +287,7 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
             As `rvq_np.ResidualVectorQuantizer.forward`, vectors in the layout of `x`.
             ``quantization_loss`` is there under dropout, and where it trains the codewords.
         """
-        spending = self._spending("quantize_batch", sample_rate, bandwidth)
+        spending = self._spending("quantize_batch", sample_rate, bandwidth, n_q)
         # To Keras a None that is passed is an answer, not a question.
         options = {} if training is None else {"training": training}
         return QuantizedResult(*self(x, mask=mask, spending=spending, **options))
@@ -281,35 +299,38 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         bandwidth: Any = None,
         st: Any = None,
         beam_size: int = 1,
+        *,
+        n_q: Any = None,
     ) -> Any:
         """Return codes (n - st, B, T) or (n - st, N), int32; trains nothing.
 
         As `rvq_np.ResidualVectorQuantizer.encode`; where values are known only. Inside ``fit``
         and compiled functions the codes are those of `quantize_batch`.
         """
-        spending = self._spending("encode", sample_rate, bandwidth)
+        _, n_q = self._spending("encode", sample_rate, bandwidth, n_q)
         x = keras.ops.convert_to_tensor(x)
         self._check("encode", x, None)
         x = OPS.widen(x)
         if len(x.shape) == 3 and self._channels_last:
             x = keras.ops.transpose(x, (0, 2, 1))
-        codes = self._quantizer().encode(to_numpy(x), *spending, st, beam_size)
+        codes = self._quantizer().encode(to_numpy(x), None, None, st, beam_size, n_q=n_q)
         return keras.ops.convert_to_tensor(codes)
 
-    def decode(self, codes: Any, st: Any = None) -> Any:
+    def decode(self, codes: Any, st: Any = None, *, n_q: Any = None) -> Any:
         """Return the vectors that codes (n, B, T) or (n, N) name, float32.
 
         As `rvq_np.ResidualVectorQuantizer.decode`, with gradients to projections and codewords;
         where values are known only.
         """
         codes = keras.ops.convert_to_tensor(codes)
+        codes = self.config.first_stages("decode", codes, st, n_q)
         value = keras.ops.convert_to_tensor(self._quantizer().decode(to_numpy(codes), st))
         stages = stage_arrays(self.config, self._values(), start=st or 0)
         vectors = decoded_vectors(OPS, value, codes, stages)
         swaps = len(vectors.shape) == 3 and self._channels_last
         return keras.ops.transpose(vectors, (0, 2, 1)) if swaps else vectors
 
-    def _quantized(self, x: Any, rate: Any, bandwidth: Any, training: Any, mask: Any) -> Any:
+    def _quantized(self, x: Any, rate: Any, n_q: Any, training: Any, mask: Any) -> Any:
         self._check("quantize", x, mask)
         learning = training and self.trainable
         by_gradient = self.codebook_training == "gradient"
@@ -318,7 +339,7 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         seed = self.seed_generator.next() if learning else None
         known = number_of(self._remembered) if learning else 0
         options = {"training": learning, "moving": not by_gradient, "remembered": known}
-        outputs = run(self.config, rate, bandwidth, options, inputs, seed, values)
+        outputs = run(self.config, rate, n_q, options, inputs, seed, values)
         stages = stage_arrays(self.config, values, outputs.codes.shape[0])
         result = result_of(
             OPS, inputs, outputs, stages, self.config,
@@ -346,13 +367,12 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
     def _channels_last(self) -> Any:
         return self.data_format == "channels_last"
 
-    def _spending(self, call: str, sample_rate: Any, bandwidth: Any) -> Any:
+    def _spending(self, call: str, sample_rate: Any, bandwidth: Any, n_q: Any) -> Any:
+        """Return vectors per second and the stages in use, by default those of the layer."""
         rate = self.sample_rate if sample_rate is None else sample_rate
-        if rate is None:
-            raise ParameterError(
-                f"{call}: there is no sample_rate; pass one here or when making the layer."
-            )
-        return checked_rate(self.config, rate, self.bandwidth if bandwidth is None else bandwidth)
+        if bandwidth is None and n_q is None:
+            bandwidth = self.bandwidth
+        return self.config.asked(call, rate, bandwidth, n_q)
 
     def _check(self, call: str, x: Any, mask: Any) -> None:
         check(call, x, mask, self.config.dimension, self.data_format)

@@ -28,6 +28,12 @@ from ._references import number_of
 from ._remembered import Remembered
 from ._straight_through import Outputs, decoded_vectors, inputs_of, result_of
 
+__all__ = ["ResidualVectorQuantizer", "quantize"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
 
 class _MlxOps:
     """`_ops.Ops` of MLX."""
@@ -49,10 +55,12 @@ HALF = (mx.float16, mx.bfloat16)
 CODEBOOK = names.PART.lstrip("_")  # MLX would hide a name with an underscore
 
 
-def quantize(x: Any, rvq: Any, sample_rate: Any, bandwidth: Any, mask: Any, estimator: Any) -> Any:
+def quantize(
+    x: Any, rvq: Any, sample_rate: Any, bandwidth: Any, mask: Any, estimator: Any, n_q: Any = None
+) -> Any:
     _check(x, mask, rvq.dimension)
     there = None if mask is None else _numpy(mask)
-    passed = rvq.passed("quantize", _numpy(x), sample_rate, bandwidth, there)
+    passed = rvq.passed("quantize", _numpy(x), sample_rate, bandwidth, there, n_q)
     inputs = inputs_of(OPS, x, mask)
     constants = arrays_of(passed.codebooks, len(passed.codes), np.float32) if passed.trained else []
     return result_of(
@@ -163,9 +171,11 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
     def __call__(
         self,
         x: mx.array,
-        sample_rate: float,
+        sample_rate: float | None = None,
         bandwidth: float | None = None,
         mask: mx.array | None = None,
+        *,
+        n_q: int | None = None,
     ) -> QuantizedResult:
         """Quantize a batch (B, D, T) or (N, D); in train mode, learn from it.
 
@@ -175,7 +185,8 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         _check(x, mask, self.config.dimension)
         by_gradient = self.codebook_training == "gradient"
         spec = spec_of(
-            self.config, sample_rate, bandwidth, training=self.training, moving=not by_gradient,
+            self.config, sample_rate, bandwidth, n_q,
+            training=self.training, moving=not by_gradient,
             all_reduce=0 if self.all_reduce is None else number_of(self.all_reduce),
             remembered=number_of(self._remembered) if self.training else 0,
         )  # fmt: skip
@@ -201,25 +212,28 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
     def encode(
         self,
         x: mx.array,
-        sample_rate: float,
+        sample_rate: float | None = None,
         bandwidth: float | None = None,
         st: int | None = None,
         beam_size: int = 1,
+        *,
+        n_q: int | None = None,
     ) -> mx.array:
         """Return codes (n - st, B, T) or (n - st, N), int32; trains nothing.
 
         As `rvq_np.ResidualVectorQuantizer.encode`.
         """
         _check(x, None, self.config.dimension)
-        codes = self._quantizer().encode(_numpy(x), sample_rate, bandwidth, st, beam_size)
+        codes = self._quantizer().encode(_numpy(x), sample_rate, bandwidth, st, beam_size, n_q=n_q)
         return mx.array(codes)
 
-    def decode(self, codes: mx.array, st: int | None = None) -> mx.array:
+    def decode(self, codes: mx.array, st: int | None = None, *, n_q: int | None = None) -> mx.array:
         """Return the vectors that codes (n, B, T) or (n, N) name, float32.
 
         As `rvq_np.ResidualVectorQuantizer.decode`, with gradients to projections and codewords.
         """
         _check_kind(codes)
+        codes = self.config.first_stages("decode", codes, st, n_q)
         value = mx.array(self._quantizer().decode(_numpy(codes), st))
         named = {name: each.astype(value.dtype) for name, each in self._named().items()}
         return decoded_vectors(OPS, value, codes, stage_arrays(self.config, named, start=st or 0))

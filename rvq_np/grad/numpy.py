@@ -5,6 +5,14 @@ HIPS autograd hands over plain arrays where nothing is differentiated, so they m
 
 from typing import Any
 
+__all__ = ["quantize"]
 
-def quantize(x: Any, rvq: Any, sample_rate: Any, bandwidth: Any, mask: Any, estimator: Any) -> Any:
-    return rvq.forward(x, sample_rate, bandwidth, mask)
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+def quantize(
+    x: Any, rvq: Any, sample_rate: Any, bandwidth: Any, mask: Any, estimator: Any, n_q: Any = None
+) -> Any:
+    return rvq.forward(x, sample_rate, bandwidth, mask, n_q=n_q)

@@ -21,6 +21,12 @@ from ._products import arrays_of
 from ._references import number_of
 from ._straight_through import Outputs, inputs_of, result_of
 
+__all__ = ["quantize"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
 
 def _shape(x: Any) -> Any:
     known = x.shape.as_list()
@@ -46,7 +52,9 @@ OPS = _TensorflowOps()
 
 
 @tf.autograph.experimental.do_not_convert
-def quantize(x: Any, rvq: Any, sample_rate: Any, bandwidth: Any, mask: Any, estimator: Any) -> Any:
+def quantize(
+    x: Any, rvq: Any, sample_rate: Any, bandwidth: Any, mask: Any, estimator: Any, n_q: Any = None
+) -> Any:
     x = tf.convert_to_tensor(x) if isinstance(x, tf.Variable) else x
     _check(x, mask, rvq.dimension)
     if rvq.training and not tf.executing_eagerly():
@@ -59,12 +67,12 @@ def quantize(x: Any, rvq: Any, sample_rate: Any, bandwidth: Any, mask: Any, esti
     if rvq.training:
         wide = OPS.widen(x).numpy()
         valid = None if mask is None else mask.numpy()
-        passed = rvq.passed("quantize", wide, sample_rate, bandwidth, valid)
+        passed = rvq.passed("quantize", wide, sample_rate, bandwidth, valid, n_q)
         outputs = Outputs(*map(tf.convert_to_tensor, _operation.outputs_of(passed)))
         constants = arrays_of(passed.codebooks, len(passed.codes), np.float32)
         stages = [each.each(tf.constant) for each in constants]
     else:
-        spec = spec_of(rvq.config, sample_rate, bandwidth, quantizer=number_of(rvq))
+        spec = spec_of(rvq.config, sample_rate, bandwidth, n_q, quantizer=number_of(rvq))
         outputs = Outputs.of(call(spec, inputs.rows, inputs.valid, inputs.shape, None, []))
     return result_of(
         OPS, inputs, outputs, stages, rvq.config, losses=rvq.training, estimator=estimator,

@@ -36,13 +36,20 @@ _SEARCHED = (names.INITIALIZED, names.CODEWORDS)  # of a codebook: its statistic
 
 __all__ = ["ResidualVectorQuantizer", "all_reduce", "quantize"]
 
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 pytree.register_dataclass(
     QuantizedResult,
     field_names=["quantized", "codes", "bandwidth", "penalty", "quantization_loss"],
 )
 
 
-def quantize(x: Any, rvq: Any, sample_rate: Any, bandwidth: Any, mask: Any, estimator: Any) -> Any:
+def quantize(
+    x: Any, rvq: Any, sample_rate: Any, bandwidth: Any, mask: Any, estimator: Any, n_q: Any = None
+) -> Any:
     _check(x, mask, rvq.dimension)
     if rvq.training and torch.compiler.is_compiling():
         raise BackendError(
@@ -55,12 +62,12 @@ def quantize(x: Any, rvq: Any, sample_rate: Any, bandwidth: Any, mask: Any, esti
         stages = []
         if rvq.training:
             wide = OPS.widen(x.detach())
-            passed = rvq.passed("quantize", wide, sample_rate, bandwidth, mask)
+            passed = rvq.passed("quantize", wide, sample_rate, bandwidth, mask, n_q)
             outputs = Outputs(*map(torch.as_tensor, outputs_of(passed)))
             constants = arrays_of(passed.codebooks, len(outputs.codes), np.float32)
             stages = [each.each(torch.from_numpy) for each in constants]
         else:
-            spec = _text_for(rvq, sample_rate, bandwidth)
+            spec = _text_for(rvq, sample_rate, bandwidth, n_q)
             outputs = _run_apart(spec, inputs, None, [])
         return result_of(
             OPS, inputs, outputs, stages, config, losses=rvq.training, estimator=estimator,
@@ -211,9 +218,11 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
     def forward(
         self,
         x: torch.Tensor,
-        sample_rate: float,
+        sample_rate: float | None = None,
         bandwidth: float | None = None,
         mask: torch.Tensor | None = None,
+        *,
+        n_q: int | None = None,
     ) -> QuantizedResult:
         """Quantize a batch (B, D, T) or (N, D); in train mode, learn from it.
 
@@ -226,10 +235,10 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         with torch.autocast(x.device.type, enabled=False):
             inputs = inputs_of(OPS, x, mask)
             if not by_gradient and _eager.serves(x, mask, named):
-                spec = self._spec(sample_rate, bandwidth, self.training)
+                spec = self._spec(sample_rate, bandwidth, n_q, self.training)
                 seed = draw() if self.training else None
                 return _eager.forward(spec, inputs, seed, named, self.estimator)
-            text = self._text(sample_rate, bandwidth, self.training)
+            text = self._text(sample_rate, bandwidth, n_q, self.training)
             seed = draw() if self.training else None
             outputs = _run_apart(text, inputs, seed, list(named.values()))
             result = result_of(
@@ -247,23 +256,28 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
     def encode(
         self,
         x: torch.Tensor,
-        sample_rate: float,
+        sample_rate: float | None = None,
         bandwidth: float | None = None,
         st: int | None = None,
         beam_size: int = 1,
+        *,
+        n_q: int | None = None,
     ) -> torch.Tensor:
         """Return codes (n - st, B, T) or (n - st, N), int32; trains nothing.
 
         As `rvq_np.ResidualVectorQuantizer.encode`.
         """
         _check(x, None, self.config.dimension)
-        return self._quantizer().encode(x, sample_rate, bandwidth, st, beam_size)
+        return self._quantizer().encode(x, sample_rate, bandwidth, st, beam_size, n_q=n_q)
 
-    def decode(self, codes: torch.Tensor, st: int | None = None) -> torch.Tensor:
+    def decode(
+        self, codes: torch.Tensor, st: int | None = None, *, n_q: int | None = None
+    ) -> torch.Tensor:
         """Return the vectors that codes (n, B, T) or (n, N) name, float32.
 
         As `rvq_np.ResidualVectorQuantizer.decode`, with gradients to projections and codewords.
         """
+        codes = self.config.first_stages("decode", codes, st, n_q)
         value = self._quantizer().decode(codes, st)
         if not torch.is_grad_enabled():
             return value
@@ -302,19 +316,19 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         host = [_eager.host_array(each) if each.is_cpu else each for each in named.values()]
         return prepared(self.config, list(named), host).quantizer
 
-    def _spec(self, sample_rate: Any, bandwidth: Any, training_now: Any) -> Any:
+    def _spec(self, sample_rate: Any, bandwidth: Any, n_q: Any, training_now: Any) -> Any:
         hook = self.all_reduce
         if hook is None and training_now:
             hook = all_reduce_by_default()
         return spec_of(
-            self.config, sample_rate, bandwidth, training=training_now,
+            self.config, sample_rate, bandwidth, n_q, training=training_now,
             moving=self.codebook_training == "ema", all_reduce=number_of(hook) if hook else 0,
             remembered=number_of(self._remembered) if training_now else 0,
         )  # fmt: skip
 
     @torch.compiler.assume_constant_result
-    def _text(self, sample_rate: Any, bandwidth: Any, training_now: Any) -> str:
-        return self._spec(sample_rate, bandwidth, training_now).text
+    def _text(self, sample_rate: Any, bandwidth: Any, n_q: Any, training_now: Any) -> str:
+        return self._spec(sample_rate, bandwidth, n_q, training_now).text
 
 
 def _array_of(owner: Any, name: str) -> Any:
@@ -325,8 +339,8 @@ def _array_of(owner: Any, name: str) -> Any:
 
 
 @torch.compiler.assume_constant_result
-def _text_for(rvq: Any, sample_rate: Any, bandwidth: Any) -> str:
-    return spec_of(rvq.config, sample_rate, bandwidth, quantizer=number_of(rvq)).text
+def _text_for(rvq: Any, sample_rate: Any, bandwidth: Any, n_q: Any) -> str:
+    return spec_of(rvq.config, sample_rate, bandwidth, n_q, quantizer=number_of(rvq)).text
 
 
 def _run_apart(spec: str, inputs: Any, seed: Any, given: Any) -> Outputs:

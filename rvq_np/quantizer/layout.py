@@ -9,18 +9,19 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from .. import arrays, backends
+from .. import arrays, backends, display
 from ..codebooks import Codebooks
 from ..codec import validation
 from ..errors import DtypeError, ShapeError
 from ..train import opened
 from ..train.chunked import Chunks
+from . import shown
 
 VectorArray = TypeVar("VectorArray")  # of vectors, losses and bandwidths
 CodeArray = TypeVar("CodeArray")
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class QuantizedResult(arrays.WithCodes, Generic[VectorArray, CodeArray]):
     """What quantizing a batch gives; unpacks like the tuple ESPnet returns.
 
@@ -34,7 +35,7 @@ class QuantizedResult(arrays.WithCodes, Generic[VectorArray, CodeArray]):
     codes : array (n_q, B, T) or (n_q, N), int32
         All stages in use, under dropout too: those a row was not given are not in `quantized`.
     bandwidth : array () or, under dropout in training, (B,)
-        kb/s of the stages used.
+        kb/s of the stages used; bits per vector where the call had no ``sample_rate``.
     penalty : array ()
         Commitment loss, averaged over the stages used; 0 in eval.
     quantization_loss : array () or None
@@ -56,6 +57,13 @@ class QuantizedResult(arrays.WithCodes, Generic[VectorArray, CodeArray]):
         if not isinstance(other, QuantizedResult):
             return NotImplemented
         return len(self) == len(other) and all(map(_same, self, other))
+
+    def __repr__(self) -> str:
+        held = ", ".join(f"{name}={said}" for name, said in shown.fields_of(self))
+        return f"{type(self).__name__}({held})"
+
+    def _repr_html_(self) -> str:
+        return display.table(type(self).__name__, shown.fields_of(self))
 
     __hash__ = None  # type: ignore[assignment]  # its arrays can change
 

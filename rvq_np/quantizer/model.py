@@ -22,24 +22,20 @@ from ..config import Config
 from ..errors import (
     ModelFileError,
     NonFiniteError,
-    NotInitializedWarning,
     ParameterError,
     RvqError,
     ShapeError,
     StateError,
-    UnstableTrainingWarning,
-    warn,
 )
 from ..files import safetensors
 from ..frontend import FrontEnd
 from ..train.data import check_finite
-from . import layout, passes
+from . import layout, passes, shown
+from .cautions import Cautions
 from .layout import QuantizedResult
 
-UNSTABLE = 5  # steps running in which most codewords were replaced, before a warning
 
-
-class ResidualVectorQuantizer:
+class ResidualVectorQuantizer(Cautions):
     """Residual vector quantizer: trains codebooks, turns vectors into codes and back.
 
     Parameters
@@ -112,7 +108,9 @@ class ResidualVectorQuantizer:
     >>> quantized, codes, bandwidth, penalty = rvq(x, sample_rate=50)
     >>> quantized.shape, codes.shape, float(bandwidth)
     ((2, 16, 100), (4, 2, 100), 1.0)
-    >>> codes = rvq.eval().encode(x, 50, bandwidth=0.5)
+    >>> rvq.eval().encode(x).shape, rvq.encode(x, n_q=3).shape
+    ((4, 2, 100), (3, 2, 100))
+    >>> codes = rvq.encode(x, sample_rate=50, bandwidth=0.5)
     >>> codes.shape, rvq.decode(codes).shape
     ((2, 2, 100), (2, 16, 100))
     """
@@ -121,7 +119,6 @@ class ResidualVectorQuantizer:
     _front_end: FrontEnd | None = None
     _collected: training.Collected | None = None
     _frozen: frozenset[int] = frozenset()
-    _warned_unstable = False
 
     def __init__(
         self,
@@ -167,8 +164,10 @@ class ResidualVectorQuantizer:
         self._use(self._states, self._projections, collected=self._collected)
 
     def __repr__(self) -> str:
-        arguments = ", ".join(f"{name}={value!r}" for name, value in self.config.as_dict().items())
-        return f"{type(self).__name__}({arguments})"
+        return shown.of(self)
+
+    def _repr_html_(self) -> str:
+        return shown.html(self)
 
     def train(self, mode: bool = True) -> ResidualVectorQuantizer:
         """Make calls train the codebooks (or, with ``mode=False``, not); return the quantizer."""
@@ -221,29 +220,35 @@ class ResidualVectorQuantizer:
 
     @overload
     def forward(
-        self, x: Vectors, sample_rate: float, bandwidth: float | None = None, mask: Any = None
-    ) -> QuantizedResult[Vectors, Codes]: ...
+        self, x: Vectors, sample_rate: float | None = None, bandwidth: float | None = None,
+        mask: Any = None, *, n_q: int | None = None,
+    ) -> QuantizedResult[Vectors, Codes]: ...  # fmt: skip
     @overload
     def forward(
-        self, x: Any, sample_rate: float, bandwidth: float | None = None, mask: Any = None
-    ) -> QuantizedResult[Any, Any]: ...
+        self, x: Any, sample_rate: float | None = None, bandwidth: float | None = None,
+        mask: Any = None, *, n_q: int | None = None,
+    ) -> QuantizedResult[Any, Any]: ...  # fmt: skip
     def forward(
-        self, x: Any, sample_rate: float, bandwidth: float | None = None, mask: Any = None
-    ) -> Any:
+        self, x: Any, sample_rate: float | None = None, bandwidth: float | None = None,
+        mask: Any = None, *, n_q: int | None = None,
+    ) -> Any:  # fmt: skip
         """Quantize a batch; in training, learn from it.
 
         Parameters
         ----------
         x : array (B, D, T) or (N, D), floating
             Vectors, of any library `rvq_np.backends` serves.
-        sample_rate : float
-            Vectors per second.
+        sample_rate : float, optional
+            Vectors per second. Needed with `bandwidth` only; without it the bandwidth of the result
+            is in bits per vector.
         bandwidth : float, optional
             kb/s to spend; all stages by default. Obeyed in training, too.
         mask : array (B, T) or (N,), bool, optional
             True where there is a vector, False where there is padding. Padding, whatever it
             holds, takes part in nothing: no statistics, no losses. What comes back there is
             the quantized zero vector.
+        n_q : int, optional
+            Instead of `bandwidth`: the first stages to use, 1 to all of them.
 
         Returns
         -------
@@ -254,7 +259,7 @@ class ResidualVectorQuantizer:
 
         Raises
         ------
-        ShapeError, DtypeError, NonFiniteError, BackendError, ParameterError
+        ShapeError, DtypeError, NonFiniteError, BackendError, ParameterError, LevelsError
             As `encode`; nothing has changed then.
 
         Notes
@@ -263,24 +268,25 @@ class ResidualVectorQuantizer:
         (`rvq_np.train.ema`) and replaces dead codewords (`rvq_np.train.expire`). Without a single
         vector nothing changes.
         """
-        return self.passed("forward", x, sample_rate, bandwidth, mask).result(self.config)
+        return self.passed("forward", x, sample_rate, bandwidth, mask, n_q).result(self.config)
 
     __call__ = forward
 
     def passed(
-        self, call: str, x: Any, sample_rate: float, bandwidth: float | None, mask: Any
-    ) -> passes.Pass:
+        self, call: str, x: Any, sample_rate: float | None, bandwidth: float | None, mask: Any,
+        n_q: int | None = None,
+    ) -> passes.Pass:  # fmt: skip
         """Do what `forward` does; return all that its result and gradients are made of."""
         if self.training:
             with self._turn:  # one step after the other, whichever threads make them
-                return self._passed(call, x, sample_rate, bandwidth, mask)
-        return self._passed(call, x, sample_rate, bandwidth, mask)
+                return self._passed(call, x, sample_rate, bandwidth, mask, n_q)
+        return self._passed(call, x, sample_rate, bandwidth, mask, n_q)
 
     def _passed(
-        self, call: str, x: Any, sample_rate: float, bandwidth: float | None, mask: Any
+        self, call: str, x: Any, sample_rate: Any, bandwidth: Any, mask: Any, n_q: Any
     ) -> passes.Pass:
-        costs = self.config.costs(sample_rate, call)
-        n_q = self.config.stages_for(sample_rate, bandwidth, call)
+        rate, n_q = self.config.asked(call, sample_rate, bandwidth, n_q)
+        costs = self.config.costs(rate, call)
         batch = layout.Batch(call, x, self.codebooks, mask)
         seed = None
         if self.training:
@@ -302,60 +308,69 @@ class ResidualVectorQuantizer:
     def encode(
         self,
         x: Vectors,
-        sample_rate: float,
+        sample_rate: float | None = None,
         bandwidth: float | None = None,
         st: int | None = None,
         beam_size: int = 1,
+        *,
+        n_q: int | None = None,
     ) -> Codes: ...
     @overload
     def encode(
         self,
         x: Any,
-        sample_rate: float,
+        sample_rate: float | None = None,
         bandwidth: float | None = None,
         st: int | None = None,
         beam_size: int = 1,
+        *,
+        n_q: int | None = None,
     ) -> Any: ...
     def encode(
         self,
         x: Any,
-        sample_rate: float,
+        sample_rate: float | None = None,
         bandwidth: float | None = None,
         st: int | None = None,
         beam_size: int = 1,
+        *,
+        n_q: int | None = None,
     ) -> Any:
         """Turn vectors into codes; trains nothing.
 
         Parameters
         ----------
         x : array (B, D, T) or (N, D), floating
-        sample_rate : float
-            Vectors per second.
+        sample_rate : float, optional
+            Vectors per second. Needed with `bandwidth` only.
         bandwidth : float, optional
             kb/s to spend; all stages by default.
         st : int, optional
             First stage: `x` is taken for what the stages before it left over.
         beam_size : int, optional
             Hypotheses kept per vector, see `rvq_np.encode`.
+        n_q : int, optional
+            Instead of `bandwidth`: the first stages to use, 1 to all of them.
 
         Returns
         -------
         codes : array (n - st, B, T) or (n - st, N), int32
-            For the n stages that fit into `bandwidth`.
+            For `n_q` stages, or the n that fit into `bandwidth`, or all.
 
         Raises
         ------
         ShapeError, DtypeError, NonFiniteError, BackendError
             If `x` is not one of those arrays.
         ParameterError, LevelsError
-            If `sample_rate`, `bandwidth`, `beam_size` or `st` is not what it may be.
+            If `sample_rate`, `bandwidth`, `n_q`, `beam_size` or `st` is not what it may be, both
+            `bandwidth` and `n_q` are given, or `bandwidth` without `sample_rate`.
 
         Warns
         -----
         NotInitializedWarning
             Once, if the codewords were never trained or loaded: they are random.
         """
-        n_q = self.config.stages_for(sample_rate, bandwidth, "encode")
+        _, n_q = self.config.asked("encode", sample_rate, bandwidth, n_q)
         start = self.config.check_start("encode", st, n_q)
         beam_size = validation.beam("encode", beam_size)
         codebooks = self.codebooks[start:n_q]
@@ -372,10 +387,12 @@ class ResidualVectorQuantizer:
             return batch.codes(core.encode(batch.rows, codebooks, n_q - start, beam_size))
 
     @overload
-    def decode(self, codes: Integers, st: int | None = None) -> Vectors: ...
+    def decode(
+        self, codes: Integers, st: int | None = None, *, n_q: int | None = None
+    ) -> Vectors: ...
     @overload
-    def decode(self, codes: Any, st: int | None = None) -> Any: ...
-    def decode(self, codes: Any, st: int | None = None) -> Any:
+    def decode(self, codes: Any, st: int | None = None, *, n_q: int | None = None) -> Any: ...
+    def decode(self, codes: Any, st: int | None = None, *, n_q: int | None = None) -> Any:
         """Turn codes into vectors: the sum of the codewords they name.
 
         Parameters
@@ -384,6 +401,8 @@ class ResidualVectorQuantizer:
             Any number of stages, from stage `st` on. A code of -1 is dropped and adds nothing.
         st : int, optional
             Stage of the first row, as given to `encode`.
+        n_q : int, optional
+            Use the first `n_q` stages only: codes of later ones are left out.
 
         Returns
         -------
@@ -409,6 +428,7 @@ class ResidualVectorQuantizer:
                 f"decode: codes have shape {tuple(codes.shape)}; expected (n, B, T) or (n, N)."
             )
         start = self.config.check_start("decode", st, self.n_q)
+        codes = self.config.first_stages("decode", codes, start, n_q)
         codebooks = self.codebooks[start:]
         if entered is None:
             self._warn_if_random(start, start + codes.shape[0])
@@ -443,6 +463,9 @@ class ResidualVectorQuantizer:
         normalize_residuals: bool = False,
     ) -> ResidualVectorQuantizer:
         """Train offline: k-means stage by stage, replacing whatever codewords there were.
+
+        The mode stays as it was: in train mode, as a new quantizer is, calls go on training the
+        codebooks. ``rvq.fit(x).eval()`` leaves them alone; `encode` and `decode` always do.
 
         Parameters
         ----------
@@ -645,7 +668,7 @@ class ResidualVectorQuantizer:
 
         From its moving counts, without those of codewords that were placed and not chosen yet.
         """
-        return [training.usage(state.chosen) for state in self._states]
+        return training.Usages(training.usage(state.chosen) for state in self._states)
 
     @property
     def is_initialized(self) -> bool:
@@ -725,30 +748,3 @@ class ResidualVectorQuantizer:
         at the defaults of all arguments, once, on two cores with AVX-512.
         """
         return 0 if self._collected is None else self._collected.missing(self.config)
-
-    def _warn_if_replaced(self, replaced: tuple[int, ...]) -> None:
-        """Warn once if most codewords of a stage are replaced in several steps running."""
-        for stage, count in enumerate(replaced):
-            size = self.config.sizes[stage]
-            most = 2 * count > size
-            self._churn[stage] = self._churn[stage] + 1 if most else 0
-            if self._churn[stage] == UNSTABLE and not self._warned_unstable:
-                self._warned_unstable = True
-                warn(
-                    f"forward: {count} of {size} codewords of stage {stage} were replaced in "
-                    f"this step, and more than half in each of the last {UNSTABLE}: the codebook "
-                    "does not learn. Batches hold too few distinct vectors for "
-                    f"threshold_ema_dead_code={self.config.threshold_ema_dead_code}; pass None, "
-                    "which is right for any.",
-                    UnstableTrainingWarning,
-                )
-
-    def _warn_if_random(self, start: int, stop: int) -> None:
-        used = self._states[start:stop]
-        if not self._warned and not all(state.initialized for state in used):
-            self._warned = True
-            warn(
-                "these codebooks were never trained or loaded: their codewords are random. Train "
-                "them with fit() or in train mode, or load a model.",
-                NotInitializedWarning,
-            )

@@ -39,3 +39,32 @@ from .tokens import to_tokens as to_tokens
 from .tokens import unpack as unpack
 from .trie import Trie as Trie
 from .vocabulary import Vocabulary as Vocabulary
+
+__all__ = [
+    "Balanced",
+    "Candidates",
+    "Ids",
+    "Resolved",
+    "Statistics",
+    "Trie",
+    "Vocabulary",
+    "append",
+    "assign",
+    "balance",
+    "candidates",
+    "embeddings",
+    "fit_balanced",
+    "from_tokens",
+    "pack",
+    "read",
+    "resolve",
+    "shared_prefixes",
+    "stats",
+    "to_tokens",
+    "unpack",
+    "write",
+]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

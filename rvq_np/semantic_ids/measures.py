@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import display
 from ..errors import ShapeError
 from . import _codes
 
@@ -58,6 +59,24 @@ class Statistics:
     def to_dict(self) -> dict[str, Any]:
         """Return the statistics as plain values, for JSON."""
         return dataclasses.asdict(self)
+
+    def _repr_html_(self) -> str:
+        facts = [
+            ("items", self.items),
+            ("unique IDs", f"{self.unique} ({self.unique_share:.2%} of the items)"),
+            ("possible IDs", _codes.space(self.sizes)),
+            ("items of one ID", f"{self.singletons} IDs"),
+            ("largest bucket", self.largest_bucket),
+            ("Gini coefficient", f"{self.gini:.4f}"),
+            ("entropy ratio", f"{self.entropy_ratio:.4f}"),
+        ]
+        rows = [
+            (q, size, f"{self.coverage[q]:.1%}", self.unused[q], f"{self.perplexity[q]:.1f}",
+             f"{self.collision_rate[q]:.2%}")
+            for q, size in enumerate(self.sizes)
+        ]  # fmt: skip
+        columns = ("stage", "codewords", "used", "unused", "perplexity", "collision rate up to it")
+        return display.table("Statistics of semantic IDs", facts, columns, rows)
 
     def __str__(self) -> str:
         lines = [

@@ -48,6 +48,10 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    return sorted([*__all__, *_MODULES, "oracle"])
+
+
 def __getattr__(name: str) -> Any:
     if name in _FACTORIES or name in _MODULES:  # on access: the oracle needs no Hypothesis
         try:

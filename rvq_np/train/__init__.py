@@ -20,7 +20,7 @@ from .progress import reporting
 from .refine import RefineProgress, refine
 from .sources import opened
 from .start import random_stage, stages_of
-from .state import CodebookState, Usage, codebooks_of, usage
+from .state import CodebookState, Usage, Usages, codebooks_of, usage
 from .state_dict import entries, from_state_dict, shapes, state_dict
 from .training import Learned, Projections, draw_stages, fresh, learn
 
@@ -37,6 +37,7 @@ __all__ = [
     "Projections",
     "RefineProgress",
     "Usage",
+    "Usages",
     "codebooks_of",
     "draw_stages",
     "ema",
@@ -62,3 +63,7 @@ __all__ = [
     "step",
     "usage",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

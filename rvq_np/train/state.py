@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import arrays
+from .. import arrays, display
 from ..codebooks import Codebooks, Linear, Normalized, Stage
 from ..codebooks.stage import Value, add_to, freeze
 from ..errors import DtypeError, NonFiniteError, ParameterError, ShapeError
@@ -252,6 +252,16 @@ class Usage(NamedTuple):
 
     utilisation: float  # the share of codewords chosen at all
     perplexity: float  # how many would carry as much if all were chosen equally often
+
+
+class Usages(list[Usage]):
+    """The `Usage` of each stage: a list that a notebook shows as a table."""
+
+    def _repr_html_(self) -> str:
+        rows = [(q, f"{each.utilisation:.1%}", f"{each.perplexity:.1f}")
+                for q, each in enumerate(self)]  # fmt: skip
+        columns = ("stage", "codewords used", "perplexity")
+        return display.table("Usage of codewords", [], columns, rows, shut=False)
 
 
 def usage(counts: np.ndarray) -> Usage:

@@ -138,9 +138,37 @@ BANDWIDTH = (
     Fault(
         "training uses all stages whatever the bandwidth",
         "ResidualVectorQuantizer._passed",
-        "self.config.stages_for(sample_rate, bandwidth, call)",
-        "self.config.stages_for(sample_rate, None if self.training else bandwidth, call)",
+        "self.config.asked(call, sample_rate, bandwidth, n_q)",
+        "self.config.asked(call, sample_rate, None if self.training else bandwidth, n_q)",
         f"{QUANTIZER}::test_bandwidth_is_obeyed_in_training_too",
+    ),
+    Fault(
+        "without a sample rate the bandwidth is that of one vector per second",
+        "Config._rate_or_bits",
+        "return IN_BITS if sample_rate is None",
+        "return 1.0 if sample_rate is None",
+        f"{QUANTIZER}::test_the_sample_rate_matters_for_bandwidth_only",
+    ),
+    Fault(
+        "the stages of decode's n_q are the last ones of the codes",
+        "Config.first_stages",
+        "return codes[: stop - start]",
+        "return codes[start - stop :]",
+        f"{QUANTIZER}::test_the_sample_rate_matters_for_bandwidth_only",
+    ),
+    Fault(
+        "n_q and bandwidth are both taken, and n_q counts",
+        "Config.asked",
+        "if bandwidth is not None:\n    raise",
+        "if bandwidth is not None and n_q is None:\n    raise",
+        f"{QUANTIZER}::test_numbers_of_stages_that_do_not_fit_are_refused",
+    ),
+    Fault(
+        "a quantizer with a stage that is not trained says that it is trained",
+        "of_training",
+        "if count == len(trained)",
+        "if count",
+        "tests/test_display.py::test_the_repr_says_what_state_the_quantizer_is_in",
     ),
 )
 

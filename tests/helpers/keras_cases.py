@@ -569,8 +569,10 @@ def test_arguments_are_checked_as_by_the_class():
         made(bandwidth=0.3)
     with pytest.raises(ParameterError, match="sample_rate"):
         made(sample_rate=-1)
-    with pytest.raises(ParameterError, match="there is no sample_rate"):
-        made().quantize_batch(normal())
+    with pytest.raises(ParameterError, match="quantize_batch: got bandwidth=1 and no sample_rate"):
+        made().quantize_batch(normal(), bandwidth=1)
+    with pytest.raises(ParameterError, match="encode: got bandwidth=1 and n_q=2; expected one"):
+        made().encode(normal(), RATE, 1, n_q=2)
     with pytest.raises(ParameterError, match="bandwidth"):
         made().quantize_batch(normal(), RATE, -1)
     with pytest.raises(ParameterError, match=r"call rvq\.fit"):
@@ -691,3 +693,19 @@ if BACKEND == "tensorflow":
         assert not model.jit_compile
         with pytest.warns(UserWarning, match="support `jit_compile=True`"):
             model.compile("sgd", "mse", jit_compile=True)
+
+
+def test_stages_are_asked_for_as_of_the_class():
+    rvq = rvq_np.ResidualVectorQuantizer(6, 6, 3, 8, rng=0).fit(normal(90, 6)).eval()
+    layer, x = ResidualVectorQuantizer.of(rvq), normal(40, 6)
+    for n in (1, 2, 3):
+        result = layer.quantize_batch(x, n_q=n)
+        np.testing.assert_array_equal(back(result.codes), rvq.encode(x, n_q=n))
+        assert float(back(result.bandwidth)) == 3 * n  # bits per vector
+        np.testing.assert_array_equal(back(layer.encode(x, n_q=n)), rvq.encode(x, n_q=n))
+        decoded = layer.decode(layer.encode(x), n_q=n)
+        np.testing.assert_array_equal(back(decoded), rvq(x, n_q=n).quantized)
+    rated = ResidualVectorQuantizer.of(rvq, sample_rate=50, bandwidth=0.3)
+    assert rated.encode(x).shape[0] == 2
+    assert rated.encode(x, n_q=3).shape[0] == 3
+    assert "3 stages of 8 codewords, dimension=6, codebook_dim=6" in repr(layer)

@@ -1,0 +1,268 @@
+"""The command line: every command with its options, and examples at the end of its help."""
+
+from __future__ import annotations
+
+import argparse
+import textwrap
+from typing import Any
+
+from . import commands, compile, folder, ids
+from .examples import EXAMPLES
+
+SHELLS = ("bash", "zsh", "tcsh")
+EXPORTED = ("encodec", "espnet", "vector_quantize_pytorch")
+
+
+def made() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
+    from .. import __version__
+
+    parser = argparse.ArgumentParser(
+        prog="rvq-np", description="Residual vector quantization on a CPU."
+    )
+    parser.add_argument("--version", action="version", version=f"rvq-np {__version__}")
+    parser.add_argument(
+        "--print-completion", action=Completion, choices=SHELLS,
+        help="print what completes commands and options in a shell; needs rvq-np[cli]",
+    )  # fmt: skip
+    every = parser.add_subparsers(required=True, metavar="command", dest="command")
+
+    fit = every.add_parser("fit", help="train codebooks on vectors")
+    fit.add_argument(
+        "vectors",
+        help=".npy or .npz file of floats (N, D) or (B, D, T), a .csv or .parquet file with "
+        "a vector a row, or a sound; -: standard input",
+    )
+    fit.add_argument("-o", "--output", required=True, help="model file to write, .safetensors")
+    fit.add_argument("--n-q", type=int, default=8, help="stages (default: 8)")
+    fit.add_argument(
+        "--bins", default="1024",
+        help="codewords per stage (default: 1024), or with commas those of each: 1024,256,256",
+    )  # fmt: skip
+    fit.add_argument("--codebook-dim", type=int, help="dimension of codewords (default: D)")
+    fit.add_argument(
+        "--iterations", type=int, default=25, help="of k-means per stage (default: 25)"
+    )
+    fit.add_argument(
+        "--rows-per-codeword",
+        type=int,
+        default=256,
+        help="random training vectors per codeword (default: 256); 0: all vectors",
+    )
+    fit.add_argument(
+        "--front-end",
+        help="what the vectors are, recorded in the model: samples, mdct (default for a sound), "
+        "embeddings, or 'latents of ENCODER'",
+    )
+    fit.add_argument("--dim", type=int, help="samples per vector of a sound (default: 64)")
+    fit.add_argument(
+        "--sample-rate", type=int, help="samples per second, recorded; a sound is resampled to it"
+    )
+    refining = fit.add_mutually_exclusive_group()
+    refining.add_argument(
+        "--refine", nargs="?", const="", metavar="NAME=NUMBER,...",
+        help="move all codebooks together afterwards, for codes of a beam search; with arguments "
+        "of rvq_np.train.refine: iterations=80,beam_size=16 (default: a short one, where there are "
+        "8,192 vectors and 32 per codeword of all stages, or more)",
+    )  # fmt: skip
+    refining.add_argument(
+        "--no-refine", action="store_true", help="do not move codebooks together, however many "
+        "vectors there are",
+    )  # fmt: skip
+    fit.add_argument("--start", help="model to go on from, of the same shape: a warm start")
+    fit.add_argument(
+        "--freeze", default="", metavar="STAGES", help="stages of --start that stay: 0,1"
+    )
+    fit.add_argument(
+        "--hold", type=float, default=0.9,
+        help="how far codewords stay behind their means, with --start (default: 0.9)",
+    )  # fmt: skip
+    fit.add_argument("--checkpoint", help="resume file: save progress and resume from it")
+    fit.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
+    fit.add_argument("--column", help="of a Parquet file: the column that holds vectors as lists")
+    _add_json(fit)
+    fit.set_defaults(run=commands.fit)
+
+    encode = every.add_parser("encode", help="turn vectors into codes")
+    encode.add_argument(
+        "vectors",
+        help=".npy or .npz file of floats (N, D) or (B, D, T), a .csv or .parquet file with "
+        "a vector a row, or a sound; -: standard input; or a folder of .npy, .parquet and .zarr",
+    )
+    _add_model(encode, "-m")
+    encode.add_argument(
+        "-o",
+        "--output",
+        required=True,
+        help="file of codes to write: .rvq, .npy, .npz, .csv or .parquet; .rvq or .npz where "
+        "stages have strides; -: standard output, as .rvq",
+    )
+    _add_front_end(encode)
+    encode.add_argument(
+        "--resample", action="store_true", help="resample a sound of another rate than the model's"
+    )
+    encode.add_argument("--frame-rate", help="vectors per second, stored in .rvq: 75, or 44100/512")
+    encode.add_argument("--n-q", type=int, help="stages to use (default: all)")
+    encode.add_argument(
+        "--bandwidth", type=float,
+        help="kb/s to spend, instead of --n-q: as many stages as fit; of a sound, or with "
+        "--frame-rate",
+    )  # fmt: skip
+    encode.add_argument("--threads", type=int, help="threads (default: one a processor core)")
+    encode.add_argument(
+        "--beam-size", type=int, default=1, help="width of the beam search (default: 1)"
+    )
+    folder.add_arguments(encode)
+    _add_json(encode)
+    encode.set_defaults(run=commands.encode)
+
+    decode = every.add_parser("decode", help="turn codes into vectors")
+    decode.add_argument(
+        "codes",
+        help=".rvq file, .npy file of integers (n, N) or (n, B, T), .npz, .csv or .parquet of "
+        "`encode`; -: standard input",
+    )
+    _add_model(decode, "-m")
+    decode.add_argument(
+        "-o", "--output", required=True,
+        help="file to write: .npy, .csv or .parquet of vectors, or .wav where the model is one of "
+        "sound; -: standard output, as .npy",
+    )  # fmt: skip
+    _add_front_end(decode)
+    decode.add_argument("--n-q", type=int, help="stages to use (default: all)")
+    decode.add_argument("--start", type=int, help="first frame to decode (default: 0)")
+    decode.add_argument("--stop", type=int, help="frame to stop before (default: the last is used)")
+    decode.add_argument("--column", help="of a Parquet file: the column of codes (default: codes)")
+    _add_json(decode)
+    decode.set_defaults(run=commands.decode)
+
+    info = every.add_parser("info", help="describe a model, a file of codes, or a GGUF file")
+    _add_model(info, help="model file, checkpoint, or .rvq file of codes; -: standard input")
+    info.add_argument("--codes", help="count how often each codeword is used in this file of codes")
+    _add_json(info)
+    info.set_defaults(run=commands.info)
+
+    verify = every.add_parser("verify", help="read a whole .rvq file and check every checksum")
+    verify.add_argument("codes", help=".rvq file; -: standard input")
+    _add_model(verify, "-m", required=False)
+    _add_json(verify)
+    verify.set_defaults(run=commands.verify)
+
+    convert = every.add_parser("convert", help="write a model's codebooks to a small file")
+    _add_model(convert)
+    convert.add_argument(
+        "-o", "--output", required=True,
+        help="file to write: .safetensors; for --to faiss .faissindex, .faiss or .index",
+    )  # fmt: skip
+    convert.add_argument("--n-q", type=int, help="stages to keep (default: all)")
+    convert.add_argument(
+        "--to", metavar="FAMILY",
+        help="faiss: an index; or tensor names of a family that is written, instead of ours: "
+        f"{', '.join(EXPORTED)}",
+    )  # fmt: skip
+    convert.add_argument("--codes", help=".rvq or .npy file of codes to put into a faiss index")
+    convert.add_argument(
+        "--norms", choices=["qint8", "float", "none"],
+        help="what a faiss index keeps of norms (default: qint8 with codes, else float)",
+    )  # fmt: skip
+    _add_json(convert)
+    convert.set_defaults(run=commands.convert)
+
+    ids.add_parser(every)
+    _add_json(every.choices["ids"])
+
+    warmup = every.add_parser(
+        "warmup", help="compile all kernels, for example when an image is built"
+    )
+    warmup.add_argument(
+        "--dtype", nargs="+", choices=["float32", "float64"], default=["float32"],
+        help="dtypes of the vectors (default: float32)",
+    )  # fmt: skip
+    _add_json(warmup)
+    warmup.set_defaults(run=commands.warmup)
+
+    compile.add_to(every)
+    _add_json(every.choices["compile"])
+
+    bench = every.add_parser("bench", help="measure how fast this machine encodes and decodes")
+    for names, usual, what in (
+        (("--dim",), 128, "dimension"), (("--bins", "--codewords"), 1024, "codewords per stage"),
+        (("--n-q", "--stages"), 8, "stages"), (("--rows",), 4096, "vectors"),
+    ):  # fmt: skip
+        dest = names[-1][2:]
+        bench.add_argument(
+            *names, dest=dest, type=int, default=usual, help=f"{what} (default: {usual})"
+        )
+    _add_json(bench)
+    bench.set_defaults(run=commands.bench)
+
+    demo = every.add_parser("demo", help="train on speech, and write WAV files at eight bitrates")
+    demo.add_argument("--wav", help="file of sound to encode instead of the held-out clips")
+    demo.add_argument(
+        "-o", "--output", default="rvq-demo", help="folder to write (default: rvq-demo)"
+    )
+    _add_json(demo)
+    demo.set_defaults(run=commands.demo)
+    for name, command in every.choices.items():
+        command.formatter_class = argparse.RawDescriptionHelpFormatter
+        command.epilog = f"examples:\n{textwrap.indent(EXAMPLES[name].strip(), '  ')}"
+    return parser
+
+
+def _add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def _families() -> list[str]:
+    from .. import checkpoints
+
+    return checkpoints.families()
+
+
+class Completion(argparse.Action):
+    """Print the script of a shell, and end."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option: Any = None) -> None:
+        try:
+            import shtab
+        except ImportError:
+            parser.exit(
+                1,
+                "rvq-np: error: --print-completion needs shtab, which is not installed. Run pip "
+                "install 'rvq-np[cli]'.\n",
+            )
+        print(shtab.complete(parser, shell=values))
+        parser.exit(0)
+
+
+def _add_front_end(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--front-end", choices=["samples", "mdct"],
+        help="what the vectors of a model are that does not record it",
+    )  # fmt: skip
+
+
+MODEL = "model file, or file or directory of a published checkpoint"
+
+
+def _add_model(
+    parser: argparse.ArgumentParser,
+    flag: str | None = None,
+    *,
+    required: bool = True,
+    help: str = MODEL,
+) -> None:
+    if flag is None:
+        parser.add_argument("model", help=help)
+    else:
+        parser.add_argument(flag, "--model", required=required, help=help)
+    parser.add_argument(
+        "--family", metavar="FAMILY",
+        help=f"checkpoint family: {', '.join(_families())} (default: the one that the names of "
+        "tensors are of)",
+    )  # fmt: skip
+    parser.add_argument("--part", help="which quantizer of a checkpoint with several: see info")
+    parser.add_argument(
+        "--names", metavar="FILE",
+        help="JSON file: the names that the family has for the tensors of the model, by theirs",
+    )  # fmt: skip
