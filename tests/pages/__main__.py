@@ -1,0 +1,97 @@
+"""Visit every page of a built site, and fail where something is wrong with one."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import sys
+import threading
+import time
+from collections import Counter
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from . import browser, checks
+
+WINDOWS = ((1400, 900), (390, 844))
+SCHEMES = ("light", "dark")
+TOP = ("index", "install", "guide/index", "guide/codec", "guide/choosing", "auto_gallery/index",
+       "auto_gallery/plot_1_speech", "auto_gallery/plot_6_stages", "notebooks/item_ids", "api/index",
+       "api/generated/rvq_np.ResidualVectorQuantizer", "reference/index", "reference/faq", "glossary",
+       "benchmarks/speed", "checkpoints/index", "quality")  # fmt: skip
+NOT_PAGES = ("_modules", "genindex", "search", "py-modindex", "auto_gallery/sg_")
+TALL = 3000  # pixels of a screenshot, at most
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m pages", description=__doc__)
+    parser.add_argument("site", type=Path, help="the folder that Sphinx wrote")
+    parser.add_argument("--axe", type=Path, help="axe.min.js of the npm package axe-core")
+    parser.add_argument("--screenshots", type=Path, help="folder for pictures of the top pages")
+    parser.add_argument("--only", nargs="*", help="pages to visit, without .html")
+    options = parser.parse_args()
+    path = browser.found()
+    if path is None:
+        print("pages: NOT LOOKED AT, because no Chromium is installed", file=sys.stderr)
+        return 3
+    faults = [] if options.only else checks.broken_links(options.site)
+    started = time.monotonic()
+    with _served(options.site) as here, browser.running(path) as chromium:
+        seen = _visit(chromium, here, options, faults)
+    for fault, count in Counter(faults).items():
+        print(fault if count == 1 else f"{fault} ({count} times)")
+    print(f"pages: {seen} views, {len(faults)} faults, {time.monotonic() - started:.0f} s")
+    return 1 if faults else 0
+
+
+def _visit(chromium: browser.Browser, here: str, options: argparse.Namespace, faults: list) -> int:
+    axe = options.axe.read_text(encoding="utf-8") if options.axe else None
+    names = options.only or [
+        path.relative_to(options.site).with_suffix("").as_posix()
+        for path in sorted(options.site.rglob("*.html"))
+    ]
+    names = [name for name in names if not name.startswith(NOT_PAGES)]
+    views = 0
+    for width, height in WINDOWS:
+        for scheme in SCHEMES:
+            chromium.window(width, height, scheme)
+            for name in names:
+                top = name in TOP or options.only
+                if scheme == "dark" and not top:  # of other pages, colours alone would differ
+                    continue
+                chromium.open(f"{here}/{name}.html")
+                found = checks.looked_at(chromium, here, axe if top else None)
+                faults += [f"{name}, {width} px, {scheme}: {fault}" for fault in found]
+                views += 1
+                if top and options.screenshots:
+                    options.screenshots.mkdir(parents=True, exist_ok=True)
+                    file = f"{name.replace('/', '-')}-{width}-{scheme}.png"
+                    (options.screenshots / file).write_bytes(chromium.screenshot(TALL))
+    return views
+
+
+class _served:
+    """Serve a folder on a free port of this machine, and give its address."""
+
+    def __init__(self, folder: Path) -> None:
+        handler = functools.partial(_Quiet, directory=str(folder))
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
+
+    def __enter__(self) -> str:
+        self.thread.start()
+        return f"http://127.0.0.1:{self.server.server_address[1]}"
+
+    def __exit__(self, *_: object) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+        self.thread.join()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
