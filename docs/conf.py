@@ -131,6 +131,6 @@ def _switcher_of_this_copy(app, page, template, context, doctree):
 
 
 def setup(app):
-    # Examples are shown as they run for users, so whatever warns there is mended there.
+    # Examples are shown as they run for users, so whatever warns there is fixed there.
     warnings.filterwarnings("ignore", category=DeprecationWarning, module="sphinx_gallery")
     app.connect("html-page-context", _switcher_of_this_copy, priority=400)

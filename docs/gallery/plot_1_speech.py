@@ -2,8 +2,8 @@
 Speech at eight bitrates
 ========================
 
-Train a quantizer on 27 seconds of speech, encode a sentence that it has not seen with one to eight
-stages, and listen. This is what ``rvq-np demo`` does, see :doc:`/speech`.
+Train a quantizer on 27 seconds of speech, encode a sentence that it has not seen with one to
+eight stages, and listen. This is what ``rvq-np demo`` does, see :doc:`/speech`.
 """
 
 # %%
@@ -66,8 +66,8 @@ Audio(decoded[7], rate=demo.RATE, normalize=False)
 Audio(decoded[8], rate=demo.RATE, normalize=False)
 
 # %%
-# Rate and distortion. Each stage adds about two decibels. A beam search finds better codes at the same
-# bitrate.
+# Rate and distortion. Each stage adds about two decibels. A beam search finds better codes at
+# the same bitrate.
 
 kbps = [2.5 * n_q for n_q in decoded]
 greedy = [demo.signal_to_noise(clip.samples, each) for each in decoded.values()]

@@ -2,8 +2,8 @@
 What codebooks look like
 ========================
 
-Vectors of two numbers can be drawn. Stage 0 covers the data, stage 1 what is left of them, and the
-sums of both are the vectors that can be decoded.
+Vectors of two numbers can be drawn. Stage 0 covers the data, stage 1 what is left of them, and
+the sums of both are the vectors that can be decoded.
 """
 
 import matplotlib.pyplot as plt
@@ -22,8 +22,8 @@ codes = rvq_np.encode(x, rvq.codebooks)
 residual = x - rvq_np.decode(codes[:1], rvq.codebooks)
 
 # %%
-# Left: each vector has the colour of its code of stage 0. Middle: what stage 0 leaves over, and the
-# codewords of stage 1. Right: all 256 sums; 32 codewords are stored.
+# Left: each vector has the colour of its code of stage 0. Middle: what stage 0 leaves over, and
+# the codewords of stage 1. Right: all 256 sums; 32 codewords are stored.
 
 sums = (first[:, None] + second[None]).reshape(-1, 2)
 figure, panels = plt.subplots(1, 3, figsize=(11, 3.8), layout="constrained")

@@ -2,8 +2,9 @@
 Which codewords are used
 ========================
 
-A codebook whose codewords are used alike carries most. This is counted on speech, for a quantizer
-that was fitted, and for one that was trained on batches that are too small for its rule.
+A codebook whose codewords are used alike carries most. This is counted on speech, for a
+quantizer that was fitted, and for one that was trained on batches that are too small for its
+rule.
 """
 
 import warnings
@@ -26,8 +27,8 @@ def new(**options):
 fitted = new().fit(x)
 
 # %%
-# ESPnet's rule replaces a codeword that fewer than two vectors of a batch choose. Of 100 vectors, that is
-# nearly every one of 128 codewords, at every step; the library warns of it.
+# ESPnet's rule replaces a codeword that fewer than two vectors of a batch choose. Of 100
+# vectors, that is nearly every one of 128 codewords, at every step; the library warns of it.
 
 collapsed = new(threshold_ema_dead_code=2)
 rng = np.random.default_rng(0)

@@ -2,9 +2,9 @@
 Training on batches
 ===================
 
-How the error on held-out speech falls while a quantizer trains batch by batch, as inside a network, and
-where ``fit`` on all vectors ends. Small batches need a rule for codewords that are not used; see
-:doc:`/quality`.
+How the error on held-out speech falls while a quantizer trains batch by batch, as inside a
+network, and where ``fit`` on all vectors ends. Small batches need a rule for codewords that are
+not used; see :doc:`/quality`.
 """
 
 import warnings
@@ -33,8 +33,8 @@ def error(rvq):
 
 
 # %%
-# The default waits until there were enough vectors to make first codewords of, then replaces only codewords that
-# stay unused.
+# The default waits until there were enough vectors to make first codewords of, then replaces
+# only codewords that stay unused.
 
 rules = {"default": None, "0: never replace": 0, "2: ESPnet's rule": 2}
 curves = {}

@@ -2,9 +2,9 @@
 Recall over bytes
 =================
 
-Search among compressed vectors: of how many queries is the true nearest neighbour among the first R
-found? The vectors are the embeddings of tokens that the package wordllama ships (MIT licence), 256
-numbers, 1024 bytes each.
+Search among compressed vectors: of how many queries is the true nearest neighbour among the
+first R found? The vectors are the embeddings of tokens that the package wordllama ships (MIT
+licence), 256 numbers, 1024 bytes each.
 """
 
 import importlib.util
@@ -25,7 +25,8 @@ queries, x = table[order[:300]], table[order[300:12300]]
 print(x.shape)
 
 # %%
-# One quantizer of eight stages of 256 codewords: a byte a stage. Fewer bytes are fewer stages of it.
+# One quantizer of eight stages of 256 codewords: a byte a stage. Fewer bytes are fewer stages of
+# it.
 
 rvq = rvq_np.ResidualVectorQuantizer(256, 256, n_q=8, bins=256, kmeans_iters=10, rng=0).fit(x)
 nearest = (queries @ x.T).argmax(axis=1)

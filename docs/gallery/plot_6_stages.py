@@ -2,8 +2,8 @@
 Choosing stages and codebook size
 =================================
 
-At equal bits: few stages with many codewords, or many stages with few? Error on held-out speech, and what
-encoding costs.
+At equal bits: few stages with many codewords, or many stages with few? Error on held-out speech,
+and what encoding costs.
 """
 
 import matplotlib.pyplot as plt
@@ -20,8 +20,8 @@ vectors = {
 x, heldout = vectors["train"], vectors["heldout"]
 
 # %%
-# Every quantizer may spend up to 40 bits a vector. A prefix of the stages is the answer of fewer stages, so
-# each is trained once.
+# Every quantizer may spend up to 40 bits a vector. A prefix of the stages is the answer of fewer
+# stages, so each is trained once.
 
 figure, panels = plt.subplots(1, 2, figsize=(9, 4), layout="constrained", sharey=True)
 for bins in (4, 16, 64, 256):
@@ -47,5 +47,6 @@ panels[1].legend(frameon=False)
 plt.show()
 
 # %%
-# Left: at equal bits larger codebooks have the smaller error, as long as there are vectors enough to train them
-# (:ref:`sphx_glr_auto_gallery_plot_7_training_set.py`). Right: at equal work smaller codebooks do.
+# Left: at equal bits larger codebooks have the smaller error, as long as there are vectors
+# enough to train them (:ref:`sphx_glr_auto_gallery_plot_7_training_set.py`). Right: at equal
+# work smaller codebooks do.

@@ -2,8 +2,9 @@
 Choosing the size of the training set
 =====================================
 
-The error on the vectors that a codebook was trained on says little: with one vector a codeword it is zero.
-What counts is the error on other vectors, and that falls with the number of vectors per codeword.
+The error on the vectors that a codebook was trained on says little: with one vector a codeword
+it is zero. What counts is the error on other vectors, and that falls with the number of vectors
+per codeword.
 """
 
 import matplotlib.pyplot as plt
@@ -26,7 +27,8 @@ x = x[rng.permutation(len(x))]
 print(len(x), "vectors to train on")
 
 # %%
-# Four stages of 128 codewords, on more and more of the vectors. ``rows_per_codeword=None`` uses all that it gets.
+# Four stages of 128 codewords, on more and more of the vectors. ``rows_per_codeword=None`` uses
+# all that it gets.
 
 per_codeword = [2, 4, 8, 16, 32, 64, 128, 256]
 curves = {"vectors trained on": [], "held-out vectors": []}

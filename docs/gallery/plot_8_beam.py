@@ -2,8 +2,8 @@
 Choosing the beam
 =================
 
-A greedy search takes the nearest codeword at each stage. A beam keeps several hypotheses, finds codes with a smaller
-error, and takes longer. Decoding costs the same.
+A greedy search takes the nearest codeword at each stage. A beam keeps several hypotheses, finds
+codes with a smaller error, and takes longer. Decoding costs the same.
 """
 
 import time

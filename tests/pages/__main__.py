@@ -15,10 +15,14 @@ from . import browser, checks
 
 WINDOWS = ((1400, 900), (390, 844))
 SCHEMES = ("light", "dark")
-TOP = ("index", "install", "guide/index", "guide/codec", "guide/choosing", "auto_gallery/index",
-       "auto_gallery/plot_1_speech", "auto_gallery/plot_6_stages", "notebooks/item_ids", "api/index",
-       "api/generated/rvq_np.ResidualVectorQuantizer", "reference/index", "reference/faq", "glossary",
-       "benchmarks/speed", "checkpoints/index", "quality")  # fmt: skip
+TOP = (
+    "index", "install", "start", "guide/index", "guide/codec", "guide/model", "guide/semantic",
+    "guide/search", "guide/prove", "guide/cluster", "guide/small", "guide/choosing",
+    "auto_gallery/index", "auto_gallery/plot_1_speech", "auto_gallery/plot_6_stages",
+    "notebooks/speech_tokens", "notebooks/item_ids", "api/index", "api/frameworks",
+    "api/generated/rvq_np.ResidualVectorQuantizer", "reference/index", "reference/faq", "glossary",
+    "benchmarks/index", "benchmarks/speed", "checkpoints/index", "quality", "platforms",
+)  # fmt: skip
 NOT_PAGES = ("_modules", "genindex", "search", "py-modindex", "auto_gallery/sg_")
 TALL = 3000  # pixels of a screenshot, at most
 

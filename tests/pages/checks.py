@@ -9,47 +9,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-# Each line of the answer is a fault of the page, as a reader would see it.
-LOOK = """
-(() => {
-  const found = [];
-  const say = (what, node) => found.push(what + ": " + (node.textContent || node.outerHTML).trim().slice(0, 80));
-  const article = document.querySelector(".bd-article") || document.body;
-  const room = document.documentElement.clientWidth;
-  for (const heading of document.querySelectorAll("h1, h2, h3, h4, h5, h6")) {
-    const box = heading.getBoundingClientRect();
-    if (!box.width || !heading.checkVisibility()) continue;
-    if (box.right > room + 1 || box.left < -1 || heading.scrollWidth > heading.clientWidth + 1)
-      say("a heading is cut off", heading);
-  }
-  if (document.documentElement.scrollWidth > room + 1)
-    found.push(`the page is ${document.documentElement.scrollWidth} pixels wide, the window ${room}`);
-  for (const table of article.querySelectorAll("table")) {
-    const frame = table.parentElement;
-    if (table.getBoundingClientRect().right > room + 1 && getComputedStyle(frame).overflowX === "visible")
-      say("a table is cut off and does not scroll", table);
-  }
-  for (const image of document.querySelectorAll("img")) {
-    if (!(image.getAttribute("alt") || "").trim() && image.getAttribute("role") !== "presentation")
-      found.push("a picture without a text: " + image.getAttribute("src"));
-    if (image.complete && !image.naturalWidth && image.checkVisibility())
-      found.push("a picture that does not load: " + image.getAttribute("src"));
-  }
-  let rank = 0;
-  for (const heading of article.querySelectorAll("h1, h2, h3, h4, h5, h6")) {
-    const next = Number(heading.tagName[1]);
-    if (next > rank + 1) say(`a heading of rank ${next} after one of rank ${rank}`, heading);
-    rank = next;
-  }
-  const tops = article.querySelectorAll("h1").length;
-  if (tops !== 1) found.push(`${tops} headings of rank 1`);
-  if (!document.documentElement.lang) found.push("the page has no language");
-  return found;
-})()
-"""
+LOOK = Path(__file__).with_name("look.js").read_text(encoding="utf-8")
 AXE = """
-axe.run(document, {resultTypes: ["violations"], runOnly: RULES}).then(result => result.violations.flatMap(
-  each => each.nodes.slice(0, 3).map(node => `axe, ${each.id}: ${node.target.join(" ")}`)))
+axe.run(document, {resultTypes: ["violations"], runOnly: RULES}).then(
+  result => result.violations.flatMap(
+    each => each.nodes.slice(0, 3).map(node => `axe, ${each.id}: ${node.target.join(" ")}`)))
 """
 RULES = [
     "color-contrast", "image-alt", "heading-order", "link-name", "button-name", "document-title",
@@ -74,10 +38,11 @@ def _errors(events: list[dict[str, Any]], here: str) -> Any:
         if method == "Runtime.exceptionThrown":
             details = parameters["exceptionDetails"]
             if details.get("url", here).startswith(here):
-                yield f"console: {details['text']} {details.get('exception', {}).get('description')}"
+                why = details.get("exception", {}).get("description", "")
+                yield f"console: {details['text']} {why}"
         elif method == "Runtime.consoleAPICalled" and parameters["type"] == "error":
             yield f"console: {parameters['args'][0].get('value')}"
-        elif method == "Log.entryAdded" and parameters["entry"]["level"] == "error":
+        elif method == "Log.entryAdded" and "error" in parameters["entry"].values():
             entry = parameters["entry"]
             if entry.get("url", here).startswith(here):  # others cannot be reached everywhere
                 yield f"console: {entry['text']} {entry.get('url', '')}"
@@ -118,7 +83,8 @@ def broken_links(site: Path) -> list[str]:
             to = posixpath.join(to, "index.html") if (site / to).is_dir() else to
             if to not in pages and not (site / to).is_file():
                 faults.append(f"{name}: a link to {target}, which is not there")
-            elif (parts.fragment and to in pages and to != name) or (path == "" and parts.fragment):
-                if unquote(parts.fragment) not in pages[to].anchors:
+            elif to in pages and parts.fragment:
+                place = unquote(parts.fragment)
+                if place not in pages[to].anchors and to.split("/")[0] != "_modules":
                     faults.append(f"{name}: a link to {target}, a place that is not in that page")
     return sorted(set(faults))
