@@ -16,11 +16,12 @@ from .quality import POINTS
 
 FRONT = ROOT / "docs" / "_static" / "front.svg"
 ON, BYTES = "SIFT", 8
+LOWEST = "refined, prefixes=0.1"  # labelled below its curve
 # What is shown of the methods measured, and how: name, colour.
 SHOWN = {
     "Faiss RQ, trained at beam 1": ("Faiss RQ", "#00798c"),
     "fit": ("rvq_np, fit", "#b8860b"),
-    "refined, prefixes=0.1": ("rvq_np, fit and refine", "#d1495b"),
+    LOWEST: ("rvq_np, fit and refine", "#d1495b"),
 }
 FLAT = {"Faiss PQ": "#8d6a9f", "Faiss LSQ": "#30638e"}  # methods without a beam
 
@@ -45,7 +46,7 @@ def draw(path: Path, points: list[dict[str, Any]]) -> None:
             some = sorted(int(beam) for beam in found[method])
             errors = [found[method][str(beam)] / 1000 for beam in some]
             axis.plot(some, errors, marker="o", linewidth=2.2, color=colour)
-            _label(axis, label, (some[-1], errors[-1]), colour)
+            _label(axis, label, (some[-1], errors[-1]), colour, above=method != LOWEST)
         for method, colour in FLAT.items():
             (error,) = found[method].values()
             axis.axhline(error / 1000, color=colour, linestyle="--", linewidth=1.4)
@@ -56,15 +57,22 @@ def draw(path: Path, points: list[dict[str, Any]]) -> None:
             xlabel="beam size of encoding", ylabel="squared error, thousands (lower is better)"
         )
         axis.set_title(f"{ON} vectors of 128 numbers in {BYTES} bytes, held out", fontsize=11)
+        axis.set_ylim(18.6, None)
         axis.grid(alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, metadata={"Date": None})
 
 
-def _label(axis: Any, text: str, end: tuple[float, float], colour: str) -> None:
+def _label(axis: Any, text: str, end: tuple[float, float], colour: str, above: bool = True) -> None:
     axis.annotate(
-        text, end, (0, 11), textcoords="offset points", ha="right", color=colour, weight="bold"
+        text,
+        end,
+        (0, 11 if above else -20),
+        textcoords="offset points",
+        ha="right",
+        color=colour,
+        weight="bold",
     )
 
 

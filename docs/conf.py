@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path
 
 import numpydoc.xref
+from docutils import nodes
 
 import rvq_np
 from rvq_np import errors
@@ -130,7 +131,28 @@ def _switcher_of_this_copy(app, page, template, context, doctree):
         context["theme_switcher"] = context["theme_switcher"] | {"json_url": url}
 
 
+def _texts_for_pictures(app, doctree):
+    """Name the thumbnails of the gallery, and drop the empty line that ends an example."""
+    for image in doctree.findall(nodes.image):
+        if not image.get("alt", "").strip() and "_thumb." in image["uri"]:
+            name = Path(image["uri"]).stem.removeprefix("sphx_glr_").removesuffix("_thumb")
+            title = (HERE / "gallery" / f"{name}.py").read_text(encoding="utf-8").split("\n")[1]
+            image["alt"] = f"The picture of the example: {title}"
+    for block in doctree.findall(nodes.literal_block):
+        if block.rawsource == block.astext() and block.astext().endswith("\n"):
+            block.rawsource = block.rawsource.rstrip("\n")
+            block.children = []
+            block += nodes.Text(block.rawsource)
+
+
+def _own_module(app, module, name):
+    """Of a class that a mock decorates, viewcode would look for the source in the mock."""
+    return module if module.startswith("rvq_np.grad.") else None
+
+
 def setup(app):
     # Examples are shown as they run for users, so whatever warns there is fixed there.
     warnings.filterwarnings("ignore", category=DeprecationWarning, module="sphinx_gallery")
     app.connect("html-page-context", _switcher_of_this_copy, priority=400)
+    app.connect("doctree-read", _texts_for_pictures)
+    app.connect("viewcode-follow-imported", _own_module)

@@ -78,8 +78,9 @@ class Browser:
             "Emulation.setDeviceMetricsOverride",
             width=width, height=height, deviceScaleFactor=1, mobile=width < 600,
         )  # fmt: skip
-        feature = {"name": "prefers-color-scheme", "value": scheme}
-        self.call("Emulation.setEmulatedMedia", features=[feature])
+        features = {"prefers-color-scheme": scheme, "prefers-reduced-motion": "reduce"}
+        pairs = [{"name": name, "value": value} for name, value in features.items()]
+        self.call("Emulation.setEmulatedMedia", features=pairs)
 
     def evaluate(self, script: str) -> Any:
         """Return the value of an expression, which may be a promise, in the page."""

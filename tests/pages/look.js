@@ -23,6 +23,13 @@
     if (image.complete && !image.naturalWidth && image.checkVisibility())
       found.push("a picture that does not load: " + image.getAttribute("src"));
   }
+  for (const node of article.querySelectorAll("p, dt, figcaption")) {
+    if (!node.checkVisibility() || node.closest("pre, table, .sd-tab-content, .sphx-glr-thumbnails")) continue;
+    const range = document.createRange();
+    range.selectNodeContents(node);
+    if (range.getBoundingClientRect().right > width + 1 && node.textContent.trim())
+      say("a text is cut off", node);
+  }
   let rank = 0;
   for (const heading of article.querySelectorAll("h1, h2, h3, h4, h5, h6")) {
     const next = Number(heading.tagName[1]);
