@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import posixpath
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -33,10 +34,11 @@ def looked_at(browser: Any, here: str, axe: str | None) -> list[str]:
     if axe is not None:
         browser.evaluate(axe + ";0")
         faults += browser.evaluate(AXE.replace("RULES", json.dumps(RULES)))
-    return faults + list(_errors(browser.events, here))
+    return faults + list(errors_of(browser.events, here))
 
 
-def _errors(events: list[dict[str, Any]], here: str) -> Any:
+def errors_of(events: list[dict[str, Any]], here: str) -> Iterator[str]:
+    """Yield the errors in the console that come from the site itself."""
     for event in events:
         parameters = event.get("params", {})
         method = event.get("method")
