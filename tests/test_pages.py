@@ -49,6 +49,15 @@ def test_without_a_browser_it_says_so_and_has_a_status_of_its_own(tmp_path, monk
     assert "NOT LOOKED AT" in capsys.readouterr().err
 
 
+def test_a_browser_that_does_not_start_is_none(tmp_path, monkeypatch, capsys):
+    from pages import __main__ as command
+
+    monkeypatch.setattr(browser.shutil, "which", lambda name: "/bin/false")
+    monkeypatch.setattr("sys.argv", ["pages", str(tmp_path)])
+    assert command.main() == 3
+    assert "/bin/false does not start" in capsys.readouterr().err
+
+
 def test_errors_of_other_sites_are_not_errors_of_these_pages():
     entry = {"level": "error", "text": "net::ERR"}
     events = [

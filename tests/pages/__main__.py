@@ -41,18 +41,25 @@ def main() -> int:
     options = parser.parse_args()
     path = browser.found()
     if path is None:
-        print("pages: NOT LOOKED AT, because no Chromium is installed", file=sys.stderr)
-        return 3
+        return _left_out("no Chromium is installed")
     faults = [] if options.only else checks.broken_links(options.site)
     started = time.monotonic()
-    with _served(Path(__file__).parent) as here, browser.running(path) as chromium:
-        faults += _not_found(chromium, here)
+    try:
+        with _served(Path(__file__).parent) as here, browser.running(path) as chromium:
+            faults += _not_found(chromium, here)
+    except browser.CannotStartError as error:
+        return _left_out(str(error))
     with _served(options.site) as here, browser.running(path) as chromium:
         seen = _visit(chromium, here, options, faults)
     for fault, count in Counter(faults).items():
         print(fault if count == 1 else f"{fault} ({count} times)")
     print(f"pages: {seen} views, {len(faults)} faults, {time.monotonic() - started:.0f} s")
     return 1 if faults else 0
+
+
+def _left_out(why: str) -> int:
+    print(f"pages: NOT LOOKED AT: {why}", file=sys.stderr)
+    return 3
 
 
 def _not_found(chromium: browser.Browser, here: str) -> list[str]:

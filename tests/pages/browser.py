@@ -29,6 +29,10 @@ def found() -> str | None:
     return next((path for path in map(shutil.which, NAMES) if path), None)
 
 
+class CannotStartError(Exception):
+    """There is a Chromium, but it does not run on this machine."""
+
+
 class Browser:
     """One page of a running Chromium."""
 
@@ -128,7 +132,10 @@ def running(path: str) -> Iterator[Browser]:
         os.close(theirs_in)
         os.close(theirs_out)
         try:
-            browser = Browser(to, answers)
+            try:
+                browser = Browser(to, answers)
+            except (OSError, RuntimeError) as error:  # a broken pipe, an end, no answer
+                raise CannotStartError(f"{path} does not start: {error}") from error
             yield browser
             browser._session = None
             browser.call("Browser.close")
