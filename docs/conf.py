@@ -1,81 +1,158 @@
-"""Sphinx settings: Markdown pages by MyST, API pages by autosummary from the docstrings."""
+"""Sphinx settings: Markdown pages by MyST, API pages by autosummary, examples by sphinx-gallery."""
 
-import json
+import os
+import re
 import sys
+import warnings
 from pathlib import Path
 
-from rvq_np import __version__
+import numpydoc.xref
+from docutils import nodes
+
+import rvq_np
+from rvq_np import errors
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "tests")]  # tables of the tests
+
+import tables  # noqa: E402
 
 project = "rvq_np"
 author = "the rvq_np authors"
 copyright = author
-version = release = __version__
+version = release = rvq_np.__version__
 
 extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
+    "sphinx.ext.viewcode",
     "numpydoc",
-    "myst_parser",
+    "myst_nb",
+    "sphinx_copybutton",
+    "sphinx_design",
+    "sphinx_gallery.gen_gallery",
 ]
-exclude_patterns = ["_build", "_static", "examples"]
+exclude_patterns = [
+    "_build",
+    "_static",
+    "examples",
+    "gallery",
+    "auto_gallery/*.ipynb",
+    "auto_gallery/*.py",
+    "auto_gallery/*.md5",
+    "**/sg_execution_times.rst",
+    "sg_execution_times.rst",
+]
 templates_path = ["_templates"]
 default_role = "py:obj"  # `name` in a docstring is a link where there is something to link to
 
+# What API pages import and the extra does not install; the pages are the same with and without.
+autodoc_mock_imports = ["torch", "jax", "keras", "mlx", "autograd", "sklearn"]
+autodoc_mock_imports += ["rvq_np.grad._keras_backend"]  # it looks at the backend when imported
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the docstrings say shape and dtype, which hints cannot
 autosummary_generate = True
 numpydoc_class_members_toctree = False
 numpydoc_show_class_members = False  # the class template lists them, once
+numpydoc_xref_param_type = True  # links errors, values and the class where a docstring names them
+numpydoc_xref_aliases = {
+    **{
+        name: f"rvq_np.errors.{name}"
+        for name in dir(errors)
+        if re.fullmatch("[A-Z][a-z]\\w+", name)
+    },
+    **{
+        name: f"rvq_np.{name}"
+        for name in ("Codebooks", "Stage", "ResidualVectorQuantizer", "QuantizedResult", "FrontEnd")
+    },
+}
+numpydoc_xref_ignore = "all"
+numpydoc.xref.DEFAULT_LINKS.clear()  # they lead to Python's own pages, which are not read here
 
-myst_enable_extensions = ["dollarmath"]
+myst_enable_extensions = ["attrs_block", "colon_fence", "dollarmath"]
 myst_heading_anchors = 3
+nb_execution_mode = "force"
+nb_execution_raise_on_error = True
+nb_execution_timeout = 120
+nb_merge_streams = True
+
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
+
+sphinx_gallery_conf = {
+    "examples_dirs": "gallery",
+    "gallery_dirs": "auto_gallery",
+    "filename_pattern": r"/plot_",
+    "within_subsection_order": "FileNameSortKey",
+    "abort_on_example_error": True,
+    "show_signature": False,
+    "show_memory": False,
+    "remove_config_comments": True,
+    "capture_repr": ("_repr_html_", "__repr__"),
+    "doc_module": ("rvq_np",),
+    "image_srcset": ["2x"],
+    "min_reported_time": 0,
+}
 
 html_theme = "pydata_sphinx_theme"
 html_title = f"rvq_np {version}"
-html_theme_options = {"show_toc_level": 2, "secondary_sidebar_items": ["page-toc"]}
+html_static_path = ["_static"]
+html_favicon = "_static/favicon.svg"
+html_context = {"default_mode": "auto"}
+html_css_files = ["site.css"]
+html_js_files = ["tables.js"]
+html_theme_options = {
+    "logo": {"text": "rvq_np"},
+    "header_links_before_dropdown": 5,
+    "navbar_align": "left",
+    "navbar_end": ["version-switcher", "theme-switcher"],
+    "navigation_with_keys": False,
+    "show_nav_level": 1,
+    "show_toc_level": 2,
+    "secondary_sidebar_items": ["page-toc"],
+    "footer_start": ["copyright"],
+    "footer_end": ["theme-version"],
+    "switcher": {"json_url": "_static/switcher.json", "version_match": version},
+    "check_switcher": False,  # its addresses are those of the published site
+    "pygments_light_style": "a11y-high-contrast-light",
+    "pygments_dark_style": "a11y-high-contrast-dark",
+}
+html_sidebars = {"index": [], "install": [], "changelog": [], "faq": [], "glossary": []}
 html_show_sourcelink = False
+html_baseurl = os.environ.get("READTHEDOCS_CANONICAL_URL", "")
+
+tables.write_all(HERE)
 
 
-def _table_of_frameworks() -> None:
-    """Write the results of framework tests, docs/frameworks.json, as a table to be included."""
-    here = Path(__file__).parent
-    lines = ["| framework | version | transform | result |", "|---|---|---|---|"]
-    for framework, record in json.loads((here / "frameworks.json").read_text()).items():
-        for name, verdict in record["transforms"].items():
-            lines.append(f"| {framework} | {record['version']} | {name} | {verdict} |")
-    (here / "_static" / "frameworks.md").write_text("\n".join(lines) + "\n")
+def _switcher_of_this_copy(app, page, template, context, doctree):
+    """Let every page find the list of versions beside it, wherever the site is put."""
+    if isinstance(context.get("theme_switcher"), dict):
+        url = context["pathto"]("_static/switcher.json", 1)
+        context["theme_switcher"] = context["theme_switcher"] | {"json_url": url}
 
 
-def _table_of_fuzzing() -> None:
-    """Write the counts of fuzzing, docs/reliability.json, as a table to be included."""
-    here = Path(__file__).parent
-    header = (
-        "| target | inputs | seed | read | rejected | findings | seconds | memory growth | date |"
-    )
-    lines = [header, "|---|---|---|---|---|---|---|---|---|"]
-    for run in json.loads((here / "reliability.json").read_text())["fuzzing"]:
-        counts = [f"{run[name]:,}" for name in ("accepted", "refused", "findings")]
-        lines.append(
-            f"| {run['target']} | {run['inputs']:,} | {run['seed']} | {' | '.join(counts)} "
-            f"| {run['seconds']:.0f} | {run['grown'] / 2**20:.0f} MiB | {run['date']} |"
-        )
-    (here / "_static" / "reliability.md").write_text("\n".join(lines) + "\n")
+def _texts_for_pictures(app, doctree):
+    """Name the thumbnails of the gallery, and drop the empty line that ends an example."""
+    for image in doctree.findall(nodes.image):
+        if not image.get("alt", "").strip() and "_thumb." in image["uri"]:
+            name = Path(image["uri"]).stem.removeprefix("sphx_glr_").removesuffix("_thumb")
+            title = (HERE / "gallery" / f"{name}.py").read_text(encoding="utf-8").split("\n")[1]
+            image["alt"] = f"The picture of the example: {title}"
+    for block in doctree.findall(nodes.literal_block):
+        if block.rawsource == block.astext() and block.astext().endswith("\n"):
+            block.rawsource = block.rawsource.rstrip("\n")
+            block.children = []
+            block += nodes.Text(block.rawsource)
 
 
-def _table_of_faults() -> None:
-    """Write which test detects which seeded fault, docs/faults.json, as a table to be included."""
-    here = Path(__file__).resolve().parent
-    sys.path.insert(0, str(here.parent / "tests"))
-    from faults import FAULTS
-
-    tests = json.loads((here / "faults.json").read_text())
-    lines = ["| fault | in | detected by |", "|---|---|---|"]
-    for fault in FAULTS:
-        path, _, test = tests[fault.name].partition("::")
-        lines.append(f"| {fault.name} | `{fault.where}` | `{test}` in `{path}` |")
-    (here / "_static" / "faults.md").write_text("\n".join(lines) + "\n")
+def _own_module(app, module, name):
+    """Of a class that a mock decorates, viewcode would look for the source in the mock."""
+    return module if module.startswith("rvq_np.grad.") else None
 
 
-_table_of_frameworks()
-_table_of_fuzzing()
-_table_of_faults()
+def setup(app):
+    # Examples are shown as they run for users, so whatever warns there is fixed there.
+    warnings.filterwarnings("ignore", category=DeprecationWarning, module="sphinx_gallery")
+    app.connect("html-page-context", _switcher_of_this_copy, priority=400)
+    app.connect("doctree-read", _texts_for_pictures)
+    app.connect("viewcode-follow-imported", _own_module)

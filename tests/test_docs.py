@@ -2,6 +2,7 @@
 
 import doctest
 import inspect
+import json
 import pkgutil
 import re
 from importlib import import_module
@@ -104,6 +105,55 @@ def test_the_readme_sets_up_in_two_lines():
         assert "pip install" in block
     assert "rvq-np demo" in blocks[0]
     assert "pytest" in blocks[1]
+
+
+SITE = "https://rvq-np.readthedocs.io/en/latest/"
+
+
+@pytest.mark.quick
+def test_the_links_of_the_readme_work_on_pypi_as_well():
+    """Absolute, and each to a page that is here, or is made from the gallery."""
+    text = (ROOT / "README.md").read_text()
+    links = re.findall(r"\]\(([^)]+)\)", text)
+    assert len(links) > 15
+    for link in links:
+        assert link.startswith(SITE), link
+        path, _, place = link.removeprefix(SITE).partition("#")
+        if not path or path == "auto_gallery/index.html":
+            continue
+        page = ROOT / "docs" / path
+        if path.startswith("_static/"):
+            assert page.is_file(), link
+            continue
+        sources = [page.with_suffix(kind) for kind in (".md", ".rst")]
+        (source,) = [each for each in sources if each.is_file()]
+        headings = re.findall(r"^#+ (.+)$", source.read_text(), re.M)
+        assert not place or place in {each.lower().replace(" ", "-") for each in headings}, link
+
+
+@pytest.mark.quick
+def test_every_public_name_has_a_page():
+    """Whatever `__all__` of a public module holds is in the lists of docs/api."""
+    folder = ROOT / "docs" / "api"
+    lists = (folder / "index.rst").read_text() + (folder / "frameworks.rst").read_text()
+    whole = {"rvq_np.errors", "rvq_np.grad"}  # on one page each, made of the module
+    internal = {
+        "train": {"ALONE", "ENOUGH", "entries", "fresh", "random_stage", "reporting", "sample_rows",
+                  "shapes", "stages_of"},
+    }  # fmt: skip
+    errors = {name for name in dir(rvq_np.errors) if name[0].isupper()}
+    for module, prefix in ((rvq_np, ""), (rvq_np.train, "train."), (rvq_np.export, "export.")):
+        for name in set(module.__all__) - errors - internal.get(prefix[:-1], set()):
+            assert name == "__version__" or f"   {prefix}{name}\n" in lists, prefix + name
+    for name in whole:
+        assert f"   {name.removeprefix('rvq_np.')}\n" in lists
+
+
+@pytest.mark.quick
+def test_the_citation_and_the_list_of_versions_are_of_this_version():
+    assert f"\nversion: {rvq_np.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+    versions = json.loads((ROOT / "docs/_static/switcher.json").read_text())
+    assert rvq_np.__version__ in {each["version"] for each in versions}
 
 
 def test_the_readme_example_runs(tmp_path, monkeypatch):
