@@ -1,7 +1,7 @@
 """Semantic IDs: quality and time beside other packages, and the sizes of a large catalogue.
 
 ``python -m bench.semantic_ids`` asks all of it in one run, about six minutes, and writes
-``RESULTS-ids.md``, unless ``--quick``.
+``RESULTS-ids.md`` and the figures of ``docs/semantic_ids.md``, unless ``--quick``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from rvq_np.kernels import dispatch
 from rvq_np.semantic_ids import Candidates, Trie
 
 from .corpora import FEW, embeddings, glosses
-from .machine import Neighbours, facts, instructions, opening
+from .machine import ROOT, Neighbours, facts, instructions, opening
 from .report import Answer, Check, Table, duration, ratio, targets
 from .setting import Setting
 from .threads import fixed_threads
@@ -34,6 +34,8 @@ OURS, FAISS = "rvq_np", "faiss.Kmeans per stage"
 SKLEARN, SEMANTIC_ID = "scikit-learn KMeans per stage", "semantic-id RQKMeans"
 PAGE = Path("/proc/self/statm")
 RESULTS = Path(__file__).with_name("RESULTS-ids.md")
+DOCS = ROOT / "docs" / "semantic_ids.md"
+MARKS = "<!-- figures of bench.semantic_ids -->", "<!-- end of figures -->"
 
 
 def quality(setting: Setting, threads: int) -> Answer:
@@ -149,9 +151,13 @@ def _million(count: int, threads: int) -> tuple[list[Any], list[Check]]:
     taken = peak.seconds
     before = encode(x[:old], books)
     free = semantic_ids.stats(before, SIZES)
+    kept = found.codes.copy()
     with _Peak() as adding:
         placed = found.codes[:, found.codes[0] >= 0]
         new = semantic_ids.assign(x[old:], books, prior=placed)
+    repeated = int(np.isin(
+        semantic_ids.pack(new.codes[:, new.codes[0] >= 0], SIZES), semantic_ids.pack(placed, SIZES)
+    ).sum())  # fmt: skip
     every = np.concatenate([found.codes, new.codes], axis=1)
     unique = semantic_ids.stats(every[:, every[0] >= 0], SIZES)
     base = _error(x[:old], before, books)
@@ -174,8 +180,8 @@ def _million(count: int, threads: int) -> tuple[list[Any], list[Check]]:
         Check(work, "encode and resolve in 60 s", threads, taken, 60, False, duration(taken)),
         Check(work, "1 GiB above the embeddings", threads, peak.mib, 1024, False,
               f"{peak.mib:.0f} MiB"),
-        Check(work, "adding 1 % moves none", threads, float(len(found.unplaced)), 0, False,
-              "none moved", bool((every[:, :old] == found.codes).all())),
+        Check(work, "adding 1 % changes none and repeats none", threads, float(repeated), 0, False,
+              f"{repeated} repeated", bool((found.codes == kept).all())),
         Check(work, "100 % unique", threads, unique.unique_share, 1,
               needs=not len(found.unplaced) + len(new.unplaced)),
     ]  # fmt: skip
@@ -393,6 +399,20 @@ def _resident() -> int:
     return int(PAGE.read_text().split()[1]) * 4096 if PAGE.exists() else 0
 
 
+def shown(tables: list[str], about: str) -> str:
+    """Return the page of the docs with these figures, and what they were measured on."""
+    lines = [line[2:].split(": ", 1) for line in about.splitlines() if line.startswith("- ")]
+    facts_of = {name: fact for name, fact in lines}
+    where = ", ".join(f"{name.lower()} {facts_of[name]}" for name in (
+        "Date", "Processor", "Cores", "Python", "numpy", "numba", "faiss-cpu", "scikit-learn"
+    ) if name in facts_of)  # fmt: skip
+    text = "\n".join(tables).replace("## ", "### ")
+    before, rest = DOCS.read_text(encoding="utf-8").split(MARKS[0])
+    _, after = rest.split(MARKS[1])
+    written = f"Measured by `python -m bench.semantic_ids`: {where}."
+    return f"{before}{MARKS[0]}\n\n{written}\n\n{text}\n{MARKS[1]}{after}"
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Measure, print tables and write the report."""
     parser = argparse.ArgumentParser(prog="python -m bench.semantic_ids", description=main.__doc__)
@@ -407,11 +427,14 @@ def main(arguments: list[str] | None = None) -> int:
     busy = neighbours.cores()
     checks = [check for answer in answers for check in answer.checks]
     packages = ", ".join(f"{name} {version(name)}" for name in ("wordllama", "semantic-id"))
-    head = [opening(busy, options.quick), str(targets(checks, [options.threads], instructions()))]
-    head.append(facts("python -m bench.semantic_ids", busy) + f"\nAlso {packages}.\n")
+    reached = str(targets(checks, [options.threads], instructions()))
+    about = facts("python -m bench.semantic_ids", busy) + f"\nAlso {packages}.\n"
+    head = [opening(busy, options.quick), reached, about]
+    tables = [str(table) for answer in answers for table in answer.tables]
+    page = shown([reached, *tables], about)
     if not options.quick:
-        tables = [str(table) for answer in answers for table in answer.tables]
         RESULTS.write_text("\n".join([*head, *tables]), encoding="utf-8")
+        DOCS.write_text(page, encoding="utf-8")
     print("\n".join(head))
     return 0
 

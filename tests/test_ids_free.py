@@ -173,12 +173,16 @@ def test_the_last_place_is_found(capacity):
         assign(np.concatenate([x, x[:1]]), books, capacity=capacity)
 
 
-def test_published_codes_above_the_sizes_take_no_place():
+@pytest.mark.parametrize("numba", [True, False])
+def test_published_codes_above_the_sizes_take_no_place(numba):
     x, books = shorter((2, 2), 1)
-    prior = np.array([[2, 0], [0, 5]])
-    found = assign(np.repeat(x, 2, axis=0), books, prior=prior)
-    assert not len(found.unplaced)
-    assert found.codes.max() < 2
+    found = np.full((2, 1), -1, np.int32)
+    prior = np.array([[0, 0, 1, 2, 0, 1], [0, 1, 1, 0, 5, 7]], np.int32)
+    with paths.inside_of(numba):
+        codes = rvq_np.encode(x, books)
+        left = _free.place(x.__getitem__, books, codes, found, np.arange(1), 1, prior)
+    assert not len(left)
+    assert found[:, 0].tolist() == [1, 0]
 
 
 def test_nothing_depends_on_threads_or_blocks():
