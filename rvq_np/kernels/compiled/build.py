@@ -98,8 +98,8 @@ class Build:
             begins = [at + n for at in range(0, 2 * lanes, share) for n in range(half)]
             return self.b.fadd(turned(x, y, begins), turned(x, y, [at + half for at in begins]))
 
-        pairs = [joined(*vectors[n : n + 2], lanes) for n in (0, 2)]
-        found, share = joined(*pairs, lanes // 2), lanes // 4
+        pairs = [joined(vectors[n], vectors[n + 1], lanes) for n in (0, 2)]
+        found, share = joined(pairs[0], pairs[1], lanes // 2), lanes // 4
         while share > 1:
             share //= 2
             order = [n ^ share for n in range(lanes)]
