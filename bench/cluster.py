@@ -104,7 +104,7 @@ def encoding(folder: Path, quick: bool) -> Any:
 
 def fitting(folder: Path, quick: bool) -> Any:
     """Fit by one and by two worker processes, and by two threads."""
-    rows, rounds = (200_000, 1) if quick else (1_000_000, 3)
+    rows, rounds = (200_000, 1) if quick else (1_000_000, 2)
     path = folder / "fit.npy"
     _write(path, rows, DIM, np.float32)
     lines, checks, tables = [], [], []
