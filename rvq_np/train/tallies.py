@@ -102,10 +102,9 @@ def _tallied(
         found = []
         for codewords in trials:
             codebooks = Codebooks([codewords])  # whose tables are made once
-            (counts, sums), *others = (
-                block.tally(codebooks, together, following) for block in blocks
-            )
-            for more, rows in others:
+            counts, sums = blocks[0].tally(codebooks, together, following)
+            for block in blocks[1:]:
+                more, rows = block.tally(codebooks, together, following)
                 counts += more
                 sums.pieces += rows.pieces
             found.append((counts, sums))
