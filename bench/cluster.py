@@ -104,7 +104,7 @@ def encoding(folder: Path, quick: bool) -> Any:
 
 def fitting(folder: Path, quick: bool) -> Any:
     """Fit by one and by two worker processes, and by two threads."""
-    rows, rounds = (200_000, 1) if quick else (1_000_000, 3)
+    rows, rounds = (200_000, 1) if quick else (1_000_000, 2)
     path = folder / "fit.npy"
     _write(path, rows, DIM, np.float32)
     lines, checks, tables = [], [], []
@@ -269,8 +269,8 @@ def cost(folder: Path, quick: bool) -> Any:
                                     (4096, 8192, 3, 2048)):  # fmt: skip
         rng = np.random.default_rng(0)
         x = rng.standard_normal((rows, dim), dtype=np.float32)
-        words = rng.standard_normal((stages, size, dim), dtype=np.float32)
-        codebooks = rvq_np.Codebooks(words / np.sqrt(2.0 ** np.arange(stages))[:, None, None])
+        drawn = rng.standard_normal((stages, size, dim), dtype=np.float32)
+        codebooks = rvq_np.Codebooks(drawn / np.sqrt(2.0 ** np.arange(stages))[:, None, None])
         with tiles.at_most(1):
             seconds = min(_turns({"": lambda: rvq_np.encode(x, codebooks)}, 1)[""]  # noqa: B023
                           for _ in range(2 if quick else 3))  # fmt: skip

@@ -160,7 +160,7 @@ def take(x: Any, places: np.ndarray | slice, axis: int = 0) -> Any:
     """Return the entries of `x` at these places along an axis, in its library, where it is."""
     strided = isinstance(x, np.ndarray) and not x.flags.c_contiguous  # NumPy's would copy it first
     if strided or isinstance(places, slice):
-        return x[(slice(None),) * axis + (places,)]
+        return x[(slice(None),) * axis + (places, ...)]
     with there(x):
         return namespace(x).take(x, asarray(places, x), axis=axis)
 

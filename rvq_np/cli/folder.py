@@ -16,6 +16,7 @@ import hashlib
 import json
 import os
 import sys
+from asyncio import CancelledError
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -219,10 +220,12 @@ def _run(
         futures = [client.submit(encoded, place, shared, job, pure=False) for place in places]
         try:
             for _, entry in distributed.as_completed(futures, with_results=True):
+                if isinstance(entry, BaseException):  # of a task that was cancelled, not raised
+                    raise entry
                 yield entry
         except RvqError:
             raise
-        except Exception as error:
+        except (Exception, CancelledError) as error:
             raise ClusterError(
                 f"encode: the cluster did not finish ({type(error).__name__}: {error}). Files that "
                 "are done are kept: start the command again."

@@ -233,9 +233,9 @@ class ChunkedData:
     def _tallies(self, trials: list[np.ndarray], following: str | None) -> list[Tally]:
         """Return the counts and exact sums of all rows by each of some codewords."""
         assert self.together is not None  # `energy` has been asked for
-        slots = homes()
+        slots = self._homes()
         groups = [(slots[n % len(slots)], [block]) for n, block in enumerate(self.blocks)]
-        if self.keep and slots != [None]:
+        if slots != [None]:
             groups = [
                 (slot, self.blocks[n :: len(slots)])
                 for n, slot in enumerate(slots[: len(self.blocks)])
@@ -255,15 +255,19 @@ class ChunkedData:
 
     def each(self, task: Callable[..., Any], *others: Any) -> list[Any]:
         """Return a task for each block, on the worker where that block is."""
-        made, slots = [], homes()
+        made, slots = [], self._homes()
         for number, block in enumerate(self.blocks):
             with at_home(slots[number % len(slots)]):
                 made.append(task(block, *others))
         return made
 
+    def _homes(self) -> list[Any]:
+        """Return where blocks are kept; what is made again is made where its chunks are."""
+        return homes() if self.keep else [None]
+
     def _fresh(self) -> list[Any]:
         """Return tasks that make all blocks, of what is on disk or wherever `x` comes from."""
-        made, slots = [], homes()
+        made, slots = [], self._homes()
         for number, start in enumerate(range(0, self.n_rows, ROWS)):
             places = range(start, min(start + ROWS, self.n_rows))
             rows = places if self.rows is None else self.rows[places.start : places.stop]

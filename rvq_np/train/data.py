@@ -184,7 +184,7 @@ def first_bad(x: Any) -> tuple[tuple[int, ...], float] | None:
     limit = float(np.finfo(np.float32).max)
     wide = arrays.float_type(x) == np.float64
     for start in range(0, x.shape[0], ROWS):
-        batch = x[start : start + ROWS, ...]
+        batch = x[start : min(start + ROWS, x.shape[0]), ...]
         xp = arrays.namespace(batch)
         fine = xp.abs(batch) <= limit if wide else xp.isfinite(batch)
         if not bool(xp.all(fine)):

@@ -23,7 +23,8 @@ from .data import Data
 from .tasks import at_home, computed, one_key, sharing
 
 FOLDED = 16  # tallies that a task adds up
-HERE = 4  # tallies that this process adds up, and tasks that each get codewords of their own
+HERE = 4  # tallies that this process adds up
+SMALL = 1 << 22  # bytes of codewords that so few tasks get one by one
 
 Tally = tuple[np.ndarray, ExactSum]
 Together = tuple[Extent, int]  # of all rows, see `core.extents`
@@ -80,7 +81,8 @@ def tallies(
     import dask
 
     task, fold = dask.delayed(_tallied), dask.delayed(_added)
-    shared = trials if len(groups) <= HERE else one_key(trials)
+    alone = len(groups) <= HERE and sum(each.nbytes for each in trials) <= SMALL
+    shared = trials if alone else one_key(trials)  # a key is one more message between workers
     parts = []
     for home, blocks in groups:
         with at_home(home):
@@ -100,10 +102,9 @@ def _tallied(
         found = []
         for codewords in trials:
             codebooks = Codebooks([codewords])  # whose tables are made once
-            (counts, sums), *others = (
-                block.tally(codebooks, together, following) for block in blocks
-            )
-            for more, rows in others:
+            counts, sums = blocks[0].tally(codebooks, together, following)
+            for block in blocks[1:]:
+                more, rows = block.tally(codebooks, together, following)
                 counts += more
                 sums.pieces += rows.pieces
             found.append((counts, sums))
