@@ -112,7 +112,7 @@ def test_nothing_is_ruled_out_where_float32_says_nothing(scale, dtype):
 @DTYPES
 @given(st.data())
 def test_codes_in_tight_groups_are_those_of_the_definition(screen, dtype, data):
-    x, books = data.draw(grouped(dtype, most=40))
+    x, books = data.draw(grouped(dtype, most=16))
     with paths.screen(screen)():
         codes = rvq_np.encode(x, books)
     assert codes.T.tolist() == [oracle.encode(x[0].tolist(), books.tolist(), np.dtype(dtype).name)]

@@ -98,8 +98,9 @@ class Build:
             begins = [at + n for at in range(0, 2 * lanes, share) for n in range(half)]
             return self.b.fadd(turned(x, y, begins), turned(x, y, [at + half for at in begins]))
 
-        pairs = [joined(vectors[n], vectors[n + 1], lanes) for n in (0, 2)]
-        found, share = joined(pairs[0], pairs[1], lanes // 2), lanes // 4
+        first = joined(vectors[0], vectors[1], lanes)
+        second = joined(vectors[2], vectors[3], lanes)
+        found, share = joined(first, second, lanes // 2), lanes // 4
         while share > 1:
             share //= 2
             order = [n ^ share for n in range(lanes)]
