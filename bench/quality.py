@@ -166,7 +166,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--only", nargs="*", choices=[*METHODS, "online"])
     chosen = parser.parse_args(arguments)
     around = Neighbours()
-    given = " ".join(sys.argv[1:] if arguments is None else arguments)
+    given = " ".join(
+        Path(each).name if "/" in each else each
+        for each in (sys.argv[1:] if arguments is None else arguments)
+    )
     everything = chosen.only is None and not chosen.speed
     if chosen.speed or everything:
         text = quality_speed.measured(chosen.threads)
