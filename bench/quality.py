@@ -166,7 +166,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--only", nargs="*", choices=[*METHODS, "online"])
     chosen = parser.parse_args(arguments)
     around = Neighbours()
-    given = " ".join(sys.argv[1:] if arguments is None else arguments)
+    given = " ".join(
+        Path(each).name if "/" in each else each
+        for each in (sys.argv[1:] if arguments is None else arguments)
+    )
+    if chosen.data is None and not chosen.speed:
+        parser.error("expected --data, an .npz with arrays train and test, or --speed")
     everything = chosen.only is None and not chosen.speed
     if chosen.speed or everything:
         text = quality_speed.measured(chosen.threads)
@@ -174,8 +179,6 @@ def main(arguments: list[str] | None = None) -> None:
         section(RESULTS, SPEED, text)
     if chosen.speed:
         return
-    if chosen.data is None:
-        parser.error("expected --data, an .npz with arrays train and test, or --speed")
     if chosen.only is None:
         POINTS.unlink(missing_ok=True)
         chosen.only = [*METHODS, "online"]
