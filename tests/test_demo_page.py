@@ -146,7 +146,7 @@ def test_curves_are_where_their_numbers_are():
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_in_a_browser_every_player_loads_and_nothing_is_clipped(width, dark, tmp_path):
     path = tmp_path / "index.html"
-    path.write_text(text(), "utf-8")
+    path.write_text(text(names=("one", "a_name_without_a_space" * 4)), "utf-8")
     found, errors = browser.measured(path, tmp_path, width, dark)
     assert errors == []
     assert found["width"] == width

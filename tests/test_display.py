@@ -65,7 +65,8 @@ def test_the_repr_says_what_state_the_quantizer_is_in():
     assert "(untrained, " in repr(small(kmeans_init=False))
     other = small(n_q=1, bins=[5], decay=0.5)
     assert ", 1 stage of 5 codewords, dimension=6, codebook_dim=6, decay=0.5, " in repr(other)
-    assert "3 stages of 4 to 8 codewords" in repr(small(bins=[8, 4, 8]))
+    assert "3 stages of 8, 4, 8 codewords" in repr(small(bins=[8, 4, 8]))
+    assert "9 stages of 4 to 8 codewords" in repr(small(n_q=9, bins=[8, 4, 8] * 3))
 
 
 @pytest.mark.quick

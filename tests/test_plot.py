@@ -116,6 +116,7 @@ def test_codewords_are_projected_to_the_plane_in_which_they_vary_most():
     rng = np.random.default_rng(0)
     flat = np.zeros((20, 5))
     flat[:, [1, 3]] = rng.standard_normal((20, 2)) * [5, 1]
+    flat[:, 0] = 100  # far from zero, and no variance
     ax = plot.codebook(flat[None], vectors=flat[:3])
     behind, dots = (each.get_offsets() for each in ax.collections)
     spread = np.square(dots - dots.mean(axis=0)).sum()

@@ -123,7 +123,7 @@ def test_it_is_saved_copied_and_exported_with_its_sizes(tmp_path):
     other = made(rng=1)
     other.load_state_dict(rvq.state_dict())
     np.testing.assert_array_equal(other.encode(x, RATE), codes)
-    assert "bins=[16, 4, 9]" in repr(rvq)
+    assert "3 stages of 16, 4, 9 codewords" in repr(rvq)
     with pytest.raises(ParameterError, match="encodec"):
         checkpoints.state_dict(rvq.codebooks, "encodec")
 

@@ -10,6 +10,7 @@ from .. import display
 from ..config import Config
 
 SHOWN = 16  # characters of a fingerprint, as `rvq-np info` shows
+MOST = 8  # sizes that are listed one by one
 NAMED = ("dimension", "codebook_dim", "n_q", "bins")  # arguments that are said in another way
 
 
@@ -17,7 +18,7 @@ def of_arguments(config: Config) -> list[str]:
     """Return in text the shape of a quantizer, and the other arguments that are no defaults."""
     stages = "1 stage" if config.n_q == 1 else f"{config.n_q} stages"
     said = [
-        f"{stages} of {display.span(config.sizes)} codewords",
+        f"{stages} of {_sizes(config)} codewords",
         f"dimension={config.dimension}",
         f"codebook_dim={config.codebook_dim}" + _hint(config),
     ]
@@ -26,6 +27,14 @@ def of_arguments(config: Config) -> list[str]:
         if each.name not in NAMED and value != each.default:
             said.append(f"{each.name}={value!r}")
     return said
+
+
+def _sizes(config: Config) -> str:
+    """Return the codewords of a stage as text: of each where they differ and are few."""
+    sizes = config.sizes
+    if len(set(sizes)) == 1 or len(sizes) > MOST:
+        return display.span(sizes)
+    return ", ".join(map(str, sizes))
 
 
 def _hint(config: Config) -> str:
@@ -67,7 +76,7 @@ def html(rvq: Any) -> str:
         ("state", state),
         ("mode", f"{mode}: calls train {'it; eval() ends that' if rvq.training else 'nothing'}"),
         ("stages", config.n_q),
-        ("codewords per stage", display.span(config.sizes)),
+        ("codewords per stage", _sizes(config)),
         ("dimension", config.dimension),
         ("codebook_dim", f"{config.codebook_dim}{_hint(config)}"),
         ("fingerprint", rvq.codebooks.fingerprint[:SHOWN]),
