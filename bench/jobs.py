@@ -165,7 +165,7 @@ def written(took: dict[str, Took]) -> str:
     """Return the page."""
     rows = "\n".join(
         f"| [{JOBS[name].title}](../guide/{JOBS[name].page}.md) | {JOBS[name].result} "
-        f"| {each.install:.0f} s | {each.run:.0f} s |"
+        f"| {each.install:.2g} s | {each.run:.2g} s |"
         for name, each in took.items()
     )
     made = f"{date.today().isoformat()}: Python {platform.python_version()}, {_processor()}"

@@ -1,5 +1,6 @@
 """Sphinx settings: Markdown pages by MyST, API pages by autosummary, examples by sphinx-gallery."""
 
+import importlib
 import os
 import re
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import numpydoc.xref
 from docutils import nodes
+from sphinx.ext.autodoc.mock import mock, undecorate
 
 import rvq_np
 from rvq_np import errors
@@ -123,6 +125,10 @@ html_baseurl = os.environ.get("READTHEDOCS_CANONICAL_URL", "")
 
 tables.write_all(HERE)
 
+with mock(autodoc_mock_imports):  # what Keras registers is a class, not what a mock makes of it
+    keras_classes = importlib.import_module("rvq_np.grad.keras")
+    keras_classes.ResidualVectorQuantizer = undecorate(keras_classes.ResidualVectorQuantizer)
+
 
 def _switcher_of_this_copy(app, page, template, context, doctree):
     """Let every page find the list of versions beside it, wherever the site is put."""
@@ -145,14 +151,8 @@ def _texts_for_pictures(app, doctree):
             block += nodes.Text(block.rawsource)
 
 
-def _own_module(app, module, name):
-    """Of a class that a mock decorates, viewcode would look for the source in the mock."""
-    return module if module.startswith("rvq_np.grad.") else None
-
-
 def setup(app):
     # Examples are shown as they run for users, so whatever warns there is fixed there.
     warnings.filterwarnings("ignore", category=DeprecationWarning, module="sphinx_gallery")
     app.connect("html-page-context", _switcher_of_this_copy, priority=400)
     app.connect("doctree-read", _texts_for_pictures)
-    app.connect("viewcode-follow-imported", _own_module)

@@ -59,7 +59,7 @@ def test_a_browser_that_does_not_start_is_none(tmp_path, monkeypatch, capsys):
 
 
 def test_errors_of_other_sites_are_not_errors_of_these_pages():
-    entry = {"level": "error", "text": "net::ERR"}
+    entry = dict(level="error", text="net::ERR")
     events = [
         {"method": "Log.entryAdded", "params": {"entry": entry | {"url": "https://cdn.org/x.js"}}},
         {"method": "Log.entryAdded", "params": {"entry": entry | {"url": "http://here/x.js"}}},

@@ -8,6 +8,10 @@ document.addEventListener("DOMContentLoaded", () => {
     table.replaceWith(frame);
     frame.append(table);
   }
+  // What names the links of the gallery is hidden under its pictures.
+  for (const link of document.querySelectorAll(".sphx-glr-thumbcontainer a.internal")) {
+    link.setAttribute("aria-label", link.textContent);
+  }
   const mark = () => {
     for (const frame of document.querySelectorAll(frames)) {
       const wide = frame.scrollWidth > frame.clientWidth + 1;
