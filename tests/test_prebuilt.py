@@ -199,6 +199,14 @@ def test_a_compiler_that_is_not_there_is_named_before_any_work(monkeypatch):
         ahead.build(["native"])
 
 
+def test_a_compiler_without_a_linker_says_so(tmp_path):
+    alone = tmp_path / "cc"
+    alone.write_text("#!/bin/sh\necho \"cannot execute 'ld'\" >&2\nexit 1\n")
+    alone.chmod(0o755)
+    with pytest.raises(errors.BackendError, match=r"(?s)with its linker .*cannot execute 'ld'"):
+        linking._linked(tmp_path, "x86_64", str(alone))
+
+
 def test_the_packages_of_a_cross_compiler_are_named(monkeypatch):
     monkeypatch.delenv("CC", raising=False)
     monkeypatch.setattr("shutil.which", lambda name: None)

@@ -151,7 +151,7 @@ def _linked(folder: Path, machine: str, compiler: str) -> bytes:
     more = ["-undefined", "dynamic_lookup"] if sys.platform == "darwin" else ["-Wl,--gc-sections"]
     line = [compiler, "-O2", "-shared", "-fPIC", "-I", str(folder), str(source), "-o", str(made)]
     line += [*map(str, sorted(folder.glob("*.o"))), "-lm", *more, "-s"]
-    _run(line, f"{compiler} failed")
+    _run(line, f"{compiler} failed; expected a C compiler with its linker (Debian: gcc, binutils)")
     if machine == prebuilt.machine():  # what is missing shows when it is opened
         opening = f"import ctypes; ctypes.PyDLL({str(made)!r})"
         _run([sys.executable, "-c", opening], "the library that was linked cannot be opened")
