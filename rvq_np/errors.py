@@ -29,6 +29,7 @@ __all__ = [
     "PartsError",
     "RvqError",
     "ShapeError",
+    "SingleThreadWarning",
     "StageIndexError",
     "StateError",
     "TooFewVectorsWarning",
@@ -154,3 +155,7 @@ class TooFewVectorsWarning(UserWarning):
 
 class UnstableTrainingWarning(UserWarning):
     """Training replaces most codewords at every step, and so learns nothing."""
+
+
+class SingleThreadWarning(UserWarning):
+    """JAX has one thread, which a compiled function with a callback may wait for without end."""

@@ -6,14 +6,17 @@ values that cannot be quantized give NaN and codes of -2.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..errors import SingleThreadWarning, warn
 from . import _devices, _operation
 
 
@@ -137,5 +140,20 @@ def _on_all_devices(
 
 
 def callback(host: Any, sizes: Any, operands: Any, mapped: Any = "sequential") -> Any:
+    """Return what `host`, a function of NumPy arrays, gives when the transformed function runs."""
+    _check_threads()
     operands = [jax.lax.stop_gradient(each) for each in operands if each is not None]
     return jax.pure_callback(host, sizes, *operands, vmap_method=mapped)
+
+
+@cache
+def _check_threads() -> None:
+    """Warn, once a process, where JAX has a single thread, which a callback would wait for."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    if (cores or 1) < 2 and jax.local_device_count("cpu") < 2:
+        warn(
+            "rvq_np.grad.jax: this process has one core, so JAX has one thread, and a compiled "
+            "function that calls NumPy may wait for ever. Before JAX starts, set the environment "
+            "variable XLA_FLAGS=--xla_force_host_platform_device_count=2.",
+            SingleThreadWarning,
+        )

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import jax
@@ -19,8 +20,10 @@ from rvq_np.errors import (
     NonFiniteError,
     ParameterError,
     ShapeError,
+    SingleThreadWarning,
     StateError,
 )
+from rvq_np.grad import _jax_operator
 from rvq_np.grad._remembered import without
 from rvq_np.grad.jax import ResidualVectorQuantizer
 
@@ -223,6 +226,27 @@ print(bool(jnp.isfinite(x).all()))
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=2000, check=False
     )
     assert done.stdout.strip() == "True", done.stderr[-3000:]
+
+
+@pytest.mark.parametrize(("cores", "devices", "warned"), [
+    (1, 1, True), (2, 1, False), (1, 2, False),
+])  # fmt: skip
+def test_one_core_on_which_a_callback_would_wait_for_ever_is_said(
+    cores, devices, warned, monkeypatch
+):
+    """JAX 0.10 pinned to one core hung in `pure_callback`, from some thousand numbers on."""
+    monkeypatch.setattr(_jax_operator.os, "sched_getaffinity", lambda _: set(range(cores)))
+    monkeypatch.setattr(jax, "local_device_count", lambda _: devices)
+    _jax_operator._check_threads.cache_clear()
+    rvq, x = shim.trained().eval(), jnp.ones((4, 6))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(2):
+            jax.jit(lambda x: grad.quantize(x, rvq, 50).quantized)(x)
+    _jax_operator._check_threads.cache_clear()
+    (*found,) = (each for each in caught if each.category is SingleThreadWarning)
+    assert len(found) == warned
+    assert all("xla_force_host_platform_device_count=2" in str(each.message) for each in found)
 
 
 @pytest.mark.transform("jax", "training an rvq_np quantizer under a transform", refused=True)
