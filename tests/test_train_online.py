@@ -196,7 +196,7 @@ def test_no_warning_where_codewords_are_replaced_now_and_then():
 def test_none_is_for_the_threshold_only():
     with pytest.raises(ParameterError, match="epsilon is None"):
         paced(epsilon=None)
-    assert "threshold_ema_dead_code=None" in repr(paced())
+    assert "threshold_ema_dead_code=None" in repr(paced().config)
 
 
 def test_kmeans_ends_where_nothing_moves():
