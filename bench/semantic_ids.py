@@ -280,8 +280,8 @@ def wide(setting: Setting, threads: int) -> Answer:
         f"{count} x 512, {stages} stages of {size}, 10 iterations on all rows; once each, in turn. "
         f"{OURS} also resolves. {FAISS} multiplies all rows with all codewords once an iteration, "
         "20 times. We do it about 30 times, at twice the rate of sgemm at most: three beginnings "
-        "of each stage are tried, and codes are made at the end. Without what later iterations leave "
-        "out that is 1.3 times as fast; 4 times would need six times the rate of sgemm."
+        "of each stage are tried, and codes are made at the end. Without what later iterations "
+        "leave out that is 1.3 times as fast; 4 times would need six times the rate of sgemm."
     )
     title = "Semantic IDs: many wide codewords"
     check = Check(title, f"{FAISS}, 4 times as fast", threads, reached, 4)
