@@ -16,12 +16,12 @@ from .quality import POINTS
 
 FRONT = ROOT / "docs" / "_static" / "front.svg"
 ON, BYTES = "SIFT", 8
-LOWEST = "refined, prefixes=0.1"  # labelled below its curve
-# What is shown of the methods measured, and how: name, colour.
+LOWEST = "refined"  # labelled below its curve
+# What is shown of the methods measured, and how: name, colour, point with the label.
 SHOWN = {
-    "Faiss RQ, trained at beam 1": ("Faiss RQ", "#00798c"),
-    "fit": ("rvq_np, fit", "#b8860b"),
-    LOWEST: ("rvq_np, fit and refine", "#d1495b"),
+    "Faiss RQ, trained at beam 1": ("Faiss RQ", "#00798c", -1),
+    "fit, refine=None": ("rvq_np, fit", "#b8860b", 1),
+    LOWEST: ("rvq_np, refine=True", "#d1495b", -1),
 }
 FLAT = {"Faiss PQ": "#8d6a9f", "Faiss LSQ": "#30638e"}  # methods without a beam
 
@@ -42,11 +42,11 @@ def draw(path: Path, points: list[dict[str, Any]]) -> None:
         figure = Figure(figsize=(6.4, 4.4), layout="constrained")
         axis = figure.add_subplot()
         beams = sorted({int(beam) for errors in found.values() for beam in errors})
-        for method, (label, colour) in SHOWN.items():
+        for method, (label, colour, at) in SHOWN.items():
             some = sorted(int(beam) for beam in found[method])
             errors = [found[method][str(beam)] / 1000 for beam in some]
             axis.plot(some, errors, marker="o", linewidth=2.2, color=colour)
-            _label(axis, label, (some[-1], errors[-1]), colour, above=method != LOWEST)
+            _label(axis, label, (some[at], errors[at]), colour, above=method != LOWEST)
         for method, colour in FLAT.items():
             (error,) = found[method].values()
             axis.axhline(error / 1000, color=colour, linestyle="--", linewidth=1.4)
@@ -70,7 +70,7 @@ def _label(axis: Any, text: str, end: tuple[float, float], colour: str, above: b
         end,
         (0, 11 if above else -20),
         textcoords="offset points",
-        ha="right",
+        ha="right" if end[0] > 8 else "left",
         color=colour,
         weight="bold",
     )

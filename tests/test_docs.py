@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import rvq_np
+from bench import front
 from rvq_np import checkpoints
 
 ROOT = Path(__file__).parent.parent
@@ -147,6 +148,15 @@ def test_every_public_name_has_a_page():
             assert name == "__version__" or f"   {prefix}{name}\n" in lists, prefix + name
     for name in whole:
         assert f"   {name.removeprefix('rvq_np.')}\n" in lists
+
+
+def test_the_first_picture_is_drawn_from_the_points_that_are_there(tmp_path):
+    """It named a method that a later measurement no longer had."""
+    points = json.loads((ROOT / "bench" / "quality.json").read_text())
+    front.draw(tmp_path / "front.svg", points)
+    assert "<svg" in (tmp_path / "front.svg").read_text()
+    with pytest.raises(KeyError, match="refined"):
+        front.draw(tmp_path / "less.svg", [p for p in points if p.get("method") != "refined"])
 
 
 @pytest.mark.quick
