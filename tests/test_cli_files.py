@@ -258,6 +258,7 @@ def test_what_cannot_be_done_is_one_line(line, message, files, capsys):
     assert sorted(os.listdir(files)) == before
 
 
+@pytest.mark.slow
 def test_bench_measures_what_is_asked_for(capsys):
     run("bench --dim 4 --codewords 8 --stages 2 --rows 64")
     lines = capsys.readouterr().out.splitlines()

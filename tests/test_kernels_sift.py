@@ -109,7 +109,11 @@ def test_nothing_is_ruled_out_where_float32_says_nothing(scale, dtype):
 
 
 @EACH_SCREEN
-@DTYPES
+@pytest.mark.parametrize(
+    "dtype",
+    [np.float32, pytest.param(np.float64, marks=pytest.mark.slow)],
+    ids=["float32", "float64"],
+)
 @given(st.data())
 def test_codes_in_tight_groups_are_those_of_the_definition(screen, dtype, data):
     x, books = data.draw(grouped(dtype, most=16))
