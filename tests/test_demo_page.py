@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from helpers import browser
+from pages import browser, checks
 
 from rvq_np.demo import page
 
@@ -140,14 +140,53 @@ def test_curves_are_where_their_numbers_are():
     assert "nan" not in page.made("T", "A", [silent], RATE, ([], []))
 
 
+# What the page measures of itself, once every player has its sound or an error.
+ASKED = """
+(async () => {
+  const audio = [...document.querySelectorAll("audio")];
+  const ready = each => each.readyState >= 1 || each.error ? null : new Promise(done => {
+    each.addEventListener("loadedmetadata", done);
+    each.addEventListener("error", done);
+  });
+  await Promise.all(audio.map(ready));
+  const clipped = [...document.querySelectorAll("h1,h2,h3,p,li,figcaption")].filter(each => {
+    const box = each.getBoundingClientRect();
+    return each.scrollWidth > each.clientWidth + 1 || box.left < 0 || box.right > innerWidth + 1;
+  });
+  const colours = getComputedStyle(document.body);
+  return {
+    width: innerWidth,
+    page: document.documentElement.scrollWidth,
+    durations: audio.map(each => Number.isFinite(each.duration) ? each.duration : null),
+    clipped: clipped.map(each => each.textContent),
+    images: document.querySelectorAll("svg image").length,
+    small: [...document.querySelectorAll("svg text")].filter(
+      each => each.getBoundingClientRect().height < 9).map(each => each.textContent),
+    background: colours.backgroundColor, text: colours.color,
+    resources: performance.getEntriesByType("resource").map(each => each.name)
+      .filter(each => !each.startsWith("data:")),
+  };
+})()
+"""
+
+
+def measured(path, width, scheme="light"):
+    """Return what `ASKED` finds in a page, `width` pixels wide, and its console errors."""
+    with browser.running(browser.found()) as chromium:
+        chromium.window(width, 1500, scheme)
+        chromium.open(path.as_uri())
+        found = chromium.evaluate(ASKED)
+        return found, list(checks.errors_of(chromium.events, "file:"))
+
+
 @pytest.mark.slow
-@pytest.mark.skipif(browser.path() is None, reason="there is no Chromium")
+@pytest.mark.skipif(browser.found() is None, reason="there is no Chromium")
 @pytest.mark.parametrize("width", [1400, 390])
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_in_a_browser_every_player_loads_and_nothing_is_clipped(width, dark, tmp_path):
     path = tmp_path / "index.html"
     path.write_text(text(names=("one", "a_name_without_a_space" * 4)), "utf-8")
-    found, errors = browser.measured(path, tmp_path, width, dark)
+    found, errors = measured(path, width, "dark" if dark else "light")
     assert errors == []
     assert found["width"] == width
     assert found["page"] <= width  # nothing to scroll to the side
@@ -163,7 +202,7 @@ def test_in_a_browser_every_player_loads_and_nothing_is_clipped(width, dark, tmp
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(browser.path() is None, reason="there is no Chromium")
+@pytest.mark.skipif(browser.found() is None, reason="there is no Chromium")
 def test_a_browser_finds_what_is_wrong(tmp_path):
     """So that the test above can fail."""
     path = tmp_path / "index.html"
@@ -171,7 +210,7 @@ def test_a_browser_finds_what_is_wrong(tmp_path):
     broken = broken.replace("<h1>", '<h1 style="width:40px;white-space:nowrap">')
     broken = broken.replace("</main>", "<script>console.error('seen')</script></main>")
     path.write_text(broken, "utf-8")
-    found, errors = browser.measured(path, tmp_path, 390)
+    found, errors = measured(path, 390)
     assert len(errors) == 1
     assert found["durations"].count(None) == 1
     assert found["clipped"] == ["Speech & codes"]

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.kernel_cases import _bound, screened
+from helpers.processor import KERNELS, can_run
 from llvmlite import binding
 
 from rvq_np.kernels.compiled import jit, search
@@ -101,7 +102,6 @@ PROCESSORS = {
     "unknown": ("generic", "", None, processor.Target(4, 2, ("float32",), False)),
     "NEON": (None, None, "aarch64-unknown-linux-gnu", processor.Target(4, 4, ("float32",), True)),
 }
-NEEDED = {"AVX2": "avx2", "AVX-VNNI": "avxvnni", "AVX-512 without VNNI": "avx512bw"}
 ON_X86 = platform.machine().lower() in ("x86_64", "amd64")
 SELECTED = [
     *(f"test_backends.py::{name}" for name in ("TestNumba", "TestNumbaFloat64")),
@@ -155,11 +155,9 @@ def run_as(processor, arguments=(), more=""):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("processor", PROCESSORS if ON_X86 else ["NEON"])
+@pytest.mark.parametrize("processor", can_run(PROCESSORS, KERNELS) if ON_X86 else ["NEON"])
 def test_other_processors_give_the_same_codes(processor, tmp_path, monkeypatch):
     """NEON's shape runs here, too: LLVM lowers its vectors of four for any processor."""
-    if not binding.get_host_cpu_features().get(NEEDED.get(processor, "sse2"), True):
-        pytest.skip(f"this processor has no {NEEDED[processor]}")
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
     selected = SELECTED
     if len(PROCESSORS[processor][3].screens) > 1:
