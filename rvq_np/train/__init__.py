@@ -12,13 +12,14 @@ from .chunked import Chunks
 from .collect import ENOUGH, Collected, enough
 from .distributed import ALONE, AllReduce
 from .ema import ema, expire, step
-from .fit import FitProgress, fit
+from .fit import fit
 from .initial import initialize
 from .joint import JointTally, joint_tally, refit
 from .kmeans import kmeans, sample_rows
 from .progress import reporting
 from .refine import RefineProgress, refine
 from .sources import opened
+from .stages import FitProgress
 from .start import random_stage, stages_of
 from .state import CodebookState, Usage, Usages, codebooks_of, usage
 from .state_dict import entries, from_state_dict, shapes, state_dict

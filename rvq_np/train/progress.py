@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 from .. import arguments
 from ..kernels import compiling
-from .fit import FitProgress
+from .stages import FitProgress
 
 Report = Callable[[FitProgress], None]
 

@@ -150,7 +150,7 @@ EXPIRY = (
     Fault(
         "codebooks of nine tenths of the vectors are returned where a refinement is not taken",
         "fit",
-        "states = _by_stages(task, task.data(rows), rng, Checkpoint(None, x, rng, asked))",
+        "states = by_stages(task, task.data(rows), rng, Checkpoint(None, x, rng, asked))",
         "pass",
         "tests/test_train_refining.py::"
         "test_codebooks_that_are_not_taken_are_those_of_plain_fit_to_the_bit",
