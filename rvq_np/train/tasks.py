@@ -125,7 +125,13 @@ def _client() -> Any:
 
 
 def _large() -> contextlib.AbstractContextManager[Any]:
-    """Return a context without Dask's advice on large graphs: codewords have to travel in them."""
+    """Return a context without a cluster's advice on large graphs: codewords travel in them.
+
+    Without a cluster nothing is set. If `distributed` were first imported in the context, all of
+    its defaults would end with it.
+    """
+    if _client() is None:
+        return contextlib.nullcontext()
     import dask
 
     found: contextlib.AbstractContextManager[Any] = dask.config.set(

@@ -2,6 +2,8 @@
 
 import contextlib
 import pickle
+import subprocess
+import sys
 from importlib import import_module
 
 import dask
@@ -67,6 +69,22 @@ MAPS = [
     if q != 1 else None
     for q in range(3)
 ]  # fmt: skip
+
+
+def test_a_fit_leaves_the_configuration_of_dask_as_it_is():
+    """Where `distributed` was imported during a fit only, its defaults were gone afterwards."""
+    code = """
+import dask, dask.array as da
+from rvq_np import train
+x = da.random.default_rng(0).standard_normal((40, 3), chunks=(20, 3))
+train.fit(x, 1, 4, 1, 0)
+import distributed
+print(dask.config.get("distributed.comm.timeouts.connect"), dask.compute(x.sum())[0] != 0)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=2000, check=False
+    )
+    assert done.stdout.split() == ["30s", "True"], done.stderr[-2000:]
 
 
 @pytest.mark.parametrize("persist", [True, False])
