@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 MOST = 32  # rows of a table; a value may have any number
+FINGERPRINT = 16  # characters that are shown of one
 STYLE = (
     "<style>.rvq-np{font-size:.9em;color:inherit;max-width:100%;overflow-x:auto}"
     ".rvq-np table{border-collapse:collapse;margin:.3em 0;color:inherit;background:none}"
@@ -36,7 +37,7 @@ def table(
     columns : sequence of str
         Titles of the second table; without any there is none.
     rows : sequence of sequence
-        `MOST` of them are shown, and how many more there are.
+        One a stage. `MOST` of them are shown, and how many more there are.
     shut : bool, optional
         Whether the rows are shown after a click only.
 
@@ -82,3 +83,8 @@ def span(numbers: Iterable[int]) -> str:
     """Return the least and the largest of some numbers as text, or the only one."""
     found = sorted(set(numbers))
     return str(found[0]) if len(found) == 1 else f"{found[0]} to {found[-1]}"
+
+
+def short(fingerprint: str) -> str:
+    """Return the beginning of a fingerprint, enough for a reader to tell two apart."""
+    return fingerprint[:FINGERPRINT]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import bitstream
+from .. import bitstream, display
 from ..codebooks import Quantizer
 from ..codec import validation
 from ..errors import CheckpointError, PartsError
@@ -46,7 +46,7 @@ def of_model(path: str, model: Model, counted: str | None, as_json: bool = False
     print(f"bits per vector      {sum(bits):g}{per_stage}")
     if quantizer.block > 1:
         print(f"frames per code      {', '.join(map(str, quantizer.strides))}")
-    print(f"fingerprint          {quantizer.fingerprint[:16]}")
+    print(f"fingerprint          {display.short(quantizer.fingerprint)}")
     if model.rvq is None:
         print(f"quantizer            {quantizer!r}")
         _print_stages(quantizer)

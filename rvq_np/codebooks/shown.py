@@ -9,8 +9,6 @@ import numpy as np
 from .. import display
 from ..errors import ParameterError, ShapeError
 
-PRINTED = 16  # characters of a fingerprint, as `rvq-np info` shows
-
 
 def stacked(quantizer: Any, dtype: Any, copy: bool | None) -> np.ndarray:
     """Return the codewords (Q, K, C) of all stages: what ``numpy.asarray(quantizer)`` gives.
@@ -49,7 +47,7 @@ def html(quantizer: Any) -> str:
         ("dimension of codewords", display.span(width for _, width in shapes)),
         ("dtype", quantizer.dtype.name),
         ("bits per vector", f"{_bits(quantizer):g}"),
-        ("fingerprint", quantizer.fingerprint[:PRINTED]),
+        ("fingerprint", display.short(quantizer.fingerprint)),
     ]
     columns = ("stage", "codewords", "dimension", "metric", "linear maps", "frames per code")
     rows = [

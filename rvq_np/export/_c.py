@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import arguments
+from .. import arguments, display
 from ..codebooks import Codebooks, Parallel, Projected, composed
 from ..errors import ParameterError
 from ..files.atomic import NewFile
@@ -123,7 +123,8 @@ def _lines(
 ) -> Iterator[str]:
     upper, sizes = name.upper(), [len(each) for each in tables]
     offsets = np.cumsum([0, *sizes])
-    yield f"/* {' '.join(repr(quantizer).split())}, fingerprint {quantizer.fingerprint[:16]}."
+    fingerprint = display.short(quantizer.fingerprint)
+    yield f"/* {' '.join(repr(quantizer).split())}, fingerprint {fingerprint}."
     yield "   A code of stage q is the row offsets[q] + code; a vector is the sum of its rows,"
     yield "   and of each bias of which some stage has a code. A dropped code, -1, has no row. */"
     yield f"#ifndef {upper}_H"

@@ -9,7 +9,6 @@ from typing import Any
 from .. import display
 from ..config import Config
 
-SHOWN = 16  # characters of a fingerprint, as `rvq-np info` shows
 MOST = 8  # sizes that are listed one by one
 NAMED = ("dimension", "codebook_dim", "n_q", "bins")  # arguments that are said in another way
 
@@ -64,7 +63,7 @@ def of(rvq: Any) -> str:
     said = [*of_training(trained(rvq._states), rvq.training), *of_arguments(rvq.config)]
     if rvq.frozen:
         said.append(f"frozen={rvq.frozen}")
-    said.append(f"fingerprint {rvq.codebooks.fingerprint[:SHOWN]}")
+    said.append(f"fingerprint {display.short(rvq.codebooks.fingerprint)}")
     return f"{type(rvq).__name__}({', '.join(said)})"
 
 
@@ -79,7 +78,7 @@ def html(rvq: Any) -> str:
         ("codewords per stage", _sizes(config)),
         ("dimension", config.dimension),
         ("codebook_dim", f"{config.codebook_dim}{_hint(config)}"),
-        ("fingerprint", rvq.codebooks.fingerprint[:SHOWN]),
+        ("fingerprint", display.short(rvq.codebooks.fingerprint)),
     ]
     rows = [
         (q, size, "yes" if done else "no", f"{use.utilisation:.1%}", f"{use.perplexity:.1f}")

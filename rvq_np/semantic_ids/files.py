@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import arguments
+from .. import arguments, display
 from ..errors import InputFileError, ShapeError
 from ..files.atomic import NewFile
 from . import _codes
@@ -197,7 +197,7 @@ def check_codebooks(path: str | os.PathLike[str], manifest: Mapping[str, Any], b
     if made_by != books.fingerprint:
         raise InputFileError(
             f"add: {str(path)!r} has IDs of the codebooks {str(made_by)[:16]}, got "
-            f"{books.fingerprint[:16]}; expected the same codebooks."
+            f"{display.short(books.fingerprint)}; expected the same codebooks."
         )
 
 
