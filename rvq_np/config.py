@@ -16,6 +16,7 @@ from . import arguments
 from .errors import LevelsError, ParameterError
 
 CLASS = "ResidualVectorQuantizer"
+NUDGE = 1 + 1e-9  # of a quotient that may round to just below a whole number
 IN_BITS = 1000.0  # vectors per second at which kb/s are bits per vector
 
 
@@ -155,10 +156,10 @@ class Config:
         if not spent or costs[-1] == 0:
             return self.n_q
         if isinstance(self.bins, tuple):
-            fitting = int(np.flatnonzero(costs <= spent * (1 + 1e-9))[-1])
+            fitting = int(np.flatnonzero(costs <= spent * NUDGE)[-1])
         else:
             per_stage = float(costs[1])
-            fitting = math.floor(min(spent / per_stage * (1 + 1e-9), self.n_q))
+            fitting = math.floor(min(spent / per_stage * NUDGE, self.n_q))
         return max(1, fitting)
 
     def asked(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .. import arguments
+from ..config import NUDGE
 from ..errors import LevelsError, ParameterError
 from .codes import Codes
 
@@ -29,7 +30,7 @@ def within(quantizer: Any, bandwidth: float, rate: Fraction | None) -> Any:
         for size, stride in zip(quantizer.sizes, quantizer.strides, strict=True)
     ]
     costs = np.cumsum(bits) * float(rate) / 1000
-    fitting = int((costs <= found * (1 + 1e-9)).sum())  # nudged, as by the class
+    fitting = int((costs <= found * NUDGE).sum())
     return quantizer[: max(1, fitting)] if found else quantizer
 
 

@@ -117,7 +117,7 @@ BANDWIDTH = (
     Fault(
         "a stage is lost where an exact bitrate rounds down",
         "Config.stages_for",
-        "spent / per_stage * (1 + 1e-9)",
+        "spent / per_stage * NUDGE",
         "spent / per_stage",
         f"{QUANTIZER}::test_no_stage_is_lost_to_rounding_on_exact_bitrates",
     ),
