@@ -31,11 +31,16 @@
       say("a text is cut off", node);
   }
   let rank = 0;
+  const sizes = {};
   for (const heading of article.querySelectorAll("h1, h2, h3, h4, h5, h6")) {
     const next = Number(heading.tagName[1]);
     if (next > rank + 1) say(`a heading of rank ${next} after one of rank ${rank}`, heading);
     rank = next;
+    if (heading.checkVisibility()) sizes[next] = parseFloat(getComputedStyle(heading).fontSize);
   }
+  for (const [each, size] of Object.entries(sizes))
+    if (size >= sizes[each - 1])
+      found.push(`headings of rank ${each} are not smaller than those of rank ${each - 1}: ${size} pixels`);
   const tops = article.querySelectorAll("h1").length;
   if (tops !== 1) found.push(`${tops} headings of rank 1`);
   if (!document.documentElement.lang) found.push("the page has no language");
