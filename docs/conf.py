@@ -54,6 +54,7 @@ autodoc_mock_imports += ["rvq_np.grad._keras_backend"]  # it looks at the backen
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the docstrings say shape and dtype, which hints cannot
 autosummary_generate = True
+toc_object_entries_show_parents = "hide"  # "fit()" in the list of a page, not its class as well
 numpydoc_class_members_toctree = False
 numpydoc_show_class_members = False  # the class template lists them, once
 numpydoc_xref_param_type = True  # links errors, values and the class where a docstring names them

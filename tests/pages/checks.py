@@ -14,7 +14,8 @@ LOOK = Path(__file__).with_name("look.js").read_text(encoding="utf-8")
 KINDS = (
     "a heading is cut off", "pixels wide", "a table is cut off", "a text is cut off",
     "a picture without a text", "a picture that does not load", "a heading of rank",
-    "headings of rank 1", "not smaller than those of rank", "no language", "console: an error in the console", "console: Uncaught",
+    "headings of rank 1", "not smaller than those of rank", "a link beside the text is cut off",
+    "no language", "console: an error in the console", "console: Uncaught",
 )  # fmt: skip
 AXE = """
 axe.run(document, {resultTypes: ["violations"], runOnly: RULES}).then(

@@ -10,6 +10,14 @@
     if (box.right > width + 1 || box.left < -1 || heading.scrollWidth > heading.clientWidth + 1)
       say("a heading is cut off", heading);
   }
+  for (const link of document.querySelectorAll(".bd-sidebar a, nav a")) {
+    const range = document.createRange();
+    range.selectNodeContents(link);
+    const side = link.closest(".bd-sidebar") || document.documentElement;
+    const text = range.getBoundingClientRect();
+    if (link.checkVisibility() && text.width && text.right > side.getBoundingClientRect().right + 1)
+      say("a link beside the text is cut off", link);
+  }
   if (document.documentElement.scrollWidth > width + 1)
     found.push(`the page is ${document.documentElement.scrollWidth} pixels wide, the window ${width}`);
   for (const table of article.querySelectorAll("table")) {
