@@ -102,17 +102,36 @@ class Seeker:
 
         def some(start: int, stop: int) -> None:
             widest, longest = max(few, most), max(self.sizes)
+            vectors, codes = rows(items[start:stop]), own[:, start:stop].T
+            each, place = _distinct(vectors, codes)
+            cost, path = costs[start:stop], paths[start:stop]
+            repeated = len(each) < stop - start
+            if repeated:  # one search for equal items, copied to each of them
+                vectors, codes = vectors[each], codes[each]
+                cost, path = np.empty((len(each), most)), np.zeros((len(each), most, n_q), np.int32)
             seek(
-                products.of(rows(items[start:stop])), products.squares, self.begin, self.pairs,
-                self.place, products.turned, np.ascontiguousarray(own[:, start:stop]), *full, few,
-                costs[start:stop], paths[start:stop], np.empty(longest), np.empty(longest),
+                products.of(vectors), products.squares, self.begin, self.pairs,
+                self.place, products.turned, np.ascontiguousarray(codes.T), *full, few,
+                cost, path, np.empty(longest), np.empty(longest),
                 np.empty(widest), np.empty(widest, np.int64), np.empty((widest, n_q), np.int32),
                 np.empty(widest), np.empty(widest, np.int64), np.empty((widest, n_q), np.int32),
             )  # fmt: skip
+            if repeated:
+                costs[start:stop], paths[start:stop] = cost[place], path[place]
 
         step = max(1, min(ROWS, NUMBERS // int(self.begin[-1])))
         tiles.over_rows(some, len(items), step)
         return costs, paths
+
+
+def _distinct(vectors: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the items (m,) that differ from all before them, and for each item which it equals."""
+    both = (np.ascontiguousarray(part).view(np.uint8) for part in (vectors, codes))
+    rows = np.concatenate(list(both), axis=1)
+    _, first, place = np.unique(
+        rows.view(f"V{rows.shape[1]}").ravel(), return_index=True, return_inverse=True
+    )
+    return first, place
 
 
 def place(
