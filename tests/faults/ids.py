@@ -54,6 +54,13 @@ FAULTS = (
         "tests/test_ids_free.py::test_the_cheapest_move_is_made_first_among_all_free_ids",
     ),
     Fault(
+        "free IDs: the answers of equal items are given to others",
+        "Seeker.nearest",
+        "cost[place], path[place]",
+        "cost[place[::-1]], path[place[::-1]]",
+        "tests/test_ids_free.py::test_the_cheapest_move_is_made_first_among_all_free_ids",
+    ),
+    Fault(
         "free IDs: sums of products are rounded",
         "Products.__init__",
         "(codewords.shape[1] * added).bit_length()) // 2",
