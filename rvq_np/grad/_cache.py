@@ -2,8 +2,8 @@
 
 A framework's weights change in place, and nothing tells of all of it: torch's version counters do
 not count writes through ``.data``, NumPy views, DLPack or shared memory.  So every call looks at
-all bytes, once: compiled, as a fingerprint (`kernels.fingerprints`) on all threads; where there are
-few, or without Numba, by comparison with a copy.
+all bytes, once: compiled, as a fingerprint (`kernels.compiled.fingerprints`) on all threads;
+where there are few, or without Numba, by comparison with a copy.
 """
 
 from __future__ import annotations
