@@ -2,13 +2,13 @@
 Speech at eight bitrates
 ========================
 
-Train a quantizer on 27 seconds of speech, encode a sentence that it has not seen with one to
-eight stages, and listen. This is what ``rvq-np demo`` does, see :doc:`/speech`.
+Train a quantizer on 27 seconds of speech. Encode a held-out sentence with one to eight stages, and
+listen to the results. ``rvq-np demo`` does the same, see :doc:`/speech`.
 """
 
 # %%
-# The clips ship with the package. A vector is 64 coefficients of a transform that is invertible
-# (MDCT), so all loss is that of the quantizer. A stage of 1024 codewords costs 10 bits a vector.
+# The clips are part of the package. A vector is 64 coefficients of an invertible transform (MDCT),
+# so the quantizer causes all of the error. A stage of 1024 codewords costs 10 bits per vector.
 
 import matplotlib.pyplot as plt
 from IPython.display import Audio
@@ -36,32 +36,32 @@ Audio(decoded[1], rate=demo.RATE, normalize=False)
 Audio(decoded[2], rate=demo.RATE, normalize=False)
 
 # %%
-# Three, 7.5 kb/s:
+# Three stages, 7.5 kb/s:
 
 Audio(decoded[3], rate=demo.RATE, normalize=False)
 
 # %%
-# Four, 10 kb/s:
+# Four stages, 10 kb/s:
 
 Audio(decoded[4], rate=demo.RATE, normalize=False)
 
 # %%
-# Five, 12.5 kb/s:
+# Five stages, 12.5 kb/s:
 
 Audio(decoded[5], rate=demo.RATE, normalize=False)
 
 # %%
-# Six, 15 kb/s:
+# Six stages, 15 kb/s:
 
 Audio(decoded[6], rate=demo.RATE, normalize=False)
 
 # %%
-# Seven, 17.5 kb/s:
+# Seven stages, 17.5 kb/s:
 
 Audio(decoded[7], rate=demo.RATE, normalize=False)
 
 # %%
-# All eight, 20 kb/s:
+# All eight stages, 20 kb/s:
 
 Audio(decoded[8], rate=demo.RATE, normalize=False)
 
@@ -86,7 +86,7 @@ axes.legend(frameon=False)
 plt.show()
 
 # %%
-# Spectrograms: noise fills the quiet places first, and the harmonics come back stage by stage.
+# Spectrograms of the original, and of the sentence decoded from eight stages and from one.
 
 figure, panels = plt.subplots(3, 1, figsize=(7, 6), layout="constrained", sharex=True)
 sounds = {"original": clip.samples, "8 stages": decoded[8], "1 stage": decoded[1]}

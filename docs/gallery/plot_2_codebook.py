@@ -2,8 +2,8 @@
 What codebooks look like
 ========================
 
-Vectors of two numbers can be drawn. Stage 0 covers the data, stage 1 what is left of them, and
-the sums of both are the vectors that can be decoded.
+Vectors of two dimensions can be drawn. The codewords of stage 0 cover the data, and those of stage
+1 the residuals. A decoded vector is the sum of one codeword of each stage.
 """
 
 import matplotlib.pyplot as plt
@@ -22,8 +22,8 @@ codes = rvq_np.encode(x, rvq.codebooks)
 residual = x - rvq_np.decode(codes[:1], rvq.codebooks)
 
 # %%
-# Left: each vector has the colour of its code of stage 0. Middle: what stage 0 leaves over, and
-# the codewords of stage 1. Right: all 256 sums; 32 codewords are stored.
+# Left: each vector has the colour of its code of stage 0. Middle: the residuals after stage 0, and
+# the codewords of stage 1. Right: all 256 sums, from 32 stored codewords.
 
 sums = (first[:, None] + second[None]).reshape(-1, 2)
 figure, panels = plt.subplots(1, 3, figsize=(11, 3.8), layout="constrained")
@@ -35,10 +35,10 @@ panels[1].scatter(*second.T, c="black", marker="x", s=40)
 panels[1].set_title("stage 1: residuals and codewords")
 panels[2].scatter(*x.T, c="lightgrey", s=3)
 panels[2].scatter(*sums.T, c="tab:red", s=6)
-panels[2].set_title("what two codes can decode to")
+panels[2].set_title("all decoded vectors")
 for axes in panels:
     axes.set_aspect("equal")
-    axes.set(xlabel="first number", ylabel="second number")
+    axes.set(xlabel="first component", ylabel="second component")
 plt.show()
 
 # %%

@@ -2,9 +2,9 @@
 Which codewords are used
 ========================
 
-A codebook whose codewords are used alike carries most. This is counted on speech, for a
-quantizer that was fitted, and for one that was trained on batches that are too small for its
-rule.
+A code carries most information when all codewords are used equally often. This example counts the
+use of codewords on speech, for two quantizers. One was fitted. The other was trained on batches
+that are too small for its rule of dead-code replacement.
 """
 
 import warnings
@@ -27,8 +27,8 @@ def new(**options):
 fitted = new().fit(x)
 
 # %%
-# ESPnet's rule replaces a codeword that fewer than two vectors of a batch choose. Of 100
-# vectors, that is nearly every one of 128 codewords, at every step; the library warns of it.
+# ESPnet's rule replaces a codeword whose averaged count is below two. With 100 vectors per batch,
+# that holds for nearly all of the 128 codewords, at every step. The library warns about this.
 
 collapsed = new(threshold_ema_dead_code=2)
 rng = np.random.default_rng(0)

@@ -2,9 +2,9 @@
 Training on batches
 ===================
 
-How the error on held-out speech falls while a quantizer trains batch by batch, as inside a
-network, and where ``fit`` on all vectors ends. Small batches need a rule for codewords that are
-not used; see :doc:`/quality`.
+The error on held-out speech while a quantizer trains batch by batch, as inside a network. The
+dashed line is the error after ``fit`` on all vectors. Small batches need a rule for unused
+codewords; see :doc:`/quality`.
 """
 
 import warnings
@@ -33,7 +33,7 @@ def error(rvq):
 
 
 # %%
-# The default waits until there were enough vectors to make first codewords of, then replaces
+# The default waits until there were enough vectors to make the first codewords. Then it replaces
 # only codewords that stay unused.
 
 rules = {"default": None, "0: never replace": 0, "2: ESPnet's rule": 2}

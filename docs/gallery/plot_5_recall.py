@@ -2,9 +2,9 @@
 Recall over bytes
 =================
 
-Search among compressed vectors: of how many queries is the true nearest neighbour among the
-first R found? The vectors are the embeddings of tokens that the package wordllama ships (MIT
-licence), 256 numbers, 1024 bytes each.
+Search among compressed vectors. Recall@R is the share of queries whose true nearest neighbour is
+among the first R results. The vectors are embeddings of tokens from the package wordllama (MIT
+licence). Each has 256 dimensions, 1024 bytes.
 """
 
 import importlib.util
@@ -25,8 +25,8 @@ queries, x = table[order[:300]], table[order[300:12300]]
 print(x.shape)
 
 # %%
-# One quantizer of eight stages of 256 codewords: a byte a stage. Fewer bytes are fewer stages of
-# it.
+# One quantizer has eight stages of 256 codewords: one byte per stage. For fewer bytes, only its
+# first stages are used.
 
 rvq = rvq_np.ResidualVectorQuantizer(256, 256, n_q=8, bins=256, kmeans_iters=10, rng=0).fit(x)
 nearest = (queries @ x.T).argmax(axis=1)
@@ -34,7 +34,7 @@ ranks = np.arange(1, 101)
 
 
 def recall(decoded):
-    """Return, for each R, how many queries have their nearest among the first R found."""
+    """Return, for each R, the share of queries whose nearest is among the first R."""
     distances = np.square(decoded).sum(axis=1) - 2 * queries @ decoded.T
     own = distances[np.arange(len(queries)), nearest]
     position = (distances < own[:, None]).sum(axis=1)

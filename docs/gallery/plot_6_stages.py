@@ -2,8 +2,8 @@
 Choosing stages and codebook size
 =================================
 
-At equal bits: few stages with many codewords, or many stages with few? Error on held-out speech,
-and what encoding costs.
+At equal bits, are few stages with many codewords better, or many stages with few codewords? The
+curves show the error on held-out speech, and the work of encoding.
 """
 
 import matplotlib.pyplot as plt
@@ -20,8 +20,8 @@ vectors = {
 x, heldout = vectors["train"], vectors["heldout"]
 
 # %%
-# Every quantizer may spend up to 40 bits a vector. A prefix of the stages is the answer of fewer
-# stages, so each is trained once.
+# Every quantizer uses up to 40 bits per vector. A prefix of the codes is the result of fewer
+# stages, so each quantizer is trained once.
 
 figure, panels = plt.subplots(1, 2, figsize=(9, 4), layout="constrained", sharey=True)
 for bins in (4, 16, 64, 256):
@@ -38,15 +38,15 @@ for bins in (4, 16, 64, 256):
     panels[0].plot(bits * counts, errors, "o-", markersize=4, label=f"{bins} codewords")
     panels[1].plot(bins * counts, errors, "o-", markersize=4, label=f"{bins} codewords")
 panels[0].set(xlabel="bits per vector", ylabel="held-out error / energy", yscale="log")
-panels[0].set_title("what it stores")
+panels[0].set_title("error at equal bits")
 panels[1].set(xlabel="codewords compared per vector", xscale="log")
-panels[1].set_title("what encoding costs")
+panels[1].set_title("error at equal work of encoding")
 for axes in panels:
     axes.grid(alpha=0.3, which="both")
 panels[1].legend(frameon=False)
 plt.show()
 
 # %%
-# Left: at equal bits larger codebooks have the smaller error, as long as there are vectors
-# enough to train them (:ref:`sphx_glr_auto_gallery_plot_7_training_set.py`). Right: at equal
-# work smaller codebooks do.
+# Left: at equal bits, larger codebooks have the smaller error, if there are enough vectors to train
+# them (:ref:`sphx_glr_auto_gallery_plot_7_training_set.py`). Right: at equal work, smaller
+# codebooks have the smaller error.

@@ -2,9 +2,8 @@
 Choosing the size of the training set
 =====================================
 
-The error on the vectors that a codebook was trained on says little: with one vector a codeword
-it is zero. What counts is the error on other vectors, and that falls with the number of vectors
-per codeword.
+The error on the training vectors says little: with one vector per codeword it is zero. Measure the
+error on held-out vectors instead. It falls with the number of training vectors per codeword.
 """
 
 import matplotlib.pyplot as plt
@@ -27,11 +26,11 @@ x = x[rng.permutation(len(x))]
 print(len(x), "vectors to train on")
 
 # %%
-# Four stages of 128 codewords, on more and more of the vectors. ``rows_per_codeword=None`` uses
-# all that it gets.
+# Four stages of 128 codewords are trained on an increasing number of vectors. With
+# ``rows_per_codeword=None``, ``fit`` uses all vectors that it gets.
 
 per_codeword = [2, 4, 8, 16, 32, 64, 128, 256]
-curves = {"vectors trained on": [], "held-out vectors": []}
+curves = {"training vectors": [], "held-out vectors": []}
 for rows in per_codeword:
     some = x[: rows * 128]
     rvq = rvq_np.ResidualVectorQuantizer(64, 64, n_q=4, bins=128, kmeans_iters=10, rng=0)
@@ -52,7 +51,7 @@ axes.legend(frameon=False)
 plt.show()
 
 # %%
-# The gap between the curves is what the codebooks learned by heart.
+# The gap between the curves shows the overfitting to the training vectors.
 
 for rows, *errors in zip(per_codeword, *curves.values(), strict=True):
-    print(f"{rows:4} per codeword: {errors[0]:.3f} on vectors trained on, {errors[1]:.3f} held out")
+    print(f"{rows:4} per codeword: {errors[0]:.3f} in training, {errors[1]:.3f} held out")

@@ -1,9 +1,9 @@
 """
-Choosing the beam
-=================
+Choosing the beam size
+======================
 
-A greedy search takes the nearest codeword at each stage. A beam keeps several hypotheses, finds
-codes with a smaller error, and takes longer. Decoding costs the same.
+Greedy search takes the nearest codeword at each stage. Beam search keeps several hypotheses. It
+usually finds codes with a smaller error, and takes longer. Decoding takes the same time.
 """
 
 import time
@@ -46,7 +46,7 @@ for axes in panels:
 plt.show()
 
 # %%
-# Times are those of the machine that built this page, one run each.
+# Times are from the machine that built this page, one run each.
 
 for row in zip(beams, errors, milliseconds, strict=True):
     print("beam {:2}: error {:.4f}, {:.1f} ms".format(*row))

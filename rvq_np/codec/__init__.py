@@ -388,7 +388,7 @@ def warmup(*dtypes: Any) -> bool:
     Returns
     -------
     compiled : bool
-        False where Numba cannot be imported and NumPy serves.
+        False where Numba cannot be imported and NumPy is used.
 
     Raises
     ------

@@ -37,10 +37,10 @@ def load() -> ModuleType:
 
                 kernels = compiled
             except ImportError as error:
-                _log.info("NumPy serves instead of compiled kernels: %s", error)
+                _log.info("NumPy is used instead of compiled kernels: %s", error)
                 kernels = plain
             except Exception as error:  # a broken Numba must not take the NumPy path down
-                _log.warning("NumPy serves, as the compiled kernels cannot be loaded: %r", error)
+                _log.warning("The compiled kernels cannot be loaded; NumPy is used: %r", error)
                 kernels = plain
     return kernels
 
