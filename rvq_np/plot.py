@@ -1,7 +1,7 @@
 """Plots of what a quantizer does. Needs matplotlib: ``pip install 'rvq-np[plot]'``.
 
 =================  ==============================================================================
-`rate_distortion`  error or signal-to-noise ratio over bitrate, one line a name
+`rate_distortion`  error or signal-to-noise ratio over bitrate, one line per name
 `usage`            how often each codeword of each stage is chosen, as a heat map
 `codebook`         the codewords of a stage, and vectors, projected to two dimensions
 `spectrograms`     spectrograms of sounds one above the other, on one scale
@@ -80,7 +80,7 @@ def rate_distortion(
         if len(line) != len(bitrates):
             raise ShapeError(
                 f"rate_distortion: {name or 'values'!r} has {len(line)} values; expected "
-                f"{len(bitrates)}, one a bitrate."
+                f"{len(bitrates)}, one per bitrate."
             )
     axes = _axes("rate_distortion", ax, path, 1, (6.4, 4.4))
     for name, line in named.items():
@@ -108,8 +108,7 @@ def usage(counts: Any, path: str | os.PathLike[str] | None = None, *, ax: Any = 
     Returns
     -------
     ax : matplotlib.axes.Axes
-        A row a stage. The colour bar is in multiples of what each codeword would have if all were
-        chosen equally often.
+        One row per stage. The colour bar is in multiples of the mean count of a codeword.
 
     Raises
     ------
@@ -249,7 +248,7 @@ def spectrograms(
     MissingExtraError
         If there is no matplotlib.
     ShapeError
-        If there is not one Axes a sound.
+        If there is not one Axes per sound.
 
     Examples
     --------
@@ -293,7 +292,7 @@ def buckets(
     Parameters
     ----------
     codes : numpy.ndarray (Q, N), integer
-        IDs, one column an item.
+        IDs, one column per item.
     sizes : sequence of Q int
         Codewords per stage.
     path : path, optional

@@ -113,7 +113,7 @@ class ResidualQuantizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         Raises
         ------
         ParameterError
-            If a parameter is not what it may be; it is named.
+            If a parameter has an invalid value; the message names it.
         """
         self._check_parameters("fit")
         X = self._vectors("fit", X, reset=True)
@@ -147,7 +147,7 @@ class ResidualQuantizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         Raises
         ------
         ParameterError
-            If a parameter is not what it may be; it is named.
+            If a parameter has an invalid value; the message names it.
         """
         self._check_parameters("partial_fit")
         for name in ("spherical", "normalize_residuals"):

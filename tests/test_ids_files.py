@@ -198,7 +198,7 @@ def test_codebooks_may_be_given_and_others_are_refused(items, capsys):
     (["items.npy", "-o", "none/ids.csv"], "there is no folder"),
     (["items.npy"], "got no --output"),
     (["items.npy", "-o", "ids.csv", "--sizes", "4,x"], "--sizes is '4,x'"),
-    (["items.npy", "-o", "ids.csv", "--sizes", "4,4"], "Sizes 32,16 would do, or a suffix"),
+    (["items.npy", "-o", "ids.csv", "--sizes", "4,4"], "Sizes 32,16 are enough, or a suffix"),
     (["items.npy", "-o", "ids.csv", "--template", "<{code}>"], "the template is '<{code}>'"),
     (["items.npy", "-o", "ids.csv", "--id", "more.npy"], "has 40 ids for 360 rows"),
     (["twice.npy", "-o", "ids.csv", "--id", "same.npy"], "item 'a' is in rows 0 and 1"),

@@ -139,7 +139,7 @@ class Batch:
         expected = (x.shape[0], x.shape[2]) if self.time_last else (x.shape[0],)
         if tuple(mask.shape) != expected:
             raise ShapeError(
-                f"{call}: mask has shape {tuple(mask.shape)}; expected {expected}, one a vector."
+                f"{call}: mask has shape {tuple(mask.shape)}; expected {expected}, one per vector."
             )
         if not xp.isdtype(mask.dtype, "bool"):
             raise DtypeError(
@@ -201,7 +201,7 @@ def later_rows(call: str, later: Any, x: Any, dim: int) -> Any:
             f"{call}: x has shape {tuple(x.shape)}; expected (B, {dim}, T) or (N, {dim}), where "
             f"{dim} is the dimension of the quantizer."
         )
-    later.whole(call, "x", x, 1, "the numbers of a vector")
+    later.whole(call, "x", x, 1, "the components of a vector")
     return later.moved(x, 1, 2) if x.ndim == 3 else x
 
 

@@ -59,7 +59,7 @@ def backend_tests(
     Raises
     ------
     ParameterError
-        If an argument is not what it may be.
+        If an argument has an invalid value.
 
     Examples
     --------

@@ -97,7 +97,7 @@ def batch_drifts(
     ------
     ParameterError
         If there are fewer than two signals or lengths, or one of `latents` and `quantizer`, or an
-        argument is not what it may be.
+        argument has an invalid value.
     ShapeError
         If `encode` returns other than one array (Q, frames) a signal, of as many frames each time.
 
@@ -127,7 +127,7 @@ def batch_drifts(
 def _check(
     call: str, encode: Any, signals: Any, latents: Any, quantizer: Any, variants: Any
 ) -> set[int]:
-    """Return the lengths of the signals; raise if an argument is not what it may be."""
+    """Return the lengths of the signals; raise if an argument is invalid."""
     arguments.function(call, "encode", encode)
     if latents is not None:
         arguments.function(call, "latents", latents)
@@ -239,12 +239,12 @@ def batch_invariance_tests(
     Returns
     -------
     tests : type
-        One test a way, whose failure is the report of `Drift`.
+        One test per way, whose failure is the report of `Drift`.
 
     Raises
     ------
     ParameterError
-        If an argument is not what it may be.
+        If an argument has an invalid value.
 
     Examples
     --------

@@ -57,7 +57,7 @@ def rvq_tests(
     Raises
     ------
     ParameterError
-        If an argument is not what it may be.
+        If an argument has an invalid value.
 
     Notes
     -----

@@ -72,7 +72,7 @@ def training_tests(*, make: Callable[[], Trainee], dimension: int, masked: bool 
     Raises
     ------
     ParameterError
-        If an argument is not what it may be.
+        If an argument has an invalid value.
 
     Examples
     --------
