@@ -160,7 +160,7 @@ def test_one_command_makes_unique_ids_and_another_adds_to_them(items, capsys, wa
     first = read(path)
     assert first.items[:2].tolist() == ["i0", "i1"]
     assert ids("add", items / "new.npy", "--id", items / "more.npy", "--to", path) == 0
-    assert "no ID of before changed" in capsys.readouterr().out
+    assert "no earlier ID changed" in capsys.readouterr().out
     both = read(path)
     assert (both.codes[:, :360] == first.codes).all()
     assert len(both.items) == 400

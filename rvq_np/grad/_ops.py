@@ -6,11 +6,11 @@ from typing import Any, Protocol
 
 
 class Ops(Protocol):
-    """The operations the differentiable part is written in, of one framework.
+    """The operations of one framework that the differentiable part uses.
 
-    All of them, beside the operators ``+ - * / @ **``, comparisons, ``abs``, ``x.shape``,
-    ``x.dtype`` and indexing by numbers, slices and None, which arrays of every framework have. Each
-    must be seen by the framework's gradients, compilers and transforms.
+    In addition it uses the operators ``+ - * / @ **``, comparisons, ``abs``, ``x.shape``,
+    ``x.dtype`` and indexing by numbers, slices and None, which arrays of every framework have. The
+    framework's gradients, compilers and transforms must support each operation.
     """
 
     def shape(self, x: Any, /) -> Any:
