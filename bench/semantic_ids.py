@@ -280,8 +280,8 @@ def wide(setting: Setting, threads: int) -> Answer:
     note = (
         f"{count} x 512, {stages} stages of {size}, 10 iterations on all rows; each package runs "
         f"once, one after the other. {OURS} also resolves. {FAISS} multiplies all rows with all "
-        f"codewords once per iteration, 20 times. {OURS} does so about 30 times, at up to twice the "
-        "rate of sgemm: it tries three starts of each stage, and makes the codes at the end. "
+        f"codewords once per iteration, 20 times. {OURS} does so about 30 times, at up to twice "
+        "the rate of sgemm: it tries three starts of each stage, and makes the codes at the end. "
         "Without the products that later iterations skip, it would be 1.3 times as fast; 4 times "
         "as fast would need six times the rate of sgemm."
     )
