@@ -36,7 +36,7 @@ class Projected(Composed):
     project_out : Linear
         From the sum of the codewords back to D dimensions.
     n_q : int, optional
-        Only the first so many stages, as ``quantizer[:n_q]``; all by default.
+        Use only the first `n_q` stages, as ``quantizer[:n_q]``; by default all.
 
     Raises
     ------
@@ -116,12 +116,12 @@ class Parallel(Composed):
     parts : iterable of Codebooks, Composed or array (Q, K, D)
         Stages are numbered part by part: first all stages of the first part.
     n_q : int, optional
-        Only the first so many stages, as ``quantizer[:n_q]``; all by default.
+        Use only the first `n_q` stages, as ``quantizer[:n_q]``; by default all.
 
     Raises
     ------
     ShapeError
-        If there is no part, or they quantize vectors of several lengths.
+        If there is no part, or they quantize vectors of different lengths.
     LevelsError
         If `n_q` is not between 1 and the number of stages.
 
@@ -167,7 +167,7 @@ class Grouped(Composed):
         coarser version of the whole vector. If all parts have the same number of stages,
         ``codes.reshape(Q, G, ...)`` separates them.
     n_q : int, optional
-        Only the first so many stages, as ``quantizer[:n_q]``; all by default.
+        Use only the first `n_q` stages, as ``quantizer[:n_q]``; by default all.
 
     Raises
     ------
@@ -214,12 +214,12 @@ class Normalized(Composed):
     parts : iterable of Codebooks, Stage or array (1, K, D)
         Each has one stage, without a stride.
     n_q : int, optional
-        Only the first so many stages, as ``quantizer[:n_q]``; all by default.
+        Use only the first `n_q` stages, as ``quantizer[:n_q]``; by default all.
 
     Raises
     ------
     ShapeError
-        If there is no part, or they quantize vectors of several lengths.
+        If there is no part, or they quantize vectors of different lengths.
     ParameterError
         If a part has several stages, or a stride.
     LevelsError

@@ -247,7 +247,7 @@ class Codebooks(Value):
     def prepared(self, backend: Any, like: Any) -> Any:
         """Return ``backend.prepare(self, like)``, made once for each kind of `like`.
 
-        Of a slice, it is the slice of what is prepared of the whole.
+        For a slice of codebooks, it is a slice of the result for all stages.
         """
         key = (backend, like.dtype, str(getattr(like, "device", "cpu")))
         if key not in self._prepared:

@@ -49,7 +49,7 @@ def __dir__() -> list[str]:
 
 
 class Shim(Protocol):
-    """A file of this folder, or what an entry point of the group ``rvq_np.grad`` loads."""
+    """A file of this folder, or an entry point of the group ``rvq_np.grad``."""
 
     def quantize(
         self,

@@ -214,7 +214,7 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         """
         _check(x, mask, self.config.dimension)
         if train and key is None:
-            raise ParameterError("apply: train=True needs a key, for what training draws.")
+            raise ParameterError("apply: train=True needs a key, for random numbers.")
         named = self._joined(parameters, state)
         by_gradient = self.codebook_training == "gradient"
         frozen = training.stages_of("apply", freeze, self.config.n_q)

@@ -233,12 +233,12 @@ class ResidualVectorQuantizer(Cautions):
         self, x: Any, sample_rate: float | None = None, bandwidth: float | None = None,
         mask: Any = None, *, n_q: int | None = None,
     ) -> Any:  # fmt: skip
-        """Quantize a batch; in training, learn from it.
+        """Quantize a batch; in train mode, train on it.
 
         Parameters
         ----------
         x : array (B, D, T) or (N, D), floating
-            Vectors, of any library `rvq_np.backends` serves.
+            Vectors, in any library that `rvq_np.backends` supports.
         sample_rate : float, optional
             Vectors per second. Needed with `bandwidth` only; without it the bandwidth of the result
             is in bits per vector.
@@ -276,7 +276,7 @@ class ResidualVectorQuantizer(Cautions):
         self, call: str, x: Any, sample_rate: float | None, bandwidth: float | None, mask: Any,
         n_q: int | None = None,
     ) -> passes.Pass:  # fmt: skip
-        """Do what `forward` does; return all that its result and gradients are made of."""
+        """Do what `forward` does; return everything that its result and gradients need."""
         if self.training:
             with self._turn:  # one step after the other, whichever threads make them
                 return self._passed(call, x, sample_rate, bandwidth, mask, n_q)
@@ -344,7 +344,7 @@ class ResidualVectorQuantizer(Cautions):
         sample_rate : float, optional
             Vectors per second. Needed with `bandwidth` only.
         bandwidth : float, optional
-            kb/s to spend; all stages by default.
+            The most kb/s to use; by default all stages are used.
         st : int, optional
             First stage: `x` is taken as the residual of the stages before it.
         beam_size : int, optional

@@ -80,10 +80,11 @@ def resolve(
 
     Notes
     -----
-    In a full ID, the items stay for which moving costs most: their next candidate has the largest
-    increase of the distance. Of items with equal increases the first ones stay. All others move, in
-    the order of the increase of the squared distance, then of the items, then of the candidates:
-    each takes its first candidate with a free place. No item of an ID that is not full moves.
+    If an ID has more items than `capacity`, the items for which moving costs most stay: their next
+    candidate has the largest increase of the distance. Of items with equal increases the first ones
+    stay. All others move, in the order of the increase of the squared distance, then of the items,
+    then of the candidates: each takes its first candidate with a free place. Items of other IDs do
+    not move.
 
     Memory is linear. Time is linear, except for one sort of the candidates of the items that move.
 

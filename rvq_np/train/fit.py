@@ -1,4 +1,4 @@
-"""Offline training: k-means stage by stage, on more vectors than memory holds if need be."""
+"""Offline training: k-means stage by stage, also on more vectors than memory holds."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def fit(
     tolerance : float, optional
         A stage is finished when an iteration lowers its error by less than this share.
     callback : callable, optional
-        Called with a `FitProgress` after each iteration; what it raises ends the fit.
+        Called with a `FitProgress` after each iteration; an exception that it raises ends the fit.
     checkpoint : str or os.PathLike, optional
         The resume file: it holds the stages that are finished. If the file exists, the fit
         continues after these stages and gives the same codewords as without an interruption. The

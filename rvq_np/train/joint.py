@@ -179,8 +179,8 @@ def joint_tally(
     largest = float(np.abs(x).max(initial=0))
     if largest > reach:
         raise ParameterError(
-            f"joint_tally: reach is {reach:g}, but x holds {largest:g}; expected a number that no "
-            "vector is beyond."
+            f"joint_tally: reach is {reach:g}, but x holds {largest:g}; expected the "
+            "largest number of all vectors, or more."
         )
     return tallied(x, codes, codebooks.sizes, grid_of(reach, capacity))
 
@@ -328,7 +328,7 @@ def prefix_weights(call: str, prefixes: Any, n_q: int) -> np.ndarray:
         prefixes = [arguments.number(call, "prefixes", prefixes, 0)] * (n_q - 1)
     if len(prefixes) != n_q - 1:
         raise arguments.refused(
-            call, "prefixes", prefixes, f"a number, or {n_q - 1} numbers: stages less one"
+            call, "prefixes", prefixes, f"a number, or {n_q - 1} numbers, one per prefix"
         )
     given = [arguments.number(call, f"prefixes[{n}]", each, 0) for n, each in enumerate(prefixes)]
     return np.array([*given, 1.0])

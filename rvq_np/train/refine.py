@@ -204,8 +204,8 @@ def options(call: str, n_q: int, given: Mapping[str, Any]) -> Way:
     if not 0 < held_out < 1:
         raise arguments.refused(
             call, "held_out", held_out,
-            "a share of the vectors above 0 and below 1: without held-out vectors nothing says "
-            "when to stop",
+            "a share of the vectors above 0 and below 1: the held-out vectors decide when to "
+            "stop",
         )  # fmt: skip
     return Way(
         arguments.whole(call, "iterations", values["iterations"], 0),
