@@ -89,7 +89,7 @@ def test_a_write_that_fails_leaves_nothing_new(tmp_path, monkeypatch):
     (lambda p: write(p / "i.csv", ["a"], CODES, [3, 4]), ShapeError,
      "codes are of 3 items, and there are 1 ids"),
     (lambda p: write(p / "i.csv", TEXT, CODES, [3]), LevelsError, "got 1 sizes"),
-    (lambda p: write(p / "i.txt", TEXT, CODES, [3, 4]), InputFileError, "ends otherwise"),
+    (lambda p: write(p / "i.txt", TEXT, CODES, [3, 4]), InputFileError, "has another ending"),
     (lambda p: read(p / "none.csv"), FileNotFoundError, "there is no file"),
     (lambda p: append(p / "there.csv", ["B00"], [[0], [0]]), InputFileError,
      "item 'B00' of row 0 has an ID already"),
@@ -194,7 +194,7 @@ def test_codebooks_may_be_given_and_others_are_refused(items, capsys):
 
 
 @pytest.mark.parametrize(("arguments", "text"), [
-    (["items.npy", "-o", "ids.txt"], "ends otherwise; expected .parquet"),
+    (["items.npy", "-o", "ids.txt"], "has another ending; expected .parquet"),
     (["items.npy", "-o", "none/ids.csv"], "there is no folder"),
     (["items.npy"], "got no --output"),
     (["items.npy", "-o", "ids.csv", "--sizes", "4,x"], "--sizes is '4,x'"),

@@ -159,6 +159,6 @@ def shim_for(cls: type) -> Shim:
             outside: Shim = entry.load()
             return outside
     raise BackendError(
-        f"quantize: no file of rvq_np.grad serves {cls.__module__}.{cls.__qualname__}. Wrap "
+        f"quantize: no file of rvq_np.grad supports {cls.__module__}.{cls.__qualname__}. Wrap "
         "rvq_np.grad.quantize_vjp for it: see the docs, 'A framework of your own'."
     )

@@ -183,7 +183,7 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         Parameters
         ----------
         parameters, state : dict
-            Of `init`, `of` or an earlier call.
+            From `init`, `of` or an earlier call.
         x : array (B, D, T) or (N, D), floating
         sample_rate, bandwidth, mask, n_q
             As for `rvq_np.ResidualVectorQuantizer.forward`.

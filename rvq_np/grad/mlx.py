@@ -327,7 +327,7 @@ def _numpy(x: Any) -> Any:
             raise
         raise BackendError(
             "quantize: under mx.compile and mx.vmap arrays have no values yet, and the search "
-            "needs them. Quantize outside of them: compile what comes before and after, put a "
+            "needs them. Quantize outside of them: compile the parts before and after, put a "
             "mapped axis into the batch."
         ) from error
 

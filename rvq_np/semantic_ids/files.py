@@ -202,10 +202,10 @@ def check_codebooks(path: str | os.PathLike[str], manifest: Mapping[str, Any], b
 
 
 def checked_path(call: str, path: Any) -> str:
-    """Return the path of a file of IDs, or raise InputFileError if it ends otherwise."""
+    """Return the path of a file of IDs, or raise InputFileError if it has another ending."""
     found = os.fspath(arguments.path(call, "path", path))
     if Path(found).suffix not in KINDS:
-        raise InputFileError(f"{call}: {found!r} ends otherwise; expected {', '.join(KINDS)}.")
+        raise InputFileError(f"{call}: {found!r} has another ending; expected {', '.join(KINDS)}.")
     return found
 
 

@@ -22,7 +22,8 @@ class Statistics:
     items, unique : int
         Items, and distinct IDs.
     collision_rate : tuple of Q float
-        Of the first 1, 2, … Q codes: 1 - distinct prefixes / items. The last is that of whole IDs.
+        For the first 1, 2, … Q codes: 1 - distinct prefixes / items. The last is the rate of whole
+        IDs.
     largest_bucket, singletons : int
         Number of items of the largest bucket; number of IDs with one item.
     gini : float

@@ -294,7 +294,7 @@ class Trie:
         Parameters
         ----------
         vocabulary : Vocabulary
-            Of the same sizes.
+            A vocabulary with the same sizes.
         prompt : int, optional
             Number of tokens before an ID: 1 for an encoder-decoder model, which starts with one
             token. By default an ID begins after the last ``vocabulary.begin``.

@@ -84,13 +84,13 @@ def fit(
     refine : bool or dict, optional
         Refine all codebooks together afterwards, see `rvq_np.train.refine`; a dictionary holds its
         arguments. K-means then does not use the held-out vectors. If no refined codebooks are
-        surely better, those of ``refine=False`` are returned, bit for bit. For that k-means runs
-        again, unless the vectors that it does not use were enough to hold out. It is an error with
-        projections. By default (None) a short refinement is tried: 10 iterations with a beam of 4,
-        on 64 vectors per codeword. It needs at least 8,192 vectors, and 32 per codeword of all
-        stages; at least 2 stages and at most 4,096 codewords; and no projections, `start`,
-        `spherical` or `normalize_residuals`. Its codebooks are returned only if, in addition, the
-        held-out error of greedy codes does not rise.
+        better by at least two standard errors, those of ``refine=False`` are returned, bit for bit.
+        For that k-means runs again, unless the vectors that it does not use were enough to hold
+        out. It is an error with projections. By default (None) a short refinement is tried: 10
+        iterations with a beam of 4, on 64 vectors per codeword. It needs at least 8,192 vectors,
+        and 32 per codeword of all stages; at least 2 stages and at most 4,096 codewords; and no
+        projections, `start`, `spherical` or `normalize_residuals`. Its codebooks are returned only
+        if, in addition, the held-out error of greedy codes does not rise.
     start : Codebooks or array (Q, K, D), optional
         Earlier codebooks: k-means of each stage starts from their codewords.
     freeze : sequence of int, optional

@@ -112,7 +112,7 @@ def learn(
     x : array (N, D)
         Checked and finite.
     valid : numpy.ndarray (N,), bool, or None
-        Which rows to learn from; None: all.
+        Which rows to train on; None: all rows.
     n_q : int
         Stages in use.
     config : Config
