@@ -1,4 +1,4 @@
-"""``python -m bench.cluster``: what Dask costs, and what it gives, on this machine and on paper.
+"""``python -m bench.cluster``: what Dask costs, and what it gives: measured, and estimated.
 
 Encoding through Dask's threads beside the plain call; a fit by two worker processes beside one by
 two threads; the memory of the process that calls; ten million rows from disk; tasks per second;
@@ -286,11 +286,11 @@ def cost(folder: Path, quick: bool) -> Any:
                           "iterations, every row searched", f"{rate / 29:,.0f}", f"{hours:,.1f}",
                           "in memory"))  # fmt: skip
     note = (
-        "Products of rates measured here, of one thread, not measurements. Reading: float16 at "
-        "1 GB/s."
+        "Estimates from rates measured on this machine with one thread, not measurements. Reading: "
+        "float16 at 1 GB/s."
     )
     header = ("", "vectors/s of a core", "core-hours", "reading")
-    return [Table("What a billion vectors cost, on paper", note, header, lines)], []
+    return [Table("Estimated cost of a billion vectors", note, header, lines)], []
 
 
 def _into_page(path: Path, table: Table) -> None:

@@ -85,16 +85,17 @@ def _quality(x: Any, what: str, ways: dict[str, Callable[[Any], Any]], threads: 
                 recalls = [f"{_recall(x, moved, books, near):.1%}"]
     note = (
         f"Embeddings of {what}, {len(x)} x {x.shape[1]}, sizes {SIZES}, {ITERATIONS} iterations of "
-        "k-means a stage on all rows, one start. Time from the embeddings to unique IDs. Relative "
-        "error: squared error by squared length, of the codes and of the unique IDs with as many "
-        "codes. Recall: how many of the 10 nearest items by cosine are among the 10 nearest by "
-        f"what the codes decode to, of 2000 items; of the unique IDs of {OURS} {recalls[0]}. "
-        "Prefixes: how many of the 10 nearest share the first code, and the first two; of random "
-        f"pairs {' / '.join(f'{each:.1%}' for each in chance[:2])}; of the unique IDs of {OURS} "
+        "k-means per stage on all rows, one start. Time: from the embeddings to unique IDs. CPU "
+        "time: of all threads. Relative error: squared error divided by squared length, of the "
+        "codes and of the unique IDs with the same number of codes. Recall: the share of the 10 "
+        "nearest items by cosine that are among the 10 nearest by decoded codes, for 2000 items; "
+        f"of the unique IDs of {OURS} {recalls[0]}. Prefixes: the share of the 10 nearest items "
+        "that have the same first code, and the same first two codes; of random pairs "
+        f"{' / '.join(f'{each:.1%}' for each in chance[:2])}; of the unique IDs of {OURS} "
         f"{' / '.join(f'{each:.1%}' for each in kept[:2])}. faiss and scikit-learn have no step "
-        "for unique IDs; that of semantic-id adds a suffix."
+        "for unique IDs; semantic-id adds a suffix."
     )
-    header = ("package", "time", "processors", "memory", "relative error", "of unique IDs",
+    header = ("package", "time", "CPU time", "memory", "relative error", "of unique IDs",
               "recall@10", "collision rate", "unique IDs", "prefixes shared, 1 / 2")  # fmt: skip
     work = f"IDs of {what}"
     checks = [
@@ -277,11 +278,12 @@ def wide(setting: Setting, threads: int) -> Answer:
     reached = ratio(taken[FAISS].seconds, taken[OURS].seconds)
     rows = [(name, each.shown, f"{errors[name]:.4f}") for name, each in taken.items()]
     note = (
-        f"{count} x 512, {stages} stages of {size}, 10 iterations on all rows; once each, in turn. "
-        f"{OURS} also resolves. {FAISS} multiplies all rows with all codewords once an iteration, "
-        "20 times. We do it about 30 times, at twice the rate of sgemm at most: three beginnings "
-        "of each stage are tried, and codes are made at the end. Without what later iterations "
-        "leave out that is 1.3 times as fast; 4 times would need six times the rate of sgemm."
+        f"{count} x 512, {stages} stages of {size}, 10 iterations on all rows; each package runs "
+        f"once, one after the other. {OURS} also resolves. {FAISS} multiplies all rows with all "
+        f"codewords once per iteration, 20 times. {OURS} does so about 30 times, at up to twice "
+        "the rate of sgemm: it tries three starts of each stage, and makes the codes at the end. "
+        "Without the products that later iterations skip, it would be 1.3 times as fast; 4 times "
+        "as fast would need six times the rate of sgemm."
     )
     title = "Semantic IDs: many wide codewords"
     check = Check(title, f"{FAISS}, 4 times as fast", threads, reached, 4)
@@ -372,7 +374,7 @@ class _Peak:
 
     mib = math.nan
     seconds = math.nan  # by the clock
-    busy = math.nan  # of processors, all threads: what other work on the machine changes little
+    busy = math.nan  # CPU time of all threads: what other work on the machine changes little
 
     def __enter__(self) -> _Peak:
         self.begun = time.perf_counter(), time.process_time()
@@ -388,7 +390,7 @@ class _Peak:
 
     @property
     def shown(self) -> str:
-        return f"{duration(self.seconds)} ({duration(self.busy)} of processors)"
+        return f"{duration(self.seconds)} ({duration(self.busy)} CPU time)"
 
     def __exit__(self, *_: object) -> None:
         self.seconds = time.perf_counter() - self.begun[0]

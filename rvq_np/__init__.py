@@ -1,36 +1,36 @@
 """Residual vector quantization without a deep-learning framework.
 
-A map of the modules and packages, from the ground up; imports only point down.
+The modules and packages, lowest layer first: each one imports only from lower layers.
 
 =====================  =======================================================================
 `rvq_np.errors`        every exception raised on purpose
 `rvq_np.forks`         locks that no child process inherits while they are held
-`rvq_np.files`         files that are written whole or not at all, safetensors, audio
+`rvq_np.files`         atomic writing of files, safetensors, audio
 `rvq_np.arguments`     numbers, functions and paths among arguments, checked by name
-`rvq_np.display`       what values show of themselves in a notebook
+`rvq_np.display`       how a notebook displays the values of the package
 `rvq_np.names`         the names of arrays in a state dict
-`rvq_np.kernels`       search, decoding and sums over plain arrays, on three engines
-`rvq_np.arrays`        arrays of any library: the way here and the way back
-`rvq_np.backends`      one file per array library: the array decides who computes
+`rvq_np.kernels`       search, decoding and sums over plain arrays, in three engines
+`rvq_np.arrays`        conversion of arrays of any library to NumPy and back
+`rvq_np.backends`      one file per array library: the type of the array selects the file
 `rvq_np.config`        the arguments of a quantizer, checked; stages and bandwidth
 `rvq_np.codebooks`     `Codebooks`, `Stage`, `Projected`, …: quantizers as frozen values
-`rvq_np.codec`         `encode`, `decode`, `StreamEncoder`: what the rest is built on
-`rvq_np.train`         k-means, moving averages, dead codewords; state in, new state out
+`rvq_np.codec`         `encode`, `decode`, `StreamEncoder`: the other packages use them
+`rvq_np.train`         k-means, moving averages, dead-code replacement, as pure functions
 `rvq_np.checkpoints`   one file per family of published models
 `rvq_np.export`        codebooks and codes for other programs, one file per format
-`rvq_np.frontend`      what vectors are made of: samples, an MDCT, latents of an encoder
-`rvq_np.bitstream`     the container for codes
-`rvq_np.quantizer`     `ResidualVectorQuantizer`: the class, torch-free
-`rvq_np.semantic_ids`  unique IDs of items, tokens, a trie, their files
+`rvq_np.frontend`      front ends: samples, an MDCT, latents of an encoder
+`rvq_np.bitstream`     the file format for codes
+`rvq_np.quantizer`     `ResidualVectorQuantizer`: the class, without torch
+`rvq_np.semantic_ids`  unique IDs of items, tokens, a trie, files of IDs
 `rvq_np.grad`          one file per autograd framework
-`rvq_np.testing`       the oracle, for proving any implementation right
+`rvq_np.testing`       the oracle, and tests for any residual quantizer
 `rvq_np.cli`           the command ``rvq-np``
-`rvq_np.plot`          pictures, with matplotlib
+`rvq_np.plot`          plots, with matplotlib
 `rvq_np.sklearn`       a transformer for scikit-learn
-`rvq_np.demo`          what RVQ does to real speech
+`rvq_np.demo`          RVQ of recorded speech, from training to WAV files
 =====================  =======================================================================
 
-Importing this loads nothing but the standard library: each name below is fetched when first used.
+Importing the package loads only the standard library. Each name is imported when it is first used.
 """
 
 from __future__ import annotations

@@ -28,13 +28,13 @@ def whole(call: str, name: str, value: Any, lowest: int, highest: int | None = N
 
 
 def sizes(call: str, name: str, value: Any, count: int) -> int | tuple[int, ...]:
-    """Return one whole number from 1, or `count` of them, one a stage; where all are alike: one."""
+    """Return a whole number from 1, or `count` of them, one per stage; one if all are equal."""
     several = isinstance(value, Sequence) and not isinstance(value, (str, bytes))
     several |= getattr(value, "ndim", 0) == 1
     found = tuple(map(whole_of, value if several else [value]))
     if len(found) != (count if several else 1) or any(not each or each < 1 for each in found):
         raise refused(
-            call, name, value, f"a whole number from 1, or {count} of them, one a stage (n_q)"
+            call, name, value, f"a whole number from 1, or {count} of them, one per stage (n_q)"
         )
     return found[0] if len(set(found)) == 1 else found  # type: ignore[return-value]
 
@@ -196,7 +196,7 @@ def kind(call: str, name: str, value: Any, cls: type) -> None:
 
 
 def refused(call: str, name: str, value: Any, expected: str) -> ParameterError:
-    """Return the error for an argument that is not what it may be."""
+    """Return the error for an argument with an invalid value."""
     text = repr(value)
     text = text if len(text) <= 80 else f"a {type(value).__name__}"
     return ParameterError(f"{call}: {name} is {text}; expected {expected}.")

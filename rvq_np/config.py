@@ -1,4 +1,4 @@
-"""What a quantizer is asked to be: the seed's arguments as one checked, frozen value.
+"""The configuration of a quantizer: the arguments of the class as one checked, frozen value.
 
 The arithmetic between stages and bandwidth lives here too, as it needs nothing else.
 """
@@ -27,7 +27,7 @@ class Config:
     Raises
     ------
     ParameterError
-        Naming the argument, what it is and what it may be.
+        If an argument has an invalid value. The message names it and says what is expected.
     """
 
     dimension: int = 256
@@ -193,7 +193,8 @@ class Config:
         found = arguments.whole_of(n_q)
         if found is None or not lowest <= found <= self.n_q:
             raise LevelsError(
-                f"{call}: n_q is {n_q!r}; choose {lowest} to {self.n_q}, the stages there are."
+                f"{call}: n_q is {n_q!r}; expected {lowest} to {self.n_q}, as there are {self.n_q} "
+                "stages."
             )
         return found
 
@@ -218,7 +219,7 @@ class Config:
         found = arguments.whole_of(st)
         if found is None or not 0 <= found < n_q:
             raise LevelsError(
-                f"{call}: st is {st!r}; choose 0 to {n_q - 1}, the stages in use here."
+                f"{call}: st is {st!r}; expected 0 to {n_q - 1}, as {n_q} stages are in use."
             )
         return found
 

@@ -1,8 +1,8 @@
 """Every exception and warning raised on purpose.
 
-All errors derive from `RvqError`, and each concrete one also from the builtin exception a caller
-would expect, so ``except ValueError`` keeps working.  A message says which call, what it got, what
-is expected and what to do.  When one of these is raised, no state has changed.
+All errors derive from `RvqError`. Each concrete error also derives from the matching builtin
+exception, so ``except ValueError`` keeps working.  A message names the call, and says what it got,
+what is expected and what to do.  When one of these is raised, no state has changed.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _PACKAGE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "")
 
 
 def warn(message: str, category: type[Warning]) -> None:
-    """Warn of the line of the user's program, however many calls of ours are in between."""
+    """Warn with the line of the user's program that called the package."""
     depth, frame = 1, sys._getframe()
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         depth, frame = depth + 1, frame.f_back
@@ -69,11 +69,11 @@ class ParameterError(RvqError, ValueError):
 
 
 class LevelsError(RvqError, ValueError):
-    """A number of stages that is too large or below one, or an empty range of stages."""
+    """A number of stages is too large or below one, or a range of stages is empty."""
 
 
 class StageIndexError(LevelsError, IndexError):
-    """An index names none of the stages of a quantizer."""
+    """An index is not that of any stage of the quantizer."""
 
 
 class CodeRangeError(RvqError, IndexError):
@@ -81,7 +81,7 @@ class CodeRangeError(RvqError, IndexError):
 
 
 class NonFiniteError(RvqError, ValueError):
-    """NaN or infinity where finite numbers are expected."""
+    """An array holds NaN or infinity where finite numbers are expected."""
 
 
 class BackendError(RvqError, TypeError):
@@ -124,7 +124,7 @@ class BitstreamError(RvqError, ValueError):
 
 
 class MissingExtraError(RvqError, ImportError):
-    """Something needs a package that is not installed, of an extra of rvq-np."""
+    """A function needs a package that is not installed, part of an extra of rvq-np."""
 
 
 class InputFileError(RvqError, ValueError):
@@ -132,13 +132,14 @@ class InputFileError(RvqError, ValueError):
 
 
 class ClusterError(RvqError, RuntimeError):
-    """A cluster lost its scheduler or its workers, or they have other versions."""
+    """A cluster lost its scheduler or its workers, or a worker has other package versions."""
 
 
 class FewVectorsWarning(UserWarning):
     """There are fewer distinct vectors to train on than codewords: some can never be chosen.
 
-    Training is done all the same; see `TooFewVectorsWarning` for what is left out.
+    Training continues all the same. `TooFewVectorsWarning` is about refinement, which is then not
+    done.
     """
 
 
@@ -147,15 +148,15 @@ class NotInitializedWarning(UserWarning):
 
 
 class TooFewVectorsWarning(UserWarning):
-    """Refinement was asked for and left out: fewer vectors to refit to than codewords.
+    """Refinement was not done: there are fewer vectors to refit to than codewords.
 
     The codebooks are those of k-means. `FewVectorsWarning` is about k-means itself.
     """
 
 
 class UnstableTrainingWarning(UserWarning):
-    """Training replaces most codewords at every step, and so learns nothing."""
+    """Training replaces most codewords at every step, so the codebooks do not improve."""
 
 
 class SingleThreadWarning(UserWarning):
-    """JAX has one thread, which a compiled function with a callback may wait for without end."""
+    """JAX has one thread, so a compiled function with a callback may wait for ever."""

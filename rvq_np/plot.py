@@ -1,7 +1,7 @@
 """Plots of what a quantizer does. Needs matplotlib: ``pip install 'rvq-np[plot]'``.
 
 =================  ==============================================================================
-`rate_distortion`  error or signal-to-noise ratio over bitrate, one line a name
+`rate_distortion`  error or signal-to-noise ratio over bitrate, one line per name
 `usage`            how often each codeword of each stage is chosen, as a heat map
 `codebook`         the codewords of a stage, and vectors, projected to two dimensions
 `spectrograms`     spectrograms of sounds one above the other, on one scale
@@ -50,9 +50,9 @@ def rate_distortion(
     Parameters
     ----------
     bitrates : sequence of N float
-        kb/s, or what `xlabel` says.
+        In kb/s, or in the unit of `xlabel`.
     values : mapping of str to sequence of N float, or one such sequence
-        Per name, for example of a recording, its values, dB or what `ylabel` says.
+        For each name, for example of a recording, its values in dB, or in the unit of `ylabel`.
     path : path, optional
         PNG file to write.
     ax : matplotlib.axes.Axes, optional
@@ -80,7 +80,7 @@ def rate_distortion(
         if len(line) != len(bitrates):
             raise ShapeError(
                 f"rate_distortion: {name or 'values'!r} has {len(line)} values; expected "
-                f"{len(bitrates)}, one a bitrate."
+                f"{len(bitrates)}, one per bitrate."
             )
     axes = _axes("rate_distortion", ax, path, 1, (6.4, 4.4))
     for name, line in named.items():
@@ -99,8 +99,8 @@ def usage(counts: Any, path: str | os.PathLike[str] | None = None, *, ax: Any = 
     Parameters
     ----------
     counts : ResidualVectorQuantizer, or sequence of array (K,)
-        A trained quantizer, or per stage how often each codeword was chosen: ``numpy.bincount``
-        of its codes.
+        A trained quantizer; or for each stage how often each codeword was chosen, for example
+        ``numpy.bincount`` of its codes.
     path : path, optional
         PNG file to write.
     ax : matplotlib.axes.Axes, optional
@@ -108,15 +108,14 @@ def usage(counts: Any, path: str | os.PathLike[str] | None = None, *, ax: Any = 
     Returns
     -------
     ax : matplotlib.axes.Axes
-        A row a stage. The colour bar is in multiples of what each codeword would have if all were
-        chosen equally often.
+        One row per stage. The colour bar is in multiples of the mean count of a codeword.
 
     Raises
     ------
     MissingExtraError
         If there is no matplotlib.
     ShapeError
-        If counts are not one array (K,) a stage.
+        If counts are not one array (K,) per stage.
 
     Examples
     --------
@@ -160,11 +159,11 @@ def codebook(
     codebooks : Codebooks, or array (Q, K, C)
     stage : int, optional
     vectors : array (N, C), optional
-        What the stage quantizes, drawn behind the codewords and in the same plane.
+        The residuals that the stage quantizes, drawn behind the codewords in the same plane.
     path : path, optional
         PNG file to write.
     counts : array (K,), optional
-        How often each codeword was chosen: its colour.
+        How often each codeword was chosen; it sets the colour of the codeword.
     ax : matplotlib.axes.Axes, optional
 
     Returns
@@ -227,18 +226,19 @@ def spectrograms(
     *,
     ax: Any = None,
 ) -> Any:
-    """Draw spectrograms one above the other, on one scale: of an original and what is decoded.
+    """Draw spectrograms one above the other, on one scale: of an original and of decoded sounds.
 
     Parameters
     ----------
     sounds : sequence of (str, numpy.ndarray (N,))
-        Titles and samples; the first sets the scale, 80 dB down from its loudest point.
+        Titles and samples. The first sound sets the scale: from 80 dB below its loudest point up to
+        that.
     rate : float
         Samples per second.
     path : path, optional
         PNG file to write.
     ax : sequence of matplotlib.axes.Axes, optional
-        One a sound.
+        One per sound.
 
     Returns
     -------
@@ -249,7 +249,7 @@ def spectrograms(
     MissingExtraError
         If there is no matplotlib.
     ShapeError
-        If there is not one Axes a sound.
+        If there is not one Axes per sound.
 
     Examples
     --------
@@ -293,7 +293,7 @@ def buckets(
     Parameters
     ----------
     codes : numpy.ndarray (Q, N), integer
-        IDs, one column an item.
+        IDs, one column per item.
     sizes : sequence of Q int
         Codewords per stage.
     path : path, optional
@@ -309,7 +309,7 @@ def buckets(
     MissingExtraError
         If there is no matplotlib.
     ShapeError
-        If there are not as many Axes.
+        If the number of Axes is not Q + 1.
 
     Examples
     --------

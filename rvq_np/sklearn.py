@@ -40,26 +40,27 @@ class ResidualQuantizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
     n_q : int, optional
         Number of stages.
     bins : int or sequence of int, optional
-        Codewords per stage, or those of each.
+        Codewords per stage: one number for all stages, or one number per stage.
     max_iter : int, optional
-        Iterations of k-means per stage, at most.
+        The most iterations of k-means per stage.
     tol : float, optional
-        A stage is finished when an iteration lowers its error by a smaller fraction than this.
+        A stage is finished when an iteration lowers its error by less than this share.
     beam_size : int, optional
         Hypotheses kept per vector when encoding.
     random_state : int, RandomState or None, optional
     refine : bool, dict or None, optional
-        Whether `fit` moves all codebooks together afterwards, see `rvq_np.train.fit`. By default
-        where it may pay.
+        Whether `fit` refines all codebooks together afterwards, see `rvq_np.train.fit`. By default
+        a short refinement is tried if there are enough vectors.
     spherical, normalize_residuals : bool, optional
-        See `rvq_np.train.fit`. Neither of the two with `partial_fit`, `to_quantizer` or a `refine`
-        that is not None or False; of the second, codes decode to no approximation.
+        See `rvq_np.train.fit`. Neither can be used with `partial_fit`, `to_quantizer` or a `refine`
+        that is not None or False. With `normalize_residuals` codes do not decode to an
+        approximation.
 
     Notes
     -----
-    There is no ``sample_weight``: k-means and averages here count whole vectors, which makes their
-    sums the same however rows are split. Repeat vectors instead. `save` and `to_quantizer` are the
-    ways to a model file and to the other calls of the package.
+    There is no ``sample_weight``: k-means and averages count whole vectors, so that their sums are
+    the same for every split of the rows. Repeat vectors instead. Use `save` for a model file, and
+    `to_quantizer` for the other functions of the package.
 
     Attributes
     ----------
@@ -67,7 +68,7 @@ class ResidualQuantizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         The fitted codebooks.
     n_features_in_ : int
     n_iter_ : int
-        Iterations of k-means of the stage that took most.
+        The largest number of k-means iterations of a stage.
 
     Examples
     --------
@@ -108,12 +109,13 @@ class ResidualQuantizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
     def fit(self, X: Any, y: Any = None) -> ResidualQuantizer:
         """Train all stages on `X` (n_samples, n_features), from the beginning.
 
-        A Dask array is read by tasks of its scheduler, and gives the codebooks it gives in memory.
+        A Dask array is read by tasks of its scheduler; the codebooks are the same as for an array
+        in memory.
 
         Raises
         ------
         ParameterError
-            If a parameter is not what it may be; it is named.
+            If a parameter has an invalid value; the message names it.
         """
         self._check_parameters("fit")
         X = self._vectors("fit", X, reset=True)
@@ -134,20 +136,21 @@ class ResidualQuantizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         return self
 
     def partial_fit(self, X: Any, y: Any = None) -> ResidualQuantizer:
-        """Move the codewords along with one batch `X` (n_samples, n_features).
+        """Update the codewords with one batch `X` (n_samples, n_features).
 
-        By exponential moving averages, see `rvq_np.train.ema`: the first batch gives the first
-        codewords by k-means, unless `fit` has, so give it several vectors a codeword; codewords
-        that are hardly chosen are replaced by vectors of the batch.
+        The codewords follow exponential moving averages, see `rvq_np.train.ema`. Without an earlier
+        `fit`, k-means makes the first codewords from the first batch, so the first batch should
+        have several vectors per codeword. Codewords that are seldom chosen are replaced by vectors
+        of the batch.
 
-        Of a Dask array each chunk of rows is a batch, one after the other, in the memory of this
-        process, as in ``dask_ml.wrappers.Incremental``: the codewords depend on the chunks. If a
-        chunk is refused, nothing has changed.
+        Each chunk of rows of a Dask array is a batch, in the memory of this process and one after
+        the other, as in ``dask_ml.wrappers.Incremental``: the codewords depend on the chunks. If a
+        chunk is refused, nothing is changed.
 
         Raises
         ------
         ParameterError
-            If a parameter is not what it may be; it is named.
+            If a parameter has an invalid value; the message names it.
         """
         self._check_parameters("partial_fit")
         for name in ("spherical", "normalize_residuals"):
@@ -174,7 +177,7 @@ class ResidualQuantizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         return self
 
     def transform(self, X: Any) -> Any:
-        """Return codes (n_samples, n_q), int32; of a Dask array one that is computed later."""
+        """Return codes (n_samples, n_q), int32; for a Dask array a Dask array."""
         check_is_fitted(self)
         self._check_parameters("transform")
         X = self._vectors("transform", X, reset=False)
@@ -182,7 +185,7 @@ class ResidualQuantizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         return codes.T if backends.chunked(codes) else np.ascontiguousarray(codes.T)
 
     def inverse_transform(self, X: Any) -> Any:
-        """Return vectors (n_samples, n_features), float32, of codes (n_samples, n).
+        """Return the decoded vectors (n_samples, n_features), float32, of codes (n_samples, n).
 
         A code of -1 is dropped and adds nothing.
         """
@@ -193,16 +196,16 @@ class ResidualQuantizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
         return np.asarray(codec.decode(np.ascontiguousarray(X.T), self.codebooks_))
 
     def score(self, X: Any, y: Any = None) -> float:
-        """Return the negative mean squared error, per number, of what the codes of `X` decode to.
+        """Return the negative mean squared error, per number, of the decoded codes of `X`.
 
-        Higher is better, as model selection expects: 0 is the best there is.
+        Higher is better, as model selection expects; the maximum is 0.
         """
         decoded = self.inverse_transform(self.transform(X))
         X = _array(X).astype(np.float64) if backends.chunked(X) else np.asarray(X, np.float64)
         return -float(np.square(X - decoded).mean())
 
     def to_quantizer(self) -> ResidualVectorQuantizer:
-        """Return a `rvq_np.ResidualVectorQuantizer` of its own with the fitted codebooks, in eval.
+        """Return a new `rvq_np.ResidualVectorQuantizer` with the fitted codebooks, in eval mode.
 
         Examples
         --------
@@ -225,8 +228,7 @@ class ResidualQuantizer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseE
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a model file, which `rvq_np.ResidualVectorQuantizer.load` and ``rvq-np`` read.
 
-        With `spherical` or `normalize_residuals` it is one that `rvq_np.checkpoints.load` and
-        ``rvq-np`` read.
+        With `spherical` or `normalize_residuals`, `rvq_np.checkpoints.load` and ``rvq-np`` read it.
         """
         check_is_fitted(self)
         if self._quantizer is None:

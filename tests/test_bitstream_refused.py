@@ -363,8 +363,8 @@ def test_codes_that_cannot_be_are_refused(codes, error, message, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"n_q": 0}, LevelsError, "n_q is 0; choose 1 to 2"),
-        ({"n_q": 3}, LevelsError, "n_q is 3; choose 1 to 2"),
+        ({"n_q": 0}, LevelsError, "n_q is 0; expected 1 to 2"),
+        ({"n_q": 3}, LevelsError, "n_q is 3; expected 1 to 2"),
         ({"start": -4}, ShapeError, r"start is -4 and stop is 8; .* <= 8\."),
         ({"stop": 12}, ShapeError, r"start is 0 and stop is 12; .* <= 8\."),
         ({"start": 4, "stop": 0}, ShapeError, "start is 4 and stop is 0"),

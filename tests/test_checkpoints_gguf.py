@@ -258,7 +258,7 @@ def test_info_lists_the_tensors_of_a_file(capsys, tmp_path):
     code, said = run(capsys, "info", write(tmp_path, FILE | beside))
     assert code == 0
     assert "kind                 GGUF" in said.out
-    assert "family               not recognised: --names" in said.out
+    assert "family               not recognised; --names" in said.out
     assert "codec.n_q = 3" in said.out
     assert "F32       5 x 4                 vq.q0.codebook" in said.out
     assert "Q4_0      2 x 64                enc.conv.weight" in said.out

@@ -352,7 +352,7 @@ def test_convert_hands_a_trained_model_back(files, capsys):
             "'c.npy' cannot hold codes of stages with strides",
         ),
         ("encode s.npy -m strided.safetensors -o c.npz --beam-size 2", "beam_size other than 1"),
-        ("encode x.npy -m two.safetensors -o c.npy --n-q 5", "n_q is 5; choose 1 to 4"),
+        ("encode x.npy -m two.safetensors -o c.npy --n-q 5", "n_q is 5; expected 1 to 4"),
         ("encode x.npy -m two.safetensors --family snail -o c.npy", "family is 'snail'; expected"),
         ("decode x.npy -m strided.safetensors -o y.npy", "'x.npy' is not an .npz file of codes"),
         ("decode other.npz -m strided.safetensors -o y.npy", "is not an .npz file of codes"),
@@ -364,7 +364,7 @@ def test_convert_hands_a_trained_model_back(files, capsys):
         ("convert two.safetensors -o a.faissindex --to faiss", "an index cannot hold Parallel"),
         ("convert two.safetensors -o a.safetensors --norms float", "are for --to faiss"),
         ("convert two.safetensors -o a.safetensors --to encodec", "cannot hold Parallel"),
-        ("convert two.safetensors -o a.safetensors --n-q 0", "n_q is 0; choose 1 to 4"),
+        ("convert two.safetensors -o a.safetensors --n-q 0", "n_q is 0; expected 1 to 4"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(line, message, files, capsys):

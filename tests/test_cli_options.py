@@ -114,16 +114,16 @@ def test_frames_of_stages_with_strides_are_whole_blocks(files, capsys):
     expected = rvq_np.decode(rvq_np.encode(files[0], books)[:2], books)
     np.testing.assert_array_equal(np.load("y.npy"), expected[8:])
     refused(capsys, "decode s.rvq -m s.safetensors -o z.npy --start 6",
-            "--start is 6 and --stop 100; expected 0 <= start <= stop <= 100, the frames "
-            "there are, multiples of 4")  # fmt: skip
+            "--start is 6 and --stop 100; expected 0 <= start <= stop <= 100, the number "
+            "of frames, multiples of 4")  # fmt: skip
 
 
 def test_stages_and_frames_that_are_not_there_are_refused(files, capsys):
     line = "decode c.rvq -m m.safetensors -o z.npy"
-    refused(capsys, f"{line} --n-q 4", "decode: --n-q is 4; expected 1 to 3, the stages there are")
+    refused(capsys, f"{line} --n-q 4", "decode: --n-q is 4; expected 1 to 3, as there are 3 stages")
     refused(capsys, f"{line} --n-q 0", "decode: --n-q is 0; expected 1 to 3")
     for given in ("--start -1", "--start 9 --stop 8", "--stop 101"):
-        refused(capsys, f"{line} {given}", "expected 0 <= start <= stop <= 100, the frames there")
+        refused(capsys, f"{line} {given}", "expected 0 <= start <= stop <= 100, the number of ")
 
 
 JSON = {

@@ -61,13 +61,13 @@ def test_encode_says_what_is_wrong():
     refused(
         LevelsError,
         ValueError,
-        r"encode: n_q is 3; choose 1 to 2, the stages there are",
+        r"encode: n_q is 3; expected 1 to 2, as there are 2 stages",
         encode,
         X,
         CODEWORDS,
         3,
     )
-    refused(LevelsError, ValueError, r"encode: n_q is 0; choose 1 to 2", encode, X, CODEWORDS, 0)
+    refused(LevelsError, ValueError, r"encode: n_q is 0; expected 1 to 2", encode, X, CODEWORDS, 0)
     refused(
         LevelsError,
         ValueError,
@@ -123,7 +123,7 @@ def test_decode_says_what_is_wrong():
     refused(
         LevelsError,
         ValueError,
-        r"decode: codes have 3 rows, one a stage, but there are 2 stages; pass codes\[:2\]",
+        r"decode: codes have 3 rows, one per stage, but there are 2 stages; pass codes\[:2\]",
         decode,
         np.zeros((3, 4), np.int32),
         CODEWORDS,

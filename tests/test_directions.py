@@ -122,7 +122,7 @@ def test_memory_maps_interruptions_and_sizes_make_no_difference(tmp_path):
     path = tmp_path / "resume"
     with pytest.raises(Stopped):
         fitted(True, True, x, callback=stop, checkpoint=path)
-    with pytest.raises(rvq_np.errors.StateError, match="checkpoint of another fit"):
+    with pytest.raises(rvq_np.errors.StateError, match="resume file of another fit"):
         fitted(True, False, x, checkpoint=path)
     assert fitted(True, True, x, checkpoint=path) == expected
 

@@ -111,7 +111,7 @@ BOOKS = np.arange(8, dtype=np.float32).reshape(2, 2, 2)
 @pytest.mark.parametrize(("call", "error", "text"), [
     (lambda: assign(np.zeros((9, 2), np.float32), BOOKS, capacity=2), ParameterError,
      "there are 9 items, but IDs of the sizes 2,2 with a capacity of 2 have 8 places; 1 are too "
-     "many. Sizes 4,2 would do, or a suffix"),
+     "many. Sizes 4,2 are enough, or a suffix"),
     (lambda: assign(np.zeros((2, 2), np.float32), BOOKS, prior=np.zeros((2, 3), int)),
      ParameterError, "there are 5 items"),
     (lambda: assign(np.array([[0, 0], [np.nan, 0]]), BOOKS), NonFiniteError, "row 1 of x holds"),

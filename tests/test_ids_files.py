@@ -89,7 +89,7 @@ def test_a_write_that_fails_leaves_nothing_new(tmp_path, monkeypatch):
     (lambda p: write(p / "i.csv", ["a"], CODES, [3, 4]), ShapeError,
      "codes are of 3 items, and there are 1 ids"),
     (lambda p: write(p / "i.csv", TEXT, CODES, [3]), LevelsError, "got 1 sizes"),
-    (lambda p: write(p / "i.txt", TEXT, CODES, [3, 4]), InputFileError, "ends otherwise"),
+    (lambda p: write(p / "i.txt", TEXT, CODES, [3, 4]), InputFileError, "has another ending"),
     (lambda p: read(p / "none.csv"), FileNotFoundError, "there is no file"),
     (lambda p: append(p / "there.csv", ["B00"], [[0], [0]]), InputFileError,
      "item 'B00' of row 0 has an ID already"),
@@ -160,7 +160,7 @@ def test_one_command_makes_unique_ids_and_another_adds_to_them(items, capsys, wa
     first = read(path)
     assert first.items[:2].tolist() == ["i0", "i1"]
     assert ids("add", items / "new.npy", "--id", items / "more.npy", "--to", path) == 0
-    assert "no ID of before changed" in capsys.readouterr().out
+    assert "no earlier ID changed" in capsys.readouterr().out
     both = read(path)
     assert (both.codes[:, :360] == first.codes).all()
     assert len(both.items) == 400
@@ -194,11 +194,11 @@ def test_codebooks_may_be_given_and_others_are_refused(items, capsys):
 
 
 @pytest.mark.parametrize(("arguments", "text"), [
-    (["items.npy", "-o", "ids.txt"], "ends otherwise; expected .parquet"),
+    (["items.npy", "-o", "ids.txt"], "has another ending; expected .parquet"),
     (["items.npy", "-o", "none/ids.csv"], "there is no folder"),
     (["items.npy"], "got no --output"),
     (["items.npy", "-o", "ids.csv", "--sizes", "4,x"], "--sizes is '4,x'"),
-    (["items.npy", "-o", "ids.csv", "--sizes", "4,4"], "Sizes 32,16 would do, or a suffix"),
+    (["items.npy", "-o", "ids.csv", "--sizes", "4,4"], "Sizes 32,16 are enough, or a suffix"),
     (["items.npy", "-o", "ids.csv", "--template", "<{code}>"], "the template is '<{code}>'"),
     (["items.npy", "-o", "ids.csv", "--id", "more.npy"], "has 40 ids for 360 rows"),
     (["twice.npy", "-o", "ids.csv", "--id", "same.npy"], "item 'a' is in rows 0 and 1"),

@@ -209,7 +209,7 @@ THERE = Candidates(np.zeros((1, 2, 3), int), np.zeros((1, 3)))
     (dict(codes=GOOD, capacity=0), ParameterError, "capacity is 0; expected a whole number >= 1"),
     (dict(codes=GOOD, prior=np.zeros((3, 2), int)), ShapeError, "prior has 3 rows; expected 2"),
     (dict(codes=GOOD, prior=np.zeros((2, 2), int), suffix=True), ShapeError,
-     "expected 3, one a stage, the suffix among them"),
+     "expected 3, one per stage, the suffix among them"),
     (dict(codes=GOOD, candidates=GOOD), ParameterError, "expected a Candidates"),
     (dict(codes=GOOD, candidates=THERE._replace(codes=np.zeros((1, 3, 3), int))), ShapeError,
      r"candidates.codes has shape \(1, 3, 3\) for 3 items; expected \(k, 2, 3\)"),

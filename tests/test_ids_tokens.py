@@ -85,7 +85,7 @@ def test_64_bits_without_a_sign_hold_twice_as_many_ids():
      r"expected integers \(N, 3\), the tokens to begin and end among them"),
     (lambda: from_tokens([[4]], Vocabulary([4])), CodeRangeError, r"the tokens \[4\] of item 0"),
     (lambda: from_tokens([[8, 0]], Vocabulary([4], begin=9)), CodeRangeError, "are no ID"),
-    (lambda: Vocabulary([4], begin=3), ParameterError, "token 3 stands for 2 things"),
+    (lambda: Vocabulary([4], begin=3), ParameterError, "token 3 is used 2 times"),
     (lambda: Vocabulary([4], tables=[[0, 1]]), ShapeError, r"lengths \(4,\)"),
     (lambda: Vocabulary([2], tables=[[0, -1]]), ParameterError, "a token is -1"),
     (lambda: stats([[0, 1]], [1]), CodeRangeError, "code 1 of item 1"),

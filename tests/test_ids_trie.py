@@ -103,7 +103,7 @@ def test_a_damaged_file_is_refused_or_read_the_same(rng, tmp_path):
         assert trie.mask(np.arange(-1, 5)[:, None]).shape == (6, trie.sizes[1])
     for length in (0, 10, 20, len(whole) - 1):
         path.write_bytes(whole[:length])
-        with pytest.raises(InputFileError, match=r"Trie\.load: .* is no whole file"):
+        with pytest.raises(InputFileError, match=r"Trie\.load: .* is not a complete file"):
             Trie.load(path)
     with pytest.raises(FileNotFoundError):
         Trie.load(tmp_path / "none")
@@ -126,7 +126,7 @@ def test_a_file_of_other_arrays_is_refused(tmp_path, change, text):
     change(arrays, about)
     safetensors.write(path, arrays, {"rvq_np": json.dumps(about)})
     for mapped in (True, False):
-        with pytest.raises(InputFileError, match=rf"Trie\.load: .* is no whole file .*{text}"):
+        with pytest.raises(InputFileError, match=rf"Trie\.load: .* a complete file .*{text}"):
             Trie.load(path, mapped=mapped)
 
 

@@ -93,7 +93,7 @@ def test_lines_have_the_names_of_the_mapping():
     alone = plot.rate_distortion([1, 2], [3, 4])
     assert alone.get_legend() is None
     with pytest.raises(
-        ShapeError, match="rate_distortion: 'a' has 1 values; expected 2, one a bit"
+        ShapeError, match="rate_distortion: 'a' has 1 values; expected 2, one per bit"
     ):
         plot.rate_distortion([1, 2], {"a": [3]})
 

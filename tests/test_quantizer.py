@@ -225,16 +225,16 @@ def test_numbers_of_stages_that_do_not_fit_are_refused():
             call(x, bandwidth=0.3)
         for wrong in (0, 4, -1, 1.0, "2", True):
             with pytest.raises(
-                LevelsError, match=r"n_q is .*; choose 1 to 3, the stages there are"
+                LevelsError, match=r"n_q is .*; expected 1 to 3, as there are 3 stages"
             ):
                 call(x, n_q=wrong)
     with pytest.raises(
         LevelsError, match="decode: n_q is 3, and codes are of the stages 0 to 1; e"
     ):
         rvq.decode(codes, n_q=3)
-    with pytest.raises(LevelsError, match="decode: n_q is 1; choose 2 to 3"):
+    with pytest.raises(LevelsError, match="decode: n_q is 1; expected 2 to 3"):
         rvq.decode(codes, st=1, n_q=1)
-    with pytest.raises(LevelsError, match="encode: st is 2; choose 0 to 1"):
+    with pytest.raises(LevelsError, match="encode: st is 2; expected 0 to 1"):
         rvq.encode(x, st=2, n_q=2)
 
 
@@ -256,13 +256,13 @@ def test_stages_from_st_on_take_the_input_for_a_residual_and_decode_mirrors_it()
     )
     np.testing.assert_array_equal(rvq.encode(x, RATE, st=0), codes)
     for start in (3, -1, 1.0, True):
-        with pytest.raises(LevelsError, match=r"encode: st is .*; choose 0 to 2"):
+        with pytest.raises(LevelsError, match=r"encode: st is .*; expected 0 to 2"):
             rvq.encode(x, RATE, st=start)
-        with pytest.raises(LevelsError, match=r"decode: st is .*; choose 0 to 2"):
+        with pytest.raises(LevelsError, match=r"decode: st is .*; expected 0 to 2"):
             rvq.decode(codes, st=start)
-    with pytest.raises(LevelsError, match=r"encode: st is 1; choose 0 to 0"):
+    with pytest.raises(LevelsError, match=r"encode: st is 1; expected 0 to 0"):
         rvq.encode(x, RATE, bandwidth=0.15, st=1)
-    with pytest.raises(LevelsError, match="codes have 3 rows, one a stage, but there are 2"):
+    with pytest.raises(LevelsError, match="codes have 3 rows, one per stage, but there are 2"):
         rvq.decode(codes, st=1)
 
 

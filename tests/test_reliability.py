@@ -579,13 +579,13 @@ def test_a_checkpoint_of_another_fit_is_refused(rng, tmp_path):
         fit(callback=interrupt_at(1, 2), checkpoint=path)
     kept = path.read_bytes()
     other = fitted(normal(rng, 900, 6))[1]
-    with pytest.raises(StateError, match=r"fit\.safetensors.*is a checkpoint of another fit"):
+    with pytest.raises(StateError, match=r"fit\.safetensors.*is the resume file of another fit"):
         other(checkpoint=path)
     with pytest.raises(StateError, match="another fit"):
         quantizer.fit(x, iterations=7, rows_per_codeword=20, checkpoint=path)
     assert path.read_bytes() == kept
     quantizer.save(tmp_path / "model.safetensors")
-    with pytest.raises(ModelFileError, match="no checkpoint of a fit"):
+    with pytest.raises(ModelFileError, match="not a resume file of a fit"):
         fit(checkpoint=tmp_path / "model.safetensors")
     path.write_bytes(kept[:-10])
     with pytest.raises(ModelFileError, match="not a readable safetensors file"):
@@ -627,7 +627,7 @@ def test_a_damaged_checkpoint_is_refused_and_nothing_has_changed(damage, rng, tm
     damage(reported, tensors)
     safetensors.save(path, tensors, reported)
     codewords, draws = quantizer.state_dict(), quantizer._rng.bit_generator.state
-    with pytest.raises(ModelFileError, match=r"fit\.safetensors' is a damaged checkpoint, or of"):
+    with pytest.raises(ModelFileError, match=r"fit\.safetensors' is a damaged resume file, or of"):
         fit(checkpoint=path)
     assert quantizer._rng.bit_generator.state == draws
     for name, value in quantizer.state_dict().items():

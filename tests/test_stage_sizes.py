@@ -134,7 +134,7 @@ def test_sizes_that_do_not_fit_are_named():
         with pytest.raises(
             ParameterError,
             match=r"ResidualVectorQuantizer: bins is .*; expected a whole number from 1, or 3 of "
-            r"them, one a stage \(n_q\)",
+            r"them, one per stage \(n_q\)",
         ):
             made(bins=bad)
     with pytest.raises(StateError, match=r"cluster_size has shape \(16,\), expected \(8,\)"):

@@ -111,7 +111,7 @@ def test_a_warm_start_that_was_interrupted_goes_on(tmp_path):
     arguments = {"start": books, "freeze": [1], "checkpoint": path}
     with pytest.raises(KeyboardInterrupt):
         train.fit(x, 3, 16, 5, np.random.default_rng(1), callback=stop, **arguments)
-    with pytest.raises(StateError, match="is a checkpoint of another fit"):
+    with pytest.raises(StateError, match="is the resume file of another fit"):
         train.fit(x, 3, 16, 5, np.random.default_rng(1), checkpoint=path)
     again = train.fit(x, 3, 16, 5, np.random.default_rng(1), **arguments)
     assert list(again) == list(whole)

@@ -119,11 +119,11 @@ def read(
     ----------
     path : str, os.PathLike or binary file
     n_q : int, optional
-        Read the first `n_q` stages only, and only their bytes. All by default.
+        Read the first `n_q` stages only, and only their bytes. By default all stages.
     start, stop : int, optional
-        First frame, and the frame after the last. All by default.
+        First frame, and the frame after the last. By default all frames.
     codebooks : Codebooks, Composed or array (Q, K, D), optional
-        What the codes will be decoded with. An error if the file was written for others.
+        The codebooks to decode with. It is an error if the file was written with others.
 
     Returns
     -------
@@ -137,7 +137,7 @@ def read(
     BitstreamError
         If it is truncated, damaged, of another format, or of other codebooks.
     LevelsError, ShapeError, ParameterError
-        If the file has fewer than `n_q` stages, or not these frames.
+        If the file has fewer than `n_q` stages, or does not have these frames.
     """
     with Reader(path) as reader:
         if codebooks is not None:

@@ -22,7 +22,7 @@ from . import _format, _stages
 
 @dataclass(frozen=True)
 class Content(arrays.WithCodes):
-    """The codes that were read, and what they are codes of.
+    """The codes that were read, with the sizes and strides of their stages.
 
     Attributes
     ----------
@@ -61,7 +61,7 @@ class Reader:
     frame_rate : fractions.Fraction or None
         Frames per second.
     block : int
-        Ranges of frames begin and end at multiples of this.
+        A range of frames must begin and end at multiples of this.
     chunks : int
         Number of chunks.
 
@@ -74,8 +74,8 @@ class Reader:
 
     Notes
     -----
-    Opening reads the header and the index. Memory is bounded by the size of the file, also where
-    the file is damaged: at most 64 codes per byte.
+    Opening reads the header and the index. Memory is bounded by the size of the file, also for a
+    damaged file: at most 64 codes per byte.
 
     Examples
     --------
@@ -191,7 +191,7 @@ class Reader:
     def check(self, codebooks: Any, n_q: int | None = None) -> None:
         """Raise BitstreamError unless the first stages are codes of the first of `codebooks`.
 
-        Files that were written without codebooks pass.
+        A file that was written without codebooks passes the check.
         """
         quantizer = composed.of(codebooks)
         n_q = min(self.n_q, quantizer.n_q) if n_q is None else n_q

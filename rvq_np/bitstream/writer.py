@@ -29,7 +29,7 @@ class Writer:
     Parameters
     ----------
     target : str, os.PathLike or binary file
-        A path is written atomically: until `close` there is no file, or the old one. A file object
+        A path is written atomically: until `close` there is no file, or the old file. A file object
         must support seek; it is written from its beginning and left open.
     sizes : sequence of int, optional
         Codebook size of each stage; by default those of `codebooks`.
@@ -40,13 +40,13 @@ class Writer:
     frame_rate : int, float, fractions.Fraction or (int, int), optional
         Frames, that is vectors, per second; a pair is an exact fraction: (44100, 512).
     codebooks : Codebooks, Composed or array (Q, K, D), optional
-        What the codes are codes of. Their fingerprints are stored, so that decoding with other
+        The codebooks of the codes. Their fingerprints are stored, so that decoding with other
         codebooks is an error.
     chunk_frames : int, optional
         Frames per chunk, the smallest part that can be read. By default about 260 000 codes per
         stage, which keeps the overhead well below one percent.
     compress : bool, optional
-        Range code the stages of a chunk where that is smaller. True by default.
+        Range code a stage of a chunk where that is smaller. True by default.
 
     Raises
     ------
@@ -109,7 +109,7 @@ class Writer:
         self._body.write(codes)
 
     def close(self) -> None:
-        """Write the waiting codes and the index, and put the file in its place."""
+        """Write the remaining codes and the index, and move the file to its path."""
         try:
             slot = self._body.finish(None)
             self._body.file.seek(self._slots)
@@ -121,7 +121,7 @@ class Writer:
             self._new.commit()
 
     def discard(self) -> None:
-        """Delete what was written; an existing file of that name is kept."""
+        """Delete what was written; an existing file at the path is kept."""
         if self._new is not None:
             self._new.discard()
 
@@ -145,7 +145,7 @@ def append(
     target : str, os.PathLike or binary file
         A file object must be open for reading and writing.
     codes : array (n_q, ..., T), integer, or list of (..., T / stride)
-        With as many stages and streams as the file has.
+        They must have as many stages and streams as the file.
     chunk_frames, compress
         As in `Writer`. Each call begins a new chunk, so append many frames at once.
 
@@ -158,7 +158,7 @@ def append(
     DtypeError, ShapeError, LevelsError, CodeRangeError
         If the codes do not fit the file. The file is unchanged.
     OSError
-        If the file cannot be written. It still has its old frames.
+        If the file cannot be written. It still holds its old frames.
 
     Notes
     -----

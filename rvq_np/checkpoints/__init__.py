@@ -42,9 +42,9 @@ def __dir__() -> list[str]:
 # Marks of what `rvq_np.export` writes for other programs, and what is said of it.
 EXPORTED = {
     "description": "arrays of export.npz, for NumPy; expected a checkpoint. Read it with "
-    "numpy.load, and write codebooks that are to be read here with checkpoints.save.",
+    "numpy.load, and write codebooks that load should read with checkpoints.save.",
     "codes": "codes of export.codes, or of candle's examples, and no codebooks; expected a "
-    "checkpoint. Codes that are to be read here are .rvq files, see rvq_np.bitstream.",
+    "checkpoint. For codes that rvq_np should read, write an .rvq file, see rvq_np.bitstream.",
 }
 COUNT = 100.0  # of a codeword, where the caller passes no counts
 
@@ -72,26 +72,25 @@ def load(
     Parameters
     ----------
     path : str or os.PathLike
-        A safetensors file, an index of shards (``*.index.json``), a directory with either, a
-        Faiss index, a NumPy archive (``.npz``) or GGUF file with the same names, or what `save`
-        wrote. A ``config.json`` beside the weights is read.
+        A safetensors file, an index of shards (``*.index.json``), a directory with either, a Faiss
+        index, a NumPy archive (``.npz``) or GGUF file with the same tensor names, or a file that
+        `save` wrote. A ``config.json`` in the same directory is read.
     family : str, optional
-        One of `families`; by default it is detected from the names of the tensors. This works for
-        all but audiocraft, which has the names of EnCodec.
+        One of `families`; by default it is detected from the names of the tensors. Only audiocraft
+        cannot be detected, because its tensors have the names of EnCodec.
     part : str, optional
-        Which quantizer of a file with several: one of `parts`, or how the names of its tensors
-        begin.
+        Which quantizer of a file with several: one of `parts`, or the prefix of its tensor names.
     names : mapping of str to str or None, optional
-        The names that the family has for tensors of the file, by their names in the file; ``{}``
-        stands for a number. None: the tensor does not change the codes. A tensor beside named ones
-        that has no name here has the file refused.
+        For a file with other tensor names: a mapping from the name of a tensor in the file to its
+        name in the family; ``{}`` stands for a number. None instead of a name: the tensor does not
+        change the codes. It is an error if a tensor beside the named ones is not in the mapping.
 
     Returns
     -------
     codebooks : Codebooks or Composed
-        For `rvq_np.encode` and `rvq_np.decode`, float32, or float64 where the codebooks of the file
-        are, with the projections, metric and strides of the model; several stacks of codebooks are
-        composed as in the model.
+        For `rvq_np.encode` and `rvq_np.decode`, with the projections, metric and strides of the
+        model; float32, or float64 if the codebooks of the file are float64. Several stacks of
+        codebooks are composed as in the model.
 
     Raises
     ------
@@ -99,10 +98,10 @@ def load(
         If there is no such file.
     CheckpointError
         If it is a pickle, damaged, of no known family, does not fit `family`, or has a tensor or a
-        setting beside the codebooks with which the family does not compute. The message names the
-        file and the tensor.
+        setting beside the codebooks that the family does not use. The message names the file and
+        the tensor.
     PartsError
-        If it has several quantizers and `part` chooses none. It is a `CheckpointError`.
+        If it has several quantizers and `part` is not given. It is a `CheckpointError`.
     ParameterError
         If `family` is not one of `families`, the file has no such `part`, or `names` do not fit
         the file.
@@ -136,7 +135,7 @@ def parts(
     Returns
     -------
     tuple of str
-        Empty where the file has one quantizer, which `load` returns without `part`.
+        Empty if the file has one quantizer, which `load` returns without `part`.
 
     Raises
     ------
@@ -162,7 +161,7 @@ def front_end(
     part: str | None = None,
     names: Mapping[str, str | None] | None = None,
 ) -> FrontEnd | None:
-    """Return what the vectors of a published model, or of a file of `save`, are made of.
+    """Return the front end of a published model, or of a file that `save` wrote.
 
     Parameters
     ----------
@@ -172,7 +171,7 @@ def front_end(
     Returns
     -------
     front_end : FrontEnd or None
-        Of a neural codec: the latents of its encoder. None if it is unknown.
+        For a neural codec: the latents of its encoder. None if it is unknown.
 
     Raises
     ------
@@ -314,19 +313,19 @@ def save(
     counts: Sequence[Any] | None = None,
     front_end: FrontEnd | None = None,
 ) -> None:
-    """Write codebooks to a safetensors file: our own format, or with the names of a family.
+    """Write codebooks to a safetensors file, in the format of rvq_np or with the names of a family.
 
     Parameters
     ----------
     path : str or os.PathLike
-        Written atomically: there is the old file or the new one, never a partial one.
+        Written atomically: the path holds the old file or the new one, never a partial one.
     quantizer : Codebooks, Composed or array (Q, K, D)
     family : str, optional
-        As in `state_dict`. By default our own format: small, and for any quantizer.
+        As in `state_dict`. By default the format of rvq_np, which is small and holds any quantizer.
     counts : sequence of array (K,), optional
         As in `state_dict`.
     front_end : FrontEnd, optional
-        What the vectors are made of; recorded in our own format only.
+        The front end of the vectors; recorded in the format of rvq_np only.
 
     Raises
     ------
@@ -368,20 +367,20 @@ def state_dict(
     ----------
     quantizer : Codebooks, Composed or array (Q, K, D)
     family : {"espnet", "encodec", "vector_quantize_pytorch"}
-        Names are those within the quantizer; in a whole model they have a prefix.
+        The names in the result are those within the quantizer; in a whole model they have a prefix.
     counts : sequence of array (K,), optional
-        Per stage, how often each codeword was chosen; training continues from these counts. By
-        default 100 each, so that dead-code replacement does not soon replace any.
+        For each stage, how often each codeword was chosen; training continues from these counts. By
+        default 100 each, so that dead-code replacement does not replace codewords early.
 
     Returns
     -------
     dict of str to numpy.ndarray, float32
-        For ``load_state_dict`` once they are tensors.
+        Convert the arrays to tensors for ``load_state_dict``.
 
     Raises
     ------
     ParameterError
-        If the family cannot hold such a quantizer, or has no export, or `counts` are no numbers.
+        If the family cannot hold such a quantizer or has no export, or `counts` are not numbers.
     ShapeError
         If `counts` does not have one array (K,) per stage.
 

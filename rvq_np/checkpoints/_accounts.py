@@ -51,9 +51,9 @@ def check(
     if left:
         more = f" and {len(left) - 1} more" if len(left) > 1 else ""
         raise CheckpointError(
-            f"load: {str(tensors.source)!r} has {left[0]!r}{more} beside its codebooks, with which "
-            f"family {family} does not compute: its codes would be others. Load it with the family "
-            "it is of; if nothing computes with these tensors, remove them from the file."
+            f"load: {str(tensors.source)!r} has {left[0]!r}{more} beside its codebooks, which "
+            f"family {family} does not use: the codes would be wrong. Load it with the right "
+            "family; if no model uses these tensors, remove them from the file."
         )
     read = module.SETTINGS if isinstance(module, Configured) else ()
     unknown = {name: value for name, value in settings(config).items() if name not in read}
@@ -61,7 +61,7 @@ def check(
         raise CheckpointError(
             f"load: the config.json beside {str(tensors.source)!r} has {name} {value!r}, which the "
             f"file of family {family} does not have: it is not of family {family}, or its codes "
-            "would be others."
+            "would be wrong."
         )
 
 

@@ -207,13 +207,13 @@ def _lists(reader: _Reader, kind: bytes, dim: int, metric: int) -> Codebooks | G
     if metric != 1 or not by_distance:
         raise reader.refuse(
             "whose inverted lists are chosen by inner product",
-            "expected METRIC_L2, as a first stage has. Subtract the centroids yourself, and "
+            "expected METRIC_L2, as for a first stage. Subtract the centroids yourself, and "
             f"extract the quantizer: {TAKEN}",
         )
     if isinstance(fine, Grouped):
         raise reader.refuse(
             "of a product quantizer within inverted lists",
-            "expected a residual quantizer there, as a first stage of all channels has no place "
+            "expected a residual quantizer there, as a first stage of all channels cannot be "
             "before groups. Subtract the centroids yourself, and write an index without lists.",
         )
     return Codebooks([*coarse, *fine])

@@ -1,4 +1,4 @@
-"""OneRec-tokenizer: the centroids of semantic IDs, one array a stage.
+"""OneRec-tokenizer: the centroids of semantic IDs, one array per stage.
 
 3 stages of 8192 codewords of dimension 4096, chosen greedily by Euclidean distance.  Its own file
 is a pickle, which is to be converted.

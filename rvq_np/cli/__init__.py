@@ -1,12 +1,12 @@
 """The command ``rvq-np``: fit, encode, decode, info, verify, convert, ids,
 warmup, compile, bench, demo.
 
-Vectors are ``.npy``, ``.npz``, ``.csv`` or ``.parquet`` files, or sounds; codes ``.rvq``, ``.npy``,
-``.npz``, ``.csv`` or ``.parquet``; models safetensors: ours, or published checkpoints.  ``-`` is
-standard input for vectors and codes, and ``-o -`` standard output.  Files may be larger than
-memory.  Results are printed to standard output, with ``--json`` as one JSON object, progress bars
-to standard error, and only if that is a terminal.  Exit codes: 0, success; 1, failure, with one
-line that says why; 2, invalid command line.
+Vectors are ``.npy``, ``.npz``, ``.csv`` or ``.parquet`` files, or sounds.  Codes are ``.rvq``,
+``.npy``, ``.npz``, ``.csv`` or ``.parquet`` files.  Models are safetensors files of rvq_np, or
+published checkpoints.  ``-`` is standard input for vectors and codes, and ``-o -`` is standard
+output.  Files may be larger than memory.  Results are printed to standard output, with ``--json``
+as one JSON object.  Progress bars are printed to standard error if that is a terminal.  Exit codes:
+0, success; 1, failure, with one line that says why; 2, invalid command line.
 """
 
 from __future__ import annotations

@@ -21,12 +21,12 @@ def add_to(commands: Any) -> None:
     parser.add_argument(
         "--target", nargs="+", default=["native"], metavar="TARGET",
         help="processors to compile for: native, x86-64-v4+vnni, x86-64-v4, x86-64-v3+vnni, "
-        "x86-64-v3, x86-64-v2, aarch64+dotprod or aarch64; several of one machine may be in a "
-        "library (default: native)",
+        "x86-64-v3, x86-64-v2, aarch64+dotprod or aarch64; a library may hold several of one "
+        "machine (default: native)",
     )  # fmt: skip
     parser.add_argument(
         "--wheel", metavar="FILE",
-        help="wheel of rvq_np for all machines: write one that has the library in it, under the "
+        help="wheel of rvq_np for all machines: write a copy that contains the library, with the "
         "tag of its platform, into the folder OUTPUT (needs pip install 'rvq-np[wheel]')",
     )  # fmt: skip
     parser.add_argument(

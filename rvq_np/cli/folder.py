@@ -39,12 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `encode` that are for a folder."""
     parser.add_argument(
         "--to", choices=KINDS,
-        help="of a folder: files to write (default: parquet for .parquet files, else npy)",
+        help="for a folder: files to write (default: parquet for .parquet files, else npy)",
     )  # fmt: skip
-    parser.add_argument("--column", help="of Parquet files: the column that holds vectors as lists")
+    parser.add_argument("--column", help="for Parquet files: the column of vectors, as lists")
     parser.add_argument(
         "--scheduler", metavar="ADDRESS",
-        help="of a folder: Dask scheduler whose workers encode the files, as tcp://host:8786; all "
+        help="for a folder: Dask scheduler whose workers encode the files, as tcp://host:8786; all "
         "machines must see the folders under the same paths",
     )  # fmt: skip
 

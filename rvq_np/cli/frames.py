@@ -41,7 +41,7 @@ def cut(
     block = quantizer.block
     if n_q is not None and not 1 <= n_q <= codes.n_q:
         raise LevelsError(
-            f"decode: --n-q is {n_q}; expected 1 to {codes.n_q}, the stages there are."
+            f"decode: --n-q is {n_q}; expected 1 to {codes.n_q}, as there are {codes.n_q} stages."
         )
     first = 0 if start is None else start
     last = codes.frames if stop is None else stop
@@ -49,7 +49,7 @@ def cut(
     if not fits or first % block or (last % block and last != codes.frames):
         raise ParameterError(
             f"decode: --start is {first} and --stop {last}; expected 0 <= start <= stop <= "
-            f"{codes.frames}, the frames there are"
+            f"{codes.frames}, the number of frames"
             + (f", multiples of {block}." if block > 1 else ".")
         )
 

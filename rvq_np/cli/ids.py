@@ -24,12 +24,14 @@ def add_parser(every: Any) -> None:
         "ids",
         help="unique semantic IDs of embeddings",
         description="ids ITEMS -o IDS: train codebooks and write unique IDs of all items. "
-        "ids add ITEMS --to IDS: IDs of more items, with the same codebooks; no ID moves. "
-        "ids info IDS: statistics.",
+        "ids add ITEMS --to IDS: add more items, with the same codebooks; no ID changes. "
+        "ids info IDS: print statistics.",
     )
     ids.add_argument("what", nargs="+", metavar="ITEMS", help=".parquet or .npy file, or add, info")
     ids.add_argument("-o", "--output", help=".parquet, .csv, .json or .pt file of IDs to write")
-    ids.add_argument("--to", metavar="IDS", help="of add: the file of IDs that gets more items")
+    ids.add_argument(
+        "--to", metavar="IDS", help="for add: the file of IDs to which items are added"
+    )
     ids.add_argument("--id", help="column of item ids (default: row numbers)")
     ids.add_argument(
         "--column", default="embedding", help="column of embeddings (default: embedding)"
@@ -40,22 +42,24 @@ def add_parser(every: Any) -> None:
         default="256,256,256",
         help="codewords per stage (default: 256,256,256)",
     )
-    ids.add_argument("-m", "--model", help="codebooks to use instead of training some")
+    ids.add_argument("-m", "--model", help="codebooks to use, instead of training new ones")
     ids.add_argument(
         "--capacity", type=int, default=1, help="items that may share an ID (default: 1)"
     )
-    ids.add_argument("--suffix", action="store_true", help="number the items of an ID; move none")
+    ids.add_argument(
+        "--suffix", action="store_true", help="number the items of an ID instead of moving items"
+    )
     ids.add_argument("--normalize", action="store_true", help="scale embeddings to length 1")
     ids.add_argument(
         "--spherical", action="store_true", help="search by direction, as Faiss's spherical k-means"
     )
     ids.add_argument(
         "--normalize-residuals", action="store_true",
-        help="scale what each stage leaves to length 1 before the next",
+        help="scale residuals to length 1 before the next stage",
     )  # fmt: skip
     ids.add_argument("--template", default="<{stage}_{code}>", help="tokens (default: <a_3>)")
     ids.add_argument(
-        "--iterations", type=int, default=25, help="of k-means per stage (default: 25)"
+        "--iterations", type=int, default=25, help="k-means iterations per stage (default: 25)"
     )
     ids.add_argument(
         "--rows-per-codeword",
@@ -64,7 +68,7 @@ def add_parser(every: Any) -> None:
         help="random rows to train on per codeword (default: 256); 0: all rows",
     )
     ids.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
-    ids.add_argument("--plot", help="of info: PNG file with a picture of the statistics")
+    ids.add_argument("--plot", help="for info: PNG file to write with a plot of the statistics")
     ids.set_defaults(run=run)
 
 
@@ -163,7 +167,7 @@ def _add(path: str, options: argparse.Namespace) -> None:
         "moved": len(found.moved),
         **statistics.to_dict(),
     }
-    line = f"{name}: {len(x)} items, {len(found.moved)} moved; no ID of before changed"
+    line = f"{name}: {len(x)} items, {len(found.moved)} moved; no earlier ID changed"
     said.result(options, about, [line, str(statistics)])
 
 

@@ -23,7 +23,7 @@ def made() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"rvq-np {__version__}")
     parser.add_argument(
         "--print-completion", action=Completion, choices=SHELLS,
-        help="print what completes commands and options in a shell; needs rvq-np[cli]",
+        help="print the completion script of a shell; needs rvq-np[cli]",
     )  # fmt: skip
     every = parser.add_subparsers(required=True, metavar="command", dest="command")
 
@@ -31,17 +31,20 @@ def made() -> argparse.ArgumentParser:
     fit.add_argument(
         "vectors",
         help=".npy or .npz file of floats (N, D) or (B, D, T), a .csv or .parquet file with "
-        "a vector a row, or a sound; -: standard input",
+        "one vector per row, or a sound; -: standard input",
     )
     fit.add_argument("-o", "--output", required=True, help="model file to write, .safetensors")
-    fit.add_argument("--n-q", type=int, default=8, help="stages (default: 8)")
+    fit.add_argument("--n-q", type=int, default=8, help="number of stages (default: 8)")
     fit.add_argument(
         "--bins", default="1024",
-        help="codewords per stage (default: 1024), or with commas those of each: 1024,256,256",
+        help="codewords per stage (default: 1024), or one number per stage: 1024,256,256",
     )  # fmt: skip
     fit.add_argument("--codebook-dim", type=int, help="dimension of codewords (default: D)")
     fit.add_argument(
-        "--iterations", type=int, default=25, help="of k-means per stage (default: 25)"
+        "--iterations",
+        type=int,
+        default=25,
+        help="most iterations of k-means per stage (default: 25)",
     )
     fit.add_argument(
         "--rows-per-codeword",
@@ -51,8 +54,8 @@ def made() -> argparse.ArgumentParser:
     )
     fit.add_argument(
         "--front-end",
-        help="what the vectors are, recorded in the model: samples, mdct (default for a sound), "
-        "embeddings, or 'latents of ENCODER'",
+        help="front end of the vectors, recorded in the model: samples, mdct (default for a "
+        "sound), embeddings, or 'latents of ENCODER'",
     )
     fit.add_argument("--dim", type=int, help="samples per vector of a sound (default: 64)")
     fit.add_argument(
@@ -61,25 +64,26 @@ def made() -> argparse.ArgumentParser:
     refining = fit.add_mutually_exclusive_group()
     refining.add_argument(
         "--refine", nargs="?", const="", metavar="NAME=NUMBER,...",
-        help="move all codebooks together afterwards, for codes of a beam search; with arguments "
-        "of rvq_np.train.refine: iterations=80,beam_size=16 (default: a short one, where there are "
-        "8,192 vectors and 32 per codeword of all stages, or more)",
+        help="refine all codebooks together afterwards, for codes of a beam search; with arguments "
+        "of rvq_np.train.refine: iterations=80,beam_size=16 (default: a short refinement, if there "
+        "are at least 8,192 vectors, and 32 per codeword of all stages)",
     )  # fmt: skip
     refining.add_argument(
-        "--no-refine", action="store_true", help="do not move codebooks together, however many "
-        "vectors there are",
+        "--no-refine", action="store_true", help="do not refine the codebooks, for any number of "
+        "vectors",
     )  # fmt: skip
-    fit.add_argument("--start", help="model to go on from, of the same shape: a warm start")
+    fit.add_argument("--start", help="model to start from, of the same shape: a warm start")
     fit.add_argument(
-        "--freeze", default="", metavar="STAGES", help="stages of --start that stay: 0,1"
+        "--freeze", default="", metavar="STAGES", help="stages of --start that do not change: 0,1"
     )
     fit.add_argument(
         "--hold", type=float, default=0.9,
-        help="how far codewords stay behind their means, with --start (default: 0.9)",
+        help="with --start: share of the way from its mean back to its old place at which a "
+        "codeword stops (default: 0.9)",
     )  # fmt: skip
     fit.add_argument("--checkpoint", help="resume file: save progress and resume from it")
     fit.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
-    fit.add_argument("--column", help="of a Parquet file: the column that holds vectors as lists")
+    fit.add_argument("--column", help="of a Parquet file: the column of vectors, as lists")
     _add_json(fit)
     fit.set_defaults(run=commands.fit)
 
@@ -87,7 +91,8 @@ def made() -> argparse.ArgumentParser:
     encode.add_argument(
         "vectors",
         help=".npy or .npz file of floats (N, D) or (B, D, T), a .csv or .parquet file with "
-        "a vector a row, or a sound; -: standard input; or a folder of .npy, .parquet and .zarr",
+        "one vector per row, or a sound; -: standard input; or a folder of .npy, .parquet and "
+        ".zarr",
     )
     _add_model(encode, "-m")
     encode.add_argument(
@@ -99,16 +104,18 @@ def made() -> argparse.ArgumentParser:
     )
     _add_front_end(encode)
     encode.add_argument(
-        "--resample", action="store_true", help="resample a sound of another rate than the model's"
+        "--resample",
+        action="store_true",
+        help="resample a sound whose sample rate is not that of the model",
     )
     encode.add_argument("--frame-rate", help="vectors per second, stored in .rvq: 75, or 44100/512")
-    encode.add_argument("--n-q", type=int, help="stages to use (default: all)")
+    encode.add_argument("--n-q", type=int, help="number of stages to use (default: all)")
     encode.add_argument(
         "--bandwidth", type=float,
-        help="kb/s to spend, instead of --n-q: as many stages as fit; of a sound, or with "
+        help="most kb/s to use, instead of --n-q: as many stages as fit; for a sound, or with "
         "--frame-rate",
     )  # fmt: skip
-    encode.add_argument("--threads", type=int, help="threads (default: one a processor core)")
+    encode.add_argument("--threads", type=int, help="threads (default: one per processor core)")
     encode.add_argument(
         "--beam-size", type=int, default=1, help="width of the beam search (default: 1)"
     )
@@ -125,13 +132,13 @@ def made() -> argparse.ArgumentParser:
     _add_model(decode, "-m")
     decode.add_argument(
         "-o", "--output", required=True,
-        help="file to write: .npy, .csv or .parquet of vectors, or .wav where the model is one of "
-        "sound; -: standard output, as .npy",
+        help="file to write: .npy, .csv or .parquet of vectors, or .wav if the model is for sound; "
+        "-: standard output, as .npy",
     )  # fmt: skip
     _add_front_end(decode)
-    decode.add_argument("--n-q", type=int, help="stages to use (default: all)")
+    decode.add_argument("--n-q", type=int, help="number of stages to use (default: all)")
     decode.add_argument("--start", type=int, help="first frame to decode (default: 0)")
-    decode.add_argument("--stop", type=int, help="frame to stop before (default: the last is used)")
+    decode.add_argument("--stop", type=int, help="frame after the last to decode (default: all)")
     decode.add_argument("--column", help="of a Parquet file: the column of codes (default: codes)")
     _add_json(decode)
     decode.set_defaults(run=commands.decode)
@@ -154,16 +161,16 @@ def made() -> argparse.ArgumentParser:
         "-o", "--output", required=True,
         help="file to write: .safetensors; for --to faiss .faissindex, .faiss or .index",
     )  # fmt: skip
-    convert.add_argument("--n-q", type=int, help="stages to keep (default: all)")
+    convert.add_argument("--n-q", type=int, help="number of stages to keep (default: all)")
     convert.add_argument(
         "--to", metavar="FAMILY",
-        help="faiss: an index; or tensor names of a family that is written, instead of ours: "
-        f"{', '.join(EXPORTED)}",
+        help="faiss: write an index; or the family whose tensor names are written, instead of "
+        f"those of rvq_np: {', '.join(EXPORTED)}",
     )  # fmt: skip
     convert.add_argument("--codes", help=".rvq or .npy file of codes to put into a faiss index")
     convert.add_argument(
         "--norms", choices=["qint8", "float", "none"],
-        help="what a faiss index keeps of norms (default: qint8 with codes, else float)",
+        help="how a faiss index stores norms (default: qint8 with codes, else float)",
     )  # fmt: skip
     _add_json(convert)
     convert.set_defaults(run=commands.convert)
@@ -172,7 +179,7 @@ def made() -> argparse.ArgumentParser:
     _add_json(every.choices["ids"])
 
     warmup = every.add_parser(
-        "warmup", help="compile all kernels, for example when an image is built"
+        "warmup", help="compile all kernels, for example for a container image"
     )
     warmup.add_argument(
         "--dtype", nargs="+", choices=["float32", "float64"], default=["float32"],
@@ -220,7 +227,7 @@ def _families() -> list[str]:
 
 
 class Completion(argparse.Action):
-    """Print the script of a shell, and end."""
+    """Print the completion script of a shell, and exit."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option: Any = None) -> None:
         try:
@@ -238,7 +245,7 @@ class Completion(argparse.Action):
 def _add_front_end(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--front-end", choices=["samples", "mdct"],
-        help="what the vectors of a model are that does not record it",
+        help="front end of the vectors, if the model does not record it",
     )  # fmt: skip
 
 
@@ -258,11 +265,11 @@ def _add_model(
         parser.add_argument(flag, "--model", required=required, help=help)
     parser.add_argument(
         "--family", metavar="FAMILY",
-        help=f"checkpoint family: {', '.join(_families())} (default: the one that the names of "
-        "tensors are of)",
+        help=f"checkpoint family: {', '.join(_families())} (default: detected from the names of "
+        "the tensors)",
     )  # fmt: skip
     parser.add_argument("--part", help="which quantizer of a checkpoint with several: see info")
     parser.add_argument(
         "--names", metavar="FILE",
-        help="JSON file: the names that the family has for the tensors of the model, by theirs",
+        help="JSON file: maps names of tensors in the model to their names in the family",
     )  # fmt: skip

@@ -111,7 +111,7 @@ def of_tensors(path: str, as_json: bool = False) -> None:
     except PartsError as error:
         print(f"family               {error.family}, with the parts {', '.join(error.parts)}")
     except CheckpointError:
-        print("family               not recognised: --names gives tensors the names of a family")
+        print("family               not recognised; --names maps tensor names to those of a family")
     print(f"tensors              {len(entries)}")
     for key, value in about.items():
         if value is not None:

@@ -43,7 +43,7 @@ def front_end(command: str, path: str, model: Any, asked: str | None) -> FrontEn
     if recorded is None:
         raise ParameterError(
             f"{command}: {path!r} is a sound, and {model.path!r} does not record what its vectors "
-            "are. If they are frames of samples, or the MDCT of this library, say so: --front-end "
+            "are. If they are frames of samples, or the MDCT of this library, pass --front-end "
             "samples or --front-end mdct. Otherwise use .npy files."
         )
     if not recorded.is_of_sound:

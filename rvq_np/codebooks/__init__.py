@@ -1,4 +1,4 @@
-"""Quantizers as frozen values: what they know, without how to compute with it.
+"""Quantizers as frozen values: their arrays and properties, without the search.
 
 `stage` has `Stage` and `Linear`, `sequence` has `Codebooks`, stages one after another, `composed`
 has quantizers made of several: `Projected`, `Parallel`, `Grouped`, `Normalized`, and `composition`
@@ -39,7 +39,7 @@ def __dir__() -> list[str]:
 
 
 class Quantizer(Protocol):
-    """What `rvq_np.encode`, `rvq_np.decode`, bitstreams and checkpoints ask of a quantizer.
+    """The attributes of a quantizer that `rvq_np.encode`, `rvq_np.decode` and files of codes need.
 
     A frozen value and a sequence of `Stage`. How it computes is for `rvq_np.codec` to know: of the
     ways there are, `Codebooks` go one and `Composed` the other.
@@ -67,7 +67,7 @@ class Quantizer(Protocol):
 
     @property
     def block(self) -> int:
-        """Frames that share no code with others."""
+        """Number of frames that are encoded independently of other frames."""
 
     @property
     def dtype(self) -> np.dtype:
@@ -82,7 +82,7 @@ class Quantizer(Protocol):
         """The fingerprints of the first stage, the first two, and so on."""
 
     def limit(self, dtype: Any) -> float:
-        """Vectors whose numbers stay below leave residuals that a float type can hold."""
+        """Vectors whose numbers are all below this have residuals that a float type can hold."""
 
     def __len__(self) -> int: ...
 

@@ -1,14 +1,14 @@
 """Quantizers made of several: around a projection, side by side, or on groups of channels.
 
 ====================  ======================================================================
-`Codebooks`           one stage after another, each on what the last one left
+`Codebooks`           one stage after another, each on the residual of the one before
 `Projected`           a quantizer between a linear map in and one out (vector-quantize-pytorch)
 `Parallel`            quantizers of the same vectors, whose results are added (Mimi)
 `Grouped`             quantizers of neighbouring channels, put side by side again (HiFi-Codec)
-`Normalized`          stages each of which quantizes the direction of what is left (semantic IDs)
+`Normalized`          stages that quantize the direction of the residual (semantic IDs)
 ====================  ======================================================================
 
-They nest, and all serve wherever a `Codebooks` does in `rvq_np.encode` and `rvq_np.decode`.
+They can be nested. `rvq_np.encode` and `rvq_np.decode` accept all of them instead of a `Codebooks`.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ class Projected(Composed):
     ----------
     inner : Codebooks, Composed or array (Q, K, C)
     project_in : Linear
-        From the D numbers of a vector to the C that `inner` quantizes.
+        From the D dimensions of a vector to the C that `inner` quantizes.
     project_out : Linear
-        Back to D numbers, from the sum of the codewords.
+        From the sum of the codewords back to D dimensions.
     n_q : int, optional
-        Only the first so many stages, as ``quantizer[:n_q]``; all by default.
+        Use only the first `n_q` stages, as ``quantizer[:n_q]``; by default all.
 
     Raises
     ------
@@ -49,8 +49,8 @@ class Projected(Composed):
 
     Notes
     -----
-    A stage of its own can project as well, see `Stage`; there the residual stays in the space of
-    the vectors, here it never leaves that of the codewords.
+    A single `Stage` can have projections as well. With those, residuals have the D dimensions of
+    the vectors. Here they have the C dimensions of the codewords.
 
     Examples
     --------
@@ -109,19 +109,19 @@ class Projected(Composed):
 
 
 class Parallel(Composed):
-    """Quantizers of the same vectors, side by side; what they decode to is added.
+    """Quantizers of the same vectors, side by side; their decoded vectors are added.
 
     Parameters
     ----------
     parts : iterable of Codebooks, Composed or array (Q, K, D)
-        Stages are counted through the parts: first all of the first one.
+        Stages are numbered part by part: first all stages of the first part.
     n_q : int, optional
-        Only the first so many stages, as ``quantizer[:n_q]``; all by default.
+        Use only the first `n_q` stages, as ``quantizer[:n_q]``; by default all.
 
     Raises
     ------
     ShapeError
-        If there is no part, or they quantize vectors of several lengths.
+        If there is no part, or they quantize vectors of different lengths.
     LevelsError
         If `n_q` is not between 1 and the number of stages.
 
@@ -157,17 +157,17 @@ class Parallel(Composed):
 
 
 class Grouped(Composed):
-    """Quantizers of neighbouring channels: each its own share of every vector.
+    """Quantizers of groups of channels: each quantizes its own part of every vector.
 
     Parameters
     ----------
     parts : iterable of Codebooks, Composed or array (Q, K, C)
-        In the order of the channels; their lengths add up to D. Stages take turns: the first of
-        every part, then the second of every part, so that a prefix of the codes is a coarser
-        version of the whole vector. With equal parts ``codes.reshape(Q, G, ...)`` tells them
-        apart.
+        In the order of the channels; their lengths add up to D. The stages alternate: the first
+        stage of every part, then the second of every part, so that a prefix of the codes is a
+        coarser version of the whole vector. If all parts have the same number of stages,
+        ``codes.reshape(Q, G, ...)`` separates them.
     n_q : int, optional
-        Only the first so many stages, as ``quantizer[:n_q]``; all by default.
+        Use only the first `n_q` stages, as ``quantizer[:n_q]``; by default all.
 
     Raises
     ------
@@ -202,24 +202,24 @@ class Grouped(Composed):
 
 
 class Normalized(Composed):
-    """Stages each of which quantizes the direction of what the last one left.
+    """Stages that quantize the direction of the residual.
 
-    The vector, and what each stage leaves, are divided by their lengths before the next stage, as
-    TorchEasyRec and GRID do for semantic IDs (``normalize_residuals``). The lengths are nowhere in
-    the codes, so what codes decode to, the sum of their codewords as there, is no approximation of
-    the vector.
+    The vector and each residual are divided by their lengths before the next stage, as TorchEasyRec
+    and GRID do for semantic IDs (``normalize_residuals``). Codes decode to the sum of their
+    codewords, as in those packages. The codes do not contain the lengths, so this sum does not
+    approximate the vector.
 
     Parameters
     ----------
     parts : iterable of Codebooks, Stage or array (1, K, D)
-        One stage each, without strides.
+        Each has one stage, without a stride.
     n_q : int, optional
-        Only the first so many stages, as ``quantizer[:n_q]``; all by default.
+        Use only the first `n_q` stages, as ``quantizer[:n_q]``; by default all.
 
     Raises
     ------
     ShapeError
-        If there is no part, or they quantize vectors of several lengths.
+        If there is no part, or they quantize vectors of different lengths.
     ParameterError
         If a part has several stages, or a stride.
     LevelsError
@@ -227,8 +227,8 @@ class Normalized(Composed):
 
     Notes
     -----
-    Searched greedily: a beam compares errors of sums, which mean nothing here. A vector of zeros
-    has no direction and stays what it is. Lengths are computed in float64.
+    The search is greedy: a beam search compares errors of sums, which have no meaning here. A
+    vector of zeros has no direction and is not changed. Lengths are computed in float64.
 
     Examples
     --------

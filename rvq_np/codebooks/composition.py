@@ -18,7 +18,7 @@ from .stage import Linear, Stage, Value, add_to
 
 
 class Composed(Value):
-    """What the composed quantizers share: whose stage is which, and sizes that follow from it.
+    """The base of the composed quantizers: the order of the stages of the parts, and their sizes.
 
     They are frozen values and sequences of `Stage`, as `Codebooks` is.
 
@@ -26,18 +26,18 @@ class Composed(Value):
     ----------
     parts : tuple of Codebooks or Composed
     order : tuple of int
-        Per stage, the part that it belongs to; each part's stages are in their own order.
+        For each stage, the number of its part. The stages of a part keep their order.
     n_q : int
         The number of stages; also ``len(quantizer)``.
     dim : int
         D, the length of a vector.
     stages : tuple of Stage
     sizes, strides : tuple of int
-        Codewords, and frames per code, stage by stage.
+        Codewords, and frames per code, of each stage.
     dtype : numpy.dtype
-        Of decoded vectors: float32 or float64.
+        The dtype of decoded vectors: float32 or float64.
     block : int
-        Frames that share nothing with others.
+        Number of frames that are encoded independently of other frames.
     """
 
     KIND: ClassVar[str]
@@ -91,7 +91,7 @@ class Composed(Value):
         return (self.fingerprint, self.dtype)
 
     def places(self, n_q: int | None = None) -> Iterator[tuple[int, int]]:
-        """Yield per stage its part, and which of the part's stages it is."""
+        """Yield for each stage the number of its part, and its own number within the part."""
         seen = [0] * len(self.parts)
         for part in self.order[:n_q]:
             yield part, seen[part]
@@ -102,15 +102,15 @@ class Composed(Value):
         return [self.order[:n_q].count(part) for part in range(len(self.parts))]
 
     def into(self, rows: Any) -> list[Any]:
-        """Return what each part quantizes of vectors (N, D)."""
+        """Return the vectors that each part quantizes, for vectors (N, D)."""
         raise NotImplementedError
 
     def out_of(self, vectors: Sequence[Any]) -> Any:
-        """Return vectors (N, D) from those of each part."""
+        """Return vectors (N, D) from the decoded vectors of the parts."""
         raise NotImplementedError
 
     def limit(self, dtype: Any) -> float:
-        """Vectors whose numbers stay below leave residuals that a float type can hold."""
+        """Vectors whose numbers are all below this have residuals that a float type can hold."""
         if dtype not in self._limits:  # summing the weights of a map takes longer than a frame
             self._limits[dtype] = self._limit(dtype)
         return self._limits[dtype]
@@ -151,7 +151,7 @@ class Composed(Value):
         return self._slices[len(chosen)]
 
     def made_of(self) -> tuple[Any, ...]:
-        """Return the arguments of the constructor that make this value, `n_q` the last."""
+        """Return the arguments of the constructor that make this value; `n_q` is the last."""
         return self.parts, self.n_q
 
     @cached_property

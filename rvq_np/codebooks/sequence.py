@@ -31,13 +31,13 @@ from .stage import Value, largest
 class Codebooks(Value):
     """The stages of a residual quantizer, a frozen value and a sequence of `Stage`.
 
-    ``codebooks[q]`` is one stage, ``codebooks[a:b]`` the codebooks of some.  Those with the same
+    ``codebooks[q]`` is one stage, ``codebooks[a:b]`` the codebooks of several. Codebooks with equal
     stages are equal.
 
     Parameters
     ----------
     stages : array (Q, K, D), floating, or iterable of Stage or array (K, D)
-        Sizes may differ from stage to stage, the length of the vectors may not.
+        The number of codewords may differ from stage to stage; the length of the vectors may not.
 
     Attributes
     ----------
@@ -47,18 +47,19 @@ class Codebooks(Value):
     dim : int
         D, the length of a vector.
     sizes : tuple of int
-        Codewords per stage.
+        Number of codewords of each stage.
     dtype : numpy.dtype
-        float32 or float64: the widest of the stages.
+        float32 or float64: the widest dtype of the stages.
     strides : tuple of int
         Frames per code, stage by stage.
     block : int
-        Frames that share nothing with others: the least common multiple of the strides.
+        Number of frames that are encoded independently of other frames: the least common multiple
+        of the strides.
 
     Raises
     ------
     ShapeError, DtypeError, NonFiniteError
-        As `Stage`; also if there is no stage or the vectors' lengths differ.
+        As `Stage`; also if there is no stage, or the stages have vectors of different lengths.
 
     Examples
     --------
@@ -133,7 +134,8 @@ class Codebooks(Value):
     def trained(cls, stages: Iterable[Stage], before: Codebooks | None) -> Codebooks:
         """Return the codebooks that a training step made of `before`.
 
-        What searches of those found out is kept: it makes codes faster and never shows in them.
+        Data that searches with `before` have cached is kept: it makes encoding faster and never
+        changes the codes.
         """
         made = cls(stages)
         if before is not None and before.n_q == made.n_q:
@@ -203,7 +205,7 @@ class Codebooks(Value):
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over all codewords and projections, for telling codebooks apart in files."""
+        """SHA-256 of all codewords and projections, by which files name their codebooks."""
         return self.fingerprints[-1]
 
     @cached_property
@@ -226,7 +228,7 @@ class Codebooks(Value):
         return sum(largest(stage) for stage in self.stages)
 
     def limit(self, dtype: Any) -> float:
-        """Vectors whose numbers stay below leave residuals that a float type can hold."""
+        """Vectors whose numbers are all below this have residuals that a float type can hold."""
         if dtype not in self._limits:
             self._limits[dtype] = float(np.finfo(dtype).max) / self.gain - self.reach
         return self._limits[dtype]
@@ -245,7 +247,7 @@ class Codebooks(Value):
     def prepared(self, backend: Any, like: Any) -> Any:
         """Return ``backend.prepare(self, like)``, made once for each kind of `like`.
 
-        Of a slice, it is the slice of what is prepared of the whole.
+        For a slice of codebooks, it is a slice of the result for all stages.
         """
         key = (backend, like.dtype, str(getattr(like, "device", "cpu")))
         if key not in self._prepared:

@@ -105,7 +105,7 @@ class Linear(Value):
     Parameters
     ----------
     weight : numpy.ndarray (outputs, inputs), floating
-        Row by row, as `torch.nn.Linear` stores it.
+        In row order, as `torch.nn.Linear` stores it.
     bias : numpy.ndarray (outputs,), floating
     """
 
@@ -157,22 +157,22 @@ class Linear(Value):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Stage(Value):
-    """One stage: its codebook and, if it is searched in another space, the way in and out.
+    """One stage: its codebook and, if it has projections, the two linear maps.
 
     Parameters
     ----------
     codebook : numpy.ndarray (K, C), floating
         The codebook. float16 is widened to float32; the array is copied.
     project_in : Linear, optional
-        From the D numbers of a residual to the C of a codeword.
+        From the D dimensions of a residual to the C of a codeword.
     project_out : Linear, optional
-        From a codeword back to D numbers. Give both or neither.
+        From a codeword back to D dimensions. Give both maps or neither.
     metric : {"euclidean", "cosine"}, optional
-        "cosine": the codeword of the most similar direction. What is searched, and each codeword,
-        are divided by their norms; the codeword itself is what a code decodes to.
+        "cosine": choose the codeword with the most similar direction. For the search, residuals and
+        codewords are divided by their norms. A code decodes to the codeword as it is.
     stride : int, optional
-        Frames of a signal that share one code: their mean is quantized, and what the code decodes
-        to stands for each of them. 1 by default.
+        Number of consecutive frames that share one code: their mean is quantized, and each frame
+        decodes to the same vector. 1 by default.
 
     Raises
     ------
@@ -183,7 +183,7 @@ class Stage(Value):
     NonFiniteError
         If a number is NaN or infinite.
     ParameterError
-        If `metric` is neither, or `stride` is no whole number from 1.
+        If `metric` is neither, or `stride` is not a whole number from 1.
 
     Examples
     --------
@@ -238,7 +238,7 @@ class Stage(Value):
         return self.codebook, self.project_in, self.project_out, self.metric, self.stride
 
     def digest(self, digest: Any) -> None:
-        """Add all that the stage is made of to a SHA-256."""
+        """Add all arrays and settings of the stage to a SHA-256."""
         if self.metric != "euclidean":
             digest.update(self.metric.encode())
         if self.stride != 1:
@@ -271,7 +271,7 @@ class Stage(Value):
         )
 
     def arrays(self) -> Iterator[np.ndarray]:
-        """Yield what the stage consists of: codewords, then weights and biases of its maps."""
+        """Yield the arrays of the stage: codewords, then weights and biases of its maps."""
         yield self.codebook
         for linear in (self.project_in, self.project_out):
             if linear is not None:

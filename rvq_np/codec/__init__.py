@@ -1,6 +1,6 @@
-"""Vectors to codes and back: the two functions the rest is built on, and the tally of training.
+"""Vectors to codes and back: `encode` and `decode`, and the cluster statistics of training.
 
-Checks stand here, once; below, kernels check nothing.  Vectors are on the last axis, codes are
+Arguments are checked here, once; kernels check nothing.  Vectors are on the last axis, codes are
 stage first: ``(..., D)`` gives ``(n_q, ...)``.
 """
 
@@ -62,62 +62,64 @@ def encode(
     out: np.ndarray | None = None,
     threads: int | None = None,
 ) -> Any:
-    """Turn vectors into codes: per stage, the codeword nearest to what earlier stages left over.
+    """Turn vectors into codes: at each stage, the codeword nearest to the residual.
 
     Parameters
     ----------
     x : array (..., D), floating
-        Vectors along the last axis, of any library `rvq_np.backends` serves. Half precision is
-        widened to float32. Of a Dask array, whose last axis is in one chunk, the codes are a Dask
-        array: nothing is computed, and numbers are checked in the tasks.
+        Vectors along the last axis, in any library that `rvq_np.backends` supports. Half precision
+        is widened to float32. The codes of a Dask array, whose last axis must be in one chunk, are
+        a Dask array: nothing is computed yet, and the tasks check the numbers.
     codebooks : Codebooks, Composed or array (Q, K, D), floating
-        Q stages of K codewords of length D, or quantizers made of several, `rvq_np.Parallel`.
+        Q stages of K codewords of length D, or a quantizer composed of several, as
+        `rvq_np.Parallel`.
     n_q : int, optional
-        Use the first `n_q` stages, ``1 <= n_q <= Q``. All by default.
+        Use the first `n_q` stages, ``1 <= n_q <= Q``. By default all.
     beam_size : int, optional
-        Hypotheses kept per vector. 1, the default, is the greedy search; more find codes with a
-        smaller error, at `beam_size` times the cost and more.
+        Hypotheses kept per vector. 1, the default, is the greedy search. A larger beam finds codes
+        with a smaller error, at a cost of `beam_size` times that of the greedy search or more.
     out : numpy.ndarray (n_q, ...), int32, optional
-        Where to write the codes of a NumPy array; returned. For calls that must not allocate.
+        Array to write the codes of NumPy vectors to; it is returned. For calls that must not
+        allocate memory.
     threads : int, optional
-        Threads of this call, where compiled kernels serve. By default ``RVQ_NP_NUM_THREADS``, or
-        the cores the process may run on. The codes do not depend on it.
+        Threads of this call, where compiled kernels are used. By default ``RVQ_NP_NUM_THREADS``, or
+        the number of cores the process may run on. The codes do not depend on it.
 
     Returns
     -------
     codes : array (n_q, ...), int32
-        In ``[0, K)``, in the library and on the device of `x`. With ``beam_size=1`` a stage
-        never looks at a later one: ``codes[:n]`` is the answer for ``n_q=n``. Where stages have
+        In ``[0, K)``, in the library and on the device of `x`. With ``beam_size=1`` a code does not
+        depend on later stages: ``codes[:n]`` are the codes for ``n_q=n``. Where stages have
         strides, a list of n_q arrays ``(..., T // stride)`` for `x` (..., T, D).
 
     Raises
     ------
     BackendError
-        If nothing serves the type of `x`.
+        If no backend supports the type of `x`.
     ShapeError
         If the last axis of `x` is not D.
     DtypeError
         If `x` does not hold floating-point numbers.
     NonFiniteError
-        If `x` holds NaN or infinity, or numbers so large that a residual would overflow.
+        If `x` holds NaN or infinity, or numbers so large that a residual could overflow.
     LevelsError
         If `n_q` is outside ``[1, Q]``.
     ParameterError
         If `beam_size` or `threads` is below 1; for stages with strides, if it is not 1, or `out`
         is given.
     ShapeError, DtypeError, BackendError
-        Also if `out` cannot take the codes, or T is no multiple of the strides.
+        Also if `out` has the wrong shape, dtype or type, or T is not a multiple of the strides.
 
     Notes
     -----
-    Without projections the codes are defined, not approximate: the residual is rounded once per
-    stage in the wider of the float types of `x` and the codebooks (float32 at least), and each
-    code names the codeword nearest to it in exact real arithmetic, the lowest on a tie. Every
-    backend, number of threads and batch split gives the same.
+    Without projections the codes are defined exactly. The residual is rounded once per stage, to
+    the wider of the float types of `x` and the codebooks (float32 at least). Each code names the
+    codeword nearest to it in exact real arithmetic, the lowest index on a tie. Every backend,
+    number of threads and split into batches gives the same codes.
 
     About ``2 * N * n_q * K * D`` floating-point operations for N vectors, and memory for a few
-    tiles of rows. Greedy (Juang and Gray, ICASSP 1982): it need not find the nearest of all
-    ``K**n_q`` sums.
+    tiles of rows. The default search is greedy (Juang and Gray, ICASSP 1982): it may miss the
+    nearest of all ``K**n_q`` sums.
 
     Examples
     --------
@@ -158,13 +160,15 @@ def decode(
     Parameters
     ----------
     codes : array (n, ...), integer
-        One row a stage, the first n of them, ``0 <= n <= Q``: a prefix is always legal. A code of
-        -1 is dropped: its stage adds nothing to that vector. Of any library `rvq_np.backends`
-        serves; of a Dask array the vectors are one, computed later. Where stages have strides, a
-        list of n arrays. A `QuantizedResult` or `bitstream.Content` stands for its codes.
+        One row for each of the first n stages, ``0 <= n <= Q``: a prefix is always valid. A code of
+        -1 is dropped: its stage adds nothing to that vector. In any library that `rvq_np.backends`
+        supports; the vectors of a Dask array are a Dask array, computed later. Where stages have
+        strides, a list of n arrays. A `QuantizedResult` or `bitstream.Content` is accepted instead
+        of its codes.
     codebooks : Codebooks, Composed or array (Q, K, D), floating
     out : numpy.ndarray (..., D), optional
-        Where to write the vectors of NumPy codes, in the float type of the codebooks; returned.
+        Array to write the vectors of NumPy codes to, in the float type of the codebooks; it is
+        returned.
     threads : int, optional
         As in `encode`.
 
@@ -172,29 +176,30 @@ def decode(
     -------
     x : array (..., D)
         In the library and on the device of `codes`, in the float type of the codebooks (float32
-        where JAX has float64 off). Summed in the order of the stages, starting from zero, so the
-        same bits everywhere.
+        where JAX has float64 off). The codewords are summed in the order of the stages, starting
+        from zero, so every backend gives the same bits.
 
     Raises
     ------
     BackendError
-        If nothing serves the type of `codes`.
+        If no backend supports the type of `codes`.
     DtypeError
         If `codes` are not integers.
     LevelsError
         If there are more rows than stages.
     CodeRangeError
-        If a code names no codeword and is not -1; the first one is named.
+        If a code is neither -1 nor the index of a codeword; the message names the first one.
     ParameterError
         If `threads` is below 1.
     ShapeError, DtypeError, BackendError
-        If `out` cannot take the vectors.
+        If `out` has the wrong shape, dtype or type.
 
     Notes
     -----
-    Bound by memory: ``n * N`` codewords are read and N vectors written. Codes of -1 from stage n
-    on give the bits of ``decode(codes[:n])``, and no stage at all zeros, also where a quantizer
-    maps its sums with a bias; each stage is then added on its own, which takes longer.
+    Memory bandwidth limits the speed: ``n * N`` codewords are read and N vectors written. Codes of
+    -1 from stage n on give the bits of ``decode(codes[:n])``. A vector without any code is zero,
+    also where a quantizer maps its sums with a bias; each stage is then added separately, which
+    takes longer.
 
     Examples
     --------
@@ -222,25 +227,26 @@ def decode(
 def tally(
     x: Any, codes: Any, codebooks: Any, *, exact: bool = False
 ) -> tuple[list[np.ndarray], list[Any]]:
-    """Count how often each codeword was chosen and sum what chose it: all that training needs.
+    """Count how often each codeword was chosen and sum the vectors that chose it, for training.
 
     Parameters
     ----------
     x : array (..., D), floating
         The vectors that were encoded.
     codes : array (n, ...), integer
-        Their codes, for the first n stages; none may be dropped.
+        Their codes of the first n stages, without dropped codes.
     codebooks : Codebooks or array (Q, K, D), floating
     exact : bool, optional
-        Return sums as `ExactSum`, to be added to those of other vectors. What they add up to does
-        not depend on how vectors were split, ordered or merged.
+        Return sums as `ExactSum`, to be added to those of other vectors. The total does not depend
+        on how vectors were split, ordered or merged.
 
     Returns
     -------
     counts : list of n numpy.ndarray (K,), float64
     sums : list of n numpy.ndarray (K, C), float64; or of n ExactSum
-        Per codeword the sum of the residuals (projected, if the stage projects) that chose it: the
-        exact sum, rounded once. The order of the rows and threads do not show in it.
+        For each codeword the sum of the residuals that chose it (projected, if the stage has
+        projections): the exact sum, rounded once. It does not depend on the order of the rows or
+        the number of threads.
 
     Raises
     ------
@@ -373,27 +379,27 @@ def _product(lengths: Any) -> int:
 
 
 def warmup(*dtypes: Any) -> bool:
-    """Compile every kernel, or load it from Numba's cache, so that no later call waits for it.
+    """Compile every kernel, or load it from Numba's cache, so that no later call has to.
 
-    Without this, the first calls of a process are served by NumPy if they are small, and then one
-    call takes about half a second longer: for loading Numba, or some seconds where nothing is in
-    its cache yet. Call it while an image is built (``rvq-np warmup``) and when a live stream
+    Without `warmup`, NumPy computes the first calls of a process if they are small. One later call
+    then takes about half a second longer, to load Numba, or some seconds if its cache is empty.
+    Call `warmup` while a container image is built (``rvq-np warmup``), and before a live stream
     starts.
 
     Parameters
     ----------
     *dtypes : numpy.dtype, optional
-        float32 or float64: of the vectors to come. float32 by default.
+        float32 or float64: the dtypes of the vectors of later calls. float32 by default.
 
     Returns
     -------
     compiled : bool
-        False where Numba cannot be imported and NumPy is used.
+        False if Numba cannot be imported; NumPy is used then.
 
     Raises
     ------
     DtypeError
-        If a type is neither.
+        If a dtype is neither.
 
     Examples
     --------

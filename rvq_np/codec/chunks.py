@@ -48,7 +48,7 @@ def encode(
             "length of a vector here. For (B, D, T), move axis 1 to the end or use the class."
         )
     validation.floating("encode", later.like(x))
-    later.whole("encode", "x", x, -1, "the numbers of a vector")
+    later.whole("encode", "x", x, -1, "the components of a vector")
     work = functools.partial(_encoded, call, beam_size, threads, swapped)
     if quantizer.block == 1:
         return later.over_vectors(work, x, quantizer[:n_q], n_q)
@@ -68,10 +68,10 @@ def decode(
         later.check("decode", "codes", codes)
         _integers("decode", "codes", later, codes)
         if codes.ndim == 0:
-            raise ShapeError("decode: codes has shape (); expected (n, ...), one row a stage.")
+            raise ShapeError("decode: codes has shape (); expected (n, ...), one row per stage.")
         if not codes.shape[0] <= quantizer.n_q:  # NaN where it is not known
             raise LevelsError(
-                f"decode: codes have {codes.shape[0]} rows, one a stage, but there are "
+                f"decode: codes have {codes.shape[0]} rows, one per stage, but there are "
                 f"{quantizer.n_q} stages; pass codes[:{quantizer.n_q}] or fewer."
             )
         return later.over_codes(work, later.together(codes), quantizer)
@@ -98,11 +98,11 @@ def _quantizer(call: str, later: Any, codebooks: Any, out: Any) -> Any:
     if out is not None:
         raise BackendError(
             f"{call}: out is given for an array that is computed later; out= is for NumPy arrays. "
-            "Leave it away."
+            "Omit it."
         )
     if backends.chunked(codebooks) is not None:
         raise BackendError(
-            f"{call}: the codebooks are computed later; expected numbers that are there. Pass "
+            f"{call}: the codebooks are computed later; expected an array in memory. Pass "
             "codebooks.compute()."
         )
     return composed.of(codebooks)

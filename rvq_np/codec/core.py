@@ -25,7 +25,7 @@ NUMBERS = 1 << 20  # numbers of a block of rows that passes a composed quantizer
 
 
 def encode(x: Any, quantizer: Quantizer, n_q: int, beam_size: int = 1) -> Any:
-    """Return codes (n_q, N) of `x` (N, D); where stages have strides, a list with one a stage."""
+    """Return codes (n_q, N) of `x` (N, D); where stages have strides, a list with one per stage."""
     if isinstance(quantizer, Codebooks) and quantizer.block == 1:
         engine = backends.engine_of(x)
         return engine.encode(x, quantizer.prepared(engine, x)[:n_q], beam_size)

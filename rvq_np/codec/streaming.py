@@ -24,14 +24,14 @@ class StreamEncoder:
     beam_size : int, optional
         As in `rvq_np.encode`.
     threads : int, optional
-        Threads of a `push`. 1 by default: a frame is too little work for more.
+        Threads of a `push`. 1 by default, because a frame is too little work for more.
 
     Attributes
     ----------
     block : int
-        Frames that are coded together: the least common multiple of the strides, 1 without
-        strides. `push` returns the codes of a block with its last frame, so its first frame waits
-        for ``block - 1`` more.
+        Frames that are encoded together: the least common multiple of the strides, 1 without
+        strides. `push` returns the codes of a block when its last frame arrives, so the first frame
+        of a block waits for ``block - 1`` more.
     pending : int
         Frames that wait for the rest of their block, less than `block`.
     frames : int
@@ -40,16 +40,16 @@ class StreamEncoder:
     Raises
     ------
     LevelsError, ParameterError, ShapeError, DtypeError
-        As `rvq_np.encode`; also if `beam_size` is not 1 and stages have strides.
+        As `rvq_np.encode`; also if `beam_size` is not 1 where stages have strides.
 
     Notes
     -----
     Without projections the codes do not depend on how the signal is split. With projections, the
-    compiled kernels sum in the same order for each frame, whatever the number of frames; where
-    Numba is missing, NumPy may round a projection differently.
+    compiled kernels sum in the same order for each frame, for any number of frames. Without Numba,
+    NumPy may round a projection differently.
 
-    Kernels are loaded and tables are prepared when an object is created, not at the first frame. An
-    object is one stream, for one thread; the codebooks may be shared.
+    Kernels are loaded and tables are prepared when an object is created, not at the first frame.
+    Use one object per stream, in one thread; several objects may share the codebooks.
 
     Examples
     --------
@@ -97,8 +97,8 @@ class StreamEncoder:
         Returns
         -------
         codes : numpy.ndarray (n_q, n), int32, or list of n_q arrays (m,)
-            (n_q,) for a single frame (D,). Where stages have strides a list, with the m codes of
-            the blocks completed so far; m may be 0.
+            (n_q,) for a single frame (D,). Where stages have strides, a list with the m codes of
+            each stage for the blocks that this call completes; m may be 0.
 
         Raises
         ------
@@ -141,8 +141,8 @@ class StreamEncoder:
         Raises
         ------
         ShapeError
-            If frames are pending. `rvq_np.encode` refuses such a signal as well; push the missing
-            frames, zeros or the last frame again, or call `reset`. Nothing is changed.
+            If frames are pending. `rvq_np.encode` refuses such a signal as well. Push the missing
+            frames (zeros, or the last frame again), or call `reset`. Nothing is changed.
         """
         if self.pending:
             raise ShapeError(
@@ -151,7 +151,7 @@ class StreamEncoder:
             )
 
     def reset(self) -> None:
-        """Discard the pending frames and begin another signal."""
+        """Discard the pending frames, to begin another signal."""
         self._waiting = []
         self.frames = 0
 

@@ -33,7 +33,8 @@ def stage_count(call: str, n_q: Any, lowest: int, highest: int) -> int:
         raise LevelsError(f"{call}: n_q is {n_q!r}; expected a whole number of stages.")
     if not lowest <= found <= highest:
         raise LevelsError(
-            f"{call}: n_q is {found}; choose {lowest} to {highest}, the stages there are."
+            f"{call}: n_q is {found}; expected {lowest} to {highest}, as there are {highest} "
+            "stages."
         )
     return found
 
@@ -140,7 +141,7 @@ def codes_later(
     It raises, once that is known, if a code names no codeword.
     """
     if codes.ndim == 0:
-        raise ShapeError(f"{call}: codes has shape (); expected (n, ...), one row a stage.")
+        raise ShapeError(f"{call}: codes has shape (); expected (n, ...), one row per stage.")
     xp = arrays.namespace(codes)
     whole = getattr(codes.dtype, "kind", "") in ("i", "u") or xp.isdtype(codes.dtype, "integral")
     if not whole:
@@ -150,7 +151,7 @@ def codes_later(
         )
     if codes.shape[0] > codebooks.n_q:
         raise LevelsError(
-            f"{call}: codes have {codes.shape[0]} rows, one a stage, but there are "
+            f"{call}: codes have {codes.shape[0]} rows, one per stage, but there are "
             f"{codebooks.n_q} stages; pass codes[:{codebooks.n_q}] or fewer."
         )
     sizes = codebooks.sizes[: codes.shape[0]]
@@ -194,7 +195,7 @@ def for_encode(
 def listed(call: str, codes: Any, codebooks: Quantizer, out: Any) -> list[Any]:
     """Return codes of stages with strides as a list of as many arrays as stages, or raise."""
     if out is not None:
-        raise ParameterError(f"{call}: out= is not served where stages have strides.")
+        raise ParameterError(f"{call}: out= is not supported where stages have strides.")
     stages = list(codes) if isinstance(codes, (list, tuple)) else []
     if not 1 <= len(stages) <= codebooks.n_q:
         got = f"a {type(codes).__name__}" if not stages else f"{len(stages)} stages"
@@ -239,7 +240,7 @@ def frames(call: str, x: Any, codebooks: Quantizer, beam_size: int, out: Any) ->
         )
     if beam_size != 1 or out is not None:
         raise ParameterError(
-            f"{call}: beam_size other than 1 and out= are not served where stages have strides."
+            f"{call}: beam_size other than 1 and out= are not supported where stages have strides."
         )
 
 
@@ -277,7 +278,7 @@ def out(
         given = type(like.array if like.back is None else like.out(like.array)).__name__
         raise BackendError(
             f"{call}: out is a {type(out).__name__} for a {given}; out= is for NumPy "
-            "arrays. Leave it away for others."
+            "arrays. Omit it for others."
         )
     if out.dtype != dtype:
         raise DtypeError(f"{call}: out has dtype {out.dtype}; expected {np.dtype(dtype)}.")

@@ -113,7 +113,7 @@ def _sound(samples: np.ndarray, rate: int) -> str:
 
 
 def _curves(clips: Sequence[Clip]) -> str:
-    """Return signal-to-noise ratios over bitrates, one line a clip, as SVG."""
+    """Return signal-to-noise ratios over bitrates, one line per clip, as SVG."""
     lines = [
         (clip.name, [(s.kbps, s.snr) for s in clip.sounds if s.kbps and s.snr is not None])
         for clip in clips
@@ -138,7 +138,7 @@ def _curves(clips: Sequence[Clip]) -> str:
             f'<circle cx="{LEFT + 16}" cy="{y - 4}" r="3.5"/></g>'
             f'<text x="{LEFT + 26}" y="{y}">{html.escape(name)}</text>'
         )
-    title = "Signal-to-noise ratio in dB over bitrate in kb/s, one line a clip"
+    title = "Signal-to-noise ratio in dB over bitrate in kb/s, one line per clip"
     return _drawing(title, HIGH, parts, "bitrate, kb/s", "SNR, dB")
 
 

@@ -2,8 +2,8 @@
 
 ==============  ==================================================================================
 `faiss`         an index that Faiss reads and searches, with codes or empty
-`onnx`          a graph that encodes or decodes, for onnxruntime and its like
-`npz`           all arrays by plain names, for ``numpy.load``
+`onnx`          a graph that encodes or decodes, for onnxruntime and other ONNX runtimes
+`npz`           all arrays by simple names, for ``numpy.load``
 `c_header`      tables for a decoder in C
 `codes`         files of codes that candle and codec.cpp read
 ==============  ==================================================================================

@@ -28,21 +28,22 @@ def c_header(
     Parameters
     ----------
     path : str or os.PathLike
-        Written atomically. C99, no other header than ``stdint.h``; docs/export.md has a decoder.
+        Written atomically. It is C99 and includes only ``stdint.h``; docs/export.md has a decoder.
     quantizer : Codebooks, Projected, Parallel or array (Q, K, D)
-        Without strides. Maps out are applied to the codewords beforehand, so that decoding is a sum
-        of rows of D numbers whatever the quantizer; those tables have K rows of D numbers a stage.
+        Without strides. Output projections are applied to the codewords beforehand, so that
+        decoding is always a sum of rows of D numbers. The tables have K rows of D numbers per
+        stage.
     dtype : {"float32", "int8"}, optional
-        Of the tables. "int8": each row has a scale of its own, the largest of its numbers over 127;
-        each number is off by at most half a scale.
+        The type of the tables. "int8": each row has its own scale, the largest absolute value of
+        the row divided by 127; the error of a number is at most half a scale.
     name : str, optional
-        What the names in the header begin with.
+        The prefix of the names in the header.
 
     Raises
     ------
     ParameterError
-        If the quantizer has strides or groups, a number is beyond float32, or `dtype` or `name`
-        cannot be.
+        If the quantizer has strides or groups, a number is beyond float32, or `dtype` or `name` is
+        invalid.
     OSError
         If the file cannot be written.
 

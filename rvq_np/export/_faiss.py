@@ -54,33 +54,33 @@ def faiss(
         Euclidean stages without projections or strides, of at most 2**24 codewords. For `Grouped`
         the index is a product residual quantizer; its parts must quantize as many channels each.
     codes : integer array (Q, ...), optional
-        As `rvq_np.encode` returns them, of the vectors that the index shall hold; their numbers
-        are their places. With `lists`, one more row at the front: the list of each vector. Without
-        codes the index is empty, and Faiss's ``add`` fills it.
+        Codes of the vectors to put into the index, as `rvq_np.encode` returns them; the id of a
+        vector is its position. With `lists`, the first row holds the list of each vector, before
+        the rows of the stages. Without codes the index is empty, and Faiss's ``add`` fills it.
     norms : {"qint8", "float", "none"}, optional
-        What is stored of the squared norm of a decoded vector: 8 bits, on a scale between the
-        smallest and the largest; 32; or nothing, so that Faiss decodes each vector it looks at. By
-        default "qint8", and "float" without codes, as they set the scale.
+        How the squared norm of a decoded vector is stored: in 8 bits, on a scale from the smallest
+        to the largest norm; in 32 bits; or not at all, so that Faiss decodes each vector that it
+        compares. By default "qint8"; "float" without codes, because the codes set the scale.
     lists : array (L, D), optional
-        The centroids of inverted lists. Stages then quantize what a vector's centroid leaves of
-        it: the codes are those of ``Codebooks([lists, *codebooks])``.
+        The centroids of inverted lists. The stages then quantize the vector minus its centroid: the
+        codes are those of ``Codebooks([lists, *codebooks])``.
 
     Raises
     ------
     ParameterError
-        If the index cannot hold such a quantizer, `norms` is none of these or needs codes, or a
-        number that is stored is beyond float32.
+        If the index cannot hold such a quantizer, `norms` has an invalid value or needs codes, or a
+        stored number is beyond float32.
     ShapeError, DtypeError, CodeRangeError
-        If `codes` or `lists` do not fit the codebooks; -1, a dropped code, does not.
+        If `codes` or `lists` do not fit the codebooks; dropped codes (-1) are not allowed.
     OSError
         If the file cannot be written.
 
     Notes
     -----
-    Faiss has a power of two of codewords in each stage: others are filled up with codewords far
-    from all vectors, which no search chooses. float64 codebooks are rounded to float32. The codes
-    are taken as they are, and Faiss decodes and ranks them as its own. Vectors that Faiss adds
-    later it encodes itself, by a beam search of width 5.
+    In Faiss the number of codewords of a stage is a power of two. Other codebooks are filled up
+    with codewords far from all vectors, which no search chooses. float64 codebooks are rounded to
+    float32. The codes are stored unchanged, and Faiss decodes and ranks them as its own. Faiss
+    encodes vectors that are added later itself, by a beam search of width 5.
 
     Examples
     --------

@@ -19,17 +19,18 @@ MAPS = ("project_in", "project_out")
 
 
 def npz(path: str | os.PathLike[str], quantizer: Any) -> None:
-    """Write all arrays of a quantizer to a NumPy archive, by plain names.
+    """Write all arrays of a quantizer to a NumPy archive, by simple names.
 
     Parameters
     ----------
     path : str or os.PathLike
-        Written atomically. For ``numpy.load``, which needs no pickle for it.
+        Written atomically. ``numpy.load`` reads it without pickle.
     quantizer : Codebooks, Composed or array (Q, K, D)
-        Any. ``stages.0.codebook`` and, where a stage has maps, ``stages.0.project_in.weight``,
-        ``.bias`` and the same of ``project_out``; of a composed quantizer ``parts.0.stages...``,
-        and ``project_in.weight`` and so on for maps around a part. ``description`` is JSON that
-        says how they belong together: kinds, metrics, strides, and the order of the stages.
+        Any quantizer. The arrays are ``stages.0.codebook`` and, where a stage has maps,
+        ``stages.0.project_in.weight``, ``.bias`` and the same of ``project_out``. Those of a
+        composed quantizer are ``parts.0.stages...``, and ``project_in.weight`` and so on for maps
+        around a part. ``description`` is JSON with the kinds, metrics, strides and the order of the
+        stages.
 
     Raises
     ------
@@ -83,24 +84,25 @@ LARGEST = 2**31 - 1  # code
 
 
 def codes(path: str | os.PathLike[str], codes: Any, form: str) -> None:
-    """Write codes as another program reads them.
+    """Write codes in the format of another program.
 
     Parameters
     ----------
     path : str or os.PathLike
         Written atomically.
     codes : integer array (Q, T) or (Q, B, T)
-        As `rvq_np.encode` returns them, no code dropped.
+        As `rvq_np.encode` returns them, without dropped codes.
     form : {"candle", "codec.cpp"}
-        "candle": safetensors with ``codes`` (B, Q, T), uint32, for its examples' ``code-to-audio``.
-        "codec.cpp": ``.npy`` of (T, Q), int32, as it reads them; of one signal. It writes (Q, T).
+        "candle": safetensors with ``codes`` (B, Q, T), uint32, for ``code-to-audio`` of candle's
+        examples. "codec.cpp": ``.npy`` of (T, Q), int32, of one signal. codec.cpp reads this shape,
+        but writes (Q, T).
 
     Raises
     ------
     ParameterError
-        If `form` is neither, or "codec.cpp" is to hold several signals.
+        If `form` is neither, or is "codec.cpp" for several signals.
     ShapeError, DtypeError
-        If `codes` are no integers >= 0, or beyond int32, or not of two or three axes.
+        If `codes` are not integers >= 0 within int32, or do not have two or three axes.
     OSError
         If the file cannot be written.
 

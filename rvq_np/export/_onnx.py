@@ -40,24 +40,24 @@ def onnx(
     path : str or os.PathLike
         Written atomically.
     quantizer : Codebooks, Composed or array (Q, K, D)
-        Any: with projections, by cosine, with strides, composed of several. Take ``quantizer[:n]``
-        for fewer stages.
+        Any quantizer: with projections, cosine metric or strides, or composed of several. Pass
+        ``quantizer[:n]`` for fewer stages.
     part : {"encode", "decode"}, optional
-        Encode: from ``x`` (B, T, D), float32, to ``codes`` (Q, B, T), int64. Decode: the other way;
-        a code of -1, dropped, adds nothing. Where stages have strides there is one output or input
-        a stage, ``codes_0`` (B, T / stride) and so on, and T must be a multiple of
+        "encode": from ``x`` (B, T, D), float32, to ``codes`` (Q, B, T), int64. "decode": from codes
+        to vectors; a dropped code, -1, adds nothing. Where stages have strides, each stage has its
+        own output or input, ``codes_0`` (B, T / stride) and so on, and T must be a multiple of
         ``quantizer.block``.
     channels_first : bool, optional
-        Vectors are (B, D, T), as codecs have them.
+        Vectors are (B, D, T), as in most codecs.
     dtype : {"float32", "float16"}, optional
-        Of what is stored. With "float16", for decoding only, the file is half as large, and decoded
-        vectors are float16; sums are in float32.
+        The type of the stored numbers. "float16" is for decoding only: the file is half as large,
+        and decoded vectors are float16; sums are computed in float32.
 
     Raises
     ------
     ParameterError
-        If an argument is none of these, or the model would be larger than 2 GB, which ONNX cannot
-        hold in one file; or if a number of the quantizer is beyond the type that is stored.
+        If an argument has an invalid value, the model would be larger than 2 GB, the limit of one
+        ONNX file, or a number of the quantizer is beyond the range of `dtype`.
     MissingExtraError
         If the package onnx is missing: ``pip install 'rvq-np[export]'``.
     OSError
@@ -66,9 +66,9 @@ def onnx(
     Notes
     -----
     Codes are equal to those of `rvq_np.encode` except for near-ties: two codewords whose distances
-    float32 cannot tell apart, by its rounding of a product of D numbers. `rvq_np.encode` resolves
-    these exactly. Decoded vectors differ by float32's rounding of maps, and of nothing else.
-    float64 codebooks are rounded to float32.
+    differ by less than the float32 rounding of a product of D numbers. `rvq_np.encode` resolves
+    these exactly. Decoded vectors differ only by the float32 rounding of linear maps. float64
+    codebooks are rounded to float32.
 
     Examples
     --------
@@ -237,7 +237,7 @@ def _encoded(graph: _Graph, rows: str, quantizer: Any, n_q: int) -> list[str]:
     if isinstance(quantizer, Normalized):
         raise ParameterError(
             f"export.onnx: cannot hold the encoder of {quantizer!r}; expected stages that quantize "
-            "what is left, not its direction. Export the decoder, part='decode'."
+            "residuals, not their directions. Export the decoder, part='decode'."
         )
     shares = quantizer.shares(n_q)
     given = _given(graph, rows, quantizer)
@@ -333,7 +333,8 @@ def _decoded(graph: _Graph, codes: list[str], quantizer: Any) -> str:
         own[part].append(row)
     if isinstance(quantizer, Grouped) and not all(own):
         raise ParameterError(
-            f"export.onnx: {quantizer!r} has a group without a stage; expected at least one each."
+            f"export.onnx: {quantizer!r} has a group without a stage; expected at least one stage "
+            "per group."
         )
     vectors = [
         _decoded(graph, some, part) for some, part in zip(own, quantizer.parts, strict=True) if some

@@ -22,7 +22,7 @@ class Kind(NamedTuple):
     said: str
 
 
-UNKNOWN = Kind("unknown", "a file of a kind that is not known here")
+UNKNOWN = Kind("unknown", "a file of an unknown kind")
 SPECIAL = (
     (stat.S_ISDIR, Kind("folder", "a folder")),
     (stat.S_ISFIFO, Kind("pipe", "a pipe")),

@@ -1,14 +1,14 @@
-"""What the vectors of a model are made of: its front end, which model files record.
+"""Front ends: how the vectors of a model are made, which model files record.
 
 =====================  ==========================================================================
 `FrontEnd`             the record: samples, an MDCT, the latents of an encoder, or embeddings
-`Analysis`             samples to vectors, part by part, where the library can do it
+`Analysis`             samples to vectors, part by part, where the library computes them
 `Synthesis`            vectors back to samples
-`frontend.mdct`        the transform: the modified discrete cosine transform
+`frontend.mdct`        the modified discrete cosine transform
 =====================  ==========================================================================
 
-A quantizer cannot tell vectors of one front end from those of another: it gives codes for all of
-them, and bad sound.  A file that records none, as all before 2026-12, has an unknown one.
+A quantizer cannot detect vectors of another front end: it encodes them, and the decoded sound is
+bad.  If a file records no front end, as all files before 2026-12, its front end is unknown.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MOST = 1 << 31  # samples per vector, and per second
 
 @dataclass(frozen=True)
 class FrontEnd:
-    """What the vectors of a model are.
+    """The front end of a model: how its vectors are made.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ class FrontEnd:
         Consecutive frames of samples; coefficients of the modified discrete cosine transform of
         samples, as in the demo; output of the encoder of a neural codec; other vectors.
     dim : int, optional
-        For samples and mdct: the samples per vector, which is the dimension D.
+        For samples and mdct: the samples per vector, which are the dimension D.
     rate : int, optional
         For samples and mdct: the samples per second of the sound that the model was trained on.
         None: any.
@@ -47,7 +47,7 @@ class FrontEnd:
     Raises
     ------
     ParameterError
-        If a value is invalid, or not one of this kind.
+        If a value is invalid, or does not belong to this kind.
 
     Examples
     --------
@@ -86,16 +86,16 @@ class FrontEnd:
 
     @property
     def is_of_sound(self) -> bool:
-        """Whether the library computes it: samples and mdct."""
+        """Whether the library computes this front end: for samples and mdct."""
         return self.kind in OF_SOUND
 
     def vectors(self, samples: int) -> int:
-        """Return how many vectors so many samples become."""
+        """Return how many vectors a number of samples gives."""
         assert self.dim is not None
         return -(-samples // self.dim) + (self.kind == "mdct")
 
     def samples(self, vectors: int) -> int:
-        """Return how many samples so many vectors become."""
+        """Return how many samples a number of vectors gives."""
         assert self.dim is not None
         return max(0, vectors - (self.kind == "mdct")) * self.dim
 
@@ -105,7 +105,7 @@ class FrontEnd:
 
     @classmethod
     def from_dict(cls, values: Any) -> FrontEnd:
-        """Return what `as_dict` returned; ParameterError for anything else."""
+        """Return the front end of what `as_dict` returned; ParameterError for anything else."""
         known = {"kind", "dim", "rate", "of"}
         if not isinstance(values, dict) or not {"kind"} <= set(values) <= known:
             raise ParameterError(

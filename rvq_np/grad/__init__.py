@@ -1,30 +1,31 @@
 """Straight-through gradients: one file per autograd framework, named after it.
 
-What every shim owes, whatever the framework:
+Every file provides, for each framework:
 
 - the value is exactly ``decode(codes)``, not ``x + (q - x)``, which rounds;
-- ``d quantized / d x`` is the identity, however many stages there are, or the rotation trick;
-- ``project_out`` receives the true gradient of decode, and ``project_in`` the straight-through one
-  of its own stage, by way of ``project_out``;
-- the commitment loss pulls the encoder, at every stage; the quantization loss pulls the codebook
-  and never the encoder;
-- codes carry no gradient, padding neither gives nor receives one.
+- ``d quantized / d x`` is the identity for any number of stages, or the rotation trick;
+- ``project_out`` receives the true gradient of decode, and ``project_in`` the straight-through
+  gradient of its own stage, through ``project_out``;
+- the commitment loss has a gradient to the encoder, at every stage; the quantization loss has a
+  gradient to the codebook and none to the encoder;
+- codes have no gradient, and padding neither has nor receives one.
 
 A file here is named after the top-level package of the framework's arrays and is a `Shim`: it
 defines ``quantize(x, rvq, sample_rate, bandwidth, mask, estimator)``.  There are two kinds:
 
-- Tensor frameworks (`torch`, `jax`, `keras`, `mlx`, `tensorflow`) offer the dozen operations of
-  `Ops`; with those, `_straight_through` takes a batch all the way from vectors to the result.  Only
-  search and training are opaque (`_operation.run`), behind whatever the framework has for that.
-  A shim checks what came, once, and hands rows (N, D) on; below, nothing checks or converts again.
-  It also defines the quantizer as its users expect it: a module, pure functions, a layer.
+- Tensor frameworks (`torch`, `jax`, `keras`, `mlx`, `tensorflow`) implement the operations of
+  `Ops`; with those, `_straight_through` computes the result of a batch from its vectors.  Only
+  search and training are opaque to the framework (`_operation.run`), as a callback or custom
+  operation.  A shim checks its arguments once and passes rows (N, D) on; nothing else checks or
+  converts them again.  It also defines the quantizer in the form that users of the framework
+  expect: a module, pure functions, a layer.
 - Tape engines (`autograd`) wrap `quantize_vjp`, a pair of forward and vector-Jacobian
-  product over NumPy arrays.  So can any other, in one file: outside packages join by an entry
-  point in the group ``rvq_np.grad``.
+  product over NumPy arrays.  Any other engine can do the same in one file.  Other packages
+  register such a file as an entry point in the group ``rvq_np.grad``.
 
-Who uses whom, from the shims down: a shim, `_straight_through` (rows, result), `_surrogate` (what
-is differentiated) beside `_products` (the same by hand), `_operation` (search and training),
-`_cache` (the quantizer of some arrays), `_names` and `_references`.
+Imports, from the shims down: a shim, `_straight_through` (rows, result), `_surrogate` (the
+differentiable part) beside `_products` (its gradients by hand), `_operation` (search and
+training), `_cache` (the quantizer of some arrays), `_names` and `_references`.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def __dir__() -> list[str]:
 
 
 class Shim(Protocol):
-    """A file of this folder, or what an entry point of the group ``rvq_np.grad`` loads."""
+    """A file of this folder, or an entry point of the group ``rvq_np.grad``."""
 
     def quantize(
         self,
@@ -59,10 +60,10 @@ class Shim(Protocol):
         mask: Any,
         estimator: str,
     ) -> QuantizedResult:
-        """Do what `rvq_np.grad.quantize` promises, for arrays of the framework.
+        """Do what `rvq_np.grad.quantize` does, for arrays of the framework.
 
-        That `rvq` and `estimator` are what they should be has been checked, nothing else. A shim
-        that serves ``n_q`` has a seventh parameter of that name, which is passed where it is given.
+        Only `rvq` and `estimator` have been checked. A shim that supports ``n_q`` has a seventh
+        parameter of that name; it is passed if the caller gives it.
         """
 
 
@@ -78,42 +79,43 @@ def quantize(
 ) -> QuantizedResult:
     """Quantize a batch of any framework's arrays so that gradients flow through it.
 
-    What calling `rvq` does, training included, with a gradient for `x`. The arrays of `rvq` are
-    constants here; where projections are to be trained, use the framework's own quantizer
+    Do what a call of `rvq` does, including training, with a gradient for `x`. The arrays of `rvq`
+    are constants. To train projections, use the framework's own quantizer
     (`rvq_np.grad.torch.ResidualVectorQuantizer`, ...) or `quantize_vjp`.
 
     Parameters
     ----------
     x : array (B, D, T) or (N, D), floating
-        Of a framework with a file in this folder, or NumPy (then without gradient).
+        An array of a framework with a file in this folder, or a NumPy array (without gradient).
     rvq : ResidualVectorQuantizer
-        In train mode it learns from the batch. Where the framework traces (``jax.jit``,
-        ``jax.grad``, ``torch.compile``) it must be in eval mode: learning is a side effect.
+        In train mode it is trained on the batch. Where the framework traces (``jax.jit``,
+        ``jax.grad``, ``torch.compile``), it must be in eval mode, because training is a side
+        effect.
     sample_rate : float, optional
         Vectors per second. Needed with `bandwidth` only.
     bandwidth : float, optional
-        kb/s to spend; all stages by default.
+        The most kb/s to use; by default all stages are used.
     mask : array (B, T) or (N,), bool, optional
         True where there is a vector, False where there is padding.
     n_q : int, optional
         Instead of `bandwidth`: the first stages to use.
     estimator : {"straight-through", "rotation"}, optional
-        The gradient of ``quantized`` to `x`: the identity, or the rotation trick (Fifty et al.,
-        ICLR 2025) for the sum of all stages.
+        The gradient of ``quantized`` with respect to `x`: the identity, or the rotation trick
+        (Fifty et al., ICLR 2025) for the sum of all stages.
 
     Returns
     -------
     result : QuantizedResult
-        Of the framework's arrays, on the device and in the float type of `x`.
+        Arrays of the framework, on the device and in the float type of `x`.
 
     Raises
     ------
     BackendError
-        If no file serves the type of `x`, `mask` is of another library, or the framework cannot
-        do this under the transform at hand.
+        If no file supports the type of `x`, `mask` is of another library, or the framework cannot
+        do this under the current transform.
     ShapeError, DtypeError, NonFiniteError, ParameterError
         As `rvq_np.ResidualVectorQuantizer.forward`. Where values are not known yet, as under
-        ``jax.jit``, non-finite ones give NaN and codes of -2 instead.
+        ``jax.jit``, non-finite values give NaN and codes of -2 instead of an error.
 
     Examples
     --------
@@ -157,6 +159,6 @@ def shim_for(cls: type) -> Shim:
             outside: Shim = entry.load()
             return outside
     raise BackendError(
-        f"quantize: no file of rvq_np.grad serves {cls.__module__}.{cls.__qualname__}. Wrap "
+        f"quantize: no file of rvq_np.grad supports {cls.__module__}.{cls.__qualname__}. Wrap "
         "rvq_np.grad.quantize_vjp for it: see the docs, 'A framework of your own'."
     )

@@ -48,7 +48,7 @@ def check_quantizer(call: str, rvq: Any) -> None:
     if not isinstance(rvq, ResidualVectorQuantizer):
         raise BackendError(
             f"{call}: got a {type(rvq).__module__}.{type(rvq).__qualname__} as rvq; expected an "
-            "rvq_np.ResidualVectorQuantizer. A framework's own quantizer is called itself."
+            "rvq_np.ResidualVectorQuantizer. Call a framework's own quantizer directly."
         )
 
 

@@ -6,11 +6,11 @@ from typing import Any, Protocol
 
 
 class Ops(Protocol):
-    """The operations the differentiable part is written in, of one framework.
+    """The operations of one framework that the differentiable part uses.
 
-    All of them, beside the operators ``+ - * / @ **``, comparisons, ``abs``, ``x.shape``,
-    ``x.dtype`` and indexing by numbers, slices and None, which arrays of every framework have. Each
-    must be seen by the framework's gradients, compilers and transforms.
+    In addition it uses the operators ``+ - * / @ **``, comparisons, ``abs``, ``x.shape``,
+    ``x.dtype`` and indexing by numbers, slices and None, which arrays of every framework have. The
+    framework's gradients, compilers and transforms must support each operation.
     """
 
     def shape(self, x: Any, /) -> Any:
@@ -26,7 +26,7 @@ class Ops(Protocol):
         """Return `x` with its axes in another order."""
 
     def reshape(self, x: Any, shape: tuple[Any, ...], /) -> Any:
-        """Return `x` in another shape, where -1 is whatever is left."""
+        """Return `x` in another shape, where -1 stands for the remaining size."""
 
     def where(self, condition: Any, x: Any, y: Any, /) -> Any:
         """Return `x` where the condition holds, else `y`, a number; no gradient passes there."""
@@ -35,10 +35,10 @@ class Ops(Protocol):
         """Return the sum of all numbers, or along an axis."""
 
     def max(self, x: Any, axis: int, /) -> Any:
-        """Return the largest number along an axis, of numbers from zero; zero if there is none."""
+        """Return the largest number along an axis, of numbers from zero; zero for an empty axis."""
 
     def cast(self, x: Any, like: Any, /) -> Any:
-        """Return `x`, whatever its type, in the type of `like`."""
+        """Return `x`, of any type, in the type of `like`."""
 
     def widen(self, x: Any, /) -> Any:
         """Return float64 as it is and other float types as float32."""

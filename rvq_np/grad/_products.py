@@ -53,14 +53,14 @@ NUMPY: ProductOps = _NumpyOps()
 
 
 class Gradients(NamedTuple):
-    """What `Products` gives.
+    """The gradients that `Products` returns.
 
     Attributes
     ----------
     x : numpy.ndarray
-        Shaped and typed as the vectors.
+        With the shape and dtype of the vectors.
     parameters : dict of str to numpy.ndarray
-        By the names of a state dict: ``vq.layers.0.project_in.weight`` and so on, and
+        Under the names of a state dict: ``vq.layers.0.project_in.weight`` and so on, and
         ``vq.layers.0._codebook.embed`` for the codewords.
     """
 
@@ -70,7 +70,7 @@ class Gradients(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Products:
-    """The vector-Jacobian product of one `quantize_vjp`: a value, it can be pickled.
+    """The vector-Jacobian product of one `quantize_vjp`: a value that can be pickled.
 
     Attributes
     ----------
@@ -78,13 +78,13 @@ class Products:
         The vectors, zeros where there is padding.
     codes : numpy.ndarray (n_q, N), int32
     active : numpy.ndarray (N,), int
-        Stages that make up each row; 0 for padding.
+        Number of stages that each row uses; 0 for padding.
     quantized : numpy.ndarray (N, D)
     codebooks : Codebooks
     weight : float
         The commitment weight; 0 in eval, where the penalty is a constant.
     trained : bool
-        Whether the losses are more than constants.
+        Whether the losses have gradients.
     estimator : str
     """
 
@@ -245,35 +245,36 @@ def quantize_vjp(
     n_q: int | None = None,
     estimator: str = "straight-through",
 ) -> tuple[QuantizedResult, Products]:
-    """Quantize NumPy arrays, and return the function that takes gradients back.
+    """Quantize NumPy arrays, and return the function that computes gradients.
 
     Parameters
     ----------
     x : numpy.ndarray (B, D, T) or (N, D), floating
     rvq : ResidualVectorQuantizer
-        In train mode it learns from the batch, as when called.
+        In train mode it is trained on the batch, as when called.
     sample_rate, bandwidth, mask, n_q, estimator
         As `rvq_np.grad.quantize`.
 
     Returns
     -------
     result : QuantizedResult
-        What calling `rvq` gives.
+        The result of a call of `rvq`.
     vjp : Products
-        ``vjp(g)`` for the gradient g of a scalar to ``result.quantized`` gives that to `x` and
-        to the arrays of `rvq`; ``vjp(g, penalty=a)`` adds a times that of ``result.penalty``.
+        For the gradient g of a scalar with respect to ``result.quantized``, ``vjp(g)`` returns the
+        gradients with respect to `x` and the arrays of `rvq`. ``vjp(g, penalty=a)`` adds a times
+        the gradient of ``result.penalty``.
 
     Raises
     ------
     BackendError
-        If `x` is no NumPy array.
+        If `x` is not a NumPy array.
     ShapeError, DtypeError, NonFiniteError, ParameterError
         As `rvq_np.ResidualVectorQuantizer.forward`.
 
     Notes
     -----
-    The product costs a few passes over the rows; ``n_q * N * C * D`` operations where there are
-    projections. It keeps the vectors and codes, not the searches.
+    The product needs a few passes over the rows, and ``n_q * N * C * D`` operations with
+    projections. It keeps the vectors and codes, not the data of the search.
 
     Examples
     --------

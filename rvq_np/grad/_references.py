@@ -48,6 +48,6 @@ def object_of(number: int) -> Any:
         return _objects[number]
     except KeyError:
         raise BackendError(
-            "quantize: the quantizer or all_reduce this was traced with is gone; keep it as long "
-            "as what was compiled with it."
+            "quantize: the quantizer or all_reduce that this was traced with is gone; keep it as "
+            "long as the compiled function is used."
         ) from None

@@ -30,7 +30,7 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
-_NO_SECOND = "quantize: second derivatives are not served for HIPS autograd; MLX and JAX have them."
+_NO_SECOND = "quantize: HIPS autograd has no second derivatives here; MLX and JAX have them."
 
 
 def quantize(
@@ -53,26 +53,26 @@ def quantize_with(
     n_q: int | None = None,
     estimator: str = "straight-through",
 ) -> QuantizedResult:
-    """Quantize with some arrays of a quantizer handed in, so that gradients flow to them, too.
+    """Quantize with some arrays of a quantizer as arguments, so that they get gradients, too.
 
     Parameters
     ----------
     parameters : mapping of str to array
-        Projections and codebooks to use instead of those of `rvq`, named as in its ``state_dict``:
-        ``vq.layers.0.project_in.weight``, ``vq.layers.0._codebook.embed``, ... Any number of
-        them. They are rounded to float32.
+        Any number of projections and codebooks to use instead of those of `rvq`, named as in its
+        ``state_dict``: ``vq.layers.0.project_in.weight``, ``vq.layers.0._codebook.embed``, ... They
+        are rounded to float32.
     x : array (B, D, T) or (N, D), floating
     rvq : ResidualVectorQuantizer
-        Holds the other arrays. In train mode it learns from the batch and holds the values of
-        `parameters` afterwards; in eval it stays as it is.
+        Holds the other arrays. In train mode it is trained on the batch and holds the values of
+        `parameters` afterwards; in eval mode it does not change.
     sample_rate, bandwidth, mask, n_q, estimator
         As `rvq_np.grad.quantize`.
 
     Returns
     -------
     result : QuantizedResult
-        With ``quantization_loss``, which pulls the codewords, where they are among
-        `parameters`. Training then neither moves nor replaces those codewords.
+        If codewords are among `parameters`, it has ``quantization_loss``, which has a gradient to
+        them. Training then neither moves nor replaces these codewords.
 
     Raises
     ------
@@ -178,7 +178,7 @@ def _plain(name: str, box: Any) -> Any:
     """Return the NumPy array in a box."""
     if isbox(box):
         if isinstance(box._node, JVPNode):
-            raise BackendError("quantize: forward mode is not served for HIPS autograd.")
+            raise BackendError("quantize: forward mode is not supported for HIPS autograd.")
         if isbox(box._value):
             raise BackendError(_NO_SECOND)
     value = getval(box)

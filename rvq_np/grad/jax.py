@@ -60,7 +60,7 @@ def quantize(
         return passed.result(rvq.config)
     if rvq.training:
         raise BackendError(
-            "quantize: rvq is in train mode under a JAX transform, where its learning would be a "
+            "quantize: rvq is in train mode under a JAX transform, where its training would be a "
             "side effect. Use rvq_np.grad.jax.ResidualVectorQuantizer, or rvq.eval()."
         )
     spec = spec_of(rvq.config, sample_rate, bandwidth, n_q, quantizer=number_of(rvq))
@@ -75,9 +75,9 @@ def quantize(
 class ResidualVectorQuantizer:
     """ESPnet's quantizer as pure functions over dictionaries of arrays.
 
-    The object holds nothing but its arguments. `init` makes ``parameters``, which an optimizer
-    moves (projections), and ``state``, which `apply` moves (codewords and their statistics);
-    together they are the ``state_dict`` of `rvq_np.ResidualVectorQuantizer`, under the same names.
+    The object holds only its arguments. `init` makes ``parameters`` (projections), which an
+    optimizer updates, and ``state`` (codewords and their statistics), which `apply` updates.
+    Together they are the ``state_dict`` of `rvq_np.ResidualVectorQuantizer`, under the same names.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ class ResidualVectorQuantizer:
 threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative_threshold
         As for `rvq_np.ResidualVectorQuantizer`.
     codebook_training : {"ema", "gradient"}, optional
-        "gradient": the codewords are parameters, pulled by ``quantization_loss``; training still
+        "gradient": the codewords are parameters, trained by ``quantization_loss``. Training still
         finds their first values by k-means, but neither moves nor replaces them.
     estimator : {"straight-through", "rotation"}, optional
         See `rvq_np.grad.quantize`.
@@ -132,7 +132,7 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         return f"{type(self).__name__}({', '.join(shown.of_arguments(self.config))})"
 
     def init(self, key: Any) -> tuple[Arrays, Arrays]:
-        """Return fresh parameters and state: random projections, small random codewords.
+        """Return new parameters and state: random projections, small random codewords.
 
         `key`: a key of ``jax.random``, or a number.
         """
@@ -146,7 +146,7 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         return self._split({**rvq.state_dict(), **self._waiting(rvq.collected)})
 
     def to_numpy(self, parameters: Arrays, state: Arrays) -> NumpyQuantizer:
-        """Return an `rvq_np.ResidualVectorQuantizer` with these arrays, in eval."""
+        """Return an `rvq_np.ResidualVectorQuantizer` with these arrays, in eval mode."""
         named = {**parameters, **state}
         states, projections = training.from_state_dict(named, self.config)
         waiting = self._collected(named)
@@ -154,11 +154,11 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         return made.eval()
 
     def vectors_awaited(self, state: Arrays) -> int:
-        """Return how many more vectors training needs before it makes its codewords once more.
+        """Return how many more vectors training needs before it makes its first codewords again.
 
         As `rvq_np.ResidualVectorQuantizer.vectors_awaited`; not under transforms. At 0 the arrays
-        of `state` whose names begin with ``vq.waiting`` may be left out; training then waits for
-        nothing.
+        of `state` whose names begin with ``vq.waiting`` may be omitted; training then does not make
+        codewords again.
         """
         waiting = self._collected(state)
         return 0 if waiting is None else waiting.missing(self.config)
@@ -178,42 +178,43 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         all_reduce: AllReduce | None = None,
         freeze: Sequence[int] = (),
     ) -> tuple[QuantizedResult, Arrays]:
-        """Quantize a batch; with ``train=True``, learn from it.
+        """Quantize a batch; with ``train=True``, train on it.
 
         Parameters
         ----------
         parameters, state : dict
-            Of `init`, `of` or an earlier call.
+            From `init`, `of` or an earlier call.
         x : array (B, D, T) or (N, D), floating
         sample_rate, bandwidth, mask, n_q
             As for `rvq_np.ResidualVectorQuantizer.forward`.
         train : bool, optional
-            Whether to train, and to drop stages.
+            Whether to train, and to use dropout of stages.
         key : key of jax.random or two int, optional
-            For what training draws; needed then. With `all_reduce` the same on all devices.
+            For the random numbers of training, which needs it. With `all_reduce` the same on all
+            devices.
         all_reduce : AllReduce, optional
-            Adds up over the devices of a ``pmap`` or ``shard_map``, see `psum`.
+            Adds up statistics over the devices of a ``pmap`` or ``shard_map``, see `psum`.
         freeze : sequence of int, optional
-            Stages whose codebooks stay as they are in training; those without codewords of their
-            own still find them.
+            Stages whose codebooks training does not change. A stage without codewords still gets
+            its first codewords.
 
         Returns
         -------
         result : QuantizedResult
         state : dict
-            After the step; in eval the same.
+            The state after the step; the same state without training.
 
         Raises
         ------
         BackendError, ShapeError, DtypeError, ParameterError
-            For what can be reported while tracing.
+            For errors that can be found while tracing.
         NonFiniteError
-            For values, where they are known; else they give NaN and codes of -2, and the state
-            stays as it is.
+            For non-finite values, where values are known. Otherwise they give NaN and codes of -2,
+            and the state does not change.
         """
         _check(x, mask, self.config.dimension)
         if train and key is None:
-            raise ParameterError("apply: train=True needs a key, for what training draws.")
+            raise ParameterError("apply: train=True needs a key, for random numbers.")
         named = self._joined(parameters, state)
         by_gradient = self.codebook_training == "gradient"
         frozen = training.stages_of("apply", freeze, self.config.n_q)
@@ -243,11 +244,11 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
     def initialize(
         self, parameters: Arrays, state: Arrays, x: Any, key: Any, mask: Any = None
     ) -> tuple[Arrays, Arrays]:
-        """Find the first codewords by k-means, where that was not done.
+        """Find first codewords by k-means for stages that have none.
 
-        Returns parameters and state. `apply` does it in the first training step, but for codewords
-        that are parameters, and for training on several devices: call this before. Arguments as for
-        `apply`.
+        Return parameters and state. `apply` does this in the first training step, except for
+        codewords that are parameters and for training on several devices: call `initialize` before
+        those. The arguments are those of `apply`.
 
         Warns
         -----
@@ -301,10 +302,11 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         self, parameters: Arrays, state: Arrays, codes: Any, st: int | None = None, *,
         n_q: int | None = None,
     ) -> Any:  # fmt: skip
-        """Return the vectors that codes (n, B, T) or (n, N) name, float32.
+        """Return the decoded vectors of codes (n, B, T) or (n, N), float32.
 
-        Exactly those of `rvq_np.ResidualVectorQuantizer.decode`, with gradients to projections
-        and codewords. Codes out of range raise where values are known, else give NaN.
+        They are exactly those of `rvq_np.ResidualVectorQuantizer.decode`, with gradients to
+        projections and codewords. Codes out of range are an error where values are known, and
+        otherwise give NaN.
         """
         named = self._joined(parameters, state)
         start = self.config.check_start("decode", st, self.config.n_q)

@@ -60,9 +60,9 @@ def quantize(
 class ResidualVectorQuantizer(keras.layers.Layer):
     """ESPnet's quantizer as a Keras layer, on the kernels of rvq_np.
 
-    Called, it returns the quantized vectors; in training it learns from them and adds the
+    A call returns the quantized vectors. In training it also trains the quantizer and adds the
     commitment loss to the losses of the model. Codewords and their statistics are non-trainable
-    weights, projections trainable ones.
+    weights; projections are trainable weights.
 
     Parameters
     ----------
@@ -70,29 +70,29 @@ class ResidualVectorQuantizer(keras.layers.Layer):
 threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative_threshold
         As for `rvq_np.ResidualVectorQuantizer`.
     codebook_training : {"ema", "gradient"}, optional
-        "gradient": the codewords are trainable weights, pulled by a quantization loss that is
-        added, too. They start where they are: it wants ``kmeans_init=False``, as Keras on JAX drops
-        what a step assigns to trainable weights.
+        "gradient": the codewords are trainable weights, trained by a quantization loss that is
+        added, too. Training starts from their current values and needs ``kmeans_init=False``,
+        because Keras on JAX discards values that a step assigns to trainable weights.
     estimator : {"straight-through", "rotation"}, optional
         See `rvq_np.grad.quantize`.
     sample_rate : float, optional
-        Vectors per second; needed where there is a bandwidth.
+        Vectors per second; needed with `bandwidth`.
     bandwidth : float, optional
-        kb/s to spend in a call; all stages by default.
+        The most kb/s to use in a call; by default all stages are used.
     data_format : {"channels_last", "channels_first"}, optional
-        Whether three axes are (B, T, D) or (B, D, T); by default Keras's setting. Two axes are
-        (N, D) in both. A place that an error names counts as (B, D, T).
+        Whether three axes are (B, T, D) or (B, D, T); by default Keras's setting. Two axes are (N,
+        D) in both. Positions in error messages refer to (B, D, T).
     seed : int, optional
-        Of a ``keras.random.SeedGenerator``, for what training draws.
+        Seed of a ``keras.random.SeedGenerator``, for the random numbers of training.
     **kwargs
-        Of ``keras.layers.Layer``: name, dtype, trainable. With ``trainable=False`` nothing is
-        learned nor dropped; the commitment loss remains.
+        Arguments of ``keras.layers.Layer``: name, dtype, trainable. With ``trainable=False`` there
+        is no training and no dropout; the commitment loss remains.
 
     Notes
     -----
-    Weights are float32 and vectors are computed in float32 at least under every dtype policy;
-    what comes back is in the compute dtype. Where values are not known, inside ``fit`` on JAX
-    and TensorFlow, non-finite ones give NaN and leave the codewords alone instead of an error.
+    Under every dtype policy weights are float32, vectors are computed in float32 at least, and
+    results have the compute dtype. Where values are not known, inside ``fit`` on JAX and
+    TensorFlow, non-finite values are not an error: they give NaN and do not change the codewords.
 
     Examples
     --------
@@ -174,7 +174,7 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         return layer
 
     def to_numpy(self) -> Any:
-        """Return an `rvq_np.ResidualVectorQuantizer` with the arguments and arrays of this."""
+        """Return an `rvq_np.ResidualVectorQuantizer` with the arguments and arrays of the layer."""
         known = self._prepared(all_names(self.config))
         held = self._remembered
         return NumpyQuantizer.made_of(
@@ -183,10 +183,10 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         )  # fmt: skip
 
     def freeze(self, stages: Any = ()) -> Any:
-        """Keep the codebooks of some stages as they are in training; return the layer.
+        """Exclude the codebooks of some stages from training; return the layer.
 
         As `rvq_np.ResidualVectorQuantizer.freeze`. Projections, and codewords that are trainable
-        weights, are the optimizer's.
+        weights, are not affected: the optimizer trains them.
         """
         initialized = [
             to_numpy(self._named[names.book(stage, names.INITIALIZED)].value)[0]
@@ -197,15 +197,15 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
 
     @property
     def frozen(self) -> tuple[int, ...]:
-        """The stages that training leaves as they are."""
+        """The stages whose codebooks training does not change."""
         return tuple(sorted(self._remembered.frozen))
 
     @property
     def vectors_awaited(self) -> int:
-        """How many more vectors training needs before it makes its first codewords once more.
+        """How many more vectors training needs before it makes its first codewords again.
 
-        As `rvq_np.ResidualVectorQuantizer.vectors_awaited`. Not among the weights: after weights
-        are loaded into a new layer nothing is waited for.
+        As `rvq_np.ResidualVectorQuantizer.vectors_awaited`. The collected vectors are not among the
+        weights: after weights are loaded into a new layer, training does not make codewords again.
         """
         return self._remembered.awaited(self.config)
 
@@ -264,19 +264,20 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         *,
         n_q: Any = None,
     ) -> Any:
-        """Quantize a batch; in training, learn from it, but leave the losses to the caller.
+        """Quantize a batch; in training, train on it, but do not add losses to the model.
 
-        Keras has another use for the name ``quantize``.
+        In Keras the name ``quantize`` has another meaning.
 
         Parameters
         ----------
         x : tensor (B, T, D), (B, D, T) or (N, D), floating
             By `data_format`.
         sample_rate, bandwidth : float, optional
-            By default those of the layer; 0 kb/s: all stages. Without a rate the bandwidth of the
-            result is in bits per vector.
+            By default those of the layer; 0 kb/s: all stages. Without a sample rate the bandwidth
+            of the result is in bits per vector.
         training : bool, optional
-            What the caller's ``call`` was reported: hand it on, as Keras does not on every backend.
+            The argument ``training`` of the caller's ``call``. Pass it on, because Keras does not
+            do so on every backend.
         mask : tensor (B, T) or (N,), bool, optional
         n_q : int, optional
             Instead of `bandwidth`: the first stages to use.
@@ -284,8 +285,8 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         Returns
         -------
         result : QuantizedResult
-            As `rvq_np.ResidualVectorQuantizer.forward`, vectors in the layout of `x`.
-            ``quantization_loss`` is there under dropout, and where it trains the codewords.
+            As `rvq_np.ResidualVectorQuantizer.forward`, vectors in the layout of `x`. The result
+            has ``quantization_loss`` under dropout, and where it trains the codewords.
         """
         spending = self._spending("quantize_batch", sample_rate, bandwidth, n_q)
         # To Keras a None that is passed is an answer, not a question.
@@ -302,10 +303,10 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         *,
         n_q: Any = None,
     ) -> Any:
-        """Return codes (n - st, B, T) or (n - st, N), int32; trains nothing.
+        """Return codes (n - st, B, T) or (n - st, N), int32, without training.
 
-        As `rvq_np.ResidualVectorQuantizer.encode`; where values are known only. Inside ``fit``
-        and compiled functions the codes are those of `quantize_batch`.
+        As `rvq_np.ResidualVectorQuantizer.encode`, but only where values are known. Inside ``fit``
+        and compiled functions use the codes of `quantize_batch`.
         """
         _, n_q = self._spending("encode", sample_rate, bandwidth, n_q)
         x = keras.ops.convert_to_tensor(x)
@@ -317,10 +318,10 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         return keras.ops.convert_to_tensor(codes)
 
     def decode(self, codes: Any, st: Any = None, *, n_q: Any = None) -> Any:
-        """Return the vectors that codes (n, B, T) or (n, N) name, float32.
+        """Return the decoded vectors of codes (n, B, T) or (n, N), float32.
 
-        As `rvq_np.ResidualVectorQuantizer.decode`, with gradients to projections and codewords;
-        where values are known only.
+        As `rvq_np.ResidualVectorQuantizer.decode`, with gradients to projections and codewords, but
+        only where values are known.
         """
         codes = keras.ops.convert_to_tensor(codes)
         codes = self.config.first_stages("decode", codes, st, n_q)

@@ -73,9 +73,10 @@ def quantize(
 class ResidualVectorQuantizer(_module.Described, nn.Module):
     """ESPnet's quantizer as an MLX module, on the kernels of rvq_np.
 
-    Projections are trainable parameters; codewords and their statistics are frozen ones, moved by
-    every call in train mode. All are in ``parameters()`` under ESPnet's names without the
-    underscore of ``_codebook``, which MLX would hide, so ``save_weights`` keeps them all.
+    Projections are trainable parameters. Codewords and their statistics are frozen parameters,
+    which every call in train mode updates. All are in ``parameters()`` under ESPnet's names, but
+    without the underscore of ``_codebook``, because MLX hides such names. So ``save_weights`` saves
+    all of them.
 
     Parameters
     ----------
@@ -83,19 +84,20 @@ class ResidualVectorQuantizer(_module.Described, nn.Module):
 threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative_threshold
         As for `rvq_np.ResidualVectorQuantizer`.
     codebook_training : {"ema", "gradient"}, optional
-        "gradient": the codewords are trainable, pulled by ``quantization_loss``; training still
-        finds their first values by k-means, but neither moves nor replaces them.
+        "gradient": the codewords are trainable, by ``quantization_loss``. Training still finds
+        their first values by k-means, but neither moves nor replaces them.
     estimator : {"straight-through", "rotation"}, optional
         See `rvq_np.grad.quantize`.
     all_reduce : rvq_np.train.AllReduce, optional
-        Adds up statistics over processes, which must then call ``mx.random.seed`` alike.
+        Adds up statistics over processes, which must then call ``mx.random.seed`` with the same
+        seed.
 
     Notes
     -----
-    Draws follow ``mx.random.seed``. Vectors are computed in float32 at least and come back in
-    the type of the input. Codewords that are no trainable parameters and their statistics stay
-    float32 after ``set_dtype``; all others follow. Under ``mx.checkpoint``, which calls again for
-    the gradient, a call in train mode trains twice.
+    Random numbers follow ``mx.random.seed``. Vectors are computed in float32 at least and returned
+    in the type of the input. Codewords that are not trainable, and their statistics, stay float32
+    after ``set_dtype``; all other parameters are converted. ``mx.checkpoint`` calls the module
+    again for the gradient, so a call in train mode then trains twice.
 
     Examples
     --------
@@ -159,7 +161,7 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         return module.train(rvq.training)
 
     def to_numpy(self) -> Any:
-        """Return an `rvq_np.ResidualVectorQuantizer` with the arguments and arrays of this."""
+        """Return an `rvq_np.ResidualVectorQuantizer` with the module's arguments and arrays."""
         values = {name: _numpy(each) for name, each in self._named().items()}
         states, projections = training.from_state_dict(values, self.config)
         known = self._remembered
@@ -219,7 +221,7 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         *,
         n_q: int | None = None,
     ) -> mx.array:
-        """Return codes (n - st, B, T) or (n - st, N), int32; trains nothing.
+        """Return codes (n - st, B, T) or (n - st, N), int32, without training.
 
         As `rvq_np.ResidualVectorQuantizer.encode`.
         """
@@ -228,7 +230,7 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         return mx.array(codes)
 
     def decode(self, codes: mx.array, st: int | None = None, *, n_q: int | None = None) -> mx.array:
-        """Return the vectors that codes (n, B, T) or (n, N) name, float32.
+        """Return the decoded vectors of codes (n, B, T) or (n, N), float32.
 
         As `rvq_np.ResidualVectorQuantizer.decode`, with gradients to projections and codewords.
         """
@@ -239,10 +241,10 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         return decoded_vectors(OPS, value, codes, stage_arrays(self.config, named, start=st or 0))
 
     def freeze_stages(self, stages: Sequence[int] = ()) -> ResidualVectorQuantizer:
-        """Keep the codebooks of some stages as they are in training; return the module.
+        """Exclude the codebooks of some stages from training; return the module.
 
-        As `rvq_np.ResidualVectorQuantizer.freeze`; MLX has another use for that name. Projections,
-        and codewords that are trainable, are the optimizer's.
+        As `rvq_np.ResidualVectorQuantizer.freeze`; in MLX that name has another meaning.
+        Projections, and codewords that are trainable, are not affected: the optimizer trains them.
         """
         named = self._named()
         initialized = [named[names.book(q, names.INITIALIZED)] for q in range(self.config.n_q)]
@@ -325,7 +327,7 @@ def _numpy(x: Any) -> Any:
             raise
         raise BackendError(
             "quantize: under mx.compile and mx.vmap arrays have no values yet, and the search "
-            "needs them. Quantize outside of them: compile what comes before and after, put a "
+            "needs them. Quantize outside of them: compile the parts before and after, put a "
             "mapped axis into the batch."
         ) from error
 

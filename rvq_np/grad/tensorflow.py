@@ -59,7 +59,7 @@ def quantize(
     _check(x, mask, rvq.dimension)
     if rvq.training and not tf.executing_eagerly():
         raise BackendError(
-            "quantize: rvq is in train mode inside a tf.function, where its learning would be a "
+            "quantize: rvq is in train mode inside a tf.function, where its training would be a "
             "side effect. Use rvq_np.grad.keras.ResidualVectorQuantizer, or rvq.eval()."
         )
     inputs = inputs_of(OPS, x, mask)
@@ -89,8 +89,8 @@ def call(spec: Any, rows: Any, valid: Any, shape: Any, seed: Any, given: Any) ->
     # Only here, as a graph may be made long before it is compiled.
     if control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph()):
         raise BackendError(
-            "quantize: XLA cannot call the kernels on the host. Leave jit_compile=True away; a "
-            "tf.function without it will do."
+            "quantize: XLA cannot call the kernels on the host. Omit jit_compile=True; a "
+            "tf.function without it works."
         )
     poisoning = replace(spec, poison=True)
     present = [each is not None for each in (valid, seed)]

@@ -53,7 +53,7 @@ def quantize(
     _check(x, mask, rvq.dimension)
     if rvq.training and torch.compiler.is_compiling():
         raise BackendError(
-            "quantize: rvq is in train mode under torch.compile, where its learning would be lost. "
+            "quantize: rvq is in train mode under torch.compile, where its training would be lost. "
             "Use rvq_np.grad.torch.ResidualVectorQuantizer, or rvq.eval()."
         )
     config = rvq.config
@@ -108,11 +108,11 @@ def _narrow(tensor: Any) -> bool:
 
 
 class ResidualVectorQuantizer(_module.Described, nn.Module):
-    """ESPnet's quantizer as a torch module, on the kernels of rvq_np: a drop-in replacement.
+    """ESPnet's quantizer as a torch module with the kernels of rvq_np: a drop-in replacement.
 
-    The same arguments, tuple order and names in the ``state_dict`` as ESPnet's class, so
-    checkpoints go both ways. Codewords and their statistics are buffers, moved by every forward in
-    train mode; projections are parameters.
+    It has the arguments, tuple order and names in the ``state_dict`` of ESPnet's class, so each
+    class loads checkpoints of the other. Codewords and their statistics are buffers, which every
+    forward pass in train mode updates; projections are parameters.
 
     Parameters
     ----------
@@ -120,20 +120,21 @@ class ResidualVectorQuantizer(_module.Described, nn.Module):
 threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative_threshold
         As for `rvq_np.ResidualVectorQuantizer`.
     codebook_training : {"ema", "gradient"}, optional
-        "gradient": the codewords are parameters, pulled by ``quantization_loss``; training still
+        "gradient": the codewords are parameters, trained by ``quantization_loss``. Training still
         finds their first values by k-means, but neither moves nor replaces them.
     estimator : {"straight-through", "rotation"}, optional
         See `rvq_np.grad.quantize`.
     all_reduce : rvq_np.train.AllReduce or False, optional
-        Adds up statistics over processes. By default ``torch.distributed`` does, if it is
-        initialized when the module is called; False: none is.
+        Adds up statistics over processes. By default ``torch.distributed`` is used, if it is
+        initialized when the module is called; False: statistics are not added up.
 
     Notes
     -----
-    Draws follow ``torch.manual_seed``; with several processes those of the first one count, so
-    all replace the same codewords by the same vectors. Vectors are computed in float32 at least,
-    under autocast too, and come back in the type of the input. Codewords in buffers and their
-    statistics stay float32 after ``half()``, ``bfloat16()`` and ``to``; parameters follow.
+    Random numbers follow ``torch.manual_seed``. With several processes those of the first process
+    are used, so all replace the same codewords by the same vectors. Vectors are computed in float32
+    at least, under autocast too, and returned in the type of the input. Codewords in buffers and
+    their statistics stay float32 after ``half()``, ``bfloat16()`` and ``to``; parameters are
+    converted.
 
     Examples
     --------
@@ -206,7 +207,7 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         self._remembered.collected = None
 
     def to_numpy(self) -> Any:
-        """Return an `rvq_np.ResidualVectorQuantizer` with the arguments and arrays of this."""
+        """Return an `rvq_np.ResidualVectorQuantizer` with the module's arguments and arrays."""
         entries = {name: each.float().cpu() for name, each in self._named().items()}
         states, projections = training.from_state_dict(entries, self.config)
         known = self._remembered
@@ -224,10 +225,10 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         *,
         n_q: int | None = None,
     ) -> QuantizedResult:
-        """Quantize a batch (B, D, T) or (N, D); in train mode, learn from it.
+        """Quantize a batch (B, D, T) or (N, D); in train mode, train on it.
 
-        As `rvq_np.ResidualVectorQuantizer.forward`, with gradients, see `rvq_np.grad`.
-        ``quantization_loss`` is there under dropout, and where it trains the codewords.
+        As `rvq_np.ResidualVectorQuantizer.forward`, with gradients, see `rvq_np.grad`. The result
+        has ``quantization_loss`` under dropout, and where it trains the codewords.
         """
         _check(x, mask, self.config.dimension)
         by_gradient = self.codebook_training == "gradient"
@@ -263,7 +264,7 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         *,
         n_q: int | None = None,
     ) -> torch.Tensor:
-        """Return codes (n - st, B, T) or (n - st, N), int32; trains nothing.
+        """Return codes (n - st, B, T) or (n - st, N), int32, without training.
 
         As `rvq_np.ResidualVectorQuantizer.encode`.
         """
@@ -273,7 +274,7 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
     def decode(
         self, codes: torch.Tensor, st: int | None = None, *, n_q: int | None = None
     ) -> torch.Tensor:
-        """Return the vectors that codes (n, B, T) or (n, N) name, float32.
+        """Return the decoded vectors of codes (n, B, T) or (n, N), float32.
 
         As `rvq_np.ResidualVectorQuantizer.decode`, with gradients to projections and codewords.
         """
@@ -300,10 +301,10 @@ threshold_ema_dead_code, quantizer_dropout, commitment_weight, epsilon, relative
         return named
 
     def freeze(self, stages: Sequence[int] = ()) -> ResidualVectorQuantizer:
-        """Keep the codebooks of some stages as they are in training; return the module.
+        """Exclude the codebooks of some stages from training; return the module.
 
         As `rvq_np.ResidualVectorQuantizer.freeze`. Projections, and codewords that are parameters,
-        are the optimizer's.
+        are not affected: the optimizer trains them.
         """
         named = self._named()
         initialized = [named[names.book(q, names.INITIALIZED)] for q in range(self.config.n_q)]

@@ -33,7 +33,7 @@ class Cautions:
                     f"this step, and more than half in each of the last {UNSTABLE}: the codebook "
                     "does not learn. Batches hold too few distinct vectors for "
                     f"threshold_ema_dead_code={self.config.threshold_ema_dead_code}; pass None, "
-                    "which is right for any.",
+                    "which suits batches of any size.",
                     UnstableTrainingWarning,
                 )
 

@@ -23,17 +23,18 @@ CodeArray = TypeVar("CodeArray")
 
 @dataclass(eq=False, repr=False)
 class QuantizedResult(arrays.WithCodes, Generic[VectorArray, CodeArray]):
-    """What quantizing a batch gives; unpacks like the tuple ESPnet returns.
+    """The result of quantizing a batch; unpacks like the tuple that ESPnet returns.
 
-    Two are equal if all their arrays are: of the same shapes and numbers, whatever the library.
-    To a type checker it is ``QuantizedResult[V, C]``: V of vectors and losses, C of codes.
+    Two results are equal if all their arrays have the same shapes and numbers, in any library. To a
+    type checker it is ``QuantizedResult[V, C]``: V of vectors and losses, C of codes.
 
     Attributes
     ----------
     quantized : array (B, D, T) or (N, D)
         In the library, on the device and in the float type of the input: ``decode(codes)``.
     codes : array (n_q, B, T) or (n_q, N), int32
-        All stages in use, under dropout too: those a row was not given are not in `quantized`.
+        Codes of all stages in use. Under dropout `quantized` leaves out the stages that a row does
+        not use.
     bandwidth : array () or, under dropout in training, (B,)
         kb/s of the stages used; bits per vector where the call had no ``sample_rate``.
     penalty : array ()
@@ -138,7 +139,7 @@ class Batch:
         expected = (x.shape[0], x.shape[2]) if self.time_last else (x.shape[0],)
         if tuple(mask.shape) != expected:
             raise ShapeError(
-                f"{call}: mask has shape {tuple(mask.shape)}; expected {expected}, one a vector."
+                f"{call}: mask has shape {tuple(mask.shape)}; expected {expected}, one per vector."
             )
         if not xp.isdtype(mask.dtype, "bool"):
             raise DtypeError(
@@ -200,7 +201,7 @@ def later_rows(call: str, later: Any, x: Any, dim: int) -> Any:
             f"{call}: x has shape {tuple(x.shape)}; expected (B, {dim}, T) or (N, {dim}), where "
             f"{dim} is the dimension of the quantizer."
         )
-    later.whole(call, "x", x, 1, "the numbers of a vector")
+    later.whole(call, "x", x, 1, "the components of a vector")
     return later.moved(x, 1, 2) if x.ndim == 3 else x
 
 

@@ -43,61 +43,62 @@ class ResidualVectorQuantizer(Cautions):
     dimension : int, optional
         D, the length of a vector.
     codebook_dim : int or None, optional
-        C, the length of a codeword. Unlike `dimension`, it adds a linear map in and out to every
-        stage. None: as `dimension`.
+        C, the length of a codeword. If it differs from `dimension`, every stage has two linear
+        maps: to C dimensions before the search, and back to D. None: equal to `dimension`.
     n_q : int, optional
         Q, the number of stages.
     bins : int or sequence of int, optional
-        K, the codewords of each codebook; or a number for each of the `n_q` codebooks.
+        K, the number of codewords of each codebook; or one number for each of the `n_q` codebooks.
     decay : float, optional
-        Share of the past the moving averages keep at each training step, 0 to 1.
+        Share of its value that each moving average keeps at a training step, 0 to 1.
     kmeans_init : bool, optional
         Find the first codewords by k-means on the first training batch. Until then, or without it,
         they are small random vectors.
     kmeans_iters : int, optional
-        Rounds of that k-means, and at most of `fit`'s.
+        Iterations of that k-means, and the most iterations per stage of `fit`.
     threshold_ema_dead_code : float or None, optional
-        In training, a codeword chosen less often than this per step, on average, is replaced by a
-        vector of the batch. 0: never; 2 is ESPnet's default. None, ours: right for batches of any
-        size. First codewords are made once more when there were enough vectors, see
-        `vectors_awaited`, and a codeword is replaced that is chosen less often than 3 % of the
-        mean.
+        In training, a codeword that is chosen less often than this per step, on average, is
+        replaced by a vector of the batch. 0: never; 2 is ESPnet's default. None, the default here,
+        suits batches of any size: a codeword is replaced if it is chosen less often than 3 % of the
+        mean, and the first codewords are made again once training has received enough vectors, see
+        `vectors_awaited`.
     quantizer_dropout : bool or float, optional
-        In training, quantize rows of a batch with a random number of stages: True for each row,
-        a number for that share of them.
+        In training, quantize rows of a batch with a random number of stages. True: each row; a
+        number: this share of the rows.
     commitment_weight : float, optional
-        Factor of ``penalty``.
+        Factor of the commitment loss in ``penalty``.
     epsilon : float, optional
         Laplace smoothing of counts.
     relative_threshold : float, optional
-        Instead of `threshold_ema_dead_code`: this share of the mean count, e.g. 0.1; a replaced
-        codeword then starts at the mean.
+        Instead of `threshold_ema_dead_code`: the threshold is this share of the mean count, for
+        example 0.1. A replaced codeword then starts with the mean count.
     rng : int or numpy.random.Generator, optional
         Source of all randomness, through `numpy.random.default_rng`.
     all_reduce : rvq_np.train.AllReduce, optional
-        Adds up the statistics of several processes that train the same quantizer, so that all
-        end each step with the same codewords. Also an attribute, to be set after `load`.
+        Adds up the statistics of several processes that train the same quantizer, so that all have
+        the same codewords after each step. It is also an attribute: set it after `load`.
 
     Attributes
     ----------
     codebooks : Codebooks
         The current codewords and projections, a frozen value for `rvq_np.encode` and `decode`.
     training : bool
-        Whether calling it trains it. True at first, as in torch; see `train` and `eval`.
+        Whether a call of the quantizer trains it. True at first, as in torch; see `train` and
+        `eval`.
 
     Raises
     ------
     ParameterError
-        If an argument is outside what it may be.
+        If an argument has an invalid value.
 
     Notes
     -----
-    Several threads may use one quantizer: training steps, `fit` and `load_state_dict` wait for each
-    other, and encoding and decoding go on meanwhile with the codebooks there are. After a fork the
-    child has a quantizer of its own, as it was.
+    Several threads may use one quantizer. Training steps, `fit` and `load_state_dict` wait for each
+    other. Encoding and decoding do not wait: they use the current codebooks. After a fork the child
+    process has its own copy of the quantizer.
 
-    ``sample_rate`` is in vectors per second everywhere here, as in ESPnet (for 44.1 kHz audio
-    at a hop of 512 about 86.13, not 44100), and ``bandwidth`` in kb/s.
+    ``sample_rate`` is in vectors per second, as in ESPnet: for 44.1 kHz audio with a hop of 512
+    samples about 86.13, not 44100. ``bandwidth`` is in kb/s.
 
     Examples
     --------
@@ -170,24 +171,24 @@ class ResidualVectorQuantizer(Cautions):
         return shown.html(self)
 
     def train(self, mode: bool = True) -> ResidualVectorQuantizer:
-        """Make calls train the codebooks (or, with ``mode=False``, not); return the quantizer."""
+        """Set train mode, or eval mode with ``mode=False``; return the quantizer."""
         self.training = bool(mode)
         return self
 
     def eval(self) -> ResidualVectorQuantizer:
-        """Make calls leave the codebooks alone; return the quantizer."""
+        """Set eval mode, in which calls do not change the codebooks; return the quantizer."""
         return self.train(False)
 
     def get_bandwidth_per_quantizer(self, sample_rate: float, stage: int | None = None) -> float:
         """Return kb/s of a stage: ``log2(bins) * sample_rate / 1000``.
 
-        Without `stage` that of any, where all have as many codewords.
+        Without `stage`, of any stage, if all stages have the same number of codewords.
 
         Raises
         ------
         ParameterError
-            If `sample_rate` is not a positive number, there is no such stage, or stages differ and
-            none is named.
+            If `sample_rate` is not a positive number, `stage` does not exist, or `stage` is missing
+            and the stages have different numbers of codewords.
 
         Examples
         --------
@@ -232,21 +233,20 @@ class ResidualVectorQuantizer(Cautions):
         self, x: Any, sample_rate: float | None = None, bandwidth: float | None = None,
         mask: Any = None, *, n_q: int | None = None,
     ) -> Any:  # fmt: skip
-        """Quantize a batch; in training, learn from it.
+        """Quantize a batch; in train mode, train on it.
 
         Parameters
         ----------
         x : array (B, D, T) or (N, D), floating
-            Vectors, of any library `rvq_np.backends` serves.
+            Vectors, in any library that `rvq_np.backends` supports.
         sample_rate : float, optional
             Vectors per second. Needed with `bandwidth` only; without it the bandwidth of the result
             is in bits per vector.
         bandwidth : float, optional
-            kb/s to spend; all stages by default. Obeyed in training, too.
+            The most kb/s to use; by default all stages are used. It applies in training, too.
         mask : array (B, T) or (N,), bool, optional
-            True where there is a vector, False where there is padding. Padding, whatever it
-            holds, takes part in nothing: no statistics, no losses. What comes back there is
-            the quantized zero vector.
+            True where there is a vector, False where there is padding. The values of padding have
+            no effect on statistics and losses. The result there is the quantized zero vector.
         n_q : int, optional
             Instead of `bandwidth`: the first stages to use, 1 to all of them.
 
@@ -254,19 +254,19 @@ class ResidualVectorQuantizer(Cautions):
         -------
         result : QuantizedResult
             ``quantized, codes, bandwidth, penalty`` and, with dropout, ``quantization_loss``;
-            unpacks as a tuple. ``quantized`` is exactly ``decode(codes)``, by the codewords before
-            this step's training; under dropout, of the stages each row was given.
+            unpacks as a tuple. ``quantized`` is exactly ``decode(codes)``, with the codewords
+            before this training step; under dropout, with the stages that each row used.
 
         Raises
         ------
         ShapeError, DtypeError, NonFiniteError, BackendError, ParameterError, LevelsError
-            As `encode`; nothing has changed then.
+            As `encode`. Nothing is changed then.
 
         Notes
         -----
-        A training step initializes stages that have no codewords yet, encodes, moves the averages
-        (`rvq_np.train.ema`) and replaces dead codewords (`rvq_np.train.expire`). Without a single
-        vector nothing changes.
+        A training step initializes stages that have no codewords yet, encodes the batch, updates
+        the moving averages (`rvq_np.train.ema`) and replaces dead codewords
+        (`rvq_np.train.expire`). A batch without vectors changes nothing.
         """
         return self.passed("forward", x, sample_rate, bandwidth, mask, n_q).result(self.config)
 
@@ -276,7 +276,7 @@ class ResidualVectorQuantizer(Cautions):
         self, call: str, x: Any, sample_rate: float | None, bandwidth: float | None, mask: Any,
         n_q: int | None = None,
     ) -> passes.Pass:  # fmt: skip
-        """Do what `forward` does; return all that its result and gradients are made of."""
+        """Do what `forward` does; return everything that its result and gradients need."""
         if self.training:
             with self._turn:  # one step after the other, whichever threads make them
                 return self._passed(call, x, sample_rate, bandwidth, mask, n_q)
@@ -336,7 +336,7 @@ class ResidualVectorQuantizer(Cautions):
         *,
         n_q: int | None = None,
     ) -> Any:
-        """Turn vectors into codes; trains nothing.
+        """Turn vectors into codes, without training.
 
         Parameters
         ----------
@@ -344,9 +344,9 @@ class ResidualVectorQuantizer(Cautions):
         sample_rate : float, optional
             Vectors per second. Needed with `bandwidth` only.
         bandwidth : float, optional
-            kb/s to spend; all stages by default.
+            The most kb/s to use; by default all stages are used.
         st : int, optional
-            First stage: `x` is taken for what the stages before it left over.
+            First stage: `x` is taken as the residual of the stages before it.
         beam_size : int, optional
             Hypotheses kept per vector, see `rvq_np.encode`.
         n_q : int, optional
@@ -362,8 +362,8 @@ class ResidualVectorQuantizer(Cautions):
         ShapeError, DtypeError, NonFiniteError, BackendError
             If `x` is not one of those arrays.
         ParameterError, LevelsError
-            If `sample_rate`, `bandwidth`, `n_q`, `beam_size` or `st` is not what it may be, both
-            `bandwidth` and `n_q` are given, or `bandwidth` without `sample_rate`.
+            If `sample_rate`, `bandwidth`, `n_q`, `beam_size` or `st` has an invalid value, both
+            `bandwidth` and `n_q` are given, or `bandwidth` is given without `sample_rate`.
 
         Warns
         -----
@@ -402,7 +402,7 @@ class ResidualVectorQuantizer(Cautions):
         st : int, optional
             Stage of the first row, as given to `encode`.
         n_q : int, optional
-            Use the first `n_q` stages only: codes of later ones are left out.
+            Use the first `n_q` stages only: codes of later stages are ignored.
 
         Returns
         -------
@@ -462,21 +462,22 @@ class ResidualVectorQuantizer(Cautions):
         spherical: bool = False,
         normalize_residuals: bool = False,
     ) -> ResidualVectorQuantizer:
-        """Train offline: k-means stage by stage, replacing whatever codewords there were.
+        """Train offline by k-means, stage by stage; the old codewords are replaced.
 
-        The mode stays as it was: in train mode, as a new quantizer is, calls go on training the
-        codebooks. ``rvq.fit(x).eval()`` leaves them alone; `encode` and `decode` always do.
+        The mode does not change. A new quantizer is in train mode, where later calls train the
+        codebooks further. Use ``rvq.fit(x).eval()`` to prevent that. `encode` and `decode` never
+        change the codebooks.
 
         Parameters
         ----------
         x : array (N, D) or (B, D, T), or numpy.memmap (N, D), floating
-            All the data. A memory map is read in batches and never held whole; an array on a GPU
-            that CuPy computes on stays there; a Dask array on the workers of a cluster. Also
-            paths and iterators, see `rvq_np.train.opened`.
+            All the data. A memory map is read in batches and never held whole. An array on a GPU
+            that CuPy supports stays there. A Dask array stays on the workers of a cluster. Paths
+            and iterators are accepted as well, see `rvq_np.train.opened`.
         iterations : int, optional
-            Rounds of k-means per stage, at most; `kmeans_iters` by default.
+            The most iterations of k-means per stage; `kmeans_iters` by default.
         rows_per_codeword : int or None, optional
-            Train on at most this many random vectors per codeword; None: on all of them.
+            Train on at most this many random vectors per codeword; None: on all vectors.
         tolerance : float, optional
             A stage is finished when an iteration lowers its error by less than this share.
         callback : callable, optional
@@ -484,26 +485,29 @@ class ResidualVectorQuantizer(Cautions):
         progress : bool, optional
             Show a progress bar on standard error (needs ``tqdm``).
         checkpoint : str or os.PathLike, optional
-            A file for the stages that are finished. A fit that was interrupted goes on from it, to
-            the same codewords as if it had never stopped; when the fit is done, it is removed.
+            The resume file: it holds the stages that are finished. An interrupted fit continues
+            from it and gives the same codewords as without the interruption. The file is removed
+            when the fit is done.
         refine : bool or dict, optional
-            Move all codebooks together afterwards, for a smaller error of codes found by a beam
-            search (``encode(..., beam_size=16)``); a dictionary holds arguments of
-            `rvq_np.train.refine`. Not where `codebook_dim` is not `dimension`. By default where it
-            may pay, from 8,192 vectors and 32 per codeword of all stages on, see
-            `rvq_np.train.fit`; False: never.
+            Refine all codebooks together afterwards, for a smaller error of codes found by a beam
+            search (``encode(..., beam_size=16)``). A dictionary holds arguments of
+            `rvq_np.train.refine`. It needs `codebook_dim` equal to `dimension`. By default a short
+            refinement is tried if there are at least 8,192 vectors, and 32 per codeword of all
+            stages, see `rvq_np.train.fit`. False: never.
         start : ResidualVectorQuantizer, Codebooks or array (Q, K, D), optional
-            Go on from these codebooks, ``rvq.fit(x, start=rvq)`` from its own.
+            Start from these codebooks; ``rvq.fit(x, start=rvq)`` starts from its own.
         freeze : sequence of int, optional
-            Stages of `start` that stay exactly as they are.
+            Stages of `start` whose codebooks do not change.
         hold : float from 0 to 1, optional
-            With `start`: how far codewords stay behind their means. At 0.9, 98 % of 20,000 vectors
-            that `start` was fitted to kept all codes when 1 % were new; 0: they are free.
+            With `start`: a codeword stops at this share of the way from its mean back to its old
+            place. At 0.9, 98 % of 20,000 vectors that `start` was fitted to kept all codes when 1 %
+            were new. 0: a codeword moves to its mean.
         persist : bool, optional
-            For a Dask array: whether workers keep what they train on, see `rvq_np.train.fit`.
+            For a Dask array: whether workers keep the vectors they train on, see
+            `rvq_np.train.fit`.
         spherical, normalize_residuals : bool, optional
-            Refused if True, for `rvq_np.train.fit` does that: the state dict, files and training
-            steps of this class are ESPnet's, which search by distance.
+            An error if True: use `rvq_np.train.fit` instead. The state dict, files and training
+            steps of this class are ESPnet's, which search by Euclidean distance.
 
         Returns
         -------
@@ -512,10 +516,10 @@ class ResidualVectorQuantizer(Cautions):
         Raises
         ------
         ShapeError, DtypeError, NonFiniteError, ParameterError, BackendError
-            If `x` or another argument is not what it may be. Nothing has changed then; nor if
-            `callback` raises, or the fit is interrupted.
+            If `x` or another argument is invalid. Nothing is changed then, nor if `callback` raises
+            or the fit is interrupted.
         ModelFileError, StateError
-            If `checkpoint` is no such file, or of another fit.
+            If `checkpoint` is not a resume file, or that of another fit.
         ClusterError
             If a cluster fails, see `rvq_np.train.fit`.
 
@@ -570,12 +574,13 @@ class ResidualVectorQuantizer(Cautions):
         return training.state_dict(self._states, self._projections)
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Take over arrays named as by `state_dict`; torch tensors in host memory will do.
+        """Load arrays that are named as by `state_dict`; torch tensors in host memory are accepted.
 
         Raises
         ------
         StateError
-            Listing every missing, extra or misshaped entry; nothing has changed then.
+            If entries are missing, extra or of a wrong shape; all are listed. Nothing is changed
+            then.
         """
         loaded = training.from_state_dict(state_dict, self.config)
         with self._turn:
@@ -584,8 +589,8 @@ class ResidualVectorQuantizer(Cautions):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the arrays, arguments and front end to a safetensors file, atomically.
 
-        Vectors that wait for more of them (`vectors_awaited`) are not in the file: in the quantizer
-        that `load` returns the codewords of those vectors are as good as any, and train on.
+        The vectors that training has collected so far (`vectors_awaited`) are not in the file. The
+        quantizer that `load` returns has the current codewords and does not make them again.
         """
         path = arguments.path("save", "path", path)
         front_end = None if self.front_end is None else self.front_end.as_dict()
@@ -600,7 +605,7 @@ class ResidualVectorQuantizer(Cautions):
         FileNotFoundError
             If there is no such file.
         ModelFileError
-            If it is truncated, another program's, or contradicts itself.
+            If it is truncated, inconsistent, or written by another program.
         """
         path = arguments.path("load", "path", path)
         tensors, given, recorded = safetensors.load_whole(path)
@@ -621,7 +626,7 @@ class ResidualVectorQuantizer(Cautions):
         cls, config: Config, states: Any, projections: training.Projections, *, rng: Any = None,
         collected: training.Collected | None = None, frozen: frozenset[int] = frozenset(),
     ) -> ResidualVectorQuantizer:  # fmt: skip
-        """Return the quantizer of these values."""
+        """Return a quantizer that is made of these values."""
         quantizer = cls.__new__(cls)
         quantizer._begin(config, rng)
         quantizer._frozen = frozen
@@ -630,17 +635,17 @@ class ResidualVectorQuantizer(Cautions):
 
     @property
     def collected(self) -> training.Collected | None:
-        """The vectors that wait for more of them, see `vectors_awaited`."""
+        """The vectors that training has collected so far, see `vectors_awaited`."""
         return self._collected
 
     @property
     def front_end(self) -> FrontEnd | None:
-        """What the vectors are made of, which `save` records; None if it is unknown.
+        """The front end of the vectors, which `save` records; None if it is unknown.
 
         Raises
         ------
         ParameterError
-            If it is set to anything but a `FrontEnd` of this dimension, or None.
+            If the new value is neither None nor a `FrontEnd` of this dimension.
 
         Examples
         --------
@@ -664,15 +669,15 @@ class ResidualVectorQuantizer(Cautions):
 
     @property
     def usage(self) -> list[training.Usage]:
-        """Utilisation and perplexity of each stage, by name, of what vectors chose.
+        """Utilisation and perplexity of each stage, by name.
 
-        From its moving counts, without those of codewords that were placed and not chosen yet.
+        Computed from the moving counts; codewords that were placed and not chosen yet do not count.
         """
         return training.Usages(training.usage(state.chosen) for state in self._states)
 
     @property
     def is_initialized(self) -> bool:
-        """Whether every stage's codewords were trained, loaded or asked to be random."""
+        """Whether the codewords of every stage were trained, loaded, or made random on request."""
         return all(state.initialized for state in self._states)
 
     def _begin(self, config: Config, rng: Any) -> None:
@@ -697,18 +702,18 @@ class ResidualVectorQuantizer(Cautions):
         self._states, self._projections, self.codebooks = tuple(states), projections, codebooks
 
     def freeze(self, stages: Sequence[int] = ()) -> ResidualVectorQuantizer:
-        """Keep the codebooks of some stages as they are in training; return the quantizer.
+        """Exclude the codebooks of some stages from training; return the quantizer.
 
         Parameters
         ----------
         stages : sequence of int, optional
-            All that are to stay, of stages that have codewords; by default none, so that all learn
-            again. `fit` and `load_state_dict` replace them all the same.
+            All stages to freeze; each must have codewords. By default none: all stages train again.
+            `fit` and `load_state_dict` replace the codebooks of frozen stages as well.
 
         Raises
         ------
         ParameterError
-            If there is no such stage.
+            If a stage does not exist.
         StateError
             If a stage was never trained or loaded.
 
@@ -734,17 +739,18 @@ class ResidualVectorQuantizer(Cautions):
 
     @property
     def frozen(self) -> tuple[int, ...]:
-        """The stages that training leaves as they are, see `freeze`."""
+        """The stages that training does not change, see `freeze`."""
         return tuple(sorted(self._frozen))
 
     @property
     def vectors_awaited(self) -> int:
-        """How many more vectors training needs before it makes its first codewords once more.
+        """How many more vectors training needs before it makes its first codewords again.
 
-        0 but where ``threshold_ema_dead_code`` is None, the default, and batches were smaller than
-        that: 16 vectors for each codeword of the largest codebook, but 16,384 at most, or, where
-        that is more, 4 for each. The codewords until then are provisional: they come from the
-        first batch. The step that makes them again takes as long as k-means of those vectors: 17 s
-        at the defaults of all arguments, once, on two cores with AVX-512.
+        It is 0 unless ``threshold_ema_dead_code`` is None, the default, and training has not
+        received enough vectors yet. Enough are 16 vectors for each codeword of the largest
+        codebook, but at most 16,384; or 4 for each codeword, if that is more. Until then the
+        codewords are provisional: they come from the first batch. The step that makes them again
+        takes as long as k-means of the collected vectors: once 17 s, with the defaults of all
+        arguments, on two cores with AVX-512.
         """
         return 0 if self._collected is None else self._collected.missing(self.config)

@@ -20,8 +20,8 @@ def checked(call: str, codes: Any, name: str = "codes", dropped: bool = False) -
     found = arrays.to_numpy(codes) if hasattr(codes, "shape") else np.asarray(codes)
     if found.ndim != 2 or not len(found):
         raise ShapeError(
-            f"{call}: {name} has shape {found.shape}; expected (Q, N): one row a stage, one column "
-            "an item. Transpose codes that have a row per item."
+            f"{call}: {name} has shape {found.shape}; expected (Q, N): one row per stage, one "
+            "column per item. Transpose codes that have a row per item."
         )
     if found.dtype.kind not in "iu":
         raise DtypeError(f"{call}: {name} has dtype {found.dtype}; expected integers.")
@@ -44,7 +44,7 @@ def sizes_of(call: str, sizes: Any, codes: np.ndarray | None = None) -> tuple[in
         raise arguments.refused(call, "sizes", sizes, "a sequence of whole numbers") from None
     found = tuple(arguments.whole(call, "sizes", each, 1, LARGEST) for each in given)
     if not found or (codes is not None and len(found) != len(codes)):
-        expected = "at least one" if codes is None else f"{len(codes)}, one a stage of the codes"
+        expected = "at least one" if codes is None else f"{len(codes)}, one per stage of the codes"
         raise LevelsError(f"{call}: got {len(found)} sizes; expected {expected}.")
     if codes is not None and codes.size:
         for stage, (size, row) in enumerate(zip(found, codes, strict=True)):

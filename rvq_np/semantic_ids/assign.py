@@ -1,4 +1,4 @@
-"""Unique IDs from embeddings and codebooks: encode, find candidates for crowded items, resolve."""
+"""Unique IDs from embeddings and codebooks: encode, find candidates, resolve."""
 
 from __future__ import annotations
 
@@ -31,9 +31,10 @@ def assign(
 ) -> Resolved:
     """Give every embedding an ID that at most `capacity` items share.
 
-    Encodes, and resolves among the 8 nearest codewords of the last stage for the items of IDs that
-    are too full. Who finds no place there moves to the nearest free ID of all. With `Normalized`
-    codebooks such items look among all codewords of the last stage before they move farther.
+    First all embeddings are encoded. If an ID has more than `capacity` items, some of them move to
+    one of the 8 nearest codewords of the last stage, as in `resolve`. Items without a free place
+    there move to the nearest free ID of all. With `Normalized` codebooks, all codewords of the last
+    stage are tried before that.
 
     Parameters
     ----------
@@ -43,9 +44,9 @@ def assign(
     capacity : int, optional
         How many items may share an ID.
     suffix : bool, optional
-        Add a stage that numbers the items of each ID, instead of moving any.
+        Add a stage that numbers the items of each ID, instead of moving items.
     prior : array (Q, M), integer, optional
-        Published IDs of other items, which take places; with a suffix (Q + 1, M).
+        Published IDs of other items, which count towards the capacity; with a suffix (Q + 1, M).
 
     Returns
     -------
@@ -55,16 +56,16 @@ def assign(
     Raises
     ------
     ShapeError, DtypeError, NonFiniteError, BackendError, CodeRangeError
-        As `rvq_np.encode` and `resolve`. NaN is named with its row.
+        As `rvq_np.encode` and `resolve`. The message names the row that holds NaN.
     ParameterError
-        If there are more items than places; says how many, and which sizes would do.
+        If there are more items than places. The message says how many, and which sizes are enough.
 
     Notes
     -----
-    The nearest free IDs are those that a beam search ends with which no full ID gets into. Items
-    take them in turns, the cheapest moves first, ties by the item. Costs are sums of products that
-    are exact, so the answer is the same for any number of threads and on every machine. Memory is
-    linear in the items.
+    The nearest free IDs are the results of a beam search that excludes full IDs. Items are placed
+    in several passes: the moves with the smallest costs are made first, on a tie that of the lower
+    item. Costs are sums of exact products, so the result is the same for any number of threads and
+    on every machine. Memory is linear in the number of items.
 
     Examples
     --------
@@ -175,7 +176,7 @@ def _crowded(codes: np.ndarray, published: np.ndarray, capacity: int) -> np.ndar
 
 
 def check_room(call: str, count: int, sizes: tuple[int, ...], capacity: int) -> None:
-    """Raise ParameterError, with sizes that would do, if so many items have no IDs."""
+    """Raise ParameterError, with sizes that are enough, if there are too few IDs."""
     places = _codes.space(sizes) * capacity
     if count <= places:
         return
@@ -186,5 +187,5 @@ def check_room(call: str, count: int, sizes: tuple[int, ...], capacity: int) -> 
     raise ParameterError(
         f"{call}: there are {count} items, but IDs of the sizes {','.join(map(str, sizes))} with a "
         f"capacity of {capacity} have {places} places; {count - places} are too many. Sizes "
-        f"{','.join(map(str, larger))} would do, or a suffix."
+        f"{','.join(map(str, larger))} are enough, or a suffix."
     )

@@ -1,4 +1,4 @@
-"""A stage whose codewords have a capacity: an auction, in blocks, deterministic."""
+"""A stage whose codewords have a capacity: a deterministic auction, in blocks."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ ROWS = 2048  # items that a thread takes at once
 
 
 class Balanced(NamedTuple):
-    """What `balance` assigned, and what it cost.
+    """The codes that `balance` assigned, and their error.
 
     Attributes
     ----------
     codes : numpy.ndarray (Q, N), int32
     counts : numpy.ndarray (K,), int64
-        Items of each codeword of the balanced stage; none is above the capacity.
+        Number of items of each codeword of the balanced stage; at most the capacity.
     error : float
-        Mean squared distance of an item to what the codes up to the balanced stage decode to.
+        Mean squared distance of an item to its decoded codes, up to the balanced stage.
     free_error : float
-        The same where every item gets the codeword nearest to it.
+        The same if every item gets the nearest codeword.
     """
 
     codes: np.ndarray
@@ -58,13 +58,14 @@ def balance(
     codebooks : Codebooks or array (Q, K, D)
         Without projections and strides.
     capacity : int, optional
-        Items that a codeword may get; by default ``ceil(N / K)``, the least there is.
+        The most items that a codeword may get; by default ``ceil(N / K)``, the smallest possible
+        capacity.
     stage : int, optional
-        Which stage, the last by default. Earlier stages take the nearest codewords; later ones the
-        nearest to what the balanced one leaves over.
+        Which stage, by default the last. Earlier stages take the nearest codewords; later stages
+        those nearest to the residual of the balanced stage.
     epsilon : float, optional
-        By how much of the mean squared distance without capacities, an item, the result may be
-        worse than the best there is. Smaller takes longer.
+        How much larger than the minimum the mean error of an item may be, as a share of the mean
+        squared distance without capacities. Smaller values take longer.
 
     Returns
     -------
@@ -75,18 +76,19 @@ def balance(
     ShapeError, DtypeError, NonFiniteError, BackendError
         As `rvq_np.encode`.
     ParameterError
-        If `capacity` is too small for all items, says how many there are, or another argument is
-        not what it may be.
+        If `capacity` is too small for all items, or another argument has an invalid value. The
+        message names the smallest capacity.
 
     Notes
     -----
-    An auction (Bertsekas, 1988): items offer for codewords, a codeword keeps the highest offers and
-    its price rises; an item chooses the smallest sum of squared distance and price. Each item
-    knows its 16 best codewords and asks for others only when prices reach them, so memory is linear
-    in items and codewords, never their product. The offers are made in the order of the items and
-    all numbers are float64 in one order: the same answer on every machine and number of threads.
-    Should an auction be long, `epsilon` grows: twofold after every 20 offers an item, and by 1 %
-    every time that items had to look for more codewords. The cost is reported either way.
+    The method is an auction (Bertsekas, 1988). Each item makes an offer for the codeword with the
+    smallest sum of squared distance and price. A codeword keeps the highest offers, and its price
+    rises. The 16 best codewords of each item are stored, and others are searched only when prices
+    require it, so memory is linear in items and codewords, not in their product. Offers are made in
+    the order of the items, and all numbers are float64, added in a fixed order: the result is the
+    same on every machine and for any number of threads. In a long auction `epsilon` grows: it
+    doubles after every 20 offers per item, and grows by 1 % every time that items search more
+    codewords. The error is reported in every case.
 
     Examples
     --------
@@ -232,22 +234,23 @@ def fit_balanced(
     iterations: int = 5,
     epsilon: float = 0.02,
 ) -> Codebooks:
-    """Train the codebook of the last stage for items that are assigned by `balance`.
+    """Train the codebook of the last stage for the assignments of `balance`.
 
     Parameters
     ----------
     x : array (N, D), floating
     codebooks : Codebooks or array (Q, K, D)
-        Fitted ones, of which the last stage is trained further.
+        Fitted codebooks; the last stage is trained further.
     capacity, epsilon : int and float, optional
         As in `balance`.
     iterations : int, optional
-        Each assigns the items and moves every codeword to the mean of those it got.
+        Number of iterations. Each assigns the items and moves every codeword to the mean of its
+        items.
 
     Returns
     -------
     codebooks : Codebooks
-        Those with the least balanced error; a codeword that got no item stays where it is.
+        Those with the smallest balanced error; a codeword without items does not change.
 
     Raises
     ------

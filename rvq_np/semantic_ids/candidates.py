@@ -16,16 +16,16 @@ NUMBERS = 1 << 22  # of vectors and hypotheses, held at once
 
 
 class Candidates(NamedTuple):
-    """Where items may move: the best code sequences of each, best first.
+    """The best code sequences of each item, best first: IDs that the item may get.
 
     Attributes
     ----------
     codes : numpy.ndarray (k, Q, n), int32
         -1 in all stages where an item has fewer than k.
     distances : numpy.ndarray (k, n), float64
-        Squared, of the item to what the codes decode to; infinite where codes are -1.
+        Squared distance of the item to its decoded codes; infinite where codes are -1.
     items : numpy.ndarray (n,), int64, optional
-        Which of the items these are of; None: all, in order.
+        The items that these candidates belong to; None: all items, in order.
     """
 
     codes: np.ndarray
@@ -45,35 +45,34 @@ def candidates(
     codebooks : Codebooks, Normalized or array (Q, K, D)
         Without strides.
     k : int
-        How many, from 1.
+        Number of candidates of each item, from 1.
     last : bool, optional
-        Always so for `Normalized`, whose stages no beam goes through.
-        Keep the codes of all stages but the last, as `rvq_np.encode` chooses them, and take the k
-        best codewords of the last stage: the items that a move brings together share their prefix,
-        and it costs not much more than `encode`. By default the candidates are what a beam search
-        with `k` hypotheses ends with, at about k times the cost.
+        True: keep the codes of `rvq_np.encode` for all stages but the last, and take the k best
+        codewords of the last stage. An item that moves then keeps its prefix, and the cost is
+        little more than that of `encode`. False, the default: the candidates are the results of a
+        beam search with `k` hypotheses, at about k times the cost. `Normalized` codebooks are
+        always treated as with True, because they have no beam search.
     items : array (n,), integer, optional
-        Only these rows of `x`.
+        Use only these rows of `x`.
 
     Returns
     -------
     candidates : Candidates
-        Ordered by the exact distances of the last stage, ties by the hypothesis, then by the
-        codeword. With ``last=True`` the first is what `encode` returns, otherwise what
-        ``encode(beam_size=k)`` returns. Codewords that repeat an earlier one are left out.
+        Ordered by the exact distances of the last stage; ties by the hypothesis, then by the
+        codeword. The first candidate is the result of `encode` with ``last=True``, otherwise that
+        of ``encode(beam_size=k)``. Codewords that repeat an earlier codeword are not candidates.
 
     Raises
     ------
     ShapeError, DtypeError, NonFiniteError, BackendError
-        As `rvq_np.encode`; also if `items` are not numbers of rows.
+        As `rvq_np.encode`; also if `items` are not row numbers.
     ParameterError
         If `k` is not a whole number from 1, or the codebooks have strides.
 
     Notes
     -----
-    Distances are sums, in the order of the numbers, in float64, of squares of the residual after
-    the last stage. Rows are taken in blocks; what is held at once beside the result does not grow
-    with N.
+    A distance is the sum of the squares of the residual after the last stage, added in order in
+    float64. Rows are processed in blocks; the memory used beside the result does not grow with N.
 
     Examples
     --------

@@ -28,7 +28,7 @@ def embeddings(column: Any) -> np.ndarray:
     Raises
     ------
     ShapeError
-        If the lists are not all of one length, or one is missing; the first is named.
+        If the lists have different lengths, or one is missing; the message names the first one.
     DtypeError
         If they do not hold numbers.
 

@@ -32,7 +32,7 @@ KINDS = (".parquet", ".csv", ".json", ".pt")
 
 
 class Ids(NamedTuple):
-    """The IDs of a file and of what was appended to it.
+    """The IDs of a file and of the files appended to it.
 
     Attributes
     ----------
@@ -62,23 +62,23 @@ def write(
     path : path
         ``.parquet``, with columns ``item_id``, ``codes`` and ``sid``, text by the template;
         ``.csv``, with the same columns and one for each code; ``.json``, as LC-Rec and MiniOneRec
-        read it: a dictionary of items and their lists of tokens; ``.pt``, as GRID reads it: a
-        tensor (N, Q) of torch, whose row is the item: items are 0 to N - 1.
+        read it: a dictionary of items and their lists of tokens; or ``.pt``, as GRID reads it: a
+        torch tensor (N, Q) whose rows are the items 0 to N - 1.
     items : array or list (N,) of int or str
-        Distinct.
+        The ids of the items, all different.
     codes : array (Q, N), integer
     sizes : sequence of Q int
     template : str, optional
         As in `to_tokens`.
     about : mapping, optional
-        More entries of the manifest, which JSON can hold.
+        More entries of the manifest, as JSON values.
 
     Raises
     ------
     InputFileError
-        If an item is there twice, or `path` has another ending.
+        If an item occurs twice, or `path` has another ending.
     ShapeError, DtypeError, CodeRangeError, LevelsError
-        If codes are not of the items, or not of the sizes.
+        If there is not one ID per item, or codes do not fit the sizes.
     """
     path = checked_path("write", path)
     found = item_ids("write", items)
@@ -105,7 +105,7 @@ def append(
     *,
     about: Mapping[str, Any] | None = None,
 ) -> str:
-    """Add items in a new file; what is there stays as it is.
+    """Add items in a new file; existing files do not change.
 
     Returns
     -------
@@ -115,7 +115,7 @@ def append(
     Raises
     ------
     InputFileError
-        If there is no manifest, a file of it is damaged, or an item is there already.
+        If there is no manifest, a listed file is damaged, or an item has an ID already.
     ShapeError, DtypeError, CodeRangeError, LevelsError
         As `write`.
     """
@@ -137,14 +137,14 @@ def append(
 
 
 def read(path: str | os.PathLike[str]) -> Ids:
-    """Read what `write` and `append` wrote.
+    """Read the IDs that `write` and `append` wrote.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     InputFileError
-        If it has no manifest, or a file is missing or not the one that was written.
+        If it has no manifest, or a listed file is missing or was changed.
     """
     path = checked_path("read", path)
     manifest = read_manifest(path)
@@ -202,10 +202,10 @@ def check_codebooks(path: str | os.PathLike[str], manifest: Mapping[str, Any], b
 
 
 def checked_path(call: str, path: Any) -> str:
-    """Return the path of a file of IDs, or raise InputFileError if it ends otherwise."""
+    """Return the path of a file of IDs, or raise InputFileError if it has another ending."""
     found = os.fspath(arguments.path(call, "path", path))
     if Path(found).suffix not in KINDS:
-        raise InputFileError(f"{call}: {found!r} ends otherwise; expected {', '.join(KINDS)}.")
+        raise InputFileError(f"{call}: {found!r} has another ending; expected {', '.join(KINDS)}.")
     return found
 
 

@@ -15,26 +15,27 @@ from . import _codes
 
 @dataclasses.dataclass(frozen=True)
 class Statistics:
-    """What `stats` counts. A bucket is all items with the same ID.
+    """The result of `stats`. A bucket is all items with the same ID.
 
     Attributes
     ----------
     items, unique : int
         Items, and distinct IDs.
     collision_rate : tuple of Q float
-        Of the first 1, 2, … Q codes: 1 - distinct prefixes / items. The last is that of whole IDs.
+        For the first 1, 2, … Q codes: 1 - distinct prefixes / items. The last is the rate of whole
+        IDs.
     largest_bucket, singletons : int
-        Items of the ID with most items; IDs with one item.
+        Number of items of the largest bucket; number of IDs with one item.
     gini : float
         Gini coefficient of the sizes of the buckets: 0 if all are equal.
     entropy_ratio : float
-        Entropy of the IDs by log2 of the items: 1 if every ID is unique.
+        Entropy of the IDs divided by log2 of the number of items: 1 if every ID is unique.
     coverage : tuple of Q float
-        Per stage, the share of codewords that occur.
+        For each stage, the share of codewords that occur.
     unused : tuple of Q int
-        Per stage, how many codewords do not occur.
+        For each stage, how many codewords do not occur.
     perplexity : tuple of Q float
-        Per stage, 2 to the entropy of the codes.
+        For each stage, 2 to the power of the entropy of the codes, in bits.
     sizes : tuple of Q int
         Codewords per stage.
     """
@@ -53,7 +54,7 @@ class Statistics:
 
     @property
     def unique_share(self) -> float:
-        """Distinct IDs by items; 1 without items."""
+        """Distinct IDs divided by items; 1 without items."""
         return self.unique / self.items if self.items else 1.0
 
     def to_dict(self) -> dict[str, Any]:
@@ -103,7 +104,7 @@ def stats(codes: Any, sizes: Sequence[int]) -> Statistics:
     Parameters
     ----------
     codes : array (Q, N), integer
-        IDs, one column an item.
+        IDs, one column per item.
     sizes : sequence of Q int
         Codewords per stage.
 
@@ -174,12 +175,13 @@ def shared_prefixes(codes: Any, neighbours: Any) -> tuple[float, ...]:
     ----------
     codes : array (Q, N), integer
     neighbours : array (N, k), integer
-        For each item, the numbers of others that are near to it.
+        For each item, the numbers of its neighbours.
 
     Returns
     -------
     shares : tuple of Q float
-        Of all pairs of an item and one of its neighbours, those with the same prefix.
+        For each length of the prefix, the share of the pairs of an item and a neighbour that have
+        the same prefix.
 
     Raises
     ------

@@ -17,18 +17,18 @@ PAIRS = 1 << 20  # candidates looked up at once
 
 
 class Resolved(NamedTuple):
-    """Unique IDs, and what they cost.
+    """Unique IDs, and by how much the items moved.
 
     Attributes
     ----------
     codes : numpy.ndarray (Q, N), int32
         With a suffix, (Q + 1, N). -1 in all stages of an item that could not be placed.
     moved : numpy.ndarray (n,), int64
-        The items whose first Q codes are not those they had, ascending.
+        The items whose first Q codes have changed, ascending.
     unplaced : numpy.ndarray (n,), int64
         The items that have no ID, ascending.
     added : float
-        By how much the squared distances of the items that moved grew, summed.
+        Increase of the squared distances, summed over the items that moved.
     """
 
     codes: np.ndarray
@@ -50,18 +50,19 @@ def resolve(
     Parameters
     ----------
     codes : array (Q, N), integer
-        The codes of the items, one row a stage, as `rvq_np.encode` returns them.
+        The codes of the items, one row per stage, as `rvq_np.encode` returns them.
     candidates : Candidates, optional
-        Where an item may move, of `rvq_np.semantic_ids.candidates`; of all items, or of those in
-        ``candidates.items``. Only items whose ID is too full need any.
+        The IDs that items may move to, from `rvq_np.semantic_ids.candidates`: of all items, or of
+        those in ``candidates.items``. Only items of IDs with more than `capacity` items need
+        candidates.
     capacity : int, optional
         How many items may share an ID.
     suffix : bool, optional
-        Add a stage that numbers the items of each ID from 0. Then every item gets a unique ID,
-        also those that could not move.
+        Add a stage that numbers the items of each ID from 0. Then every item gets a unique ID, also
+        an item that cannot move.
     prior : array (Q, M), integer, optional
-        IDs that are published, of other items: they never move, and take places. With a suffix,
-        (Q + 1, M): new suffixes go on behind the largest published one.
+        Published IDs of other items: they never change, and count towards the capacity. With a
+        suffix, (Q + 1, M): new suffixes continue after the largest published suffix of the ID.
 
     Returns
     -------
@@ -70,8 +71,8 @@ def resolve(
     Raises
     ------
     ShapeError, DtypeError, CodeRangeError
-        If codes, candidates or prior are no codes of as many stages, or candidates name items that
-        do not exist.
+        If codes, candidates or prior have different numbers of stages, are not valid codes, or
+        candidates name items that do not exist.
     NonFiniteError
         If a distance of a candidate is NaN or infinite.
     ParameterError
@@ -79,12 +80,13 @@ def resolve(
 
     Notes
     -----
-    The items that stay in a full ID are those that would lose most by moving: those whose next
-    candidate has a distance that is larger by most. Of equal ones, the first. All others move, in
-    the order of what their move adds to the squared distance, then of the items, then of the
-    candidates: each takes the first candidate with a free place. No item moves whose ID has one.
+    If an ID has more items than `capacity`, the items for which moving costs most stay: their next
+    candidate has the largest increase of the distance. Of items with equal increases the first ones
+    stay. All others move, in the order of the increase of the squared distance, then of the items,
+    then of the candidates: each takes its first candidate with a free place. Items of other IDs do
+    not move.
 
-    Linear in memory and, but for one sort of the candidates of the items that move, in time.
+    Memory is linear. Time is linear, except for one sort of the candidates of the items that move.
 
     Examples
     --------
@@ -128,7 +130,7 @@ def _prior(prior: Any, n_q: int, suffix: bool) -> np.ndarray:
     if len(found) != n_q:
         with_suffix = ", the suffix among them" if suffix else ""
         raise ShapeError(
-            f"resolve: prior has {len(found)} rows; expected {n_q}, one a stage{with_suffix}."
+            f"resolve: prior has {len(found)} rows; expected {n_q}, one per stage{with_suffix}."
         )
     return found
 

@@ -34,8 +34,8 @@ def pack(codes: Any, sizes: Sequence[int], *, dtype: Any = np.int64, offset: int
     Raises
     ------
     ShapeError, DtypeError, CodeRangeError, LevelsError, ParameterError
-        If codes are not (Q, N) integers from 0 and below the sizes, or if the integer type is
-        another, or cannot hold all IDs.
+        If codes are not (Q, N) integers from 0 and below the sizes, or `dtype` is another type or
+        cannot hold all IDs.
 
     Examples
     --------
@@ -72,9 +72,9 @@ def unpack(packed: Any, sizes: Sequence[int], *, offset: int = 0) -> np.ndarray:
     Raises
     ------
     ShapeError, DtypeError
-        If `packed` is not one integer an item.
+        If `packed` does not have one integer per item.
     CodeRangeError
-        If an integer is no ID of these sizes; the first is named.
+        If an integer is not an ID of these sizes; the message names the first one.
     LevelsError, ParameterError
         As `pack`.
 
@@ -128,17 +128,17 @@ def to_tokens(
     begin: str | None = None,
     end: str | None = None,
 ) -> Any:
-    """Turn IDs into tokens: text by a template, or numbers of a model's vocabulary.
+    """Turn IDs into tokens: text by a template, or token numbers of a model's vocabulary.
 
     Parameters
     ----------
     codes : array (Q, N), integer
     form : str or Vocabulary, optional
-        A template, in which ``{stage}`` is a letter, ``a`` for stage 0, ``{number}`` the number of
-        the stage, and ``{code}`` the code: ``<{stage}_{code}>``, ``<item_{stage}_{code}>``.
-        A `Vocabulary` gives numbers.
+        A template, in which ``{stage}`` is a letter, ``a`` for stage 0, ``{number}`` is the number
+        of the stage, and ``{code}`` is the code: ``<{stage}_{code}>``, ``<item_{stage}_{code}>``.
+        With a `Vocabulary` the tokens are numbers.
     begin, end : str, optional
-        Tokens before and after each ID, of text. A vocabulary has its own.
+        Tokens of text before and after each ID. A vocabulary has its own.
 
     Returns
     -------
@@ -149,7 +149,8 @@ def to_tokens(
     ShapeError, DtypeError, CodeRangeError, LevelsError
         If codes are not (Q, N) integers from 0, or the vocabulary has no token for one.
     ParameterError
-        If a template does not tell codes and stages apart.
+        If the template does not have ``{code}`` and one of ``{stage}`` and ``{number}``, each once,
+        with text around and between.
 
     Examples
     --------
@@ -188,7 +189,7 @@ def from_tokens(
     Parameters
     ----------
     tokens : iterable of N list of str or str, or array (N, L), integer
-        The tokens of each item, or one string of them without anything between.
+        The tokens of each item, or one string of them without separators.
     form, begin, end : str or Vocabulary, optional
         As in `to_tokens`.
 
@@ -199,7 +200,8 @@ def from_tokens(
     Raises
     ------
     CodeRangeError
-        If a token is of no stage, or not where it should be; the first is named.
+        If a token does not belong to a stage, or is in the wrong place; the message names the first
+        one.
     LevelsError
         If items have different numbers of tokens.
     ParameterError

@@ -21,14 +21,14 @@ ARRAYS = ("_codes", "_first", "_items", "_begins", "_leaf_of")
 
 
 class Trie:
-    """The IDs of items: the codes that may follow a prefix, the items of an ID, the ID of an item.
+    """The IDs of items as a trie: codes that may follow a prefix, items of an ID, ID of an item.
 
     Parameters
     ----------
     codes : array (Q, N), integer
-        IDs, one column an item. Items may share one.
+        IDs, one column per item. Several items may have the same ID.
     sizes : sequence of Q int, optional
-        Codewords per stage; by default one more than the largest code of each.
+        Codewords per stage; by default one more than the largest code of each stage.
 
     Attributes
     ----------
@@ -40,12 +40,12 @@ class Trie:
     Raises
     ------
     ShapeError, DtypeError, CodeRangeError, LevelsError, ParameterError
-        If codes are not (Q, N) integers from 0 and below the sizes, or there is no item.
+        If codes are not (Q, N) integers from 0 and below the sizes, or there are no items.
 
     Notes
     -----
     Built by a radix sort: time and memory are linear in the items. With three stages of 256
-    codewords, 10 million items take 9 bytes each.
+    codewords, 10 million items take 9 bytes per item.
 
     Examples
     --------
@@ -121,7 +121,7 @@ class Trie:
         Returns
         -------
         codes : numpy.ndarray (n,), unsigned
-            A view, empty if no ID begins so.
+            A view; it is empty if no ID begins with the prefix.
 
         Raises
         ------
@@ -148,12 +148,13 @@ class Trie:
         Parameters
         ----------
         prefixes : array (n, t), integer, ``t < Q``
-            Codes, one row a prefix; -1 or any other number that is no code leads nowhere.
+            Codes, one row per prefix; no ID has a prefix with -1 or another number that is not a
+            code.
 
         Returns
         -------
         mask : numpy.ndarray (n, sizes[t]), bool
-            No code of a row whose prefix no ID has.
+            All False in the row of a prefix that no ID has.
 
         Raises
         ------
@@ -208,7 +209,7 @@ class Trie:
         return (int(self._first[node]), int(self._first[node + 1])) if node >= 0 else (0, 0)
 
     def items(self, codes: Sequence[int]) -> np.ndarray:
-        """Return the items that have an ID, ascending; empty if none has.
+        """Return the items that have an ID, ascending; empty if there are none.
 
         Raises
         ------
@@ -254,7 +255,7 @@ class Trie:
         Raises
         ------
         CodeRangeError
-            If there is no item of this number.
+            If there is no item with this number.
         """
         number = arguments.integer("Trie.id_of", "item", item)
         if not 0 <= number < self.n_items:
@@ -293,13 +294,13 @@ class Trie:
         Parameters
         ----------
         vocabulary : Vocabulary
-            Of the same sizes.
+            A vocabulary with the same sizes.
         prompt : int, optional
-            Tokens before an ID: 1 for an encoder-decoder model, which starts with one. By default
-            an ID begins after the last ``vocabulary.begin``.
+            Number of tokens before an ID: 1 for an encoder-decoder model, which starts with one
+            token. By default an ID begins after the last ``vocabulary.begin``.
         end : int, optional
-            The token that follows a whole ID; ``vocabulary.end`` by default. As a rule the token
-            that ends a sequence.
+            The token that follows a whole ID, usually the one that ends a sequence; by default
+            ``vocabulary.end``.
 
         Returns
         -------
@@ -309,7 +310,7 @@ class Trie:
         Raises
         ------
         ParameterError
-            If the vocabulary is of other sizes, or there is neither `prompt` nor ``begin``, or no
+            If the vocabulary has other sizes, or there is neither `prompt` nor ``begin``, or no
             `end`.
         """
         return generate.AllowedTokens(self, vocabulary, prompt, end)
@@ -317,14 +318,14 @@ class Trie:
     def logits_processor(
         self, vocabulary: Vocabulary, prompt: int | None = None, *, end: int | None = None
     ) -> generate.OnlyIds:
-        """Return a logits processor for torch: minus infinity for what begins no ID.
+        """Return a logits processor for torch: minus infinity for tokens that lead to no ID.
 
         As `prefix_allowed_tokens_fn`, for a whole batch at once.
         """
         return generate.OnlyIds(self, vocabulary, prompt, end)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the trie to a safetensors file, whole or not at all."""
+        """Write the trie to a safetensors file, atomically."""
         path = arguments.path("Trie.save", "path", path)
         about = {"sizes": self.sizes, "starts": self._starts, "n_items": self.n_items}
         contents = {name: getattr(self, name) for name in ARRAYS}
@@ -332,14 +333,14 @@ class Trie:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, mapped: bool = True) -> Trie:
-        """Read what `save` wrote; `mapped`: items stay in the file until they are looked at.
+        """Read what `save` wrote; `mapped`: items stay in the file until they are read.
 
         Raises
         ------
         FileNotFoundError
             If there is no such file.
         InputFileError
-            If it is no file of `save`, truncated, damaged, or of a later version.
+            If it is not a file of `save`, truncated, damaged, or of a later version.
         """
         path = arguments.path("Trie.load", "path", path)
         made = cls.__new__(cls)
@@ -366,7 +367,8 @@ class Trie:
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             what = str(error).removeprefix("load: ")
             raise InputFileError(
-                f"Trie.load: {str(path)!r} is no whole file of Trie.save ({what}). Write it again."
+                f"Trie.load: {str(path)!r} is not a complete file of Trie.save ({what}). Write it "
+                "again."
             ) from error
         return made
 

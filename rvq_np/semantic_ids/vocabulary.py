@@ -22,9 +22,9 @@ class Vocabulary(Value):
     sizes : sequence of Q int
         Codewords per stage.
     first : int, optional
-        The token of code 0 of stage 0; the others follow, stage by stage.
+        The token of code 0 of stage 0; the tokens of the other codes follow, stage by stage.
     tables : sequence of Q array (K,), integer, optional
-        Instead of `first`: the token of each code, where they do not follow each other.
+        Instead of `first`: the token of each code, if tokens are not consecutive.
     begin, end : int, optional
         Tokens before and after an ID.
 
@@ -39,7 +39,7 @@ class Vocabulary(Value):
     Raises
     ------
     ParameterError, LevelsError, ShapeError
-        If tokens are below 0 or stand for two things, or tables are not of the sizes.
+        If a token is below 0 or used twice, or the tables do not have these sizes.
 
     Examples
     --------
@@ -92,8 +92,8 @@ class Vocabulary(Value):
         seen, counts = np.unique(every, return_counts=True)
         if counts.max() > 1:
             raise ParameterError(
-                f"{call}: token {seen[np.argmax(counts)]} stands for {counts.max()} things; "
-                "expected one token a code."
+                f"{call}: token {seen[np.argmax(counts)]} is used {counts.max()} times; "
+                "expected one token per code."
             )
         size = int(every.max()) + 1
         codes_of, stage_of = np.full(size, -1, np.int32), np.full(size, -1, np.int32)
@@ -123,7 +123,7 @@ class Vocabulary(Value):
         Raises
         ------
         ParameterError
-            If a token is not in the vocabulary; how many are missing is said.
+            If a token is not in the vocabulary; the message says how many are missing.
         """
         known = tokenizer.get_vocab()
         names = [names_of(template, stage, size)
@@ -192,7 +192,7 @@ class Vocabulary(Value):
         return np.ascontiguousarray(codes.T)
 
     def codes_of(self, tokens: np.ndarray) -> np.ndarray:
-        """Return the codes (n, t) of tokens (n, t), -1 where one is not of the stage it is at."""
+        """Return the codes (n, t) of tokens (n, t), -1 where a token is not one of its stage."""
         inside = (tokens >= 0) & (tokens < self.size)
         places = np.where(inside, tokens, 0)
         right = inside & (self._stage_of[places] == np.arange(tokens.shape[1]))

@@ -1,8 +1,8 @@
 """A verification kit for residual quantizers, this library's and others.
 
 ========================== ==================================================================
-`oracle`                   the codes and vectors of the definition, slowly and exactly, in pure
-                           Python; imports nothing of rvq_np, so it shares no defect
+`oracle`                   the definition of codes and vectors in exact arithmetic, in pure Python;
+                           slow; imports nothing of rvq_np, so it shares none of its faults
 `strategies`               Hypothesis strategies for difficult inputs, each with its reason
 `rvq_tests`                properties of any pair of encode and decode
 `backend_tests`            properties of rvq_np on the arrays of a library

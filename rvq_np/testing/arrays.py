@@ -48,8 +48,8 @@ def backend_tests(
     device : callable, optional
         ``device(array)`` returns the device of an array; by default its ``device``.
     later : bool, optional
-        Whether arrays are computed later, by `get`, as Dask's are: bad numbers are found then, and
-        `rvq_np.codec.tally` and training steps refuse such arrays.
+        Whether arrays are computed later, by `get`, as in Dask: bad numbers are found only then,
+        and `rvq_np.codec.tally` and training steps refuse such arrays.
 
     Returns
     -------
@@ -59,7 +59,7 @@ def backend_tests(
     Raises
     ------
     ParameterError
-        If an argument is not what it may be.
+        If an argument has an invalid value.
 
     Examples
     --------

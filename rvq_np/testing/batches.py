@@ -78,10 +78,10 @@ def batch_drifts(
     signals : sequence of array
         Two or more, of at least two lengths.
     latents : callable, optional
-        ``latents(signals)``: for the same batch what the quantizer gets, (frames, D) for each.
+        ``latents(signals)``: for the same batch the vectors that the quantizer gets, (frames, D).
     quantizer : Codebooks or Composed, optional
-        The codec's, as `rvq_np.checkpoints.load` returns it. With `latents`, tells whose doing a
-        change was.
+        The codec's quantizer, as `rvq_np.checkpoints.load` returns it. With `latents`, the report
+        says whether the encoder or the quantizer causes a change.
     variants : mapping of str to callable, optional
         Other ways to encode that should give the same codes, such as another float type or number
         of threads; each gets one signal at a time.
@@ -97,7 +97,7 @@ def batch_drifts(
     ------
     ParameterError
         If there are fewer than two signals or lengths, or one of `latents` and `quantizer`, or an
-        argument is not what it may be.
+        argument has an invalid value.
     ShapeError
         If `encode` returns other than one array (Q, frames) a signal, of as many frames each time.
 
@@ -127,7 +127,7 @@ def batch_drifts(
 def _check(
     call: str, encode: Any, signals: Any, latents: Any, quantizer: Any, variants: Any
 ) -> set[int]:
-    """Return the lengths of the signals; raise if an argument is not what it may be."""
+    """Return the lengths of the signals; raise if an argument is invalid."""
     arguments.function(call, "encode", encode)
     if latents is not None:
         arguments.function(call, "latents", latents)
@@ -228,9 +228,9 @@ def batch_invariance_tests(
     signals : sequence of array
         Two or more, of at least two lengths; time on the last axis.
     latents : callable, optional
-        What the quantizer gets of the same signals.
+        ``latents(signals)``: the vectors that the quantizer gets for the same signals.
     quantizer : Codebooks or Composed, optional
-        With `latents`, tells in the report whose doing a change is.
+        With `latents`, the report says whether the encoder or the quantizer causes a change.
     variants : mapping of str to callable, optional
         Other ways to encode that should give the same codes.
     tolerance : float, optional
@@ -239,12 +239,12 @@ def batch_invariance_tests(
     Returns
     -------
     tests : type
-        One test a way, whose failure is the report of `Drift`.
+        One test for each way to encode; the message of a failure is the report of `Drift`.
 
     Raises
     ------
     ParameterError
-        If an argument is not what it may be.
+        If an argument has an invalid value.
 
     Examples
     --------

@@ -35,17 +35,18 @@ def rvq_tests(
     dtype : numpy.dtype, optional
         float32 or float64: of the vectors and codebooks drawn.
     tolerance : float, optional
-        0, the default: the codes and vectors of the definition, bit for bit. Otherwise the largest
-        accepted regret of a code, in units of rounding, see `oracle.regrets`; and the largest
-        accepted error of a decoded number, in units of rounding of the sum of the absolute values
-        added. For implementations that are exact only up to rounding of their float type.
+        0, the default: the codes and vectors must be those of the definition, bit for bit.
+        Otherwise the largest accepted regret of a code, in units of rounding, see `oracle.regrets`;
+        and the largest accepted error of a decoded number, in units of rounding of the sum of the
+        absolute values added. Use it for implementations that are exact only up to rounding of
+        their float type.
     range : (float, float), optional
-        The least and the largest size of numbers that the implementation promises to serve, zero
-        besides: cases with others are left out. By default there is none, as with the definition.
-        float32 scores hold between ``2**-50`` and ``2**50``, where no square comes near the ends
-        of float32.
+        The smallest and the largest absolute value that the implementation supports; zero is always
+        allowed. Cases with other numbers are skipped. By default there is no limit, as in the
+        definition. An implementation with float32 scores supports ``2**-50`` to ``2**50``, where no
+        square is near the limits of float32.
     dropped : bool, optional
-        Whether `decode` takes codes of -1, which add nothing. False, the default, leaves out the
+        Whether `decode` accepts codes of -1, which add nothing. False, the default, skips the
         property about them.
 
     Returns
@@ -57,11 +58,11 @@ def rvq_tests(
     Raises
     ------
     ParameterError
-        If an argument is not what it may be.
+        If an argument has an invalid value.
 
     Notes
     -----
-    The oracle is pure Python: a few seconds for each property.
+    The oracle is pure Python, so each property takes a few seconds.
 
     Examples
     --------

@@ -96,7 +96,7 @@ def gradient_tests(
     Raises
     ------
     ParameterError
-        If an argument is not what it may be.
+        If an argument has an invalid value.
 
     Examples
     --------

@@ -1,10 +1,10 @@
-"""The definition, in exact rationals and pure Python.  Slow; imports nothing of rvq_np.
+"""The definition, in exact rational arithmetic and pure Python; it imports nothing of rvq_np.
 
 The residual starts as the vector.  At each stage the code is the index of the codeword ``c`` with
-the smallest ``|c|^2 / 2 - <residual, c>``, in exact arithmetic, the lowest index on a tie; then the
-residual less that codeword is rounded, element by element, to the working float type.  Decoding
-adds the codewords to zero in the order of the stages, rounding after each; a code of -1 is dropped
-and adds nothing.
+the smallest ``|c|^2 / 2 - <residual, c>``, in exact arithmetic; on a tie it is the lowest index.
+The residual minus that codeword is then rounded, element by element, to the working float type.
+Decoding adds the codewords to zero in the order of the stages, rounding after each addition.  A
+code of -1 is dropped and adds nothing.  The oracle is slow.
 """
 
 from fractions import Fraction
@@ -60,7 +60,7 @@ def nearest(residual, codewords):
 
 
 def score(residual, codeword):
-    """Return half the squared distance less half the squared norm of the residual, exactly."""
+    """Return half the squared distance minus half the squared norm of the residual, exactly."""
     total = Fraction(0)
     for left, number in zip(residual, codeword, strict=True):
         number = Fraction(float(number))
@@ -84,8 +84,8 @@ def rounded(number, float_type):
 def regrets(row, codes, codebooks, float_type="float32"):
     """Return the regret of each code, for quantizers that are exact only up to rounding.
 
-    Each stage is judged by the residual of the codes before it, so that one choice between two
-    codewords at almost equal distances does not count again at every later stage.
+    The regret of a stage is computed from the residual of the codes before it. So a choice between
+    two codewords at almost equal distances does not count again at later stages.
 
     Parameters
     ----------

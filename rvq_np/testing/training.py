@@ -31,7 +31,7 @@ class Trainee(Protocol):
     """
 
     def train(self, x: np.ndarray, mask: np.ndarray | None, seed: int) -> Any:
-        """Train on one batch: initialization if needed, averages, dead-code replacement."""
+        """Train on one batch: initialization if needed, moving averages, dead-code replacement."""
 
     def eval(self, x: np.ndarray) -> Any:
         """Return codes (Q, N) in evaluation mode, by the forward pass if it has its own code."""
@@ -59,7 +59,7 @@ def training_tests(*, make: Callable[[], Trainee], dimension: int, masked: bool 
         from its first batch. Make it small: two or three stages of about 8 codewords, 3 dimensions,
         a decay of about 0.5, so that unused codewords are replaced within a few steps.
     dimension : int
-        D, of the vectors.
+        D, the length of a vector.
     masked : bool, optional
         Whether `train` supports masks. If not, the properties of masks are skipped.
 
@@ -72,7 +72,7 @@ def training_tests(*, make: Callable[[], Trainee], dimension: int, masked: bool 
     Raises
     ------
     ParameterError
-        If an argument is not what it may be.
+        If an argument has an invalid value.
 
     Examples
     --------

@@ -1,11 +1,11 @@
-"""Training as pure functions over values: a state in, a new state out, randomness handed in.
+"""Training as pure functions: a state and a random generator in, a new state out.
 
-`CodebookState` is what one stage remembers: its codewords, and the moving counts and sums they come
-from.  `kmeans` makes one from data, `ema` moves one along with a batch, `expire` gives codewords
-that no row chooses a vector of the batch.  `step` does that for all stages.  `fit` is the offline
-way: k-means stage by stage on what earlier stages leave over, on data of any size.
+A `CodebookState` is the state of one stage: its codewords, and the moving counts and sums that they
+are computed from.  `kmeans` makes a state from data, `ema` updates it with a batch, and `expire`
+replaces unused codewords by vectors of the batch.  `step` does both for all stages.  `fit` trains
+offline: k-means stage by stage on the residuals of the earlier stages, on data of any size.
 
-All of them stand on `rvq_np.codec.tally`; nothing here makes an array of vectors by codewords.
+All of them use `rvq_np.codec.tally`; none makes an array of vectors by codewords.
 """
 
 from .chunked import Chunks

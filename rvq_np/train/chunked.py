@@ -47,7 +47,7 @@ class Chunks:
             )
         if x.numblocks[1] != 1:
             raise ShapeError(
-                f"{call}: x has chunks {x.chunks[1]} along axis 1, which holds the numbers of a "
+                f"{call}: x has chunks {x.chunks[1]} along axis 1, which holds the components of a "
                 "vector; expected one chunk. Call x.rechunk({1: -1}) first."
             )
         self.call, self.dtype, self.ndim, self.meta = call, x.dtype, 2, x._meta

@@ -25,19 +25,19 @@ CHEAP = 16384  # vectors in all
 
 
 class Collected(NamedTuple):
-    """What was seen since the first batch, while there is not enough."""
+    """The vectors of all batches since the first, until there are enough."""
 
     parts: tuple[Any, ...]  # arrays (n, D) of this process
     counts: tuple[np.ndarray, ...]  # a batch (processes,): vectors of each
     stages: frozenset[int]  # those whose codewords are provisional
 
     def without(self, frozen: frozenset[int]) -> Collected | None:
-        """Return these for the stages that are not frozen, None if there are none."""
+        """Return the same vectors for the stages that are not frozen; None if all are frozen."""
         left = self.stages - frozen
         return self._replace(stages=left) if left else None
 
     def more(self, rows: Any, counts: np.ndarray) -> Collected:
-        """Return these and a copy of the rows of one more batch, so many of each process.
+        """Return these and a copy of the rows of one more batch; `counts`: rows of each process.
 
         A copy: callers write their next batch into the same array.
         """
@@ -51,9 +51,9 @@ class Collected(NamedTuple):
         return max(0, enough(config, self.stages) - seen)
 
     def order(self) -> np.ndarray:
-        """Return the numbers of all rows, process by process, in the order they were seen in.
+        """Return the numbers of all rows, process by process, in the order they were received.
 
-        So k-means draws the same rows however a batch was split among processes.
+        So k-means draws the same rows for every split of a batch among processes.
         """
         counts = np.array(self.counts)  # (batches, processes)
         first = np.cumsum(counts, axis=0) - counts  # among the rows of that process
@@ -63,7 +63,7 @@ class Collected(NamedTuple):
 
 
 def enough(config: Config, stages: Iterable[int]) -> int:
-    """Return how many vectors are enough for the first codewords of these stages."""
+    """Return how many vectors the first codewords of these stages need."""
     largest = max(config.sizes[stage] for stage in stages)
     return max(ENOUGH * largest, min(AMPLE * largest, CHEAP))
 

@@ -22,17 +22,17 @@ from ..kernels.totals import ExactSum, Extent
 
 @dataclass(frozen=True)
 class AllReduce:
-    """Adds up an array over all processes that train together, and says which one this is.
+    """A function that adds up arrays over the processes of distributed training, and the rank.
 
     Parameters
     ----------
     function : callable
-        Takes a numpy.ndarray (n,), float64, and returns its sum over all processes, the same
-        bits everywhere. It may write in what it is given.
+        Takes a numpy.ndarray (n,), float64, and returns its sum over all processes, with the same
+        bits in each. It may overwrite its argument.
     rank : int
-        This process, from 0.
+        The rank of this process, from 0.
     size : int
-        How many there are.
+        The number of processes.
 
     Raises
     ------

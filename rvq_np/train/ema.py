@@ -28,38 +28,38 @@ def smoothed(counts: np.ndarray, epsilon: float) -> np.ndarray:
 def ema(
     state: CodebookState, counts: np.ndarray, sums: Any, decay: float, epsilon: float = 1e-5
 ) -> CodebookState:
-    """Move a stage along with one batch.
+    """Update a stage with one batch, by exponential moving averages.
 
     Parameters
     ----------
     state : CodebookState
     counts : numpy.ndarray (K,)
-        The batch's tally for this stage.
+        Counts of the batch's tally for this stage.
     sums : numpy.ndarray (K, C) or rvq_np.codec.ExactSum
-        Of that tally; or float64 of another library, which then computes on its device.
+        Sums of that tally; or float64 of another library, which then computes on its device.
     decay : float in [0, 1]
-        Share of the past that stays.
+        Share of its value that each moving average keeps.
     epsilon : float, optional
         Laplace smoothing of the counts.
 
     Returns
     -------
     state : CodebookState
-        ``counts`` and ``sums`` are moving averages, codewords are sums by smoothed counts.
+        ``counts`` and ``sums`` are moving averages; codewords are sums divided by smoothed counts.
 
     Raises
     ------
     ShapeError
         If `counts` or `sums` are not of the state's shapes.
     ParameterError
-        If another argument is not what it may be; it is named.
+        If another argument has an invalid value; the message names it.
 
     Notes
     -----
-    As ESPnet from 202511 on, computed in float64, with two mends. A count of exactly zero
-    carries no sum (a fresh ESPnet state says otherwise, and its codewords explode). A codeword
-    whose count has sunk below ``100 * epsilon`` stays where it is: the smoothing would shrink it to
-    the zero vector for want of data.
+    As ESPnet from 202511 on, computed in float64, with two corrections. Where a count is exactly
+    zero, the sum is taken as zero; a new ESPnet state has other sums there, and its codewords
+    become very large. A codeword whose count is below ``100 * epsilon`` does not change: smoothing
+    would shrink it to the zero vector.
 
     Examples
     --------
@@ -166,7 +166,7 @@ def expire(
     *,
     relative: float | None = None,
 ) -> CodebookState:
-    """Give each codeword whose count is below the threshold a new vector, sum and count at once.
+    """Replace each codeword whose count is below the threshold, with its sum and count.
 
     Parameters
     ----------
@@ -174,23 +174,24 @@ def expire(
     vectors : callable
         ``vectors(n)`` returns n vectors (n, C) of the batch, as `numpy.ndarray`.
     threshold : float or None
-        Hits per step, in moving average. A new codeword starts with this count. 0: never. None: 3 %
-        of the mean count, right for batches of any size; a new codeword starts at 4.5 % of it, and
-        one that is never chosen is replaced after 40 steps at a decay of 0.99.
+        The least moving average of how often a codeword is chosen per step. A new codeword starts
+        with this count. 0: never replace. None: 3 % of the mean count, which suits batches of any
+        size; a new codeword starts with 4.5 % of the mean count, and if it is never chosen, it is
+        replaced after 40 steps at a decay of 0.99.
     relative : float, optional
-        Instead of `threshold`: this share of the mean count; a new codeword starts at the mean. An
-        absolute threshold of 2 replaces 45 of 64 codewords every step when a batch has one vector
-        per codeword; 0.1 of the mean (Moshi) does not.
+        Instead of `threshold`: this share of the mean count; a new codeword starts with the mean
+        count. An absolute threshold of 2 replaces 45 of 64 codewords at every step if a batch has
+        one vector per codeword; 0.1 of the mean (Moshi) does not.
 
     Returns
     -------
     state : CodebookState
-        The same object if every codeword is alive.
+        The same object if no codeword is replaced.
 
     Raises
     ------
     ParameterError
-        If an argument is not what it may be; it is named.
+        If an argument has an invalid value; the message names it.
 
     Examples
     --------
@@ -281,7 +282,7 @@ def step(
     threshold: float | None = 2,
     relative: float | None = None,
 ) -> tuple[CodebookState, ...]:
-    """Move every stage that was used along with one batch, then expire its dead codewords.
+    """Update every stage that was used with one batch, then replace its dead codewords.
 
     Parameters
     ----------
@@ -297,12 +298,12 @@ def step(
     Returns
     -------
     states : tuple of CodebookState
-        Stages beyond ``len(counts)`` are returned as they were.
+        Stages beyond ``len(counts)`` are returned unchanged.
     """
     check_states("step", states)
     for name, value in (("counts", counts), ("sums", sums)):
         if not hasattr(value, "__len__"):
-            raise arguments.refused("step", name, value, "a list with one array a stage")
+            raise arguments.refused("step", name, value, "a list with one array per stage")
     if len(counts) != len(sums) or len(counts) > len(states):
         raise ShapeError(
             f"step: counts are of {len(counts)} stages, sums of {len(sums)}; expected as many of "

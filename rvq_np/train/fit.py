@@ -1,4 +1,4 @@
-"""Offline training: k-means stage by stage, on more vectors than memory holds if need be."""
+"""Offline training: k-means stage by stage, also on more vectors than memory holds."""
 
 from __future__ import annotations
 
@@ -49,67 +49,69 @@ def fit(
     spherical: bool = False,
     normalize_residuals: bool = False,
 ) -> tuple[CodebookState, ...]:
-    """Train all stages by k-means, each on what the earlier ones leave over.
+    """Train all stages by k-means, each on the residuals of the stages before it.
 
     Parameters
     ----------
     x : array or numpy.memmap (N, D), floating, N >= 1
-        Read in batches, never copied whole. On a GPU that CuPy computes on it stays there. All
-        numbers are looked at once, first of all, whichever rows are drawn later. A Dask array is
-        read by tasks of the scheduler in use, on the workers of a cluster if there is a client.
-        Also what `rvq_np.train.opened` opens: Parquet, zarr, a list of ``.npy`` files, an iterator
-        of batches.
+        Read in batches, never copied whole. An array on a GPU that CuPy supports stays there. All
+        numbers are checked first, also those of rows that are not drawn later. A Dask array is read
+        by tasks of the scheduler in use, on the workers of a cluster if there is a client.
+        Everything that `rvq_np.train.opened` opens is accepted as well: Parquet, zarr, a list of
+        ``.npy`` files, an iterator of batches.
     n_q : int
-        Stages.
+        Number of stages.
     size : int or sequence of n_q int
-        Codewords per stage: the same for all, or one number a stage.
+        Codewords per stage: one number for all stages, or one number per stage.
     iterations : int
-        Rounds of k-means per stage, at most.
+        The most iterations of k-means per stage.
     rng : int or numpy.random.Generator
         Draws the rows to train on, the first codewords, and vectors for unused codewords.
     projections : sequence of (Linear, Linear), optional
-        Into and out of the space each stage searches.
+        Of each stage: the maps to and from the dimensions that it searches.
     epsilon : float, optional
         Laplace smoothing, as in `ema`.
     rows_per_codeword : int or None, optional
-        Train on at most this many random rows per codeword; None: on all.
+        Train on at most this many random rows per codeword; None: on all rows.
     tolerance : float, optional
         A stage is finished when an iteration lowers its error by less than this share.
     callback : callable, optional
-        Called with a `FitProgress` after each iteration; what it raises ends the fit.
+        Called with a `FitProgress` after each iteration; an exception that it raises ends the fit.
     checkpoint : str or os.PathLike, optional
-        A file for the stages that are finished. If it is there, the fit goes on behind them, to
-        the same codewords as if it had never stopped; when the fit is done, it is removed.
+        The resume file: it holds the stages that are finished. If the file exists, the fit
+        continues after these stages and gives the same codewords as without an interruption. The
+        file is removed when the fit is done.
     refine : bool or dict, optional
-        Move all codebooks together afterwards, see `rvq_np.train.refine`; a dictionary holds
-        arguments of it. K-means then leaves the held-out vectors away. If no codebooks are surely
-        better, those of ``refine=False`` are returned, to the bit; k-means is done once more then,
-        unless there were enough vectors that it does not take. Not with projections.
-        By default (None) 10 iterations of a beam of 4, on 64 vectors per codeword, where it may
-        pay: from 8,192 vectors and 32 per codeword of all stages on, if there are 2 stages or more,
-        4,096 codewords or fewer, and no projections, `start`, `spherical` or `normalize_residuals`;
-        codebooks are then taken only if the error of codes of a greedy search falls as well.
+        Refine all codebooks together afterwards, see `rvq_np.train.refine`; a dictionary holds its
+        arguments. K-means then does not use the held-out vectors. If no refined codebooks are
+        better by at least two standard errors, those of ``refine=False`` are returned, bit for bit.
+        For that k-means runs again, unless the vectors that it does not use were enough to hold
+        out. It is an error with projections. By default (None) a short refinement is tried: 10
+        iterations with a beam of 4, on 64 vectors per codeword. It needs at least 8,192 vectors,
+        and 32 per codeword of all stages; at least 2 stages and at most 4,096 codewords; and no
+        projections, `start`, `spherical` or `normalize_residuals`. Its codebooks are returned only
+        if, in addition, the held-out error of greedy codes does not rise.
     start : Codebooks or array (Q, K, D), optional
-        Earlier codebooks: their codewords are the first ones of each stage.
+        Earlier codebooks: k-means of each stage starts from their codewords.
     freeze : sequence of int, optional
-        Stages of `start` that stay exactly as they are; the others learn from what they leave.
+        Stages of `start` whose codebooks do not change; later stages train on their residuals.
     hold : float from 0 to 1, optional
-        With `start`: a codeword stops at this share of the way from its mean back to where it was.
-        At 0.9, 98 % of 20,000 vectors that `start` was fitted to kept all codes when 1 % were new;
-        0: it is free. Codewords that nothing chooses get other vectors.
+        With `start`: a codeword stops at this share of the way from its mean back to its old place.
+        At 0.9, 98 % of 20,000 vectors that `start` was fitted to kept all codes when 1 % were new.
+        0: a codeword moves to its mean. Unused codewords are replaced by other vectors.
     persist : bool, optional
-        For a Dask array: whether workers keep the vectors to train on and what is left of them, at
-        ``8 * D + 4 * n_q + 12`` bytes a vector (``4 * (D + C)`` with projections), or read and
-        encode them again in each iteration. By default they keep 256 MiB of vectors or less. The
-        codewords do not depend on it.
+        For a Dask array: whether workers keep the vectors to train on and their residuals, or read
+        and encode them again in each iteration. Keeping them needs ``8 * D + 4 * n_q + 12`` bytes
+        per vector (``4 * (D + C)`` with projections). By default they are kept if the vectors have
+        256 MiB or less. The codewords do not depend on it.
     spherical : bool, optional
-        Search by direction, and divide codewords by their lengths in each iteration, as Faiss's
-        ``spherical=True`` does. What a stage searches is divided by its length, too.
-        ``codebooks_of`` the states then has stages with ``metric="cosine"``.
+        Search by direction, and divide codewords by their lengths in each iteration, as Faiss does
+        with ``spherical=True``. The residuals that a stage searches are divided by their lengths,
+        too. ``codebooks_of`` the states then has stages with ``metric="cosine"``.
     normalize_residuals : bool, optional
-        Divide vectors, and what each stage leaves, by their lengths before the next stage.
-        ``codebooks_of`` the states is then a `rvq_np.Normalized`, and what codes decode to no
-        approximation of the vector. Neither of the two with `refine` or `start`.
+        Divide vectors and residuals by their lengths before each stage. ``codebooks_of`` the states
+        is then a `rvq_np.Normalized`, whose codes do not decode to an approximation of the vector.
+        Neither `spherical` nor this option can be used with `refine` or `start`.
 
     Returns
     -------
@@ -121,9 +123,9 @@ def fit(
         If `x` is not (N, D), not floating, or a number in any row is NaN, infinite or beyond
         float32; if projections do not fit.
     ParameterError
-        If another argument is not what it may be; it is named.
+        If another argument has an invalid value; the message names it.
     ModelFileError, StateError
-        If `checkpoint` is no such file, or of another fit.
+        If `checkpoint` is not a resume file, or that of another fit.
     ClusterError
         If a cluster loses its scheduler or too many workers, or their versions differ.
 
@@ -138,9 +140,9 @@ def fit(
 
     Notes
     -----
-    ``2 * N * size * D`` operations an iteration. Memory: `n_q` codes a row, one batch, the
-    codewords. The codewords of the same rows are the same bit for bit, however they are stored,
-    chunked or shared among workers; of a Dask array this process holds no chunk.
+    ``2 * N * size * D`` operations per iteration. Memory: `n_q` codes per row, one batch, the
+    codewords. The codewords are the same bit for bit for the same rows, in any storage, chunks or
+    distribution among workers. This process holds no chunk of a Dask array.
 
     Examples
     --------
@@ -263,7 +265,7 @@ def _check_search(search: Search, refine: Any, start: Any) -> None:
     clash = "refine" if refine not in (False, None) else "start" if start is not None else ""
     if clash:
         raise ParameterError(
-            f"fit: {name} is asked for, and {clash}, which is for stages that search what is left "
+            f"fit: {name} is asked for, and {clash}, which is for stages that search residuals "
             "by distance; expected one of the two."
         )
 

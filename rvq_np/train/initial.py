@@ -30,17 +30,17 @@ def initialize(
     Parameters
     ----------
     states : sequence of CodebookState
-        All stages. Those that are initialized are returned as they were.
+        All stages. Initialized states are returned unchanged.
     x : array (N, D), floating, N >= 1
-        Each stage learns from what those before it leave of these vectors.
+        Each stage trains on the residuals of these vectors after the stages before it.
     n_q : int
         Stages in use, from 1 to the number of states.
     iterations : int
-        Rounds of k-means.
+        Iterations of k-means.
     rng : int or numpy.random.Generator
         Draws the first codewords.
     projections : sequence of (Linear, Linear), optional
-        Into and out of the space each stage searches.
+        Of each stage: the maps to and from the dimensions that it searches.
     epsilon : float, optional
         Laplace smoothing, as in `ema`.
 
@@ -51,9 +51,9 @@ def initialize(
     Raises
     ------
     ShapeError, DtypeError, NonFiniteError, BackendError
-        If `x` is no such array, or the projections do not fit.
+        If `x` is not such an array, or the projections do not fit.
     LevelsError, ParameterError
-        If another argument is not what it may be; it is named.
+        If another argument has an invalid value; the message names it.
     """
     check_states("initialize", states)
     n_q = validation.stage_count("initialize", n_q, 1, len(states))

@@ -32,19 +32,19 @@ LEAST_RIDGE = 1e-6  # without a ridge the equations have no single solution
 
 @dataclass(frozen=True, eq=False, repr=False)
 class JointTally(Value):
-    """How often each two codewords were chosen together, and the sum of what chose each.
+    """How often two codewords were chosen together, and the sum of the vectors that chose each.
 
     Parameters
     ----------
     pairs : numpy.ndarray (M, M), float64
-        Of all M codewords of all stages, one stage after the other. On and above the diagonal:
-        how many rows chose both codewords. Below it: zeros.
+        For all M codewords of all stages, one stage after the other. On and above the diagonal: how
+        many rows chose both codewords. Below the diagonal: zeros.
     sums : numpy.ndarray (M, D), float64
-        Per codeword the sum of the vectors, not of the residuals, that chose it.
+        For each codeword the sum of the vectors, not of the residuals, that chose it.
     sizes : tuple of int
         Codewords of each stage.
     grid : float
-        Vectors were rounded to whole multiples of this power of two.
+        Vectors are rounded to multiples of this power of two.
     """
 
     pairs: np.ndarray
@@ -82,7 +82,7 @@ class JointTally(Value):
 
     @property
     def rows(self) -> int:
-        """How many vectors it is the tally of."""
+        """Number of vectors in the tally."""
         return int(np.trace(self.pairs[: self.sizes[0], : self.sizes[0]]))
 
     @property
@@ -115,7 +115,7 @@ class JointTally(Value):
 def joint_tally(
     x: Any, codes: Any, codebooks: Any, *, reach: float, capacity: int = 1 << 28
 ) -> JointTally:
-    """Count which codewords were chosen together, and sum the vectors that chose each.
+    """Count how often codewords were chosen together, and sum the vectors that chose each.
 
     Parameters
     ----------
@@ -126,25 +126,25 @@ def joint_tally(
     codebooks : Codebooks or array (Q, K, D), floating
         Stages without projections, strides or cosine metric.
     reach : float
-        No number of any vector, here or in tallies to be added, is larger than this.
+        The largest absolute number of all vectors, here and in tallies to be added, or more.
     capacity : int, optional
-        Nor are there more vectors than this in all of them together. The smaller both are, the
-        finer is the grid that numbers are rounded to, ``reach * capacity * 2**-53`` about: at the
-        default half the spacing of float32 at `reach`.
+        The number of vectors in all these tallies together, or more. Numbers are rounded to a grid
+        of about ``reach * capacity * 2**-53``: at the default half the spacing of float32 at
+        `reach`. Smaller values give a finer grid.
 
     Returns
     -------
     tally : JointTally
-        Tallies of the same codebooks, `reach` and `capacity` add up with ``+``, exactly: any split
-        of the rows, any order of adding gives the same bits.
+        Tallies of the same codebooks, `reach` and `capacity` add up exactly with ``+``: any split
+        of the rows and any order of addition gives the same bits.
 
     Raises
     ------
     BackendError, ShapeError, DtypeError, NonFiniteError, LevelsError, CodeRangeError
         As `rvq_np.codec.tally`.
     ParameterError
-        If the codebooks are of another kind, `reach` is below a number of `x`, or `capacity` below
-        N.
+        If the codebooks have projections, strides or cosine metric, `reach` is below a number of
+        `x`, or `capacity` is below N.
 
     Notes
     -----
@@ -179,8 +179,8 @@ def joint_tally(
     largest = float(np.abs(x).max(initial=0))
     if largest > reach:
         raise ParameterError(
-            f"joint_tally: reach is {reach:g}, but x holds {largest:g}; expected a number that no "
-            "vector is beyond."
+            f"joint_tally: reach is {reach:g}, but x holds {largest:g}; expected the "
+            "largest number of all vectors, or more."
         )
     return tallied(x, codes, codebooks.sizes, grid_of(reach, capacity))
 
@@ -265,21 +265,21 @@ def energies_left(x: np.ndarray, codes: np.ndarray, codebooks: Codebooks) -> np.
 def refit(
     tally: JointTally, codebooks: Any, *, ridge: float = 1.0, prefixes: Any = 0.0
 ) -> Codebooks:
-    """Return the codewords, of all stages together, that leave the smallest error for given codes.
+    """Return the codewords of all stages that give the smallest error for given codes.
 
     Parameters
     ----------
     tally : JointTally
-        Of the vectors and their codes.
+        The tally of the vectors and their codes.
     codebooks : Codebooks or array (Q, K, D), floating
         The codebooks that the codes name.
     ridge : float, optional
-        Weight of the squared distance to the old codewords, in rows: a codeword that r rows chose
-        moves as if `ridge` more rows kept it where it was. At least 1e-6.
+        Weight of the squared distance to the old codewords, in rows: a codeword moves as if `ridge`
+        additional rows equal to its old place had chosen it. At least 1e-6.
     prefixes : float or sequence of Q - 1 floats, optional
-        Weight of the squared error of each shorter prefix, ``decode(codes[:n])`` for n from 1 to
-        Q - 1, where that of all stages is 1. The larger, the better are prefixes, and the worse
-        is the whole.
+        Weight of the squared error of each shorter prefix, ``decode(codes[:n])`` for n from 1 to Q
+        - 1; the weight of all stages is 1. Larger weights give a smaller error of prefixes and a
+        larger error of all stages.
 
     Returns
     -------
@@ -289,9 +289,9 @@ def refit(
     Raises
     ------
     ParameterError
-        If an argument is not what it may be; it is named.
+        If an argument has an invalid value; the message names it.
     ShapeError
-        If tally and codebooks have other sizes.
+        If tally and codebooks have different sizes.
 
     Notes
     -----
@@ -328,7 +328,7 @@ def prefix_weights(call: str, prefixes: Any, n_q: int) -> np.ndarray:
         prefixes = [arguments.number(call, "prefixes", prefixes, 0)] * (n_q - 1)
     if len(prefixes) != n_q - 1:
         raise arguments.refused(
-            call, "prefixes", prefixes, f"a number, or {n_q - 1} numbers: stages less one"
+            call, "prefixes", prefixes, f"a number, or {n_q - 1} numbers, one per prefix"
         )
     given = [arguments.number(call, f"prefixes[{n}]", each, 0) for n, each in enumerate(prefixes)]
     return np.array([*given, 1.0])

@@ -64,9 +64,9 @@ def kmeans(
     size : int
         K, the number of codewords.
     iterations : int
-        Iterations; an unused codeword keeps the vector it has.
+        Number of iterations. An unused codeword does not change.
     rng : int or numpy.random.Generator
-        Draws the first codewords: distinct rows, or with repeats when N < K.
+        Draws the first codewords: distinct rows, or rows with repeats if N < K.
     epsilon : float, optional
         Laplace smoothing, as in `ema`.
     start : numpy.ndarray (K, C), optional
@@ -75,22 +75,23 @@ def kmeans(
     Returns
     -------
     state : CodebookState
-        Sums are means times counts, so the next `ema` step leaves the codewords where they are. A
-        codeword that is not used keeps a vector of the data and a count of one, never the zero
-        vector.
+        Sums are means times counts, so the next `ema` step starts from these codewords. An unused
+        codeword keeps its vector, which is one of the data and never the zero vector, and a count
+        of one.
 
     Raises
     ------
     ShapeError
         If there is no row to learn from, or `start` has another shape.
     ParameterError
-        If another argument is not what it may be; it is named.
+        If another argument has an invalid value; the message names it.
     BackendError, NonFiniteError, DtypeError
         As `rvq_np.encode`.
 
     Notes
     -----
-    ``2 * N * K * C`` operations an iteration, memory for the codewords. Lloyd, IEEE Trans. IT 1982.
+    ``2 * N * K * C`` operations per iteration, memory for the codewords. Lloyd, IEEE Trans. IT
+    1982.
 
     Examples
     --------

@@ -1,8 +1,8 @@
-"""Joint refinement: all codebooks of a fitted quantizer moved together, checked on held-out rows.
+"""Joint refinement of all codebooks of a fitted quantizer, checked on held-out rows.
 
-`fit` makes each codebook for what the stages before it leave, as if nothing came after.  Refinement
-alternates between encoding by beam search, which looks at all stages, and a refit of all codewords
-to the codes (`rvq_np.train.joint`).  Decoding stays what it is, a sum of codewords.
+`fit` makes each codebook for the residuals of the stages before it, without regard to later stages.
+Refinement alternates between encoding by beam search, which considers all stages, and a refit of
+all codewords to the codes (`rvq_np.train.joint`).  Decoding does not change: a sum of codewords.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ PREFIXES = 0.5, 0.3, 0.1  # weights of the shortest prefixes; longer ones have t
 
 
 class RefineProgress(NamedTuple):
-    """What `refine` tells its callback: first of the codebooks it was given, as iteration 0.
+    """What the callback of `refine` gets. Iteration 0 is about the given codebooks.
 
-    ``error`` is the mean squared distance, per number, of held-out vectors to what their codes
-    decode to, ``prefixes`` the same for the first stage, the first two, and so on; ``best`` says
-    whether these codebooks are the best so far.
+    ``error`` is the mean squared error of decoded held-out vectors, per number. ``prefixes`` is the
+    same for the first stage, the first two stages, and so on. ``best`` says whether these codebooks
+    are the best so far.
     """
 
     iteration: int
@@ -63,44 +63,47 @@ def refine(
     rng: Any = 0,
     callback: Callable[[RefineProgress], None] | None = None,
 ) -> Codebooks:
-    """Move all codebooks together, so that their sums come nearer to the vectors.
+    """Refine all codebooks together, so that sums of codewords approximate the vectors better.
 
     Parameters
     ----------
     x : array, numpy.memmap, dask.array.Array (N, D), floating, or files, see `opened`
-        Vectors like those to be encoded later. Read in blocks, never copied whole; a Dask array is
-        encoded by tasks of its scheduler, and gives the codebooks it gives in memory.
+        Vectors like those to be encoded later. They are read in blocks and never copied whole. A
+        Dask array is encoded by tasks of its scheduler; the codebooks are the same as for an array
+        in memory.
     codebooks : Codebooks or array (Q, K, D), floating
-        Fitted ones, without projections, strides or cosine metric.
+        Fitted codebooks, without projections, strides or cosine metric.
     iterations : int, optional
-        Encode and refit at most so often. More are better, as noise then fades more slowly.
+        The most iterations of encoding and refitting. More iterations give better codebooks,
+        because the noise then decreases more slowly.
     beam_size : int, optional
-        Hypotheses kept while encoding. The larger, the better for codes found by a beam search
-        later, and the longer it takes.
+        Hypotheses kept while encoding. A larger beam gives better codebooks for later beam
+        searches, and takes longer.
     ridge : float, optional
         See `refit`.
     prefixes : float or sequence of Q - 1 floats, optional
-        See `refit`. By default 0.5 for the first stage alone, 0.3 for two, 0.1 for longer ones: on
-        SIFT that costs less than 2 % of the full error, and prefixes of two stages and more are
-        better than before.
+        See `refit`. By default 0.5 for the prefix of one stage, 0.3 for two, 0.1 for longer
+        prefixes. On SIFT this increases the full error by less than 2 %, and prefixes of two stages
+        and more have a smaller error than before the refinement.
     held_out : float between 0 and 1, optional
-        Share of the vectors that the codebooks are not refitted to (16,384 vectors at most). Their
+        Share of the vectors that the codebooks are not refitted to, at most 16,384 vectors. Their
         error decides which codebooks are returned.
     patience : int, optional
-        Stop after so many iterations in a row without a smaller error. They count in the last
-        fifth of `iterations` only: before, noise is added to the codebooks for the search.
+        Stop after this many consecutive iterations without a smaller error. Only the last fifth of
+        `iterations` counts: before it, noise is added to the codebooks for the search.
     rows_per_codeword : int or None, optional
-        Use at most this many random vectors per codeword of all stages; None: all.
+        Use at most this many random vectors per codeword of all stages; None: all vectors.
     rng : int or numpy.random.Generator, optional
         Draws which vectors are used, and which are held out.
     callback : callable, optional
-        Called with a `RefineProgress`; what it raises ends the refinement.
+        Called with a `RefineProgress`; an exception that it raises ends the refinement.
 
     Returns
     -------
     codebooks : Codebooks
-        Those with the smallest error of the held-out vectors. The given ones themselves, if none
-        are better by two standard errors at least: few vectors do not tell.
+        Those with the smallest error of the held-out vectors. The given codebooks are returned if
+        none are better by at least two standard errors, because a smaller difference may be due to
+        the choice of the vectors.
 
     Raises
     ------
@@ -108,7 +111,7 @@ def refine(
         If `x` is not (N, D), not floating, or a number in any row is NaN, infinite or beyond
         float32.
     ParameterError
-        If another argument is not what it may be; it is named.
+        If another argument has an invalid value; the message names it.
 
     Warns
     -----
@@ -117,10 +120,10 @@ def refine(
 
     Notes
     -----
-    An iteration costs encoding with `beam_size` and a refit. Statistics are exact sums: block
-    sizes and threads do not show in them. Memory: three times M squared float64 for M codewords
-    of all stages, and a block of vectors. The refit is that of additive quantization (Babenko and
-    Lempitsky, CVPR 2014), each step made half as long again (`STEP`).
+    An iteration encodes with `beam_size` and refits once. Statistics are exact sums, so they do not
+    depend on block sizes and threads. Memory: three times M squared float64 for M codewords of all
+    stages, and a block of vectors. The refit is that of additive quantization (Babenko and
+    Lempitsky, CVPR 2014), with each step 1.5 times as long (`STEP`).
 
     Examples
     --------
@@ -201,8 +204,8 @@ def options(call: str, n_q: int, given: Mapping[str, Any]) -> Way:
     if not 0 < held_out < 1:
         raise arguments.refused(
             call, "held_out", held_out,
-            "a share of the vectors above 0 and below 1: without held-out vectors nothing says "
-            "when to stop",
+            "a share of the vectors above 0 and below 1: the held-out vectors decide when to "
+            "stop",
         )  # fmt: skip
     return Way(
         arguments.whole(call, "iterations", values["iterations"], 0),

@@ -1,4 +1,4 @@
-"""How `fit` refines: as its argument says; with None, where it may pay."""
+"""How `fit` refines: as its argument says; with None, where a short refinement is worthwhile."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def way_of(
     if projected:
         raise ParameterError(
             "fit: refine is asked for, but the stages have projections; expected stages whose "
-            "codewords are added up as they are. Set codebook_dim to the dimension, or leave "
-            "refine away."
+            "codewords are added up as they are. Set codebook_dim to the dimension, or "
+            "omit refine."
         )
     return options("fit", len(sizes), {} if refine is True else refine)
 

@@ -51,12 +51,12 @@ class Checkpoint:
         tensors, about = safetensors.load(path)
         if not isinstance(about, dict) or about.get("kind") != "fit":
             raise ModelFileError(
-                f"fit: {str(path)!r} is no checkpoint of a fit. Name another file."
+                f"fit: {str(path)!r} is not a resume file of a fit. Name another file."
             )
         if about.get("asked") != _plain(self.asked):
             raise StateError(
-                f"fit: {str(path)!r} is a checkpoint of another fit, {about.get('asked')}; this is "
-                f"{_plain(self.asked)}. Remove it, or name another file."
+                f"fit: {str(path)!r} is the resume file of another fit, {about.get('asked')}; this "
+                f"is {_plain(self.asked)}. Remove it, or name another file."
             )
         stood = self.rng.bit_generator.state
         try:
@@ -66,8 +66,8 @@ class Checkpoint:
         except Exception as error:  # NumPy's generators raise what they like
             self.rng.bit_generator.state = stood
             raise ModelFileError(
-                f"fit: {str(path)!r} is a damaged checkpoint, or of another generator ({error!r}). "
-                "Remove it, and the fit begins again."
+                f"fit: {str(path)!r} is a damaged resume file, or of another generator "
+                f"({error!r}). Remove it, and the fit starts from the beginning."
             ) from error
         self.begin, self.after = about["begin"], about["after"]
 

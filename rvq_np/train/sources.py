@@ -20,21 +20,21 @@ PART = 1 << 16  # rows of a file that are read by one task
 
 
 def opened(call: str, x: Any, column: str | None = None) -> Any:
-    """Return vectors as `fit` takes them: an array, a memory map, or `Chunks` of a Dask array.
+    """Return vectors as `fit` reads them: an array, a memory map, or `Chunks` of a Dask array.
 
     Parameters
     ----------
     call : str
-        The call that errors name.
+        The name of the call, for error messages.
     x : object
         A Dask array (N, D), or a Dask DataFrame of numbers: the columns are the dimensions. A zarr
         array. A path: a ``.npy`` file; a folder of zarr (``.zarr``); a Parquet file or a folder of
-        them. A list of paths of ``.npy`` or Parquet files: one after the other. An iterator of
-        arrays (n, D): written to a temporary file, which needs as much disk. Anything else is
-        handed back.
+        them. A list of paths of ``.npy`` or Parquet files: their vectors follow each other. An
+        iterator of arrays (n, D): it is written to a temporary file, which needs as much disk
+        space. Anything else is returned unchanged.
     column : str, optional
-        The column of Parquet files that holds vectors as lists; by default the only column of
-        lists, or else all columns of floating-point numbers.
+        The column of Parquet files that holds vectors as lists. By default the only column of
+        lists, or otherwise all columns of floating-point numbers.
 
     Returns
     -------

@@ -23,11 +23,11 @@ POOL = 16  # rows per codeword among which spread first codewords are chosen
 
 
 class FitProgress(NamedTuple):
-    """What `fit` tells its callback after each iteration of k-means.
+    """What the callback of `fit` gets after each iteration of k-means.
 
-    ``error`` is the mean squared distance, per number, of what the stage searches to the mean of
-    all that chose the same codeword; ``utilisation`` and ``perplexity`` are of this stage's
-    codewords, see `usage`.
+    ``error`` is the mean squared distance, per number, of the residuals that the stage searches to
+    the mean of all that chose the same codeword. ``utilisation`` and ``perplexity`` are those of
+    this stage's codebook, see `usage`.
     """
 
     stage: int

@@ -19,27 +19,27 @@ from ..kernels.tables import repeats
 
 @dataclass(frozen=True, eq=False, repr=False)
 class CodebookState(Value):
-    """One stage in training: a frozen value, float32 as ESPnet stores it.
+    """The training state of one stage: a frozen value, float32 as ESPnet stores it.
 
     Parameters
     ----------
     codebook : numpy.ndarray (K, C)
         The codebook.
     sums : numpy.ndarray (K, C)
-        Moving sum of the vectors that chose each codeword.
+        Moving average of the sum of the vectors that chose each codeword.
     counts : numpy.ndarray (K,)
-        Moving number of vectors that chose each codeword.
+        Moving average of the number of vectors that chose each codeword.
     initialized : bool
-        Whether the codewords came from data, a file or a request, not from want of anything better.
+        Whether the codewords came from data or a file, or were made random on request.
     metric : {"euclidean", "cosine"}, optional
         How the stage is searched, see `rvq_np.Stage`.
     normalized : bool, optional
-        Whether what the stage gets is divided by its length first, see `rvq_np.Normalized`.
+        Whether residuals are divided by their lengths before this stage, see `rvq_np.Normalized`.
 
     Raises
     ------
     DtypeError
-        If an array does not hold numbers, or long doubles.
+        If an array does not hold numbers, or holds long doubles.
     NonFiniteError
         If a number is NaN or infinite in float32.
     """
@@ -86,14 +86,14 @@ class CodebookState(Value):
 
     @property
     def plain(self) -> bool:
-        """Whether the stage is searched by distance among what is left as it is."""
+        """Whether the stage searches residuals by distance, without dividing them by lengths."""
         return self.metric == "euclidean" and not self.normalized
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _again, (*self.made_of()[:4], vars(self).get("placed"), *self.made_of()[4:])
 
     def knowing(self, placed: np.ndarray) -> CodebookState:
-        """Return the state itself, which is new, and now knows what `placed` is."""
+        """Return the state itself, which is new, with its `placed` set."""
         vars(self)["placed"] = freeze(np.array(placed, dtype=np.float32))
         return self
 
@@ -114,7 +114,7 @@ class CodebookState(Value):
 
     @property
     def chosen(self) -> np.ndarray:
-        """How often vectors chose each codeword, in moving average: `counts` less `placed`."""
+        """Moving average of how often vectors chose each codeword: `counts` minus `placed`."""
         return np.maximum(self.counts - self.placed, 0)
 
     @cached_property
@@ -172,10 +172,10 @@ def codebooks_of(
     projections: Sequence[tuple[Linear, Linear] | None] | None = None,
     before: Codebooks | None = None,
 ) -> Any:
-    """Return the frozen codebooks of `states`, one stage a stage.
+    """Return the frozen codebooks of `states`, one stage per state.
 
-    `before`: those they were trained from, in a step. Of states that `fit` made with
-    ``normalize_residuals`` a `rvq_np.Normalized`.
+    `before`: the codebooks that a training step started from. For states that `fit` made with
+    ``normalize_residuals`` the result is a `rvq_np.Normalized`.
     """
     maps = projections or [None] * len(states)
     stages = [
@@ -248,7 +248,7 @@ def check_projections(call: str, projections: Any, n_q: int, dim: int | None = N
 
 
 class Usage(NamedTuple):
-    """How a codebook is used, from how often each codeword was chosen; a pair of numbers."""
+    """Utilisation and perplexity of a codebook, as a pair of numbers."""
 
     utilisation: float  # the share of codewords chosen at all
     perplexity: float  # how many would carry as much if all were chosen equally often
@@ -274,8 +274,8 @@ def usage(counts: np.ndarray) -> Usage:
     Returns
     -------
     usage : Usage
-        ``(utilisation, perplexity)``, by name as well: the share of codewords chosen at all, and
-        ``exp`` of the entropy. Both are 0 where nothing was chosen.
+        ``(utilisation, perplexity)``, also by name: the share of codewords that were chosen, and
+        ``exp`` of the entropy. Both are 0 if no codeword was chosen.
 
     Examples
     --------

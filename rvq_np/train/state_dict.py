@@ -1,4 +1,4 @@
-"""Training states under the names ESPnet stores them, and back, with every mismatch named.
+"""Training states under ESPnet's names, and back; errors name every mismatch.
 
 ``vq.layers.{stage}._codebook.{inited (1,), cluster_size (K,), embed (K, C), embed_avg (K, C)}``
 and, with projections, ``vq.layers.{stage}.project_{in,out}.{weight, bias}``; all float32.
@@ -22,7 +22,7 @@ from .training import Projections
 def entries(
     states: Sequence[CodebookState], projections: Projections = None
 ) -> dict[str, np.ndarray]:
-    """Return all arrays under ESPnet's names, not copied, in the order torch lists them."""
+    """Return all arrays under ESPnet's names, not copied, in the order of torch."""
     named: dict[str, np.ndarray] = {}
     for stage, state in enumerate(states):
         pair = None if projections is None else projections[stage]
@@ -54,12 +54,13 @@ def from_state_dict(
 ) -> tuple[tuple[CodebookState, ...], Projections]:
     """Return states and projections from arrays named as by `state_dict`.
 
-    Those named in `same` are known to be those of `states` and `projections`, which are taken.
+    Arrays named in `same` are known to be equal to those of `states` and `projections`, which are
+    used.
 
     Raises
     ------
     StateError
-        Listing every missing, extra, misshaped or non-finite entry.
+        If entries are missing, extra, of a wrong shape or not finite; all are listed.
     """
     arguments.kind("from_state_dict", "config", config, Config)
     if not isinstance(given, Mapping):

@@ -152,7 +152,7 @@ def _failures(call: str) -> Iterator[None]:
         if ours or (_client() is not None and isinstance(error, (OSError, CancelledError))):
             raise ClusterError(
                 f"{call}: the cluster did not finish its tasks ({type(error).__name__}: {error}). "
-                "Nothing was changed. Start it again; with checkpoint= the fit goes on behind the "
+                "Nothing was changed. Start it again; with checkpoint= the fit continues after the "
                 "last finished stage."
             ) from error
         raise

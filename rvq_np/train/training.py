@@ -28,7 +28,7 @@ FIRST_CODEWORDS, REPLACEMENTS, DROPOUT = range(
 
 
 class Learned(NamedTuple):
-    """What a training step gives."""
+    """The result of a training step."""
 
     states: tuple[CodebookState, ...]
     codebooks: Codebooks  # before the step: what the codes name
@@ -62,8 +62,9 @@ def draw_stages(
 ) -> np.ndarray:
     """Return how many stages each of `groups` rows is quantized with, int (groups,).
 
-    The share `dropout` of them, chosen at random, gets 1 to `n_q`, each equally likely; a part
-    of a row is dropped with that probability, so that a batch of one is not spared.
+    A random share `dropout` of them gets 1 to `n_q` stages, each number equally likely. If the
+    share is not a whole number of rows, one more row is included with the probability of the
+    remainder, so dropout affects a batch of one row, too.
 
     Parameters
     ----------
@@ -111,27 +112,27 @@ def learn(
     x : array (N, D)
         Checked and finite.
     valid : numpy.ndarray (N,), bool, or None
-        Which rows to learn from; None: all.
+        Which rows to train on; None: all rows.
     n_q : int
         Stages in use.
     config : Config
     seed : two int below 2**32
-        For all that is drawn in this step; nothing else is random. With several processes that
-        of the first counts.
+        For all random numbers of this step; nothing else is random. With several processes the seed
+        of the first process is used.
     projections : sequence of (Linear, Linear), optional
     groups : int, optional
-        Items that `x` consists of, N / groups rows each: dropout treats the rows of one alike.
-        Losses average over the stages a row is given; statistics use all rows.
+        Number of items in `x`, of N / groups rows each: dropout uses one number of stages for all
+        rows of an item. Losses average over the stages that a row uses; statistics use all rows.
     all_reduce : AllReduce, optional
-        Adds up over the processes that train together.
+        Adds up statistics over the processes of distributed training.
     moving : bool, optional
-        False: find first codewords, but leave moving and replacing them to others.
+        False: find first codewords, but neither move nor replace them.
     codebooks : Codebooks, optional
-        Those of `states` and `projections`, if they are there already.
+        The codebooks of `states` and `projections`, if they exist already.
     collected : Collected, optional
-        Of the step before.
+        Vectors collected until the step before, see `Collected`.
     frozen : frozenset of int, optional
-        Stages that stay as they are.
+        Stages whose codebooks do not change.
     """
     stages = None
     if config.quantizer_dropout:

@@ -685,7 +685,7 @@ if BACKEND == "tensorflow":
         import tensorflow as tf
 
         layer = made()
-        with pytest.raises(Exception, match="Leave jit_compile=True away"):
+        with pytest.raises(Exception, match="Omit jit_compile=True"):
             tf.function(layer, jit_compile=True)(tf.constant(normal()))
         model = keras.Sequential([layer])
         model.compile("sgd", "mse")

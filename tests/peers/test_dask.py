@@ -217,7 +217,7 @@ def test_what_cannot_be_is_refused_when_the_call_is_made():
         rvq_np.encode(x[:, :5], codebooks)
     with pytest.raises(DtypeError, match="int64; expected floating"):
         rvq_np.encode(x.astype(np.int64), codebooks)
-    with pytest.raises(LevelsError, match="n_q is 4; choose 1 to 3"):
+    with pytest.raises(LevelsError, match="n_q is 4; expected 1 to 3"):
         rvq_np.encode(x, codebooks, 4)
     with pytest.raises(ParameterError, match="beam_size is 0"):
         rvq_np.encode(x, codebooks, beam_size=0)
@@ -227,7 +227,7 @@ def test_what_cannot_be_is_refused_when_the_call_is_made():
         rvq_np.encode(x, da.from_array(codebooks))
     with pytest.raises(DtypeError, match="float32; expected integers"):
         rvq_np.decode(x, codebooks)
-    with pytest.raises(LevelsError, match="30 rows, one a stage, but there are 3"):
+    with pytest.raises(LevelsError, match="30 rows, one per stage, but there are 3"):
         rvq_np.decode(x.astype(np.int32), codebooks)
     with pytest.raises(BackendError, match=r"expected a dask\.array\.Array"):
         rvq_np.encode(dask.delayed(1), codebooks)

@@ -277,7 +277,7 @@ def test_a_fit_goes_on_from_its_checkpoint_on_dask_or_not(tmp_path, scheduler):
     assert seen[:2] == [(0, 1), (0, 2)]
     with pytest.raises(KeyboardInterrupt):
         fitted(array, checkpoint=path, callback=stop)
-    with pytest.raises(StateError, match="checkpoint of another fit"):
+    with pytest.raises(StateError, match="resume file of another fit"):
         fitted(da.from_array(x[::-1], chunks=(500, DIM)), checkpoint=path)
 
 

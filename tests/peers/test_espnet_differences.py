@@ -314,7 +314,7 @@ def test_a_start_beyond_the_stages_in_use_raises_in_both_and_ours_says_why(rng):
     x = parity.normal(rng, 1, 6, 5)
     with pytest.raises(RuntimeError, match="non-empty"):
         theirs.encode(torch.from_numpy(x), 50, st=3)
-    with pytest.raises(LevelsError, match="st is 3; choose 0 to 2"):
+    with pytest.raises(LevelsError, match="st is 3; expected 0 to 2"):
         ours.encode(x, 50, st=3)
 
 

@@ -129,7 +129,7 @@ def test_in_a_graph_bad_numbers_give_nan_and_no_codes():
 @pytest.mark.transform("tensorflow", "jit_compile=True", refused=True)
 def test_xla_is_refused_by_name():
     rvq = shim.trained().eval()
-    with pytest.raises(Exception, match="Leave jit_compile=True away"):
+    with pytest.raises(Exception, match="Omit jit_compile=True"):
         tf.function(lambda x: grad.quantize(x, rvq, RATE).codes, jit_compile=True)(tf.ones((3, 6)))
 
 

@@ -74,9 +74,9 @@ def test_stages_are_asked_for_as_of_the_class(name):
             ParameterError, match="got bandwidth=1 and no sample_rate; expected both"
         ):
             call(x, bandwidth=1)
-        with pytest.raises(LevelsError, match="n_q is 4; choose 1 to 3"):
+        with pytest.raises(LevelsError, match="n_q is 4; expected 1 to 3"):
             call(x, n_q=4)
-    with pytest.raises(LevelsError, match="decode: n_q is 4; choose 1 to 3"):
+    with pytest.raises(LevelsError, match="decode: n_q is 4; expected 1 to 3"):
         module.decode(module.encode(x), n_q=4)
 
 
