@@ -25,6 +25,7 @@ COMPARED = 5
 TRAINED = (5, 1)  # beams of Faiss's training
 OURS, REFINED, FAISS = "rvq_np `fit`", "rvq_np `fit(refine=True)`", "Faiss"
 VECTORS = "RVQ_NP_BENCH_VECTORS"  # an .npz file with train and test (N, D), such as SIFT's
+ROWS = "RVQ_NP_BENCH_ROWS"  # how many of its vectors codebooks are trained on; 25,000
 
 
 def searching(setting: Setting, threads: int) -> Answer:
@@ -70,6 +71,7 @@ def _data(setting: Setting) -> tuple[np.ndarray, np.ndarray, np.ndarray, str]:
         with np.load(os.environ[VECTORS]) as archive:
             base, test = (archive[name].astype(np.float32) for name in ("train", "test"))
         order = np.random.default_rng(0).permutation(len(base))
+        rows = int(os.environ.get(ROWS, rows))
         return base[order[:rows]], base, test[:asked], "given vectors"
     base = vectors(2 * rows, 128, 0)
     return base[:rows], base, vectors(2 * rows, 128, 1)[:asked], "clustered vectors"
