@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,8 @@ STAGES, SIZE, RANKS = 8, 256, (1, 10, 100)
 BEAMS = (1, 5, 16)  # of encoding; 5 is Faiss's default, and what is compared
 COMPARED = 5
 TRAINED = (5, 1)  # beams of Faiss's training
-OURS, REFINED, FAISS = "rvq_np `fit`", "rvq_np `fit(refine=True)`", "Faiss"
+OURS, FAISS = "rvq_np `fit`", "Faiss"
+FITS = {"rvq_np `fit(refine=False)`": False, OURS: None, "rvq_np `fit(refine=True)`": True}
 VECTORS = "RVQ_NP_BENCH_VECTORS"  # an .npz file with train and test (N, D), such as SIFT's
 ROWS = "RVQ_NP_BENCH_ROWS"  # how many of its vectors codebooks are trained on; 25,000
 
@@ -78,11 +79,11 @@ def _data(setting: Setting) -> tuple[np.ndarray, np.ndarray, np.ndarray, str]:
 
 
 def _ours(
-    train: np.ndarray, refined: Sequence[bool] = (False, True)
+    train: np.ndarray, fits: Mapping[str, bool | None] = FITS
 ) -> Iterator[tuple[str, float, Any]]:
     """Yield names, times of training and codebooks."""
-    for refine in refined:
-        name = REFINED if refine else OURS
+    rvq_np.warmup(train.dtype)
+    for name, refine in fits.items():
         rvq = rvq_np.ResidualVectorQuantizer(train.shape[1], train.shape[1], STAGES, SIZE, rng=0)
         seconds, _ = _timed(lambda rvq=rvq, refine=refine: rvq.fit(train, refine=refine))
         yield name, seconds, rvq.codebooks
@@ -104,7 +105,7 @@ def _searched(
     """Yield what is found with codes of each beam: key, error, recalls, seconds."""
     name, training, quantizer = made
     for beam in BEAMS:
-        if name in (OURS, REFINED):
+        if name in FITS:
             encode = lambda beam=beam: rvq_np.encode(base, quantizer, beam_size=beam)  # noqa: E731
             encoding, codes = _timed(encode)
             with tempfile.TemporaryDirectory() as folder:
