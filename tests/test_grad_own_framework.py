@@ -80,7 +80,7 @@ def call(request, monkeypatch):
             return quantize(x, rvq, RATE, bandwidth, mask, estimator)
 
         return direct
-    with pytest.raises(BackendError, match=r"no file of rvq_np\.grad serves forty_lines\.tape"):
+    with pytest.raises(BackendError, match=r"no file of rvq_np\.grad supports forty_lines\.tape"):
         grad.quantize(Tensor(np.ones((3, 6))), trained(), RATE)
     entry = types.SimpleNamespace(load=lambda: types.SimpleNamespace(quantize=quantize))
 
