@@ -13,6 +13,7 @@ from helpers.kernel_cases import _bound, screened
 from helpers.processor import KERNELS, can_run
 from llvmlite import binding
 
+from rvq_np import encode
 from rvq_np.kernels.compiled import jit, search
 from rvq_np.kernels.compiled import target as processor
 
@@ -191,6 +192,28 @@ def test_the_float32_kernels_compile_for_arm():
     more = f"sys.path.insert(0, {str(Path(__file__).parent)!r})\nimport test_kernels_processors\n"
     made = run_as("NEON", more=more + "test_kernels_processors.show_code_for_arm()\nsys.exit()")
     assert len(re.findall(r"\bfmla\s+v\d+\.4s", made)) >= search.ROWS * 4
+
+
+def show_code_of_encode():
+    """Print what LLVM makes of the search."""
+    encode(np.ones((20_000, 16), np.float32), np.ones((2, 64, 16), np.float32))
+    print(search.encode.inspect_asm(search.encode.signatures[0]))
+
+
+if ON_X86 and "AVX2" in can_run(PROCESSORS, KERNELS):
+
+    @pytest.mark.slow
+    def test_what_a_search_keeps_on_the_stack_does_not_depend_on_its_caller(tmp_path, monkeypatch):
+        """Sums of AVX2 that lay on two pages took twice as long, at some depths of the stack."""
+        monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))  # cached code cannot be looked at
+        more = f"""
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import test_kernels_processors
+test_kernels_processors.show_code_of_encode()
+sys.exit()
+"""
+        made = run_as("AVX2", more=more)
+        assert re.search(r"\band[ql]?\s+\$-4096, %rsp", made)
 
 
 CODE_FOR_ARM = """

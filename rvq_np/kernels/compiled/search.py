@@ -41,7 +41,7 @@ from .panels import TINY, U
 from .rows import project_rows, quantize
 from .screens import collect, lowest, nearest, screen_block, screen_row
 from .sift import SEVERAL, sift
-from .simd import dot, fetch, subtract_from
+from .simd import align_stack, dot, fetch, subtract_from
 from .target import LANES, ROWS, VECTORS
 
 TILE = 384  # rows that pass a stage together
@@ -61,6 +61,7 @@ def encode(
     quantized, params, starts, norms, powers, bounds, mapped, moved, found, scores, partials,
     rest, folds, folded, narrow, codes, start, spent, others,
 ):  # fmt: skip
+    align_stack()
     n_rows, dim = rows.shape
     n_stages, group, lost, space = whole.shape[0], norms.shape[0], 0, mapped.shape[0]
     for first in range(0, n_rows, TILE):

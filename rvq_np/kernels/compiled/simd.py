@@ -4,6 +4,8 @@ from .build import F32, I8, I32, I64, Build, Running, pieces, stretch
 from .jit import cgutils, intrinsic, ir, types
 from .target import LANES
 
+PAGE = 4096  # bytes
+
 
 @intrinsic
 def largest(context, rows, at, length):
@@ -179,6 +181,26 @@ def fetch(context, numbers, at, length):
         return context.get_dummy_value()
 
     return types.void(numbers, types.intp, types.intp), code
+
+
+@intrinsic
+def align_stack(context):
+    """Put what this kernel keeps on the stack at one place of a page, whoever calls it.
+
+    Sums that find no register (AVX2 has 16) are kept there.  LLVM aligns them to 16 bytes, so a
+    vector of 32 may lie on two pages or cover the addresses, modulo a page, of what is read beside
+    it: a call then took twice as long, for one in eight depths of the caller's stack.
+    """
+
+    def code(context, builder, signature, arguments):
+        place = cgutils.alloca_once(builder, I64)
+        place.align = PAGE
+        kind = ir.FunctionType(ir.VoidType(), [place.type])
+        kept = ir.InlineAsm(kind, "", "r", side_effect=True)  # or LLVM leaves `place` out
+        builder.call(kept, [place])
+        return context.get_dummy_value()
+
+    return types.void(), code
 
 
 @intrinsic
