@@ -14,6 +14,7 @@ from helpers.processor import KERNELS, can_run
 from llvmlite import binding
 
 from rvq_np import encode
+from rvq_np.kernels import dispatch
 from rvq_np.kernels.compiled import jit, search
 from rvq_np.kernels.compiled import target as processor
 
@@ -196,6 +197,7 @@ def test_the_float32_kernels_compile_for_arm():
 
 def show_code_of_encode():
     """Print what LLVM makes of the search."""
+    dispatch.load()  # or NumPy computes what is as small as this
     encode(np.ones((20_000, 16), np.float32), np.ones((2, 64, 16), np.float32))
     print(search.encode.inspect_asm(search.encode.signatures[0]))
 
