@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,12 +78,10 @@ def _data(setting: Setting) -> tuple[np.ndarray, np.ndarray, np.ndarray, str]:
     return base[:rows], base, vectors(2 * rows, 128, 1)[:asked], "clustered vectors"
 
 
-def _ours(
-    train: np.ndarray, fits: Mapping[str, bool | None] = FITS
-) -> Iterator[tuple[str, float, Any]]:
+def _ours(train: np.ndarray) -> Iterator[tuple[str, float, Any]]:
     """Yield names, times of training and codebooks."""
     rvq_np.warmup(train.dtype)
-    for name, refine in fits.items():
+    for name, refine in FITS.items():
         rvq = rvq_np.ResidualVectorQuantizer(train.shape[1], train.shape[1], STAGES, SIZE, rng=0)
         seconds, _ = _timed(lambda rvq=rvq, refine=refine: rvq.fit(train, refine=refine))
         yield name, seconds, rvq.codebooks
